@@ -1,1 +1,7 @@
 //! trident
+
+pub mod dpf;
+pub mod field;
+pub mod kernels;
+pub mod lines;
+pub mod prg;

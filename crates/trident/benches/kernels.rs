@@ -1,0 +1,92 @@
+//! Micro-benchmarks of the inner loops at the size of siftsmall: 10,000 rows, records of 144 bytes, 129 elements.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use roadstead_trident::dpf::{Domain, Evaluator, Role, generate};
+use roadstead_trident::field::uniform;
+use roadstead_trident::kernels::{Kernel, scan, select, spread};
+use roadstead_trident::lines::{BLOCK, COLUMN, GROUP, Line};
+use std::hint::black_box;
+
+const ROWS: usize = 10_000;
+const COLUMNS: usize = 9;
+const ELEMENTS: usize = 129;
+
+fn available() -> impl Iterator<Item = Kernel> {
+    Kernel::ALL.into_iter().filter(|kernel| kernel.available())
+}
+
+fn lines(count: usize) -> Vec<Line> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    (0..count).map(|_| Line(std::array::from_fn(|_| uniform(&mut rng)))).collect()
+}
+
+fn bench_dpf(c: &mut Criterion) {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut group = c.benchmark_group("dpf");
+    for rows in [ROWS, 1_000_000] {
+        let domain = Domain::new(rows);
+        let [key, _] = generate(domain, rows / 3, &mut rng);
+        let (mut evaluator, mut bits) = (Evaluator::default(), Vec::new());
+        group.bench_function(BenchmarkId::new("generate", rows), |b| b.iter(|| generate(domain, black_box(rows / 3), &mut rng)));
+        group.bench_function(BenchmarkId::new("expand", rows), |b| {
+            b.iter(|| evaluator.expand(domain, Role::First, black_box(&key), &mut bits));
+        });
+    }
+}
+
+/// Both components of a server, as one fetch needs them.
+fn bench_select(c: &mut Criterion) {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let components = [lines(ROWS / GROUP * COLUMNS), lines(ROWS / GROUP * COLUMNS)];
+    let mut group = c.benchmark_group("select");
+    for kernel in available() {
+        for queries in [1usize, 2, 4, 8, 16] {
+            let masks: Vec<Vec<u8>> = (0..queries)
+                .map(|_| {
+                    let mut bits = vec![0; ROWS / 8];
+                    rng.fill_bytes(&mut bits);
+                    let mut masks = Vec::new();
+                    spread(&bits, ROWS / GROUP, &mut masks);
+                    masks
+                })
+                .collect();
+            let masks: Vec<&[u8]> = masks.iter().map(Vec::as_slice).collect();
+            let mut sums = vec![vec![[0; COLUMN]; COLUMNS]; queries];
+            group.throughput(Throughput::Elements(queries as u64));
+            group.bench_function(BenchmarkId::new(kernel.name(), queries), |b| {
+                b.iter(|| {
+                    let mut places: Vec<&mut [[u8; COLUMN]]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+                    for component in &components {
+                        select(kernel, black_box(component), COLUMNS, &masks, &mut places);
+                    }
+                });
+            });
+        }
+    }
+}
+
+/// One vector is an unchecked search, three are a checked one, six are two checked ones in a pass.
+fn bench_scan(c: &mut Criterion) {
+    let blocks = lines(ROWS / BLOCK * ELEMENTS);
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut group = c.benchmark_group("scan");
+    for kernel in available() {
+        for vectors in [1usize, 3, 6, 12] {
+            let queries: Vec<Vec<u32>> = (0..vectors).map(|_| (0..ELEMENTS).map(|_| uniform(&mut rng)).collect()).collect();
+            let queries: Vec<&[u32]> = queries.iter().map(Vec::as_slice).collect();
+            let mut products = vec![vec![0; ROWS]; vectors];
+            group.throughput(Throughput::Elements(vectors as u64));
+            group.bench_function(BenchmarkId::new(kernel.name(), vectors), |b| {
+                b.iter(|| {
+                    let mut places: Vec<&mut [u32]> = products.iter_mut().map(Vec::as_mut_slice).collect();
+                    scan(kernel, black_box(&blocks), ELEMENTS, &queries, &mut places);
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, bench_dpf, bench_select, bench_scan);
+criterion_main!(benches);

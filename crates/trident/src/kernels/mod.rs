@@ -1,0 +1,160 @@
+//! The two inner loops of a server, in one version per instruction set.
+//!
+//! - [`select`]: the XOR of the records whose bit is set, for several bit vectors in one pass (`fetch`).
+//! - [`scan`]: the inner product modulo p of every row with several queries in one pass (`search`).
+//!
+//! The version is chosen at run time and named in results; tests and benches force each one.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use crate::lines::{BLOCK, COLUMN, GROUP, Line};
+
+/// A version of the inner loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Plain Rust; runs everywhere.
+    Portable,
+    /// 256-bit vectors.
+    Avx2,
+    /// 512-bit vectors with 52-bit multiply-add (AVX-512 F and IFMA).
+    Avx512,
+}
+
+impl Kernel {
+    /// Every version, best last.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// Whether this machine can run it.
+    pub fn available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// The best version that this machine can run.
+    pub fn best() -> Self {
+        static BEST: LazyLock<Kernel> =
+            LazyLock::new(|| Kernel::ALL.into_iter().rfind(|kernel| kernel.available()).unwrap_or(Kernel::Portable));
+        *BEST
+    }
+
+    /// The name that results carry: `portable`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Spreads the bits of a selection (bit `r % 8` of byte `r / 8`) to one byte per group of four rows, two equal bits per
+/// row: the form in which the vector versions use it as a mask over the 64-bit halves of columns.
+pub fn spread(bits: &[u8], groups: usize, masks: &mut Vec<u8>) {
+    const PAIRS: [u8; 16] = {
+        let mut table = [0; 16];
+        let mut nibble = 0;
+        while nibble < 16 {
+            let mut row = 0;
+            while row < 4 {
+                table[nibble] |= ((nibble as u8 >> row) & 1) * (3 << (2 * row));
+                row += 1;
+            }
+            nibble += 1;
+        }
+        table
+    };
+    masks.clear();
+    masks.extend(bits.iter().flat_map(|byte| [PAIRS[usize::from(byte & 15)], PAIRS[usize::from(byte >> 4)]]));
+    masks.resize(groups, 0);
+}
+
+/// XORs into each of `sums` the records that its selection names.
+///
+/// `groups` are groups of `width` lines, four rows each; `masks[q]` holds one byte per group (see [`spread`]);
+/// `sums[q]` has `width` columns of 16 bytes.
+///
+/// # Panics
+/// When a shape does not fit, or `kernel` is not available.
+pub fn select(kernel: Kernel, groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
+    assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
+    assert!(groups.len().is_multiple_of(width) && masks.len() == sums.len());
+    assert!(masks.iter().all(|mask| mask.len() == groups.len() / width));
+    assert!(sums.iter().all(|sum| sum.len() == width));
+    match kernel {
+        Kernel::Portable => portable::select(groups, width, masks, sums),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => avx2::select(groups, width, masks, sums),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => avx512::select(groups, width, masks, sums),
+        #[cfg(not(target_arch = "x86_64"))]
+        Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
+    }
+}
+
+/// Writes to `products[v][r]` the inner product modulo p of row `r` with `vectors[v]`.
+///
+/// `blocks` are blocks of `width` lines, sixteen rows each; a vector has `width` elements; `products[v]` has one
+/// element per row of the blocks. All elements are below p.
+///
+/// # Panics
+/// When a shape does not fit, or `kernel` is not available.
+pub fn scan(kernel: Kernel, blocks: &[Line], width: usize, vectors: &[&[u32]], products: &mut [&mut [u32]]) {
+    assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
+    assert!(blocks.len().is_multiple_of(width) && vectors.len() == products.len());
+    assert!(vectors.iter().all(|vector| vector.len() == width));
+    assert!(products.iter().all(|product| product.len() == blocks.len() / width * BLOCK));
+    match kernel {
+        Kernel::Portable => portable::scan(blocks, width, vectors, products),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => avx2::scan(blocks, width, vectors, products),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => avx512::scan(blocks, width, vectors, products),
+        #[cfg(not(target_arch = "x86_64"))]
+        Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
+    }
+}
+
+/// Groups that are worked on together: they stay in the first-level cache while several tiles pass over them.
+fn groups_in_cache(width: usize) -> usize {
+    (256 / width).max(1)
+}
+
+/// Calls `tile` with a constant number of queries, largest tiles first: `$size` is the constant inside the call.
+macro_rules! in_tiles {
+    ($range:expr, [$($size:literal),+], |$at:ident, $constant:ident| $call:expr) => {{
+        let mut $at = $range.start;
+        $(
+            while $range.end - $at >= $size {
+                const $constant: usize = $size;
+                $call;
+                $at += $size;
+            }
+        )+
+    }};
+}
+use in_tiles;
+
+const _: () = assert!(GROUP * COLUMN == size_of::<Line>() && BLOCK * size_of::<u32>() == size_of::<Line>());
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! The inner loops in plain Rust.
+
+use crate::field::{P, reduce};
+use crate::lines::{BLOCK, COLUMN, GROUP, Line};
+
+pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
+    for (masks, sums) in masks.iter().zip(sums) {
+        for (column, sum) in sums.iter_mut().enumerate() {
+            let mut lanes = [0u32; BLOCK];
+            for (group, &mask) in groups.chunks_exact(width).zip(*masks) {
+                // Words, not rows: every step is the same whatever the mask, and a compiler can make vectors of it.
+                let rows: [u32; GROUP] = std::array::from_fn(|row| u32::from(mask >> (2 * row) & 1).wrapping_neg());
+                for (lane, word) in lanes.iter_mut().enumerate() {
+                    *word ^= group[column].0[lane] & rows[lane / GROUP];
+                }
+            }
+            for (lane, word) in lanes.iter().enumerate() {
+                let at = lane % GROUP * 4;
+                for (byte, more) in sum[at..at + 4].iter_mut().zip(word.to_le_bytes()) {
+                    *byte ^= more;
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn scan(blocks: &[Line], width: usize, vectors: &[&[u32]], products: &mut [&mut [u32]]) {
+    for (at, block) in blocks.chunks_exact(width).enumerate() {
+        for (vector, products) in vectors.iter().zip(products.iter_mut()) {
+            let mut sums = [0u64; BLOCK];
+            // A folded sum is below 2^34 and a product below 2^62, so three products fit between folds.
+            for (lines, elements) in block.chunks(3).zip(vector.chunks(3)) {
+                for (line, &element) in lines.iter().zip(elements) {
+                    for (sum, &word) in sums.iter_mut().zip(&line.0) {
+                        *sum += u64::from(word) * u64::from(element);
+                    }
+                }
+                for sum in &mut sums {
+                    *sum = (*sum & u64::from(P)) + (*sum >> 31);
+                }
+            }
+            for (product, sum) in products[at * BLOCK..][..BLOCK].iter_mut().zip(sums) {
+                *product = reduce(sum);
+            }
+        }
+    }
+}

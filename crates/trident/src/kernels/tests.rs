@@ -1,0 +1,90 @@
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::field::{P, uniform};
+
+fn available() -> impl Iterator<Item = Kernel> {
+    Kernel::ALL.into_iter().filter(|kernel| kernel.available())
+}
+
+fn random_lines(count: usize, rng: &mut ChaCha8Rng) -> Vec<Line> {
+    (0..count).map(|_| Line(std::array::from_fn(|_| rng.next_u32()))).collect()
+}
+
+/// Byte by byte, from the definition of the layout.
+fn naive_select(groups: &[Line], width: usize, bits: &[u8]) -> Vec<[u8; COLUMN]> {
+    let mut sum = vec![[0; COLUMN]; width];
+    for row in 0..groups.len() / width * GROUP {
+        if bits.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1) {
+            for (column, sum) in sum.iter_mut().enumerate() {
+                for (at, byte) in sum.iter_mut().enumerate() {
+                    let word = groups[row / GROUP * width + column].0[row % GROUP * 4 + at / 4];
+                    *byte ^= word.to_le_bytes()[at % 4];
+                }
+            }
+        }
+    }
+    sum
+}
+
+fn naive_scan(blocks: &[Line], width: usize, vector: &[u32]) -> Vec<u32> {
+    (0..blocks.len() / width * BLOCK)
+        .map(|row| {
+            let products = (0..width).map(|j| u128::from(blocks[row / BLOCK * width + j].0[row % BLOCK]) * u128::from(vector[j]));
+            (products.sum::<u128>() % u128::from(P)) as u32
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn selections_equal_the_definition(seed: u64, groups in 1usize..90, width in 1usize..12, queries in 1usize..14) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let lines = random_lines(groups * width, &mut rng);
+        let bits: Vec<Vec<u8>> = (0..queries).map(|_| { let mut b = vec![0; groups.div_ceil(2)]; rng.fill_bytes(&mut b); b }).collect();
+        let masks: Vec<Vec<u8>> = bits.iter().map(|bits| { let mut m = Vec::new(); spread(bits, groups, &mut m); m }).collect();
+        let masks: Vec<&[u8]> = masks.iter().map(Vec::as_slice).collect();
+        for kernel in available() {
+            let mut sums = vec![vec![[0; COLUMN]; width]; queries];
+            let mut places: Vec<&mut [[u8; COLUMN]]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+            select(kernel, &lines, width, &masks, &mut places);
+            for (sum, bits) in sums.iter().zip(&bits) {
+                prop_assert_eq!(sum, &naive_select(&lines, width, bits), "{}", kernel);
+            }
+        }
+    }
+
+    #[test]
+    fn scans_equal_the_definition(seed: u64, blocks in 1usize..5, width in 1usize..140, queries in 1usize..11) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let lines: Vec<Line> = (0..blocks * width).map(|_| Line(std::array::from_fn(|_| uniform(&mut rng)))).collect();
+        let vectors: Vec<Vec<u32>> = (0..queries).map(|_| (0..width).map(|_| uniform(&mut rng)).collect()).collect();
+        check_scan(&lines, width, &vectors);
+    }
+}
+
+fn check_scan(lines: &[Line], width: usize, vectors: &[Vec<u32>]) {
+    let vectors: Vec<&[u32]> = vectors.iter().map(Vec::as_slice).collect();
+    for kernel in available() {
+        let mut products = vec![vec![7; lines.len() / width * BLOCK]; vectors.len()];
+        let mut places: Vec<&mut [u32]> = products.iter_mut().map(Vec::as_mut_slice).collect();
+        scan(kernel, lines, width, &vectors, &mut places);
+        for (product, vector) in products.iter().zip(&vectors) {
+            assert_eq!(product, &naive_scan(lines, width, vector), "{kernel}, width {width}");
+        }
+    }
+}
+
+/// Sums are largest when every element is p-1: an accumulator that overflows shows here, at every width.
+#[test]
+fn the_largest_elements_do_not_overflow() {
+    for width in (1..300).chain([2047, 2048, 2049, 4095, 4096, 4097, 8200]) {
+        for queries in [1, 3, 6] {
+            check_scan(&vec![Line([P - 1; 16]); width], width, &vec![vec![P - 1; width]; queries]);
+        }
+    }
+}
