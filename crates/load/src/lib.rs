@@ -1,1 +1,14 @@
-//! load
+//! Load generation, measuring and reports for Roadstead.
+//!
+//! - [`generator`] drives any TCP echo server, ours or not, and checks every byte that comes back;
+//! - [`measure`] records latencies; [`process`] reads what a process costs; [`machine`] says where it ran;
+//! - [`report`] writes results as JSON and as a table; [`chart`] draws them.
+//!
+//! Latencies are in milliseconds in everything that leaves this crate, memory in bytes, time in seconds.
+//! A figure that could not be measured is NaN: JSON shows it as `null`, a table as `-`.
+
+pub mod generator;
+pub mod machine;
+pub mod measure;
+pub mod process;
+pub mod report;

@@ -1,0 +1,88 @@
+//! Opening the connections, before anything is measured.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpStream;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{Fault, Load, LoadError};
+
+/// Descriptors that the process needs beside the connections.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// The connections of a load.
+pub(super) struct Opened {
+    /// At least one, for messages.
+    pub(super) active: Vec<TcpStream>,
+    /// To be left silent.
+    pub(super) idle: Vec<TcpStream>,
+    /// Those that failed, by reason.
+    pub(super) errors: BTreeMap<Fault, u64>,
+}
+
+/// Opens the silent connections first and then the active ones, one after the other.
+pub(super) fn open(load: &Load) -> Result<Opened, LoadError> {
+    allow_descriptors((load.connections + load.idle) as u64 + OTHER_DESCRIPTORS)?;
+    let mut opened = Opened {
+        active: Vec::with_capacity(load.connections),
+        idle: Vec::with_capacity(load.idle),
+        errors: BTreeMap::new(),
+    };
+    let mut last = None;
+    for index in 0..load.idle + load.connections {
+        match connect(load) {
+            Ok(socket) if index < load.idle => opened.idle.push(socket),
+            Ok(socket) => opened.active.push(socket),
+            Err(error) => {
+                let fault = Fault::from(&error);
+                // Who does not answer now is not asked thousands of times more, a timeout each.
+                let hopeless = fault == Fault::TimedOut;
+                let failed = if hopeless {
+                    load.idle + load.connections - index
+                } else {
+                    1
+                };
+                *opened.errors.entry(fault).or_default() += failed as u64;
+                last = Some(error);
+                if hopeless {
+                    break;
+                }
+            }
+        }
+    }
+    match last {
+        Some(source) if opened.active.is_empty() => Err(LoadError::Unreachable {
+            target: load.target,
+            source,
+        }),
+        _ => Ok(opened),
+    }
+}
+
+fn connect(load: &Load) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&load.target, load.timeout)?;
+    socket.set_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Raises the soft limit of descriptors as far as it must and may.
+fn allow_descriptors(needed: u64) -> Result<(), LoadError> {
+    let limit = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
+    if enough(limit.current) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if enough(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok() {
+        return Ok(());
+    }
+    Err(LoadError::Descriptors {
+        needed,
+        limit: limit.maximum.unwrap_or(u64::MAX),
+    })
+}

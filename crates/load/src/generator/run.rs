@@ -1,0 +1,462 @@
+//! The loop of the load generator: one thread waits for all connections, and answers at once.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+use super::connect::Opened;
+use super::pattern::{CHUNK, Pattern};
+use super::plan::Plan;
+use super::stream::Stream;
+use super::{CPU_SHARE_MAX, Fault, Load, LoadError, LoadReport, Mode, Progress};
+use crate::measure::Recorder;
+use crate::process::thread_cpu_time;
+
+/// Events taken from the system at once.
+const EVENTS: usize = 256;
+
+/// How often deadlines are looked at and progress is told.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The token of the timer that says when the next message of the open loop is due.
+const TIMER: u64 = u64::MAX;
+
+/// A connection that carries messages.
+struct Active {
+    socket: TcpStream,
+    stream: Stream,
+    /// Whether the system is asked to say when there is room to send.
+    wants_room: bool,
+    /// When the oldest message in flight began to be waited for.
+    waiting_since: u64,
+}
+
+/// What has happened so far.
+#[derive(Default)]
+struct Tally {
+    right: u64,
+    wrong: u64,
+    failures: BTreeMap<Fault, u64>,
+    lost: BTreeMap<Fault, u64>,
+    recorder: Recorder,
+    in_flight: u64,
+    last_answer: u64,
+}
+
+impl Tally {
+    fn fail(&mut self, fault: Fault, messages: u64) {
+        if messages > 0 {
+            *self.failures.entry(fault).or_default() += messages;
+        }
+    }
+
+    fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+}
+
+/// A running load. All times are nanoseconds since `started`.
+pub(super) struct Run<'l> {
+    load: &'l Load,
+    plan: Plan,
+    pattern: Pattern,
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    /// The due time that the timer is set to.
+    timer_set: Option<u64>,
+    /// Messages of the open loop that have become due.
+    released: u64,
+    active: Vec<Option<Active>>,
+    alive: usize,
+    /// Their tokens follow those of the active ones.
+    idle: Vec<Option<TcpStream>>,
+    connected: usize,
+    connect_errors: BTreeMap<Fault, u64>,
+    buffer: Box<[u8]>,
+    tally: Tally,
+    started: Instant,
+}
+
+fn system(call: &'static str) -> impl Fn(rustix::io::Errno) -> LoadError {
+    move |errno| LoadError::System {
+        call,
+        source: errno.into(),
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl<'l> Run<'l> {
+    pub(super) fn new(load: &'l Load, opened: Opened) -> Result<Self, LoadError> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create"))?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )
+        .map_err(system("timerfd_create"))?;
+        let watch = |fd: &dyn AsFd, token: u64| {
+            let data = epoll::EventData::new_u64(token);
+            epoll::add(&epoll, fd.as_fd(), data, epoll::EventFlags::IN).map_err(system("epoll_ctl"))
+        };
+        watch(&timer, TIMER)?;
+        for (token, socket) in opened.active.iter().chain(&opened.idle).enumerate() {
+            watch(socket, token as u64)?;
+        }
+        let connected = opened.active.len() + opened.idle.len();
+        let active: Vec<_> = opened
+            .active
+            .into_iter()
+            .enumerate()
+            .map(|(index, socket)| {
+                Some(Active {
+                    socket,
+                    stream: Stream::new(index, load.size, load.depth),
+                    wants_room: false,
+                    waiting_since: 0,
+                })
+            })
+            .collect();
+        Ok(Self {
+            load,
+            plan: Plan::new(load.mode, active.len()),
+            pattern: Pattern::new(),
+            epoll,
+            timer,
+            timer_set: None,
+            released: 0,
+            alive: active.len(),
+            active,
+            idle: opened.idle.into_iter().map(Some).collect(),
+            connected,
+            connect_errors: opened.errors,
+            buffer: vec![0; CHUNK].into_boxed_slice(),
+            tally: Tally::default(),
+            started: Instant::now(),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        nanoseconds(self.started.elapsed())
+    }
+
+    /// Runs to the end of the plan, or until nothing is left that could go on.
+    pub(super) fn run(
+        mut self,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Result<LoadReport, LoadError> {
+        let mut events = Vec::with_capacity(EVENTS);
+        let tick = nanoseconds(TICK.min(self.load.timeout / 4)).max(1);
+        let cpu = thread_cpu_time();
+        self.started = Instant::now();
+        let mut next_tick = tick;
+        if self.plan.due(0).is_none() {
+            for index in 0..self.active.len() {
+                let now = self.now();
+                self.send(index, now)?;
+            }
+        }
+        loop {
+            let now = self.now();
+            self.release(now)?;
+            if now >= next_tick {
+                next_tick = now + tick;
+                self.drop_overdue(now)?;
+                progress(&self.progress(now));
+            }
+            if self.is_over(now) {
+                break;
+            }
+            self.wait(&mut events, next_tick.saturating_sub(now))?;
+            for event in events.drain(..) {
+                self.handle(event)?;
+            }
+        }
+        let elapsed = self.now();
+        let cpu = thread_cpu_time().saturating_sub(cpu);
+        progress(&self.progress(elapsed));
+        Ok(self.report(elapsed, cpu))
+    }
+
+    fn is_over(&self, now: u64) -> bool {
+        let done = self.plan.is_over(now) && self.tally.in_flight == 0;
+        let too_late = self
+            .plan
+            .end()
+            .is_some_and(|end| now >= end.saturating_add(nanoseconds(self.load.timeout)));
+        done || too_late || self.alive == 0
+    }
+
+    fn wait(&self, events: &mut Vec<epoll::Event>, at_most: u64) -> Result<(), LoadError> {
+        let until_end =
+            self.plan
+                .end()
+                .map_or(u64::MAX, |end| match end.saturating_sub(self.now()) {
+                    0 => u64::MAX,
+                    left => left,
+                });
+        // Whole milliseconds, upwards: every kernel can wait for those, and none returns too early.
+        let millis = at_most.min(until_end).div_ceil(1_000_000);
+        let timeout = Timespec {
+            tv_sec: (millis / 1_000) as i64,
+            tv_nsec: (millis % 1_000 * 1_000_000) as i64,
+        };
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(events),
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(system("epoll_wait")(errno)),
+        }
+    }
+
+    fn handle(&mut self, event: epoll::Event) -> Result<(), LoadError> {
+        // Copied out: the system's structure is packed.
+        let (token, flags) = (event.data.u64(), event.flags);
+        if token == TIMER {
+            let mut expirations = [0; 8];
+            // Read only to be rearmed: that it may have been read already does not matter.
+            let _ = rustix::io::read(&self.timer, &mut expirations);
+            return Ok(());
+        }
+        let index = token as usize;
+        if index >= self.active.len() {
+            self.look_at_idle(index - self.active.len());
+            return Ok(());
+        }
+        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR)
+        {
+            self.receive(index);
+        }
+        let now = self.now();
+        self.send(index, now)
+    }
+
+    fn receive(&mut self, index: usize) {
+        let Some(active) = &mut self.active[index] else {
+            return;
+        };
+        let fault = match active.socket.read(&mut self.buffer) {
+            Ok(0) => Some(Fault::Closed),
+            Ok(count) => {
+                let now = nanoseconds(self.started.elapsed());
+                let tally = &mut self.tally;
+                let waiting_since = &mut active.waiting_since;
+                active
+                    .stream
+                    .receive(&self.pattern, &self.buffer[..count], now, |answer| {
+                        tally.in_flight -= 1;
+                        tally.last_answer = now;
+                        *waiting_since = now;
+                        if answer.right {
+                            tally.right += 1;
+                            tally.recorder.record_ns(answer.latency);
+                        } else {
+                            tally.wrong += 1;
+                        }
+                    })
+                    .err()
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => None,
+                _ => Some(Fault::from(&error)),
+            },
+        };
+        if let Some(fault) = fault {
+            self.lose(index, fault);
+        }
+    }
+
+    /// Begins the messages that may be in flight on this connection, and sends what the system takes.
+    fn send(&mut self, index: usize, now: u64) -> Result<(), LoadError> {
+        let Some(active) = &mut self.active[index] else {
+            return Ok(());
+        };
+        let stream = &mut active.stream;
+        if stream.in_flight() == 0 {
+            active.waiting_since = now;
+        }
+        while stream.in_flight() < self.load.depth
+            && let Some(since) = self.plan.take(index, stream.issued(), now)
+        {
+            stream.issue(since);
+            self.tally.in_flight += 1;
+        }
+        let wants_room = loop {
+            let bytes = stream.unsent(&self.pattern);
+            if bytes.is_empty() {
+                break false;
+            }
+            match active.socket.write(bytes) {
+                Ok(count) => stream.advance(count),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => break true,
+                    io::ErrorKind::Interrupted => {}
+                    _ => {
+                        self.lose(index, Fault::from(&error));
+                        return Ok(());
+                    }
+                },
+            }
+        };
+        if wants_room != active.wants_room {
+            active.wants_room = wants_room;
+            let room = if wants_room {
+                epoll::EventFlags::OUT
+            } else {
+                epoll::EventFlags::empty()
+            };
+            let data = epoll::EventData::new_u64(index as u64);
+            let flags = epoll::EventFlags::IN | room;
+            epoll::modify(&self.epoll, &active.socket, data, flags).map_err(system("epoll_ctl"))?;
+        }
+        Ok(())
+    }
+
+    /// Sends the messages of the open loop that have become due, and sets the timer to the next one.
+    fn release(&mut self, now: u64) -> Result<(), LoadError> {
+        let width = self.active.len() as u64;
+        // One visit serves all that is due on a connection, so after a stall no one is visited twice.
+        let mut visits = 0;
+        while let Some(due) = self.plan.due(self.released) {
+            if due > now {
+                if self.timer_set != Some(due) {
+                    self.timer_set = Some(due);
+                    self.set_timer(Duration::from_nanos(due - now))?;
+                }
+                break;
+            }
+            if visits < width {
+                self.send((self.released % width) as usize, now)?;
+                visits += 1;
+            }
+            self.released += 1;
+        }
+        Ok(())
+    }
+
+    fn set_timer(&self, after: Duration) -> Result<(), LoadError> {
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let value = Itimerspec {
+            it_interval: zero,
+            it_value: Timespec {
+                tv_sec: after.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: after.subsec_nanos().into(),
+            },
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &value)
+            .map_err(system("timerfd_settime"))?;
+        Ok(())
+    }
+
+    /// Gives up connections whose oldest message in flight has waited too long.
+    fn drop_overdue(&mut self, now: u64) -> Result<(), LoadError> {
+        let timeout = nanoseconds(self.load.timeout);
+        for index in 0..self.active.len() {
+            let overdue = self.active[index].as_ref().is_some_and(|active| {
+                active.stream.in_flight() > 0 && now.saturating_sub(active.waiting_since) >= timeout
+            });
+            if overdue {
+                self.lose(index, Fault::TimedOut);
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, index: usize, fault: Fault) {
+        // Dropping the socket closes it, which also takes it out of epoll.
+        let Some(active) = self.active[index].take() else {
+            return;
+        };
+        let unanswered = active.stream.in_flight() as u64;
+        self.tally.in_flight -= unanswered;
+        self.tally.fail(fault, unanswered);
+        let unsent = self.plan.forfeit(index, active.stream.issued());
+        self.tally.fail(Fault::Unsent, unsent);
+        *self.tally.lost.entry(fault).or_default() += 1;
+        self.alive -= 1;
+    }
+
+    /// A silent connection that has something to tell is one that is lost.
+    fn look_at_idle(&mut self, index: usize) {
+        let Some(socket) = &mut self.idle[index] else {
+            return;
+        };
+        let fault = match socket.read(&mut self.buffer[..1]) {
+            Ok(0) => Fault::Closed,
+            Ok(_) => Fault::Unasked,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => Fault::from(&error),
+        };
+        self.idle[index] = None;
+        *self.tally.lost.entry(fault).or_default() += 1;
+    }
+
+    fn progress(&self, now: u64) -> Progress {
+        Progress {
+            elapsed: Duration::from_nanos(now),
+            fraction: self.plan.fraction(now),
+            right: self.tally.right,
+            wrong: self.tally.wrong,
+            failed: self.tally.failed(),
+        }
+    }
+
+    fn report(mut self, elapsed: u64, cpu: Duration) -> LoadReport {
+        let unanswered: Vec<_> = (0..self.active.len())
+            .filter(|&index| {
+                let active = self.active[index].as_ref();
+                active.is_some_and(|active| active.stream.in_flight() > 0)
+            })
+            .collect();
+        for index in unanswered {
+            self.lose(index, Fault::TimedOut);
+        }
+        self.tally.fail(Fault::Unsent, self.plan.left());
+        // Waiting for those that never answer is no part of what the others needed.
+        let planned = self.plan.end().unwrap_or(elapsed);
+        let wall = Duration::from_nanos(elapsed.min(planned.max(self.tally.last_answer)));
+        let (load, tally) = (self.load, self.tally);
+        let client_cpu_share = cpu.as_secs_f64() / Duration::from_nanos(elapsed).as_secs_f64();
+        LoadReport {
+            target: load.target,
+            kind: match load.mode {
+                Mode::ClosedFor(_) | Mode::ClosedCount(_) => "closed",
+                Mode::Open { .. } => "open",
+            },
+            rate: match load.mode {
+                Mode::Open { per_second, .. } => Some(per_second),
+                _ => None,
+            },
+            connections: load.connections,
+            idle: load.idle,
+            depth: load.depth,
+            size: load.size,
+            connected: self.connected,
+            connect_errors: self.connect_errors,
+            right: tally.right,
+            wrong: tally.wrong,
+            failed: tally.failed(),
+            seconds: wall.as_secs_f64(),
+            messages_per_second: tally.right as f64 / wall.as_secs_f64(),
+            latency: tally.recorder.latency(),
+            overlap: tally.recorder.overlap(wall),
+            client_cpu_share,
+            client_is_limit: client_cpu_share >= CPU_SHARE_MAX,
+            lost: tally.lost,
+            failures: tally.failures,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What a process costs: its CPU time and memory, read from `/proc` (proc(5)).
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+/// Why a process could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is no such process, or it may not be looked at.
+    #[error("cannot read {path}: {source}; is the process still running?")]
+    Unreadable {
+        /// The file under `/proc`.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel answers in a form that is not that of proc(5).
+    #[error("{path} lacks the field {field}")]
+    Malformed {
+        /// The file under `/proc`.
+        path: String,
+        /// The field that was looked for.
+        field: &'static str,
+    },
+}
+
+/// CPU time and memory of a process at one moment.
+///
+/// The kernel counts CPU time here in ticks of usually 10 ms: compare moments at least a second apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Usage {
+    /// CPU seconds spent in the program, by all its threads.
+    pub user_seconds: f64,
+    /// CPU seconds spent in the kernel for it.
+    pub system_seconds: f64,
+    /// Resident memory (VmRSS) in bytes.
+    pub resident_bytes: u64,
+    /// The part of it that is anonymous (RssAnon), so not backed by files: heap and stacks.
+    pub anonymous_bytes: u64,
+    /// The most that was ever resident (VmHWM).
+    pub peak_bytes: u64,
+}
+
+impl Usage {
+    /// Looks at the process `pid`. A zombie has no memory left: it is an error.
+    pub fn of(pid: u32) -> Result<Self, ProcessError> {
+        Self::under(&format!("/proc/{pid}"))
+    }
+
+    /// Looks at the calling process.
+    pub fn own() -> Result<Self, ProcessError> {
+        Self::under("/proc/self")
+    }
+
+    /// User and system time together, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.user_seconds + self.system_seconds
+    }
+
+    fn under(directory: &str) -> Result<Self, ProcessError> {
+        let stat = Source::read(format!("{directory}/stat"))?;
+        let status = Source::read(format!("{directory}/status"))?;
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        Ok(Self {
+            user_seconds: stat.stat_field(14, "utime")? as f64 / ticks,
+            system_seconds: stat.stat_field(15, "stime")? as f64 / ticks,
+            resident_bytes: status.kilobytes("VmRSS:")?,
+            anonymous_bytes: status.kilobytes("RssAnon:")?,
+            peak_bytes: status.kilobytes("VmHWM:")?,
+        })
+    }
+}
+
+/// One file of `/proc` and where it came from.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn read(path: String) -> Result<Self, ProcessError> {
+        match fs::read(&path) {
+            // A process may call itself anything: its name need not be UTF-8.
+            Ok(bytes) => Ok(Self {
+                text: String::from_utf8_lossy(&bytes).into_owned(),
+                path,
+            }),
+            Err(source) => Err(ProcessError::Unreadable { path, source }),
+        }
+    }
+
+    fn malformed(&self, field: &'static str) -> ProcessError {
+        ProcessError::Malformed {
+            path: self.path.clone(),
+            field,
+        }
+    }
+
+    /// Field `number` of `stat`, counted from 1 as in proc(5), from the third on.
+    fn stat_field(&self, number: usize, name: &'static str) -> Result<u64, ProcessError> {
+        // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
+        self.text
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(number - 3))
+            .and_then(|value| value.parse().ok())
+            .ok_or_else(|| self.malformed(name))
+    }
+
+    /// A line such as `VmRSS:   1234 kB` of `status`, in bytes.
+    fn kilobytes(&self, name: &'static str) -> Result<u64, ProcessError> {
+        self.text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_ascii_whitespace().next())
+            .and_then(|value| value.parse::<u64>().ok())
+            .map(|kilobytes| kilobytes * 1024)
+            .ok_or_else(|| self.malformed(name))
+    }
+}
+
+/// CPU time that the calling thread has used so far, to the nanosecond.
+pub fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or(0),
+        time.tv_nsec.try_into().unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_name_cannot_shift_the_fields() {
+        let source = Source {
+            path: "stat".into(),
+            text: "7 (a b) R) S 1 2 3 4 5 6 7 8 9 10 42 43 0".into(),
+        };
+        assert_eq!(source.stat_field(14, "utime").unwrap(), 42);
+        assert_eq!(source.stat_field(15, "stime").unwrap(), 43);
+        assert!(source.stat_field(99, "none").is_err());
+    }
+
+    #[test]
+    fn memory_that_is_touched_is_seen() {
+        const SIZE: u64 = 64 << 20;
+        let before = Usage::own().unwrap();
+        let block = std::hint::black_box(vec![1_u8; SIZE as usize]);
+        let after = Usage::of(std::process::id()).unwrap();
+        drop(block);
+        assert!(after.anonymous_bytes >= before.anonymous_bytes + SIZE / 2);
+        assert!(after.peak_bytes >= after.resident_bytes);
+        assert!(after.resident_bytes >= after.anonymous_bytes);
+    }
+
+    #[test]
+    fn cpu_time_only_grows() {
+        let (before, thread) = (Usage::own().unwrap(), thread_cpu_time());
+        let mut sum = 0_u64;
+        while thread_cpu_time() < thread + Duration::from_millis(60) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(Usage::own().unwrap().cpu_seconds() > before.cpu_seconds());
+    }
+
+    #[test]
+    fn a_missing_process_is_named() {
+        let error = Usage::of(u32::MAX).unwrap_err().to_string();
+        assert!(error.contains("/proc/4294967295/stat"), "{error}");
+    }
+}

@@ -1,0 +1,372 @@
+//! Results for people (a table) and for programs (JSON), and how figures are written.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use comfy_table::{Cell, CellAlignment, presets};
+use serde::Serialize;
+
+/// Why a result could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The file or stream cannot be written.
+    #[error("cannot write {destination}: {source}")]
+    Unwritable {
+        /// Where it should have gone.
+        destination: Destination,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The value has no form in JSON (such as a map whose keys are not strings).
+    #[error("the result cannot be put into JSON: {0}")]
+    Unserializable(#[source] serde_json::Error),
+}
+
+/// Where a result goes: what `--json FILE` and `--svg FILE` take, with `-` for stdout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// A file, replaced in one step: a reader sees the old one or the new one.
+    File(PathBuf),
+}
+
+impl From<OsString> for Destination {
+    fn from(argument: OsString) -> Self {
+        if argument == "-" {
+            Self::Stdout
+        } else {
+            Self::File(argument.into())
+        }
+    }
+}
+
+impl From<&str> for Destination {
+    fn from(argument: &str) -> Self {
+        OsString::from(argument).into()
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Destination {
+    /// Writes `value` as indented JSON with a final newline.
+    pub fn write_json<T: Serialize>(&self, value: &T) -> Result<(), ReportError> {
+        let mut text = serde_json::to_string_pretty(value).map_err(ReportError::Unserializable)?;
+        text.push('\n');
+        self.write(&text)
+    }
+
+    /// Writes `text` as it is.
+    pub fn write(&self, text: &str) -> Result<(), ReportError> {
+        let outcome = match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout
+                    .write_all(text.as_bytes())
+                    .and_then(|()| stdout.flush())
+            }
+            Self::File(path) => replace(path, text.as_bytes()),
+        };
+        outcome.map_err(|source| ReportError::Unwritable {
+            destination: self.clone(),
+            source,
+        })
+    }
+}
+
+/// Replaces the file at `path` in one step; what is not a regular file (a pipe, a terminal, `/dev/null`)
+/// is written to instead.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = match fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            return fs::OpenOptions::new()
+                .write(true)
+                .open(path)?
+                .write_all(bytes);
+        }
+        // The file behind a link is replaced, not the link.
+        Ok(_) => fs::canonicalize(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+    };
+    let directory = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // A result is no secret: it gets the permissions of any new file.
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+        // The message names the destination; the temporary name would only confuse.
+        .map_err(|error| io::Error::from(error.kind()))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(&target).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// The stream that tables are printed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// Where tables go beside JSON: to stdout, unless the JSON itself takes it.
+    pub fn beside(json: Option<&Destination>) -> Self {
+        match json {
+            Some(Destination::Stdout) => Self::Stderr,
+            _ => Self::Stdout,
+        }
+    }
+}
+
+/// A column of a [`Table`].
+#[derive(Clone, Copy, Debug)]
+pub enum Column {
+    /// Words, set to the left.
+    Text(&'static str),
+    /// Figures, set to the right so that their digits line up.
+    Number(&'static str),
+}
+
+/// A table with a header.
+///
+/// ```
+/// use roadstead_load::report::{Column, Table, count};
+///
+/// let mut table = Table::new(&[Column::Text("op"), Column::Number("right")]);
+/// table.row(["fetch".to_owned(), count(20_000)]);
+/// assert!(table.to_string().contains("20,000 │"));
+/// ```
+#[derive(Debug)]
+pub struct Table(comfy_table::Table);
+
+impl Table {
+    /// A table without rows.
+    pub fn new(columns: &[Column]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(columns.iter().map(|column| match column {
+            Column::Text(title) | Column::Number(title) => Cell::new(title),
+        }));
+        for (column, kind) in table.column_iter_mut().zip(columns) {
+            column.set_cell_alignment(match kind {
+                Column::Text(_) => CellAlignment::Left,
+                Column::Number(_) => CellAlignment::Right,
+            });
+        }
+        Self(table)
+    }
+
+    /// Adds a row, one cell for each column.
+    pub fn row<I: IntoIterator<Item = String>>(&mut self, cells: I) {
+        self.0.add_row(cells);
+    }
+
+    /// Prints the table and a newline.
+    pub fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        match stream {
+            Stream::Stdout => {
+                writeln!(io::stdout().lock(), "{self}").map_err(|source| ReportError::Unwritable {
+                    destination: Destination::Stdout,
+                    source,
+                })
+            }
+            Stream::Stderr => {
+                // Nobody can be told that stderr is closed.
+                let _ = writeln!(io::stderr().lock(), "{self}");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `value` with `decimals` digits after the point and thousands apart: `1,234.5`. NaN and infinities are `-`.
+pub fn number(value: f64, decimals: usize) -> String {
+    if !value.is_finite() {
+        return "-".to_owned();
+    }
+    let text = format!("{:.decimals$}", value.abs());
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (text.as_str(), None),
+    };
+    let rounded_to_zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    let mut out = String::new();
+    if value < 0.0 && !rounded_to_zero {
+        out.push('-');
+    }
+    push_grouped(&mut out, whole);
+    if let Some(fraction) = fraction {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out
+}
+
+/// A whole number with thousands apart: `20,000`.
+pub fn count(value: u64) -> String {
+    let mut out = String::new();
+    push_grouped(&mut out, &value.to_string());
+    out
+}
+
+fn push_grouped(out: &mut String, digits: &str) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+}
+
+/// Milliseconds with three significant digits at least, without the unit: `0.083`, `1.25`, `12.5`, `1,250`.
+pub fn millis(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v < 1.0 => 3,
+        v if v < 10.0 => 2,
+        v if v < 100.0 => 1,
+        _ => 0,
+    };
+    number(value, decimals)
+}
+
+/// A size in binary units: `512 B`, `4.7 KiB`, `1.5 GiB`.
+pub fn bytes(value: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if value < 1024 {
+        return format!("{value} B");
+    }
+    let mut scaled = value as f64 / 1024.0;
+    let mut unit = 0;
+    // Past this, one decimal would round up to 1,024.0.
+    while scaled >= 1023.95 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    format!("{} {}", number(scaled, 1), UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode};
+
+    use super::*;
+
+    #[test]
+    fn figures_are_grouped_and_rounded() {
+        let cases: [(f64, usize, &str); 9] = [
+            (0.0, 0, "0"),
+            (999.0, 0, "999"),
+            (1_000.0, 0, "1,000"),
+            (1_234.56, 1, "1,234.6"),
+            (999.96, 1, "1,000.0"),
+            (-1_234_567.0, 0, "-1,234,567"),
+            (-0.01, 1, "0.0"),
+            (f64::NAN, 2, "-"),
+            (f64::INFINITY, 2, "-"),
+        ];
+        for (value, decimals, expected) in cases {
+            assert_eq!(number(value, decimals), expected);
+        }
+        assert_eq!(count(0), "0");
+        assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
+    }
+
+    #[test]
+    fn units_change_where_they_should() {
+        assert_eq!(millis(0.0831), "0.083");
+        assert_eq!(millis(1.254), "1.25");
+        assert_eq!(millis(12.54), "12.5");
+        assert_eq!(millis(1_254.0), "1,254");
+        assert_eq!(millis(f64::NAN), "-");
+        assert_eq!(bytes(1_023), "1023 B");
+        assert_eq!(bytes(1_024), "1.0 KiB");
+        assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
+        assert_eq!(bytes(u64::MAX), "16.0 EiB");
+    }
+
+    #[test]
+    fn a_table_lines_its_figures_up() {
+        let mut table = Table::new(&[Column::Text("op"), Column::Number("n")]);
+        table.row(["fetch".into(), count(20_000)]);
+        table.row(["search".into(), count(7)]);
+        let text = table.to_string();
+        assert!(text.contains("│ fetch  ┆ 20,000 │"), "{text}");
+        assert!(text.contains("│ search ┆      7 │"), "{text}");
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out.json");
+        fs::write(&path, "something much longer than what follows").unwrap();
+        let link = directory.path().join("link.json");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for name in [&path, &link] {
+            Destination::File(name.clone()).write_json(&[1]).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  1\n]\n");
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_and_stays_a_pipe() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        let mode = Mode::from_bits_truncate(0o600);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read_to_string(path).unwrap()
+        });
+        Destination::File(path.clone()).write("hello").unwrap();
+        assert_eq!(reader.join().unwrap(), "hello");
+        assert!(!fs::metadata(&path).unwrap().is_file());
+    }
+
+    #[test]
+    fn an_unwritable_place_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing").join("out.json");
+        let error = Destination::File(path.clone()).write_json(&0).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(path.to_str().unwrap()), "{text}");
+        assert!(
+            Destination::File(directory.path().into())
+                .write("")
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn tables_make_room_for_json_on_stdout() {
+        assert_eq!(Destination::from("-"), Destination::Stdout);
+        assert_eq!(Stream::beside(Some(&"-".into())), Stream::Stderr);
+        assert_eq!(Stream::beside(Some(&"./-".into())), Stream::Stdout);
+        assert_eq!(Stream::beside(None), Stream::Stdout);
+    }
+}

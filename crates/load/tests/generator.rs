@@ -1,0 +1,328 @@
+//! The load generator against real servers on loopback: good, bad, slow and dead ones.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+
+use roadstead_load::generator::{
+    CONNECTIONS_MAX, Fault, IN_FLIGHT_MAX, Load, LoadError, LoadReport, Mode,
+};
+
+/// Serves every connection on its own thread for the rest of the test.
+fn serve(session: impl Fn(usize, TcpStream) + Send + Clone + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (index, socket) in listener.incoming().enumerate() {
+            let (session, socket) = (session.clone(), socket.unwrap());
+            thread::spawn(move || session(index, socket));
+        }
+    });
+    address
+}
+
+/// Sends back what comes, after `change` saw it and the position of its first byte.
+fn echo(mut socket: TcpStream, change: impl Fn(u64, &mut [u8])) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut position = 0;
+    loop {
+        match socket.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                change(position, &mut buffer[..count]);
+                position += count as u64;
+                if socket.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn echo_server() -> SocketAddr {
+    serve(|_, socket| echo(socket, |_, _| ()))
+}
+
+fn count(target: SocketAddr, messages: u64) -> Load {
+    let mut load = Load::new(target);
+    load.mode = Mode::ClosedCount(messages);
+    load
+}
+
+fn run(load: &Load) -> LoadReport {
+    load.run(&mut |_| ()).unwrap()
+}
+
+#[test]
+fn every_message_of_a_good_server_is_right() {
+    let target = echo_server();
+    let sizes = [
+        (1, 1, 1),
+        (1, 16, 128),
+        (20, 1, 128),
+        (7, 5, 1_000),
+        (2, 3, 300_000),
+    ];
+    for (connections, depth, size) in sizes {
+        let mut load = count(target, 1_000.min(40_000_000 / size as u64));
+        (load.connections, load.depth, load.size) = (connections, depth, size);
+        let report = run(&load);
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(Mode::ClosedCount(report.right), load.mode);
+        assert_eq!(report.connected, connections);
+        let most = (connections * depth) as f64;
+        assert!(report.overlap > 0.0 && report.overlap <= most, "{report:?}");
+        assert!(report.latency.p50_ms <= report.latency.max_ms);
+        assert!(report.messages_per_second > 0.0);
+    }
+}
+
+#[test]
+fn fewer_messages_than_places_in_flight_are_enough() {
+    let mut load = count(echo_server(), 3);
+    (load.connections, load.depth) = (10, 4);
+    let report = run(&load);
+    assert!(report.is_clean());
+    assert_eq!(report.right, 3);
+}
+
+#[test]
+fn a_closed_loop_by_time_ends_with_all_answered() {
+    let mut load = Load::new(echo_server());
+    (load.connections, load.depth) = (4, 4);
+    load.mode = Mode::ClosedFor(Duration::from_millis(200));
+    let mut last = 0.0;
+    let report = load.run(&mut |progress| {
+        assert!(progress.fraction >= last && progress.fraction <= 1.0);
+        last = progress.fraction;
+    });
+    let report = report.unwrap();
+    assert!(report.is_clean() && report.right > 0, "{report:?}");
+    assert!(report.seconds >= 0.2);
+    assert_eq!(last, 1.0);
+}
+
+#[test]
+fn the_open_loop_sends_what_was_planned() {
+    let mut load = Load::new(echo_server());
+    (load.connections, load.depth) = (3, 8);
+    load.mode = Mode::Open {
+        per_second: 2_000.0,
+        duration: Duration::from_millis(250),
+    };
+    let report = run(&load);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.right, 500);
+}
+
+#[test]
+fn a_stall_shows_in_the_latency_of_what_was_due_meanwhile() {
+    const STALL: Duration = Duration::from_millis(200);
+    let target = serve(|_, socket| {
+        echo(socket, |position, _| {
+            if position == 0 {
+                thread::sleep(STALL);
+            }
+        });
+    });
+    let mut load = Load::new(target);
+    load.mode = Mode::Open {
+        per_second: 1_000.0,
+        duration: Duration::from_millis(250),
+    };
+    let report = run(&load);
+    assert_eq!(report.right, 250);
+    // One message was in flight, yet 200 of 250 were due during the stall and waited 100 ms on average.
+    assert!(report.latency.mean_ms > 50.0, "{report:?}");
+    assert!(report.latency.max_ms >= 200.0, "{report:?}");
+}
+
+#[test]
+fn a_changed_byte_makes_its_message_wrong() {
+    let target = serve(|_, socket| {
+        echo(socket, |position, bytes| {
+            // The last byte of message 41.
+            if let Some(offset) = (42 * 100 - 1_u64).checked_sub(position)
+                && let Some(byte) = bytes.get_mut(offset as usize)
+            {
+                *byte ^= 1;
+            }
+        });
+    });
+    let mut load = count(target, 100);
+    load.size = 100;
+    let report = run(&load);
+    assert_eq!((report.right, report.wrong, report.failed), (99, 1, 0));
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn a_server_that_closes_fails_the_rest() {
+    let target = serve(|_, mut socket| {
+        let mut message = [0; 128];
+        for _ in 0..5 {
+            socket.read_exact(&mut message).unwrap();
+            socket.write_all(&message).unwrap();
+        }
+    });
+    let mut load = count(target, 100);
+    load.connections = 2;
+    let report = run(&load);
+    assert_eq!((report.right, report.wrong, report.failed), (10, 0, 90));
+    assert_eq!(report.lost.values().sum::<u64>(), 2);
+    assert_eq!(report.failures[&Fault::Unsent], 88);
+}
+
+#[test]
+fn others_go_on_when_one_connection_is_closed() {
+    let target = serve(|index, socket| {
+        if index != 1 {
+            echo(socket, |_, _| ());
+        }
+    });
+    let mut closed = count(target, 400);
+    closed.connections = 4;
+    let report = run(&closed);
+    assert_eq!(report.right + report.failed, 400);
+    assert_eq!(report.failed, 1);
+
+    let target = serve(|index, socket| {
+        if index != 1 {
+            echo(socket, |_, _| ());
+        }
+    });
+    let mut open = Load::new(target);
+    open.connections = 4;
+    open.mode = Mode::Open {
+        per_second: 4_000.0,
+        duration: Duration::from_millis(100),
+    };
+    let report = run(&open);
+    assert_eq!((report.right, report.failed), (300, 100));
+    assert_eq!(report.lost.values().sum::<u64>(), 1);
+}
+
+#[test]
+fn a_server_that_never_answers_fails_at_the_deadline() {
+    let target = serve(|_, mut socket| {
+        let _ = std::io::copy(&mut socket, &mut std::io::sink());
+    });
+    let modes = [
+        Mode::ClosedCount(10),
+        Mode::ClosedFor(Duration::from_millis(50)),
+        Mode::Open {
+            per_second: 200.0,
+            duration: Duration::from_millis(50),
+        },
+    ];
+    for mode in modes {
+        let mut load = count(target, 10);
+        (load.mode, load.depth) = (mode, 4);
+        load.timeout = Duration::from_millis(100);
+        let report = run(&load);
+        assert_eq!((report.right, report.wrong), (0, 0));
+        assert_eq!(report.failures[&Fault::TimedOut], 4, "{report:?}");
+        assert!(report.latency.p50_ms.is_nan());
+        if mode != Mode::ClosedFor(Duration::from_millis(50)) {
+            assert_eq!(report.failed, 10, "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_even_read_fails_at_the_deadline() {
+    let target = serve(|_, _socket| thread::park());
+    let mut load = count(target, 8);
+    (load.size, load.depth) = (8 << 20, 8);
+    load.timeout = Duration::from_millis(200);
+    let report = run(&load);
+    assert_eq!(report.failures, BTreeMap::from([(Fault::TimedOut, 8)]));
+}
+
+#[test]
+fn a_server_that_talks_unasked_is_dropped() {
+    let target = serve(|_, mut socket| {
+        let _ = socket.write_all(b"220 welcome");
+        echo(socket, |_, _| ());
+    });
+    let mut load = count(target, 5);
+    load.size = 4;
+    load.idle = 3;
+    let report = run(&load);
+    assert_eq!(report.right, 0);
+    assert!(report.lost[&Fault::Unasked] >= 1, "{report:?}");
+}
+
+#[test]
+fn silent_connections_stay_open_beside_the_active_ones() {
+    let mut load = count(echo_server(), 200);
+    (load.connections, load.idle) = (2, 50);
+    let report = run(&load);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.right, report.connected), (200, 52));
+}
+
+#[test]
+fn nobody_at_the_target_is_an_error_that_names_it() {
+    // Bound and not listening: refuses, and nobody else can take the port meanwhile.
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    bind(&socket, &any).unwrap();
+    let target: SocketAddr = getsockname(&socket).unwrap().try_into().unwrap();
+    let error = count(target, 1).run(&mut |_| ()).unwrap_err();
+    assert!(matches!(error, LoadError::Unreachable { .. }));
+    assert!(error.to_string().contains(&target.to_string()), "{error}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_opened() {
+    let good = count("127.0.0.1:9".parse().unwrap(), 1);
+    let changes: [fn(&mut Load); 10] = [
+        |load| load.connections = 0,
+        |load| load.connections = CONNECTIONS_MAX + 1,
+        |load| load.idle = CONNECTIONS_MAX,
+        |load| load.depth = 0,
+        |load| load.depth = IN_FLIGHT_MAX + 1,
+        |load| load.size = 0,
+        |load| load.timeout = Duration::ZERO,
+        |load| load.mode = Mode::ClosedCount(0),
+        |load| load.mode = Mode::ClosedFor(Duration::ZERO),
+        |load| {
+            load.mode = Mode::Open {
+                per_second: f64::NAN,
+                duration: Duration::from_secs(1),
+            };
+        },
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        let mut load = good.clone();
+        change(&mut load);
+        let error = load.run(&mut |_| ()).unwrap_err();
+        assert!(
+            matches!(error, LoadError::Invalid { .. }),
+            "{index}: {error}"
+        );
+    }
+    let mut load = good;
+    load.core = Some(100_000);
+    let error = load.run(&mut |_| ()).unwrap_err();
+    assert!(matches!(error, LoadError::Core { core: 100_000, .. }));
+}
+
+#[test]
+fn the_report_is_flat_json_with_named_reasons() {
+    let target = serve(|_, _| ());
+    let report = run(&count(target, 2));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["loop"], "closed");
+    assert_eq!(json["failed"], 2);
+    assert!(json["p99_ms"].is_null());
+    assert!(json["failures"]["unsent"].is_u64(), "{json}");
+    assert!(json["lost"].is_object() && json["client_is_limit"].is_boolean());
+}
