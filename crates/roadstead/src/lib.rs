@@ -1,1 +1,84 @@
-//! roadstead
+//! # Roadstead: a server engine
+//!
+//! A network service is written once, as a state machine over bytes, and runs unchanged on any I/O model.
+//!
+//! ```
+//! use roadstead::{Context, Done, Input, Peer, Server, Service, Session};
+//!
+//! struct Shout;
+//! struct Line;
+//!
+//! impl Service for Shout {
+//!     type Session = Line;
+//!     fn open(&self, _: &Peer) -> Line { Line }
+//! }
+//!
+//! impl Session for Line {
+//!     type Reply = ();
+//!     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+//!         let upper = input.bytes().to_ascii_uppercase();
+//!         input.consume(upper.len());
+//!         cx.output().write(&upper);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let server = Server::new(Shout).bind("127.0.0.1:0").start()?;
+//! # use std::{io::{Read, Write}, net::{Shutdown, TcpStream}};
+//! let mut client = TcpStream::connect(server.addresses()[0])?;
+//! client.write_all(b"ahoy")?;
+//! client.shutdown(Shutdown::Write)?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "AHOY");
+//! # drop(client);
+//! server.drain(std::time::Duration::from_secs(1))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! ## The rooms
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`service`] | what a service is: [`Service`], [`Session`], how a connection ends |
+//! | [`connection`] | one connection without any I/O: told what happened, answers what to do next |
+//! | [`input`], [`output`] | the bytes that came, the pieces that go |
+//! | [`ticket`], [`queue`] | finishing something later; who runs the jobs |
+//! | [`budget`] | the hard limits |
+//! | [`frame`] | length-prefixed messages |
+//! | `reactor`, `blocking` | the loops around a connection |
+//! | [`sim`] | a network, a poller and a clock made of one seed, under the real reactor loop |
+//! | [`server`], [`dial`] | start a server; hold outgoing connections |
+
+pub mod budget;
+pub mod connection;
+pub mod context;
+pub mod dial;
+pub mod frame;
+pub mod host;
+pub mod input;
+pub mod model;
+pub mod output;
+pub mod queue;
+pub mod server;
+pub mod service;
+pub mod sim;
+pub mod stats;
+pub mod ticket;
+
+mod accept;
+mod blocking;
+mod os;
+mod reactor;
+
+pub use budget::Budget;
+pub use context::{Busy, Context};
+pub use dial::Dialer;
+pub use frame::Frame;
+pub use input::{Chunk, Input};
+pub use model::Model;
+pub use output::Output;
+pub use queue::{Job, Step};
+pub use server::{Running, Server};
+pub use service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Scope, Service, Session};
+pub use ticket::{Ticket, Waker};

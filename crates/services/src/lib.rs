@@ -1,1 +1,5 @@
-//! services
+//! Ready services: each a module of sessions, none of which knows a socket, a thread or a clock.
+#![forbid(unsafe_code)]
+
+pub mod discard;
+pub mod echo;

@@ -1,0 +1,364 @@
+//! The blocking core: "do this, I wait".
+//!
+//! One loop per connection of receive, session, send. Who runs it is the replaceable part: [`threads`] gives each
+//! connection a thread of its own.
+//!
+//! A connection that only bytes can move waits in `recv` itself, one call per message. Where something else may move
+//! it (a ticket, a waker, a peer that does not take its answer) the thread waits in `poll` for the socket and its bell.
+#![forbid(unsafe_code)]
+
+pub(crate) mod threads;
+
+use std::{
+    io, mem,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    io::Errno,
+    net::{RecvFlags, Shutdown, sockopt},
+};
+
+use crate::{
+    connection::{BLOCK, Endpoint, Event, Op},
+    host::Host,
+    os,
+    ticket::{Bell, Token},
+};
+use threads::{Orders, Threads};
+
+/// What others may do to a connection's thread: ring its bell, or end its wait in `recv`.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    stream: Arc<OwnedFd>,
+    bell: Arc<Bell>,
+    /// The thread is in `recv`, or about to be.
+    parked: Arc<AtomicBool>,
+}
+
+impl Handle {
+    /// There are new orders. A parked thread leaves `recv` with what looks like the peer's end.
+    pub(crate) fn order(&self, stop: bool) {
+        self.bell.ring(TOKEN);
+        if stop {
+            let _ = rustix::net::shutdown(&self.stream, Shutdown::Both);
+        } else if self.parked.load(SeqCst) {
+            let _ = rustix::net::shutdown(&self.stream, Shutdown::Read);
+        }
+    }
+}
+
+/// A loop of one connection needs but one name.
+const TOKEN: Token = Token(0);
+
+/// The longest that one `sendfile` waits before the connection's deadlines are looked at.
+const FILE_WAIT: Duration = Duration::from_secs(1);
+
+/// One connection and the thread that waits for it.
+pub(crate) struct Blocking {
+    threads: Arc<Threads>,
+    handle: Handle,
+    interrupt: Option<Arc<OwnedFd>>,
+    endpoint: Box<dyn Endpoint>,
+    host: Host,
+    block: BytesMut,
+    /// A receive of up to so many bytes is in flight; zero: none.
+    receive: usize,
+    /// A send is in flight.
+    send: bool,
+    /// The receive timeout the socket has.
+    patience: Option<Duration>,
+    orders: Orders,
+    /// The socket's sends wait at most [`FILE_WAIT`].
+    bounded: bool,
+}
+
+/// How a wait ended.
+enum Woke {
+    Readable,
+    /// In `recv` itself, which has already filled the block.
+    Received(io::Result<usize>),
+    Otherwise,
+}
+
+impl Blocking {
+    pub(crate) fn new(
+        threads: Arc<Threads>,
+        stream: OwnedFd,
+        endpoint: Box<dyn Endpoint>,
+        host: Host,
+    ) -> Self {
+        let handle = Handle {
+            stream: Arc::new(stream),
+            bell: Arc::clone(&host.bell),
+            parked: Arc::new(AtomicBool::new(false)),
+        };
+        Self {
+            threads,
+            handle,
+            interrupt: None,
+            endpoint,
+            host,
+            block: BytesMut::with_capacity(BLOCK),
+            receive: 0,
+            send: false,
+            patience: None,
+            orders: Orders::Serve,
+            bounded: false,
+        }
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Drives the connection to its end. A session that panics loses its connection and nothing else.
+    pub(crate) fn run(mut self) {
+        let told = catch_unwind(AssertUnwindSafe(|| self.drive()));
+        let reset = told.unwrap_or_else(|_| {
+            tracing::error!(connection = ?self.endpoint, "a session panicked; its connection is closed");
+            true
+        });
+        if reset {
+            let _ = sockopt::set_socket_linger(&self.handle.stream, Some(Duration::ZERO));
+        }
+        self.host.report();
+    }
+
+    /// Answers whether the peer is to see a reset.
+    fn drive(&mut self) -> bool {
+        self.endpoint.place(TOKEN, &self.host.bell, self.threads.now());
+        self.tell(Event::Opened);
+        loop {
+            self.obey();
+            if let Some(reset) = self.collect() {
+                return reset;
+            }
+            if self.answer_bell() || self.try_send() {
+                continue;
+            }
+            self.endpoint.settle(self.threads.now(), &mut self.host);
+            if let Some(reset) = self.collect() {
+                return reset;
+            }
+            match self.wait() {
+                Woke::Readable => {
+                    let result =
+                        os::receive(&self.handle.stream, &mut self.block, self.receive, RecvFlags::DONTWAIT);
+                    self.received(result);
+                }
+                Woke::Received(result) => self.received(result),
+                Woke::Otherwise => {}
+            }
+            if self.endpoint.deadline().is_some_and(|deadline| deadline <= self.threads.now()) {
+                self.tell(Event::Tick);
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event<'_>) {
+        self.endpoint.handle(self.threads.now(), event, &mut self.host);
+    }
+
+    fn obey(&mut self) {
+        let orders = self.threads.orders();
+        if orders != self.orders {
+            self.orders = orders;
+            self.tell(if orders == Orders::Stop { Event::Stop } else { Event::Drain });
+        }
+    }
+
+    /// Takes the operations the connection asks for. `Some` when it asks to be closed.
+    fn collect(&mut self) -> Option<bool> {
+        while let Some(op) = self.endpoint.next() {
+            match op {
+                Op::Receive(most) => self.receive = most,
+                Op::Send => self.send = true,
+                Op::Shutdown => os::shutdown(&self.handle.stream),
+                Op::Connect(address, endpoint) => self.threads.connect(address, endpoint),
+                Op::Close { reset } => return Some(reset),
+            }
+        }
+        None
+    }
+
+    /// This thread is the logic unit too: runs what waits, and hears who rang. True if anything happened.
+    fn answer_bell(&mut self) -> bool {
+        let mut happened = self.host.jobs.run_one();
+        let mut rung = Vec::new();
+        self.host.bell.answer(&mut rung);
+        if !rung.is_empty() {
+            self.tell(Event::Woken);
+            happened = true;
+        }
+        happened
+    }
+
+    /// Sends without waiting. True if anything happened.
+    fn try_send(&mut self) -> bool {
+        if !self.send {
+            return false;
+        }
+        self.host.count.sends += 1;
+        if self.endpoint.output().front_file().is_some() {
+            self.bound_file_sends();
+        }
+        match os::send(&self.handle.stream, self.endpoint.output()) {
+            Ok(count) => {
+                self.send = false;
+                self.tell(Event::Sent(count));
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return false,
+                io::ErrorKind::Interrupted => {}
+                _ => self.tell(Event::Failed(error)),
+            },
+        }
+        true
+    }
+
+    /// `sendfile` knows no flag against waiting: bounds its wait, so that deadlines are looked at.
+    fn bound_file_sends(&mut self) {
+        if !mem::replace(&mut self.bounded, true) {
+            let _ = sockopt::set_socket_timeout(&self.handle.stream, sockopt::Timeout::Send, Some(FILE_WAIT));
+        }
+    }
+
+    fn received(&mut self, result: io::Result<usize>) {
+        self.host.count.receives += 1;
+        match result {
+            Ok(0) if self.threads.orders() != self.orders => {}
+            Ok(0) => {
+                self.receive = 0;
+                self.tell(Event::Ended);
+            }
+            Ok(_) => {
+                self.receive = 0;
+                let mut block = mem::take(&mut self.block);
+                self.tell(Event::Received(&mut block));
+                self.block = block;
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                _ => self.tell(Event::Failed(error)),
+            },
+        }
+    }
+
+    fn wait(&mut self) -> Woke {
+        let left = self.endpoint.deadline().map(|deadline| deadline.saturating_sub(self.threads.now()));
+        if left == Some(Duration::ZERO) {
+            return Woke::Otherwise;
+        }
+        self.host.count.sleeps += 1;
+        if self.receive > 0 && !self.send && self.endpoint.is_quiet() {
+            self.park(left)
+        } else {
+            self.poll(left).unwrap_or_else(|error| {
+                self.tell(Event::Failed(error));
+                Woke::Otherwise
+            })
+        }
+    }
+
+    /// Waits in `recv` itself.
+    fn park(&mut self, left: Option<Duration>) -> Woke {
+        self.host.report();
+        self.be_patient(left);
+        self.handle.parked.store(true, SeqCst);
+        let woke = if self.threads.orders() == self.orders {
+            Woke::Received(os::receive(
+                &self.handle.stream,
+                &mut self.block,
+                self.receive,
+                RecvFlags::empty(),
+            ))
+        } else {
+            Woke::Otherwise
+        };
+        self.handle.parked.store(false, SeqCst);
+        woke
+    }
+
+    /// Makes `recv` return by the deadline. A timeout that is at most twice too short stays: waking early costs less
+    /// than setting it for every message.
+    fn be_patient(&mut self, left: Option<Duration>) {
+        let fits = match (left, self.patience) {
+            (None, None) => true,
+            (Some(left), Some(set)) => set <= left && left <= set * 2,
+            _ => false,
+        };
+        if !fits && sockopt::set_socket_timeout(&self.handle.stream, sockopt::Timeout::Recv, left).is_ok() {
+            self.patience = left;
+        }
+    }
+
+    /// Waits for the socket and the bell.
+    fn poll(&mut self, left: Option<Duration>) -> io::Result<Woke> {
+        let interrupt = self.interrupt()?;
+        if !self.host.bell.fall_asleep() {
+            return Ok(Woke::Otherwise);
+        }
+        self.host.report();
+        self.host.count.waits += 1;
+        let mut wanted = PollFlags::empty();
+        if self.receive > 0 {
+            wanted |= PollFlags::IN;
+        }
+        if self.send {
+            wanted |= PollFlags::OUT;
+        }
+        let timeout =
+            left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
+        let mut fds = [PollFd::new(&interrupt, PollFlags::IN), PollFd::new(&self.handle.stream, wanted)];
+        let polled = poll(&mut fds, timeout.as_ref());
+        let came = fds[1].revents();
+        let rang = !fds[0].revents().is_empty();
+        self.host.bell.wake_up();
+        if rang {
+            // The counter only has to be empty again; what rang is on the bell's list.
+            let _ = rustix::io::read(&interrupt, &mut [0u8; 8]);
+        }
+        match polled {
+            Err(Errno::INTR) => Ok(Woke::Otherwise),
+            Err(error) => Err(error.into()),
+            Ok(_) if self.receive > 0 && came.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
+                Ok(Woke::Readable)
+            }
+            Ok(_) if came.contains(PollFlags::ERR) => {
+                Err(sockopt::socket_error(&self.handle.stream)?.err().unwrap_or(Errno::CONNRESET).into())
+            }
+            Ok(_) => Ok(Woke::Otherwise),
+        }
+    }
+
+    /// The descriptor that interrupts a poll, made when it is first needed: a plain connection has none.
+    fn interrupt(&mut self) -> io::Result<Arc<OwnedFd>> {
+        if let Some(interrupt) = &self.interrupt {
+            return Ok(Arc::clone(interrupt));
+        }
+        let interrupt = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let handle = Arc::clone(&interrupt);
+        self.handle.bell.interrupt_with(move || {
+            // Fails only when the counter is full, and then the wait is interrupted already.
+            let _ = rustix::io::write(&handle, &1u64.to_ne_bytes());
+        });
+        Ok(Arc::clone(self.interrupt.insert(interrupt)))
+    }
+}
+
+/// Opens a connection and waits for the answer, at most for `patience`.
+pub(crate) fn connect(address: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
+    let stream = std::net::TcpStream::connect_timeout(&address, patience)?;
+    stream.set_nodelay(true)?;
+    Ok(stream.into())
+}

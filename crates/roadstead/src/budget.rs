@@ -1,0 +1,272 @@
+//! The hard limits of a server, and the two accounts that enforce them: [`Gate`] counts connections, [`Meter`] bytes.
+//!
+//! A limit is checked before the thing it limits exists. Nothing in the engine grows without one of these numbers.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// What a server may use at most. Start from [`Budget::default`] and change what matters.
+///
+/// ```
+/// use roadstead::Budget;
+/// use std::time::Duration;
+/// let budget = Budget::default().connections(10_000).first_byte(Duration::from_secs(5));
+/// assert_eq!(budget.connections, 10_000);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Budget {
+    /// Connections open at once, accepted and outgoing together. Default 10,000.
+    pub connections: usize,
+    /// Accepted connections open at once from one IP address. Default 10,000.
+    pub per_address: usize,
+    /// Bytes that one connection may buffer, input and output together. Default 1 MiB.
+    pub buffer_each: usize,
+    /// Bytes that all connections may buffer between turns, together with kept chunks. Default 256 MiB.
+    pub buffer_all: usize,
+    /// Tickets that may be outstanding at once. Default 10,000.
+    pub jobs: usize,
+    /// From the connection to its first byte. Default 10 s.
+    pub first_byte: Duration,
+    /// Without a byte in either direction while nothing is being worked on. Default 60 s.
+    pub idle: Duration,
+    /// For an outgoing connection to be answered. Default 5 s.
+    pub connect: Duration,
+    /// How long the engine waits for the peer's end after its own, so that the last bytes are not lost to a reset.
+    /// Default 2 s.
+    pub linger: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            per_address: 10_000,
+            buffer_each: 1 << 20,
+            buffer_all: 256 << 20,
+            jobs: 10_000,
+            first_byte: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            connect: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty),* $(,)?) => {$(
+        #[doc = concat!("Sets [`Budget::", stringify!($name), "`](struct@Budget).")]
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    )*};
+}
+
+impl Budget {
+    setters! {
+        connections: usize, per_address: usize, buffer_each: usize, buffer_all: usize, jobs: usize,
+        first_byte: Duration, idle: Duration, connect: Duration, linger: Duration,
+    }
+
+    /// Output above which a connection is not read from: a quarter of what it may buffer.
+    pub(crate) fn high_water(&self) -> usize {
+        self.buffer_each / 4
+    }
+}
+
+/// Counts connections, in all and per address.
+#[derive(Debug)]
+pub struct Gate {
+    limit: usize,
+    per_address: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    from: HashMap<IpAddr, usize>,
+}
+
+/// Why a connection was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The server holds as many connections as it may.
+    #[error("the server already holds {0} connections")]
+    Full(usize),
+    /// This address holds as many connections as one may.
+    #[error("this address already holds {0} connections")]
+    Address(usize),
+}
+
+impl Gate {
+    /// A gate with the limits of `budget`.
+    pub fn new(budget: &Budget) -> Arc<Self> {
+        Arc::new(Self { limit: budget.connections, per_address: budget.per_address, open: Mutex::default() })
+    }
+
+    /// Admits a connection, counted until the permit is dropped. `None` counts in all but for no address.
+    ///
+    /// # Errors
+    /// [`Refused`] at the limit; nothing is counted then.
+    pub fn admit(self: &Arc<Self>, from: Option<IpAddr>) -> Result<Permit, Refused> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.all >= self.limit {
+            return Err(Refused::Full(self.limit));
+        }
+        if let Some(address) = from {
+            if open.from.get(&address).is_some_and(|&count| count >= self.per_address)
+                || self.per_address == 0
+            {
+                return Err(Refused::Address(self.per_address));
+            }
+            *open.from.entry(address).or_default() += 1;
+        }
+        open.all += 1;
+        Ok(Permit { gate: Arc::clone(self), from })
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+}
+
+/// One admitted connection. Dropping it makes room for another.
+#[derive(Debug)]
+pub struct Permit {
+    gate: Arc<Gate>,
+    from: Option<IpAddr>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all -= 1;
+        if let Some(address) = self.from
+            && let Some(count) = open.from.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                open.from.remove(&address);
+            }
+        }
+    }
+}
+
+/// Counts something up to a limit: buffered bytes, outstanding tickets.
+#[derive(Debug)]
+pub struct Meter {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Meter {
+    /// A meter at zero.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+    }
+
+    /// Counts `amount` more until the charge is dropped; `None` if that would pass the limit.
+    pub fn charge(self: &Arc<Self>, amount: usize) -> Option<Charge> {
+        self.add(amount).then(|| Charge { meter: Arc::clone(self), amount })
+    }
+
+    fn add(&self, amount: usize) -> bool {
+        self.used
+            .fetch_update(Relaxed, Relaxed, |used| used.checked_add(amount).filter(|&sum| sum <= self.limit))
+            .is_ok()
+    }
+
+    /// What is counted now.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// The most that can be counted.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+/// An amount counted on a [`Meter`] until dropped.
+#[derive(Debug)]
+pub struct Charge {
+    meter: Arc<Meter>,
+    amount: usize,
+}
+
+impl Charge {
+    /// Counts `amount` instead of what was counted before. False, with nothing changed, if that passes the limit.
+    pub(crate) fn change(&mut self, amount: usize) -> bool {
+        if amount > self.amount {
+            if !self.meter.add(amount - self.amount) {
+                return false;
+            }
+        } else if amount < self.amount {
+            self.meter.used.fetch_sub(self.amount - amount, Relaxed);
+        }
+        self.amount = amount;
+        true
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.meter.used.fetch_sub(self.amount, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_counts_below_at_and_above_its_limits() {
+        let gate = Gate::new(&Budget::default().connections(3).per_address(2));
+        let a = Some(IpAddr::from([127, 0, 0, 1]));
+        let b = Some(IpAddr::from([127, 0, 0, 2]));
+        let first = gate.admit(a).unwrap();
+        let _second = gate.admit(a).unwrap();
+        assert_eq!(gate.admit(a).unwrap_err(), Refused::Address(2));
+        let _third = gate.admit(b).unwrap();
+        assert_eq!(gate.admit(None).unwrap_err(), Refused::Full(3));
+        drop(first);
+        assert_eq!(gate.open(), 2);
+        gate.admit(a).unwrap();
+    }
+
+    #[test]
+    fn an_address_without_connections_is_forgotten() {
+        let gate = Gate::new(&Budget::default());
+        for last in 0..200 {
+            drop(gate.admit(Some(IpAddr::from([127, 0, 0, last]))).unwrap());
+        }
+        assert!(gate.open.lock().unwrap().from.is_empty());
+    }
+
+    #[test]
+    fn a_meter_holds_at_its_limit_and_not_above() {
+        let meter = Meter::new(10);
+        let mut charge = meter.charge(9).unwrap();
+        assert!(meter.charge(2).is_none());
+        assert!(charge.change(10));
+        assert!(!charge.change(11));
+        assert_eq!(meter.used(), 10);
+        assert!(charge.change(3));
+        assert_eq!(meter.used(), 3);
+        drop(charge);
+        assert_eq!(meter.used(), 0);
+        assert!(meter.charge(usize::MAX).is_none());
+    }
+}

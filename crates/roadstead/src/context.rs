@@ -1,0 +1,154 @@
+//! Through which a session answers: output, timers, tickets, jobs, connections of its own.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rand::Rng;
+
+use crate::{
+    connection::{Connection, Control, Endpoint},
+    host::Host,
+    output::Output,
+    queue::{Job, Once, Task},
+    service::{JobId, Peer, Session},
+    ticket::{Alarm, Mailbox, Ticket, Token, Waker},
+};
+
+/// The budget has no room for this now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the budget has no room for this now: try again when something has finished")]
+pub struct Busy;
+
+/// What a session may do, during one call.
+pub struct Context<'a, S: Session> {
+    pub(crate) now: Duration,
+    pub(crate) peer: Peer,
+    pub(crate) token: Token,
+    pub(crate) output: &'a mut Output,
+    pub(crate) control: &'a mut Control,
+    pub(crate) mailbox: &'a mut Option<Arc<Mailbox<S::Reply>>>,
+    pub(crate) host: &'a mut Host,
+}
+
+impl<S: Session> Context<'_, S> {
+    /// The time since the engine started. Never goes back.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// The wall clock. May jump; use [`Context::now`] to measure.
+    pub fn wall(&self) -> SystemTime {
+        (self.host.wall)()
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Fills `bytes` with randomness fit for keys and nonces (in the simulator: from its seed).
+    pub fn random(&mut self, bytes: &mut [u8]) {
+        self.host.random.fill_bytes(bytes);
+    }
+
+    /// What this connection has to say.
+    pub fn output(&mut self) -> &mut Output {
+        self.output
+    }
+
+    /// Read no more. The connection closes once every outstanding ticket has come back and the output has gone out.
+    pub fn finish(&mut self) {
+        self.control.finish = true;
+    }
+
+    /// Calls [`Session::ready`] with [`Ready::Timer`](crate::Ready::Timer) at `when` (compare [`Context::now`]).
+    /// One timer per session: a later call replaces the earlier one, `None` clears it.
+    pub fn wake_at(&mut self, when: Option<Duration>) {
+        self.control.timer = when;
+    }
+
+    /// A handle by which anybody can wake this session.
+    pub fn waker(&mut self) -> Waker {
+        Waker(Arc::clone(&self.mailbox().alarm))
+    }
+
+    /// The right to finish something later, from any thread; the session hears of it in [`Session::reply`].
+    ///
+    /// # Errors
+    /// [`Busy`] when as many tickets are outstanding as the budget allows.
+    pub fn ticket(&mut self) -> Result<Ticket<S::Reply>, Busy> {
+        let charge = self.host.shared.jobs.charge(1).ok_or(Busy)?;
+        let id = JobId(self.control.next_job);
+        self.control.next_job += 1;
+        self.control.outstanding += 1;
+        Ok(Ticket::new(Arc::clone(self.mailbox()), id, charge))
+    }
+
+    /// Queues `job` for a logic unit; its reply comes to [`Session::reply`]. `cost` is a guess of how long it takes,
+    /// in whatever unit the service likes, for the disciplines that want one.
+    ///
+    /// # Errors
+    /// [`Busy`] when as many tickets are outstanding as the budget allows.
+    pub fn defer(&mut self, cost: u64, job: impl Job<Reply = S::Reply>) -> Result<JobId, Busy> {
+        let ticket = self.ticket()?;
+        let id = ticket.id();
+        self.submit_task(Task::deferred(cost, job, ticket));
+        Ok(id)
+    }
+
+    /// Queues a closure whose result comes to [`Session::reply`].
+    ///
+    /// # Errors
+    /// [`Busy`] when as many tickets are outstanding as the budget allows.
+    pub fn run(
+        &mut self,
+        cost: u64,
+        work: impl FnOnce() -> S::Reply + Send + 'static,
+    ) -> Result<JobId, Busy> {
+        self.defer(cost, Once(Some(work)))
+    }
+
+    /// Queues work that answers through tickets it holds, such as one pass over what several connections asked for.
+    ///
+    /// The queue is bounded by the tickets: submit at most one task for each ticket taken.
+    pub fn submit(&mut self, cost: u64, work: impl FnOnce() + Send + 'static) {
+        self.submit_task(Task::detached(cost, work));
+    }
+
+    /// Opens a connection to `address`, driven by the same loop; `session` hears
+    /// [`Ready::Opened`](crate::Ready::Opened), or [`Session::closed`] if it cannot be had.
+    ///
+    /// # Errors
+    /// [`Busy`] when as many connections are open as the budget allows.
+    pub fn connect<T: Session>(&mut self, address: SocketAddr, session: T) -> Result<Waker, Busy> {
+        let permit = self.host.shared.gate.admit(None).map_err(|_| Busy)?;
+        let shared = Arc::clone(&self.host.shared);
+        let (connection, waker) = Connection::outgoing(session, address, shared, permit);
+        self.control.connects.push((address, Box::new(connection) as Box<dyn Endpoint>));
+        Ok(waker)
+    }
+
+    fn submit_task(&mut self, task: Task) {
+        self.host.count.jobs += 1;
+        self.host.jobs.push(task);
+    }
+
+    fn mailbox(&mut self) -> &Arc<Mailbox<S::Reply>> {
+        self.mailbox.get_or_insert_with(|| {
+            let alarm = Arc::new(Alarm::default());
+            alarm.settle(&self.host.bell, self.token);
+            Mailbox::new(alarm)
+        })
+    }
+}
+
+impl<S: Session> fmt::Debug for Context<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("now", &self.now).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

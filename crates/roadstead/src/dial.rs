@@ -1,0 +1,53 @@
+//! Outgoing connections without a server: a loop of their own that holds sessions we are the client of.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use crate::{
+    budget::Budget, connection::Connection, context::Busy, host::Shared, model::Model, server::Lives,
+    service::Session, stats::Snapshot, ticket::Waker,
+};
+
+/// Holds outgoing connections, driven by one loop in a thread of its own.
+///
+/// The session at our end is the same state machine as a server's. Give it shared state and keep the [`Waker`] that
+/// [`Dialer::connect`] answers, to put work before it from any thread. Dropping the dialer resets its connections.
+pub struct Dialer {
+    lives: Lives,
+    shared: Arc<Shared>,
+}
+
+impl Dialer {
+    /// Starts the loop, on [`Model::best`].
+    ///
+    /// # Errors
+    /// If the system has no thread or descriptors left.
+    pub fn start(budget: Budget) -> io::Result<Self> {
+        let shared = Shared::new(budget);
+        let lives = Lives::start(Model::best(), Arc::clone(&shared), 0, Vec::new())?;
+        Ok(Self { lives, shared })
+    }
+
+    /// Begins a connection to `address`. Never blocks: the session hears [`Ready::Opened`](crate::Ready::Opened), or
+    /// [`Session::closed`] if it cannot be had within the budget's time.
+    ///
+    /// # Errors
+    /// [`Busy`] when as many connections are open as the budget allows.
+    pub fn connect<S: Session>(&self, address: SocketAddr, session: S) -> Result<Waker, Busy> {
+        let permit = self.shared.gate.admit(None).map_err(|_| Busy)?;
+        let shared = Arc::clone(&self.shared);
+        let (connection, waker) = Connection::outgoing(session, address, shared, permit);
+        self.lives.connect(address, Box::new(connection));
+        Ok(waker)
+    }
+
+    /// What it has counted.
+    pub fn stats(&self) -> Snapshot {
+        self.shared.stats.snapshot()
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("open", &self.shared.gate.open()).finish_non_exhaustive()
+    }
+}

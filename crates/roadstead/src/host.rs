@@ -1,0 +1,74 @@
+//! What one loop lends to the connections it drives: the budget's accounts, the job queue, randomness, the wall clock.
+#![forbid(unsafe_code)]
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use rand_chacha::ChaCha20Rng;
+
+use crate::{
+    budget::{Budget, Gate, Meter},
+    queue::Jobs,
+    stats::{Counters, Stats},
+    ticket::Bell,
+};
+
+/// What all loops of one server share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The limits.
+    pub budget: Arc<Budget>,
+    /// Open connections.
+    pub gate: Arc<Gate>,
+    /// Buffered bytes.
+    pub memory: Arc<Meter>,
+    /// Outstanding tickets.
+    pub jobs: Arc<Meter>,
+    /// What was counted so far.
+    pub stats: Stats,
+}
+
+impl Shared {
+    /// Accounts at zero under `budget`.
+    pub fn new(budget: Budget) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Gate::new(&budget),
+            memory: Meter::new(budget.buffer_all),
+            jobs: Meter::new(budget.jobs),
+            budget: Arc::new(budget),
+            stats: Stats::default(),
+        })
+    }
+}
+
+/// What one loop lends to its connections.
+pub struct Host {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) jobs: Jobs,
+    pub(crate) random: ChaCha20Rng,
+    pub(crate) wall: fn() -> SystemTime,
+    pub(crate) count: Counters,
+}
+
+impl Host {
+    /// A host that draws its randomness from `random`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        random: ChaCha20Rng,
+        wall: fn() -> SystemTime,
+        jobs: Jobs,
+    ) -> Self {
+        Self { shared, bell: Bell::new(), jobs, random, wall, count: Counters::default() }
+    }
+
+    /// Adds what this loop has counted to the server's statistics.
+    pub(crate) fn report(&mut self) {
+        self.shared.stats.add(&std::mem::take(&mut self.count));
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}

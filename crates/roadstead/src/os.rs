@@ -1,0 +1,198 @@
+//! The system's sockets, asked without waiting: what every model on this system shares.
+//!
+//! Nothing here decides anything. The loops say what to do; this file knows how the system spells it.
+
+use std::{
+    fs::File,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::BytesMut;
+use rustix::{
+    fs::sendfile,
+    io::Errno,
+    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt},
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::{
+    output::{FileRange, Output},
+    reactor::Net,
+};
+
+/// How many pieces go into one send.
+const SLICES: usize = 16;
+
+/// Connections that may wait to be accepted, unless a server says otherwise.
+pub(crate) const BACKLOG: i32 = 1024;
+
+/// The system's network, and a descriptor kept in reserve for the moment when there are no more.
+#[derive(Debug)]
+pub(crate) struct Os {
+    epoch: Instant,
+    accepted: SocketFlags,
+    spare: Option<OwnedFd>,
+}
+
+impl Os {
+    /// Sockets that never block. `epoch` is the moment that every loop of a server counts from.
+    pub(crate) fn non_blocking(epoch: Instant) -> Self {
+        Self { epoch, accepted: SocketFlags::NONBLOCK, spare: spare() }
+    }
+
+    /// Accepted sockets block unless a call says otherwise.
+    pub(crate) fn blocking(epoch: Instant) -> Self {
+        Self { epoch, accepted: SocketFlags::empty(), spare: spare() }
+    }
+}
+
+fn spare() -> Option<OwnedFd> {
+    File::open("/dev/null").ok().map(OwnedFd::from)
+}
+
+/// A listening socket on `address` that does not block.
+pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// The address a socket is bound to.
+pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+}
+
+/// Accepts one connection; `flags` says whether its calls may block.
+fn accept(listener: &OwnedFd, flags: SocketFlags) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (stream, address) = rustix::net::acceptfrom_with(listener, flags | SocketFlags::CLOEXEC)?;
+    let address = address.ok_or(Errno::CONNABORTED)?;
+    sockopt::set_tcp_nodelay(&stream, true)?;
+    Ok((stream, SocketAddr::try_from(address)?))
+}
+
+/// Receives up to `most` bytes into the empty `block`; zero is the peer's end.
+pub(crate) fn receive(
+    stream: impl AsFd,
+    block: &mut BytesMut,
+    most: usize,
+    flags: RecvFlags,
+) -> io::Result<usize> {
+    block.clear();
+    block.reserve(most);
+    let room = block.spare_capacity_mut();
+    let most = most.min(room.len());
+    let ((filled, _), _) = rustix::net::recv(stream, &mut room[..most], flags)?;
+    let count = filled.len();
+    // SAFETY: the kernel has initialised the first `count` bytes of the spare capacity, and the block was empty.
+    unsafe { block.set_len(count) };
+    Ok(count)
+}
+
+/// Sends from the front of `output` without waiting, as much as the system takes at once.
+pub(crate) fn send(stream: impl AsFd, output: &Output) -> io::Result<u64> {
+    if let Some(range) = output.front_file() {
+        return send_file(stream, range);
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let (count, file_follows) = output.gather(&mut slices);
+    let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    if file_follows {
+        flags |= SendFlags::MORE;
+    }
+    let sent = match &slices[..count] {
+        [one] => rustix::net::send(stream, one, flags)?,
+        many => rustix::net::sendmsg(stream, many, &mut SendAncillaryBuffer::default(), flags)?,
+    };
+    Ok(sent as u64)
+}
+
+fn send_file(stream: impl AsFd, range: &FileRange) -> io::Result<u64> {
+    // The most that one call moves on Linux: sendfile(2).
+    const MOST: u64 = 0x7fff_f000;
+    let mut offset = range.offset;
+    let sent = sendfile(stream, &*range.file, Some(&mut offset), range.len.min(MOST) as usize)?;
+    if sent == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the file is shorter than what was promised of it",
+        ));
+    }
+    Ok(sent as u64)
+}
+
+/// Finishes sending. A peer that is already gone is no error here: the next receive says so.
+pub(crate) fn shutdown(stream: impl AsFd) {
+    let _ = rustix::net::shutdown(stream, Shutdown::Write);
+}
+
+/// Closes; with `reset` the peer sees one and the kernel keeps nothing.
+pub(crate) fn close(stream: OwnedFd, reset: bool) {
+    if reset {
+        let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+    }
+    drop(stream);
+}
+
+/// The wall clock.
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+impl Net for Os {
+    type Listener = OwnedFd;
+    type Stream = OwnedFd;
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn accept(&mut self, listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
+        accept(listener, self.accepted)
+    }
+
+    fn shed(&mut self, listener: &OwnedFd) -> bool {
+        drop(self.spare.take());
+        let shed = accept(listener, self.accepted).is_ok();
+        self.spare = spare();
+        shed
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> io::Result<OwnedFd> {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        match socket.connect(&SockAddr::from(address)) {
+            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+            _ => Ok(socket.into()),
+        }
+    }
+
+    fn connected(&mut self, stream: &OwnedFd) -> io::Result<()> {
+        sockopt::socket_error(stream)??;
+        Ok(())
+    }
+
+    fn receive(&mut self, stream: &OwnedFd, block: &mut BytesMut, most: usize) -> io::Result<usize> {
+        receive(stream, block, most, RecvFlags::empty())
+    }
+
+    fn send(&mut self, stream: &OwnedFd, output: &Output) -> io::Result<u64> {
+        send(stream, output)
+    }
+
+    fn shutdown(&mut self, stream: &OwnedFd) {
+        shutdown(stream);
+    }
+
+    fn close(&mut self, stream: OwnedFd, reset: bool) {
+        close(stream, reset);
+    }
+}

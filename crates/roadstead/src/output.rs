@@ -1,0 +1,296 @@
+//! What a connection has to say: an ordered list of pieces, sent from the front.
+//!
+//! Small writes gather in one growing tail; owned buffers, received chunks and file ranges are kept as they are and
+//! never copied. A file range goes out without entering user space where the model can do that.
+#![forbid(unsafe_code)]
+
+use std::{collections::VecDeque, fs::File, io::IoSlice, sync::Arc};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::input::Chunk;
+
+/// A tail that is at most this large survives being sent, so that small answers allocate once per connection.
+const KEPT_TAIL: usize = 256;
+
+/// The ordered pieces a connection still has to send.
+#[derive(Debug)]
+pub struct Output {
+    pieces: VecDeque<Piece>,
+    tail: BytesMut,
+    /// Bytes of memory in `pieces` (not in `tail`); file ranges hold none.
+    held: usize,
+    /// Of those, the bytes of received chunks, which carry a charge of their own.
+    chunks: usize,
+    files: usize,
+    limit: usize,
+    overflow: bool,
+}
+
+/// One piece, as the loop that sends it sees it.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes that belong to nobody else.
+    Bytes(Bytes),
+    /// A received buffer that is sent on.
+    Chunk(Chunk),
+    /// A part of a file.
+    File(FileRange),
+}
+
+/// A part of a file that is to be sent.
+#[derive(Debug, Clone)]
+pub struct FileRange {
+    /// The open file; its cursor is neither used nor moved.
+    pub file: Arc<File>,
+    /// Where the part begins, in bytes.
+    pub offset: u64,
+    /// How long the part is, in bytes.
+    pub len: u64,
+}
+
+impl Output {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            tail: BytesMut::new(),
+            held: 0,
+            chunks: 0,
+            files: 0,
+            limit,
+            overflow: false,
+        }
+    }
+
+    /// Copies `bytes` behind what is already there.
+    pub fn write(&mut self, bytes: &[u8]) {
+        if self.fits(bytes.len()) {
+            self.tail.extend_from_slice(bytes);
+        }
+    }
+
+    /// Sends an owned buffer, without a copy where it is large enough to be worth a piece of its own.
+    pub fn send(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if bytes.len() <= KEPT_TAIL {
+            self.write(&bytes);
+        } else if self.fits(bytes.len()) {
+            self.push(Piece::Bytes(bytes));
+        }
+    }
+
+    /// Sends a received buffer on.
+    pub fn forward(&mut self, chunk: Chunk) {
+        if !chunk.is_empty() && self.fits(chunk.len()) {
+            self.push(Piece::Chunk(chunk));
+        }
+    }
+
+    /// Sends `len` bytes of `file` from `offset` on. If the file proves shorter, the connection is closed: the peer
+    /// was promised more than there is.
+    pub fn file(&mut self, file: Arc<File>, offset: u64, len: u64) {
+        if len > 0 {
+            self.push(Piece::File(FileRange { file, offset, len }));
+        }
+    }
+
+    /// How many bytes of memory wait to be sent. File ranges count nothing.
+    pub fn buffered(&self) -> usize {
+        self.held + self.tail.len()
+    }
+
+    /// How many more bytes may be written before the connection is closed for it.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.buffered())
+    }
+
+    /// Whether everything has been sent.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.tail.is_empty()
+    }
+
+    /// Memory reserved for the tail and held by the pieces, in bytes; received chunks are charged where they were taken.
+    pub(crate) fn footprint(&self) -> usize {
+        self.held - self.chunks + self.tail.capacity()
+    }
+
+    /// Whether a file range waits, which may be of any length.
+    pub(crate) fn has_file(&self) -> bool {
+        self.files > 0
+    }
+
+    /// Whether something was written that did not fit. The connection is beyond saving then.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflow
+    }
+
+    /// The file range at the front, if that is what comes next.
+    pub fn front_file(&self) -> Option<&FileRange> {
+        match self.pieces.front() {
+            Some(Piece::File(range)) => Some(range),
+            _ => None,
+        }
+    }
+
+    /// Fills `slices` with the bytes that come next, up to the first file range; answers how many it filled, and
+    /// whether a file range follows.
+    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, bool) {
+        let mut filled = 0;
+        for piece in &self.pieces {
+            let bytes: &[u8] = match piece {
+                Piece::Bytes(bytes) => bytes,
+                Piece::Chunk(chunk) => chunk,
+                Piece::File(_) => return (filled, true),
+            };
+            if filled == slices.len() {
+                return (filled, false);
+            }
+            slices[filled] = IoSlice::new(bytes);
+            filled += 1;
+        }
+        if !self.tail.is_empty() && filled < slices.len() {
+            slices[filled] = IoSlice::new(&self.tail);
+            filled += 1;
+        }
+        (filled, false)
+    }
+
+    /// Forgets the first `count` bytes: they have been sent.
+    pub(crate) fn advance(&mut self, mut count: u64) {
+        while let Some(piece) = self.pieces.front_mut() {
+            let sent = count.min(piece.len());
+            count -= sent;
+            // A piece that lives in memory is never longer than a usize.
+            let bytes = sent as usize;
+            match piece {
+                Piece::Bytes(piece) => {
+                    piece.advance(bytes);
+                    self.held -= bytes;
+                }
+                Piece::Chunk(chunk) => {
+                    chunk.bytes.advance(bytes);
+                    self.held -= bytes;
+                    self.chunks -= bytes;
+                }
+                Piece::File(range) => {
+                    range.offset += sent;
+                    range.len -= sent;
+                }
+            }
+            if piece.len() > 0 {
+                return;
+            }
+            self.files -= usize::from(matches!(piece, Piece::File(_)));
+            self.pieces.pop_front();
+        }
+        self.tail.advance((count as usize).min(self.tail.len()));
+        if self.tail.is_empty() {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        if self.tail.capacity() <= KEPT_TAIL {
+            self.tail.clear();
+        } else {
+            self.tail = BytesMut::new();
+        }
+        if self.pieces.is_empty() {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail).freeze();
+            self.held += tail.len();
+            self.pieces.push_back(Piece::Bytes(tail));
+        }
+        match &piece {
+            Piece::Bytes(bytes) => self.held += bytes.len(),
+            Piece::Chunk(chunk) => {
+                self.held += chunk.len();
+                self.chunks += chunk.len();
+            }
+            Piece::File(_) => self.files += 1,
+        }
+        self.pieces.push_back(piece);
+    }
+
+    fn fits(&mut self, more: usize) -> bool {
+        self.overflow |= more > self.room();
+        !self.overflow
+    }
+}
+
+impl Piece {
+    fn len(&self) -> u64 {
+        match self {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Chunk(chunk) => chunk.len() as u64,
+            Piece::File(range) => range.len,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(output: &Output) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let (count, _) = output.gather(&mut slices);
+        slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+
+    #[test]
+    fn pieces_leave_in_the_order_they_were_written() {
+        let mut output = Output::new(4096);
+        output.write(b"one ");
+        output.send(vec![b'x'; 300]);
+        output.write(b" two");
+        assert_eq!(output.buffered(), 308);
+        output.advance(3);
+        assert_eq!(output.buffered(), 305);
+        let expected = [b" ".as_slice(), &[b'x'; 300], b" two"].concat();
+        assert_eq!(text(&output), expected);
+        output.advance(305);
+        assert!(output.is_empty());
+        assert_eq!(output.buffered(), 0);
+    }
+
+    #[test]
+    fn a_file_range_stands_between_the_bytes_around_it() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut output = Output::new(64);
+        output.write(b"head");
+        output.file(Arc::clone(&file), 10, 5);
+        output.write(b"tail");
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(output.gather(&mut slices), (1, true));
+        output.advance(4 + 2);
+        let range = output.front_file().unwrap();
+        assert_eq!((range.offset, range.len), (12, 3));
+        output.advance(3 + 1);
+        assert_eq!(text(&output), b"ail");
+    }
+
+    #[test]
+    fn the_limit_holds_at_its_edge_and_overflow_is_remembered() {
+        let mut output = Output::new(10);
+        output.write(&[0; 10]);
+        assert!(!output.overflowed());
+        assert_eq!(output.room(), 0);
+        output.write(&[0]);
+        assert!(output.overflowed());
+        assert_eq!(output.buffered(), 10, "what did not fit is not kept");
+    }
+
+    #[test]
+    fn a_sent_output_gives_its_memory_back() {
+        let mut output = Output::new(1 << 20);
+        output.write(&[0; 50_000]);
+        output.advance(50_000);
+        assert_eq!(output.footprint(), 0);
+    }
+}

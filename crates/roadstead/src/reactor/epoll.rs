@@ -1,0 +1,104 @@
+//! `epoll`: the kernel keeps the list of descriptors and hands back those that changed. epoll(7).
+//!
+//! Connections are registered once, edge-triggered for both directions, and never touched again: the loop remembers
+//! what is readable and writable. Listeners are level-triggered, so that a connection left in the backlog is told of
+//! again.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    event::{EventfdFlags, Timespec, epoll, eventfd},
+    io::Errno,
+};
+
+use super::{Poller, Readiness};
+use crate::{
+    os::Os,
+    ticket::{Bell, Token},
+};
+
+/// Events taken per wait.
+const BATCH: usize = 256;
+
+/// The name of the descriptor by which other threads interrupt the wait.
+const INTERRUPT: u64 = u64::MAX;
+
+pub(crate) struct Epoll {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+// SAFETY: what keeps this from being `Send` is that an event may carry a pointer; ours carry tokens, which are numbers.
+unsafe impl Send for Epoll {}
+
+impl Epoll {
+    /// A poller that `bell` can interrupt.
+    pub(crate) fn new(bell: &Bell) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Edge-triggered: every write is a new edge, so the counter never needs to be read.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &interrupt, epoll::EventData::new_u64(INTERRUPT), flags)?;
+        bell.interrupt_with(move || {
+            // Fails only when the counter is full, and then the wait is interrupted already.
+            let _ = rustix::io::write(&interrupt, &1u64.to_ne_bytes());
+        });
+        Ok(Self { epoll, events: Vec::with_capacity(BATCH) })
+    }
+
+    fn register(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.0), flags)?)
+    }
+}
+
+impl Poller<Os> for Epoll {
+    fn listen(&mut self, listener: &OwnedFd, token: Token) -> io::Result<()> {
+        self.register(listener, token, epoll::EventFlags::IN)
+    }
+
+    fn ignore(&mut self, listener: &OwnedFd) {
+        // Another loop may hold the same socket, so closing it would not be enough. Nothing can be done on failure.
+        let _ = epoll::delete(&self.epoll, listener);
+    }
+
+    fn add(&mut self, stream: &OwnedFd, token: Token) -> io::Result<()> {
+        use epoll::EventFlags as E;
+        self.register(stream, token, E::IN | E::OUT | E::RDHUP | E::ET)
+    }
+
+    fn interest(&mut self, _: &OwnedFd, _: Token, _: bool, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: &OwnedFd) {
+        // The close that follows removes it: nobody else holds the descriptor.
+    }
+
+    fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout =
+            timeout.map(|time| Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
+        self.events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
+            Err(Errno::INTR) => return Ok(()),
+            other => other?,
+        };
+        for event in &self.events {
+            use epoll::EventFlags as E;
+            let (token, flags) = (event.data.u64(), event.flags);
+            if token != INTERRUPT {
+                let broken = flags.intersects(E::HUP | E::ERR);
+                ready.push(Readiness {
+                    token: Token(token),
+                    readable: broken || flags.intersects(E::IN | E::RDHUP),
+                    writable: broken || flags.contains(E::OUT),
+                    ended: broken || flags.contains(E::RDHUP),
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,435 @@
+//! The reactor: "tell me when it is ready".
+//!
+//! One loop of wait, then for each ready connection: receive until it would block, the session, send until it would
+//! block. How readiness is learnt is the replaceable part, a [`Poller`]; what a socket is, a [`Net`]. The simulator
+//! replaces both, so the loop that is tested is the loop that runs.
+//!
+//! A turn of the loop: wait · accept · drive what is ready · run inline jobs · drive what was woken · fire deadlines.
+
+pub(crate) mod epoll;
+mod slot;
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+
+use crate::{
+    accept::{self, Accepted, Door},
+    connection::{BLOCK, Endpoint, Event, Op},
+    host::Host,
+    output::Output,
+    ticket::{Bell, Token},
+};
+use slot::{Slot, Slots};
+
+/// What a socket can be asked without waiting. Every call answers at once, if need be with
+/// [`io::ErrorKind::WouldBlock`].
+pub(crate) trait Net {
+    /// A listening socket.
+    type Listener;
+    /// A connected socket.
+    type Stream;
+    /// The time since the engine started.
+    fn now(&self) -> Duration;
+    /// Takes one connection out of the backlog.
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
+    /// There are no descriptors left: takes one connection out of the backlog and closes it. False if even that fails.
+    fn shed(&mut self, listener: &Self::Listener) -> bool;
+    /// Begins a connection; writable when it is decided.
+    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Stream>;
+    /// How a connection that was begun was decided.
+    fn connected(&mut self, stream: &Self::Stream) -> io::Result<()>;
+    /// Receives up to `most` bytes into `block`, which it empties first; zero is the peer's end.
+    fn receive(&mut self, stream: &Self::Stream, block: &mut BytesMut, most: usize) -> io::Result<usize>;
+    /// Sends from the front of `output`; answers how many bytes were taken.
+    fn send(&mut self, stream: &Self::Stream, output: &Output) -> io::Result<u64>;
+    /// Finishes sending.
+    fn shutdown(&mut self, stream: &Self::Stream);
+    /// Closes; with `reset` the peer sees one.
+    fn close(&mut self, stream: Self::Stream, reset: bool);
+}
+
+/// How readiness is learnt.
+pub(crate) trait Poller<N: Net> {
+    /// Tells of connections that wait in the backlog, for as long as there are any.
+    fn listen(&mut self, listener: &N::Listener, token: Token) -> io::Result<()>;
+    /// Tells no more of the backlog.
+    fn ignore(&mut self, listener: &N::Listener);
+    /// Tells of a connection's readiness from now on.
+    fn add(&mut self, stream: &N::Stream, token: Token) -> io::Result<()>;
+    /// What the loop wants to hear of now; for pollers that would repeat themselves otherwise.
+    fn interest(&mut self, stream: &N::Stream, token: Token, receive: bool, send: bool) -> io::Result<()>;
+    /// Tells no more of a connection, which is about to be closed.
+    fn remove(&mut self, stream: &N::Stream);
+    /// Waits until something is ready, the time is over, or the loop's bell interrupts.
+    fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()>;
+}
+
+/// What a poller says of one descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    /// Which.
+    pub token: Token,
+    /// A receive would not block.
+    pub readable: bool,
+    /// A send would not block.
+    pub writable: bool,
+    /// The peer's end is behind what can be received.
+    pub ended: bool,
+}
+
+/// What other threads ask of a loop.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    drain: AtomicBool,
+    stop: AtomicBool,
+    connects: Mutex<Vec<(SocketAddr, Box<dyn Endpoint>)>>,
+}
+
+impl Orders {
+    pub(crate) fn drain(&self, bell: &Bell) {
+        self.drain.store(true, SeqCst);
+        bell.ring(ORDERS);
+    }
+
+    pub(crate) fn stop(&self, bell: &Bell) {
+        self.stop.store(true, SeqCst);
+        bell.ring(ORDERS);
+    }
+
+    pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>, bell: &Bell) {
+        self.connects.lock().unwrap_or_else(PoisonError::into_inner).push((address, endpoint));
+        bell.ring(ORDERS);
+    }
+}
+
+/// Rings for the loop itself rather than for a connection.
+const ORDERS: Token = Token(u64::MAX - 1);
+/// Listeners are named from here on; connections far below.
+const LISTENERS: u64 = u64::MAX - 1024;
+/// Connections accepted, and inline jobs run, before the loop looks at anything else.
+const AT_ONCE: usize = 64;
+/// Bytes that one connection may move before the others have their turn.
+const TURN: u64 = 4 * BLOCK as u64;
+
+/// The loop.
+pub(crate) struct Reactor<N: Net, P: Poller<N>> {
+    net: N,
+    poller: P,
+    host: Host,
+    orders: Arc<Orders>,
+    doors: Vec<Door<N::Listener>>,
+    resting: Option<Duration>,
+    slots: Slots<N::Stream>,
+    /// Connections that have more to do although nothing new has happened to them.
+    busy: VecDeque<Token>,
+    ready: Vec<Readiness>,
+    woken: Vec<Token>,
+    block: BytesMut,
+    draining: bool,
+    jobs_wait: bool,
+}
+
+impl<N: Net, P: Poller<N>> Reactor<N, P> {
+    pub(crate) fn new(
+        net: N,
+        poller: P,
+        host: Host,
+        orders: Arc<Orders>,
+        doors: Vec<Door<N::Listener>>,
+    ) -> io::Result<Self> {
+        let mut reactor = Self {
+            net,
+            poller,
+            host,
+            orders,
+            doors,
+            resting: None,
+            slots: Slots::default(),
+            busy: VecDeque::new(),
+            ready: Vec::new(),
+            woken: Vec::new(),
+            block: BytesMut::with_capacity(BLOCK),
+            draining: false,
+            jobs_wait: false,
+        };
+        reactor.accept_again()?;
+        Ok(reactor)
+    }
+
+    /// Runs until the server has drained or is stopped.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// One turn. False when the loop has nothing left to live for.
+    pub(crate) fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.timeout();
+        self.host.count.waits += 1;
+        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        let mut ready = mem::take(&mut self.ready);
+        let waited = self.poller.wait(&mut ready, timeout);
+        self.host.bell.wake_up();
+        waited?;
+        let now = self.net.now();
+        for ready in ready.drain(..) {
+            if ready.token.0 >= LISTENERS {
+                self.accept((ready.token.0 - LISTENERS) as usize, now);
+            } else {
+                self.hear(ready, now);
+            }
+        }
+        self.ready = ready;
+        for _ in 0..self.busy.len() {
+            if let Some(token) = self.busy.pop_front() {
+                self.drive(token, now);
+            }
+        }
+        self.run_jobs();
+        let alive = self.answer_bell(now);
+        self.fire_deadlines(now);
+        if self.resting.is_some_and(|until| until <= now) {
+            self.accept_again()?;
+        }
+        self.host.report();
+        Ok(alive && !(self.draining && self.slots.is_empty()))
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        if !self.busy.is_empty() || self.jobs_wait || !self.host.bell.fall_asleep() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.slots.next_deadline(), self.resting].into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.net.now()))
+    }
+
+    fn run_jobs(&mut self) {
+        self.jobs_wait = (0..AT_ONCE).all(|_| self.host.jobs.run_one());
+    }
+
+    /// Drives those whose bell has rung. False when the loop was told to stop.
+    fn answer_bell(&mut self, now: Duration) -> bool {
+        let mut woken = mem::take(&mut self.woken);
+        self.host.bell.answer(&mut woken);
+        let mut alive = true;
+        for token in woken.drain(..) {
+            if token == ORDERS {
+                alive &= self.obey(now);
+            } else {
+                self.tell(token, Event::Woken, now);
+                self.drive(token, now);
+            }
+        }
+        self.woken = woken;
+        alive
+    }
+
+    fn obey(&mut self, now: Duration) -> bool {
+        let connects = mem::take(&mut *self.orders.connects.lock().unwrap_or_else(PoisonError::into_inner));
+        for (address, endpoint) in connects {
+            self.connect(address, endpoint, now);
+        }
+        if self.orders.stop.load(SeqCst) {
+            self.draining = true;
+            self.tell_all(now, || Event::Stop);
+            return false;
+        }
+        if self.orders.drain.load(SeqCst) && !self.draining {
+            self.draining = true;
+            for door in self.doors.drain(..) {
+                self.poller.ignore(&door.listener);
+            }
+            self.resting = None;
+            self.tell_all(now, || Event::Drain);
+        }
+        true
+    }
+
+    fn tell_all(&mut self, now: Duration, event: impl Fn() -> Event<'static>) {
+        for token in self.slots.tokens() {
+            self.tell(token, event(), now);
+            self.drive(token, now);
+        }
+    }
+
+    fn fire_deadlines(&mut self, now: Duration) {
+        for _ in 0..self.slots.deadlines() {
+            let Some(token) = self.slots.due(now) else {
+                return;
+            };
+            self.tell(token, Event::Tick, now);
+            self.drive(token, now);
+        }
+    }
+
+    /// Takes what waits in a listener's backlog, a bounded number at a time.
+    fn accept(&mut self, number: usize, now: Duration) {
+        for _ in 0..AT_ONCE {
+            let Some(door) = self.doors.get(number) else {
+                return;
+            };
+            match accept::next(&mut self.net, door, &mut self.host) {
+                Accepted::Admitted(stream, endpoint) => self.insert(stream, endpoint, false, now),
+                Accepted::Refused => {}
+                Accepted::Empty => return,
+                Accepted::Exhausted => return self.rest_from_accepting(now),
+            }
+        }
+    }
+
+    fn rest_from_accepting(&mut self, now: Duration) {
+        for door in &self.doors {
+            self.poller.ignore(&door.listener);
+        }
+        self.resting = Some(now + accept::REST);
+    }
+
+    fn accept_again(&mut self) -> io::Result<()> {
+        self.resting = None;
+        for (number, door) in self.doors.iter().enumerate() {
+            self.poller.listen(&door.listener, Token(LISTENERS + number as u64))?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
+        self.host.count.connected += 1;
+        match self.net.connect(address) {
+            Ok(stream) if !self.draining => self.insert(stream, endpoint, true, now),
+            Ok(stream) => {
+                self.net.close(stream, true);
+                endpoint.handle(now, Event::Stop, &mut self.host);
+            }
+            Err(error) => endpoint.handle(now, Event::Failed(error), &mut self.host),
+        }
+    }
+
+    fn insert(&mut self, stream: N::Stream, endpoint: Box<dyn Endpoint>, connecting: bool, now: Duration) {
+        let token = self.slots.insert(Slot::new(stream, endpoint, connecting));
+        let Some(slot) = self.slots.get(token) else {
+            return;
+        };
+        slot.endpoint.place(token, &self.host.bell, now);
+        if let Err(error) = self.poller.add(&slot.stream, token) {
+            self.tell(token, Event::Failed(error), now);
+        } else if !connecting {
+            self.tell(token, Event::Opened, now);
+            if self.draining {
+                self.tell(token, Event::Drain, now);
+            }
+        }
+        self.drive(token, now);
+    }
+
+    /// Notes what a poller said of a connection, and drives it.
+    fn hear(&mut self, ready: Readiness, now: Duration) {
+        let Some(slot) = self.slots.get(ready.token) else {
+            return;
+        };
+        slot.readable |= ready.readable;
+        slot.writable |= ready.writable;
+        slot.ended |= ready.ended;
+        if slot.connecting && slot.writable {
+            slot.connecting = false;
+            let event = match self.net.connected(&slot.stream) {
+                Ok(()) => Event::Opened,
+                Err(error) => Event::Failed(error),
+            };
+            self.tell(ready.token, event, now);
+        }
+        self.drive(ready.token, now);
+    }
+
+    fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
+        if let Some(slot) = self.slots.get(token) {
+            slot.tell(now, event, &mut self.host);
+        }
+    }
+
+    /// Does what the connection asks for until it has to wait, or until it is the others' turn.
+    fn drive(&mut self, token: Token, now: Duration) {
+        let mut connects = Vec::new();
+        let Some(slot) = self.slots.get(token) else {
+            return;
+        };
+        let mut moved = 0;
+        let close = loop {
+            if let Some(reset) = collect(slot, &mut self.net, &mut connects) {
+                break Some(reset);
+            }
+            if moved >= TURN {
+                self.busy.push_back(token);
+                break None;
+            }
+            match slot.step(&mut self.net, &mut self.block, now, &mut self.host) {
+                Some(count) => moved += count,
+                None => break None,
+            }
+        };
+        let close = close.or_else(|| {
+            slot.endpoint.settle(now, &mut self.host);
+            collect(slot, &mut self.net, &mut connects)
+        });
+        match close {
+            Some(reset) => self.close(token, reset),
+            None => self.rest(token),
+        }
+        for (address, endpoint) in connects {
+            self.connect(address, endpoint, now);
+        }
+    }
+
+    /// The connection waits: for the poller, and for its deadline.
+    fn rest(&mut self, token: Token) {
+        let Some(slot) = self.slots.get(token) else {
+            return;
+        };
+        let interest = slot.interest();
+        if interest != slot.told {
+            slot.told = interest;
+            if let Err(error) = self.poller.interest(&slot.stream, token, interest.0, interest.1) {
+                tracing::warn!(%error, "the poller lost a connection");
+                return self.close(token, true);
+            }
+        }
+        self.slots.schedule(token);
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        if let Some(slot) = self.slots.remove(token) {
+            self.poller.remove(&slot.stream);
+            self.net.close(slot.stream, reset);
+        }
+    }
+}
+
+/// Takes the operations a connection asks for. `Some` when it asks to be closed.
+fn collect<N: Net>(
+    slot: &mut Slot<N::Stream>,
+    net: &mut N,
+    connects: &mut Vec<(SocketAddr, Box<dyn Endpoint>)>,
+) -> Option<bool> {
+    if slot.broken {
+        return Some(true);
+    }
+    while let Some(op) = slot.endpoint.next() {
+        match op {
+            Op::Receive(most) => slot.receive = most,
+            Op::Send => slot.send = true,
+            Op::Shutdown => net.shutdown(&slot.stream),
+            Op::Connect(address, endpoint) => connects.push((address, endpoint)),
+            Op::Close { reset } => return Some(reset),
+        }
+    }
+    None
+}

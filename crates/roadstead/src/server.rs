@@ -1,0 +1,334 @@
+//! Starting a server, watching it, and letting it drain.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rand::{SeedableRng, rngs::SysRng};
+use rand_chacha::ChaCha20Rng;
+
+use crate::{
+    accept::Door,
+    blocking::threads::{self, Threads},
+    budget::Budget,
+    connection::Endpoint,
+    host::{Host, Shared},
+    model::Model,
+    os::{self, Os},
+    queue::{Fcfs, Jobs, Workers},
+    reactor::{Orders, Reactor, epoll::Epoll},
+    service::Service,
+    stats::Snapshot,
+    ticket::Bell,
+};
+
+/// How to run a [`Service`]. See the crate's first page for an example.
+pub struct Server<S: Service> {
+    service: S,
+    addresses: Vec<io::Result<Vec<SocketAddr>>>,
+    names: Vec<String>,
+    model: Option<Model>,
+    budget: Budget,
+    workers: usize,
+    backlog: i32,
+}
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("{}", in_words(.address, .source))]
+    Bind {
+        /// What was asked for.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The model cannot run here.
+    #[error("the model `{model}` cannot run here: {why}")]
+    Model {
+        /// Which.
+        model: Model,
+        /// What stands in the way.
+        why: &'static str,
+    },
+    /// The system has not given the threads or descriptors that the loops need.
+    #[error("the server's loops could not be started: {0}")]
+    System(#[from] io::Error),
+}
+
+fn in_words(address: &str, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!("address {address} is in use"),
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission to listen on {address}: ports below 1024 need privileges, choose another")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("this machine has no address {address}"),
+        _ => format!("cannot listen on {address}: {source}"),
+    }
+}
+
+/// The connections that were still open when the time to drain was over. They have been reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} connections had not finished when the time to drain was over, and were reset")]
+pub struct Undrained(pub usize);
+
+impl<S: Service> Server<S> {
+    /// A server of `service` that listens nowhere yet.
+    pub fn new(service: S) -> Self {
+        Self {
+            service,
+            addresses: Vec::new(),
+            names: Vec::new(),
+            model: None,
+            budget: Budget::default(),
+            workers: 0,
+            backlog: os::BACKLOG,
+        }
+    }
+
+    /// Listens on `address` (`127.0.0.1:7007`, `[::1]:0`) as well. Port 0 lets the system choose.
+    #[must_use]
+    pub fn bind(mut self, address: impl ToSocketAddrs + fmt::Display) -> Self {
+        self.names.push(address.to_string());
+        self.addresses.push(address.to_socket_addrs().map(Iterator::collect));
+        self
+    }
+
+    /// Runs on `model` instead of [`Model::best`].
+    #[must_use]
+    pub fn model(mut self, model: Model) -> Self {
+        self.model = Some(model);
+        self
+    }
+
+    /// The hard limits.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Threads that run deferred jobs. With none, the default, the I/O thread runs them at the end of each turn.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Connections that may wait in the system to be accepted. Default 1,024.
+    #[must_use]
+    pub fn backlog(mut self, backlog: i32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Listens, and starts the threads that serve. Returns at once; the server runs until it is drained or dropped.
+    ///
+    /// # Errors
+    /// [`StartError`], and nothing listens then.
+    pub fn start(self) -> Result<Running, StartError> {
+        let model = self.model.unwrap_or_else(Model::best);
+        if let Some(why) = model.obstacle() {
+            return Err(StartError::Model { model, why });
+        }
+        let mut listeners = Vec::new();
+        for (name, addresses) in self.names.iter().zip(self.addresses) {
+            let failed = |source| StartError::Bind { address: name.clone(), source };
+            for address in addresses.map_err(failed)? {
+                listeners.push(os::listen(address, self.backlog).map_err(failed)?);
+            }
+        }
+        let addresses = listeners.iter().map(os::local_address).collect::<io::Result<Vec<_>>>()?;
+        let shared = Shared::new(self.budget);
+        let service = Arc::new(self.service);
+        let doors = listeners
+            .into_iter()
+            .map(|listener| Door::new(listener, Arc::clone(&service), Arc::clone(&shared)))
+            .collect();
+        let lives = Lives::start(model, Arc::clone(&shared), self.workers, doors)?;
+        Ok(Running { lives, shared, addresses, model })
+    }
+}
+
+/// A server that runs. Dropping it stops it at once; [`Running::drain`] lets it finish.
+#[derive(Debug)]
+pub struct Running {
+    lives: Lives,
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    model: Model,
+}
+
+impl Running {
+    /// Where it listens, with the ports that the system chose, in the order they were asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// On what it runs.
+    pub fn model(&self) -> Model {
+        self.model
+    }
+
+    /// What it has counted.
+    pub fn stats(&self) -> Snapshot {
+        self.shared.stats.snapshot()
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.shared.gate.open()
+    }
+
+    /// Bytes that its connections hold between turns.
+    pub fn buffered(&self) -> usize {
+        self.shared.memory.used()
+    }
+
+    /// Accepts no more, tells every session, and waits for them to finish. Blocks for at most about `patience`.
+    ///
+    /// # Errors
+    /// [`Undrained`] if some had not finished; they are reset.
+    pub fn drain(mut self, patience: Duration) -> Result<Snapshot, Undrained> {
+        self.lives.drain();
+        let done = self.lives.wait(patience);
+        let left = self.open();
+        self.lives.stop();
+        if done { Ok(self.stats()) } else { Err(Undrained(left)) }
+    }
+}
+
+/// The threads behind a server or a dialer, whatever the model.
+#[derive(Debug)]
+pub(crate) struct Lives {
+    kind: Kind,
+    workers: Option<(Arc<Workers>, Vec<JoinHandle<()>>)>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+    /// Closed when the loops have ended.
+    ended: mpsc::Receiver<()>,
+}
+
+enum Kind {
+    Reactor { orders: Arc<Orders>, bell: Arc<Bell> },
+    Threads(Arc<Threads>),
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Reactor { .. } => "reactor",
+            Kind::Threads(_) => "threads",
+        })
+    }
+}
+
+impl Lives {
+    pub(crate) fn start(
+        model: Model,
+        shared: Arc<Shared>,
+        workers: usize,
+        doors: Vec<Door<OwnedFd>>,
+    ) -> io::Result<Self> {
+        let epoch = Instant::now();
+        let seeds = Seeds::new()?;
+        let workers = if workers > 0 { Some(Workers::start(workers, Box::<Fcfs>::default())?) } else { None };
+        let units = workers.as_ref().map(|(units, _)| Arc::clone(units));
+        let (ending, ended) = mpsc::channel();
+        let (kind, thread) = if model == Model::Threads {
+            let make =
+                Box::new(move || host(Arc::clone(&shared), &seeds, units.clone())) as Box<threads::MakeHost>;
+            let threads = Threads::new(epoch, make)?;
+            let thread = threads.start(doors, ending)?;
+            (Kind::Threads(threads), thread)
+        } else {
+            let orders = Arc::new(Orders::default());
+            let host = host(shared, &seeds, units);
+            let bell = Arc::clone(&host.bell);
+            let poller = Epoll::new(&bell)?;
+            let net = Os::non_blocking(epoch);
+            let mut reactor = Reactor::new(net, poller, host, Arc::clone(&orders), doors)?;
+            let thread = thread::Builder::new().name("reactor".into()).spawn(move || {
+                let result = reactor.run();
+                drop(ending);
+                result
+            })?;
+            (Kind::Reactor { orders, bell }, thread)
+        };
+        Ok(Self { kind, workers, thread: Some(thread), ended })
+    }
+
+    pub(crate) fn drain(&self) {
+        match &self.kind {
+            Kind::Reactor { orders, bell } => orders.drain(bell),
+            Kind::Threads(threads) => threads.order(threads::Orders::Drain),
+        }
+    }
+
+    /// Opens a connection from outside of any session.
+    pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+        match &self.kind {
+            Kind::Reactor { orders, bell } => orders.connect(address, endpoint, bell),
+            Kind::Threads(threads) => threads.connect(address, endpoint),
+        }
+    }
+
+    /// Waits for the loops to end. False if the time was over before.
+    fn wait(&self, patience: Duration) -> bool {
+        self.ended.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        match &self.kind {
+            Kind::Reactor { orders, bell } => orders.stop(bell),
+            Kind::Threads(threads) => threads.order(threads::Orders::Stop),
+        }
+        if let Some(thread) = self.thread.take() {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a server's loop ended early"),
+                Err(_) => tracing::error!("a server's loop panicked"),
+            }
+        }
+        if let Some((units, threads)) = self.workers.take() {
+            units.stop();
+            for thread in threads {
+                // A logic unit catches its jobs' panics, so there is nothing to learn from its end.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Lives {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Where every loop's randomness comes from: a generator of keys and nonces, seeded by the system.
+struct Seeds(Mutex<ChaCha20Rng>);
+
+impl Seeds {
+    fn new() -> io::Result<Self> {
+        let random = ChaCha20Rng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
+        Ok(Self(Mutex::new(random)))
+    }
+
+    fn next(&self) -> ChaCha20Rng {
+        ChaCha20Rng::from_rng(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn host(shared: Arc<Shared>, seeds: &Seeds, workers: Option<Arc<Workers>>) -> Host {
+    let jobs = match workers {
+        Some(workers) => Jobs::Workers(workers),
+        None => Jobs::Inline(Box::<Fcfs>::default()),
+    };
+    Host::new(shared, seeds.next(), os::wall, jobs)
+}

@@ -1,0 +1,163 @@
+//! What a service is: a maker of sessions, each of which is one connection's protocol as a state machine over bytes.
+//!
+//! A session never touches a socket, a thread or a clock, and never blocks: it is given bytes, the time and a
+//! [`Context`] through which it answers. That is why one definition runs on every model and in the simulator.
+#![forbid(unsafe_code)]
+
+use std::{borrow::Cow, io, net::SocketAddr};
+
+use crate::{context::Context, input::Input};
+
+/// Makes one [`Session`] per accepted connection.
+pub trait Service: Send + Sync + 'static {
+    /// The protocol of one connection.
+    type Session: Session;
+
+    /// Where the state of this service's connections lives. A service whose connections share state is refused by the
+    /// process models at start, because a child process would see its own copy of it.
+    const SCOPE: Scope = Scope::Connection;
+
+    /// A connection was admitted: make its session. Must not block.
+    fn open(&self, peer: &Peer) -> Self::Session;
+}
+
+/// How far a service's state reaches. See [`Service::SCOPE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Connections know nothing of each other: every model can run the service.
+    Connection,
+    /// Connections share state in the memory of one process.
+    Process,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The address the connection came from, or goes to.
+    pub address: SocketAddr,
+}
+
+/// What every callback of a session answers: go on, or close for a reason.
+pub type Done = Result<(), Close>;
+
+/// One connection's protocol.
+///
+/// The engine calls one method at a time, never two at once. Whatever a method writes to [`Context::output`] is sent
+/// in order. When the output passes its high-water mark no further input is delivered until the peer has taken enough.
+pub trait Session: Send + Sized + 'static {
+    /// What a deferred job brings back. `()` where there are none.
+    type Reply: Send + 'static;
+
+    /// New bytes; or unread ones, and something changed since they were left.
+    ///
+    /// Consume what can be used and leave the rest. Called again at once while it consumes and bytes remain, so a
+    /// session may handle a single message per call and leave the pacing to the engine.
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done;
+
+    /// A [`Ticket`](crate::Ticket) of this connection was finished, or dropped.
+    fn reply(&mut self, id: JobId, reply: Result<Self::Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
+        let _ = (id, reply, cx);
+        Ok(())
+    }
+
+    /// Opened, woken, room to send again, a deadline it set, the server is draining.
+    ///
+    /// By default a draining connection finishes as soon as what it owes has been sent.
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Draining {
+            cx.finish();
+        }
+        Ok(())
+    }
+
+    /// The peer has finished sending; answers may still follow, and the connection closes once they have gone out.
+    ///
+    /// Called when the session has consumed all input, or has left some that nothing outstanding could complete.
+    fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
+        cx.finish();
+        Ok(())
+    }
+
+    /// The connection is gone.
+    fn closed(self, why: &Closed) {
+        let _ = why;
+    }
+}
+
+/// Why [`Session::ready`] was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The connection exists; a session that speaks first does it now.
+    Opened,
+    /// Somebody used this connection's [`Waker`](crate::Waker).
+    Woken,
+    /// The output has fallen below its high-water mark after having passed it.
+    Room,
+    /// The time set with [`Context::wake_at`] has come.
+    Timer,
+    /// The server is draining: finish what was begun, begin nothing new.
+    Draining,
+}
+
+/// Names a deferred job within its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub(crate) u64);
+
+/// The ticket was dropped unfinished: its job panicked, was cancelled, or forgot it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the job was lost before it finished")]
+pub struct Lost;
+
+/// A session's wish to end the connection, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) abort: bool,
+}
+
+impl Close {
+    /// The peer broke the protocol. What was already written still goes out, so a last word can be sent.
+    pub fn violation(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), abort: false }
+    }
+
+    /// End at once; unsent output is dropped and the peer sees a reset.
+    pub fn abort(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), abort: true }
+    }
+}
+
+/// How a connection ended. The variants say whose doing it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// Both sides finished in good order.
+    #[error("finished")]
+    Finished,
+    /// The session refused to go on, for this reason.
+    #[error("{0}")]
+    Violation(Cow<'static, str>),
+    /// The peer connected and sent nothing in time.
+    #[error("the peer connected and sent nothing in time")]
+    Silent,
+    /// The peer neither sent nor took a byte in time.
+    #[error("the peer neither sent nor took a byte in time")]
+    Idle,
+    /// An outgoing connection was not answered in time.
+    #[error("the peer did not answer the connection in time")]
+    Unanswered,
+    /// A message would not fit into the connection's buffer, whose size in bytes this is.
+    #[error("a message is larger than the {0} bytes a connection may buffer")]
+    TooLarge(usize),
+    /// The session wrote more than the connection may buffer (bytes).
+    #[error("the answer is larger than the {0} bytes a connection may buffer")]
+    Overflow(usize),
+    /// The server's connections together hold more than they may (bytes).
+    #[error("all connections together would buffer more than {0} bytes")]
+    OutOfMemory(usize),
+    /// The server stopped before the connection had finished.
+    #[error("the server stopped")]
+    Stopped,
+    /// The system or the network failed: a reset, a refused connection, a file that ended early.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}

@@ -1,0 +1,278 @@
+//! Finishing something later, from any thread: tickets, the mailbox they come back to, and the bell that wakes the loop.
+//!
+//! ```text
+//! worker ── Ticket::finish ──▶ Mailbox (one per connection) ── Alarm ──▶ Bell (one per loop) ──▶ the loop's wait
+//! ```
+//! An alarm that has rung and has not been heard does not ring again, so a burst of replies costs one wake.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use crate::{
+    budget::Charge,
+    service::{JobId, Lost},
+};
+
+/// Names a connection within its loop; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// The right to finish something later, from any thread.
+///
+/// Dropped unfinished, the session hears that it was [`Lost`]. Counts against the budget's `jobs` while it lives.
+pub struct Ticket<R: Send + 'static> {
+    mailbox: Arc<Mailbox<R>>,
+    id: JobId,
+    finished: bool,
+    _charge: Charge,
+}
+
+impl<R: Send + 'static> Ticket<R> {
+    pub(crate) fn new(mailbox: Arc<Mailbox<R>>, id: JobId, charge: Charge) -> Self {
+        Self { mailbox, id, finished: false, _charge: charge }
+    }
+
+    /// Which job this finishes.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Whether the connection is gone, so that the work need not be done.
+    pub fn is_cancelled(&self) -> bool {
+        self.mailbox.alarm.closed.load(SeqCst)
+    }
+
+    /// Brings `reply` to the session. Never blocks on the network.
+    pub fn finish(mut self, reply: R) {
+        self.finished = true;
+        self.mailbox.put(self.id, Ok(reply));
+    }
+}
+
+impl<R: Send + 'static> Drop for Ticket<R> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.mailbox.put(self.id, Err(Lost));
+        }
+    }
+}
+
+impl<R: Send + 'static> fmt::Debug for Ticket<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Calls a session's [`ready`](crate::Session::ready) with [`Ready::Woken`](crate::Ready::Woken), from any thread.
+#[derive(Debug, Clone)]
+pub struct Waker(pub(crate) Arc<Alarm>);
+
+impl Waker {
+    /// Wakes the session. Several calls before it is heard count as one; a connection that is gone hears nothing.
+    pub fn wake(&self) {
+        self.0.called.store(true, SeqCst);
+        self.0.ring();
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(SeqCst)
+    }
+}
+
+/// Where one connection's replies arrive.
+#[derive(Debug)]
+pub(crate) struct Mailbox<R> {
+    replies: Mutex<Vec<(JobId, Result<R, Lost>)>>,
+    pub(crate) alarm: Arc<Alarm>,
+}
+
+impl<R> Mailbox<R> {
+    pub(crate) fn new(alarm: Arc<Alarm>) -> Arc<Self> {
+        Arc::new(Self { replies: Mutex::default(), alarm })
+    }
+
+    fn put(&self, id: JobId, reply: Result<R, Lost>) {
+        if self.alarm.closed.load(SeqCst) {
+            return;
+        }
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner).push((id, reply));
+        self.alarm.ring();
+    }
+
+    pub(crate) fn take(&self) -> Vec<(JobId, Result<R, Lost>)> {
+        std::mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Tells a connection's loop that something waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    rung: AtomicBool,
+    called: AtomicBool,
+    closed: AtomicBool,
+    home: OnceLock<(Arc<Bell>, Token)>,
+}
+
+impl Alarm {
+    fn ring(&self) {
+        if !self.rung.swap(true, SeqCst)
+            && let Some((bell, token)) = self.home.get()
+        {
+            bell.ring(*token);
+        }
+    }
+
+    /// The connection now lives in a loop; what rang before is heard now.
+    pub(crate) fn settle(&self, bell: &Arc<Bell>, token: Token) {
+        if self.home.set((Arc::clone(bell), token)).is_ok() && self.rung.load(SeqCst) {
+            bell.ring(token);
+        }
+    }
+
+    /// The loop has heard: answers whether somebody called for the session itself, apart from replies.
+    pub(crate) fn hear(&self) -> bool {
+        self.rung.store(false, SeqCst);
+        self.called.swap(false, SeqCst)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, SeqCst);
+    }
+}
+
+/// Wakes one loop out of its wait: who rang, and how to interrupt the wait.
+#[derive(Default)]
+pub struct Bell {
+    rung: Mutex<Vec<Token>>,
+    asleep: AtomicBool,
+    interrupt: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Bell {
+    /// A bell nobody can hear asleep until [`Bell::interrupt_with`] was called.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Says how the loop's wait is interrupted. Only the first call counts.
+    pub fn interrupt_with(&self, interrupt: impl Fn() + Send + Sync + 'static) {
+        let _ = self.interrupt.set(Box::new(interrupt));
+    }
+
+    /// Puts `token` on the list and interrupts the loop if it sleeps.
+    pub fn ring(&self, token: Token) {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner).push(token);
+        self.interrupt();
+    }
+
+    /// Interrupts the loop if it sleeps.
+    pub fn interrupt(&self) {
+        if self.asleep.swap(false, SeqCst)
+            && let Some(interrupt) = self.interrupt.get()
+        {
+            interrupt();
+        }
+    }
+
+    /// The loop is about to wait. False if somebody rang already: then it must not.
+    pub fn fall_asleep(&self) -> bool {
+        self.asleep.store(true, SeqCst);
+        if self.rung.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return true;
+        }
+        self.asleep.store(false, SeqCst);
+        false
+    }
+
+    /// The wait is over.
+    pub fn wake_up(&self) {
+        self.asleep.store(false, SeqCst);
+    }
+
+    /// Moves all who rang into `into`.
+    pub fn answer(&self, into: &mut Vec<Token>) {
+        into.append(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bell").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Meter;
+
+    fn mailbox() -> (Arc<Mailbox<u8>>, Arc<Bell>) {
+        let (alarm, bell) = (Arc::new(Alarm::default()), Bell::new());
+        alarm.settle(&bell, Token(7));
+        (Mailbox::new(alarm), bell)
+    }
+
+    fn rung(bell: &Bell) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        bell.answer(&mut tokens);
+        tokens
+    }
+
+    #[test]
+    fn a_burst_of_replies_rings_once_until_it_is_heard() {
+        let (mailbox, bell) = mailbox();
+        let jobs = Meter::new(9);
+        for id in 0..3 {
+            Ticket::new(Arc::clone(&mailbox), JobId(id), jobs.charge(1).unwrap()).finish(id as u8);
+        }
+        assert_eq!(rung(&bell), [Token(7)]);
+        assert!(!mailbox.alarm.hear());
+        assert_eq!(mailbox.take().len(), 3);
+        assert_eq!(jobs.used(), 0);
+        Waker(Arc::clone(&mailbox.alarm)).wake();
+        assert_eq!(rung(&bell), [Token(7)]);
+        assert!(mailbox.alarm.hear());
+    }
+
+    #[test]
+    fn a_dropped_ticket_is_a_lost_job() {
+        let (mailbox, _bell) = mailbox();
+        drop(Ticket::new(Arc::clone(&mailbox), JobId(1), Meter::new(1).charge(1).unwrap()));
+        assert_eq!(mailbox.take(), [(JobId(1), Err(Lost))]);
+    }
+
+    #[test]
+    fn a_closed_connection_keeps_no_replies() {
+        let (mailbox, bell) = mailbox();
+        let ticket = Ticket::new(Arc::clone(&mailbox), JobId(1), Meter::new(1).charge(1).unwrap());
+        mailbox.alarm.close();
+        assert!(ticket.is_cancelled());
+        ticket.finish(1);
+        assert!(mailbox.take().is_empty());
+        assert!(rung(&bell).is_empty());
+    }
+
+    #[test]
+    fn an_alarm_that_rang_before_it_had_a_loop_is_heard_there() {
+        let (alarm, bell) = (Arc::new(Alarm::default()), Bell::new());
+        Waker(Arc::clone(&alarm)).wake();
+        alarm.settle(&bell, Token(3));
+        assert_eq!(rung(&bell), [Token(3)]);
+    }
+
+    #[test]
+    fn a_loop_does_not_fall_asleep_over_a_ringing_bell() {
+        let bell = Bell::new();
+        bell.ring(Token(1));
+        assert!(!bell.fall_asleep());
+        rung(&bell);
+        assert!(bell.fall_asleep());
+    }
+}
