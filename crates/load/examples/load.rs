@@ -7,8 +7,7 @@ use std::time::Duration;
 use roadstead_load::generator::{Load, Mode};
 use roadstead_load::report::{Column, Destination, Stream, Table, count, millis, number};
 
-const USAGE: &str =
-    "usage: load ADDR [--connections C] [--depth D] [--size S] [--seconds T] [--json FILE]";
+const USAGE: &str = "usage: load ADDR [--connections C] [--depth D] [--size S] [--seconds T] [--json FILE]";
 
 fn parse() -> Result<(Load, Option<Destination>), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -54,9 +53,7 @@ fn run(load: &Load, json: Option<&Destination>) -> Result<bool, Box<dyn Error>> 
     ]);
     table.print(Stream::beside(json))?;
     if report.client_is_limit {
-        eprintln!(
-            "warning: the load generator used its whole core: it was measured, not the server"
-        );
+        eprintln!("warning: the load generator used its whole core: it was measured, not the server");
     }
     if let Some(json) = json {
         json.write_json(&report)?;

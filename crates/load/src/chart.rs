@@ -148,8 +148,7 @@ impl Chart {
         }
         let height = HEAD + PANEL * self.panels.len() as u32 + FOOT;
         let mut svg = String::new();
-        self.draw(&mut svg, height, &levels)
-            .map_err(|error| ChartError::Draw(error.to_string()))?;
+        self.draw(&mut svg, height, &levels).map_err(|error| ChartError::Draw(error.to_string()))?;
         Ok(svg)
     }
 
@@ -168,12 +167,10 @@ impl Chart {
 
     /// The legends stand at the right of the panels, where no line can come, and are all of one width.
     fn legend_width(&self) -> u32 {
-        let names = self.panels.iter().flat_map(|panel| {
-            panel
-                .series
-                .iter()
-                .map(|series| series.name.chars().count())
-        });
+        let names = self
+            .panels
+            .iter()
+            .flat_map(|panel| panel.series.iter().map(|series| series.name.chars().count()));
         KEY + LETTER * names.max().unwrap_or(0).min(NAME_MAX) as u32
     }
 
@@ -181,20 +178,13 @@ impl Chart {
         let root = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
         root.fill(&WHITE)?;
         let left = |size: i32, colour: &RGBColor| {
-            ("sans-serif", size)
-                .into_font()
-                .color(colour)
-                .pos(Pos::new(HPos::Left, VPos::Top))
+            ("sans-serif", size).into_font().color(colour).pos(Pos::new(HPos::Left, VPos::Top))
         };
         root.draw_text(&self.title, &left(27, &TEXT), (24, 20))?;
         root.draw_text(&self.subtitle, &left(17, &FAINT_TEXT), (24, 54))?;
         let (_, below) = root.split_vertically(HEAD);
         let (panels, _) = below.split_vertically(PANEL * self.panels.len() as u32);
-        for (panel, area) in self
-            .panels
-            .iter()
-            .zip(panels.split_evenly((self.panels.len(), 1)))
-        {
+        for (panel, area) in self.panels.iter().zip(panels.split_evenly((self.panels.len(), 1))) {
             let (plot, legend) = area.split_horizontally(WIDTH - self.legend_width());
             panel.draw(&plot, levels, &self.x_axis)?;
             for (y, series) in (26..).step_by(ENTRY).zip(&panel.series) {
@@ -208,10 +198,8 @@ impl Chart {
 
 impl Panel {
     fn draw(&self, area: &Area<'_>, levels: &[u64], x_axis: &str) -> Result<(), Box<dyn Error>> {
-        let figures = self
-            .series
-            .iter()
-            .flat_map(|series| series.shown(self.scale).map(|(_, figure)| figure));
+        let figures =
+            self.series.iter().flat_map(|series| series.shown(self.scale).map(|(_, figure)| figure));
         let vertical = Axis::figures(figures, self.scale);
         let mut plot = ChartBuilder::on(area)
             .margin_top(10)
@@ -231,9 +219,7 @@ impl Panel {
             .x_desc(x_axis)
             .y_desc(self.y_axis.as_str())
             .x_label_formatter(&|place| {
-                levels
-                    .get(*place as usize)
-                    .map_or_else(String::new, |&level| crate::report::count(level))
+                levels.get(*place as usize).map_or_else(String::new, |&level| crate::report::count(level))
             })
             .y_label_formatter(&|figure| tick_label(*figure))
             .draw()?;
@@ -248,22 +234,14 @@ impl Series {
     /// The points that `scale` can show.
     fn shown(&self, scale: Scale) -> impl Iterator<Item = (u64, f64)> {
         let can_show = axis::range(scale);
-        self.points
-            .iter()
-            .copied()
-            .filter(move |(_, figure)| can_show.contains(figure))
+        self.points.iter().copied().filter(move |(_, figure)| can_show.contains(figure))
     }
 
     fn style(&self) -> ShapeStyle {
         COLOURS[self.subject % COLOURS.len()].stroke_width(2)
     }
 
-    fn draw(
-        &self,
-        plot: &mut Plot<'_, '_>,
-        levels: &[u64],
-        scale: Scale,
-    ) -> Result<(), Box<dyn Error>> {
+    fn draw(&self, plot: &mut Plot<'_, '_>, levels: &[u64], scale: Scale) -> Result<(), Box<dyn Error>> {
         let mut points: Vec<(f64, f64)> = self
             .shown(scale)
             .filter_map(|(level, figure)| Some((levels.binary_search(&level).ok()? as f64, figure)))
@@ -291,10 +269,7 @@ impl Series {
             Line::Dashed => legend.draw(&DashedPathElement::new(ends, 7, 5, self.style()))?,
         }
         self.draw_marker(legend, (26, y))?;
-        let style = ("sans-serif", 16)
-            .into_font()
-            .color(&TEXT)
-            .pos(Pos::new(HPos::Left, VPos::Center));
+        let style = ("sans-serif", 16).into_font().color(&TEXT).pos(Pos::new(HPos::Left, VPos::Center));
         legend.draw_text(&self.name, &style, (52, y))?;
         Ok(())
     }
@@ -318,10 +293,7 @@ impl Series {
                 area.draw(&Circle::new((x, y), 5, self.style()))?;
             }
             other => {
-                let corners: Vec<_> = SHAPES[other - 1]
-                    .iter()
-                    .map(|(dx, dy)| (x + dx, y + dy))
-                    .collect();
+                let corners: Vec<_> = SHAPES[other - 1].iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
                 area.draw(&Polygon::new(corners.clone(), inside.filled()))?;
                 let outline = corners.iter().chain(&corners[..1]).copied();
                 area.draw(&PathElement::new(outline.collect::<Vec<_>>(), self.style()))?;
@@ -336,12 +308,8 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(u64, f64)>, scale: Scale) -> Chart {
-        let series = |name: &str, line| Series {
-            name: name.into(),
-            subject: 1,
-            line,
-            points: points.clone(),
-        };
+        let series =
+            |name: &str, line| Series { name: name.into(), subject: 1, line, points: points.clone() };
         Chart {
             title: "A < B & \"C\"".into(),
             subtitle: String::new(),
@@ -378,18 +346,13 @@ mod tests {
 
     #[test]
     fn the_least_and_the_greatest_figures_can_be_drawn_and_none_beyond() {
-        for (scale, figures) in [
-            (Scale::Linear, [0.0, 5e-324, 1e15]),
-            (Scale::Logarithmic, [1e-12, 1.0, 1e15]),
-        ] {
+        for (scale, figures) in
+            [(Scale::Linear, [0.0, 5e-324, 1e15]), (Scale::Logarithmic, [1e-12, 1.0, 1e15])]
+        {
             for figure in figures {
                 assert!(chart(vec![(u64::MAX, figure)], scale).svg().is_ok());
             }
-            assert!(
-                chart(figures.map(|figure| (1, figure)).into(), scale)
-                    .svg()
-                    .is_ok()
-            );
+            assert!(chart(figures.map(|figure| (1, figure)).into(), scale).svg().is_ok());
             for beyond in [-1.0, 2e15, f64::MAX] {
                 assert!(chart(vec![(1, beyond)], scale).svg().is_err());
             }

@@ -105,9 +105,9 @@ impl From<&io::Error> for Fault {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TimedOut,
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Reset,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                Self::Reset
+            }
             _ => Self::Other,
         }
     }
@@ -228,10 +228,7 @@ pub struct LoadReport {
 impl LoadReport {
     /// Whether every connection opened and held and every message came back right.
     pub fn is_clean(&self) -> bool {
-        self.wrong == 0
-            && self.failed == 0
-            && self.connect_errors.is_empty()
-            && self.lost.is_empty()
+        self.wrong == 0 && self.failed == 0 && self.connect_errors.is_empty() && self.lost.is_empty()
     }
 }
 
@@ -255,9 +252,7 @@ impl Load {
     pub fn run(&self, progress: &mut dyn FnMut(&Progress)) -> Result<LoadReport, LoadError> {
         self.check()?;
         let _pinned = match self.core {
-            Some(core) => {
-                Some(machine::pin(core).map_err(|source| LoadError::Core { core, source })?)
-            }
+            Some(core) => Some(machine::pin(core).map_err(|source| LoadError::Core { core, source })?),
             None => None,
         };
         let opened = connect::open(self)?;
@@ -269,11 +264,7 @@ impl Load {
             if (least..=most).contains(&given) {
                 return Ok(());
             }
-            Err(LoadError::Invalid {
-                what,
-                allowed: format!("{least} to {most}"),
-                given: given.to_string(),
-            })
+            Err(LoadError::Invalid { what, allowed: format!("{least} to {most}"), given: given.to_string() })
         };
         at_most("connections", self.connections, 1, CONNECTIONS_MAX)?;
         at_most("idle", self.idle, 0, CONNECTIONS_MAX - self.connections)?;
@@ -283,20 +274,13 @@ impl Load {
             if given.is_finite() && given > 0.0 {
                 return Ok(());
             }
-            Err(LoadError::Invalid {
-                what,
-                allowed: "above 0".to_owned(),
-                given: given.to_string(),
-            })
+            Err(LoadError::Invalid { what, allowed: "above 0".to_owned(), given: given.to_string() })
         };
         positive("timeout", self.timeout.as_secs_f64())?;
         match self.mode {
             Mode::ClosedFor(duration) => positive("duration", duration.as_secs_f64()),
             Mode::ClosedCount(count) => positive("messages", count as f64),
-            Mode::Open {
-                per_second,
-                duration,
-            } => {
+            Mode::Open { per_second, duration } => {
                 positive("rate", per_second)?;
                 positive("duration", duration.as_secs_f64())
             }

@@ -30,17 +30,11 @@ impl Machine {
                 Ok(release) => format!("Linux {} {}", release.trim(), env::consts::ARCH),
                 Err(_) => format!("{} {}", env::consts::OS, env::consts::ARCH),
             },
-            cpu: fs::read_to_string("/proc/cpuinfo")
-                .ok()
-                .and_then(|text| cpu_model(&text)),
+            cpu: fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| cpu_model(&text)),
             cores: thread::available_parallelism().map_or(1, usize::from),
-            load_average: fs::read_to_string("/proc/loadavg")
-                .ok()
-                .and_then(|text| load_average(&text)),
+            load_average: fs::read_to_string("/proc/loadavg").ok().and_then(|text| load_average(&text)),
             commit: option_env!("ROADSTEAD_COMMIT"),
-            command: env::args_os()
-                .map(|argument| argument.to_string_lossy().into_owned())
-                .collect(),
+            command: env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
         }
     }
 }
@@ -101,10 +95,7 @@ mod tests {
     #[test]
     fn odd_proc_files_are_unknown_and_not_a_panic() {
         assert_eq!(cpu_model("processor : 0\nflags : model name\n"), None);
-        assert_eq!(
-            cpu_model("model\t: 2\nmodel name\t: A: B\n"),
-            Some("A: B".into())
-        );
+        assert_eq!(cpu_model("model\t: 2\nmodel name\t: A: B\n"), Some("A: B".into()));
         assert_eq!(load_average("0.5 0.25"), None);
         assert_eq!(load_average("0.5 0.25 x 1/2 3"), None);
         assert_eq!(load_average("0.5 0.25 1 1/2 3"), Some([0.5, 0.25, 1.0]));

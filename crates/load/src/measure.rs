@@ -42,10 +42,7 @@ impl Recorder {
     pub fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)
             .expect("constant bounds that the histogram accepts");
-        Self {
-            histogram,
-            total_ns: 0,
-        }
+        Self { histogram, total_ns: 0 }
     }
 
     /// Records one operation.
@@ -61,9 +58,7 @@ impl Recorder {
 
     /// Adds everything that another recorder has seen.
     pub fn merge(&mut self, other: &Self) {
-        self.histogram
-            .add(&other.histogram)
-            .expect("recorders share their bounds");
+        self.histogram.add(&other.histogram).expect("recorders share their bounds");
         self.total_ns += other.total_ns;
     }
 

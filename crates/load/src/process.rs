@@ -85,19 +85,13 @@ impl Source {
     fn read(path: String) -> Result<Self, ProcessError> {
         match fs::read(&path) {
             // A process may call itself anything: its name need not be UTF-8.
-            Ok(bytes) => Ok(Self {
-                text: String::from_utf8_lossy(&bytes).into_owned(),
-                path,
-            }),
+            Ok(bytes) => Ok(Self { text: String::from_utf8_lossy(&bytes).into_owned(), path }),
             Err(source) => Err(ProcessError::Unreadable { path, source }),
         }
     }
 
     fn malformed(&self, field: &'static str) -> ProcessError {
-        ProcessError::Malformed {
-            path: self.path.clone(),
-            field,
-        }
+        ProcessError::Malformed { path: self.path.clone(), field }
     }
 
     /// Field `number` of `stat`, counted from 1 as in proc(5), from the third on.
@@ -125,10 +119,7 @@ impl Source {
 /// CPU time that the calling thread has used so far, to the nanosecond.
 pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.try_into().unwrap_or(0),
-        time.tv_nsec.try_into().unwrap_or(0),
-    )
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -137,10 +128,7 @@ mod tests {
 
     #[test]
     fn a_program_name_cannot_shift_the_fields() {
-        let source = Source {
-            path: "stat".into(),
-            text: "7 (a b) R) S 1 2 3 4 5 6 7 8 9 10 42 43 0".into(),
-        };
+        let source = Source { path: "stat".into(), text: "7 (a b) R) S 1 2 3 4 5 6 7 8 9 10 42 43 0".into() };
         assert_eq!(source.stat_field(14, "utime").unwrap(), 42);
         assert_eq!(source.stat_field(15, "stime").unwrap(), 43);
         assert!(source.stat_field(99, "none").is_err());

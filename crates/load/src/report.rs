@@ -37,11 +37,7 @@ pub enum Destination {
 
 impl From<OsString> for Destination {
     fn from(argument: OsString) -> Self {
-        if argument == "-" {
-            Self::Stdout
-        } else {
-            Self::File(argument.into())
-        }
+        if argument == "-" { Self::Stdout } else { Self::File(argument.into()) }
     }
 }
 
@@ -73,16 +69,11 @@ impl Destination {
         let outcome = match self {
             Self::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout
-                    .write_all(text.as_bytes())
-                    .and_then(|()| stdout.flush())
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
             }
             Self::File(path) => replace(path, text.as_bytes()),
         };
-        outcome.map_err(|source| ReportError::Unwritable {
-            destination: self.clone(),
-            source,
-        })
+        outcome.map_err(|source| ReportError::Unwritable { destination: self.clone(), source })
     }
 }
 
@@ -91,10 +82,7 @@ impl Destination {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = match fs::metadata(path) {
         Ok(found) if !found.is_file() => {
-            return fs::OpenOptions::new()
-                .write(true)
-                .open(path)?
-                .write_all(bytes);
+            return fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
         }
         // The file behind a link is replaced, not the link.
         Ok(_) => fs::canonicalize(path)?,
@@ -182,12 +170,8 @@ impl Table {
     /// Prints the table and a newline.
     pub fn print(&self, stream: Stream) -> Result<(), ReportError> {
         match stream {
-            Stream::Stdout => {
-                writeln!(io::stdout().lock(), "{self}").map_err(|source| ReportError::Unwritable {
-                    destination: Destination::Stdout,
-                    source,
-                })
-            }
+            Stream::Stdout => writeln!(io::stdout().lock(), "{self}")
+                .map_err(|source| ReportError::Unwritable { destination: Destination::Stdout, source }),
             Stream::Stderr => {
                 // Nobody can be told that stderr is closed.
                 let _ = writeln!(io::stderr().lock(), "{self}");
@@ -355,11 +339,7 @@ mod tests {
         let error = Destination::File(path.clone()).write_json(&0).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(path.to_str().unwrap()), "{text}");
-        assert!(
-            Destination::File(directory.path().into())
-                .write("")
-                .is_err()
-        );
+        assert!(Destination::File(directory.path().into()).write("").is_err());
     }
 
     #[test]

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
-use roadstead_load::generator::{
-    CONNECTIONS_MAX, Fault, IN_FLIGHT_MAX, Load, LoadError, LoadReport, Mode,
-};
+use roadstead_load::generator::{CONNECTIONS_MAX, Fault, IN_FLIGHT_MAX, Load, LoadError, LoadReport, Mode};
 
 /// Serves every connection on its own thread for the rest of the test.
 fn serve(session: impl Fn(usize, TcpStream) + Send + Clone + 'static) -> SocketAddr {
@@ -62,13 +60,7 @@ fn run(load: &Load) -> LoadReport {
 #[test]
 fn every_message_of_a_good_server_is_right() {
     let target = echo_server();
-    let sizes = [
-        (1, 1, 1),
-        (1, 16, 128),
-        (20, 1, 128),
-        (7, 5, 1_000),
-        (2, 3, 300_000),
-    ];
+    let sizes = [(1, 1, 1), (1, 16, 128), (20, 1, 128), (7, 5, 1_000), (2, 3, 300_000)];
     for (connections, depth, size) in sizes {
         let mut load = count(target, 1_000.min(40_000_000 / size as u64));
         (load.connections, load.depth, load.size) = (connections, depth, size);
@@ -112,10 +104,7 @@ fn a_closed_loop_by_time_ends_with_all_answered() {
 fn the_open_loop_sends_what_was_planned() {
     let mut load = Load::new(echo_server());
     (load.connections, load.depth) = (3, 8);
-    load.mode = Mode::Open {
-        per_second: 2_000.0,
-        duration: Duration::from_millis(250),
-    };
+    load.mode = Mode::Open { per_second: 2_000.0, duration: Duration::from_millis(250) };
     let report = run(&load);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.right, 500);
@@ -132,10 +121,7 @@ fn a_stall_shows_in_the_latency_of_what_was_due_meanwhile() {
         });
     });
     let mut load = Load::new(target);
-    load.mode = Mode::Open {
-        per_second: 1_000.0,
-        duration: Duration::from_millis(250),
-    };
+    load.mode = Mode::Open { per_second: 1_000.0, duration: Duration::from_millis(250) };
     let report = run(&load);
     assert_eq!(report.right, 250);
     // One message was in flight, yet 200 of 250 were due during the stall and waited 100 ms on average.
@@ -199,10 +185,7 @@ fn others_go_on_when_one_connection_is_closed() {
     });
     let mut open = Load::new(target);
     open.connections = 4;
-    open.mode = Mode::Open {
-        per_second: 4_000.0,
-        duration: Duration::from_millis(100),
-    };
+    open.mode = Mode::Open { per_second: 4_000.0, duration: Duration::from_millis(100) };
     let report = run(&open);
     assert_eq!((report.right, report.failed), (300, 100));
     assert_eq!(report.lost.values().sum::<u64>(), 1);
@@ -216,10 +199,7 @@ fn a_server_that_never_answers_fails_at_the_deadline() {
     let modes = [
         Mode::ClosedCount(10),
         Mode::ClosedFor(Duration::from_millis(50)),
-        Mode::Open {
-            per_second: 200.0,
-            duration: Duration::from_millis(50),
-        },
+        Mode::Open { per_second: 200.0, duration: Duration::from_millis(50) },
     ];
     for mode in modes {
         let mut load = count(target, 10);
@@ -294,20 +274,14 @@ fn what_cannot_be_is_refused_before_anything_is_opened() {
         |load| load.mode = Mode::ClosedCount(0),
         |load| load.mode = Mode::ClosedFor(Duration::ZERO),
         |load| {
-            load.mode = Mode::Open {
-                per_second: f64::NAN,
-                duration: Duration::from_secs(1),
-            };
+            load.mode = Mode::Open { per_second: f64::NAN, duration: Duration::from_secs(1) };
         },
     ];
     for (index, change) in changes.iter().enumerate() {
         let mut load = good.clone();
         change(&mut load);
         let error = load.run(&mut |_| ()).unwrap_err();
-        assert!(
-            matches!(error, LoadError::Invalid { .. }),
-            "{index}: {error}"
-        );
+        assert!(matches!(error, LoadError::Invalid { .. }), "{index}: {error}");
     }
     let mut load = good;
     load.core = Some(100_000);

@@ -67,10 +67,7 @@ fn accept(
         if connections.len() <= index {
             connections.resize_with(index + 1, || None);
         }
-        connections[index] = Some(Connection {
-            socket,
-            unsent: Vec::new(),
-        });
+        connections[index] = Some(Connection { socket, unsent: Vec::new() });
     }
 }
 
@@ -81,12 +78,7 @@ fn main() -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let listening = listener.as_raw_fd() as u64;
-    epoll::add(
-        &epoll,
-        &listener,
-        EventData::new_u64(listening),
-        EventFlags::IN,
-    )?;
+    epoll::add(&epoll, &listener, EventData::new_u64(listening), EventFlags::IN)?;
     // Descriptors are small and dense, so they are the index.
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = Vec::with_capacity(EVENTS);

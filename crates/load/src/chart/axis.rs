@@ -47,9 +47,8 @@ impl Axis {
 
     /// An axis that holds all of `figures`, which `scale` can show.
     pub(super) fn figures(figures: impl Iterator<Item = f64>, scale: Scale) -> Self {
-        let (low, high) = figures.fold((f64::MAX, 0.0), |(low, high), figure| {
-            (figure.min(low), figure.max(high))
-        });
+        let (low, high) =
+            figures.fold((f64::MAX, 0.0), |(low, high), figure| (figure.min(low), figure.max(high)));
         match scale {
             Scale::Linear => Self::linear(high),
             Scale::Logarithmic => Self::logarithmic(low, high),
@@ -77,22 +76,14 @@ impl Axis {
     }
 
     fn logarithmic(low: f64, high: f64) -> Self {
-        let (low, high) = if low <= high {
-            (low, high)
-        } else {
-            (1.0, 10.0)
-        };
+        let (low, high) = if low <= high { (low, high) } else { (1.0, 10.0) };
         // One power wide at least, and no point so near an end that its marker is cut.
         let first = (low * 0.9).log10().floor();
         let last = (high * 1.1).log10().ceil().max(first + 1.0);
         let powers = first as i32..=last as i32;
         // Between few powers there is room for 2 and 5; of very many, not each can be written.
         let decades = last - first;
-        let factors: &[f64] = if decades <= 2.0 {
-            &[1.0, 2.0, 5.0]
-        } else {
-            &[1.0]
-        };
+        let factors: &[f64] = if decades <= 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let every = (decades / 8.0).ceil().max(1.0) as usize;
         Self {
             low: 10_f64.powf(first),
@@ -100,11 +91,7 @@ impl Axis {
             scale: Scale::Logarithmic,
             ticks: powers
                 .step_by(every)
-                .flat_map(|power| {
-                    factors
-                        .iter()
-                        .map(move |factor| factor * 10_f64.powi(power))
-                })
+                .flat_map(|power| factors.iter().map(move |factor| factor * 10_f64.powi(power)))
                 .filter(|tick| *tick <= 10_f64.powf(last) * 1.001)
                 .collect(),
         }
@@ -154,26 +141,12 @@ mod tests {
 
     #[test]
     fn figures_at_the_axis_are_round() {
-        let labels = |axis: Axis| {
-            axis.ticks
-                .iter()
-                .map(|t| tick_label(*t))
-                .collect::<Vec<_>>()
-        };
+        let labels = |axis: Axis| axis.ticks.iter().map(|t| tick_label(*t)).collect::<Vec<_>>();
         let linear = |high| labels(Axis::linear(high));
-        assert_eq!(
-            linear(8_123.0),
-            ["0", "2,000", "4,000", "6,000", "8,000", "10,000"]
-        );
+        assert_eq!(linear(8_123.0), ["0", "2,000", "4,000", "6,000", "8,000", "10,000"]);
         assert_eq!(linear(0.0), ["0", "0.2", "0.4", "0.6", "0.8", "1", "1.2"]);
-        assert_eq!(
-            labels(Axis::logarithmic(0.2, 6.0)),
-            ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
-        );
-        assert_eq!(
-            labels(Axis::logarithmic(0.02, 90.0)),
-            ["0.01", "0.1", "1", "10", "100"]
-        );
+        assert_eq!(labels(Axis::logarithmic(0.2, 6.0)), ["0.1", "0.2", "0.5", "1", "2", "5", "10"]);
+        assert_eq!(labels(Axis::logarithmic(0.02, 90.0)), ["0.01", "0.1", "1", "10", "100"]);
         assert_eq!(tick_label(1e-6), "1e-6");
     }
 

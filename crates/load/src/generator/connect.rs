@@ -38,11 +38,7 @@ pub(super) fn open(load: &Load) -> Result<Opened, LoadError> {
                 let fault = Fault::from(&error);
                 // Who does not answer now is not asked thousands of times more, a timeout each.
                 let hopeless = fault == Fault::TimedOut;
-                let failed = if hopeless {
-                    load.idle + load.connections - index
-                } else {
-                    1
-                };
+                let failed = if hopeless { load.idle + load.connections - index } else { 1 };
                 *opened.errors.entry(fault).or_default() += failed as u64;
                 last = Some(error);
                 if hopeless {
@@ -52,10 +48,9 @@ pub(super) fn open(load: &Load) -> Result<Opened, LoadError> {
         }
     }
     match last {
-        Some(source) if opened.active.is_empty() => Err(LoadError::Unreachable {
-            target: load.target,
-            source,
-        }),
+        Some(source) if opened.active.is_empty() => {
+            Err(LoadError::Unreachable { target: load.target, source })
+        }
         _ => Ok(opened),
     }
 }
@@ -74,15 +69,9 @@ fn allow_descriptors(needed: u64) -> Result<(), LoadError> {
     if enough(limit.current) {
         return Ok(());
     }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if enough(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok() {
         return Ok(());
     }
-    Err(LoadError::Descriptors {
-        needed,
-        limit: limit.maximum.unwrap_or(u64::MAX),
-    })
+    Err(LoadError::Descriptors { needed, limit: limit.maximum.unwrap_or(u64::MAX) })
 }

@@ -61,10 +61,7 @@ mod tests {
         for size in [8_u64, 64, 128, 1_024, 4_096] {
             for index in 0..1_000 {
                 let (this, next) = (index * size, (index + 1) * size);
-                assert_ne!(
-                    pattern.at(this, size as usize),
-                    pattern.at(next, size as usize)
-                );
+                assert_ne!(pattern.at(this, size as usize), pattern.at(next, size as usize));
             }
         }
     }

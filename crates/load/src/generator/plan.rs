@@ -11,34 +11,21 @@ pub(super) enum Plan {
     /// Closed loop, `left` of `total` messages more.
     Count { left: u64, total: u64 },
     /// Open loop: message `i` of `total` is due on connection `i mod width` at `i * interval`.
-    Paced {
-        interval: f64,
-        width: u64,
-        left: u64,
-        total: u64,
-    },
+    Paced { interval: f64, width: u64, left: u64, total: u64 },
 }
 
 impl Plan {
     /// A plan for `width` connections.
     pub(super) fn new(mode: Mode, width: usize) -> Self {
         match mode {
-            Mode::ClosedFor(duration) => Self::Until {
-                end: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
-            },
+            Mode::ClosedFor(duration) => {
+                Self::Until { end: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) }
+            }
             Mode::ClosedCount(total) => Self::Count { left: total, total },
-            Mode::Open {
-                per_second,
-                duration,
-            } => {
+            Mode::Open { per_second, duration } => {
                 // However low the rate: a run without a message would show nothing.
                 let total = ((per_second * duration.as_secs_f64()) as u64).max(1);
-                Self::Paced {
-                    interval: 1e9 / per_second,
-                    width: width as u64,
-                    left: total,
-                    total,
-                }
+                Self::Paced { interval: 1e9 / per_second, width: width as u64, left: total, total }
             }
         }
     }
@@ -51,12 +38,7 @@ impl Plan {
                 *left = left.checked_sub(1)?;
                 Some(now)
             }
-            Self::Paced {
-                interval,
-                width,
-                left,
-                total,
-            } => {
+            Self::Paced { interval, width, left, total } => {
                 let message = index.checked_mul(*width)?.checked_add(connection as u64)?;
                 let due = (message as f64 * *interval) as u64;
                 if message >= *total || due > now {
@@ -71,9 +53,9 @@ impl Plan {
     /// When message `message` of the open loop is due; `None` past the last one and in closed loops.
     pub(super) fn due(&self, message: u64) -> Option<u64> {
         match self {
-            Self::Paced {
-                interval, total, ..
-            } if message < *total => Some((message as f64 * interval) as u64),
+            Self::Paced { interval, total, .. } if message < *total => {
+                Some((message as f64 * interval) as u64)
+            }
             _ => None,
         }
     }
@@ -82,9 +64,7 @@ impl Plan {
     /// Returns how many those are; in a closed loop the others send them.
     pub(super) fn forfeit(&mut self, connection: usize, issued: u64) -> u64 {
         match self {
-            Self::Paced {
-                width, left, total, ..
-            } => {
+            Self::Paced { width, left, total, .. } => {
                 let share = total.saturating_sub(connection as u64).div_ceil(*width);
                 let rest = share - issued;
                 *left -= rest;
@@ -115,9 +95,7 @@ impl Plan {
         match self {
             Self::Until { end } => Some(*end),
             Self::Count { .. } => None,
-            Self::Paced {
-                interval, total, ..
-            } => Some((*total as f64 * interval) as u64),
+            Self::Paced { interval, total, .. } => Some((*total as f64 * interval) as u64),
         }
     }
 

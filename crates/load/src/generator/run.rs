@@ -85,10 +85,7 @@ pub(super) struct Run<'l> {
 }
 
 fn system(call: &'static str) -> impl Fn(rustix::io::Errno) -> LoadError {
-    move |errno| LoadError::System {
-        call,
-        source: errno.into(),
-    }
+    move |errno| LoadError::System { call, source: errno.into() }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -98,11 +95,8 @@ fn nanoseconds(duration: Duration) -> u64 {
 impl<'l> Run<'l> {
     pub(super) fn new(load: &'l Load, opened: Opened) -> Result<Self, LoadError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create"))?;
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )
-        .map_err(system("timerfd_create"))?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
+            .map_err(system("timerfd_create"))?;
         let watch = |fd: &dyn AsFd, token: u64| {
             let data = epoll::EventData::new_u64(token);
             epoll::add(&epoll, fd.as_fd(), data, epoll::EventFlags::IN).map_err(system("epoll_ctl"))
@@ -149,10 +143,7 @@ impl<'l> Run<'l> {
     }
 
     /// Runs to the end of the plan, or until nothing is left that could go on.
-    pub(super) fn run(
-        mut self,
-        progress: &mut dyn FnMut(&Progress),
-    ) -> Result<LoadReport, LoadError> {
+    pub(super) fn run(mut self, progress: &mut dyn FnMut(&Progress)) -> Result<LoadReport, LoadError> {
         let mut events = Vec::with_capacity(EVENTS);
         let tick = nanoseconds(TICK.min(self.load.timeout / 4)).max(1);
         let cpu = thread_cpu_time();
@@ -188,32 +179,21 @@ impl<'l> Run<'l> {
 
     fn is_over(&self, now: u64) -> bool {
         let done = self.plan.is_over(now) && self.tally.in_flight == 0;
-        let too_late = self
-            .plan
-            .end()
-            .is_some_and(|end| now >= end.saturating_add(nanoseconds(self.load.timeout)));
+        let too_late =
+            self.plan.end().is_some_and(|end| now >= end.saturating_add(nanoseconds(self.load.timeout)));
         done || too_late || self.alive == 0
     }
 
     fn wait(&self, events: &mut Vec<epoll::Event>, at_most: u64) -> Result<(), LoadError> {
-        let until_end =
-            self.plan
-                .end()
-                .map_or(u64::MAX, |end| match end.saturating_sub(self.now()) {
-                    0 => u64::MAX,
-                    left => left,
-                });
+        let until_end = self.plan.end().map_or(u64::MAX, |end| match end.saturating_sub(self.now()) {
+            0 => u64::MAX,
+            left => left,
+        });
         // Whole milliseconds, upwards: every kernel can wait for those, and none returns too early.
         let millis = at_most.min(until_end).div_ceil(1_000_000);
-        let timeout = Timespec {
-            tv_sec: (millis / 1_000) as i64,
-            tv_nsec: (millis % 1_000 * 1_000_000) as i64,
-        };
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(events),
-            Some(&timeout),
-        ) {
+        let timeout =
+            Timespec { tv_sec: (millis / 1_000) as i64, tv_nsec: (millis % 1_000 * 1_000_000) as i64 };
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(system("epoll_wait")(errno)),
         }
@@ -233,8 +213,7 @@ impl<'l> Run<'l> {
             self.look_at_idle(index - self.active.len());
             return Ok(());
         }
-        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR)
-        {
+        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
             self.receive(index);
         }
         let now = self.now();
@@ -310,11 +289,7 @@ impl<'l> Run<'l> {
         };
         if wants_room != active.wants_room {
             active.wants_room = wants_room;
-            let room = if wants_room {
-                epoll::EventFlags::OUT
-            } else {
-                epoll::EventFlags::empty()
-            };
+            let room = if wants_room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
             let data = epoll::EventData::new_u64(index as u64);
             let flags = epoll::EventFlags::IN | room;
             epoll::modify(&self.epoll, &active.socket, data, flags).map_err(system("epoll_ctl"))?;
@@ -345,10 +320,7 @@ impl<'l> Run<'l> {
     }
 
     fn set_timer(&self, after: Duration) -> Result<(), LoadError> {
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Itimerspec {
             it_interval: zero,
             it_value: Timespec {

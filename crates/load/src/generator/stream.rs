@@ -93,19 +93,12 @@ impl Stream {
                 continue;
             }
             if let Some(since) = self.since.pop_front() {
-                answered(Answer {
-                    right: !self.spoilt,
-                    latency: now.saturating_sub(since),
-                });
+                answered(Answer { right: !self.spoilt, latency: now.saturating_sub(since) });
             }
             self.arrived = 0;
             self.spoilt = false;
         }
-        if unasked.is_empty() {
-            Ok(())
-        } else {
-            Err(Fault::Unasked)
-        }
+        if unasked.is_empty() { Ok(()) } else { Err(Fault::Unasked) }
     }
 }
 
@@ -148,9 +141,7 @@ mod tests {
         let mut wire = send(&mut stream, &pattern);
         wire.rotate_left(64);
         let mut rights = Vec::new();
-        stream
-            .receive(&pattern, &wire, 9, |answer| rights.push(answer.right))
-            .unwrap();
+        stream.receive(&pattern, &wire, 9, |answer| rights.push(answer.right)).unwrap();
         assert_eq!(rights, [false, false]);
     }
 
