@@ -287,3 +287,24 @@ impl Load {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_at_and_above() {
+        let with = |connections, idle, depth, size| {
+            let mut load = Load::new(SocketAddr::from(([127, 0, 0, 1], 9)));
+            (load.connections, load.idle, load.depth, load.size) = (connections, idle, depth, size);
+            load.check()
+        };
+        assert!(with(CONNECTIONS_MAX, 0, 1, 1).is_ok());
+        assert!(with(1, CONNECTIONS_MAX - 1, IN_FLIGHT_MAX, u32::MAX as usize).is_ok());
+        assert!(with(2, CONNECTIONS_MAX - 2, IN_FLIGHT_MAX / 2, 1).is_ok());
+        assert!(with(2, CONNECTIONS_MAX - 1, 1, 1).is_err());
+        assert!(with(2, 0, IN_FLIGHT_MAX / 2 + 1, 1).is_err());
+        let error = with(1, 0, 1, u32::MAX as usize + 1).unwrap_err().to_string();
+        assert_eq!(error, "size must be 1 to 4294967295, not 4294967296");
+    }
+}

@@ -160,7 +160,7 @@ impl<'l> Run<'l> {
             self.release(now)?;
             if now >= next_tick {
                 next_tick = now + tick;
-                self.drop_overdue(now)?;
+                self.drop_overdue(now);
                 progress(&self.progress(now));
             }
             if self.is_over(now) {
@@ -334,7 +334,7 @@ impl<'l> Run<'l> {
     }
 
     /// Gives up connections whose oldest message in flight has waited too long.
-    fn drop_overdue(&mut self, now: u64) -> Result<(), LoadError> {
+    fn drop_overdue(&mut self, now: u64) {
         let timeout = nanoseconds(self.load.timeout);
         for index in 0..self.active.len() {
             let overdue = self.active[index].as_ref().is_some_and(|active| {
@@ -344,7 +344,6 @@ impl<'l> Run<'l> {
                 self.lose(index, Fault::TimedOut);
             }
         }
-        Ok(())
     }
 
     fn lose(&mut self, index: usize, fault: Fault) {
