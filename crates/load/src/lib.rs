@@ -7,6 +7,8 @@
 //! Latencies are in milliseconds in everything that leaves this crate, memory in bytes, time in seconds.
 //! A figure that could not be measured is NaN: JSON shows it as `null`, a table as `-`.
 
+#![forbid(unsafe_code)]
+
 pub mod chart;
 pub mod generator;
 pub mod machine;

@@ -1,5 +1,6 @@
 //! Where a measurement was made: a figure without its machine, commit and command is worth nothing.
 
+use std::marker::PhantomData;
 use std::{env, fs, thread};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -57,6 +58,8 @@ fn load_average(loadavg: &str) -> Option<[f64; 3]> {
 #[derive(Debug)]
 pub struct Pinned {
     before: CpuSet,
+    /// Cores belong to a thread: dropped in another one, this would give them to the wrong one.
+    not_send: PhantomData<*const ()>,
 }
 
 /// Pins the calling thread to core `core`. Fails if there is no such core or it may not be used.
@@ -68,7 +71,7 @@ pub fn pin(core: usize) -> std::io::Result<Pinned> {
     let mut only = CpuSet::new();
     only.set(core);
     sched_setaffinity(None, &only)?;
-    Ok(Pinned { before })
+    Ok(Pinned { before, not_send: PhantomData })
 }
 
 impl Drop for Pinned {
