@@ -1,7 +1,67 @@
-//! trident
+//! Private vector search on three servers, none of which can read the vectors, the queries or the results.
+//!
+//! An owner [shares](share::share) a set of vectors into three directories, one for each server, and one for clients.
+//! A client reads a row by its index (`fetch`) or asks for nearest neighbours (`search`). One corrupt server of three
+//! learns nothing of rows, indices, queries and results, and cannot make a client accept a wrong row or, in a checked
+//! search, a wrong score. Two servers that collude learn everything.
+//!
+//! This is the part without a network: what the owner, a server and a client compute.
+//!
+//! | who | starts with |
+//! |---|---|
+//! | owner | [`share::share`] over [`data::Rows`] |
+//! | server | [`store::Store`], and an [`admission::Admission`] for every connection |
+//! | client | [`query::Collection`] |
+//!
+//! ```
+//! use rand::SeedableRng;
+//! use roadstead_trident::{admission::*, data::Generated, party::Party, query::Collection, share::*, store::Store, wire::*};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! share(&mut Generated::new(500, 1), dir.path(), Options { search: true, replace: false }, |_done, _of| {})?;
+//! let client = Collection::open(&dir.path().join(CLIENT_DIR))?;
+//!
+//! let nonces = [[1; 16], [2; 16], [3; 16]]; // Fresh and random in earnest.
+//! let mut rng = rand_chacha::ChaCha20Rng::from_seed([4; 32]); // Seeded by the system in earnest.
+//! let (fetch, requests) = client.fetch(123, 1, &mut rng)?;
+//! let mut answers = Vec::new();
+//! for (party, request) in Party::ALL.into_iter().zip(&requests) {
+//!     let store = Store::open(&server_dir(dir.path(), party), party, 1 << 30)?;
+//!     let mut connection = Admission::new(&store, nonces[party.index()]);
+//!     let hello = Hello { version: VERSION, party, digest: client.digest() };
+//!     connection.receive(store.keys(), Kind::Hello, &hello.encode())?;
+//!     connection.receive(store.keys(), Kind::Nonces, &encode_nonces(&nonces))?;
+//!     if let Admitted::Fetch(query) = connection.receive(store.keys(), Kind::Fetch, request)? {
+//!         answers.extend(store.fetch(&[query]));
+//!     }
+//! }
+//! let row = fetch.finish([&answers[0], &answers[1], &answers[2]])?;
+//! assert_eq!(row.bytes.len(), 128);
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod admission;
+mod batch;
+pub mod check;
+pub mod client;
+pub mod data;
 pub mod dpf;
 pub mod field;
+pub mod files;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod kernels;
 pub mod lines;
+pub mod manifest;
+pub mod mask;
+pub mod party;
 pub mod prg;
+pub mod quantise;
+pub mod query;
+pub mod server;
+pub mod shamir;
+pub mod share;
+pub mod store;
+pub mod wire;

@@ -10,7 +10,8 @@ pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut 
     let step = groups_in_cache(width);
     for (at, groups) in groups.chunks(step * width).enumerate() {
         let range = at * step..at * step + groups.len() / width;
-        in_tiles!((0..masks.len()), [8, 4, 2, 1], |query, Q| {
+        // With eight queries the sums no longer stay in registers.
+        in_tiles!((0..masks.len()), [4, 2, 1], |query, Q| {
             let masks: [&[u8]; Q] = std::array::from_fn(|q| &masks[query + q][range.clone()]);
             in_tiles!((0..width), [3, 1], |column, C| {
                 // SAFETY: the caller made sure that the machine has AVX-512 F.

@@ -1,0 +1,252 @@
+//! What a server demands of one client connection before it works: the right manifest, its own nonce, a counter that
+//! rises, and well-formed requests.
+//!
+//! Any refusal is final: the connection says why and is closed.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::dpf::{Domain, Key, KeyError};
+use crate::manifest::Digest;
+use crate::mask::{Masks, Nonce, PairKeys, Purpose};
+use crate::party::Party;
+use crate::store::Store;
+use crate::wire::{self, BodyError, COUNTER, Hello, Kind, Refusal, Welcome};
+
+/// A fetch that was admitted. It owns all that it needs, so that requests of many connections are answered together.
+#[derive(Debug)]
+pub struct FetchQuery {
+    pub(crate) counter: u64,
+    pub(crate) keys: [Key; 2],
+    pub(crate) masks: Arc<Masks>,
+}
+
+/// A search that was admitted.
+#[derive(Debug)]
+pub struct SearchQuery {
+    pub(crate) counter: u64,
+    pub(crate) vectors: Vec<Vec<u32>>,
+    pub(crate) masks: Arc<Masks>,
+}
+
+impl FetchQuery {
+    /// The counter of the request.
+    pub fn counter(&self) -> u64 {
+        self.counter
+    }
+}
+
+impl SearchQuery {
+    /// The counter of the request.
+    pub fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    /// Whether the client wants to check the scores.
+    pub fn checked(&self) -> bool {
+        self.vectors.len() > 1
+    }
+}
+
+/// What a server does next.
+#[derive(Debug)]
+pub enum Admitted {
+    /// Send this body as [`Kind::Welcome`].
+    Welcome(Vec<u8>),
+    /// Nothing: the session is complete and requests may come.
+    Ready,
+    /// Answer with [`Store::fetch`].
+    Fetch(FetchQuery),
+    /// Answer with [`Store::search`].
+    Search(SearchQuery),
+}
+
+/// Why a connection is refused; the client's fault each time.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    /// Another version of the protocol.
+    #[error("the client speaks version {0}, this server {v}; update the older one", v = wire::VERSION)]
+    Version(u16),
+    /// The client takes this server for another.
+    #[error("the client wants {wanted}, this is {this}; check the order of the addresses")]
+    Party {
+        /// Whom the client wants.
+        wanted: Party,
+        /// Who this is.
+        this: Party,
+    },
+    /// Client and server hold different sharings.
+    #[error("the client's manifest is {theirs}, this server's {ours}; both must come from one run of share")]
+    Manifest {
+        /// Digest of the client's.
+        theirs: Digest,
+        /// Digest of the server's.
+        ours: Digest,
+    },
+    /// A message at the wrong time.
+    #[error("a message of kind {0:?} is not allowed now")]
+    Order(Kind),
+    /// The nonce in this server's place is not the one it issued.
+    #[error("the nonce in the place of {0} was not issued to this connection")]
+    Nonce(Party),
+    /// A counter that does not rise.
+    #[error("counter {got} is not above {last}")]
+    Counter {
+        /// Counter received.
+        got: u64,
+        /// Highest counter before.
+        last: u64,
+    },
+    /// A malformed selection key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A malformed body.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The collection has no search shares.
+    #[error("this collection was shared for fetching only")]
+    NoSearch,
+}
+
+impl Refused {
+    /// The number that stands for this refusal on the wire.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Version(_) => 1,
+            Self::Party { .. } => 2,
+            Self::Manifest { .. } => 3,
+            Self::Order(_) => 4,
+            Self::Nonce(_) => 5,
+            Self::Counter { .. } => 6,
+            Self::Key(_) => 7,
+            Self::Body(_) => 8,
+            Self::NoSearch => 9,
+        }
+    }
+
+    /// The message that tells the client.
+    pub fn refusal(&self) -> Refusal {
+        Refusal { counter: 0, code: self.code(), text: self.to_string() }
+    }
+}
+
+enum Stage {
+    Hello,
+    Nonces,
+    Requests { fetch: Arc<Masks>, search: Arc<Masks> },
+    Refused,
+}
+
+/// One connection's way from hello to requests.
+pub struct Admission {
+    party: Party,
+    digest: Digest,
+    domain: Domain,
+    /// Elements of a search vector; none when the collection cannot be searched.
+    search_width: Option<usize>,
+    nonce: Nonce,
+    stage: Stage,
+    last_counter: u64,
+}
+
+impl Admission {
+    /// The state of a new connection. `nonce` must be fresh and random.
+    pub fn new(store: &Store, nonce: Nonce) -> Self {
+        let manifest = store.manifest();
+        Self {
+            party: store.party(),
+            digest: store.digest(),
+            domain: manifest.domain(),
+            search_width: manifest.search.map(|_| manifest.search_width()),
+            nonce,
+            stage: Stage::Hello,
+            last_counter: 0,
+        }
+    }
+
+    /// Takes a message.
+    ///
+    /// # Errors
+    /// The reason for which the connection is to be closed; every later message is refused too.
+    pub fn receive(&mut self, keys: &PairKeys, kind: Kind, body: &[u8]) -> Result<Admitted, Refused> {
+        let admitted = match (&self.stage, kind) {
+            (Stage::Hello, Kind::Hello) => self.hello(body),
+            (Stage::Nonces, Kind::Nonces) => self.nonces(keys, body),
+            (Stage::Requests { fetch, .. }, Kind::Fetch) => {
+                let masks = Arc::clone(fetch);
+                self.fetch(masks, body)
+            }
+            (Stage::Requests { search, .. }, Kind::Search) => {
+                let masks = Arc::clone(search);
+                self.search(masks, body)
+            }
+            _ => Err(Refused::Order(kind)),
+        };
+        if admitted.is_err() {
+            self.stage = Stage::Refused;
+        }
+        admitted
+    }
+
+    fn hello(&mut self, body: &[u8]) -> Result<Admitted, Refused> {
+        let hello = Hello::parse(body)?;
+        if hello.version != wire::VERSION {
+            return Err(Refused::Version(hello.version));
+        }
+        if hello.party != self.party {
+            return Err(Refused::Party { wanted: hello.party, this: self.party });
+        }
+        if hello.digest != self.digest {
+            return Err(Refused::Manifest { theirs: hello.digest, ours: self.digest });
+        }
+        self.stage = Stage::Nonces;
+        let welcome = Welcome { version: wire::VERSION, party: self.party, digest: self.digest, nonce: self.nonce };
+        Ok(Admitted::Welcome(welcome.encode()))
+    }
+
+    fn nonces(&mut self, keys: &PairKeys, body: &[u8]) -> Result<Admitted, Refused> {
+        let nonces = wire::parse_nonces(body)?;
+        if nonces[self.party.index()] != self.nonce {
+            return Err(Refused::Nonce(self.party));
+        }
+        let masks = |purpose| Arc::new(Masks::new(keys, &self.digest, purpose, &nonces));
+        self.stage = Stage::Requests { fetch: masks(Purpose::FetchDirect), search: masks(Purpose::SearchScan) };
+        Ok(Admitted::Ready)
+    }
+
+    /// Consumes the counter of a request, whatever becomes of it.
+    fn consume(&mut self, counter: u64) -> Result<(), Refused> {
+        if counter <= self.last_counter {
+            return Err(Refused::Counter { got: counter, last: self.last_counter });
+        }
+        self.last_counter = counter;
+        Ok(())
+    }
+
+    fn fetch(&mut self, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
+        let length = self.domain.key_len();
+        let (counter, keys) = wire::counter("fetch", body)?;
+        self.consume(counter)?;
+        wire::exactly("fetch", body, COUNTER + 2 * length)?;
+        let (first, second) = keys.split_at(length);
+        let keys = [Key::parse(first, self.domain)?, Key::parse(second, self.domain)?];
+        Ok(Admitted::Fetch(FetchQuery { counter, keys, masks }))
+    }
+
+    fn search(&mut self, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
+        let width = self.search_width.ok_or(Refused::NoSearch)?;
+        let (counter, rest) = wire::counter("search", body)?;
+        self.consume(counter)?;
+        let checked = match rest.first() {
+            Some(0) => false,
+            Some(1) => true,
+            Some(&other) => return Err(BodyError::Value { what: "checked flag", got: other.into() }.into()),
+            None => return Err(BodyError::Length { what: "search", got: body.len(), want: COUNTER + 1 }.into()),
+        };
+        wire::exactly("search", body, COUNTER + 1 + 4 * wire::vectors(checked) * width)?;
+        let elements = wire::parse_elements(&rest[1..])?;
+        let vectors = elements.chunks_exact(width).map(<[u32]>::to_vec).collect();
+        Ok(Admitted::Search(SearchQuery { counter, vectors, masks }))
+    }
+}

@@ -1,0 +1,57 @@
+//! What a client checks before it believes an answer.
+//!
+//! A verdict names the check that failed, never a culprit: three answers are added before they are checked, and the sum
+//! does not tell whose part was wrong.
+
+use thiserror::Error;
+
+use crate::field::mul;
+use crate::manifest::{SALT, SharingId};
+
+/// Bytes of a row digest.
+pub const ROW_DIGEST: usize = 16;
+
+/// A check that refused an answer.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Check {
+    /// The bytes are not those that the owner shared under this index.
+    #[error("row digest")]
+    RowDigest,
+    /// A score and its first secret multiple disagree.
+    #[error("first score multiple (D1)")]
+    FirstMultiple,
+    /// A score and its second secret multiple disagree.
+    #[error("second score multiple (D2)")]
+    SecondMultiple,
+}
+
+/// BLAKE3-128 of (sharing, index, salt, row). The secret salt keeps digests from confirming guesses of rows.
+pub fn row_digest(sharing: &SharingId, index: usize, salt: &[u8; SALT], row: &[u8]) -> [u8; ROW_DIGEST] {
+    let mut hasher = blake3::Hasher::new_derive_key("roadstead trident row digest v1");
+    hasher.update(&sharing.0);
+    hasher.update(&(index as u64).to_le_bytes());
+    hasher.update(salt);
+    hasher.update(row);
+    let mut digest = [0; ROW_DIGEST];
+    hasher.finalize_xof().fill(&mut digest);
+    digest
+}
+
+/// Checks that every score carries both of its multiples. A change of the three that was made without knowing the
+/// multipliers passes with a probability below 2^-61.
+///
+/// # Errors
+/// The check that failed.
+pub fn multiples(scores: &[u32], first: (u32, &[u32]), second: (u32, &[u32])) -> Result<(), Check> {
+    let holds = |(multiplier, multiples): (u32, &[u32])| {
+        scores.len() == multiples.len()
+            && scores.iter().zip(multiples).fold(true, |holds, (&score, &multiple)| holds & (mul(multiplier, score) == multiple))
+    };
+    if !holds(first) {
+        Err(Check::FirstMultiple)
+    } else if !holds(second) {
+        Err(Check::SecondMultiple)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! The client's end of one connection, as a session of the engine.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use roadstead::{
+    Close, Closed, Context, Done, Frame, Input, Ready, Session,
+    frame::{Limits, Parsed},
+};
+
+use super::trio::{Answer, Fault, Trio};
+use crate::{
+    manifest::Digest,
+    party::Party,
+    query::Collection,
+    wire::{self, Hello, Kind, Refusal, Welcome},
+};
+
+/// The connection to one server.
+#[derive(Debug)]
+pub(super) struct Link {
+    trio: Arc<Trio>,
+    party: Party,
+    digest: Digest,
+    limits: Limits,
+}
+
+impl Link {
+    pub(super) fn new(trio: Arc<Trio>, party: Party, collection: &Collection) -> Self {
+        let limits = Limits { fields: 0, body: wire::max_answer(collection.manifest()) };
+        Self { trio, party, digest: collection.digest(), limits }
+    }
+
+    fn welcome(&self, body: &[u8]) -> Done {
+        let welcome = Welcome::parse(body)?;
+        if welcome.version != wire::VERSION {
+            let reason = format!("it speaks version {}, this client {}", welcome.version, wire::VERSION);
+            return Err(Close::violation(reason));
+        }
+        if welcome.party != self.party {
+            return Err(Close::violation(format!("it is {}; check the order of the addresses", welcome.party)));
+        }
+        if welcome.digest != self.digest {
+            let reason = format!(
+                "its manifest is {}, this client's {}; both must come from one run of share",
+                welcome.digest, self.digest
+            );
+            return Err(Close::violation(reason));
+        }
+        self.trio.welcome(self.party, welcome.nonce);
+        Ok(())
+    }
+
+    fn refused(&self, body: &[u8]) -> Done {
+        let Refusal { counter, text, .. } = Refusal::parse(body)?;
+        if counter == 0 {
+            self.trio.fail(Fault::Refused { party: self.party, text });
+        } else {
+            self.trio.refuse(self.party, counter, text);
+        }
+        Ok(())
+    }
+}
+
+impl Session for Link {
+    type Reply = ();
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened {
+            let hello = Hello { version: wire::VERSION, party: self.party, digest: self.digest };
+            Frame::send(cx.output(), Kind::Hello as u8, &hello.encode());
+        }
+        let Some(messages) = self.trio.take(self.party) else {
+            return Err(Close::abort("the connection to another server was lost"));
+        };
+        for (kind, body) in messages {
+            Frame::send(cx.output(), kind as u8, &body);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        let frame = match Frame::parse(input.bytes(), &self.limits)? {
+            Parsed::Need(bytes) => {
+                input.need(bytes);
+                return Ok(());
+            }
+            Parsed::Frame(frame) => frame,
+        };
+        let length = frame.len();
+        match Kind::try_from(frame.kind)? {
+            Kind::Welcome => self.welcome(frame.body)?,
+            Kind::Refusal => self.refused(frame.body)?,
+            Kind::Fetched | Kind::Searched => {
+                let (counter, _) = wire::counter("answer", frame.body)?;
+                let body = length - frame.body.len()..length;
+                let chunk = input.take(length).ok_or_else(|| Close::abort("no memory is left for answers"))?;
+                if !self.trio.answer(self.party, counter, Answer { chunk, body }) {
+                    return Err(Close::violation(format!("it answered question {counter}, which was not asked")));
+                }
+                return Ok(());
+            }
+            kind => return Err(Close::violation(format!("it sent a message of kind {kind:?}, which is ours to send"))),
+        }
+        input.consume(length);
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Context<'_, Self>) -> Done {
+        Err(Close::violation("it closed the connection"))
+    }
+
+    fn closed(self, why: &Closed) {
+        self.trio.fail(Fault::Lost { party: self.party, why: why.to_string() });
+    }
+}

@@ -1,0 +1,224 @@
+//! The library client: three connections kept, many questions in flight on each.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use roadstead_trident::{client::{Client, Options}, query::Collection};
+//!
+//! let collection = Arc::new(Collection::open("shares/client".as_ref())?);
+//! let servers = ["127.0.0.1:7101".parse()?, "127.0.0.1:7102".parse()?, "127.0.0.1:7103".parse()?];
+//! let client = Client::new(collection, servers, Options::default())?;
+//! let row = client.fetch(123)?;
+//! let nearest = client.search(&row.values(), 10)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Client`] may be used from any number of threads at once; each call blocks its own thread until the answer is
+//! there or the deadline has passed. The three connections belong together (their nonces make the servers' masks), so
+//! the loss of one ends all three: what is in flight fails with the name of the lost server, and the next question
+//! connects anew.
+#![forbid(unsafe_code)]
+
+mod link;
+mod trio;
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use roadstead::{Budget, Dialer, frame, stats::Snapshot};
+
+use crate::{
+    party::Party,
+    query::{AnswerError, Collection, Neighbour, QueryError, Row, Scores},
+    wire::{self, Kind},
+};
+use link::Link;
+use trio::{Answers, Fault, Trio};
+
+/// What a client may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// From the question to the answer, connecting included. Default 10 s.
+    pub deadline: Duration,
+    /// Whether every score of a search is checked; without, a search costs a third and a corrupt server can make it
+    /// wrong. Default true.
+    pub checked: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(10), checked: true }
+    }
+}
+
+/// Why there is no answer. The variants say whose doing it was.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClientError {
+    /// The question cannot be asked.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The answers are not believed.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// A server refused.
+    #[error("{party} at {address} refused: {text}")]
+    Refused {
+        /// Which.
+        party: Party,
+        /// Where it was expected.
+        address: SocketAddr,
+        /// In its words.
+        text: String,
+    },
+    /// A server cannot be reached, or was lost.
+    #[error("{party} at {address} is not available: {why}")]
+    Unavailable {
+        /// Which.
+        party: Party,
+        /// Where it was expected.
+        address: SocketAddr,
+        /// What happened.
+        why: String,
+    },
+    /// The deadline passed.
+    #[error("no answer within {:?} from {}", .deadline, names(.missing))]
+    Deadline {
+        /// How long was waited.
+        deadline: Duration,
+        /// Who had not answered.
+        missing: Vec<(Party, SocketAddr)>,
+    },
+}
+
+fn names(missing: &[(Party, SocketAddr)]) -> String {
+    let names: Vec<String> = missing.iter().map(|(party, address)| format!("{party} at {address}")).collect();
+    names.join(", ")
+}
+
+/// A client of three servers.
+pub struct Client {
+    collection: Arc<Collection>,
+    servers: [SocketAddr; 3],
+    options: Options,
+    dialer: Dialer,
+    trio: Mutex<Option<Arc<Trio>>>,
+}
+
+impl Client {
+    /// A client of `servers`, in the order of their parties. Connects with the first question.
+    ///
+    /// # Errors
+    /// If the system has no thread, descriptors or randomness left.
+    pub fn new(collection: Arc<Collection>, servers: [SocketAddr; 3], options: Options) -> io::Result<Self> {
+        let largest = wire::max_answer(collection.manifest()) + frame::HEAD;
+        let budget = Budget::default()
+            .connections(64)
+            .buffer_each((4 * largest).max(1 << 20))
+            .buffer_all((256 * largest).clamp(256 << 20, 4 << 30));
+        Ok(Self { collection, servers, options, dialer: Dialer::start(budget)?, trio: Mutex::new(None) })
+    }
+
+    /// What the collection is.
+    pub fn collection(&self) -> &Collection {
+        &self.collection
+    }
+
+    /// Reads row `index`. No server learns which.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a row that is not the one that was shared is never answered.
+    pub fn fetch(&self, index: usize) -> Result<Row, ClientError> {
+        let (fetch, answers) = self.ask(Kind::Fetch, |counter, random| self.collection.fetch(index, counter, random))?;
+        Ok(fetch.finish(answers.bodies())?)
+    }
+
+    /// The `k` rows nearest to `query`, nearest first. No server learns the query, or which rows they are.
+    ///
+    /// # Errors
+    /// [`ClientError`]; in a checked search a wrong score is never answered.
+    pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<Neighbour>, ClientError> {
+        Ok(self.scores(query)?.nearest(k))
+    }
+
+    /// The score of every row.
+    ///
+    /// # Errors
+    /// As [`Client::search`].
+    pub fn scores(&self, query: &[f32]) -> Result<Scores, ClientError> {
+        let checked = self.options.checked;
+        let (search, answers) =
+            self.ask(Kind::Search, |counter, random| self.collection.search(query, checked, counter, random))?;
+        Ok(search.finish(answers.bodies())?)
+    }
+
+    /// What its connections have moved.
+    pub fn stats(&self) -> Snapshot {
+        self.dialer.stats()
+    }
+
+    fn ask<Q>(
+        &self,
+        kind: Kind,
+        question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), QueryError>,
+    ) -> Result<(Q, Answers), ClientError> {
+        let deadline = Instant::now() + self.options.deadline;
+        let trio = self.trio()?;
+        let (question, answers) = trio.ask(kind, deadline, question).map_err(|fault| self.explain(fault))??;
+        let answers = answers.wait(deadline).map_err(|fault| self.explain(fault))?;
+        Ok((question, answers))
+    }
+
+    /// The living connections, or new ones.
+    fn trio(&self) -> Result<Arc<Trio>, ClientError> {
+        let mut current = self.trio.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trio) = current.as_ref().filter(|trio| !trio.is_down()) {
+            return Ok(Arc::clone(trio));
+        }
+        let random = ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(|error| ClientError::Unavailable {
+            party: Party::ALL[0],
+            address: self.servers[0],
+            why: format!("this machine gave no randomness to ask it with: {error}"),
+        })?;
+        let trio = Arc::new(Trio::new(random));
+        for (party, address) in Party::ALL.into_iter().zip(self.servers) {
+            let link = Link::new(Arc::clone(&trio), party, &self.collection);
+            match self.dialer.connect(address, link) {
+                Ok(waker) => trio.add(party, waker),
+                Err(busy) => trio.fail(Fault::Lost { party, why: busy.to_string() }),
+            }
+        }
+        *current = Some(Arc::clone(&trio));
+        Ok(trio)
+    }
+
+    fn explain(&self, fault: Fault) -> ClientError {
+        let address = |party: Party| self.servers[party.index()];
+        match fault {
+            Fault::Lost { party, why } => ClientError::Unavailable { party, address: address(party), why },
+            Fault::Refused { party, text } => ClientError::Refused { party, address: address(party), text },
+            Fault::Silent(missing) => ClientError::Deadline {
+                deadline: self.options.deadline,
+                missing: missing.into_iter().map(|party| (party, address(party))).collect(),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(trio) = self.trio.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            trio.fail(Fault::Lost { party: Party::ALL[0], why: "the client was dropped".into() });
+        }
+    }
+}

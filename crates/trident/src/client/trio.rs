@@ -1,0 +1,240 @@
+//! Three connections whose nonces belong together, the questions in flight on them, and how they fail as one.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Instant,
+};
+
+use rand_chacha::ChaCha20Rng;
+use roadstead::{Chunk, Waker};
+
+use crate::{mask::Nonce, party::Party, wire::Kind};
+
+/// Why a question has no answer.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// A connection could not be had, or was lost.
+    Lost { party: Party, why: String },
+    /// A server refused, in these words.
+    Refused { party: Party, text: String },
+    /// These had not answered in time.
+    Silent(Vec<Party>),
+}
+
+/// One generation of three connections.
+#[derive(Debug)]
+pub(super) struct Trio {
+    state: Mutex<State>,
+    /// All three nonces are there, or the trio is down.
+    decided: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    random: ChaCha20Rng,
+    nonces: [Option<Nonce>; 3],
+    wakers: [Option<Waker>; 3],
+    outbox: [Vec<(Kind, Vec<u8>)>; 3],
+    counter: u64,
+    flying: HashMap<u64, Flight>,
+    down: Option<Fault>,
+}
+
+/// A question on its way.
+#[derive(Debug)]
+struct Flight {
+    answers: [Option<Answer>; 3],
+    landed: mpsc::SyncSender<Result<Answers, Fault>>,
+}
+
+/// The body of one server's answer, within the buffer it was received in.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) chunk: Chunk,
+    pub(super) body: std::ops::Range<usize>,
+}
+
+/// All three.
+#[derive(Debug)]
+pub(super) struct Answers([Answer; 3]);
+
+impl Answers {
+    pub(super) fn bodies(&self) -> [&[u8]; 3] {
+        self.0.each_ref().map(|answer| &answer.chunk[answer.body.clone()])
+    }
+}
+
+/// A question that was sent: wait for its answers.
+pub(super) struct Waiting {
+    trio: Arc<Trio>,
+    counter: u64,
+    landing: mpsc::Receiver<Result<Answers, Fault>>,
+}
+
+impl Waiting {
+    /// Blocks until all three have answered, the trio is down, or the deadline has passed.
+    pub(super) fn wait(self, deadline: Instant) -> Result<Answers, Fault> {
+        match self.landing.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(landed) => landed,
+            Err(_) => Err(self.trio.forget(self.counter)),
+        }
+    }
+}
+
+impl Trio {
+    pub(super) fn new(random: ChaCha20Rng) -> Self {
+        let state = State {
+            random,
+            nonces: [None; 3],
+            wakers: [None, None, None],
+            outbox: Default::default(),
+            counter: 0,
+            flying: HashMap::new(),
+            down: None,
+        };
+        Self { state: Mutex::new(state), decided: Condvar::new() }
+    }
+
+    /// The connection to `party` is being made; `waker` wakes its session.
+    pub(super) fn add(&self, party: Party, waker: Waker) {
+        let mut state = self.state();
+        state.wakers[party.index()] = Some(waker);
+        // What was decided before the waker was known has to be heard as well.
+        state.wake(party);
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.state().down.is_some()
+    }
+
+    /// Ends the three: every question in flight fails with `fault`. The first fault is the one that counts.
+    pub(super) fn fail(&self, fault: Fault) {
+        let mut state = self.state();
+        if state.down.is_some() {
+            return;
+        }
+        for (_, flight) in state.flying.drain() {
+            // A questioner that has given up does not listen.
+            let _ = flight.landed.try_send(Err(fault.clone()));
+        }
+        state.down = Some(fault);
+        Party::ALL.into_iter().for_each(|party| state.wake(party));
+        self.decided.notify_all();
+    }
+
+    /// `party` has welcomed us with `nonce`. With the third nonce the trio is ready, and all three are told.
+    pub(super) fn welcome(&self, party: Party, nonce: Nonce) {
+        let mut state = self.state();
+        state.nonces[party.index()] = Some(nonce);
+        if let Some(nonces) = state.all_nonces() {
+            for party in Party::ALL {
+                state.send(party, Kind::Nonces, crate::wire::encode_nonces(&nonces));
+            }
+            self.decided.notify_all();
+        }
+    }
+
+    /// Sends a question once the trio is ready. The counter is used up whatever becomes of it.
+    pub(super) fn ask<Q, E>(
+        self: &Arc<Self>,
+        kind: Kind,
+        deadline: Instant,
+        question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), E>,
+    ) -> Result<Result<(Q, Waiting), E>, Fault> {
+        let mut state = self.ready(deadline)?;
+        state.counter += 1;
+        let counter = state.counter;
+        let (question, bodies) = match question(counter, &mut state.random) {
+            Ok(question) => question,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (landed, landing) = mpsc::sync_channel(1);
+        state.flying.insert(counter, Flight { answers: [None, None, None], landed });
+        // Under the lock, so that counters rise on every connection in the order they were given out.
+        for (party, body) in Party::ALL.into_iter().zip(bodies) {
+            state.send(party, kind, body);
+        }
+        Ok(Ok((question, Waiting { trio: Arc::clone(self), counter, landing })))
+    }
+
+    fn ready(&self, deadline: Instant) -> Result<MutexGuard<'_, State>, Fault> {
+        let mut state = self.state();
+        loop {
+            if let Some(fault) = &state.down {
+                return Err(fault.clone());
+            }
+            if state.all_nonces().is_some() {
+                return Ok(state);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let silent = Party::ALL.into_iter().filter(|party| state.nonces[party.index()].is_none());
+                return Err(Fault::Silent(silent.collect()));
+            }
+            state = self.decided.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// What the session of `party` has to send, or that it has to close.
+    pub(super) fn take(&self, party: Party) -> Option<Vec<(Kind, Vec<u8>)>> {
+        let mut state = self.state();
+        state.down.is_none().then(|| std::mem::take(&mut state.outbox[party.index()]))
+    }
+
+    /// An answer of `party` to question `counter`. False if no such question was ever asked.
+    pub(super) fn answer(&self, party: Party, counter: u64, answer: Answer) -> bool {
+        let mut state = self.state();
+        if counter == 0 || counter > state.counter {
+            return false;
+        }
+        // A question that was given up is no longer in flight; its late answer is dropped.
+        let Some(flight) = state.flying.get_mut(&counter) else { return true };
+        flight.answers[party.index()] = Some(answer);
+        if flight.answers.iter().all(Option::is_some)
+            && let Some(Flight { answers: [Some(first), Some(second), Some(third)], landed }) = state.flying.remove(&counter)
+        {
+            let _ = landed.try_send(Ok(Answers([first, second, third])));
+        }
+        true
+    }
+
+    /// `party` refuses question `counter` alone.
+    pub(super) fn refuse(&self, party: Party, counter: u64, text: String) {
+        if let Some(flight) = self.state().flying.remove(&counter) {
+            let _ = flight.landed.try_send(Err(Fault::Refused { party, text }));
+        }
+    }
+
+    /// The deadline of question `counter` has passed: who had not answered.
+    fn forget(&self, counter: u64) -> Fault {
+        let flight = self.state().flying.remove(&counter);
+        let answered = |party: Party| {
+            flight.as_ref().is_some_and(|flight| flight.answers[party.index()].is_some())
+        };
+        Fault::Silent(Party::ALL.into_iter().filter(|&party| !answered(party)).collect())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn all_nonces(&self) -> Option<[Nonce; 3]> {
+        let [Some(first), Some(second), Some(third)] = self.nonces else { return None };
+        Some([first, second, third])
+    }
+
+    fn send(&mut self, party: Party, kind: Kind, body: Vec<u8>) {
+        self.outbox[party.index()].push((kind, body));
+        self.wake(party);
+    }
+
+    fn wake(&self, party: Party) {
+        if let Some(waker) = &self.wakers[party.index()] {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,132 @@
+use proptest::prelude::*;
+
+use super::npy::Array;
+use super::*;
+
+fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    (dir, path)
+}
+
+fn fvecs_bytes(rows: &[Vec<f32>]) -> Vec<u8> {
+    rows.iter()
+        .flat_map(|row| {
+            let dim = (row.len() as u32).to_le_bytes();
+            dim.into_iter().chain(row.iter().flat_map(|value| value.to_le_bytes())).collect::<Vec<u8>>()
+        })
+        .collect()
+}
+
+fn npy_bytes(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(data);
+    bytes
+}
+
+#[test]
+fn fvecs_are_read_from_any_row() {
+    let rows: Vec<Vec<f32>> = (0..10u8).map(|i| vec![f32::from(i), 0.5, -3.25]).collect();
+    let (_dir, path) = file("a.fvecs", &fvecs_bytes(&rows));
+    let mut source = open(&path, None).unwrap();
+    assert_eq!((source.rows(), source.dim()), (10, 3));
+    assert_eq!(source.read_all().unwrap(), rows);
+    let mut two = [0.0; 6];
+    source.read(7, &mut two).unwrap();
+    assert_eq!(two.as_slice(), [rows[7].as_slice(), &rows[8]].concat());
+    assert!(source.read(9, &mut two).is_err());
+}
+
+#[test]
+fn malformed_files_are_refused_with_their_name() {
+    let good = fvecs_bytes(&[vec![1.0, 2.0], vec![3.0, 4.0]]);
+    let mut other_dim = good.clone();
+    other_dim[12] = 3;
+    for (name, bytes) in [
+        ("empty.fvecs", vec![]),
+        ("short.fvecs", good[..good.len() - 1].to_vec()),
+        ("zero.fvecs", vec![0; 8]),
+        ("huge.fvecs", vec![0xff; 8]),
+        ("other.fvecs", other_dim),
+        ("magic.npy", vec![0; 100]),
+        ("length.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec()),
+        ("rows.npy", npy_bytes("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2), }", &[0; 4])),
+    ] {
+        let (_dir, path) = file(name, &bytes);
+        let error = open(&path, None).and_then(|mut source| source.read_all()).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+    let (_dir, path) = file("raw.bin", &[0; 9]);
+    assert!(open(&path, None).is_err() && open(&path, Some(2)).is_err() && open(&path, Some(0)).is_err());
+    assert_eq!(open(&path, Some(3)).unwrap().rows(), 3);
+}
+
+#[test]
+fn npy_of_floats_and_of_bytes() {
+    let floats: Vec<u8> = [1.5f32, -2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (_dir, path) = file("a.npy", &npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }  \n", &floats));
+    assert_eq!(open(&path, None).unwrap().read_all().unwrap(), [[1.5, -2.0], [3.0, 4.0]]);
+    let (_dir, path) = file("b.npy", &npy_bytes("{'shape': (1, 3), 'fortran_order': False, 'descr': '|u1'}", &[0, 7, 255]));
+    assert_eq!(open(&path, None).unwrap().read_all().unwrap(), [[0.0, 7.0, 255.0]]);
+    for refused in [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2), }",
+        "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 2), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 2), }",
+    ] {
+        assert_eq!(Array::parse(refused), None, "{refused}");
+    }
+}
+
+#[test]
+fn a_generated_set_is_the_same_however_it_is_read_and_is_like_sift() {
+    let mut set = Generated::new(1_000, 7);
+    let rows = set.read_all().unwrap();
+    let mut run = vec![0.0; 300 * 128];
+    set.read(500, &mut run).unwrap();
+    assert_eq!(run, rows[500..800].concat());
+    assert_eq!(Generated::new(1_000, 7).read_all().unwrap(), rows);
+    assert_ne!(Generated::new(1_000, 8).read_all().unwrap(), rows);
+    assert!(rows.concat().iter().all(|value| (0.0..=218.0).contains(value) && value.fract() == 0.0));
+    let queries = set.queries(5);
+    assert!(queries.iter().all(|query| !rows.contains(query)));
+    // Clustered: the nearest of a hundred siblings is much nearer than a row of another cluster.
+    let nearest = true_neighbours(&mut set, &queries, 1_000).unwrap();
+    assert!(nearest.iter().all(|ranked| ranked[0].1 * 4.0 < ranked[900].1));
+}
+
+#[test]
+fn siftsmall_has_the_true_neighbours_that_came_with_it() {
+    let Some(dir) = siftsmall() else { return };
+    let queries = open(&dir.join("siftsmall_query.fvecs"), None).unwrap().read_all().unwrap();
+    let truth = read_ivecs(&dir.join("siftsmall_groundtruth.ivecs")).unwrap();
+    let mut base = open(&dir.join("siftsmall_base.fvecs"), None).unwrap();
+    let all = base.read_all().unwrap();
+    let found = true_neighbours(base.as_mut(), &queries[..10], 100).unwrap();
+    for ((query, truth), found) in queries.iter().zip(&truth).zip(&found) {
+        // Equal distances may come in any order, so distances are compared.
+        let distance = |&row: &u32| all[row as usize].iter().zip(query).map(|(a, b)| f64::from((a - b).powi(2))).sum::<f64>();
+        assert_eq!(found.iter().map(|(_, d)| *d).collect::<Vec<_>>(), truth.iter().map(distance).collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_header_parses_or_is_refused(header in ".{0,200}") {
+        let _ = Array::parse(&header);
+    }
+
+    #[test]
+    fn any_npy_and_fvecs_file_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), named: bool) {
+        let mut bytes = bytes;
+        if named { bytes.splice(0..0, *b"\x93NUMPY\x01\x00\x20\x00"); }
+        for name in ["a.npy", "a.fvecs"] {
+            let (_dir, path) = file(name, &bytes);
+            let _ = open(&path, None).and_then(|mut source| source.read_all());
+        }
+    }
+}

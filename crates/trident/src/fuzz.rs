@@ -1,0 +1,46 @@
+//! Entry points for fuzzing: any bytes are accepted or refused, nothing panics.
+
+use crate::dpf::{Domain, Evaluator, Key, Role};
+use crate::manifest::Manifest;
+use crate::wire::{self, Hello, Kind, Refusal, Welcome};
+
+/// Selection keys: the first two bytes choose the number of rows, the rest is the key.
+pub fn keys(data: &[u8]) {
+    let Some((rows, key)) = data.split_first_chunk() else { return };
+    let domain = Domain::new(usize::from(u16::from_le_bytes(*rows)) + 1);
+    if let Ok(key) = Key::parse(key, domain) {
+        let mut bits = Vec::new();
+        Evaluator::default().expand(domain, Role::Second, &key, &mut bits);
+        assert_eq!(bits.len(), domain.leaves() * 16);
+    }
+}
+
+/// Manifests: one that is read is written and read again the same.
+pub fn manifest(data: &[u8]) {
+    if let Ok(manifest) = Manifest::parse(data) {
+        let again = manifest.to_json().ok().and_then(|json| Manifest::parse(&json).ok());
+        assert_eq!(again.as_ref(), Some(&manifest));
+        assert_eq!(again.map(|again| again.digest()), Some(manifest.digest()));
+    }
+}
+
+/// Bodies: the first byte is the kind.
+pub fn messages(data: &[u8]) {
+    let Some((&kind, body)) = data.split_first() else { return };
+    let Ok(kind) = Kind::try_from(kind) else { return };
+    match kind {
+        Kind::Hello => assert!(Hello::parse(body).is_ok_and(|hello| hello.encode() == body) || Hello::parse(body).is_err()),
+        Kind::Welcome => {
+            assert!(Welcome::parse(body).is_ok_and(|welcome| welcome.encode() == body) || Welcome::parse(body).is_err());
+        }
+        Kind::Nonces => assert!(wire::parse_nonces(body).map_or(true, |nonces| wire::encode_nonces(&nonces) == body)),
+        Kind::Refusal => {
+            assert!(Refusal::parse(body).map_or(true, |refusal| refusal.encode() == body));
+        }
+        Kind::Fetch | Kind::Search | Kind::Fetched | Kind::Searched => {
+            if let Ok((_, rest)) = wire::counter("message", body) {
+                let _ = wire::parse_elements(rest);
+            }
+        }
+    }
+}

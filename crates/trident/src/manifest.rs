@@ -1,0 +1,260 @@
+//! What a sharing is: its random id, shapes and quantisation. Servers and clients hold the same manifest but for the
+//! holder's name, and compare its digest when they meet.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::dpf::Domain;
+use crate::lines::{BLOCK, COLUMN, GROUP};
+use crate::party::Party;
+use crate::quantise::Quantisation;
+
+/// The version of manifest and files that this program writes and reads.
+pub const VERSION: u32 = 1;
+/// Longest manifest in bytes that is read.
+pub const MAX_BYTES: usize = 4096;
+/// Most rows of a collection.
+pub const MAX_ROWS: usize = 1 << 28;
+/// Most elements of a row.
+pub const MAX_DIM: usize = 1 << 14;
+/// Bytes of the secret salt in a record.
+pub const SALT: usize = 16;
+
+/// Name of the manifest in every directory.
+pub const FILE: &str = "manifest.json";
+
+/// Random name of one sharing: two sharings of the same data differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SharingId(pub [u8; 16]);
+
+/// BLAKE3 of what all holders of a sharing must agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(pub [u8; 32]);
+
+/// What an element of a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// One byte, 0..=255.
+    U8,
+    /// A little-endian IEEE 754 single.
+    F32,
+}
+
+impl Element {
+    /// Bytes of an element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F32 => 4,
+        }
+    }
+
+    /// Appends the bytes of `values`, which must be of this type, to `bytes`.
+    pub fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
+        match self {
+            Self::U8 => bytes.extend(values.iter().map(|&value| value as u8)),
+            Self::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+        }
+    }
+
+    /// The values that `bytes` stand for.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::U8 => bytes.iter().map(|&byte| f32::from(byte)).collect(),
+            Self::F32 => bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+        }
+    }
+}
+
+/// The description of a sharing, every number of which is in range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// Version of the format.
+    pub version: u32,
+    /// Random name of the sharing.
+    pub sharing: SharingId,
+    /// Rows of the collection, 1 to [`MAX_ROWS`].
+    pub rows: usize,
+    /// Elements of a row, 1 to [`MAX_DIM`].
+    pub dim: usize,
+    /// Type of an element.
+    pub element: Element,
+    /// How rows became integers, when the collection can be searched.
+    pub search: Option<Quantisation>,
+    /// The server whose directory this is; none in the client's. Not part of the digest.
+    pub party: Option<Party>,
+}
+
+/// Why bytes are not a manifest that can be used.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// Longer than any manifest.
+    #[error("the manifest has {0} bytes, more than {MAX_BYTES}; is it the right file?")]
+    TooLong(usize),
+    /// Not the JSON of a manifest.
+    #[error("the manifest cannot be read: {0}; share the data again")]
+    Json(#[from] serde_json::Error),
+    /// Written by another version.
+    #[error("the manifest has version {0}, this program reads {VERSION}; share the data again")]
+    Version(u32),
+    /// A number out of range.
+    #[error("the manifest says {what} {got}, allowed are {min} to {max}; share the data again")]
+    Range {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        got: i64,
+        /// Least value.
+        min: i64,
+        /// Greatest value.
+        max: i64,
+    },
+}
+
+impl Manifest {
+    /// A manifest for a client's directory.
+    ///
+    /// # Errors
+    /// [`ManifestError::Range`] for a shape beyond the limits.
+    pub fn new(
+        sharing: SharingId,
+        rows: usize,
+        dim: usize,
+        element: Element,
+        search: Option<Quantisation>,
+    ) -> Result<Self, ManifestError> {
+        Self { version: VERSION, sharing, rows, dim, element, search, party: None }.validated()
+    }
+
+    /// The same manifest for the directory of `party`.
+    #[must_use]
+    pub fn for_party(&self, party: Party) -> Self {
+        Self { party: Some(party), ..self.clone() }
+    }
+
+    /// Reads and validates a manifest.
+    ///
+    /// # Errors
+    /// Too long, not a manifest, another version, or a number out of range.
+    pub fn parse(json: &[u8]) -> Result<Self, ManifestError> {
+        if json.len() > MAX_BYTES {
+            return Err(ManifestError::TooLong(json.len()));
+        }
+        serde_json::from_slice::<Self>(json)?.validated()
+    }
+
+    /// The manifest as JSON.
+    ///
+    /// # Errors
+    /// None that a valid manifest could cause.
+    pub fn to_json(&self) -> Result<Vec<u8>, ManifestError> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    fn validated(self) -> Result<Self, ManifestError> {
+        if self.version != VERSION {
+            return Err(ManifestError::Version(self.version));
+        }
+        let in_range = |what, got: i64, min: i64, max: i64| {
+            if (min..=max).contains(&got) { Ok(()) } else { Err(ManifestError::Range { what, got, min, max }) }
+        };
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        in_range("rows", count(self.rows), 1, MAX_ROWS as i64)?;
+        in_range("dim", count(self.dim), 1, MAX_DIM as i64)?;
+        if let Some(quantisation) = self.search {
+            let limit = Quantisation::MAX_EXPONENT;
+            in_range("a quantisation exponent of", quantisation.exponent.into(), (-limit).into(), limit.into())?;
+        }
+        Ok(self)
+    }
+
+    /// The digest that servers and clients compare: BLAKE3 over a fixed encoding of everything but the holder.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("roadstead trident manifest digest v1");
+        hasher.update(&self.version.to_le_bytes());
+        hasher.update(&self.sharing.0);
+        hasher.update(&(self.rows as u64).to_le_bytes());
+        hasher.update(&(self.dim as u64).to_le_bytes());
+        hasher.update(&[self.element.size() as u8, u8::from(self.search.is_some())]);
+        hasher.update(&self.search.map_or(0, |quantisation| quantisation.exponent).to_le_bytes());
+        Digest(hasher.finalize().into())
+    }
+
+    /// The rows as the domain of selection keys.
+    pub fn domain(&self) -> Domain {
+        Domain::new(self.rows)
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.dim * self.element.size()
+    }
+
+    /// Bytes of a record: a row and its salt.
+    pub fn record_bytes(&self) -> usize {
+        self.row_bytes() + SALT
+    }
+
+    /// Lines of a group of four records.
+    pub fn record_width(&self) -> usize {
+        self.record_bytes().div_ceil(COLUMN)
+    }
+
+    /// Lines of a component.
+    pub fn component_lines(&self) -> usize {
+        self.rows.div_ceil(GROUP) * self.record_width()
+    }
+
+    /// Elements of a row's search share: its own and the squared norm.
+    pub fn search_width(&self) -> usize {
+        self.dim + 1
+    }
+
+    /// Lines of the search shares.
+    pub fn search_lines(&self) -> usize {
+        self.rows.div_ceil(BLOCK) * self.search_width()
+    }
+}
+
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Display for SharingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl From<SharingId> for String {
+    fn from(id: SharingId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for SharingId {
+    type Error = &'static str;
+
+    fn try_from(hex: String) -> Result<Self, Self::Error> {
+        const WRONG: &str = "a sharing id is 32 hexadecimal digits";
+        // Parsing as one number would also take a sign, hence the look at every digit.
+        if hex.len() != 32 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(WRONG);
+        }
+        u128::from_str_radix(&hex, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| WRONG)
+    }
+}

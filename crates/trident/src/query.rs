@@ -1,0 +1,306 @@
+//! The client's side without any network: three request bodies out of a question, and the answer out of three bodies.
+
+use std::collections::BinaryHeap;
+use std::io::Read;
+use std::path::Path;
+
+use rand::CryptoRng;
+use thiserror::Error;
+
+use crate::check::{self, Check, ROW_DIGEST};
+use crate::dpf::{self, Key, Role};
+use crate::field::{add, from_signed, mul, to_signed, uniform_nonzero};
+use crate::files::FileError;
+use crate::manifest::{Digest, Element, Manifest, SALT, SharingId};
+use crate::party::Party;
+use crate::quantise::{Quantisation, QuantiseError};
+use crate::share::DIGESTS_FILE;
+use crate::shamir;
+use crate::store::{StoreError, open_exact, read_manifest};
+use crate::wire::{self, BodyError};
+
+/// What a client holds of a sharing: its manifest and the digest of every row.
+#[derive(Debug)]
+pub struct Collection {
+    manifest: Manifest,
+    digest: Digest,
+    row_digests: Vec<u8>,
+}
+
+/// Why a question cannot be asked: the caller's fault.
+#[derive(Clone, Copy, Debug, Error, PartialEq)]
+pub enum QueryError {
+    /// No such row.
+    #[error("there is no row {index}, the collection has rows 0 to {last}")]
+    Index {
+        /// Row asked for.
+        index: usize,
+        /// The last row.
+        last: usize,
+    },
+    /// A query of another dimension.
+    #[error("the query has {got} elements, rows have {want}")]
+    Dimension {
+        /// Elements of the query.
+        got: usize,
+        /// Elements of a row.
+        want: usize,
+    },
+    /// A query that cannot be compared.
+    #[error("the query cannot be used: {0}")]
+    Quantise(#[from] QuantiseError),
+    /// The collection has no search shares.
+    #[error("this collection was shared for fetching only")]
+    NoSearch,
+}
+
+/// Why an answer is not believed: the servers' fault.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AnswerError {
+    /// One server's answer is malformed.
+    #[error("{party} sent a malformed answer: {error}")]
+    Malformed {
+        /// Which server.
+        party: Party,
+        /// What is wrong with it.
+        error: BodyError,
+    },
+    /// One server answered another request.
+    #[error("{party} answered request {got} instead of {want}")]
+    Counter {
+        /// Which server.
+        party: Party,
+        /// Counter of the answer.
+        got: u64,
+        /// Counter of the request.
+        want: u64,
+    },
+    /// The three answers together are wrong; which of them is, nobody can tell.
+    #[error("the answer is wrong and was refused: check failed: {0}")]
+    Refused(#[from] Check),
+}
+
+impl Collection {
+    /// Reads a client's directory.
+    ///
+    /// # Errors
+    /// When a file is missing, has another length than the manifest asks for, or is malformed.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let manifest = read_manifest(dir)?;
+        let path = dir.join(DIGESTS_FILE);
+        let length = manifest.rows * ROW_DIGEST;
+        let mut row_digests = vec![0; length];
+        open_exact(&path, length as u64)?.read_exact(&mut row_digests).map_err(FileError::at(&path))?;
+        Ok(Self { digest: manifest.digest(), manifest, row_digests })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The digest of the manifest.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Asks for row `index`: what is needed to finish, and the bodies of [`wire::Kind::Fetch`] for servers 1, 2, 3.
+    ///
+    /// `counter` must be above every counter used on the three connections before.
+    ///
+    /// # Errors
+    /// [`QueryError::Index`].
+    pub fn fetch(&self, index: usize, counter: u64, rng: &mut impl CryptoRng) -> Result<(Fetch, [Vec<u8>; 3]), QueryError> {
+        let last = self.manifest.rows - 1;
+        if index > last {
+            return Err(QueryError::Index { index, last });
+        }
+        let pairs: [[Key; 2]; 3] = std::array::from_fn(|_| dpf::generate(self.manifest.domain(), index, rng));
+        let bodies = Party::ALL.map(|party| {
+            let mut body = counter.to_le_bytes().to_vec();
+            for (component, role) in party.components() {
+                let [first, second] = &pairs[usize::from(component - 1)];
+                body.extend_from_slice(if role == Role::First { first.as_bytes() } else { second.as_bytes() });
+            }
+            body
+        });
+        let mut digest = [0; ROW_DIGEST];
+        digest.copy_from_slice(&self.row_digests[index * ROW_DIGEST..][..ROW_DIGEST]);
+        let Manifest { sharing, element, .. } = self.manifest;
+        Ok((Fetch { counter, index, digest, sharing, element, record_bytes: self.manifest.record_bytes() }, bodies))
+    }
+
+    /// Asks for the scores of `query`: what is needed to finish, and the bodies of [`wire::Kind::Search`] for servers
+    /// 1, 2, 3. Unchecked is a third of the work and of the bytes, without integrity.
+    ///
+    /// In a collection of bytes the elements of a query are rounded to integers.
+    ///
+    /// `counter` must be above every counter used on the three connections before.
+    ///
+    /// # Errors
+    /// When the collection cannot be searched, or the query has another dimension, is not finite or is too long.
+    pub fn search(
+        &self,
+        query: &[f32],
+        checked: bool,
+        counter: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Search, [Vec<u8>; 3]), QueryError> {
+        let quantisation = self.manifest.search.ok_or(QueryError::NoSearch)?;
+        if query.len() != self.manifest.dim {
+            return Err(QueryError::Dimension { got: query.len(), want: self.manifest.dim });
+        }
+        let mut quantised = Vec::with_capacity(query.len());
+        let norm = quantisation.query(self.manifest.element, query, &mut quantised)?;
+        let vector: Vec<u32> = quantised.iter().map(|&value| from_signed(-2 * i64::from(value))).chain([1]).collect();
+
+        let multipliers = checked.then(|| [uniform_nonzero(rng), uniform_nonzero(rng)]);
+        let mut bodies = Party::ALL.map(|_| {
+            let mut body = Vec::with_capacity(wire::search_len(&self.manifest, checked));
+            body.extend_from_slice(&counter.to_le_bytes());
+            body.push(checked.into());
+            body
+        });
+        for multiplier in [1].into_iter().chain(multipliers.into_iter().flatten()) {
+            for &element in &vector {
+                let shares = shamir::share(mul(multiplier, element), rng);
+                for (body, share) in bodies.iter_mut().zip(shares) {
+                    body.extend_from_slice(&share.to_le_bytes());
+                }
+            }
+        }
+        Ok((Search { counter, multipliers, rows: self.manifest.rows, norm, quantisation }, bodies))
+    }
+}
+
+/// The part of an answer behind its counter, once length and counter are right.
+fn payload<'a>(party: Party, body: &'a [u8], counter: u64, want: usize) -> Result<&'a [u8], AnswerError> {
+    let malformed = |error| AnswerError::Malformed { party, error };
+    wire::exactly("answer", body, wire::COUNTER + want).map_err(malformed)?;
+    let (got, payload) = wire::counter("answer", body).map_err(malformed)?;
+    if got == counter { Ok(payload) } else { Err(AnswerError::Counter { party, got, want: counter }) }
+}
+
+/// A fetch that waits for its answers.
+#[derive(Clone)]
+pub struct Fetch {
+    counter: u64,
+    index: usize,
+    digest: [u8; ROW_DIGEST],
+    sharing: SharingId,
+    element: Element,
+    record_bytes: usize,
+}
+
+/// A row as it was shared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    element: Element,
+}
+
+impl Row {
+    /// Its values.
+    pub fn values(&self) -> Vec<f32> {
+        self.element.decode(&self.bytes)
+    }
+}
+
+impl Fetch {
+    /// Puts the answers of servers 1, 2, 3 together and checks the row.
+    ///
+    /// # Errors
+    /// A malformed answer, or a row that is not the one that was shared.
+    pub fn finish(&self, answers: [&[u8]; 3]) -> Result<Row, AnswerError> {
+        let mut record = vec![0; self.record_bytes];
+        for (party, answer) in Party::ALL.into_iter().zip(answers) {
+            for (byte, part) in record.iter_mut().zip(payload(party, answer, self.counter, self.record_bytes)?) {
+                *byte ^= part;
+            }
+        }
+        let (row, salt) = record.split_last_chunk::<SALT>().ok_or(Check::RowDigest)?;
+        if check::row_digest(&self.sharing, self.index, salt, row) != self.digest {
+            return Err(Check::RowDigest.into());
+        }
+        record.truncate(self.record_bytes - SALT);
+        Ok(Row { bytes: record, element: self.element })
+    }
+}
+
+/// A search that waits for its answers.
+#[derive(Clone)]
+pub struct Search {
+    counter: u64,
+    multipliers: Option<[u32; 2]>,
+    rows: usize,
+    norm: u32,
+    quantisation: Quantisation,
+}
+
+impl Search {
+    /// Puts the answers of servers 1, 2, 3 together and, when the search is checked, checks every score.
+    ///
+    /// # Errors
+    /// A malformed answer, or scores that do not agree with their multiples.
+    pub fn finish(&self, answers: [&[u8]; 3]) -> Result<Scores, AnswerError> {
+        let count = self.rows * wire::vectors(self.multipliers.is_some());
+        let mut parts: [Vec<u32>; 3] = Default::default();
+        for ((party, answer), part) in Party::ALL.into_iter().zip(answers).zip(&mut parts) {
+            let payload = payload(party, answer, self.counter, 4 * count)?;
+            *part = wire::parse_elements(payload).map_err(|error| AnswerError::Malformed { party, error })?;
+        }
+        let [mut sums, second, third] = parts;
+        for ((sum, second), third) in sums.iter_mut().zip(second).zip(third) {
+            *sum = add(add(*sum, second), third);
+        }
+        if let Some([first, second]) = self.multipliers {
+            let (scores, multiples) = sums.split_at(self.rows);
+            let (firsts, seconds) = multiples.split_at(self.rows);
+            check::multiples(scores, (first, firsts), (second, seconds))?;
+        }
+        sums.truncate(self.rows);
+        Ok(Scores { scores: sums.into_iter().map(to_signed).collect(), norm: self.norm, quantisation: self.quantisation })
+    }
+}
+
+/// The score of every row: its squared distance to the query without the query's squared norm, quantised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    scores: Vec<i32>,
+    norm: u32,
+    quantisation: Quantisation,
+}
+
+/// A row near a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neighbour {
+    /// Its index.
+    pub index: usize,
+    /// Its squared distance, as exact as the quantisation.
+    pub distance: f64,
+}
+
+impl Scores {
+    /// The scores, one a row.
+    pub fn as_slice(&self) -> &[i32] {
+        &self.scores
+    }
+
+    /// The `k` nearest rows, nearest first, the lower index first on a tie.
+    pub fn nearest(&self, k: usize) -> Vec<Neighbour> {
+        let mut nearest = BinaryHeap::with_capacity(k.min(self.scores.len()) + 1);
+        for (index, &score) in self.scores.iter().enumerate() {
+            if nearest.len() < k {
+                nearest.push((score, index));
+            } else if let Some(mut worst) = nearest.peek_mut()
+                && (score, index) < *worst
+            {
+                *worst = (score, index);
+            }
+        }
+        let scale = self.quantisation.scale();
+        let distance = |score: i32| (f64::from(score) + f64::from(self.norm)) / (scale * scale);
+        nearest.into_sorted_vec().into_iter().map(|(score, index)| Neighbour { index, distance: distance(score) }).collect()
+    }
+}

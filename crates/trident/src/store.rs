@@ -1,0 +1,325 @@
+//! A server's directory, loaded, and the two passes over it: many requests in one go over the rows.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::admission::{FetchQuery, SearchQuery};
+use crate::dpf::{Evaluator, Role};
+use crate::field::mul;
+use crate::files::FileError;
+use crate::kernels::{self, Kernel};
+use crate::lines::{self, BLOCK, COLUMN, LINE, Line};
+use crate::manifest::{self, Digest, Manifest, ManifestError};
+use crate::mask::{PairKey, PairKeys};
+use crate::party::Party;
+use crate::share::{SEARCH_FILE, component_file, pair_key_file};
+use crate::wire::{self, COUNTER};
+
+/// Why a server cannot use its directory.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// A file cannot be read.
+    #[error("cannot read {0}; is this the directory that share made for the server?")]
+    File(#[from] FileError),
+    /// The manifest cannot be used.
+    #[error("{}: {error}", path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ManifestError,
+    },
+    /// The directory is another's.
+    #[error("{} is the directory of {}, not of {wanted}", path.display(), holder.map_or("a client".into(), |party| party.to_string()))]
+    Party {
+        /// Which directory.
+        path: PathBuf,
+        /// Whose it is; nobody's for a client's.
+        holder: Option<Party>,
+        /// Whose it should be.
+        wanted: Party,
+    },
+    /// A file's length does not fit the manifest.
+    #[error("{} has {got} bytes, its manifest asks for {want}; share the data again", path.display())]
+    Length {
+        /// Which file.
+        path: PathBuf,
+        /// Length found.
+        got: u64,
+        /// Length required.
+        want: u64,
+    },
+}
+
+/// Where search shares are during a pass.
+enum Shares {
+    Memory(Vec<Line>),
+    File { file: Mutex<File>, path: PathBuf },
+}
+
+/// One server's part of a sharing. All methods take `&self` and may be called from several threads at once.
+pub struct Store {
+    manifest: Manifest,
+    digest: Digest,
+    party: Party,
+    keys: PairKeys,
+    /// With the role that this server has in the selection of each.
+    components: [(Vec<Line>, Role); 2],
+    shares: Option<Shares>,
+    kernel: Kernel,
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+/// Buffers of one pass.
+#[derive(Default)]
+struct Scratch {
+    evaluator: Evaluator,
+    bits: Vec<u8>,
+    masks: Vec<Vec<u8>>,
+    sums: Vec<Vec<[u8; COLUMN]>>,
+    lines: Vec<Line>,
+    bytes: Vec<u8>,
+    products: Vec<Vec<u32>>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("manifest", &self.manifest).field("kernel", &self.kernel).finish_non_exhaustive()
+    }
+}
+
+/// Blocks of search shares that a pass takes at a time: their products stay in the second-level cache until they are
+/// masked and written.
+const BLOCKS: usize = 64;
+
+impl Store {
+    /// Loads the directory of `party`. Search shares of up to `search_memory_limit` bytes are kept in memory, larger
+    /// ones are read from their file during each pass.
+    ///
+    /// # Errors
+    /// When a file is missing, has another length than the manifest asks for, or belongs to another server.
+    pub fn open(dir: &Path, party: Party, search_memory_limit: u64) -> Result<Self, StoreError> {
+        let manifest = read_manifest(dir)?;
+        if manifest.party != Some(party) {
+            return Err(StoreError::Party { path: dir.into(), holder: manifest.party, wanted: party });
+        }
+        let [first, second] = party.components();
+        let component = |(number, role)| {
+            let count = manifest.component_lines();
+            load(&dir.join(component_file(number)), count).map(|lines| (lines, role))
+        };
+        let components = [component(first)?, component(second)?];
+        let shares = manifest.search.map(|_| Shares::open(dir, &manifest, search_memory_limit)).transpose()?;
+        let keys = PairKeys { next: read_key(dir, party)?, previous: read_key(dir, party.previous())? };
+        let digest = manifest.digest();
+        Ok(Self { manifest, digest, party, keys, components, shares, kernel: Kernel::best(), scratch: Mutex::default() })
+    }
+
+    /// Forces a kernel.
+    ///
+    /// # Panics
+    /// On the first request when the machine cannot run it; see [`Kernel::available`].
+    #[must_use]
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The digest of the manifest.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Which server this is.
+    pub fn party(&self) -> Party {
+        self.party
+    }
+
+    /// The keys that it shares with the others.
+    pub fn keys(&self) -> &PairKeys {
+        &self.keys
+    }
+
+    /// The version of the inner loops that answers are computed with.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Whether search shares are in memory; `None` when there are none.
+    pub fn search_in_memory(&self) -> Option<bool> {
+        self.shares.as_ref().map(|shares| matches!(shares, Shares::Memory(_)))
+    }
+
+    /// Answers fetches in one pass over the components: for each the body of a [`wire::Kind::Fetched`].
+    pub fn fetch(&self, queries: &[FetchQuery]) -> Vec<Vec<u8>> {
+        let mut scratch = self.scratch();
+        let Scratch { evaluator, bits, masks, sums, .. } = &mut scratch;
+        let width = self.manifest.record_width();
+        masks.resize_with(masks.len().max(queries.len()), Vec::new);
+        sums.clear();
+        sums.resize(queries.len(), vec![[0; COLUMN]; width]);
+        for (at, (component, role)) in self.components.iter().enumerate() {
+            for (query, masks) in queries.iter().zip(masks.iter_mut()) {
+                evaluator.expand(self.manifest.domain(), *role, &query.keys[at], bits);
+                kernels::spread(bits, component.len() / width, masks);
+            }
+            let masks: Vec<&[u8]> = masks[..queries.len()].iter().map(Vec::as_slice).collect();
+            let mut sums: Vec<&mut [[u8; COLUMN]]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+            kernels::select(self.kernel, component, width, &masks, &mut sums);
+        }
+        let answer = |(query, sum): (&FetchQuery, &Vec<[u8; COLUMN]>)| {
+            let mut body = Vec::with_capacity(wire::fetched_len(&self.manifest));
+            body.extend_from_slice(&query.counter.to_le_bytes());
+            body.extend_from_slice(&sum.as_flattened()[..self.manifest.record_bytes()]);
+            query.masks.xor(query.counter, &mut body[COUNTER..]);
+            body
+        };
+        let answers = queries.iter().zip(sums.iter()).map(answer).collect();
+        self.give_back(scratch);
+        answers
+    }
+
+    /// Answers searches in one pass over the search shares: for each the body of a [`wire::Kind::Searched`], which has
+    /// 4 bytes a row and vector.
+    ///
+    /// # Errors
+    /// When the shares are in a file that can no longer be read. A store without search shares admits no search.
+    pub fn search(&self, queries: &[SearchQuery]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut bodies: Vec<Vec<u8>> = queries.iter().map(|query| self.empty_answer(query)).collect();
+        let Some(shares) = &self.shares else { return Ok(bodies) };
+        // The server's coefficient goes into the vectors once instead of into every product.
+        let coefficient = self.party.coefficient();
+        let scaled = |vector: &Vec<u32>| vector.iter().map(|&element| mul(coefficient, element)).collect();
+        let vectors: Vec<Vec<u32>> = queries.iter().flat_map(|query| &query.vectors).map(scaled).collect();
+        let vectors: Vec<&[u32]> = vectors.iter().map(Vec::as_slice).collect();
+
+        let mut scratch = self.scratch();
+        let Scratch { lines, bytes, products, .. } = &mut scratch;
+        products.resize_with(products.len().max(vectors.len()), Vec::new);
+        let width = self.manifest.search_width();
+        let step = BLOCKS * width;
+        for start in (0..self.manifest.search_lines()).step_by(step) {
+            let length = step.min(self.manifest.search_lines() - start);
+            let lines = shares.run(start, length, lines, bytes)?;
+            products.iter_mut().for_each(|products| products.resize(length / width * BLOCK, 0));
+            let mut places: Vec<&mut [u32]> = products[..vectors.len()].iter_mut().map(Vec::as_mut_slice).collect();
+            kernels::scan(self.kernel, lines, width, &vectors, &mut places);
+            self.write_products(start / width * BLOCK, queries, &mut places, &mut bodies);
+        }
+        self.give_back(scratch);
+        Ok(bodies)
+    }
+
+    fn empty_answer(&self, query: &SearchQuery) -> Vec<u8> {
+        let mut body = vec![0; COUNTER + 4 * query.vectors.len() * self.manifest.rows];
+        body[..COUNTER].copy_from_slice(&query.counter.to_le_bytes());
+        body
+    }
+
+    /// Masks the products of rows `first..` and puts them where they belong in the answers.
+    fn write_products(&self, first: usize, queries: &[SearchQuery], products: &mut [&mut [u32]], bodies: &mut [Vec<u8>]) {
+        let rows = self.manifest.rows;
+        let mut products = products.iter_mut();
+        for (query, body) in queries.iter().zip(bodies) {
+            for (vector, products) in (0..query.vectors.len()).zip(&mut products) {
+                // The last block is filled up with rows that do not exist.
+                let count = products.len().min(rows - first);
+                let products = &mut products[..count];
+                let place = vector * rows + first;
+                query.masks.add(query.counter, place as u64, products);
+                let bytes = body[COUNTER + 4 * place..][..4 * count].as_chunks_mut().0;
+                for (bytes, product) in bytes.iter_mut().zip(products.iter()) {
+                    *bytes = product.to_le_bytes();
+                }
+            }
+        }
+    }
+
+    fn scratch(&self) -> Scratch {
+        // Buffers hold nothing that a panic elsewhere could have left half done.
+        self.scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, scratch: Scratch) {
+        self.scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(scratch);
+    }
+}
+
+impl Shares {
+    fn open(dir: &Path, manifest: &Manifest, memory_limit: u64) -> Result<Self, StoreError> {
+        let path = dir.join(SEARCH_FILE);
+        let count = manifest.search_lines();
+        if (count * LINE) as u64 <= memory_limit {
+            return load(&path, count).map(Self::Memory);
+        }
+        let file = Mutex::new(open_exact(&path, (count * LINE) as u64)?);
+        Ok(Self::File { file, path })
+    }
+
+    /// Lines `start..start + length`, from memory or read into `lines`.
+    fn run<'a>(
+        &'a self,
+        start: usize,
+        length: usize,
+        lines: &'a mut Vec<Line>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<&'a [Line], StoreError> {
+        match self {
+            Self::Memory(all) => Ok(&all[start..start + length]),
+            Self::File { file, path } => {
+                lines.resize(length, Line::default());
+                bytes.resize(length * LINE, 0);
+                read_at(file, (start * LINE) as u64, bytes).map_err(FileError::at(path))?;
+                lines::decode(bytes, lines);
+                Ok(lines)
+            }
+        }
+    }
+}
+
+fn read_at(file: &Mutex<File>, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+    use std::io::Seek;
+    // Seeking moves all users of the file, hence the lock; it is not held while blocks are worked on.
+    let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    file.seek(io::SeekFrom::Start(at))?;
+    file.read_exact(bytes)
+}
+
+/// Reads the manifest of a directory.
+pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
+    let path = dir.join(manifest::FILE);
+    let mut json = Vec::new();
+    let file = File::open(&path).map_err(FileError::at(&path))?;
+    file.take(manifest::MAX_BYTES as u64 + 1).read_to_end(&mut json).map_err(FileError::at(&path))?;
+    Manifest::parse(&json).map_err(|error| StoreError::Manifest { path, error })
+}
+
+/// Opens a file that must have `want` bytes.
+pub(crate) fn open_exact(path: &Path, want: u64) -> Result<File, StoreError> {
+    let file = File::open(path).map_err(FileError::at(path))?;
+    let got = file.metadata().map_err(FileError::at(path))?.len();
+    if got == want { Ok(file) } else { Err(StoreError::Length { path: path.into(), got, want }) }
+}
+
+fn load(path: &Path, count: usize) -> Result<Vec<Line>, StoreError> {
+    let mut file = open_exact(path, (count * LINE) as u64)?;
+    let mut all = vec![Line::default(); count];
+    lines::read(&mut file, &mut all).map_err(FileError::at(path))?;
+    Ok(all)
+}
+
+fn read_key(dir: &Path, lower: Party) -> Result<PairKey, StoreError> {
+    let path = dir.join(pair_key_file(lower));
+    let mut bytes = Zeroizing::new([0; PairKey::BYTES]);
+    open_exact(&path, PairKey::BYTES as u64)?.read_exact(&mut *bytes).map_err(FileError::at(&path))?;
+    Ok(PairKey::from_bytes(&bytes))
+}
