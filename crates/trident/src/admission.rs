@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::dpf::{Domain, Key, KeyError};
+use crate::dpf::{Key, KeyError};
 use crate::manifest::Digest;
-use crate::mask::{Masks, Nonce, PairKeys, Purpose};
+use crate::mask::{Masks, Nonce, Purpose};
 use crate::party::Party;
 use crate::store::Store;
 use crate::wire::{self, BodyError, COUNTER, Hello, Kind, Refusal, Welcome};
@@ -140,46 +140,32 @@ enum Stage {
 
 /// One connection's way from hello to requests.
 pub struct Admission {
-    party: Party,
-    digest: Digest,
-    domain: Domain,
-    /// Elements of a search vector; none when the collection cannot be searched.
-    search_width: Option<usize>,
     nonce: Nonce,
     stage: Stage,
     last_counter: u64,
 }
 
 impl Admission {
-    /// The state of a new connection. `nonce` must be fresh and random.
-    pub fn new(store: &Store, nonce: Nonce) -> Self {
-        let manifest = store.manifest();
-        Self {
-            party: store.party(),
-            digest: store.digest(),
-            domain: manifest.domain(),
-            search_width: manifest.search.map(|_| manifest.search_width()),
-            nonce,
-            stage: Stage::Hello,
-            last_counter: 0,
-        }
+    /// The state of a new connection. `nonce` must be fresh and random: masks repeat if it does.
+    pub fn new(nonce: Nonce) -> Self {
+        Self { nonce, stage: Stage::Hello, last_counter: 0 }
     }
 
     /// Takes a message.
     ///
     /// # Errors
     /// The reason for which the connection is to be closed; every later message is refused too.
-    pub fn receive(&mut self, keys: &PairKeys, kind: Kind, body: &[u8]) -> Result<Admitted, Refused> {
+    pub fn receive(&mut self, store: &Store, kind: Kind, body: &[u8]) -> Result<Admitted, Refused> {
         let admitted = match (&self.stage, kind) {
-            (Stage::Hello, Kind::Hello) => self.hello(body),
-            (Stage::Nonces, Kind::Nonces) => self.nonces(keys, body),
+            (Stage::Hello, Kind::Hello) => self.hello(store, body),
+            (Stage::Nonces, Kind::Nonces) => self.nonces(store, body),
             (Stage::Requests { fetch, .. }, Kind::Fetch) => {
                 let masks = Arc::clone(fetch);
-                self.fetch(masks, body)
+                self.fetch(store, masks, body)
             }
             (Stage::Requests { search, .. }, Kind::Search) => {
                 let masks = Arc::clone(search);
-                self.search(masks, body)
+                self.search(store, masks, body)
             }
             _ => Err(Refused::Order(kind)),
         };
@@ -189,28 +175,28 @@ impl Admission {
         admitted
     }
 
-    fn hello(&mut self, body: &[u8]) -> Result<Admitted, Refused> {
+    fn hello(&mut self, store: &Store, body: &[u8]) -> Result<Admitted, Refused> {
         let hello = Hello::parse(body)?;
         if hello.version != wire::VERSION {
             return Err(Refused::Version(hello.version));
         }
-        if hello.party != self.party {
-            return Err(Refused::Party { wanted: hello.party, this: self.party });
+        if hello.party != store.party() {
+            return Err(Refused::Party { wanted: hello.party, this: store.party() });
         }
-        if hello.digest != self.digest {
-            return Err(Refused::Manifest { theirs: hello.digest, ours: self.digest });
+        if hello.digest != store.digest() {
+            return Err(Refused::Manifest { theirs: hello.digest, ours: store.digest() });
         }
         self.stage = Stage::Nonces;
-        let welcome = Welcome { version: wire::VERSION, party: self.party, digest: self.digest, nonce: self.nonce };
+        let welcome = Welcome { version: wire::VERSION, party: store.party(), digest: store.digest(), nonce: self.nonce };
         Ok(Admitted::Welcome(welcome.encode()))
     }
 
-    fn nonces(&mut self, keys: &PairKeys, body: &[u8]) -> Result<Admitted, Refused> {
+    fn nonces(&mut self, store: &Store, body: &[u8]) -> Result<Admitted, Refused> {
         let nonces = wire::parse_nonces(body)?;
-        if nonces[self.party.index()] != self.nonce {
-            return Err(Refused::Nonce(self.party));
+        if nonces[store.party().index()] != self.nonce {
+            return Err(Refused::Nonce(store.party()));
         }
-        let masks = |purpose| Arc::new(Masks::new(keys, &self.digest, purpose, &nonces));
+        let masks = |purpose| Arc::new(Masks::new(store.keys(), &store.digest(), purpose, &nonces));
         self.stage = Stage::Requests { fetch: masks(Purpose::FetchDirect), search: masks(Purpose::SearchScan) };
         Ok(Admitted::Ready)
     }
@@ -224,18 +210,20 @@ impl Admission {
         Ok(())
     }
 
-    fn fetch(&mut self, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
-        let length = self.domain.key_len();
+    fn fetch(&mut self, store: &Store, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
+        let domain = store.manifest().domain();
+        let length = domain.key_len();
         let (counter, keys) = wire::counter("fetch", body)?;
         self.consume(counter)?;
         wire::exactly("fetch", body, COUNTER + 2 * length)?;
         let (first, second) = keys.split_at(length);
-        let keys = [Key::parse(first, self.domain)?, Key::parse(second, self.domain)?];
+        let keys = [Key::parse(first, domain)?, Key::parse(second, domain)?];
         Ok(Admitted::Fetch(FetchQuery { counter, keys, masks }))
     }
 
-    fn search(&mut self, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
-        let width = self.search_width.ok_or(Refused::NoSearch)?;
+    fn search(&mut self, store: &Store, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
+        let manifest = store.manifest();
+        let width = manifest.search.map(|_| manifest.search_width()).ok_or(Refused::NoSearch)?;
         let (counter, rest) = wire::counter("search", body)?;
         self.consume(counter)?;
         let checked = match rest.first() {

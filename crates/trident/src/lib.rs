@@ -28,11 +28,11 @@
 //! let mut answers = Vec::new();
 //! for (party, request) in Party::ALL.into_iter().zip(&requests) {
 //!     let store = Store::open(&server_dir(dir.path(), party), party, 1 << 30)?;
-//!     let mut connection = Admission::new(&store, nonces[party.index()]);
+//!     let mut connection = Admission::new(nonces[party.index()]);
 //!     let hello = Hello { version: VERSION, party, digest: client.digest() };
-//!     connection.receive(store.keys(), Kind::Hello, &hello.encode())?;
-//!     connection.receive(store.keys(), Kind::Nonces, &encode_nonces(&nonces))?;
-//!     if let Admitted::Fetch(query) = connection.receive(store.keys(), Kind::Fetch, request)? {
+//!     connection.receive(&store, Kind::Hello, &hello.encode())?;
+//!     connection.receive(&store, Kind::Nonces, &encode_nonces(&nonces))?;
+//!     if let Admitted::Fetch(query) = connection.receive(&store, Kind::Fetch, request)? {
 //!         answers.extend(store.fetch(&[query]));
 //!     }
 //! }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::admission::{FetchQuery, SearchQuery};
 use crate::dpf::{Evaluator, Role};
-use crate::field::mul;
+use crate::field::{P, mul};
 use crate::files::FileError;
 use crate::kernels::{self, Kernel};
 use crate::lines::{self, BLOCK, COLUMN, LINE, Line};
@@ -54,12 +54,18 @@ pub enum StoreError {
         /// Length required.
         want: u64,
     },
+    /// Search shares that are no field elements.
+    #[error("{} holds numbers that are not below p: it is damaged; share the data again", path.display())]
+    Element {
+        /// Which file.
+        path: PathBuf,
+    },
 }
 
 /// Where search shares are during a pass.
 enum Shares {
     Memory(Vec<Line>),
-    File { file: Mutex<File>, path: PathBuf },
+    File { file: File, path: PathBuf },
 }
 
 /// One server's part of a sharing. All methods take `&self` and may be called from several threads at once.
@@ -259,9 +265,11 @@ impl Shares {
         let path = dir.join(SEARCH_FILE);
         let count = manifest.search_lines();
         if (count * LINE) as u64 <= memory_limit {
-            return load(&path, count).map(Self::Memory);
+            let lines = load(&path, count)?;
+            reduced(&lines, &path)?;
+            return Ok(Self::Memory(lines));
         }
-        let file = Mutex::new(open_exact(&path, (count * LINE) as u64)?);
+        let file = open_exact(&path, (count * LINE) as u64)?;
         Ok(Self::File { file, path })
     }
 
@@ -280,18 +288,35 @@ impl Shares {
                 bytes.resize(length * LINE, 0);
                 read_at(file, (start * LINE) as u64, bytes).map_err(FileError::at(path))?;
                 lines::decode(bytes, lines);
-                Ok(lines)
+                reduced(lines, path)
             }
         }
     }
 }
 
-fn read_at(file: &Mutex<File>, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-    use std::io::Seek;
-    // Seeking moves all users of the file, hence the lock; it is not held while blocks are worked on.
-    let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    file.seek(io::SeekFrom::Start(at))?;
-    file.read_exact(bytes)
+/// Reads at a place without moving the file's own, so that passes do not wait for each other.
+fn read_at(file: &File, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, bytes, at);
+    #[cfg(windows)]
+    {
+        let mut done = 0;
+        while done < bytes.len() {
+            match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], at + done as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses words that are not field elements: the kernels count on it.
+fn reduced<'a>(lines: &'a [Line], path: &Path) -> Result<&'a [Line], StoreError> {
+    if lines.iter().flat_map(|line| line.0).fold(false, |any, word| any | (word >= P)) {
+        return Err(StoreError::Element { path: path.into() });
+    }
+    Ok(lines)
 }
 
 /// Reads the manifest of a directory.
