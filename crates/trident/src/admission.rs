@@ -187,7 +187,12 @@ impl Admission {
             return Err(Refused::Manifest { theirs: hello.digest, ours: store.digest() });
         }
         self.stage = Stage::Nonces;
-        let welcome = Welcome { version: wire::VERSION, party: store.party(), digest: store.digest(), nonce: self.nonce };
+        let welcome = Welcome {
+            version: wire::VERSION,
+            party: store.party(),
+            digest: store.digest(),
+            nonce: self.nonce,
+        };
         Ok(Admitted::Welcome(welcome.encode()))
     }
 
@@ -197,7 +202,8 @@ impl Admission {
             return Err(Refused::Nonce(store.party()));
         }
         let masks = |purpose| Arc::new(Masks::new(store.keys(), &store.digest(), purpose, &nonces));
-        self.stage = Stage::Requests { fetch: masks(Purpose::FetchDirect), search: masks(Purpose::SearchScan) };
+        self.stage =
+            Stage::Requests { fetch: masks(Purpose::FetchDirect), search: masks(Purpose::SearchScan) };
         Ok(Admitted::Ready)
     }
 
@@ -230,7 +236,9 @@ impl Admission {
             Some(0) => false,
             Some(1) => true,
             Some(&other) => return Err(BodyError::Value { what: "checked flag", got: other.into() }.into()),
-            None => return Err(BodyError::Length { what: "search", got: body.len(), want: COUNTER + 1 }.into()),
+            None => {
+                return Err(BodyError::Length { what: "search", got: body.len(), want: COUNTER + 1 }.into());
+            }
         };
         wire::exactly("search", body, COUNTER + 1 + 4 * wire::vectors(checked) * width)?;
         let elements = wire::parse_elements(&rest[1..])?;

@@ -5,7 +5,7 @@
 //! on however many connections, and those that come while a pass is running, share the next pass.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use roadstead::{
     Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Scope, Service, Session, Ticket,
@@ -68,13 +68,18 @@ impl Service for Trident {
 }
 
 /// One client's connection.
-#[derive(Debug)]
 pub struct TridentSession {
     shared: Arc<Shared>,
-    /// Made with the first message, when randomness for the nonce is at hand.
+    /// Made with the first message, when randomness for its nonce is at hand.
     admission: Option<Box<Admission>>,
     /// Bytes of the answers that are being computed: they will all want room in the output.
     owed: usize,
+}
+
+impl fmt::Debug for TridentSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TridentSession").field("owed", &self.owed).finish_non_exhaustive()
+    }
 }
 
 /// An answer on its way back to its connection.
@@ -106,9 +111,9 @@ impl Session for TridentSession {
         let admission = self.admission.get_or_insert_with(|| {
             let mut nonce = [0; 16];
             cx.random(&mut nonce);
-            Box::new(Admission::new(&self.shared.store, nonce))
+            Box::new(Admission::new(nonce))
         });
-        let admitted = admission.receive(self.shared.store.keys(), kind, frame.body);
+        let admitted = admission.receive(&self.shared.store, kind, frame.body);
         let length = frame.len();
         input.consume(length);
         match admitted.map_err(|refused| refuse(&refused, cx))? {
