@@ -29,7 +29,9 @@ fn bench_dpf(c: &mut Criterion) {
         let domain = Domain::new(rows);
         let [key, _] = generate(domain, rows / 3, &mut rng);
         let (mut evaluator, mut bits) = (Evaluator::default(), Vec::new());
-        group.bench_function(BenchmarkId::new("generate", rows), |b| b.iter(|| generate(domain, black_box(rows / 3), &mut rng)));
+        group.bench_function(BenchmarkId::new("generate", rows), |b| {
+            b.iter(|| generate(domain, black_box(rows / 3), &mut rng))
+        });
         group.bench_function(BenchmarkId::new("expand", rows), |b| {
             b.iter(|| evaluator.expand(domain, Role::First, black_box(&key), &mut bits));
         });
@@ -57,7 +59,8 @@ fn bench_select(c: &mut Criterion) {
             group.throughput(Throughput::Elements(queries as u64));
             group.bench_function(BenchmarkId::new(kernel.name(), queries), |b| {
                 b.iter(|| {
-                    let mut places: Vec<&mut [[u8; COLUMN]]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+                    let mut places: Vec<&mut [[u8; COLUMN]]> =
+                        sums.iter_mut().map(Vec::as_mut_slice).collect();
                     for component in &components {
                         select(kernel, black_box(component), COLUMNS, &masks, &mut places);
                     }
@@ -74,7 +77,8 @@ fn bench_scan(c: &mut Criterion) {
     let mut group = c.benchmark_group("scan");
     for kernel in available() {
         for vectors in [1usize, 3, 6, 12] {
-            let queries: Vec<Vec<u32>> = (0..vectors).map(|_| (0..ELEMENTS).map(|_| uniform(&mut rng)).collect()).collect();
+            let queries: Vec<Vec<u32>> =
+                (0..vectors).map(|_| (0..ELEMENTS).map(|_| uniform(&mut rng)).collect()).collect();
             let queries: Vec<&[u32]> = queries.iter().map(Vec::as_slice).collect();
             let mut products = vec![vec![0; ROWS]; vectors];
             group.throughput(Throughput::Elements(vectors as u64));

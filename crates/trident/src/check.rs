@@ -45,7 +45,10 @@ pub fn row_digest(sharing: &SharingId, index: usize, salt: &[u8; SALT], row: &[u
 pub fn multiples(scores: &[u32], first: (u32, &[u32]), second: (u32, &[u32])) -> Result<(), Check> {
     let holds = |(multiplier, multiples): (u32, &[u32])| {
         scores.len() == multiples.len()
-            && scores.iter().zip(multiples).fold(true, |holds, (&score, &multiple)| holds & (mul(multiplier, score) == multiple))
+            && scores
+                .iter()
+                .zip(multiples)
+                .fold(true, |holds, (&score, &multiple)| holds & (mul(multiplier, score) == multiple))
     };
     if !holds(first) {
         Err(Check::FirstMultiple)

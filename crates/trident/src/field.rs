@@ -97,7 +97,9 @@ mod tests {
     #[test]
     fn edges() {
         let p = u64::from(P);
-        for (x, want) in [(0, 0), (p - 1, P - 1), (p, 0), (p + 1, 1), (u64::MAX, 3), (p * p, 0), ((p - 1) * (p - 1), 1)] {
+        for (x, want) in
+            [(0, 0), (p - 1, P - 1), (p, 0), (p + 1, 1), (u64::MAX, 3), (p * p, 0), ((p - 1) * (p - 1), 1)]
+        {
             assert_eq!(reduce(x), want, "{x}");
         }
         assert_eq!((add(P - 1, P - 1), add(P - 1, 1), neg(0), neg(1)), (P - 2, 0, 0, P - 1));

@@ -32,7 +32,8 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), FileError> {
     builder.create(path).map_err(FileError::at(path))?;
     // One that was there already may be open to others.
     #[cfg(unix)]
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(FileError::at(path))?;
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .map_err(FileError::at(path))?;
     Ok(())
 }
 

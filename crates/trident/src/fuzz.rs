@@ -29,11 +29,18 @@ pub fn messages(data: &[u8]) {
     let Some((&kind, body)) = data.split_first() else { return };
     let Ok(kind) = Kind::try_from(kind) else { return };
     match kind {
-        Kind::Hello => assert!(Hello::parse(body).is_ok_and(|hello| hello.encode() == body) || Hello::parse(body).is_err()),
+        Kind::Hello => assert!(
+            Hello::parse(body).is_ok_and(|hello| hello.encode() == body) || Hello::parse(body).is_err()
+        ),
         Kind::Welcome => {
-            assert!(Welcome::parse(body).is_ok_and(|welcome| welcome.encode() == body) || Welcome::parse(body).is_err());
+            assert!(
+                Welcome::parse(body).is_ok_and(|welcome| welcome.encode() == body)
+                    || Welcome::parse(body).is_err()
+            );
         }
-        Kind::Nonces => assert!(wire::parse_nonces(body).map_or(true, |nonces| wire::encode_nonces(&nonces) == body)),
+        Kind::Nonces => {
+            assert!(wire::parse_nonces(body).map_or(true, |nonces| wire::encode_nonces(&nonces) == body))
+        }
         Kind::Refusal => {
             assert!(Refusal::parse(body).map_or(true, |refusal| refusal.encode() == body));
         }

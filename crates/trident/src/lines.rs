@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn lines_survive_the_file_and_a_short_file_is_an_error() {
         for count in [0, 1, TRANSFER - 1, TRANSFER, TRANSFER + 1] {
-            let lines: Vec<Line> = (0..count as u32).map(|i| Line(std::array::from_fn(|j| i * 16 + j as u32))).collect();
+            let lines: Vec<Line> =
+                (0..count as u32).map(|i| Line(std::array::from_fn(|j| i * 16 + j as u32))).collect();
             let mut file = Vec::new();
             write(&mut file, &lines).unwrap();
             assert_eq!(file.len(), count * LINE);

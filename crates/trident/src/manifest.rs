@@ -164,14 +164,23 @@ impl Manifest {
             return Err(ManifestError::Version(self.version));
         }
         let in_range = |what, got: i64, min: i64, max: i64| {
-            if (min..=max).contains(&got) { Ok(()) } else { Err(ManifestError::Range { what, got, min, max }) }
+            if (min..=max).contains(&got) {
+                Ok(())
+            } else {
+                Err(ManifestError::Range { what, got, min, max })
+            }
         };
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         in_range("rows", count(self.rows), 1, MAX_ROWS as i64)?;
         in_range("dim", count(self.dim), 1, MAX_DIM as i64)?;
         if let Some(quantisation) = self.search {
             let limit = Quantisation::MAX_EXPONENT;
-            in_range("a quantisation exponent of", quantisation.exponent.into(), (-limit).into(), limit.into())?;
+            in_range(
+                "a quantisation exponent of",
+                quantisation.exponent.into(),
+                (-limit).into(),
+                limit.into(),
+            )?;
         }
         Ok(self)
     }

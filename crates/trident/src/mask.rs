@@ -218,7 +218,9 @@ mod tests {
         let stream = Stream::new(&PairKey([3; 32]), &Digest([4; 32]), Purpose::SearchScan, &[[5; 16]; 3]);
         let mut whole = vec![0; 1_000];
         stream.elements(1, 0, &mut whole, add);
-        for (first, length) in [(0, 1), (1, 1), (3, 2), (5, 700), (255, 300), (256, 256), (257, 743), (999, 1)] {
+        for (first, length) in
+            [(0, 1), (1, 1), (3, 2), (5, 700), (255, 300), (256, 256), (257, 743), (999, 1)]
+        {
             let mut part = vec![0; length];
             stream.elements(1, first as u64, &mut part, add);
             assert_eq!(part, whole[first..first + length], "{first}..{}", first + length);

@@ -25,7 +25,9 @@ pub enum Direction {
 
 static CIPHERS: LazyLock<[Aes128; 3]> = LazyLock::new(|| {
     // Nothing-up-my-sleeve: the keys are the hash of a sentence that says what they are for.
-    let digest = |direction: &str| blake3::derive_key("roadstead trident 1-bit dpf fixed aes key v1", direction.as_bytes());
+    let digest = |direction: &str| {
+        blake3::derive_key("roadstead trident 1-bit dpf fixed aes key v1", direction.as_bytes())
+    };
     ["left", "right", "leaf"].map(|direction| {
         let mut key = [0; 16];
         key.copy_from_slice(&digest(direction)[..16]);

@@ -14,8 +14,8 @@ use crate::files::FileError;
 use crate::manifest::{Digest, Element, Manifest, SALT, SharingId};
 use crate::party::Party;
 use crate::quantise::{Quantisation, QuantiseError};
-use crate::share::DIGESTS_FILE;
 use crate::shamir;
+use crate::share::DIGESTS_FILE;
 use crate::store::{StoreError, open_exact, read_manifest};
 use crate::wire::{self, BodyError};
 
@@ -110,7 +110,12 @@ impl Collection {
     ///
     /// # Errors
     /// [`QueryError::Index`].
-    pub fn fetch(&self, index: usize, counter: u64, rng: &mut impl CryptoRng) -> Result<(Fetch, [Vec<u8>; 3]), QueryError> {
+    pub fn fetch(
+        &self,
+        index: usize,
+        counter: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Fetch, [Vec<u8>; 3]), QueryError> {
         let last = self.manifest.rows - 1;
         if index > last {
             return Err(QueryError::Index { index, last });
@@ -120,14 +125,21 @@ impl Collection {
             let mut body = counter.to_le_bytes().to_vec();
             for (component, role) in party.components() {
                 let [first, second] = &pairs[usize::from(component - 1)];
-                body.extend_from_slice(if role == Role::First { first.as_bytes() } else { second.as_bytes() });
+                body.extend_from_slice(if role == Role::First {
+                    first.as_bytes()
+                } else {
+                    second.as_bytes()
+                });
             }
             body
         });
         let mut digest = [0; ROW_DIGEST];
         digest.copy_from_slice(&self.row_digests[index * ROW_DIGEST..][..ROW_DIGEST]);
         let Manifest { sharing, element, .. } = self.manifest;
-        Ok((Fetch { counter, index, digest, sharing, element, record_bytes: self.manifest.record_bytes() }, bodies))
+        Ok((
+            Fetch { counter, index, digest, sharing, element, record_bytes: self.manifest.record_bytes() },
+            bodies,
+        ))
     }
 
     /// Asks for the scores of `query`: what is needed to finish, and the bodies of [`wire::Kind::Search`] for servers
@@ -152,7 +164,8 @@ impl Collection {
         }
         let mut quantised = Vec::with_capacity(query.len());
         let norm = quantisation.query(self.manifest.element, query, &mut quantised)?;
-        let vector: Vec<u32> = quantised.iter().map(|&value| from_signed(-2 * i64::from(value))).chain([1]).collect();
+        let vector: Vec<u32> =
+            quantised.iter().map(|&value| from_signed(-2 * i64::from(value))).chain([1]).collect();
 
         let multipliers = checked.then(|| [uniform_nonzero(rng), uniform_nonzero(rng)]);
         let mut bodies = Party::ALL.map(|_| {
@@ -174,7 +187,7 @@ impl Collection {
 }
 
 /// The part of an answer behind its counter, once length and counter are right.
-fn payload<'a>(party: Party, body: &'a [u8], counter: u64, want: usize) -> Result<&'a [u8], AnswerError> {
+fn payload(party: Party, body: &[u8], counter: u64, want: usize) -> Result<&[u8], AnswerError> {
     let malformed = |error| AnswerError::Malformed { party, error };
     wire::exactly("answer", body, wire::COUNTER + want).map_err(malformed)?;
     let (got, payload) = wire::counter("answer", body).map_err(malformed)?;
@@ -215,7 +228,9 @@ impl Fetch {
     pub fn finish(&self, answers: [&[u8]; 3]) -> Result<Row, AnswerError> {
         let mut record = vec![0; self.record_bytes];
         for (party, answer) in Party::ALL.into_iter().zip(answers) {
-            for (byte, part) in record.iter_mut().zip(payload(party, answer, self.counter, self.record_bytes)?) {
+            for (byte, part) in
+                record.iter_mut().zip(payload(party, answer, self.counter, self.record_bytes)?)
+            {
                 *byte ^= part;
             }
         }
@@ -260,7 +275,11 @@ impl Search {
             check::multiples(scores, (first, firsts), (second, seconds))?;
         }
         sums.truncate(self.rows);
-        Ok(Scores { scores: sums.into_iter().map(to_signed).collect(), norm: self.norm, quantisation: self.quantisation })
+        Ok(Scores {
+            scores: sums.into_iter().map(to_signed).collect(),
+            norm: self.norm,
+            quantisation: self.quantisation,
+        })
     }
 }
 
@@ -301,6 +320,10 @@ impl Scores {
         }
         let scale = self.quantisation.scale();
         let distance = |score: i32| (f64::from(score) + f64::from(self.norm)) / (scale * scale);
-        nearest.into_sorted_vec().into_iter().map(|(score, index)| Neighbour { index, distance: distance(score) }).collect()
+        nearest
+            .into_sorted_vec()
+            .into_iter()
+            .map(|(score, index)| Neighbour { index, distance: distance(score) })
+            .collect()
     }
 }

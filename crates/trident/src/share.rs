@@ -101,7 +101,8 @@ pub fn share(
     progress: impl FnMut(usize, usize),
 ) -> Result<Manifest, ShareError> {
     let mut seed = Zeroizing::new([0; 32]);
-    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut *seed).map_err(|error| ShareError::Random(error.to_string()))?;
+    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut *seed)
+        .map_err(|error| ShareError::Random(error.to_string()))?;
     share_with(rows, out, options, &mut ChaCha20Rng::from_seed(*seed), progress)
 }
 
@@ -177,7 +178,13 @@ struct Splitter<'a> {
 
 impl<'a> Splitter<'a> {
     fn new(manifest: &'a Manifest) -> Self {
-        Self { manifest, components: Default::default(), shares: Default::default(), digests: Vec::new(), quantised: Vec::new() }
+        Self {
+            manifest,
+            components: Default::default(),
+            shares: Default::default(),
+            digests: Vec::new(),
+            quantised: Vec::new(),
+        }
     }
 
     /// Splits the rows from `first` on.
@@ -197,7 +204,8 @@ impl<'a> Splitter<'a> {
                 shares.resize(count.div_ceil(BLOCK) * self.manifest.search_width(), Line::default());
             }
             for (at, row) in run.chunks_exact(self.manifest.dim).enumerate() {
-                self.split_row(at, row, quantisation, rng).map_err(|error| ShareError::Row { row: first + at, error })?;
+                self.split_row(at, row, quantisation, rng)
+                    .map_err(|error| ShareError::Row { row: first + at, error })?;
             }
         }
         Ok(())
@@ -273,17 +281,28 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn create(out: &Path, manifest: &Manifest, replace: bool, rng: &mut impl CryptoRng) -> Result<Self, ShareError> {
+    fn create(
+        out: &Path,
+        manifest: &Manifest,
+        replace: bool,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, ShareError> {
         let client = out.join(CLIENT_DIR);
         for dir in Party::ALL.map(|party| server_dir(out, party)).iter().chain([&client]) {
             make_room(dir, replace)?;
         }
-        let mut outputs =
-            Self { out: out.into(), components: Vec::new(), shares: Vec::new(), digests: Output::create(&client, DIGESTS_FILE)? };
+        let mut outputs = Self {
+            out: out.into(),
+            components: Vec::new(),
+            shares: Vec::new(),
+            digests: Output::create(&client, DIGESTS_FILE)?,
+        };
         for party in Party::ALL {
             let dir = server_dir(out, party);
             for (component, _) in party.components() {
-                outputs.components.push((usize::from(component - 1), Output::create(&dir, &component_file(component))?));
+                outputs
+                    .components
+                    .push((usize::from(component - 1), Output::create(&dir, &component_file(component))?));
             }
             if manifest.search.is_some() {
                 outputs.shares.push(Output::create(&dir, SEARCH_FILE)?);
@@ -315,7 +334,8 @@ impl Outputs {
         }
         let put = |dir: &Path, manifest: &Manifest| -> Result<(), ShareError> {
             let json = manifest.to_json()?;
-            Ok(Output::create(dir, manifest::FILE)?.put(|file| file.write_all(&json).and_then(|()| file.flush()))?)
+            Ok(Output::create(dir, manifest::FILE)?
+                .put(|file| file.write_all(&json).and_then(|()| file.flush()))?)
         };
         for party in Party::ALL {
             put(&server_dir(&self.out, party), &manifest.for_party(party))?;
@@ -337,7 +357,9 @@ fn make_room(dir: &Path, replace: bool) -> Result<(), ShareError> {
     names.extend(Party::ALL.map(pair_key_file));
     for path in names.iter().map(|name| dir.join(name)) {
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::at(&path)(error).into()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError::at(&path)(error).into());
+            }
             _ => {}
         }
     }

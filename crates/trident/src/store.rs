@@ -95,7 +95,10 @@ struct Scratch {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("manifest", &self.manifest).field("kernel", &self.kernel).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("manifest", &self.manifest)
+            .field("kernel", &self.kernel)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,10 +123,20 @@ impl Store {
             load(&dir.join(component_file(number)), count).map(|lines| (lines, role))
         };
         let components = [component(first)?, component(second)?];
-        let shares = manifest.search.map(|_| Shares::open(dir, &manifest, search_memory_limit)).transpose()?;
+        let shares =
+            manifest.search.map(|_| Shares::open(dir, &manifest, search_memory_limit)).transpose()?;
         let keys = PairKeys { next: read_key(dir, party)?, previous: read_key(dir, party.previous())? };
         let digest = manifest.digest();
-        Ok(Self { manifest, digest, party, keys, components, shares, kernel: Kernel::best(), scratch: Mutex::default() })
+        Ok(Self {
+            manifest,
+            digest,
+            party,
+            keys,
+            components,
+            shares,
+            kernel: Kernel::best(),
+            scratch: Mutex::default(),
+        })
     }
 
     /// Forces a kernel.
@@ -217,7 +230,8 @@ impl Store {
             let length = step.min(self.manifest.search_lines() - start);
             let lines = shares.run(start, length, lines, bytes)?;
             products.iter_mut().for_each(|products| products.resize(length / width * BLOCK, 0));
-            let mut places: Vec<&mut [u32]> = products[..vectors.len()].iter_mut().map(Vec::as_mut_slice).collect();
+            let mut places: Vec<&mut [u32]> =
+                products[..vectors.len()].iter_mut().map(Vec::as_mut_slice).collect();
             kernels::scan(self.kernel, lines, width, &vectors, &mut places);
             self.write_products(start / width * BLOCK, queries, &mut places, &mut bodies);
         }
@@ -232,7 +246,13 @@ impl Store {
     }
 
     /// Masks the products of rows `first..` and puts them where they belong in the answers.
-    fn write_products(&self, first: usize, queries: &[SearchQuery], products: &mut [&mut [u32]], bodies: &mut [Vec<u8>]) {
+    fn write_products(
+        &self,
+        first: usize,
+        queries: &[SearchQuery],
+        products: &mut [&mut [u32]],
+        bodies: &mut [Vec<u8>],
+    ) {
         let rows = self.manifest.rows;
         let mut products = products.iter_mut();
         for (query, body) in queries.iter().zip(bodies) {

@@ -34,7 +34,7 @@ pub enum Kind {
     Hello = 1,
     /// [`Welcome`].
     Welcome = 2,
-    /// [`nonces`].
+    /// [`encode_nonces`].
     Nonces = 3,
     /// A request to read a row.
     Fetch = 4,
@@ -102,7 +102,8 @@ pub(crate) fn exactly<'a>(what: &'static str, body: &'a [u8], want: usize) -> Re
 
 /// Takes a fixed number of bytes off a body whose length was checked or is checked by this.
 fn take<'a, const N: usize>(what: &'static str, body: &mut &'a [u8]) -> Result<&'a [u8; N], BodyError> {
-    let (head, tail) = body.split_first_chunk().ok_or(BodyError::Length { what, got: body.len(), want: N })?;
+    let (head, tail) =
+        body.split_first_chunk().ok_or(BodyError::Length { what, got: body.len(), want: N })?;
     *body = tail;
     Ok(head)
 }
@@ -148,7 +149,11 @@ impl Hello {
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let mut body = exactly("hello", body, Self::LEN)?;
         let version = u16::from_le_bytes(*take("hello", &mut body)?);
-        Ok(Self { version, party: take_party("hello", &mut body)?, digest: Digest(*take("hello", &mut body)?) })
+        Ok(Self {
+            version,
+            party: take_party("hello", &mut body)?,
+            digest: Digest(*take("hello", &mut body)?),
+        })
     }
 }
 
@@ -182,7 +187,12 @@ impl Welcome {
         let mut body = exactly("welcome", body, Self::LEN)?;
         let version = u16::from_le_bytes(*take("welcome", &mut body)?);
         let party = take_party("welcome", &mut body)?;
-        Ok(Self { version, party, digest: Digest(*take("welcome", &mut body)?), nonce: *take("welcome", &mut body)? })
+        Ok(Self {
+            version,
+            party,
+            digest: Digest(*take("welcome", &mut body)?),
+            nonce: *take("welcome", &mut body)?,
+        })
     }
 }
 
@@ -268,13 +278,6 @@ pub fn max_request(manifest: &Manifest) -> usize {
 pub fn max_answer(manifest: &Manifest) -> usize {
     let search = if manifest.search.is_some() { searched_len(manifest, true) } else { 0 };
     search.max(fetched_len(manifest)).max(Welcome::LEN).max(COUNTER + 2 + MAX_TEXT)
-}
-
-/// Appends field elements to a body.
-pub fn put_elements(elements: impl IntoIterator<Item = u32>, body: &mut Vec<u8>) {
-    for element in elements {
-        body.extend_from_slice(&element.to_le_bytes());
-    }
 }
 
 /// Reads field elements; bytes beyond the last whole one are ignored, their number being checked before.

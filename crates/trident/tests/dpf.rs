@@ -1,5 +1,7 @@
 //! The selector: correct at every position, uniform to either party, strict about lengths.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{chi_square_bytes, rng};
@@ -28,7 +30,7 @@ fn reference_bit(domain: Domain, party: u8, key: &[u8], row: usize) -> bool {
     let block = |at: usize| u128::from_le_bytes(key[at..at + 16].try_into().unwrap());
     let (mut seed, mut control) = (block(0), party == 1);
     for level in 0..levels {
-        let right = row / 128 >> (levels - 1 - level) & 1;
+        let right = ((row / 128) >> (levels - 1 - level)) & 1;
         let mut child = [seed.to_le_bytes().into()];
         expand(if right == 1 { Direction::Right } else { Direction::Left }, &mut child);
         let child = u128::from_le_bytes(child[0].into());
@@ -94,11 +96,18 @@ fn key_lengths() {
         assert_eq!(domain.key_len(), length, "{rows} rows");
         assert_eq!(generate(domain, rows - 1, &mut rng(4))[0].as_bytes().len(), length);
         for wrong in [0, length - 1, length + 1] {
-            assert_eq!(Key::parse(&vec![0; wrong], domain), Err(KeyError::Length { got: wrong, want: length }));
+            assert_eq!(
+                Key::parse(&vec![0; wrong], domain),
+                Err(KeyError::Length { got: wrong, want: length })
+            );
         }
         assert!(Key::parse(&vec![0; length], domain).is_ok());
     }
-    let stray = { let mut key = vec![0; 49]; key[32] = 4; key };
+    let stray = {
+        let mut key = vec![0; 49];
+        key[32] = 4;
+        key
+    };
     assert_eq!(Key::parse(&stray, Domain::new(129)), Err(KeyError::StrayBits));
 }
 

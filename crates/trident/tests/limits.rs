@@ -1,5 +1,7 @@
 //! Admission, messages, manifests and directories: what is refused, and with which reason.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -10,11 +12,16 @@ use roadstead_trident::admission::{Admission, Admitted, Refused};
 use roadstead_trident::dpf::KeyError;
 use roadstead_trident::field::P;
 use roadstead_trident::fuzz;
-use roadstead_trident::manifest::{Element, MAX_BYTES, MAX_DIM, MAX_ROWS, Manifest, ManifestError, SharingId};
+use roadstead_trident::manifest::{
+    Element, MAX_BYTES, MAX_DIM, MAX_ROWS, Manifest, ManifestError, SharingId,
+};
 use roadstead_trident::party::Party;
 use roadstead_trident::quantise::Quantisation;
 use roadstead_trident::query::Collection;
-use roadstead_trident::share::{CLIENT_DIR, Options, SEARCH_FILE, ShareError, component_file, pair_key_file, server_dir, share, share_with};
+use roadstead_trident::share::{
+    CLIENT_DIR, Options, SEARCH_FILE, ShareError, component_file, pair_key_file, server_dir, share,
+    share_with,
+};
 use roadstead_trident::store::{Store, StoreError};
 use roadstead_trident::wire::{self, BodyError, COUNTER, Hello, Kind, MAX_TEXT, Refusal, Welcome};
 
@@ -55,16 +62,25 @@ fn malformed_requests_are_refused() {
     for length in [0, 8, 9, search.len() - 4, search.len() - 1, search.len() + 1] {
         let mut body = search.clone();
         body.resize(length, 0);
-        assert!(matches!(refused(&mut cluster, Kind::Search, &body), Refused::Body(BodyError::Length { .. })));
+        assert!(matches!(
+            refused(&mut cluster, Kind::Search, &body),
+            Refused::Body(BodyError::Length { .. })
+        ));
     }
     for (element, wrong) in [(0, P), (5, P + 1), (26, u32::MAX)] {
         let mut body = search.clone();
         body[COUNTER + 1 + 4 * element..][..4].copy_from_slice(&wrong.to_le_bytes());
-        assert_eq!(refused(&mut cluster, Kind::Search, &body), Refused::Body(BodyError::Element { at: element }));
+        assert_eq!(
+            refused(&mut cluster, Kind::Search, &body),
+            Refused::Body(BodyError::Element { at: element })
+        );
     }
     let mut flag = search.clone();
     flag[COUNTER] = 2;
-    assert!(matches!(refused(&mut cluster, Kind::Search, &flag), Refused::Body(BodyError::Value { got: 2, .. })));
+    assert!(matches!(
+        refused(&mut cluster, Kind::Search, &flag),
+        Refused::Body(BodyError::Value { got: 2, .. })
+    ));
     for kind in [Kind::Hello, Kind::Welcome, Kind::Nonces, Kind::Fetched, Kind::Searched, Kind::Refusal] {
         assert_eq!(refused(&mut cluster, kind, &[0; 48]), Refused::Order(kind));
     }
@@ -73,7 +89,9 @@ fn malformed_requests_are_refused() {
 #[test]
 fn counters_must_rise_and_are_consumed_by_malformed_requests_too() {
     let mut cluster = cluster();
-    let body = |cluster: &mut Cluster, counter| cluster.client.fetch(0, counter, &mut cluster.rng).unwrap().1[0].clone();
+    let body = |cluster: &mut Cluster, counter| {
+        cluster.client.fetch(0, counter, &mut cluster.rng).unwrap().1[0].clone()
+    };
     for (first, second) in [(1, 1), (5, 4), (u64::MAX, u64::MAX), (u64::MAX, 1)] {
         cluster.reconnect();
         for (counter, good) in [(first, true), (second, false)] {
@@ -81,7 +99,9 @@ fn counters_must_rise_and_are_consumed_by_malformed_requests_too() {
             let admitted = cluster.connections[0].receive(&cluster.stores[0], Kind::Fetch, &request);
             match admitted {
                 Ok(Admitted::Fetch(_)) => assert!(good),
-                Err(refused) => assert_eq!((refused, good), (Refused::Counter { got: second, last: first }, false)),
+                Err(refused) => {
+                    assert_eq!((refused, good), (Refused::Counter { got: second, last: first }, false))
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -107,11 +127,15 @@ fn hello_refuses_other_versions_servers_and_sharings_and_the_nonce_must_be_its_o
     assert_eq!(error, Refused::Party { wanted: Party::ALL[2], this: Party::ALL[0] });
     // The same data, shared twice: refused with both digests for people to compare.
     let error = hello(Hello { digest: other.client.digest(), ..good }).unwrap_err().to_string();
-    assert!(error.contains(&store.digest().to_string()) && error.contains(&other.client.digest().to_string()));
+    assert!(
+        error.contains(&store.digest().to_string()) && error.contains(&other.client.digest().to_string())
+    );
 
     for place in 0..3 {
         let mut connection = Admission::new([7; 16]);
-        let Ok(Admitted::Welcome(welcome)) = connection.receive(store, Kind::Hello, &good.encode()) else { panic!() };
+        let Ok(Admitted::Welcome(welcome)) = connection.receive(store, Kind::Hello, &good.encode()) else {
+            panic!()
+        };
         assert_eq!(Welcome::parse(&welcome).unwrap().nonce, [7; 16]);
         let mut nonces = [[8; 16]; 3];
         nonces[place] = [7; 16];
@@ -184,7 +208,9 @@ fn only_the_owner_may_read_and_no_directory_holds_what_belongs_elsewhere() {
     }
     names.sort();
     let mut expected = vec!["client/digests.bin".to_owned(), "client/manifest.json".to_owned()];
-    for (server, components, pairs) in [(1, [2, 3], ["12", "31"]), (2, [1, 3], ["12", "23"]), (3, [1, 2], ["23", "31"])] {
+    for (server, components, pairs) in
+        [(1, [2, 3], ["12", "31"]), (2, [1, 3], ["12", "23"]), (3, [1, 2], ["23", "31"])]
+    {
         expected.extend(components.map(|component| format!("server-{server}/component-{component}.bin")));
         expected.extend(pairs.map(|pair| format!("server-{server}/pair-{pair}.key")));
         expected.extend(["manifest.json", "search.bin"].map(|name| format!("server-{server}/{name}")));
@@ -199,8 +225,17 @@ fn a_store_checks_its_files_against_the_manifest() {
     let [one, two, _] = Party::ALL;
     let dir = server_dir(cluster.dir.path(), one);
     assert!(matches!(Store::open(&dir, two, 0), Err(StoreError::Party { .. })));
-    assert!(matches!(Store::open(&cluster.dir.path().join(CLIENT_DIR), one, 0), Err(StoreError::Party { holder: None, .. })));
-    for name in [component_file(2), component_file(3), SEARCH_FILE.into(), pair_key_file(one), pair_key_file(one.previous())] {
+    assert!(matches!(
+        Store::open(&cluster.dir.path().join(CLIENT_DIR), one, 0),
+        Err(StoreError::Party { holder: None, .. })
+    ));
+    for name in [
+        component_file(2),
+        component_file(3),
+        SEARCH_FILE.into(),
+        pair_key_file(one),
+        pair_key_file(one.previous()),
+    ] {
         let path = dir.join(name);
         let bytes = fs::read(&path).unwrap();
         for wrong in [&bytes[..bytes.len() - 1], &[&bytes[..], &[0]].concat(), &[]] {
@@ -238,7 +273,9 @@ fn manifests_are_validated_and_their_digest_covers_all_but_the_holder() {
         let good = manifest(rows, dim, exponent).unwrap();
         assert_eq!(Manifest::parse(&good.to_json().unwrap()).unwrap(), good);
     }
-    for (rows, dim, exponent) in [(0, 1, 0), (MAX_ROWS + 1, 1, 0), (1, 0, 0), (1, MAX_DIM + 1, 0), (1, 1, 141), (1, 1, -141)] {
+    for (rows, dim, exponent) in
+        [(0, 1, 0), (MAX_ROWS + 1, 1, 0), (1, 0, 0), (1, MAX_DIM + 1, 0), (1, 1, 141), (1, 1, -141)]
+    {
         assert!(matches!(manifest(rows, dim, exponent), Err(ManifestError::Range { .. })));
     }
     let good = manifest(10, 20, 3).unwrap();
@@ -286,7 +323,10 @@ fn refusals_are_bounded() {
     // A cut falls between characters.
     let wide = Refusal { counter: 0, code: 1, text: "é".repeat(MAX_TEXT) }.encode();
     assert!(Refusal::parse(&wide).is_ok());
-    assert_eq!(Refusal::parse(&[0; 11 + MAX_TEXT]), Err(BodyError::Length { what: "text of a refusal", got: MAX_TEXT + 1, want: MAX_TEXT }));
+    assert_eq!(
+        Refusal::parse(&[0; 11 + MAX_TEXT]),
+        Err(BodyError::Length { what: "text of a refusal", got: MAX_TEXT + 1, want: MAX_TEXT })
+    );
     assert_eq!(Refusal::parse(&[255; 20]), Err(BodyError::Text));
 }
 
@@ -297,7 +337,10 @@ fn secrets_are_not_printed() {
     assert_eq!(key, "PairKeys { next: PairKey { .. }, previous: PairKey { .. } }");
     let (_, requests) = cluster.client.fetch(0, 1, &mut cluster.rng).unwrap();
     let query = cluster.connections[0].receive(&cluster.stores[0], Kind::Fetch, &requests[0]).unwrap();
-    assert_eq!(format!("{query:?}"), "Fetch(FetchQuery { counter: 1, keys: [Key { .. }, Key { .. }], masks: Masks { .. } })");
+    assert_eq!(
+        format!("{query:?}"),
+        "Fetch(FetchQuery { counter: 1, keys: [Key { .. }, Key { .. }], masks: Masks { .. } })"
+    );
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 //! What one server sees is uniform, whatever the data, the index and the query; and masks never repeat.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::HashSet;
@@ -30,7 +32,8 @@ fn shares_of_one_server_are_uniform_over_many_sharings() {
             for party in Party::ALL {
                 let dir = server_dir(dir.path(), party);
                 for (at, (component, _)) in party.components().iter().enumerate() {
-                    components[party.index()][at].extend(std::fs::read(dir.join(component_file(*component))).unwrap());
+                    components[party.index()][at]
+                        .extend(std::fs::read(dir.join(component_file(*component))).unwrap());
                 }
                 shares[party.index()].extend(elements(&std::fs::read(dir.join(SEARCH_FILE)).unwrap()));
             }
@@ -65,7 +68,7 @@ fn queries_to_one_server_are_uniform() {
 fn answers_to_repeated_requests_differ_by_uniform_noise() {
     let mut cluster = Cluster::new(&extreme_tables()[1], 2);
     let (mut records, mut scores): ([Vec<u8>; 3], [Vec<u32>; 3]) = Default::default();
-    let mut last: Option<([Vec<u8>; 3], [Vec<u8>; 3])> = None;
+    let mut last: Option<[[Vec<u8>; 3]; 2]> = None;
     // The very same keys and vectors every time: all that changes is the counter.
     let (_, fetch) = cluster.client.fetch(7, 0, &mut cluster.rng).unwrap();
     let (_, search) = cluster.client.search(&[255.0; 16], false, 0, &mut cluster.rng).unwrap();
@@ -80,15 +83,18 @@ fn answers_to_repeated_requests_differ_by_uniform_noise() {
         let fetched = cluster.ask(Kind::Fetch, &with_counter(&fetch, counter)).unwrap();
         let counter = cluster.next_counter();
         let searched = cluster.ask(Kind::Search, &with_counter(&search, counter)).unwrap();
-        if let Some((old_fetched, old_searched)) = &last {
+        if let Some([old_fetched, old_searched]) = &last {
             for at in 0..3 {
                 let bytes = |answer: &Vec<u8>| answer[COUNTER..].to_vec();
-                records[at].extend(bytes(&fetched[at]).iter().zip(bytes(&old_fetched[at])).map(|(a, b)| a ^ b));
-                let pairs = elements(&searched[at][COUNTER..]).into_iter().zip(elements(&old_searched[at][COUNTER..]));
+                records[at]
+                    .extend(bytes(&fetched[at]).iter().zip(bytes(&old_fetched[at])).map(|(a, b)| a ^ b));
+                let pairs = elements(&searched[at][COUNTER..])
+                    .into_iter()
+                    .zip(elements(&old_searched[at][COUNTER..]));
                 scores[at].extend(pairs.map(|(a, b)| sub(a, b)));
             }
         }
-        last = Some((fetched, searched));
+        last = Some([fetched, searched]);
     }
     records.iter().for_each(|records| chi_square_bytes(records));
     scores.iter().for_each(|scores| chi_square_elements(scores));
@@ -97,7 +103,10 @@ fn answers_to_repeated_requests_differ_by_uniform_noise() {
 fn keys(seed: u64) -> [PairKeys; 3] {
     let mut rng = rng(seed);
     let keys = Party::ALL.map(|_| PairKey::generate(&mut rng));
-    Party::ALL.map(|party| PairKeys { next: keys[party.index()].clone(), previous: keys[party.previous().index()].clone() })
+    Party::ALL.map(|party| PairKeys {
+        next: keys[party.index()].clone(),
+        previous: keys[party.previous().index()].clone(),
+    })
 }
 
 #[test]
@@ -126,7 +135,8 @@ fn masks_equal_their_definition() {
         let key: [u8; 16] = blake3::keyed_hash(key.expose(), &message).as_bytes()[..16].try_into().unwrap();
         let cipher = aes::Aes128::new(&key.into());
         let block = |number: u64| -> [u8; 16] {
-            let mut block = [counter.to_le_bytes(), number.to_le_bytes()].concat().as_slice().try_into().unwrap();
+            let mut block =
+                [counter.to_le_bytes(), number.to_le_bytes()].concat().as_slice().try_into().unwrap();
             cipher.encrypt_block(&mut block);
             block.into()
         };
@@ -134,12 +144,14 @@ fn masks_equal_their_definition() {
     };
     let mut bytes = vec![0; 1_600];
     Masks::new(keys, &digest, Purpose::FetchDirect, &nonces).xor(counter, &mut bytes);
-    let expected: Vec<u8> = stream(&keys.next, [1, 1]).iter().zip(stream(&keys.previous, [1, 1])).map(|(a, b)| a ^ b).collect();
+    let expected: Vec<u8> =
+        stream(&keys.next, [1, 1]).iter().zip(stream(&keys.previous, [1, 1])).map(|(a, b)| a ^ b).collect();
     assert_eq!(bytes, expected);
 
     let mut sums = vec![0; 400];
     Masks::new(keys, &digest, Purpose::SearchScan, &nonces).add(counter, 0, &mut sums);
-    let pairs = elements(&stream(&keys.next, [2, 1])).into_iter().zip(elements(&stream(&keys.previous, [2, 1])));
+    let pairs =
+        elements(&stream(&keys.next, [2, 1])).into_iter().zip(elements(&stream(&keys.previous, [2, 1])));
     assert_eq!(sums, pairs.map(|(next, previous)| sub(next & P, previous & P)).collect::<Vec<_>>());
 }
 

@@ -1,5 +1,7 @@
 //! Fetch and search over three stores: right answers in every shape, and no wrong one believed.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Cluster, byte_rows, float_rows, rng, slices};
@@ -34,7 +36,9 @@ fn true_scores(rows: &[Vec<f32>], query: &[f32]) -> Vec<i32> {
 
 #[test]
 fn every_row_is_fetched_as_it_was_shared() {
-    for (rows, dim) in [(1, 1), (2, 16), (3, 5), (4, 128), (5, 17), (16, 3), (17, 4), (127, 8), (129, 8), (300, 33)] {
+    for (rows, dim) in
+        [(1, 1), (2, 16), (3, 5), (4, 128), (5, 17), (16, 3), (17, 4), (127, 8), (129, 8), (300, 33)]
+    {
         for table in [byte_rows(rows, dim, 1), float_rows(rows, dim, 2)] {
             let mut cluster = Cluster::new(&table, 3);
             for (index, row) in table.iter().enumerate() {
@@ -80,7 +84,8 @@ fn the_nearest_rows_come_in_order_and_ties_by_index() {
     let mut cluster = Cluster::new(&table, 7);
     let scores = search(&mut cluster, &[2.0, 1.0], true);
     for k in 0..8 {
-        let found: Vec<(usize, f64)> = scores.nearest(k).iter().map(|near| (near.index, near.distance)).collect();
+        let found: Vec<(usize, f64)> =
+            scores.nearest(k).iter().map(|near| (near.index, near.distance)).collect();
         let all = [(1, 2.0), (3, 2.0), (4, 2.0), (0, 10.0), (2, 10.0), (5, 50.0)];
         assert_eq!(found, all[..k.min(6)]);
     }
@@ -89,14 +94,19 @@ fn the_nearest_rows_come_in_order_and_ties_by_index() {
 #[test]
 fn float_searches_find_the_true_neighbours() {
     for scale in [1.0e-6f32, 1.0, 1.0e6] {
-        let scaled = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> { rows.iter().map(|row| row.iter().map(|x| x * scale).collect()).collect() };
+        let scaled = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
+            rows.iter().map(|row| row.iter().map(|x| x * scale).collect()).collect()
+        };
         let (table, queries) = (scaled(float_rows(500, 64, 8)), scaled(float_rows(20, 64, 9)));
         let truth = true_neighbours(&mut common::Table(table.clone()), &queries, 10).unwrap();
         let mut cluster = Cluster::new(&table, 10);
         let mut hits = 0;
         for (query, truth) in queries.iter().zip(&truth) {
             let near = search(&mut cluster, query, true).nearest(10);
-            hits += near.iter().filter(|near| truth.iter().any(|(index, _)| *index as usize == near.index)).count();
+            hits += near
+                .iter()
+                .filter(|near| truth.iter().any(|(index, _)| *index as usize == near.index))
+                .count();
             assert!((near[0].distance / truth[0].1 - 1.0).abs() < 0.01);
         }
         assert!(hits >= 195, "{hits} of 200");
@@ -122,7 +132,8 @@ fn ten_thousand_rows_have_recall_one() {
     let mut cluster = Cluster::of(rows.as_mut(), 11, u64::MAX);
     for (query, truth) in queries.iter().zip(truth) {
         // Equal distances may come in any order, so distances are compared.
-        let found: Vec<f64> = search(&mut cluster, query, true).nearest(10).iter().map(|near| near.distance).collect();
+        let found: Vec<f64> =
+            search(&mut cluster, query, true).nearest(10).iter().map(|near| near.distance).collect();
         assert_eq!(found, truth.iter().map(|(_, distance)| *distance).collect::<Vec<_>>());
     }
     let mut values = vec![0.0; 128];
@@ -144,19 +155,34 @@ fn requests_answered_in_one_pass_are_as_right_as_alone() {
             let index = at * 31;
             let (counter, next) = (cluster.next_counter(), cluster.next_counter());
             let (fetch, fetch_requests) = cluster.client.fetch(index, counter, &mut cluster.rng).unwrap();
-            let (search, search_requests) = cluster.client.search(&table[index], at % 2 == 0, next, &mut cluster.rng).unwrap();
+            let (search, search_requests) =
+                cluster.client.search(&table[index], at % 2 == 0, next, &mut cluster.rng).unwrap();
             for server in 0..3 {
                 let store = &cluster.stores[server];
                 let connection = &mut cluster.connections[server];
-                let Ok(Admitted::Fetch(query)) = connection.receive(store, Kind::Fetch, &fetch_requests[server]) else { panic!() };
+                let Ok(Admitted::Fetch(query)) =
+                    connection.receive(store, Kind::Fetch, &fetch_requests[server])
+                else {
+                    panic!()
+                };
                 fetches[server].push(query);
-                let Ok(Admitted::Search(query)) = connection.receive(store, Kind::Search, &search_requests[server]) else { panic!() };
+                let Ok(Admitted::Search(query)) =
+                    connection.receive(store, Kind::Search, &search_requests[server])
+                else {
+                    panic!()
+                };
                 searches[server].push(query);
             }
             waiting.push((index, fetch, search));
         }
-        let rows: Vec<_> = cluster.stores.iter().zip(&fetches).map(|(store, queries)| store.fetch(queries)).collect();
-        let scores: Vec<_> = cluster.stores.iter().zip(&searches).map(|(store, queries)| store.search(queries).unwrap()).collect();
+        let rows: Vec<_> =
+            cluster.stores.iter().zip(&fetches).map(|(store, queries)| store.fetch(queries)).collect();
+        let scores: Vec<_> = cluster
+            .stores
+            .iter()
+            .zip(&searches)
+            .map(|(store, queries)| store.search(queries).unwrap())
+            .collect();
         for (at, (index, fetch, search)) in waiting.iter().enumerate() {
             let row = fetch.finish([&rows[0][at], &rows[1][at], &rows[2][at]]).unwrap();
             assert_eq!(row.values(), table[*index]);
@@ -202,7 +228,11 @@ fn a_fetch_refuses_every_flipped_word_of_every_answer() {
         for word in 2..answers[server].len() / 4 {
             let mut wrong = answers.clone();
             wrong[server][4 * word + word % 4] ^= 1 << (word % 8);
-            assert_eq!(fetch.finish(slices(&wrong)), Err(AnswerError::Refused(Check::RowDigest)), "word {word}");
+            assert_eq!(
+                fetch.finish(slices(&wrong)),
+                Err(AnswerError::Refused(Check::RowDigest)),
+                "word {word}"
+            );
         }
         for counter_byte in 0..8 {
             let mut wrong = answers.clone();

@@ -78,7 +78,10 @@ pub fn open(path: &Path, raw_dim: Option<usize>) -> Result<Box<dyn Rows>, DataEr
         (Some("fvecs"), _) => Ok(Box::new(vecs::fvecs(file)?)),
         (Some("npy"), _) => Ok(Box::new(npy::npy(file)?)),
         (_, Some(dim)) => Ok(Box::new(raw(file, dim)?)),
-        (_, None) => Err(file.malformed("is neither .fvecs nor .npy; raw bytes need the number of elements a row (dim)")),
+        (_, None) => {
+            Err(file
+                .malformed("is neither .fvecs nor .npy; raw bytes need the number of elements a row (dim)"))
+        }
     }
 }
 
@@ -119,7 +122,7 @@ impl RowFile {
         }
         let row = (prefix + dim * if floats { 4 } else { 1 }) as u64;
         let length = source.length.saturating_sub(start);
-        if length == 0 || length % row != 0 {
+        if length == 0 || !length.is_multiple_of(row) {
             return Err(source.malformed(format!("holds {length} bytes of rows, not a multiple of {row}")));
         }
         let rows = usize::try_from(length / row).unwrap_or(usize::MAX);
@@ -143,10 +146,15 @@ impl Rows for RowFile {
         let row = self.prefix + self.dim * if self.floats { 4 } else { 1 };
         self.bytes.resize(out.len() / self.dim * row, 0);
         self.source.read_at(self.start + first as u64 * row as u64, &mut self.bytes)?;
-        for (at, (bytes, out)) in self.bytes.chunks_exact(row).zip(out.chunks_exact_mut(self.dim)).enumerate() {
+        for (at, (bytes, out)) in self.bytes.chunks_exact(row).zip(out.chunks_exact_mut(self.dim)).enumerate()
+        {
             let (prefix, bytes) = bytes.split_at(self.prefix);
             if !prefix.is_empty() && prefix != (self.dim as u32).to_le_bytes() {
-                return Err(self.source.malformed(format!("row {} is not of dimension {}", first + at, self.dim)));
+                return Err(self.source.malformed(format!(
+                    "row {} is not of dimension {}",
+                    first + at,
+                    self.dim
+                )));
             }
             if self.floats {
                 for (value, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {

@@ -26,11 +26,15 @@ pub(super) fn npy(mut source: Source) -> Result<RowFile, DataError> {
     let header = String::from_utf8_lossy(&header).into_owned();
 
     let Some(array) = Array::parse(&header) else {
-        return Err(source.malformed("needs two dimensions in C order of '<f4' or '|u1'; convert it with numpy"));
+        return Err(
+            source.malformed("needs two dimensions in C order of '<f4' or '|u1'; convert it with numpy")
+        );
     };
     let file = RowFile::new(source, (8 + size + length) as u64, 0, array.floats, array.dim)?;
     if file.rows != array.rows {
-        return Err(file.source.malformed(format!("holds {} rows, its header says {}", file.rows, array.rows)));
+        return Err(file
+            .source
+            .malformed(format!("holds {} rows, its header says {}", file.rows, array.rows)));
     }
     Ok(file)
 }

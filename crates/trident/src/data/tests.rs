@@ -67,9 +67,11 @@ fn malformed_files_are_refused_with_their_name() {
 #[test]
 fn npy_of_floats_and_of_bytes() {
     let floats: Vec<u8> = [1.5f32, -2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
-    let (_dir, path) = file("a.npy", &npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }  \n", &floats));
+    let (_dir, path) =
+        file("a.npy", &npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }  \n", &floats));
     assert_eq!(open(&path, None).unwrap().read_all().unwrap(), [[1.5, -2.0], [3.0, 4.0]]);
-    let (_dir, path) = file("b.npy", &npy_bytes("{'shape': (1, 3), 'fortran_order': False, 'descr': '|u1'}", &[0, 7, 255]));
+    let (_dir, path) =
+        file("b.npy", &npy_bytes("{'shape': (1, 3), 'fortran_order': False, 'descr': '|u1'}", &[0, 7, 255]));
     assert_eq!(open(&path, None).unwrap().read_all().unwrap(), [[0.0, 7.0, 255.0]]);
     for refused in [
         "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2), }",
@@ -109,8 +111,13 @@ fn siftsmall_has_the_true_neighbours_that_came_with_it() {
     let found = true_neighbours(base.as_mut(), &queries[..10], 100).unwrap();
     for ((query, truth), found) in queries.iter().zip(&truth).zip(&found) {
         // Equal distances may come in any order, so distances are compared.
-        let distance = |&row: &u32| all[row as usize].iter().zip(query).map(|(a, b)| f64::from((a - b).powi(2))).sum::<f64>();
-        assert_eq!(found.iter().map(|(_, d)| *d).collect::<Vec<_>>(), truth.iter().map(distance).collect::<Vec<_>>());
+        let distance = |&row: &u32| {
+            all[row as usize].iter().zip(query).map(|(a, b)| f64::from((a - b).powi(2))).sum::<f64>()
+        };
+        assert_eq!(
+            found.iter().map(|(_, d)| *d).collect::<Vec<_>>(),
+            truth.iter().map(distance).collect::<Vec<_>>()
+        );
     }
 }
 

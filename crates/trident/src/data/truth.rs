@@ -10,7 +10,11 @@ const RUN: usize = 1024;
 ///
 /// # Errors
 /// What reading the rows reports.
-pub fn true_neighbours(rows: &mut dyn Rows, queries: &[Vec<f32>], k: usize) -> Result<Vec<Vec<(u32, f64)>>, DataError> {
+pub fn true_neighbours(
+    rows: &mut dyn Rows,
+    queries: &[Vec<f32>],
+    k: usize,
+) -> Result<Vec<Vec<(u32, f64)>>, DataError> {
     let (count, dim) = (rows.rows(), rows.dim());
     let mut nearest: Vec<Vec<(u32, f64)>> = vec![Vec::new(); queries.len()];
     let mut run = vec![0.0; RUN * dim];

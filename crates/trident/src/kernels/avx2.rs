@@ -41,7 +41,10 @@ fn select_tile<const Q: usize, const C: usize>(
             let first = _mm256_cmpeq_epi64(_mm256_and_si256(mask, low), low);
             let second = _mm256_cmpeq_epi64(_mm256_and_si256(mask, high), high);
             for c in 0..C {
-                let both = _mm256_xor_si256(_mm256_and_si256(rows[c][0], first), _mm256_and_si256(rows[c][1], second));
+                let both = _mm256_xor_si256(
+                    _mm256_and_si256(rows[c][0], first),
+                    _mm256_and_si256(rows[c][1], second),
+                );
                 lanes[q][c] = _mm256_xor_si256(lanes[q][c], both);
             }
         }

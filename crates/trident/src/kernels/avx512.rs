@@ -43,7 +43,8 @@ fn select_tile<const Q: usize, const C: usize>(
     }
     for (lanes, sums) in lanes.iter().zip(sums) {
         for (lanes, sum) in lanes.iter().zip(&mut sums[column..]) {
-            let half = _mm256_xor_si256(_mm512_castsi512_si256(*lanes), _mm512_extracti64x4_epi64::<1>(*lanes));
+            let half =
+                _mm256_xor_si256(_mm512_castsi512_si256(*lanes), _mm512_extracti64x4_epi64::<1>(*lanes));
             let folded = _mm_xor_si128(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
             // SAFETY: `sum` is 16 readable and writable bytes; unaligned access is asked for.
             unsafe {

@@ -46,8 +46,9 @@ impl Kernel {
 
     /// The best version that this machine can run.
     pub fn best() -> Self {
-        static BEST: LazyLock<Kernel> =
-            LazyLock::new(|| Kernel::ALL.into_iter().rfind(|kernel| kernel.available()).unwrap_or(Kernel::Portable));
+        static BEST: LazyLock<Kernel> = LazyLock::new(|| {
+            Kernel::ALL.into_iter().rfind(|kernel| kernel.available()).unwrap_or(Kernel::Portable)
+        });
         *BEST
     }
 
@@ -95,7 +96,13 @@ pub fn spread(bits: &[u8], groups: usize, masks: &mut Vec<u8>) {
 ///
 /// # Panics
 /// When a shape does not fit, or `kernel` is not available.
-pub fn select(kernel: Kernel, groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
+pub fn select(
+    kernel: Kernel,
+    groups: &[Line],
+    width: usize,
+    masks: &[&[u8]],
+    sums: &mut [&mut [[u8; COLUMN]]],
+) {
     assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
     assert!(groups.len().is_multiple_of(width) && masks.len() == sums.len());
     assert!(masks.iter().all(|mask| mask.len() == groups.len() / width));

@@ -9,7 +9,8 @@ pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut 
             let mut lanes = [0u32; BLOCK];
             for (group, &mask) in groups.chunks_exact(width).zip(*masks) {
                 // Words, not rows: every step is the same whatever the mask, and a compiler can make vectors of it.
-                let rows: [u32; GROUP] = std::array::from_fn(|row| u32::from(mask >> (2 * row) & 1).wrapping_neg());
+                let rows: [u32; GROUP] =
+                    std::array::from_fn(|row| u32::from(mask >> (2 * row) & 1).wrapping_neg());
                 for (lane, word) in lanes.iter_mut().enumerate() {
                     *word ^= group[column].0[lane] & rows[lane / GROUP];
                 }

@@ -32,7 +32,8 @@ fn naive_select(groups: &[Line], width: usize, bits: &[u8]) -> Vec<[u8; COLUMN]>
 fn naive_scan(blocks: &[Line], width: usize, vector: &[u32]) -> Vec<u32> {
     (0..blocks.len() / width * BLOCK)
         .map(|row| {
-            let products = (0..width).map(|j| u128::from(blocks[row / BLOCK * width + j].0[row % BLOCK]) * u128::from(vector[j]));
+            let products = (0..width)
+                .map(|j| u128::from(blocks[row / BLOCK * width + j].0[row % BLOCK]) * u128::from(vector[j]));
             (products.sum::<u128>() % u128::from(P)) as u32
         })
         .collect()

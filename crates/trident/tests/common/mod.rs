@@ -1,6 +1,6 @@
 //! What several test files need: seeded randomness, a test of uniformity, and three servers in one process.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::path::Path;
 
@@ -112,7 +112,8 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         share_with(rows, dir.path(), SEARCH, &mut rng, |_, _| {}).unwrap();
         let client = Collection::open(&dir.path().join(CLIENT_DIR)).unwrap();
-        let stores = Party::ALL.map(|party| Store::open(&server_dir(dir.path(), party), party, search_memory_limit).unwrap());
+        let stores = Party::ALL
+            .map(|party| Store::open(&server_dir(dir.path(), party), party, search_memory_limit).unwrap());
         let connections = connect(&client, &stores, &mut rng);
         Self { dir, client, stores, connections, counter: 0, rng }
     }
