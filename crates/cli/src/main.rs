@@ -1,2 +1,98 @@
-//! The `roadstead` command.
-fn main() {}
+//! The `roadstead` command: arguments in, text out.
+//!
+//! stdout carries results, and before them one line per listener; logs and progress go to stderr. Exit codes: 0 done,
+//! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal.
+#![forbid(unsafe_code)]
+
+mod demo;
+mod load;
+mod models;
+mod progress;
+mod serve;
+mod signals;
+mod trident;
+
+use std::{error::Error, io::IsTerminal, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// A server engine: one service, written once, on any I/O model; and Trident, private vector search on it.
+#[derive(Parser)]
+#[command(name = "roadstead", version, about, after_help = EXAMPLES)]
+struct Cli {
+    /// Say more on stderr: -v what happens, -vv every connection
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  roadstead demo                                     three Trident servers and a client, measured
+  roadstead serve echo --bind 127.0.0.1:7007         an echo server, on the best model of this machine
+  roadstead load 127.0.0.1:7007 --connections 100    how much it can take
+  roadstead models                                   which I/O models run here, and why others do not";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run three Trident servers and a client on this machine: fetch, search, measure, and stop
+    Demo(demo::Args),
+    /// Run a ready service
+    Serve(serve::Args),
+    /// List the I/O models, whether this machine can run each, and why not
+    Models(models::Args),
+    /// Load a TCP server that echoes, ours or not, and measure it
+    Load(load::Args),
+    /// Private vector search on three servers that cannot read the vectors
+    #[command(subcommand)]
+    Trident(trident::Command),
+}
+
+/// What a command came to, apart from errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// All was right.
+    Done,
+    /// The report is written, but it reports something wrong or failed.
+    Wrong,
+}
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.verbose);
+    let outcome = match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Models(args) => models::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Trident(command) => trident::run(command),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Wrong) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("roadstead: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Warnings and errors by default; more with -v, or as `ROADSTEAD_LOG` says (`debug`, `roadstead=trace`).
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("ROADSTEAD_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -75,6 +75,24 @@ impl Usage {
     }
 }
 
+/// CPU time of all living threads of the process `pid`, to the nanosecond: for spans too short for [`Usage`].
+///
+/// Comes from the scheduler's accounts (`/proc/PID/task/TID/schedstat`); time of threads that have ended is not in it.
+pub fn cpu_time(pid: u32) -> Result<Duration, ProcessError> {
+    let path = format!("/proc/{pid}/task");
+    let unreadable = |source| ProcessError::Unreadable { path: path.clone(), source };
+    let mut total = Duration::ZERO;
+    for thread in fs::read_dir(&path).map_err(unreadable)? {
+        let file = thread.map_err(unreadable)?.path().join("schedstat");
+        // A thread may end between the listing and the look.
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
+        let missing = || ProcessError::Malformed { path: file.display().to_string(), field: "run time" };
+        total += Duration::from_nanos(nanoseconds.ok_or_else(missing)?);
+    }
+    Ok(total)
+}
+
 /// One file of `/proc` and where it came from.
 struct Source {
     path: String,

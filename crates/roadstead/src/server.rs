@@ -211,7 +211,7 @@ pub(crate) struct Lives {
     workers: Option<(Arc<Workers>, Vec<JoinHandle<()>>)>,
     thread: Option<JoinHandle<io::Result<()>>>,
     /// Closed when the loops have ended.
-    ended: mpsc::Receiver<()>,
+    ended: Mutex<mpsc::Receiver<()>>,
 }
 
 enum Kind {
@@ -260,7 +260,7 @@ impl Lives {
             })?;
             (Kind::Reactor { orders, bell }, thread)
         };
-        Ok(Self { kind, workers, thread: Some(thread), ended })
+        Ok(Self { kind, workers, thread: Some(thread), ended: Mutex::new(ended) })
     }
 
     pub(crate) fn drain(&self) {
@@ -280,7 +280,7 @@ impl Lives {
 
     /// Waits for the loops to end. False if the time was over before.
     fn wait(&self, patience: Duration) -> bool {
-        self.ended.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Disconnected)
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 
     pub(crate) fn stop(&mut self) {

@@ -1,0 +1,86 @@
+//! `roadstead demo`: three Trident servers and a client on this machine, in under a minute.
+
+use std::{io::Write, path::PathBuf};
+
+use roadstead_load::report::{Stream, count};
+use roadstead_trident::client::Client;
+
+use crate::{
+    Outcome, Result, signals,
+    trident::bench::{Output, Plan, measure, with_cluster},
+    trident::dataset::{Dataset, K},
+    trident::sweep::Op,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Directory with NAME_base.fvecs and NAME_query.fvecs; without, siftsmall where it is found, else a made set
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Questions per level.
+const QUERIES: usize = 200;
+
+pub(crate) fn run(args: Args) -> Result<Outcome> {
+    signals::watch()?;
+    let dataset = Dataset::find(args.data.as_deref())?;
+    let stream = args.output.stream();
+    say(
+        stream,
+        &format!("{}: {} rows of {} elements", dataset.name, count(dataset.rows as u64), dataset.dim),
+    )?;
+    let plan = Plan {
+        levels: vec![1, 2, 4, 8, 16],
+        queries: QUERIES,
+        ops: vec![Op::Fetch, Op::Search],
+        checked: true,
+        kernel: None,
+    };
+    let report = with_cluster(&dataset, plan.kernel, plan.checked, |cluster, client| {
+        say(
+            stream,
+            "three servers run, each with shares that tell it nothing; loopback only, as there is no TLS yet",
+        )?;
+        show(stream, &dataset, client)?;
+        measure(&dataset, &plan, cluster, client)
+    })?;
+    let outcome = args.output.deliver(&report)?;
+    if let Some(recall) = report.recall() {
+        say(
+            stream,
+            &format!("recall@{K} over {} true queries: {recall:.3}", dataset.queries.len().min(QUERIES)),
+        )?;
+    }
+    say(stream, "the three servers have stopped")?;
+    Ok(outcome)
+}
+
+/// One fetch and one search, for the eye.
+fn show(stream: Stream, dataset: &Dataset, client: &Client) -> Result<()> {
+    let index = dataset.rows / 2;
+    let row = client.fetch(index)?.values();
+    let right = row == dataset.row(dataset.source()?.as_mut(), index)?;
+    let head: Vec<String> = row.iter().take(8).map(f32::to_string).collect();
+    let verdict = if right { "the true row" } else { "NOT the true row" };
+    say(
+        stream,
+        &format!("fetched row {index}: {} ... ({verdict}; no server knows which row it was)", head.join(" ")),
+    )?;
+    let nearest = client.search(&dataset.queries[0], K)?;
+    let rows: Vec<String> = nearest.iter().map(|near| near.index.to_string()).collect();
+    say(
+        stream,
+        &format!("nearest to query 0: rows {} (no server knows the query or the rows)", rows.join(" ")),
+    )
+}
+
+fn say(stream: Stream, line: &str) -> Result<()> {
+    match stream {
+        Stream::Stdout => writeln!(std::io::stdout().lock(), "{line}")?,
+        Stream::Stderr => writeln!(std::io::stderr().lock(), "{line}")?,
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! `roadstead serve`: run a ready service until a signal ends it.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use roadstead::{Budget, Model, Running, Server, Service};
+use roadstead_services::{discard::Discard, echo::Echo};
+
+use crate::{Outcome, Result, signals};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which service
+    service: Ready,
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Ready {
+    /// RFC 862: what comes in goes out
+    Echo,
+    /// RFC 863: what comes in is thrown away
+    Discard,
+}
+
+/// Where and how a server listens.
+#[derive(clap::Args)]
+pub(crate) struct Listen {
+    /// Address to listen on; port 0 lets the system choose. May be given more than once
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7007")]
+    pub(crate) bind: Vec<SocketAddr>,
+    /// I/O model: see `roadstead models`, or `best`
+    #[arg(long, value_name = "M", default_value = "best")]
+    pub(crate) model: Model,
+    /// Threads that run deferred jobs; with 0 the I/O thread runs them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) workers: usize,
+    /// Connections that may wait in the system to be accepted
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) backlog: i32,
+    /// Longest time to finish what was begun, after a signal
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) drain: Duration,
+}
+
+/// The hard limits, as options.
+#[derive(clap::Args)]
+pub(crate) struct Limits {
+    /// Connections open at once
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+    /// Connections open at once from one address
+    #[arg(long, value_name = "N")]
+    per_address: Option<usize>,
+    /// Time for a client to send its first byte
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    first_byte: Option<Duration>,
+    /// Time without a byte in either direction
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle: Option<Duration>,
+    /// Bytes that one connection may buffer
+    #[arg(long, value_name = "BYTES")]
+    buffer_each: Option<usize>,
+    /// Bytes that all connections may buffer
+    #[arg(long, value_name = "BYTES")]
+    buffer_all: Option<usize>,
+    /// Jobs in flight
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+impl Limits {
+    pub(crate) fn apply(&self, mut budget: Budget) -> Budget {
+        let set = |limit: &mut usize, option: Option<usize>| *limit = option.unwrap_or(*limit);
+        set(&mut budget.connections, self.connections);
+        set(&mut budget.per_address, self.per_address);
+        set(&mut budget.buffer_each, self.buffer_each);
+        set(&mut budget.buffer_all, self.buffer_all);
+        set(&mut budget.jobs, self.jobs);
+        budget.first_byte = self.first_byte.unwrap_or(budget.first_byte);
+        budget.idle = self.idle.unwrap_or(budget.idle);
+        budget
+    }
+}
+
+/// Reads a number of seconds such as `10` or `0.5`.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+pub(crate) fn run(args: Args) -> Result<Outcome> {
+    match args.service {
+        Ready::Echo => run_service(Echo, &args.listen, args.limits.apply(Budget::default())),
+        Ready::Discard => run_service(Discard, &args.listen, args.limits.apply(Budget::default())),
+    }
+}
+
+/// Serves until SIGINT or SIGTERM, then drains.
+pub(crate) fn run_service(service: impl Service, listen: &Listen, budget: Budget) -> Result<Outcome> {
+    let signal = signals::watch()?;
+    let mut server = Server::new(service)
+        .model(listen.model)
+        .budget(budget)
+        .workers(listen.workers)
+        .backlog(listen.backlog);
+    for address in &listen.bind {
+        server = server.bind(*address);
+    }
+    let running = server.start()?;
+    announce(&running)?;
+    // The sender lives as long as the process, so an error cannot be.
+    let _ = signal.recv();
+    finish(running, listen.drain)
+}
+
+fn announce(running: &Running) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for address in running.addresses() {
+        writeln!(out, "listening on {address}")?;
+    }
+    out.flush()?;
+    tracing::info!(model = %running.model(), "serving; Ctrl-C drains, twice ends at once");
+    Ok(())
+}
+
+fn finish(running: Running, patience: Duration) -> Result<Outcome> {
+    let open = running.open();
+    tracing::info!(open, "draining");
+    let model = running.model();
+    match running.drain(patience) {
+        Ok(stats) => tracing::info!(
+            %model, accepted = stats.accepted, refused = stats.refused, failed = stats.failed,
+            bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
+        ),
+        Err(left) => tracing::warn!("{left}"),
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,135 @@
+//! `roadstead trident fetch` and `search`.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use roadstead_load::report::{Column, Destination, Stream, Table, number};
+use roadstead_trident::{
+    client::{Client, Options},
+    data,
+    query::Collection,
+};
+use serde::Serialize;
+
+use crate::{Outcome, Result, serve::seconds};
+
+/// The sharing and its servers.
+#[derive(clap::Args)]
+struct Cluster {
+    /// The client's directory, as `share` made it
+    #[arg(long, value_name = "DIR")]
+    client: PathBuf,
+    /// The three servers, in the order of their parties
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', num_args = 3, required = true)]
+    servers: Vec<SocketAddr>,
+    /// Longest time for an answer, connecting included
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    deadline: Duration,
+}
+
+impl Cluster {
+    fn client(&self, checked: bool) -> Result<Client> {
+        let servers = <[SocketAddr; 3]>::try_from(self.servers.as_slice())
+            .map_err(|_| format!("--servers takes three addresses, not {}", self.servers.len()))?;
+        let collection = Arc::new(Collection::open(&self.client)?);
+        Ok(Client::new(collection, servers, Options { deadline: self.deadline, checked })?)
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct FetchArgs {
+    /// Rows to read
+    #[arg(required = true)]
+    index: Vec<usize>,
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Write the rows as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+}
+
+#[derive(Serialize)]
+struct FetchedRow {
+    index: usize,
+    values: Vec<f32>,
+}
+
+pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
+    let client = args.cluster.client(true)?;
+    let mut rows = Vec::new();
+    for &index in &args.index {
+        rows.push(FetchedRow { index, values: client.fetch(index)?.values() });
+    }
+    match args.json.clone().map(Destination::from) {
+        Some(json) => json.write_json(&rows)?,
+        None => {
+            for row in &rows {
+                let values: Vec<String> = row.values.iter().map(f32::to_string).collect();
+                println!("{}: {}", row.index, values.join(" "));
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SearchArgs {
+    /// Search for what is like this row, which is fetched first
+    #[arg(long, value_name = "INDEX", required_unless_present = "query")]
+    like: Option<usize>,
+    /// Search for a vector of this file (.fvecs, .npy)
+    #[arg(long, value_name = "FILE", conflicts_with = "like")]
+    query: Option<PathBuf>,
+    /// Which vector of the file
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "query")]
+    nth: usize,
+    /// How many neighbours
+    #[arg(short, default_value_t = 10)]
+    k: usize,
+    /// Do not check the scores: a third of the cost, and a corrupt server can falsify them
+    #[arg(long)]
+    unchecked: bool,
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Write the neighbours as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+}
+
+#[derive(Serialize)]
+struct Near {
+    index: usize,
+    distance: f64,
+}
+
+pub(crate) fn search(args: &SearchArgs) -> Result<Outcome> {
+    let client = args.cluster.client(!args.unchecked)?;
+    let query = match (&args.query, args.like) {
+        (Some(path), _) => vector(path, args.nth)?,
+        (None, like) => client.fetch(like.unwrap_or_default())?.values(),
+    };
+    let nearest = client.search(&query, args.k)?;
+    let json = args.json.clone().map(Destination::from);
+    let mut table = Table::new(&[Column::Number("row"), Column::Number("squared distance")]);
+    for near in &nearest {
+        table.row([near.index.to_string(), number(near.distance, 2)]);
+    }
+    table.print(Stream::beside(json.as_ref()))?;
+    if let Some(json) = json {
+        let nearest: Vec<Near> =
+            nearest.iter().map(|near| Near { index: near.index, distance: near.distance }).collect();
+        json.write_json(&nearest)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn vector(path: &std::path::Path, nth: usize) -> Result<Vec<f32>> {
+    let mut rows = data::open(path, None)?;
+    if nth >= rows.rows() {
+        return Err(
+            format!("{} has {} vectors, there is no number {nth}", path.display(), rows.rows()).into()
+        );
+    }
+    let mut vector = vec![0.0; rows.dim()];
+    rows.read(nth, &mut vector)?;
+    Ok(vector)
+}

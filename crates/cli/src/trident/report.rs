@@ -1,0 +1,114 @@
+//! The sweep's report: a table and a picture for people, JSON for programs.
+
+use roadstead_load::{
+    chart::{Chart, ChartError, Line, Panel, Scale, Series},
+    machine::Machine,
+    process::Usage,
+    report::{Column, ReportError, Stream, Table, bytes, millis, number},
+};
+use serde::Serialize;
+
+use super::sweep::{Op, Run};
+
+/// All of a sweep.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) dataset: String,
+    pub(crate) rows: usize,
+    pub(crate) dim: usize,
+    pub(crate) kernel: &'static str,
+    pub(crate) machine: Machine,
+    /// Of each server, after the sweep.
+    pub(crate) servers: Vec<Usage>,
+    pub(crate) runs: Vec<Run>,
+}
+
+impl Report {
+    pub(crate) fn is_clean(&self) -> bool {
+        self.runs.iter().all(|run| run.wrong == 0 && run.failed == 0)
+    }
+
+    /// Mean recall over all searches, if there were any.
+    pub(crate) fn recall(&self) -> Option<f64> {
+        let recalls: Vec<f64> = self.runs.iter().filter_map(|run| run.recall_at_10).collect();
+        (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
+    }
+
+    pub(crate) fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        let mut columns = vec![Column::Text("query")];
+        let numbers = [
+            "level",
+            "right",
+            "wrong",
+            "failed",
+            "queries/s",
+            "p50 ms",
+            "p99 ms",
+            "in flight",
+            "up",
+            "down",
+            "CPU ms",
+            "recall",
+        ];
+        columns.extend(numbers.map(Column::Number));
+        let mut table = Table::new(&columns);
+        for run in &self.runs {
+            let op = if run.op == Op::Fetch { "fetch" } else { "search" };
+            table.row([
+                format!("{op} {}{}", run.protocol, if run.checked { "" } else { ", unchecked" }),
+                run.level.to_string(),
+                run.right.to_string(),
+                run.wrong.to_string(),
+                run.failed.to_string(),
+                number(run.qps, 0),
+                millis(run.p50_ms),
+                millis(run.p99_ms),
+                number(run.overlap, 1),
+                bytes(run.client_bytes_up as u64),
+                bytes(run.client_bytes_down as u64),
+                number(run.server_cpu_ms, 3),
+                run.recall_at_10.map_or("-".into(), |recall| number(recall, 3)),
+            ]);
+        }
+        table.print(stream)
+    }
+
+    /// Throughput above, latency below, against the level.
+    pub(crate) fn svg(&self) -> Result<String, ChartError> {
+        let ops = [(Op::Fetch, "fetch"), (Op::Search, "search")];
+        let series = |op: Op, name: String, line: Line, value: fn(&Run) -> f64| {
+            let runs = self.runs.iter().filter(move |run| run.op == op);
+            let points: Vec<(u64, f64)> = runs.map(|run| (run.level as u64, value(run))).collect();
+            (!points.is_empty()).then_some(Series { name, subject: op as usize, line, points })
+        };
+        let throughput =
+            ops.into_iter().filter_map(|(op, name)| series(op, name.into(), Line::Solid, |run| run.qps));
+        let latency = ops.into_iter().flat_map(|(op, name)| {
+            [
+                series(op, format!("{name} p50"), Line::Solid, |run| run.p50_ms),
+                series(op, format!("{name} p99"), Line::Dashed, |run| run.p99_ms),
+            ]
+        });
+        let chart = Chart {
+            title: "Trident: private queries on three servers".into(),
+            subtitle: format!(
+                "{}: {} rows x {}, every answer checked, {} on {} cores",
+                self.dataset, self.rows, self.dim, self.kernel, self.machine.cores
+            ),
+            x_axis: "queries in flight".into(),
+            panels: vec![
+                Panel {
+                    y_axis: "right answers per second".into(),
+                    scale: Scale::Logarithmic,
+                    series: throughput.collect(),
+                },
+                Panel {
+                    y_axis: "latency, ms".into(),
+                    scale: Scale::Logarithmic,
+                    series: latency.flatten().collect(),
+                },
+            ],
+        };
+        chart.svg()
+    }
+}

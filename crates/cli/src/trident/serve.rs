@@ -1,0 +1,78 @@
+//! `roadstead trident serve`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::Store};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::{
+    Outcome, Result, progress,
+    serve::{Limits, Listen, run_service},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which of the three servers: 1, 2 or 3
+    #[arg(long, value_name = "N", value_parser = party)]
+    party: Party,
+    /// Its directory, as `share` made it
+    #[arg(long, value_name = "DIR")]
+    shares: PathBuf,
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    limits: Limits,
+    /// Search shares larger than this (MiB) stay on disk and are read during each search
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    search_memory: u64,
+    /// Version of the inner loops: portable, avx2, avx512
+    #[arg(long, value_parser = kernel)]
+    kernel: Option<Kernel>,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    with_parent: bool,
+}
+
+pub(crate) fn party(text: &str) -> Result<Party, String> {
+    text.parse()
+        .ok()
+        .and_then(Party::new)
+        .ok_or_else(|| format!("`{text}` is not a party; there are 1, 2 and 3"))
+}
+
+/// Reads the name of a version of the inner loops that this machine can run.
+pub(crate) fn kernel(name: &str) -> Result<Kernel, String> {
+    let kernel = Kernel::ALL.into_iter().find(|kernel| kernel.name() == name);
+    match kernel {
+        Some(kernel) if kernel.available() => Ok(kernel),
+        Some(_) => Err(format!("this machine has no {name}")),
+        None => Err(format!("there is no `{name}`; there are {}", Kernel::ALL.map(Kernel::name).join(", "))),
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<Outcome> {
+    if args.with_parent {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+    }
+    if let Some(address) = args.listen.bind.iter().find(|address| !is_loopback(address)) {
+        let why = "Trident has no TLS yet, and whoever sees two links of one client can read its queries";
+        return Err(format!("cannot listen on {address}: only loopback addresses are served. {why}").into());
+    }
+    let spinner = progress::spinner(format!("loading the shares of {}", args.party));
+    let mut store = Store::open(&args.shares, args.party, args.search_memory << 20)?;
+    if let Some(kernel) = args.kernel {
+        store = store.with_kernel(kernel);
+    }
+    spinner.finish_and_clear();
+    tracing::info!(
+        party = %args.party, rows = store.manifest().rows, manifest = %store.digest(), kernel = %store.kernel(),
+        search_in_memory = store.search_in_memory(), "loaded; loopback only until there is TLS"
+    );
+    let trident = Trident::new(store);
+    let budget = args.limits.apply(trident.budget());
+    run_service(trident, &args.listen, budget)
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

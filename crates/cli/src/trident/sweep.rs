@@ -1,0 +1,238 @@
+//! One level of concurrency, measured: so many questioners, each asking as soon as it has its answer.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead_load::measure::Recorder;
+use roadstead_trident::{
+    client::{Client, ClientError},
+    data::Rows,
+    query::Neighbour,
+};
+use serde::Serialize;
+
+use super::{
+    cluster::Cluster,
+    dataset::{Dataset, K},
+};
+use crate::{Result, signals};
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Op {
+    /// Rows by index
+    Fetch,
+    /// Nearest neighbours
+    Search,
+}
+
+/// One measured level, in the shape that programs read.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Run {
+    pub(crate) op: Op,
+    pub(crate) protocol: &'static str,
+    pub(crate) exchange: Option<&'static str>,
+    pub(crate) checked: bool,
+    pub(crate) level: usize,
+    pub(crate) right: usize,
+    pub(crate) wrong: usize,
+    pub(crate) failed: usize,
+    pub(crate) qps: f64,
+    pub(crate) mean_ms: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p95_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) overlap: f64,
+    pub(crate) client_bytes_up: f64,
+    pub(crate) client_bytes_down: f64,
+    pub(crate) server_bytes: f64,
+    pub(crate) server_cpu_ms: f64,
+    pub(crate) recall_at_10: Option<f64>,
+}
+
+/// What a level is measured with.
+pub(crate) struct Bench<'a> {
+    pub(crate) dataset: &'a Dataset,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) client: &'a Client,
+    pub(crate) checked: bool,
+    /// Of every query that searches use.
+    pub(crate) horizons: &'a [f64],
+}
+
+/// One answer and how long it took.
+type Timed<T> = (usize, Duration, Result<T, ClientError>);
+
+impl Bench<'_> {
+    /// Asks `count` questions, `level` of them at a time. `progress` hears of every answer.
+    pub(crate) fn level(
+        &self,
+        op: Op,
+        level: usize,
+        count: usize,
+        progress: &(dyn Fn() + Sync),
+    ) -> Result<Run> {
+        match op {
+            Op::Fetch => {
+                let rows: Vec<usize> =
+                    (0..count).map(|number| scattered(number, self.dataset.rows)).collect();
+                self.measure(
+                    op,
+                    level,
+                    count,
+                    progress,
+                    |number| self.client.fetch(rows[number]),
+                    |answers| self.check_fetches(&rows, answers),
+                )
+            }
+            Op::Search => {
+                let query = |number: usize| number % self.horizons.len();
+                let ask = |number: usize| self.client.search(&self.dataset.queries[query(number)], K);
+                self.measure(op, level, count, progress, ask, |answers| self.check_searches(&query, answers))
+            }
+        }
+    }
+
+    /// The loop and its figures; `check` tells of the finished answers how many were right, and the recall.
+    fn measure<T: Send>(
+        &self,
+        op: Op,
+        level: usize,
+        count: usize,
+        progress: &(dyn Fn() + Sync),
+        ask: impl Fn(usize) -> Result<T, ClientError> + Sync,
+        check: impl Fn(&[Timed<T>]) -> Result<(usize, Option<f64>)>,
+    ) -> Result<Run> {
+        let (bytes, cpu, start) = (self.client.stats(), self.cluster.cpu_time()?, Instant::now());
+        let answers = closed_loop(level, count, progress, ask);
+        let wall = start.elapsed();
+        let (bytes_after, cpu_after) = (self.client.stats(), self.cluster.cpu_time()?);
+
+        let mut recorder = Recorder::new();
+        answers
+            .iter()
+            .filter(|(_, _, answer)| answer.is_ok())
+            .for_each(|(_, time, _)| recorder.record(*time));
+        for (_, _, answer) in &answers {
+            if let Err(error) = answer {
+                tracing::warn!(%error, "a question failed");
+            }
+        }
+        let failed = answers.iter().filter(|(_, _, answer)| answer.is_err()).count();
+        let (right, recall_at_10) = check(&answers)?;
+        let latency = recorder.latency();
+        let each = |amount: f64| amount / answers.len().max(1) as f64;
+        Ok(Run {
+            op,
+            protocol: if op == Op::Fetch { "direct" } else { "scan" },
+            exchange: None,
+            checked: op == Op::Fetch || self.checked,
+            level,
+            right,
+            wrong: answers.len() - failed - right,
+            failed,
+            qps: right as f64 / wall.as_secs_f64(),
+            mean_ms: latency.mean_ms,
+            p50_ms: latency.p50_ms,
+            p95_ms: latency.p95_ms,
+            p99_ms: latency.p99_ms,
+            overlap: recorder.overlap(wall),
+            client_bytes_up: each((bytes_after.bytes_out - bytes.bytes_out) as f64),
+            client_bytes_down: each((bytes_after.bytes_in - bytes.bytes_in) as f64),
+            server_bytes: 0.0,
+            server_cpu_ms: each((cpu_after - cpu).as_secs_f64() * 1e3),
+            recall_at_10,
+        })
+    }
+
+    fn check_fetches(
+        &self,
+        rows: &[usize],
+        answers: &[Timed<roadstead_trident::query::Row>],
+    ) -> Result<(usize, Option<f64>)> {
+        let mut source = self.dataset.source()?;
+        let mut right = 0;
+        for (number, _, answer) in answers {
+            if let Ok(row) = answer {
+                right += usize::from(row.values() == self.dataset.row(source.as_mut(), rows[*number])?);
+            }
+        }
+        Ok((right, None))
+    }
+
+    /// A search is right when every neighbour it found is a true one; recall is the mean share of true ones.
+    fn check_searches(
+        &self,
+        query: &dyn Fn(usize) -> usize,
+        answers: &[Timed<Vec<Neighbour>>],
+    ) -> Result<(usize, Option<f64>)> {
+        let mut source = self.dataset.source()?;
+        let (mut right, mut found, mut answered) = (0, 0, 0);
+        for (number, _, answer) in answers {
+            let Ok(nearest) = answer else { continue };
+            let hits = self.true_neighbours(source.as_mut(), query(*number), nearest)?;
+            right += usize::from(hits == K);
+            found += hits;
+            answered += 1;
+        }
+        Ok((right, (answered > 0).then(|| found as f64 / (answered * K) as f64)))
+    }
+
+    fn true_neighbours(&self, source: &mut dyn Rows, query: usize, nearest: &[Neighbour]) -> Result<usize> {
+        let mut indices: Vec<usize> = nearest.iter().map(|near| near.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let mut hits = 0;
+        for index in indices {
+            let row = self.dataset.row(source, index)?;
+            let difference = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+            let distance: f64 = row.iter().zip(&self.dataset.queries[query]).map(difference).sum();
+            hits += usize::from(distance <= self.horizons[query]);
+        }
+        Ok(hits)
+    }
+}
+
+/// `level` threads ask until `count` questions have been asked, or a signal has come.
+fn closed_loop<T: Send>(
+    level: usize,
+    count: usize,
+    progress: &(dyn Fn() + Sync),
+    ask: impl Fn(usize) -> Result<T, ClientError> + Sync,
+) -> Vec<Timed<T>> {
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(Vec::with_capacity(count));
+    let questioner = || {
+        let mut mine = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Relaxed);
+            if number >= count || signals::interrupted() {
+                break;
+            }
+            let start = Instant::now();
+            let answer = ask(number);
+            mine.push((number, start.elapsed(), answer));
+            progress();
+        }
+        all.lock().unwrap_or_else(PoisonError::into_inner).append(&mut mine);
+    };
+    thread::scope(|scope| {
+        for _ in 0..level {
+            scope.spawn(questioner);
+        }
+    });
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The row of question `number`: all over the collection, the same in every run.
+fn scattered(number: usize, rows: usize) -> usize {
+    // Knuth's multiplicative hash; the quality of the scatter does not matter.
+    ((number as u64 + 1).wrapping_mul(2_654_435_761) % rows as u64) as usize
+}
