@@ -46,18 +46,20 @@ pub struct Host {
     pub(crate) bell: Arc<Bell>,
     pub(crate) jobs: Jobs,
     pub(crate) random: ChaCha20Rng,
-    pub(crate) wall: fn() -> SystemTime,
+    pub(crate) wall: Box<dyn Fn() -> SystemTime + Send>,
     pub(crate) count: Counters,
 }
 
 impl Host {
-    /// A host that draws its randomness from `random`.
+    /// A host that draws its randomness from `random` and asks `wall` for the time of day.
     pub(crate) fn new(
         shared: Arc<Shared>,
         random: ChaCha20Rng,
-        wall: fn() -> SystemTime,
+        wall: impl Fn() -> SystemTime + Send + 'static,
         jobs: Jobs,
     ) -> Self {
+        // A plain function has no size, so its box allocates nothing.
+        let wall = Box::new(wall);
         Self { shared, bell: Bell::new(), jobs, random, wall, count: Counters::default() }
     }
 

@@ -68,6 +68,7 @@ pub mod ticket;
 
 mod accept;
 mod blocking;
+mod guard;
 mod os;
 mod reactor;
 

@@ -7,13 +7,12 @@
 
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
-use crate::ticket::Ticket;
+use crate::{guard, ticket::Ticket};
 
 /// Work that is deferred off the I/O path, done in one go or in slices.
 pub trait Job: Send + 'static {
@@ -109,10 +108,10 @@ impl Task {
     /// dropped and the session hears of it.
     fn run(mut self, slice: Duration) -> Option<Self> {
         self.slices += 1;
-        match catch_unwind(AssertUnwindSafe(|| self.work.run(slice))) {
-            Ok(true) => None,
-            Ok(false) => Some(self),
-            Err(_) => {
+        match guard::call(|| self.work.run(slice)) {
+            Some(true) => None,
+            Some(false) => Some(self),
+            None => {
                 tracing::error!("a job panicked; its session was told that it is lost");
                 None
             }

@@ -205,7 +205,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         Ok(alive && !(self.draining && self.slots.is_empty()))
     }
 
-    fn timeout(&mut self) -> Option<Duration> {
+    /// How long the next turn would wait; `None`: until something happens.
+    pub(crate) fn timeout(&mut self) -> Option<Duration> {
         if !self.busy.is_empty() || self.jobs_wait || !self.host.bell.fall_asleep() {
             return Some(Duration::ZERO);
         }

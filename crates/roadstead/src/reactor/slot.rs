@@ -1,13 +1,7 @@
 //! The reactor's connections: each with its socket, what is known of its readiness, and its deadline.
 #![forbid(unsafe_code)]
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    io, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, io, mem, time::Duration};
 
 use bytes::BytesMut;
 use slab::Slab;
@@ -15,6 +9,7 @@ use slab::Slab;
 use super::Net;
 use crate::{
     connection::{Endpoint, Event},
+    guard,
     host::Host,
     ticket::Token,
 };
@@ -66,8 +61,7 @@ impl<T> Slot<T> {
 
     /// Tells the connection what happened. A session that panics loses its connection and nothing else.
     pub(super) fn tell(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
-        let told = catch_unwind(AssertUnwindSafe(|| self.endpoint.handle(now, event, host)));
-        if told.is_err() {
+        if guard::call(|| self.endpoint.handle(now, event, host)).is_none() {
             tracing::error!(connection = ?self.endpoint, "a session panicked; its connection is closed");
             self.broken = true;
         }

@@ -1,1 +1,216 @@
-//! sim
+//! A network, a poller and a clock made of one seed, under the real reactor loop. Point it at your own service.
+//!
+//! A [`Sim`] holds servers and clients, which are sessions too. One seed decides how the bytes between them are torn and
+//! delayed, which sends are short, what is said to be ready and in which order, when jobs run, and which connections
+//! are ended, reset, refused or never answered. Time is virtual: nothing sleeps, and an idle minute costs nothing.
+//!
+//! A run fails if anything panics, hangs, or leaves something on the [budget](crate::Budget). The same seed gives the
+//! same run, event for event, so a failure can be looked at again and again. For that, sessions and jobs must take
+//! time and randomness from their [`Context`](crate::Context) only.
+//!
+//! ```
+//! use std::{net::SocketAddr, sync::mpsc, time::Duration};
+//! use roadstead::{Closed, Context, Done, Input, Peer, Ready, Service, Session, sim::{self, Sim}};
+//!
+//! struct Shout;
+//! struct Line;
+//!
+//! impl Service for Shout {
+//!     type Session = Line;
+//!     fn open(&self, _: &Peer) -> Line { Line }
+//! }
+//!
+//! impl Session for Line {
+//!     type Reply = ();
+//!     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+//!         let upper = input.bytes().to_ascii_uppercase();
+//!         input.consume(upper.len());
+//!         cx.output().write(&upper);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// Says a word, and tells what it heard when its connection is gone.
+//! struct Caller { heard: Vec<u8>, tell: mpsc::Sender<Vec<u8>> }
+//!
+//! impl Session for Caller {
+//!     type Reply = ();
+//!     fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+//!         if why == Ready::Opened { cx.output().write(b"ahoy") }
+//!         Ok(())
+//!     }
+//!     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+//!         self.heard.extend_from_slice(input.bytes());
+//!         input.consume(input.len());
+//!         if self.heard.len() == 4 { cx.finish() }
+//!         Ok(())
+//!     }
+//!     fn closed(self, _: &Closed) { self.tell.send(self.heard).unwrap() }
+//! }
+//!
+//! let server: SocketAddr = "10.0.0.1:7".parse()?;
+//! Sim::check(sim::seeds(100), |sim| {
+//!     let (tell, told) = mpsc::channel();
+//!     let report = sim
+//!         .serve(server, Shout)
+//!         .client(server, Caller { heard: Vec::new(), tell })
+//!         .run(Duration::from_secs(120))?;
+//!     let heard = told.recv().unwrap();
+//!     assert!(b"AHOY".starts_with(&heard), "nothing is invented");
+//!     assert!(heard.len() == 4 || report.links[0].cut.is_some(), "nothing is lost unless the network lost it");
+//!     Ok(())
+//! });
+//! # Ok::<(), std::net::AddrParseError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod dice;
+mod faults;
+mod jobs;
+mod link;
+mod report;
+mod run;
+mod sockets;
+mod trace;
+mod world;
+
+use std::{
+    env, fmt,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    accept::Door, budget::Budget, connection::Connection, connection::Endpoint, guard, service::Service,
+    service::Session,
+};
+use dice::Dice;
+use run::{Plan, Run};
+
+pub use faults::Faults;
+pub use report::{Cut, Failure, Flow, LinkReport, Report, Why};
+pub use trace::Trace;
+
+/// The environment variable that names the one seed to run.
+pub const SEED: &str = "ROADSTEAD_SIM_SEED";
+/// The environment variable that says how many seeds to run.
+pub const SEEDS: &str = "ROADSTEAD_SIM_SEEDS";
+
+/// A simulated world, before it runs. See the [module](self) for an example.
+pub struct Sim(Plan);
+
+impl Sim {
+    /// A world that `seed` decides about, also about how unkind it is (see [`Sim::faults`]).
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let faults = Faults::draw(&mut dice);
+        Self(Plan {
+            seed,
+            dice,
+            faults,
+            budget: Budget::default(),
+            servers: Vec::new(),
+            clients: Vec::new(),
+            drain_after: None,
+        })
+    }
+
+    /// The seed it was made from.
+    pub fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
+    /// As unkind as this, instead of none, gentle or harsh as the seed decides.
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.0.faults = faults;
+        self
+    }
+
+    /// The limits of every node. That of the clients may hold any number of connections and tickets.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.0.budget = budget;
+        self
+    }
+
+    /// Another node, with a loop of its own, that serves `service` at `address` (any: nothing real listens there).
+    #[must_use]
+    pub fn serve<S: Service>(mut self, address: SocketAddr, service: S) -> Self {
+        let door = Box::new(|ear, shared| Door::new(ear, Arc::new(service), shared));
+        self.0.servers.push((address, door));
+        self
+    }
+
+    /// Another connection to `address`, with `session` at our end, begun when the seed says. All clients live in one
+    /// node.
+    #[must_use]
+    pub fn client<S: Session>(mut self, address: SocketAddr, session: S) -> Self {
+        let make = Box::new(move |shared, permit| {
+            let (connection, _) = Connection::outgoing(session, address, shared, permit);
+            Box::new(connection) as Box<dyn Endpoint>
+        });
+        self.0.clients.push((address, make));
+        self
+    }
+
+    /// Tells the servers to drain after this time, whatever is going on then.
+    #[must_use]
+    pub fn drain_after(mut self, time: Duration) -> Self {
+        self.0.drain_after = Some(time);
+        self
+    }
+
+    /// Runs until every connection is closed, then lets all nodes drain and checks their accounts.
+    ///
+    /// # Errors
+    /// [`Failure`] if anything panicked, leaked, or was still open after `limit` of virtual time.
+    pub fn run(self, limit: Duration) -> Result<Report, Failure> {
+        Run::new(self.0)?.finish(limit)
+    }
+
+    /// Runs `test` with a world for each seed.
+    ///
+    /// # Panics
+    /// At the first seed whose run fails or whose `test` panics, with the reason, the last events, and how to run that
+    /// seed again.
+    pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(Sim) -> Result<(), Failure>) {
+        for seed in seeds {
+            let why = match catch_unwind(AssertUnwindSafe(|| test(Sim::new(seed)))) {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => failure.to_string(),
+                Err(payload) => guard::words(&*payload),
+            };
+            panic!("seed {seed} fails: {why}\nto run it again: {SEED}={seed}");
+        }
+    }
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim")
+            .field("seed", &self.0.seed)
+            .field("faults", &self.0.faults)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The seeds to run: the one in the environment variable [`SEED`], else the first so many, where [`SEEDS`] overrides
+/// `count`.
+///
+/// # Panics
+/// If one of the variables is set to something that is no number.
+pub fn seeds(count: u64) -> impl Iterator<Item = u64> {
+    let number = |name| {
+        env::var(name).ok().map(|text| match text.parse::<u64>() {
+            Ok(number) => number,
+            Err(_) => panic!("{name} must be a number, and not {text:?}"),
+        })
+    };
+    match number(SEED) {
+        Some(seed) => seed..seed.saturating_add(1),
+        None => 0..number(SEEDS).unwrap_or(count),
+    }
+}

@@ -1,0 +1,182 @@
+//! One simulated connection: two pipes, two ends, and what the seed has planned for it.
+
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Cut, dice::Dice, faults::Faults};
+use crate::{reactor::Readiness, ticket::Token};
+
+/// What a socket buffers at most, in bytes.
+const BUFFER: u64 = 64 << 10;
+/// The network cuts a connection within so many bytes of its beginning, if at all.
+const CUT_WITHIN: u64 = 32 << 10;
+/// Or within this time.
+const CUT_BY: Duration = Duration::from_millis(500);
+
+/// One end of a connection: what the loop holds as its socket. Side 0 began the connection, side 1 accepts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct End {
+    pub(super) link: usize,
+    pub(super) side: usize,
+}
+
+impl End {
+    pub(super) fn other(self) -> Self {
+        Self { side: 1 - self.side, ..self }
+    }
+}
+
+/// A connection.
+pub(super) struct Link {
+    pub(super) address: SocketAddr,
+    pub(super) opened: Duration,
+    /// By the side that receives.
+    pub(super) pipes: [Pipe; 2],
+    pub(super) sides: [Side; 2],
+    pub(super) plan: Plan,
+    /// What the network did to it.
+    pub(super) cut: Option<Cut>,
+}
+
+/// What the seed has in store for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plan {
+    Nothing,
+    Refuse,
+    /// Refused already by the call that begins it.
+    RefuseAtOnce,
+    Ignore,
+    ResetAt(Duration),
+    /// After so many bytes to that side.
+    Reset(usize, u64),
+    HalfClose(usize, u64),
+}
+
+impl Plan {
+    fn draw(faults: &Faults, dice: &mut Dice) -> Self {
+        if dice.chance(faults.refuse) {
+            [Self::Refuse, Self::RefuseAtOnce][dice.below(2)]
+        } else if dice.chance(faults.unanswered) {
+            Self::Ignore
+        } else if dice.chance(faults.half_close) {
+            Self::HalfClose(dice.below(2), dice.scale(0, CUT_WITHIN))
+        } else if dice.chance(faults.reset) {
+            match dice.below(2) {
+                0 => Self::ResetAt(dice.time((Duration::ZERO, CUT_BY))),
+                _ => Self::Reset(dice.below(2), dice.scale(0, CUT_WITHIN)),
+            }
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+/// One direction: what is on its way, and what has arrived and waits to be received.
+pub(super) struct Pipe {
+    pub(super) flights: VecDeque<Flight>,
+    pub(super) inbox: VecDeque<u8>,
+    pub(super) delay: Duration,
+    /// Nothing may arrive before what was sent earlier.
+    pub(super) latest: Duration,
+    pub(super) capacity: usize,
+    /// Bytes on their way or in the inbox.
+    pub(super) used: usize,
+    /// The sender was told that it would block, and is to hear when it would not.
+    pub(super) starved: bool,
+    pub(super) finished: bool,
+    pub(super) end_arrived: bool,
+    /// The network has ended this direction: what is sent is lost.
+    pub(super) lost: bool,
+    pub(super) sent: u64,
+    pub(super) arrived: u64,
+    pub(super) received: u64,
+}
+
+/// What travels.
+pub(super) enum Flight {
+    Bytes(Bytes),
+    End,
+}
+
+impl Pipe {
+    fn draw(faults: &Faults, dice: &mut Dice, now: Duration) -> Self {
+        let capacity = if dice.chance(faults.short) { dice.scale(64, BUFFER) } else { BUFFER };
+        Self {
+            flights: VecDeque::new(),
+            inbox: VecDeque::new(),
+            delay: dice.time(faults.delay),
+            latest: now,
+            capacity: capacity as usize,
+            used: 0,
+            starved: false,
+            finished: false,
+            end_arrived: false,
+            lost: false,
+            sent: 0,
+            arrived: 0,
+            received: 0,
+        }
+    }
+}
+
+/// What one end's kernel knows.
+pub(super) struct Side {
+    pub(super) node: usize,
+    /// The name under which the node's poller watches it.
+    pub(super) token: Option<Token>,
+    pub(super) interest: (bool, bool),
+    /// Noted in the poller's list of what has changed.
+    pub(super) changed: bool,
+    /// The connection is established, as far as this end knows.
+    pub(super) decided: bool,
+    pub(super) broken: Option<io::ErrorKind>,
+    pub(super) closed: Option<Duration>,
+}
+
+impl Side {
+    fn new(node: usize) -> Self {
+        Self {
+            node,
+            token: None,
+            interest: (false, false),
+            changed: false,
+            decided: false,
+            broken: None,
+            closed: None,
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn draw(
+        address: SocketAddr,
+        nodes: (usize, usize),
+        faults: &Faults,
+        dice: &mut Dice,
+        now: Duration,
+    ) -> Self {
+        Self {
+            address,
+            opened: now,
+            pipes: [Pipe::draw(faults, dice, now), Pipe::draw(faults, dice, now)],
+            sides: [Side::new(nodes.0), Side::new(nodes.1)],
+            plan: Plan::draw(faults, dice),
+            cut: None,
+        }
+    }
+
+    /// What a poller would say of one side; `None` if nothing.
+    pub(super) fn readiness(&self, side: usize) -> Option<Readiness> {
+        let here = &self.sides[side];
+        let (inward, outward) = (&self.pipes[side], &self.pipes[1 - side]);
+        let broken = here.broken.is_some();
+        let readiness = Readiness {
+            token: here.token?,
+            readable: broken || here.decided && (!inward.inbox.is_empty() || inward.end_arrived),
+            writable: broken || here.decided && outward.used < outward.capacity,
+            ended: broken || here.decided && inward.end_arrived,
+        };
+        (readiness.readable || readiness.writable).then_some(readiness)
+    }
+}

@@ -1,0 +1,269 @@
+//! One run: nodes take turns and time passes until everything is over, then the accounts are checked.
+
+use std::{cell::RefCell, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
+
+use super::{
+    Failure, Faults, LinkReport, Report, Why,
+    dice::Dice,
+    jobs::{Due, Shuffled},
+    sockets::{Ear, Shared as SharedWorld, Sockets, Watcher},
+    trace::What,
+    world::{Event, World},
+};
+use crate::{
+    accept::Door,
+    budget::{Budget, Permit},
+    connection::Endpoint,
+    guard,
+    host::{Host, Shared},
+    queue::Jobs,
+    reactor::{Orders, Reactor},
+    ticket::Bell,
+};
+
+/// Turns without time passing after which something must be going in circles.
+const TURNS_AT_ONCE: u32 = 100_000;
+/// The wall clock when a run begins, in seconds since 1970: the same day in every run.
+const WALL: u64 = 1_700_000_000;
+
+/// Makes a server's door once there is a listener for it.
+pub(super) type MakeDoor = Box<dyn FnOnce(Ear, Arc<Shared>) -> Door<Ear>>;
+/// Makes a client's endpoint once there is a node for it.
+pub(super) type MakeClient = Box<dyn FnOnce(Arc<Shared>, Permit) -> Box<dyn Endpoint>>;
+
+/// What a run is made of.
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) dice: Dice,
+    pub(super) faults: Faults,
+    pub(super) budget: Budget,
+    pub(super) servers: Vec<(SocketAddr, MakeDoor)>,
+    pub(super) clients: Vec<(SocketAddr, MakeClient)>,
+    pub(super) drain_after: Option<Duration>,
+}
+
+/// One simulated machine: the real loop over simulated sockets.
+struct Node {
+    reactor: Reactor<Sockets, Watcher>,
+    shared: Arc<Shared>,
+    orders: Arc<Orders>,
+    bell: Arc<Bell>,
+    due: Due,
+    paused: Duration,
+    alive: bool,
+}
+
+/// A run that is under way. The clients share the last node.
+pub(super) struct Run {
+    seed: u64,
+    world: SharedWorld,
+    dice: Dice,
+    faults: Faults,
+    nodes: Vec<Node>,
+    clients: Vec<Option<(SocketAddr, MakeClient)>>,
+    undialled: usize,
+    turns: u32,
+}
+
+impl Run {
+    pub(super) fn new(plan: Plan) -> Result<Self, Failure> {
+        let Plan { seed, mut dice, faults, budget, servers, clients, drain_after } = plan;
+        let world = Rc::new(RefCell::new(World::new(faults, dice.fork())));
+        let mut run = Self {
+            seed,
+            world,
+            dice,
+            faults,
+            nodes: Vec::new(),
+            undialled: clients.len(),
+            clients: clients.into_iter().map(Some).collect(),
+            turns: 0,
+        };
+        guard::take();
+        for (address, door) in servers {
+            run.add_node(budget.clone(), Some((address, door)))?;
+        }
+        run.add_node(budget.connections(usize::MAX).jobs(usize::MAX), None)?;
+        let mut world = run.world.borrow_mut();
+        for client in 0..run.clients.len() {
+            let at = run.dice.time((Duration::ZERO, faults.delay.1));
+            world.schedule(at, Event::Dial(client));
+        }
+        if let Some(at) = drain_after {
+            world.schedule(at, Event::Drain);
+        }
+        drop(world);
+        Ok(run)
+    }
+
+    fn add_node(&mut self, budget: Budget, door: Option<(SocketAddr, MakeDoor)>) -> Result<(), Failure> {
+        let number = self.world.borrow_mut().add_node();
+        let clock = self.world.borrow().clock.clone();
+        let (shared, due, wall) = (Shared::new(budget), Due::new(), clock.clone());
+        let jobs = Shuffled {
+            clock: clock.clone(),
+            dice: self.dice.fork(),
+            delay: self.faults.delay,
+            due: due.clone(),
+            tasks: Vec::new(),
+        };
+        let wall = move || SystemTime::UNIX_EPOCH + Duration::from_secs(WALL) + wall.now();
+        let host = Host::new(Arc::clone(&shared), self.dice.random(), wall, Jobs::Inline(Box::new(jobs)));
+        let bell = Arc::clone(&host.bell);
+        let orders = Arc::new(Orders::default());
+        let doors = door.map(|(address, make)| {
+            let listener = self.world.borrow_mut().listen(number, address);
+            make(Ear { world: Rc::clone(&self.world), number: listener }, Arc::clone(&shared))
+        });
+        let sockets = Sockets { world: Rc::clone(&self.world), clock, node: number };
+        let watcher = Watcher { world: Rc::clone(&self.world), node: number };
+        let reactor = Reactor::new(sockets, watcher, host, Arc::clone(&orders), doors.into_iter().collect())
+            .map_err(|error| self.failure(Why::Loop(error)))?;
+        self.nodes.push(Node { reactor, shared, orders, bell, due, paused: Duration::ZERO, alive: true });
+        Ok(())
+    }
+
+    /// Lets everything happen, drains what is left, and checks the accounts.
+    pub(super) fn finish(mut self, limit: Duration) -> Result<Report, Failure> {
+        while !self.is_over() {
+            if !self.advance(limit)? {
+                let open = self.world.borrow().open();
+                return Err(self.failure(Why::Hung { open, now: self.now() }));
+            }
+        }
+        for number in 0..self.nodes.len() {
+            self.drain(number);
+        }
+        while self.nodes.iter().any(|node| node.alive) {
+            if !self.advance(Duration::MAX)? {
+                return Err(self.failure(Why::Undrained));
+            }
+        }
+        for node in &self.nodes {
+            let left = [
+                ("open connections", node.shared.gate.open()),
+                ("buffered bytes", node.shared.memory.used()),
+                ("outstanding tickets", node.shared.jobs.used()),
+            ];
+            if let Some(&(what, left)) = left.iter().find(|(_, left)| *left > 0) {
+                return Err(self.failure(Why::Leaked { what, left }));
+            }
+        }
+        Ok(self.report())
+    }
+
+    fn now(&self) -> Duration {
+        self.world.borrow().clock.now()
+    }
+
+    /// Whether nothing can happen any more except for deadlines of what is gone.
+    fn is_over(&self) -> bool {
+        self.undialled == 0
+            && self.world.borrow().next_time().is_none()
+            && self.nodes.iter().all(|node| node.shared.gate.open() == 0 && node.due.get().is_none())
+    }
+
+    /// Lets one thing happen. False when nothing would, or not before `limit`.
+    fn advance(&mut self, limit: Duration) -> Result<bool, Failure> {
+        let event = self.world.borrow_mut().due();
+        if let Some(event) = event {
+            self.happen(event);
+            return Ok(true);
+        }
+        let now = self.now();
+        let (mut ready, mut next) = (Vec::new(), self.world.borrow().next_time());
+        for number in 0..self.nodes.len() {
+            match self.wakes(number, now) {
+                Some(at) if at <= now => ready.push(number),
+                at => next = [next, at].into_iter().flatten().min(),
+            }
+        }
+        if let Some(&number) = ready.get(self.dice.below(ready.len().max(1))) {
+            self.turns += 1;
+            if self.turns > TURNS_AT_ONCE {
+                return Err(self.failure(Why::Livelock));
+            }
+            return self.turn(number, now).map(|()| true);
+        }
+        let Some(next) = next.filter(|next| *next <= limit) else {
+            return Ok(false);
+        };
+        self.turns = 0;
+        self.world.borrow().clock.set(next);
+        Ok(true)
+    }
+
+    /// When a node's wait would be over, as far as is known.
+    fn wakes(&mut self, number: usize, now: Duration) -> Option<Duration> {
+        let node = &mut self.nodes[number];
+        if !node.alive {
+            return None;
+        }
+        let at = if self.world.borrow().has_ready(number) {
+            Some(now)
+        } else {
+            let deadline = node.reactor.timeout().map(|timeout| now.saturating_add(timeout));
+            [deadline, node.due.get()].into_iter().flatten().min()
+        };
+        at.map(|at| at.max(node.paused))
+    }
+
+    fn turn(&mut self, number: usize, now: Duration) -> Result<(), Failure> {
+        if self.dice.chance(self.faults.pause) {
+            self.nodes[number].paused = now + self.dice.time(self.faults.delay);
+            return Ok(());
+        }
+        let turned = self.nodes[number].reactor.turn();
+        if let Some(words) = guard::take() {
+            return Err(self.failure(Why::Panicked(words)));
+        }
+        match turned {
+            Ok(alive) => self.nodes[number].alive = alive,
+            Err(error) => return Err(self.failure(Why::Loop(error))),
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Dial(client) => self.dial(client),
+            Event::Drain => (0..self.nodes.len() - 1).for_each(|number| self.drain(number)),
+            other => self.world.borrow_mut().happen(other),
+        }
+    }
+
+    fn dial(&mut self, client: usize) {
+        self.undialled -= 1;
+        let node = &self.nodes[self.nodes.len() - 1];
+        if let Some((address, make)) = self.clients[client].take()
+            && let Ok(permit) = node.shared.gate.admit(None)
+        {
+            let endpoint = make(Arc::clone(&node.shared), permit);
+            node.orders.connect(address, endpoint, &node.bell);
+        }
+    }
+
+    fn drain(&mut self, number: usize) {
+        let now = self.now();
+        let node = &self.nodes[number];
+        node.orders.drain(&node.bell);
+        self.world.borrow_mut().trace.note(now, (number, 0), What::Drain);
+    }
+
+    fn failure(&self, why: Why) -> Failure {
+        Failure { seed: self.seed, why, trace: mem::take(&mut self.world.borrow_mut().trace) }
+    }
+
+    fn report(self) -> Report {
+        let mut world = self.world.borrow_mut();
+        let links = world.links.iter().map(LinkReport::new).collect();
+        Report {
+            seed: self.seed,
+            faults: self.faults,
+            took: world.clock.now(),
+            links,
+            stats: self.nodes.iter().map(|node| node.shared.stats.snapshot()).collect(),
+            trace: mem::take(&mut world.trace),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The simulated network as a reactor sees it: its sockets and its poller.
+
+use std::{cell::RefCell, io, net::SocketAddr, os::unix::fs::FileExt, rc::Rc, time::Duration};
+
+use bytes::BytesMut;
+
+use super::{
+    link::End,
+    world::{Clock, World},
+};
+use crate::{
+    output::Output,
+    reactor::{Net, Poller, Readiness},
+    ticket::Token,
+};
+
+/// Slices gathered, and bytes of a file offered, per send.
+const SLICES: usize = 16;
+const FILE_PART: u64 = 64 << 10;
+
+/// The world as all its nodes share it. Everything happens in one thread.
+pub(super) type Shared = Rc<RefCell<World>>;
+
+/// The sockets of one node.
+pub(super) struct Sockets {
+    pub(super) world: Shared,
+    pub(super) clock: Clock,
+    pub(super) node: usize,
+}
+
+/// The poller of one node.
+pub(super) struct Watcher {
+    pub(super) world: Shared,
+    pub(super) node: usize,
+}
+
+/// A listening socket, closed when dropped.
+pub(super) struct Ear {
+    pub(super) world: Shared,
+    pub(super) number: usize,
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.world.borrow_mut().close_listener(self.number);
+    }
+}
+
+impl Net for Sockets {
+    type Listener = Ear;
+    type Stream = End;
+
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn accept(&mut self, listener: &Ear) -> io::Result<(End, SocketAddr)> {
+        self.world.borrow_mut().accept(listener.number)
+    }
+
+    fn shed(&mut self, listener: &Ear) -> bool {
+        self.world.borrow_mut().turn_away(listener.number)
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> io::Result<End> {
+        self.world.borrow_mut().connect(self.node, address)
+    }
+
+    fn connected(&mut self, stream: &End) -> io::Result<()> {
+        self.world.borrow().connected(*stream)
+    }
+
+    fn receive(&mut self, stream: &End, block: &mut BytesMut, most: usize) -> io::Result<usize> {
+        block.clear();
+        block.reserve(most);
+        self.world.borrow_mut().receive(*stream, block, most)
+    }
+
+    fn send(&mut self, stream: &End, output: &Output) -> io::Result<u64> {
+        let mut offered = offer(output)?;
+        self.world.borrow_mut().send(*stream, &mut offered)
+    }
+
+    fn shutdown(&mut self, stream: &End) {
+        self.world.borrow_mut().shutdown(*stream);
+    }
+
+    fn close(&mut self, stream: End, reset: bool) {
+        self.world.borrow_mut().close(stream, reset);
+    }
+}
+
+/// The bytes that one send would offer to the system.
+fn offer(output: &Output) -> io::Result<BytesMut> {
+    let Some(range) = output.front_file() else {
+        let mut slices = [io::IoSlice::new(&[]); SLICES];
+        let (count, _) = output.gather(&mut slices);
+        let mut offered = BytesMut::new();
+        slices[..count].iter().for_each(|slice| offered.extend_from_slice(slice));
+        return Ok(offered);
+    };
+    let mut part = BytesMut::zeroed(range.len.min(FILE_PART) as usize);
+    let count = range.file.read_at(&mut part, range.offset)?;
+    if count == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    part.truncate(count);
+    Ok(part)
+}
+
+impl Poller<Sockets> for Watcher {
+    fn listen(&mut self, listener: &Ear, token: Token) -> io::Result<()> {
+        self.world.borrow_mut().watch_listener(listener.number, Some(token));
+        Ok(())
+    }
+
+    fn ignore(&mut self, listener: &Ear) {
+        self.world.borrow_mut().watch_listener(listener.number, None);
+    }
+
+    fn add(&mut self, stream: &End, token: Token) -> io::Result<()> {
+        self.world.borrow_mut().watch(*stream, token);
+        Ok(())
+    }
+
+    fn interest(&mut self, stream: &End, _: Token, receive: bool, send: bool) -> io::Result<()> {
+        self.world.borrow_mut().want(*stream, receive, send);
+        Ok(())
+    }
+
+    fn remove(&mut self, stream: &End) {
+        self.world.borrow_mut().unwatch(*stream);
+    }
+
+    fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>) -> io::Result<()> {
+        // The run lets time pass, and takes a turn only when there is a reason to; so there is nothing to wait for.
+        self.world.borrow_mut().wait(self.node, ready);
+        Ok(())
+    }
+}

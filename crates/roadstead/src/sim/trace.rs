@@ -1,0 +1,94 @@
+//! What happened in a run, in order: the same for the same seed, to the byte.
+
+use std::{fmt, time::Duration};
+
+/// Everything the network did in a run, in order. Two runs of one seed have equal traces; [`Display`](fmt::Display)
+/// writes one line per event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace(Vec<Entry>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    at: Duration,
+    /// The connection and which of its ends; for [`What::Drain`] the node.
+    who: (usize, usize),
+    what: What,
+}
+
+/// One event. Numbers are bytes and the checksum of those bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Connect,
+    Refused,
+    Answered,
+    Accepted,
+    Turned,
+    Sent(usize, u32),
+    Full,
+    Arrived(usize),
+    Received(usize, u32),
+    Shutdown,
+    EndArrived,
+    Cut,
+    Reset,
+    Closed,
+    Aborted,
+    Drain,
+}
+
+impl Trace {
+    pub(super) fn note(&mut self, at: Duration, who: (usize, usize), what: What) {
+        self.0.push(Entry { at, who, what });
+    }
+
+    /// How many events there were.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing happened at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The last `count` events, a line each.
+    pub fn tail(&self, count: usize) -> String {
+        let from = self.0.len().saturating_sub(count);
+        self.0[from..].iter().map(|entry| format!("{entry}\n")).collect()
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|entry| writeln!(f, "{entry}"))
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>14.6} ms  ", self.at.as_secs_f64() * 1e3)?;
+        let (number, side) = self.who;
+        let end = if side == 0 { "client" } else { "server" };
+        if self.what != What::Drain {
+            write!(f, "#{number} {end} ")?;
+        }
+        match self.what {
+            What::Drain => write!(f, "node {number} drains"),
+            What::Connect => write!(f, "connects"),
+            What::Refused => write!(f, "is refused"),
+            What::Answered => write!(f, "is answered"),
+            What::Accepted => write!(f, "accepts"),
+            What::Turned => write!(f, "loses it in the backlog"),
+            What::Sent(count, sum) => write!(f, "sends {count} ({sum:08x})"),
+            What::Full => write!(f, "would block sending"),
+            What::Arrived(count) => write!(f, "has {count} arrive"),
+            What::Received(count, sum) => write!(f, "receives {count} ({sum:08x})"),
+            What::Shutdown => write!(f, "finishes sending"),
+            What::EndArrived => write!(f, "has the end arrive"),
+            What::Cut => write!(f, "is cut by the network"),
+            What::Reset => write!(f, "is reset"),
+            What::Closed => write!(f, "closes"),
+            What::Aborted => write!(f, "closes with a reset"),
+        }
+    }
+}
