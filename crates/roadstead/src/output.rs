@@ -4,13 +4,14 @@
 //! never copied. A file range goes out without entering user space where the model can do that.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, fs::File, io::IoSlice, sync::Arc};
+use std::{collections::VecDeque, fs::File, io::IoSlice, mem, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::input::Chunk;
 
-/// A tail that is at most this large survives being sent, so that small answers allocate once per connection.
+/// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
+/// no larger is copied into the tail: as a piece of its own it would cost more than itself.
 const KEPT_TAIL: usize = 256;
 
 /// The ordered pieces a connection still has to send.
@@ -18,10 +19,12 @@ const KEPT_TAIL: usize = 256;
 pub struct Output {
     pieces: VecDeque<Piece>,
     tail: BytesMut,
-    /// Bytes of memory in `pieces` (not in `tail`); file ranges hold none.
+    /// The size of the buffer that the tail is a part of.
+    tail_size: usize,
+    /// Unsent bytes in `pieces` (not in `tail`); file ranges have none.
     held: usize,
-    /// Of those, the bytes of received chunks, which carry a charge of their own.
-    chunks: usize,
+    /// The sizes of the buffers in `pieces`, each counted whole until its last byte is sent.
+    reserved: usize,
     files: usize,
     limit: usize,
     overflow: bool,
@@ -30,8 +33,8 @@ pub struct Output {
 /// One piece, as the loop that sends it sees it.
 #[derive(Debug)]
 pub enum Piece {
-    /// Bytes that belong to nobody else.
-    Bytes(Bytes),
+    /// Bytes that belong to nobody else, and the size of the buffer they lie in.
+    Bytes(Bytes, usize),
     /// A received buffer that is sent on.
     Chunk(Chunk),
     /// A part of a file.
@@ -54,8 +57,9 @@ impl Output {
         Self {
             pieces: VecDeque::new(),
             tail: BytesMut::new(),
+            tail_size: 0,
             held: 0,
-            chunks: 0,
+            reserved: 0,
             files: 0,
             limit,
             overflow: false,
@@ -66,6 +70,7 @@ impl Output {
     pub fn write(&mut self, bytes: &[u8]) {
         if self.fits(bytes.len()) {
             self.tail.extend_from_slice(bytes);
+            self.tail_size = self.tail_size.max(self.tail.capacity());
         }
     }
 
@@ -75,13 +80,16 @@ impl Output {
         if bytes.len() <= KEPT_TAIL {
             self.write(&bytes);
         } else if self.fits(bytes.len()) {
-            self.push(Piece::Bytes(bytes));
+            let size = bytes.len();
+            self.push(Piece::Bytes(bytes, size));
         }
     }
 
     /// Sends a received buffer on.
     pub fn forward(&mut self, chunk: Chunk) {
-        if !chunk.is_empty() && self.fits(chunk.len()) {
+        if chunk.len() <= KEPT_TAIL {
+            self.write(&chunk);
+        } else if self.fits(chunk.len()) {
             self.push(Piece::Chunk(chunk));
         }
     }
@@ -109,9 +117,9 @@ impl Output {
         self.pieces.is_empty() && self.tail.is_empty()
     }
 
-    /// Memory reserved for the tail and held by the pieces, in bytes; received chunks are charged where they were taken.
+    /// Memory that the tail and the pieces keep from others, in bytes; received chunks are charged where they were taken.
     pub(crate) fn footprint(&self) -> usize {
-        self.held - self.chunks + self.tail.capacity()
+        self.reserved + self.tail_size
     }
 
     /// Whether a file range waits, which may be of any length.
@@ -138,7 +146,7 @@ impl Output {
         let mut filled = 0;
         for piece in &self.pieces {
             let bytes: &[u8] = match piece {
-                Piece::Bytes(bytes) => bytes,
+                Piece::Bytes(bytes, _) => bytes,
                 Piece::Chunk(chunk) => chunk,
                 Piece::File(_) => return (filled, true),
             };
@@ -163,14 +171,13 @@ impl Output {
             // A piece that lives in memory is never longer than a usize.
             let bytes = sent as usize;
             match piece {
-                Piece::Bytes(piece) => {
+                Piece::Bytes(piece, _) => {
                     piece.advance(bytes);
                     self.held -= bytes;
                 }
                 Piece::Chunk(chunk) => {
                     chunk.bytes.advance(bytes);
                     self.held -= bytes;
-                    self.chunks -= bytes;
                 }
                 Piece::File(range) => {
                     range.offset += sent;
@@ -180,8 +187,11 @@ impl Output {
             if piece.len() > 0 {
                 return;
             }
-            self.files -= usize::from(matches!(piece, Piece::File(_)));
-            self.pieces.pop_front();
+            match self.pieces.pop_front() {
+                Some(Piece::Bytes(_, size)) => self.reserved -= size,
+                Some(Piece::File(_)) => self.files -= 1,
+                _ => {}
+            }
         }
         self.tail.advance((count as usize).min(self.tail.len()));
         if self.tail.is_empty() {
@@ -190,10 +200,11 @@ impl Output {
     }
 
     fn release(&mut self) {
-        if self.tail.capacity() <= KEPT_TAIL {
+        if self.tail_size <= KEPT_TAIL {
             self.tail.clear();
         } else {
             self.tail = BytesMut::new();
+            self.tail_size = 0;
         }
         if self.pieces.is_empty() {
             self.pieces = VecDeque::new();
@@ -202,16 +213,17 @@ impl Output {
 
     fn push(&mut self, piece: Piece) {
         if !self.tail.is_empty() {
-            let tail = std::mem::take(&mut self.tail).freeze();
+            let (tail, size) = (mem::take(&mut self.tail).freeze(), mem::take(&mut self.tail_size));
             self.held += tail.len();
-            self.pieces.push_back(Piece::Bytes(tail));
+            self.reserved += size;
+            self.pieces.push_back(Piece::Bytes(tail, size));
         }
         match &piece {
-            Piece::Bytes(bytes) => self.held += bytes.len(),
-            Piece::Chunk(chunk) => {
-                self.held += chunk.len();
-                self.chunks += chunk.len();
+            Piece::Bytes(bytes, size) => {
+                self.held += bytes.len();
+                self.reserved += size;
             }
+            Piece::Chunk(chunk) => self.held += chunk.len(),
             Piece::File(_) => self.files += 1,
         }
         self.pieces.push_back(piece);
@@ -226,7 +238,7 @@ impl Output {
 impl Piece {
     fn len(&self) -> u64 {
         match self {
-            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Bytes(bytes, _) => bytes.len() as u64,
             Piece::Chunk(chunk) => chunk.len() as u64,
             Piece::File(range) => range.len,
         }
@@ -292,5 +304,31 @@ mod tests {
         output.write(&[0; 50_000]);
         output.advance(50_000);
         assert_eq!(output.footprint(), 0);
+    }
+
+    #[test]
+    fn the_last_unsent_byte_of_a_buffer_is_charged_as_the_whole_buffer() {
+        let mut output = Output::new(1 << 20);
+        output.write(&[0; 50_000]);
+        output.advance(49_999);
+        assert!(output.footprint() >= 50_000, "{}", output.footprint());
+        output.send(vec![0; 70_000]);
+        output.advance(70_000);
+        assert!((70_000..120_000).contains(&output.footprint()), "{}", output.footprint());
+        output.advance(1);
+        assert_eq!(output.footprint(), 0);
+    }
+
+    #[test]
+    fn small_chunks_gather_in_the_tail() {
+        let meter = crate::budget::Meter::new(1 << 20);
+        let mut output = Output::new(1 << 20);
+        let (mut block, mut need) = (BytesMut::from(&b"one byte at a time"[..]), 0);
+        let mut input = crate::Input::new(&mut block, 64, &mut need, &meter);
+        while !input.is_empty() {
+            output.forward(input.take(1).unwrap());
+        }
+        assert!(output.pieces.is_empty());
+        assert_eq!((text(&output), meter.used()), (b"one byte at a time".to_vec(), 0));
     }
 }
