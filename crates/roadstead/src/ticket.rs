@@ -29,13 +29,13 @@ pub struct Token(pub u64);
 pub struct Ticket<R: Send + 'static> {
     mailbox: Arc<Mailbox<R>>,
     id: JobId,
-    finished: bool,
-    _charge: Charge,
+    /// Gone once the ticket has been used.
+    charge: Option<Charge>,
 }
 
 impl<R: Send + 'static> Ticket<R> {
     pub(crate) fn new(mailbox: Arc<Mailbox<R>>, id: JobId, charge: Charge) -> Self {
-        Self { mailbox, id, finished: false, _charge: charge }
+        Self { mailbox, id, charge: Some(charge) }
     }
 
     /// Which job this finishes.
@@ -50,16 +50,20 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Brings `reply` to the session. Never blocks on the network.
     pub fn finish(mut self, reply: R) {
-        self.finished = true;
-        self.mailbox.put(self.id, Ok(reply));
+        self.put(Ok(reply));
+    }
+
+    /// Makes room for the next ticket before the session hears of this one, and may want it.
+    fn put(&mut self, reply: Result<R, Lost>) {
+        if self.charge.take().is_some() {
+            self.mailbox.put(self.id, reply);
+        }
     }
 }
 
 impl<R: Send + 'static> Drop for Ticket<R> {
     fn drop(&mut self) {
-        if !self.finished {
-            self.mailbox.put(self.id, Err(Lost));
-        }
+        self.put(Err(Lost));
     }
 }
 
