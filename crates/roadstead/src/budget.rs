@@ -28,7 +28,7 @@ pub struct Budget {
     pub connections: usize,
     /// Accepted connections open at once from one IP address. Default 10,000.
     pub per_address: usize,
-    /// Bytes that one connection may buffer, input and output together. Default 1 MiB.
+    /// Bytes of unread input that one connection may buffer, and as many of unsent output. Default 1 MiB.
     pub buffer_each: usize,
     /// Bytes that all connections may buffer between turns, together with kept chunks. Default 256 MiB.
     pub buffer_all: usize,

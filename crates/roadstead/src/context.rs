@@ -129,7 +129,7 @@ impl<S: Session> Context<'_, S> {
         let permit = self.host.shared.gate.admit(None).map_err(|_| Busy)?;
         let shared = Arc::clone(&self.host.shared);
         let (connection, waker) = Connection::outgoing(session, address, shared, permit);
-        self.control.connects.push((address, Box::new(connection) as Box<dyn Endpoint>));
+        self.control.connects.push_back((address, Box::new(connection) as Box<dyn Endpoint>));
         Ok(waker)
     }
 

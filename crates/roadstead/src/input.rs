@@ -13,13 +13,20 @@ use crate::budget::{Charge, Meter};
 /// shown again together with what comes next.
 pub struct Input<'a> {
     block: &'a mut BytesMut,
+    /// The size of the buffer that the block is a part of.
+    size: usize,
     need: &'a mut usize,
     meter: &'a Arc<Meter>,
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(block: &'a mut BytesMut, need: &'a mut usize, meter: &'a Arc<Meter>) -> Self {
-        Self { block, need, meter }
+    pub(crate) fn new(
+        block: &'a mut BytesMut,
+        size: usize,
+        need: &'a mut usize,
+        meter: &'a Arc<Meter>,
+    ) -> Self {
+        Self { block, size, need, meter }
     }
 
     /// All unread bytes.
@@ -52,13 +59,12 @@ impl<'a> Input<'a> {
     /// Takes the first `count` bytes (or all, if there are fewer) out of the input, to keep or to send on.
     ///
     /// A piece that fills at least half of the received buffer is taken without a copy; a smaller one is copied, so
-    /// that a few kept bytes never pin a large buffer. Charged to the server's budget until dropped; `None` if that
+    /// that a few kept bytes never pin a large buffer. What it pins is charged to the server's budget until dropped; `None` if that
     /// has no room.
     pub fn take(&mut self, count: usize) -> Option<Chunk> {
         let count = count.min(self.block.len());
-        let capacity = self.block.capacity();
-        if count * 2 >= capacity {
-            let charge = self.meter.charge(capacity)?;
+        if count * 2 >= self.size {
+            let charge = self.meter.charge(self.size)?;
             Some(Chunk { bytes: self.block.split_to(count).freeze(), _charge: charge })
         } else {
             let charge = self.meter.charge(count)?;
@@ -86,5 +92,37 @@ impl Deref for Chunk {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_bytes_at_the_end_of_a_large_buffer_do_not_pin_it() {
+        let (meter, mut need) = (Meter::new(1 << 20), 0);
+        let mut block = BytesMut::from(&[1; 1000][..]);
+        let mut input = Input::new(&mut block, 1000, &mut need, &meter);
+        input.consume(990);
+        let few = input.take(10).unwrap();
+        assert_eq!((few.len(), meter.used()), (10, 10));
+        assert!(block.try_reclaim(1000), "nothing else holds the buffer");
+    }
+
+    #[test]
+    fn half_a_buffer_is_taken_without_a_copy_and_charged_whole() {
+        for (count, charged) in [(499, 499), (500, 1000), (501, 1000)] {
+            let (meter, mut need) = (Meter::new(1000), 0);
+            let mut block = BytesMut::from(&[1; 1000][..]);
+            let chunk = Input::new(&mut block, 1000, &mut need, &meter).take(count).unwrap();
+            assert_eq!((chunk.len(), block.len(), meter.used()), (count, 1000 - count, charged));
+            drop(chunk);
+            assert_eq!(meter.used(), 0);
+        }
+        let (meter, mut need) = (Meter::new(999), 0);
+        let mut block = BytesMut::from(&[1; 1000][..]);
+        assert!(Input::new(&mut block, 1000, &mut need, &meter).take(500).is_none());
+        assert_eq!(block.len(), 1000, "what could not be taken is still unread");
     }
 }

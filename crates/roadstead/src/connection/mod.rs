@@ -14,19 +14,24 @@
 //! readiness; in a proactor it is a submission.
 #![forbid(unsafe_code)]
 
-use std::{borrow::Cow, fmt, io, mem, net::SocketAddr, sync::Arc, time::Duration};
+mod ending;
+mod session;
+#[cfg(test)]
+mod tests;
+mod unread;
+
+use std::{borrow::Cow, collections::VecDeque, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
 use crate::{
     budget::{Charge, Permit},
-    context::Context,
     host::{Host, Shared},
-    input::Input,
     output::Output,
-    service::{Close, Closed, Done, Peer, Ready, Session},
+    service::{Closed, Peer, Ready, Session},
     ticket::{Alarm, Bell, Mailbox, Token, Waker},
 };
+use unread::Unread;
 
 /// The most a connection is given at once, in bytes: the size of the block a loop receives into.
 pub const BLOCK: usize = 64 << 10;
@@ -97,7 +102,7 @@ pub(crate) struct Control {
     pub(crate) timer: Option<Duration>,
     pub(crate) next_job: u64,
     pub(crate) outstanding: usize,
-    pub(crate) connects: Vec<(SocketAddr, Box<dyn Endpoint>)>,
+    pub(crate) connects: VecDeque<(SocketAddr, Box<dyn Endpoint>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +123,7 @@ pub struct Connection<S: Session> {
     phase: Phase,
     outgoing: bool,
     /// Unread bytes that the session left.
-    held: BytesMut,
+    held: Unread,
     /// Do not call `receive` with fewer unread bytes.
     need: usize,
     output: Output,
@@ -157,7 +162,7 @@ impl<S: Session> Connection<S> {
             token: Token(0),
             phase: Phase::Connecting,
             outgoing: false,
-            held: BytesMut::new(),
+            held: Unread::default(),
             need: 0,
             output: Output::new(shared.budget.buffer_each),
             control: Control::default(),
@@ -186,110 +191,9 @@ impl<S: Session> Connection<S> {
         connection.mailbox = Some(Mailbox::new(Arc::clone(&alarm)));
         (connection, Waker(alarm))
     }
+}
 
-    /// Calls the session, and obeys what it answers.
-    fn call(
-        &mut self,
-        now: Duration,
-        host: &mut Host,
-        action: impl FnOnce(&mut S, &mut Context<'_, S>) -> Done,
-    ) {
-        let Some(session) = self.session.as_mut() else {
-            return;
-        };
-        let mut cx = Context {
-            now,
-            peer: self.peer,
-            token: self.token,
-            output: &mut self.output,
-            control: &mut self.control,
-            mailbox: &mut self.mailbox,
-            host,
-        };
-        let done = action(session, &mut cx);
-        self.obey(done, host);
-    }
-
-    fn obey(&mut self, done: Done, host: &mut Host) {
-        self.flooded |= self.output.buffered() > self.shared.budget.high_water() || self.output.has_file();
-        if self.output.overflowed() {
-            self.close(Closed::Overflow(self.shared.budget.buffer_each), host);
-        } else if self.need > self.shared.budget.buffer_each {
-            self.close(Closed::TooLarge(self.shared.budget.buffer_each), host);
-        } else if let Err(Close { reason, abort }) = done {
-            if abort {
-                self.close(Closed::Violation(reason), host);
-            } else {
-                self.control.finish = true;
-                self.verdict = Some(reason);
-            }
-        }
-    }
-
-    /// Gives unread bytes to the session for as long as it makes progress.
-    fn deliver(&mut self, block: &mut BytesMut, now: Duration, host: &mut Host) {
-        while !block.is_empty() && block.len() >= self.need && self.listens() && !self.flooded {
-            let before = block.len();
-            self.need = 0;
-            let Some(session) = self.session.as_mut() else {
-                return;
-            };
-            let mut cx = Context {
-                now,
-                peer: self.peer,
-                token: self.token,
-                output: &mut self.output,
-                control: &mut self.control,
-                mailbox: &mut self.mailbox,
-                host,
-            };
-            let done = session.receive(&mut Input::new(block, &mut self.need, &self.shared.memory), &mut cx);
-            self.obey(done, host);
-            if block.len() == before {
-                break;
-            }
-        }
-        if !self.listens() {
-            block.clear();
-        }
-    }
-
-    /// New bytes: straight from the loop's block where nothing was left before.
-    fn receive(&mut self, block: &mut BytesMut, now: Duration, host: &mut Host) {
-        if self.held.is_empty() {
-            self.deliver(block, now, host);
-            if !block.is_empty() {
-                self.held =
-                    BytesMut::with_capacity(self.need.max(block.len()).min(self.shared.budget.buffer_each));
-                self.held.extend_from_slice(block);
-            }
-        } else {
-            self.held.extend_from_slice(block);
-            self.redeliver(now, host);
-        }
-        block.clear();
-    }
-
-    /// Something changed: shows the session what it had left.
-    fn redeliver(&mut self, now: Duration, host: &mut Host) {
-        let mut held = mem::take(&mut self.held);
-        self.deliver(&mut held, now, host);
-        if !held.is_empty() {
-            self.held = if self.need > held.capacity() {
-                let mut larger = BytesMut::with_capacity(self.need.min(self.shared.budget.buffer_each));
-                larger.extend_from_slice(&held);
-                larger
-            } else {
-                held
-            };
-        }
-    }
-
-    /// Whether the session still wants bytes.
-    fn listens(&self) -> bool {
-        self.phase == Phase::Open && !self.control.finish
-    }
-
+impl<S: Session> Connection<S> {
     fn wants_to_receive(&self) -> usize {
         match self.phase {
             Phase::Lingering(_) if !self.peer_ended => BLOCK,
@@ -297,147 +201,6 @@ impl<S: Session> Connection<S> {
                 self.output.room().saturating_sub(self.held.len()).min(BLOCK)
             }
             _ => 0,
-        }
-    }
-
-    fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
-        self.sending = false;
-        self.output.advance(count);
-        if count > 0 {
-            self.touch(now);
-        }
-        host.count.bytes_out += count;
-        if self.flooded
-            && self.output.buffered() <= self.shared.budget.high_water() / 2
-            && !self.output.has_file()
-        {
-            self.flooded = false;
-            if self.phase == Phase::Open {
-                self.call(now, host, |session, cx| session.ready(Ready::Room, cx));
-            }
-            self.redeliver(now, host);
-        }
-    }
-
-    fn woken(&mut self, now: Duration, host: &mut Host) {
-        let Some(mailbox) = self.mailbox.clone() else {
-            return;
-        };
-        let called = mailbox.alarm.hear();
-        for (id, reply) in mailbox.take() {
-            self.control.outstanding -= 1;
-            if self.phase == Phase::Open {
-                self.call(now, host, |session, cx| session.reply(id, reply, cx));
-            }
-        }
-        if called && self.phase == Phase::Open {
-            self.call(now, host, |session, cx| session.ready(Ready::Woken, cx));
-        }
-        self.redeliver(now, host);
-    }
-
-    fn tick(&mut self, now: Duration, host: &mut Host) {
-        match self.phase {
-            Phase::Connecting if self.opened + self.shared.budget.connect <= now => {
-                self.close(Closed::Unanswered, host)
-            }
-            Phase::Lingering(until) if until <= now => self.conclude(host),
-            Phase::Open => {
-                if self.control.timer.is_some_and(|when| when <= now) {
-                    self.control.timer = None;
-                    self.call(now, host, |session, cx| session.ready(Ready::Timer, cx));
-                    self.redeliver(now, host);
-                }
-                if let Some((when, why)) = self.patience()
-                    && when <= now
-                {
-                    self.close(why, host);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// How long the peer may keep us waiting, and what it is called if it does.
-    fn patience(&self) -> Option<(Duration, Closed)> {
-        if !self.outgoing && !self.spoken {
-            return Some((self.opened + self.shared.budget.first_byte, Closed::Silent));
-        }
-        let owes = !self.output.is_empty() || (!self.outgoing && self.control.outstanding == 0);
-        owes.then(|| (self.active + self.shared.budget.idle, Closed::Idle))
-    }
-
-    fn touch(&mut self, now: Duration) {
-        self.active = now;
-        self.spoken = true;
-    }
-
-    /// What follows from the new state, whatever event led to it.
-    fn advance(&mut self, now: Duration, host: &mut Host) {
-        if self.peer_ended
-            && !self.end_told
-            && self.listens()
-            && (self.held.is_empty() || !self.may_progress())
-        {
-            self.end_told = true;
-            self.call(now, host, |session, cx| session.end(cx));
-        }
-        if self.listens() && self.held.len() >= self.shared.budget.buffer_each && !self.may_progress() {
-            self.close(Closed::TooLarge(self.shared.budget.buffer_each), host);
-        }
-        let settled = self.control.outstanding == 0 || self.verdict.is_some();
-        if self.phase == Phase::Open && self.control.finish && self.output.is_empty() && settled {
-            if self.peer_ended {
-                self.conclude(host);
-            } else {
-                self.held = BytesMut::new();
-                self.phase = Phase::Lingering(now + self.shared.budget.linger);
-                self.farewell = Some(Farewell::Shutdown);
-            }
-        }
-    }
-
-    /// Whether something other than the peer could still make the session read what it left.
-    fn may_progress(&self) -> bool {
-        self.flooded || self.control.timer.is_some() || self.is_awaited()
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.mailbox
-            .as_ref()
-            .is_some_and(|mailbox| Arc::strong_count(mailbox) > 1 || Arc::strong_count(&mailbox.alarm) > 1)
-    }
-
-    /// The orderly end.
-    fn conclude(&mut self, host: &mut Host) {
-        let why = self.verdict.take().map_or(Closed::Finished, Closed::Violation);
-        self.end(&why, false, host);
-    }
-
-    /// The end that takes no care of what was not sent.
-    fn close(&mut self, why: Closed, host: &mut Host) {
-        self.end(&why, true, host);
-    }
-
-    fn end(&mut self, why: &Closed, reset: bool, host: &mut Host) {
-        if self.phase == Phase::Closed {
-            return;
-        }
-        self.phase = Phase::Closed;
-        self.farewell = Some(Farewell::Close { reset });
-        if let Some(mailbox) = self.mailbox.take() {
-            mailbox.alarm.close();
-        }
-        self.held = BytesMut::new();
-        self.charge = None;
-        self.permit = None;
-        host.count.closed += 1;
-        if !matches!(why, Closed::Finished) {
-            host.count.failed += 1;
-            tracing::debug!(peer = %self.peer.address, %why, "connection closed");
-        }
-        if let Some(session) = self.session.take() {
-            session.closed(why);
         }
     }
 }
@@ -453,11 +216,9 @@ impl<S: Session> Endpoint for Connection<S> {
 
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
         match event {
-            Event::Opened => {
-                self.phase = Phase::Open;
-                self.active = now;
-                self.call(now, host, |session, cx| session.ready(Ready::Opened, cx));
-            }
+            Event::Received(block) if self.phase == Phase::Closed => return block.clear(),
+            _ if self.phase == Phase::Closed => return,
+            Event::Opened => self.opened(now, host),
             Event::Received(block) => {
                 self.receiving = false;
                 host.count.bytes_in += block.len() as u64;
@@ -489,7 +250,7 @@ impl<S: Session> Endpoint for Connection<S> {
     }
 
     fn next(&mut self) -> Option<Op> {
-        if let Some((address, endpoint)) = self.control.connects.pop() {
+        if let Some((address, endpoint)) = self.control.connects.pop_front() {
             return Some(Op::Connect(address, endpoint));
         }
         match self.farewell.take() {
@@ -511,7 +272,7 @@ impl<S: Session> Endpoint for Connection<S> {
 
     fn deadline(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Connecting => Some(self.opened + self.shared.budget.connect),
+            Phase::Connecting => Some(self.answered_by()),
             Phase::Lingering(until) => Some(until),
             Phase::Open => {
                 let patience = self.patience().map(|(when, _)| when);
@@ -526,7 +287,7 @@ impl<S: Session> Endpoint for Connection<S> {
     }
 
     fn settle(&mut self, now: Duration, host: &mut Host) {
-        let holds = self.held.capacity() + self.output.footprint();
+        let holds = self.held.size + self.output.footprint();
         let fits = match &mut self.charge {
             Some(charge) => charge.change(holds),
             None if holds == 0 || self.phase == Phase::Closed => true,
