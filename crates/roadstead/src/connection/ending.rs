@@ -1,0 +1,150 @@
+//! How a connection ends: deadlines, half-close, the farewell, and that the session hears of it once.
+#![forbid(unsafe_code)]
+
+use std::{io, sync::Arc, time::Duration};
+
+use super::{Connection, Farewell, Phase, unread::Unread};
+use crate::{
+    guard,
+    host::Host,
+    service::{Closed, Session},
+    stats::Counters,
+};
+
+impl<S: Session> Connection<S> {
+    pub(super) fn tick(&mut self, now: Duration, host: &mut Host) {
+        match self.phase {
+            Phase::Connecting if self.answered_by() <= now => self.close(Closed::Unanswered, host),
+            Phase::Lingering(until) if until <= now => self.conclude(host),
+            Phase::Open => {
+                self.ring_timer(now, host);
+                if let Some((when, why)) = self.patience()
+                    && when <= now
+                {
+                    self.close(why, host);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// When a connection that is being opened is given up.
+    pub(super) fn answered_by(&self) -> Duration {
+        self.opened.saturating_add(self.shared.budget.connect)
+    }
+
+    /// How long the peer may keep us waiting, and what it is called if it does.
+    pub(super) fn patience(&self) -> Option<(Duration, Closed)> {
+        let budget = &self.shared.budget;
+        if !self.outgoing && !self.spoken {
+            return Some((self.opened.saturating_add(budget.first_byte), Closed::Silent));
+        }
+        let works = self.control.outstanding > 0;
+        // Who opened a connection may wait on it as long as it likes, but not for a message that has been cut off.
+        let expects = !self.outgoing || (self.peer_ended && !self.end_told);
+        let owes = !self.output.is_empty() || (expects && !works);
+        owes.then(|| (self.active.saturating_add(budget.idle), Closed::Idle))
+    }
+
+    pub(super) fn touch(&mut self, now: Duration) {
+        self.active = now;
+        self.spoken = true;
+    }
+
+    /// What follows from the new state, whatever event led to it.
+    pub(super) fn advance(&mut self, now: Duration, host: &mut Host) {
+        if self.peer_ended && !self.end_told && self.listens() && !self.may_read_on() {
+            self.end_told = true;
+            self.call(now, host, |session, cx| session.end(cx));
+        }
+        if self.listens() && self.held.len() >= self.shared.budget.buffer_each && !self.may_progress() {
+            self.close(Closed::TooLarge(self.shared.budget.buffer_each), host);
+        }
+        let settled = self.control.outstanding == 0 || self.verdict.is_some();
+        if self.phase == Phase::Open && self.control.finish && self.output.is_empty() && settled {
+            if self.peer_ended {
+                self.conclude(host);
+            } else {
+                self.held = Unread::default();
+                self.phase = Phase::Lingering(now.saturating_add(self.shared.budget.linger));
+                self.farewell = Some(Farewell::Shutdown);
+            }
+        }
+    }
+
+    /// Whether the session could still read what it left, although the peer sends no more.
+    fn may_read_on(&self) -> bool {
+        !self.held.is_empty() && self.held.len() >= self.need && self.may_progress()
+    }
+
+    /// Whether something other than the peer could still make the session read what it left.
+    fn may_progress(&self) -> bool {
+        self.flooded || self.control.timer.is_some() || self.is_awaited()
+    }
+
+    /// Whether a ticket or a waker is out.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.control.outstanding > 0
+            || self.mailbox.as_ref().is_some_and(|mailbox| Arc::strong_count(&mailbox.alarm) > 1)
+    }
+
+    /// The orderly end.
+    pub(super) fn conclude(&mut self, host: &mut Host) {
+        let why = self.verdict.take().map_or(Closed::Finished, Closed::Violation);
+        self.end(&why, false, host);
+    }
+
+    /// The end that takes no care of what was not sent.
+    pub(super) fn close(&mut self, why: Closed, host: &mut Host) {
+        self.end(&why, true, host);
+    }
+
+    /// The session panicked: nothing is asked of it again, not even to hear of its end.
+    pub(super) fn break_off(&mut self, host: &mut Host) {
+        tracing::error!(peer = %self.peer.address, "a session panicked; its connection is closed");
+        let session = self.session.take();
+        // What it held may be as broken as it is.
+        guard::call(|| drop(session));
+        self.close(Closed::System(io::Error::other("the session panicked")), host);
+    }
+
+    fn end(&mut self, why: &Closed, reset: bool, host: &mut Host) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.farewell = Some(Farewell::Close { reset });
+        self.held = Unread::default();
+        self.charge = None;
+        self.bury(why, &mut host.count);
+    }
+
+    /// Counts the end, and lets the session and everybody who holds a ticket or a waker know.
+    fn bury(&mut self, why: &Closed, count: &mut Counters) {
+        self.phase = Phase::Closed;
+        if let Some(mailbox) = self.mailbox.take() {
+            mailbox.alarm.close();
+        }
+        self.permit = None;
+        count.closed += 1;
+        if !matches!(why, Closed::Finished) {
+            count.failed += 1;
+            tracing::debug!(peer = %self.peer.address, %why, "connection closed");
+        }
+        if let Some(session) = self.session.take()
+            && guard::call(|| session.closed(why)).is_none()
+        {
+            tracing::error!(peer = %self.peer.address, "a session panicked while it was told of its end");
+        }
+    }
+}
+
+/// A loop that ends early, or a thread that could not be had, lets go of connections that nobody has closed.
+impl<S: Session> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if self.phase != Phase::Closed {
+            let mut count = Counters::default();
+            self.bury(&Closed::Stopped, &mut count);
+            self.shared.stats.add(&count);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a connection lets its session know, and when: bytes, replies, wakes, room, timers.
+#![forbid(unsafe_code)]
+
+use std::{mem, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use super::{BLOCK, Connection, Phase, unread::Unread};
+use crate::{
+    context::Context,
+    guard,
+    host::Host,
+    input::Input,
+    service::{Close, Closed, Done, Ready, Session},
+};
+
+impl<S: Session> Connection<S> {
+    /// Calls the session, and obeys what it answers. One that panics loses its connection and nothing else.
+    pub(super) fn call(
+        &mut self,
+        now: Duration,
+        host: &mut Host,
+        action: impl FnOnce(&mut S, &mut Context<'_, S>) -> Done,
+    ) {
+        let Some(session) = self.session.as_mut() else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            peer: self.peer,
+            token: self.token,
+            output: &mut self.output,
+            control: &mut self.control,
+            mailbox: &mut self.mailbox,
+            host,
+        };
+        match guard::call(|| action(session, &mut cx)) {
+            Some(done) => self.obey(done, host),
+            None => self.break_off(host),
+        }
+    }
+
+    fn obey(&mut self, done: Done, host: &mut Host) {
+        self.flooded |= self.output.buffered() > self.shared.budget.high_water() || self.output.has_file();
+        if self.output.overflowed() {
+            self.close(Closed::Overflow(self.shared.budget.buffer_each), host);
+        } else if let Err(Close { reason, abort }) = done {
+            if abort {
+                self.close(Closed::Violation(reason), host);
+            } else {
+                self.control.finish = true;
+                self.verdict.get_or_insert(reason);
+            }
+        }
+    }
+
+    /// Gives unread bytes, in a buffer of `size` bytes, to the session for as long as it makes progress.
+    fn deliver(&mut self, block: &mut BytesMut, size: usize, now: Duration, host: &mut Host) {
+        let shared = Arc::clone(&self.shared);
+        while !block.is_empty() && block.len() >= self.need && self.listens() && !self.flooded {
+            let before = block.len();
+            let mut need = 0;
+            self.call(now, host, |session, cx| {
+                session.receive(&mut Input::new(block, size, &mut need, &shared.memory), cx)
+            });
+            self.need = need;
+            if need > shared.budget.buffer_each {
+                self.close(Closed::TooLarge(shared.budget.buffer_each), host);
+            }
+            if block.len() == before {
+                break;
+            }
+        }
+        if !self.listens() {
+            block.clear();
+        }
+    }
+
+    /// New bytes: straight from the loop's block where nothing was left before.
+    pub(super) fn receive(&mut self, block: &mut BytesMut, now: Duration, host: &mut Host) {
+        if self.held.is_empty() {
+            self.deliver(block, block.capacity().max(BLOCK), now, host);
+            if !block.is_empty() {
+                self.held.append(block, self.shared.budget.buffer_each);
+            }
+        } else {
+            self.held.append(block, self.shared.budget.buffer_each);
+            self.redeliver(now, host);
+        }
+    }
+
+    /// Something changed: shows the session what it had left.
+    pub(super) fn redeliver(&mut self, now: Duration, host: &mut Host) {
+        let Unread { mut bytes, size } = mem::take(&mut self.held);
+        self.deliver(&mut bytes, size, now, host);
+        self.held = Unread { bytes, size };
+        self.held.shrink();
+    }
+
+    /// Whether the session still wants bytes.
+    pub(super) fn listens(&self) -> bool {
+        self.phase == Phase::Open && !self.control.finish
+    }
+
+    pub(super) fn opened(&mut self, now: Duration, host: &mut Host) {
+        self.phase = Phase::Open;
+        self.active = now;
+        self.call(now, host, |session, cx| session.ready(Ready::Opened, cx));
+        // Somebody may have called while the connection was being made.
+        self.woken(now, host);
+    }
+
+    pub(super) fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
+        self.sending = false;
+        self.output.advance(count);
+        if count > 0 {
+            self.touch(now);
+        }
+        host.count.bytes_out += count;
+        if self.flooded
+            && self.output.buffered() <= self.shared.budget.high_water() / 2
+            && !self.output.has_file()
+        {
+            self.flooded = false;
+            self.call(now, host, |session, cx| session.ready(Ready::Room, cx));
+            self.redeliver(now, host);
+        }
+    }
+
+    pub(super) fn woken(&mut self, now: Duration, host: &mut Host) {
+        let Some(mailbox) = self.mailbox.clone() else {
+            return;
+        };
+        if self.phase == Phase::Connecting {
+            return;
+        }
+        let called = mailbox.alarm.hear();
+        for (id, reply) in mailbox.take() {
+            self.control.outstanding -= 1;
+            // While there was work the peer was not waited for.
+            self.active = now;
+            if self.phase == Phase::Open {
+                self.call(now, host, |session, cx| session.reply(id, reply, cx));
+            }
+        }
+        if called && self.phase == Phase::Open {
+            self.call(now, host, |session, cx| session.ready(Ready::Woken, cx));
+        }
+        self.redeliver(now, host);
+    }
+
+    /// Calls the session if the time it set has come.
+    pub(super) fn ring_timer(&mut self, now: Duration, host: &mut Host) {
+        if self.control.timer.is_some_and(|when| when <= now) {
+            self.control.timer = None;
+            self.call(now, host, |session, cx| session.ready(Ready::Timer, cx));
+            self.redeliver(now, host);
+        }
+    }
+}

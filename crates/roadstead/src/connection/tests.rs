@@ -1,0 +1,1 @@
+//! A connection without sockets, under every order of events.
