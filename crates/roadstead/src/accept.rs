@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use crate::{
     budget::Permit,
     connection::{Connection, Endpoint},
+    guard,
     host::{Host, Shared},
     reactor::Net,
     service::{Peer, Service},
@@ -65,8 +66,14 @@ pub(crate) fn next<N: Net>(net: &mut N, door: &Door<N::Listener>, host: &mut Hos
     };
     match host.shared.gate.admit(Some(address.ip())) {
         Ok(permit) => {
+            let Some(endpoint) = guard::call(|| (door.open)(Peer { address }, permit)) else {
+                tracing::error!(%address, "the service panicked while it opened a session; the connection is closed");
+                host.count.refused += 1;
+                net.close(stream, true);
+                return Accepted::Refused;
+            };
             host.count.accepted += 1;
-            Accepted::Admitted(stream, (door.open)(Peer { address }, permit))
+            Accepted::Admitted(stream, endpoint)
         }
         Err(why) => {
             host.count.refused += 1;
