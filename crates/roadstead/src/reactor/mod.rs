@@ -192,10 +192,13 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.ready = ready;
         for _ in 0..self.busy.len() {
             if let Some(token) = self.busy.pop_front() {
+                if let Some(slot) = self.slots.get(token) {
+                    slot.busy = false;
+                }
                 self.drive(token, now);
             }
         }
-        self.run_jobs();
+        let now = if self.run_jobs() { self.net.now() } else { now };
         let alive = self.answer_bell(now);
         self.fire_deadlines(now);
         if self.resting.is_some_and(|until| until <= now) {
@@ -214,8 +217,11 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         Some(next.saturating_sub(self.net.now()))
     }
 
-    fn run_jobs(&mut self) {
-        self.jobs_wait = (0..AT_ONCE).all(|_| self.host.jobs.run_one());
+    /// True if there were any.
+    fn run_jobs(&mut self) -> bool {
+        let ran = (0..AT_ONCE).take_while(|_| self.host.jobs.run_one()).count();
+        self.jobs_wait = ran == AT_ONCE;
+        ran > 0
     }
 
     /// Drives those whose bell has rung. False when the loop was told to stop.
@@ -340,6 +346,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         slot.readable |= ready.readable;
         slot.writable |= ready.writable;
         slot.ended |= ready.ended;
+        if slot.busy {
+            return;
+        }
         if slot.connecting && slot.writable {
             slot.connecting = false;
             let event = match self.net.connected(&slot.stream) {
@@ -353,7 +362,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
         if let Some(slot) = self.slots.get(token) {
-            slot.tell(now, event, &mut self.host);
+            slot.endpoint.handle(now, event, &mut self.host);
         }
     }
 
@@ -369,7 +378,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 break Some(reset);
             }
             if moved >= TURN {
-                self.busy.push_back(token);
+                if !mem::replace(&mut slot.busy, true) {
+                    self.busy.push_back(token);
+                }
                 break None;
             }
             match slot.step(&mut self.net, &mut self.block, now, &mut self.host) {
@@ -420,9 +431,6 @@ fn collect<N: Net>(
     net: &mut N,
     connects: &mut Vec<(SocketAddr, Box<dyn Endpoint>)>,
 ) -> Option<bool> {
-    if slot.broken {
-        return Some(true);
-    }
     while let Some(op) = slot.endpoint.next() {
         match op {
             Op::Receive(most) => slot.receive = most,

@@ -9,7 +9,6 @@ use slab::Slab;
 use super::Net;
 use crate::{
     connection::{Endpoint, Event},
-    guard,
     host::Host,
     ticket::Token,
 };
@@ -27,8 +26,8 @@ pub(super) struct Slot<T> {
     pub(super) readable: bool,
     pub(super) writable: bool,
     pub(super) ended: bool,
-    /// The session panicked: nothing may be asked of it again.
-    pub(super) broken: bool,
+    /// It has a place among those that have more to do.
+    pub(super) busy: bool,
     /// The interest that the poller knows of.
     pub(super) told: (bool, bool),
     /// The earliest time for which the heap holds this connection.
@@ -48,7 +47,7 @@ impl<T> Slot<T> {
             // A fresh socket has room; if it has not, the first send says so.
             writable: !connecting,
             ended: false,
-            broken: false,
+            busy: false,
             told: (false, false),
             scheduled: Duration::MAX,
         }
@@ -57,14 +56,6 @@ impl<T> Slot<T> {
     /// What the poller should tell of: receive, send.
     pub(super) fn interest(&self) -> (bool, bool) {
         (self.receive > 0, self.connecting || self.send)
-    }
-
-    /// Tells the connection what happened. A session that panics loses its connection and nothing else.
-    pub(super) fn tell(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
-        if guard::call(|| self.endpoint.handle(now, event, host)).is_none() {
-            tracing::error!(connection = ?self.endpoint, "a session panicked; its connection is closed");
-            self.broken = true;
-        }
     }
 
     /// Does one operation that is in flight and would not block. `None` when there is none; else the bytes it moved.
@@ -95,13 +86,13 @@ impl<T> Slot<T> {
         match result {
             Ok(count) => {
                 self.send = false;
-                self.tell(now, Event::Sent(count), host);
+                self.endpoint.handle(now, Event::Sent(count), host);
                 return count;
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => self.writable = false,
                 io::ErrorKind::Interrupted => {}
-                _ => self.tell(now, Event::Failed(error), host),
+                _ => self.endpoint.handle(now, Event::Failed(error), host),
             },
         }
         0
@@ -117,21 +108,21 @@ impl<T> Slot<T> {
         match result {
             Ok(0) => {
                 self.receive = 0;
-                self.tell(now, Event::Ended, host);
+                self.endpoint.handle(now, Event::Ended, host);
                 0
             }
             Ok(count) => {
                 // Fewer bytes than were asked for: the rest would block, unless the end is what comes next.
                 self.readable = count == self.receive || self.ended;
                 self.receive = 0;
-                self.tell(now, Event::Received(block), host);
+                self.endpoint.handle(now, Event::Received(block), host);
                 count as u64
             }
             Err(error) => {
                 match error.kind() {
                     io::ErrorKind::WouldBlock => self.readable = false,
                     io::ErrorKind::Interrupted => {}
-                    _ => self.tell(now, Event::Failed(error), host),
+                    _ => self.endpoint.handle(now, Event::Failed(error), host),
                 }
                 0
             }
