@@ -74,8 +74,30 @@ pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
 fn accept(listener: &OwnedFd, flags: SocketFlags) -> io::Result<(OwnedFd, SocketAddr)> {
     let (stream, address) = rustix::net::acceptfrom_with(listener, flags | SocketFlags::CLOEXEC)?;
     let address = address.ok_or(Errno::CONNABORTED)?;
-    sockopt::set_tcp_nodelay(&stream, true)?;
+    // What fails here is this connection, not the listener.
+    sockopt::set_tcp_nodelay(&stream, true).map_err(|_| Errno::CONNABORTED)?;
     Ok((stream, SocketAddr::try_from(address)?))
+}
+
+/// Begins a connection that never blocks; it is writable when it is decided.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&SockAddr::from(address)) {
+        // Interrupted or not, it goes on by itself: connect(2).
+        Err(error) if !is_under_way(&error) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    [Errno::INPROGRESS, Errno::INTR].iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}
+
+/// How a connection that was begun was decided.
+pub(crate) fn connected(stream: impl AsFd) -> io::Result<()> {
+    sockopt::socket_error(stream)??;
+    Ok(())
 }
 
 /// Receives up to `most` bytes into the empty `block`; zero is the peer's end.
@@ -166,18 +188,11 @@ impl Net for Os {
     }
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<OwnedFd> {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        match socket.connect(&SockAddr::from(address)) {
-            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
-            _ => Ok(socket.into()),
-        }
+        connect(address)
     }
 
     fn connected(&mut self, stream: &OwnedFd) -> io::Result<()> {
-        sockopt::socket_error(stream)??;
-        Ok(())
+        connected(stream)
     }
 
     fn receive(&mut self, stream: &OwnedFd, block: &mut BytesMut, most: usize) -> io::Result<usize> {

@@ -5,15 +5,14 @@
 //!
 //! A connection that only bytes can move waits in `recv` itself, one call per message. Where something else may move
 //! it (a ticket, a waker, a peer that does not take its answer) the thread waits in `poll` for the socket and its bell.
+//! Nothing else ever waits, so that deadlines and orders are always looked at.
 #![forbid(unsafe_code)]
 
 pub(crate) mod threads;
 
 use std::{
     io, mem,
-    net::SocketAddr,
     os::fd::OwnedFd,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -47,11 +46,10 @@ pub(crate) struct Handle {
 
 impl Handle {
     /// There are new orders. A parked thread leaves `recv` with what looks like the peer's end.
-    pub(crate) fn order(&self, stop: bool) {
+    pub(crate) fn order(&self) {
         self.bell.ring(TOKEN);
-        if stop {
-            let _ = rustix::net::shutdown(&self.stream, Shutdown::Both);
-        } else if self.parked.load(SeqCst) {
+        if self.parked.load(SeqCst) {
+            // Fails only when the peer is gone, and then the thread is not parked.
             let _ = rustix::net::shutdown(&self.stream, Shutdown::Read);
         }
     }
@@ -59,9 +57,6 @@ impl Handle {
 
 /// A loop of one connection needs but one name.
 const TOKEN: Token = Token(0);
-
-/// The longest that one `sendfile` waits before the connection's deadlines are looked at.
-const FILE_WAIT: Duration = Duration::from_secs(1);
 
 /// One connection and the thread that waits for it.
 pub(crate) struct Blocking {
@@ -71,6 +66,7 @@ pub(crate) struct Blocking {
     endpoint: Box<dyn Endpoint>,
     host: Host,
     block: BytesMut,
+    connecting: bool,
     /// A receive of up to so many bytes is in flight; zero: none.
     receive: usize,
     /// A send is in flight.
@@ -78,8 +74,8 @@ pub(crate) struct Blocking {
     /// The receive timeout the socket has.
     patience: Option<Duration>,
     orders: Orders,
-    /// The socket's sends wait at most [`FILE_WAIT`].
-    bounded: bool,
+    /// Calls on the socket wait, as `recv` is meant to and `sendfile`, which knows no flag against it, must not.
+    waits: bool,
 }
 
 /// How a wait ended.
@@ -95,6 +91,7 @@ impl Blocking {
         threads: Arc<Threads>,
         stream: OwnedFd,
         endpoint: Box<dyn Endpoint>,
+        connecting: bool,
         host: Host,
     ) -> Self {
         let handle = Handle {
@@ -109,11 +106,12 @@ impl Blocking {
             endpoint,
             host,
             block: BytesMut::with_capacity(BLOCK),
+            connecting,
             receive: 0,
             send: false,
             patience: None,
             orders: Orders::Serve,
-            bounded: false,
+            waits: !connecting,
         }
     }
 
@@ -121,14 +119,9 @@ impl Blocking {
         self.handle.clone()
     }
 
-    /// Drives the connection to its end. A session that panics loses its connection and nothing else.
+    /// Drives the connection to its end.
     pub(crate) fn run(mut self) {
-        let told = catch_unwind(AssertUnwindSafe(|| self.drive()));
-        let reset = told.unwrap_or_else(|_| {
-            tracing::error!(connection = ?self.endpoint, "a session panicked; its connection is closed");
-            true
-        });
-        if reset {
+        if self.drive() {
             let _ = sockopt::set_socket_linger(&self.handle.stream, Some(Duration::ZERO));
         }
         self.host.report();
@@ -137,9 +130,14 @@ impl Blocking {
     /// Answers whether the peer is to see a reset.
     fn drive(&mut self) -> bool {
         self.endpoint.place(TOKEN, &self.host.bell, self.threads.now());
-        self.tell(Event::Opened);
+        if !self.connecting {
+            self.tell(Event::Opened);
+        }
         loop {
             self.obey();
+            if self.endpoint.deadline().is_some_and(|deadline| deadline <= self.threads.now()) {
+                self.tell(Event::Tick);
+            }
             if let Some(reset) = self.collect() {
                 return reset;
             }
@@ -158,9 +156,6 @@ impl Blocking {
                 }
                 Woke::Received(result) => self.received(result),
                 Woke::Otherwise => {}
-            }
-            if self.endpoint.deadline().is_some_and(|deadline| deadline <= self.threads.now()) {
-                self.tell(Event::Tick);
             }
         }
     }
@@ -209,10 +204,11 @@ impl Blocking {
             return false;
         }
         self.host.count.sends += 1;
-        if self.endpoint.output().front_file().is_some() {
-            self.bound_file_sends();
-        }
-        match os::send(&self.handle.stream, self.endpoint.output()) {
+        let sent = match self.endpoint.output().front_file() {
+            Some(_) => self.let_wait(false),
+            None => Ok(()),
+        };
+        match sent.and_then(|()| os::send(&self.handle.stream, self.endpoint.output())) {
             Ok(count) => {
                 self.send = false;
                 self.tell(Event::Sent(count));
@@ -226,11 +222,12 @@ impl Blocking {
         true
     }
 
-    /// `sendfile` knows no flag against waiting: bounds its wait, so that deadlines are looked at.
-    fn bound_file_sends(&mut self) {
-        if !mem::replace(&mut self.bounded, true) {
-            let _ = sockopt::set_socket_timeout(&self.handle.stream, sockopt::Timeout::Send, Some(FILE_WAIT));
+    fn let_wait(&mut self, waits: bool) -> io::Result<()> {
+        if self.waits != waits {
+            rustix::io::ioctl_fionbio(&self.handle.stream, !waits)?;
+            self.waits = waits;
         }
+        Ok(())
     }
 
     fn received(&mut self, result: io::Result<usize>) {
@@ -263,16 +260,18 @@ impl Blocking {
         if self.receive > 0 && !self.send && self.endpoint.is_quiet() {
             self.park(left)
         } else {
-            self.poll(left).unwrap_or_else(|error| {
-                self.tell(Event::Failed(error));
-                Woke::Otherwise
-            })
+            self.poll(left)
         }
+        .unwrap_or_else(|error| {
+            self.tell(Event::Failed(error));
+            Woke::Otherwise
+        })
     }
 
     /// Waits in `recv` itself.
-    fn park(&mut self, left: Option<Duration>) -> Woke {
+    fn park(&mut self, left: Option<Duration>) -> io::Result<Woke> {
         self.host.report();
+        self.let_wait(true)?;
         self.be_patient(left);
         self.handle.parked.store(true, SeqCst);
         let woke = if self.threads.orders() == self.orders {
@@ -286,7 +285,7 @@ impl Blocking {
             Woke::Otherwise
         };
         self.handle.parked.store(false, SeqCst);
-        woke
+        Ok(woke)
     }
 
     /// Makes `recv` return by the deadline. A timeout that is at most twice too short stays: waking early costs less
@@ -294,7 +293,7 @@ impl Blocking {
     fn be_patient(&mut self, left: Option<Duration>) {
         let fits = match (left, self.patience) {
             (None, None) => true,
-            (Some(left), Some(set)) => set <= left && left <= set * 2,
+            (Some(left), Some(set)) => set <= left && left <= set.saturating_mul(2),
             _ => false,
         };
         if !fits && sockopt::set_socket_timeout(&self.handle.stream, sockopt::Timeout::Recv, left).is_ok() {
@@ -314,7 +313,7 @@ impl Blocking {
         if self.receive > 0 {
             wanted |= PollFlags::IN;
         }
-        if self.send {
+        if self.send || self.connecting {
             wanted |= PollFlags::OUT;
         }
         let timeout =
@@ -331,6 +330,12 @@ impl Blocking {
         match polled {
             Err(Errno::INTR) => Ok(Woke::Otherwise),
             Err(error) => Err(error.into()),
+            Ok(_) if self.connecting && !came.is_empty() => {
+                self.connecting = false;
+                os::connected(&self.handle.stream)?;
+                self.tell(Event::Opened);
+                Ok(Woke::Otherwise)
+            }
             Ok(_) if self.receive > 0 && came.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
                 Ok(Woke::Readable)
             }
@@ -354,11 +359,4 @@ impl Blocking {
         });
         Ok(Arc::clone(self.interrupt.insert(interrupt)))
     }
-}
-
-/// Opens a connection and waits for the answer, at most for `patience`.
-pub(crate) fn connect(address: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
-    let stream = std::net::TcpStream::connect_timeout(&address, patience)?;
-    stream.set_nodelay(true)?;
-    Ok(stream.into())
 }

@@ -20,12 +20,12 @@ use std::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use slab::Slab;
 
-use super::{Blocking, Handle, connect};
+use super::{Blocking, Handle};
 use crate::{
     accept::{self, Accepted, Door},
     connection::{Endpoint, Event},
     host::Host,
-    os::Os,
+    os::{self, Os},
 };
 
 /// The stack of a connection's thread, in bytes.
@@ -80,7 +80,7 @@ impl Threads {
     pub(crate) fn order(&self, orders: Orders) {
         self.orders.fetch_max(orders as u8, SeqCst);
         for (_, handle) in self.living.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            handle.order(orders == Orders::Stop);
+            handle.order();
         }
         // Fails only when the counter is full, and then the wait is interrupted already.
         let _ = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
@@ -114,7 +114,7 @@ impl Threads {
             };
             for door in doors {
                 match accept::next(&mut net, door, &mut host) {
-                    Accepted::Admitted(stream, endpoint) => self.spawn(stream, endpoint),
+                    Accepted::Admitted(stream, endpoint) => self.spawn(stream, endpoint, false),
                     Accepted::Exhausted => thread::sleep(accept::REST),
                     Accepted::Refused | Accepted::Empty => {}
                 }
@@ -132,12 +132,12 @@ impl Threads {
     }
 
     /// Gives a connection its thread. If the system has none left the connection is closed.
-    fn spawn(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>) {
-        let connection = Blocking::new(Arc::clone(self), stream, endpoint, (self.host)());
-        let guard = self.register(connection.handle());
+    fn spawn(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>, connecting: bool) {
+        let connection = Blocking::new(Arc::clone(self), stream, endpoint, connecting, (self.host)());
+        let living = self.register(connection.handle());
         let spawned = thread::Builder::new().name("connection".into()).stack_size(STACK).spawn(move || {
             connection.run();
-            drop(guard);
+            drop(living);
         });
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread could be had for a connection; it is closed");
@@ -146,23 +146,13 @@ impl Threads {
 
     /// Opens a connection in a thread of its own and drives `endpoint` on it.
     pub(crate) fn connect(self: &Arc<Self>, address: SocketAddr, mut endpoint: Box<dyn Endpoint>) {
-        let threads = Arc::clone(self);
-        let spawned = thread::Builder::new().name("connection".into()).stack_size(STACK).spawn(move || {
-            let mut host = (threads.host)();
-            host.count.connected += 1;
-            match connect(address, host.shared.budget.connect) {
-                Ok(stream) => {
-                    let connection = Blocking::new(Arc::clone(&threads), stream, endpoint, host);
-                    let guard = threads.register(connection.handle());
-                    connection.run();
-                    drop(guard);
-                }
-                Err(error) => endpoint.handle(threads.now(), Event::Failed(error), &mut host),
-            }
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread could be had for an outgoing connection; it is closed");
+        let mut host = (self.host)();
+        host.count.connected += 1;
+        match os::connect(address) {
+            Ok(stream) => self.spawn(stream, endpoint, true),
+            Err(error) => endpoint.handle(self.now(), Event::Failed(error), &mut host),
         }
+        host.report();
     }
 
     fn register(self: &Arc<Self>, handle: Handle) -> Registered {
