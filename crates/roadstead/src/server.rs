@@ -200,7 +200,7 @@ impl Running {
         let done = self.lives.wait(patience);
         let left = self.open();
         self.lives.stop();
-        if done { Ok(self.stats()) } else { Err(Undrained(left)) }
+        if done || left == 0 { Ok(self.stats()) } else { Err(Undrained(left)) }
     }
 }
 
@@ -208,7 +208,7 @@ impl Running {
 #[derive(Debug)]
 pub(crate) struct Lives {
     kind: Kind,
-    workers: Option<(Arc<Workers>, Vec<JoinHandle<()>>)>,
+    units: Option<Units>,
     thread: Option<JoinHandle<io::Result<()>>>,
     /// Closed when the loops have ended.
     ended: Mutex<mpsc::Receiver<()>>,
@@ -237,18 +237,18 @@ impl Lives {
     ) -> io::Result<Self> {
         let epoch = Instant::now();
         let seeds = Seeds::new()?;
-        let workers = if workers > 0 { Some(Workers::start(workers, Box::<Fcfs>::default())?) } else { None };
-        let units = workers.as_ref().map(|(units, _)| Arc::clone(units));
+        let units = if workers > 0 { Some(Units::start(workers)?) } else { None };
+        let workers = units.as_ref().map(|units| Arc::clone(&units.workers));
         let (ending, ended) = mpsc::channel();
         let (kind, thread) = if model == Model::Threads {
-            let make =
-                Box::new(move || host(Arc::clone(&shared), &seeds, units.clone())) as Box<threads::MakeHost>;
+            let make = Box::new(move || host(Arc::clone(&shared), &seeds, workers.clone()))
+                as Box<threads::MakeHost>;
             let threads = Threads::new(epoch, make)?;
             let thread = threads.start(doors, ending)?;
             (Kind::Threads(threads), thread)
         } else {
             let orders = Arc::new(Orders::default());
-            let host = host(shared, &seeds, units);
+            let host = host(shared, &seeds, workers);
             let bell = Arc::clone(&host.bell);
             let poller = Epoll::new(&bell)?;
             let net = Os::non_blocking(epoch);
@@ -260,7 +260,7 @@ impl Lives {
             })?;
             (Kind::Reactor { orders, bell }, thread)
         };
-        Ok(Self { kind, workers, thread: Some(thread), ended: Mutex::new(ended) })
+        Ok(Self { kind, units, thread: Some(thread), ended: Mutex::new(ended) })
     }
 
     pub(crate) fn drain(&self) {
@@ -280,7 +280,8 @@ impl Lives {
 
     /// Waits for the loops to end. False if the time was over before.
     fn wait(&self, patience: Duration) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Disconnected)
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience)
+            == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 
     pub(crate) fn stop(&mut self) {
@@ -295,19 +296,37 @@ impl Lives {
                 Err(_) => tracing::error!("a server's loop panicked"),
             }
         }
-        if let Some((units, threads)) = self.workers.take() {
-            units.stop();
-            for thread in threads {
-                // A logic unit catches its jobs' panics, so there is nothing to learn from its end.
-                let _ = thread.join();
-            }
-        }
+        self.units = None;
     }
 }
 
 impl Drop for Lives {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// The logic units. Dropping them lets each finish the job it is at, and waits for that.
+#[derive(Debug)]
+struct Units {
+    workers: Arc<Workers>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Units {
+    fn start(count: usize) -> io::Result<Self> {
+        let (workers, threads) = Workers::start(count, Box::<Fcfs>::default())?;
+        Ok(Self { workers, threads })
+    }
+}
+
+impl Drop for Units {
+    fn drop(&mut self) {
+        self.workers.stop();
+        for thread in self.threads.drain(..) {
+            // A logic unit catches its jobs' panics, so there is nothing to learn from its end.
+            let _ = thread.join();
+        }
     }
 }
 
