@@ -2,11 +2,12 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use super::{Faults, link::Link, trace::Trace};
+use super::{
+    Faults,
+    link::Link,
+    trace::{Trace, shown},
+};
 use crate::stats::Snapshot;
-
-/// Events shown with a failure.
-const SHOWN: usize = 40;
 
 /// A run in which nothing panicked, hung or leaked.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +100,7 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; the last events were\n{}", self.why, self.trace.tail(SHOWN))
+        write!(f, "{}; the last events were\n{}", self.why, self.trace.tail(shown()))
     }
 }
 

@@ -44,13 +44,20 @@ pub(super) struct Plan {
 
 /// One simulated machine: the real loop over simulated sockets.
 struct Node {
-    reactor: Reactor<Sockets, Watcher>,
+    /// Gone once the node has drained, with all that it held.
+    reactor: Option<Reactor<Sockets, Watcher>>,
     shared: Arc<Shared>,
     orders: Arc<Orders>,
     bell: Arc<Bell>,
     due: Due,
     paused: Duration,
-    alive: bool,
+}
+
+impl Node {
+    /// Whether a job waits that will be run.
+    fn has_jobs(&self) -> bool {
+        self.reactor.is_some() && self.due.get().is_some()
+    }
 }
 
 /// A run that is under way. The clients share the last node.
@@ -119,7 +126,8 @@ impl Run {
         let watcher = Watcher { world: Rc::clone(&self.world), node: number };
         let reactor = Reactor::new(sockets, watcher, host, Arc::clone(&orders), doors.into_iter().collect())
             .map_err(|error| self.failure(Why::Loop(error)))?;
-        self.nodes.push(Node { reactor, shared, orders, bell, due, paused: Duration::ZERO, alive: true });
+        let reactor = Some(reactor);
+        self.nodes.push(Node { reactor, shared, orders, bell, due, paused: Duration::ZERO });
         Ok(())
     }
 
@@ -131,25 +139,27 @@ impl Run {
                 return Err(self.failure(Why::Hung { open, now: self.now() }));
             }
         }
+        // A ticket that outlives its connection is nobody's, even if the service would drop it with itself.
+        self.expect_none("outstanding tickets", |shared| shared.jobs.used())?;
         for number in 0..self.nodes.len() {
             self.drain(number);
         }
-        while self.nodes.iter().any(|node| node.alive) {
+        while self.nodes.iter().any(|node| node.reactor.is_some()) {
             if !self.advance(Duration::MAX)? {
                 return Err(self.failure(Why::Undrained));
             }
         }
-        for node in &self.nodes {
-            let left = [
-                ("open connections", node.shared.gate.open()),
-                ("buffered bytes", node.shared.memory.used()),
-                ("outstanding tickets", node.shared.jobs.used()),
-            ];
-            if let Some(&(what, left)) = left.iter().find(|(_, left)| *left > 0) {
-                return Err(self.failure(Why::Leaked { what, left }));
-            }
-        }
+        self.expect_none("open connections", |shared| shared.gate.open())?;
+        self.expect_none("buffered bytes", |shared| shared.memory.used())?;
+        self.expect_none("outstanding tickets", |shared| shared.jobs.used())?;
         Ok(self.report())
+    }
+
+    fn expect_none(&self, what: &'static str, count: impl Fn(&Shared) -> usize) -> Result<(), Failure> {
+        match self.nodes.iter().map(|node| count(&node.shared)).sum() {
+            0 => Ok(()),
+            left => Err(self.failure(Why::Leaked { what, left })),
+        }
     }
 
     fn now(&self) -> Duration {
@@ -160,7 +170,7 @@ impl Run {
     fn is_over(&self) -> bool {
         self.undialled == 0
             && self.world.borrow().next_time().is_none()
-            && self.nodes.iter().all(|node| node.shared.gate.open() == 0 && node.due.get().is_none())
+            && self.nodes.iter().all(|node| node.shared.gate.open() == 0 && !node.has_jobs())
     }
 
     /// Lets one thing happen. False when nothing would, or not before `limit`.
@@ -196,13 +206,11 @@ impl Run {
     /// When a node's wait would be over, as far as is known.
     fn wakes(&mut self, number: usize, now: Duration) -> Option<Duration> {
         let node = &mut self.nodes[number];
-        if !node.alive {
-            return None;
-        }
+        let reactor = node.reactor.as_mut()?;
         let at = if self.world.borrow().has_ready(number) {
             Some(now)
         } else {
-            let deadline = node.reactor.timeout().map(|timeout| now.saturating_add(timeout));
+            let deadline = reactor.timeout().map(|timeout| now.saturating_add(timeout));
             [deadline, node.due.get()].into_iter().flatten().min()
         };
         at.map(|at| at.max(node.paused))
@@ -213,12 +221,14 @@ impl Run {
             self.nodes[number].paused = now + self.dice.time(self.faults.delay);
             return Ok(());
         }
-        let turned = self.nodes[number].reactor.turn();
+        let Some(reactor) = self.nodes[number].reactor.as_mut() else { return Ok(()) };
+        let turned = reactor.turn();
         if let Some(words) = guard::take() {
             return Err(self.failure(Why::Panicked(words)));
         }
         match turned {
-            Ok(alive) => self.nodes[number].alive = alive,
+            Ok(true) => {}
+            Ok(false) => self.nodes[number].reactor = None,
             Err(error) => return Err(self.failure(Why::Loop(error))),
         }
         Ok(())

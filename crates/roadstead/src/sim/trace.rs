@@ -1,6 +1,11 @@
 //! What happened in a run, in order: the same for the same seed, to the byte.
 
-use std::{fmt, time::Duration};
+use std::{env, fmt, thread, time::Duration};
+
+/// How many events are shown with a failure: the last few, or all if just one seed is run to look at them.
+pub(super) fn shown() -> usize {
+    if env::var_os(super::SEED).is_some() { usize::MAX } else { 40 }
+}
 
 /// Everything the network did in a run, in order. Two runs of one seed have equal traces; [`Display`](fmt::Display)
 /// writes one line per event.
@@ -55,6 +60,15 @@ impl Trace {
     pub fn tail(&self, count: usize) -> String {
         let from = self.0.len().saturating_sub(count);
         self.0[from..].iter().map(|entry| format!("{entry}\n")).collect()
+    }
+}
+
+/// The trace of a run whose check fails goes to standard error: that is where the reason is to be found.
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.is_empty() {
+            eprintln!("the last events of the run were\n{}", self.tail(shown()));
+        }
     }
 }
 

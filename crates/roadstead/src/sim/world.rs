@@ -167,8 +167,12 @@ impl World {
             }
             Event::Arrive(end) => self.arrive(end),
             Event::Room(end) => {
-                self.links[end.link].pipes[1 - end.side].starved = false;
-                self.change(end);
+                let pipe = &mut self.links[end.link].pipes[1 - end.side];
+                // What room there was may be filled again already; then the sender starves on.
+                if pipe.used < pipe.capacity {
+                    pipe.starved = false;
+                    self.change(end);
+                }
             }
             Event::Reset(end, kind) => self.reset(end, kind),
             Event::Cut(link) => self.cut(link),

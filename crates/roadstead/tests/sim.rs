@@ -1,0 +1,242 @@
+//! Services in the simulator: what they answer is right, whole unless the network cut it, and leaves nothing behind.
+//! And the simulator itself: the same seed is the same run, and wrong services are found out.
+//!
+//! `ROADSTEAD_SIM_SEEDS=n` runs `n` seeds of every test, `ROADSTEAD_SIM_SEED=s` just that one.
+
+#[path = "sim/desk.rs"]
+mod desk;
+#[path = "sim/stream.rs"]
+mod stream;
+#[path = "sim/wrong.rs"]
+mod wrong;
+
+use std::{
+    net::SocketAddr,
+    sync::mpsc,
+    time::{Duration, SystemTime},
+};
+
+use roadstead::{
+    Budget, Closed, Context, Done, Input, Ready, Session,
+    sim::{Cut, Failure, Faults, Report, Sim, seeds},
+};
+
+/// Virtual time that no run of these tests needs.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Where the service under test is.
+fn server() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 7007))
+}
+
+/// A number that seems random but follows from `salt` and `index`.
+fn noise(salt: u64, index: u64) -> u64 {
+    let mut mixed = (salt ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x1656_67b1_9e37_79f9);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 29)
+}
+
+/// A budget whose buffers are tiny in some seeds.
+fn budget(seed: u64) -> Budget {
+    Budget::default().buffer_each([2 << 10, 8 << 10, 64 << 10][(noise(seed, 1) % 3) as usize])
+}
+
+/// Runs echo clients and checks what each heard; answers the report and how many answers were whole.
+fn run_echo(sim: Sim, drained: bool) -> Result<(Report, usize), Failure> {
+    let seed = sim.seed();
+    let budget = budget(seed);
+    let window = (budget.buffer_each / 4) as u64;
+    let (tell, told) = mpsc::channel();
+    let mut sim = sim.budget(budget).serve(server(), stream::Echo);
+    let clients = 1 + (noise(seed, 2) % 3) as usize;
+    for number in 0..clients {
+        let total = noise(seed, 100 + number as u64) % (1 << (4 + noise(seed, 200 + number as u64) % 11));
+        sim = sim.client(server(), stream::Talker::new(seed + number as u64, total, window, tell.clone()));
+    }
+    drop(tell);
+    let report = sim.run(LIMIT)?;
+    let heard: Vec<_> = told.iter().collect();
+    assert_eq!(heard.len(), clients, "every session hears of its end, once");
+    let whole = heard.iter().filter(|heard| heard.got == heard.total).count();
+    let cut = report.links.iter().filter(|link| link.cut.is_some()).count();
+    assert!(drained || whole + cut >= clients, "{whole} answers of {clients} are whole, {cut} were cut");
+    if let ([link], [heard]) = (&report.links[..], &heard[..]) {
+        assert!(heard.got <= link.up.arrived);
+        if link.cut == Some(Cut::HalfClosed { to_server: true }) && !drained {
+            assert_eq!(heard.got, link.up.arrived, "all that came before the end is answered");
+        }
+    }
+    Ok((report, whole))
+}
+
+#[test]
+fn echo_is_whole_unless_cut() {
+    let whole = std::cell::Cell::new(0);
+    let cut = std::cell::Cell::new(0);
+    Sim::check(seeds(5000), |sim| {
+        let (report, answers) = run_echo(sim, false)?;
+        whole.set(whole.get() + answers);
+        cut.set(cut.get() + report.links.iter().filter(|link| link.cut.is_some()).count());
+        Ok(())
+    });
+    println!("{} whole answers, {} cut connections", whole.get(), cut.get());
+}
+
+#[test]
+fn an_upload_arrives_in_order_and_whole_unless_cut() {
+    Sim::check(seeds(2000), |sim| {
+        let seed = sim.seed();
+        let total = noise(seed, 3) % 60_000;
+        let (tell, told) = mpsc::channel();
+        let report = sim
+            .budget(budget(seed))
+            .serve(server(), stream::Sink::new(seed, total, tell))
+            .client(server(), stream::Pusher::new(seed, total))
+            .run(LIMIT)?;
+        let link = &report.links[0];
+        let got = told.try_recv().ok();
+        if link.cut.is_none() {
+            assert_eq!(got, Some(total));
+        } else if link.cut == Some(Cut::HalfClosed { to_server: true }) {
+            assert_eq!(got, Some(link.up.arrived));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn requests_are_answered_once_and_rightly() {
+    Sim::check(seeds(5000), |sim| desk::run(sim, None).map(|_| ()));
+}
+
+#[test]
+fn a_server_drains_with_work_in_flight() {
+    Sim::check(seeds(2000), |sim| {
+        let when = Duration::from_micros(noise(sim.seed(), 4) % (1 << (8 + noise(sim.seed(), 5) % 14)));
+        if sim.seed() % 2 == 0 {
+            run_echo(sim.drain_after(when), true).map(|_| ())
+        } else {
+            desk::run(sim, Some(when)).map(|_| ())
+        }
+    });
+}
+
+#[test]
+fn a_file_is_sent_between_the_bytes_around_it() {
+    Sim::check(seeds(300), |sim| {
+        let length = noise(sim.seed(), 6) % 100_000;
+        let (tell, told) = mpsc::channel();
+        let report = sim
+            .serve(server(), stream::FileService::new(length))
+            .client(server(), stream::Reader { heard: Vec::new(), tell })
+            .run(LIMIT)?;
+        let heard = told.recv().unwrap();
+        let right = stream::FileService::answer(length);
+        assert!(right.starts_with(&heard));
+        assert!(heard.len() == right.len() || report.links[0].cut.is_some());
+        Ok(())
+    });
+}
+
+/// Sends one byte, or none, and waits for the end; tells when that was by both clocks.
+struct Quiet {
+    speaks: bool,
+    tell: mpsc::Sender<(Duration, SystemTime)>,
+}
+
+impl Session for Quiet {
+    type Reply = ();
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened {
+            self.tell.send((cx.now(), cx.wall())).unwrap();
+            if self.speaks {
+                cx.output().write(b"!");
+            }
+        }
+        Ok(())
+    }
+    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        input.consume(input.len());
+        Ok(())
+    }
+    fn closed(self, why: &Closed) {
+        assert!(matches!(why, Closed::System(_)), "{why}");
+    }
+}
+
+#[test]
+fn a_silent_client_and_an_idle_one_are_closed_in_time() {
+    let budget = Budget::default().first_byte(Duration::from_secs(3)).idle(Duration::from_secs(7));
+    Sim::check(seeds(200), |sim| {
+        let mut clocks = Vec::new();
+        for speaks in [false, true] {
+            let (tell, told) = mpsc::channel();
+            let report = Sim::new(sim.seed())
+                .faults(Faults::none())
+                .budget(budget.clone())
+                .serve(server(), stream::Echo)
+                .client(server(), Quiet { speaks, tell })
+                .run(LIMIT)?;
+            let one_way = Faults::none().delay.0;
+            let link = &report.links[0];
+            let last = link.opened + one_way * if speaks { 3 } else { 1 };
+            let patience = if speaks { budget.idle } else { budget.first_byte };
+            assert_eq!(link.closed[1], Some(last + patience));
+            clocks.push(told.recv().unwrap());
+        }
+        let [(first, wall), (second, later)] = clocks[..] else { panic!("two runs") };
+        assert_eq!(wall + second, later + first, "the wall clock goes with virtual time");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_unanswered_connection_is_given_up() {
+    let faults = Faults { unanswered: 1.0, ..Faults::none() };
+    let (tell, told) = mpsc::channel();
+    let report = Sim::new(1)
+        .faults(faults)
+        .serve(server(), stream::Echo)
+        .client(server(), stream::Talker::new(1, 10, 10, tell))
+        .run(LIMIT)
+        .unwrap();
+    assert_eq!(report.links[0].closed[0], Some(report.links[0].opened + Budget::default().connect));
+    assert_eq!(told.recv().unwrap().why, Closed::Unanswered.to_string());
+}
+
+#[test]
+fn more_clients_than_the_budget_admits_are_refused() {
+    Sim::check(seeds(200), |sim| {
+        let (tell, told) = mpsc::channel();
+        let mut sim =
+            sim.faults(Faults::none()).budget(Budget::default().connections(2)).serve(server(), stream::Echo);
+        for number in 0..5 {
+            sim = sim.client(server(), stream::Talker::new(number, 1000, 100, tell.clone()));
+        }
+        drop(tell);
+        let report = sim.run(LIMIT)?;
+        assert_eq!((report.stats[0].accepted, report.stats[0].refused), (2, 3));
+        assert_eq!(told.iter().filter(|heard| heard.got == 1000).count(), 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn nobody_listens_and_the_client_hears_of_it() {
+    let (tell, told) = mpsc::channel();
+    let sim = Sim::new(3).faults(Faults::none());
+    sim.client(server(), stream::Talker::new(1, 10, 10, tell)).run(LIMIT).unwrap();
+    assert_eq!(told.recv().unwrap().got, 0);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let mut traces = std::collections::HashSet::new();
+    for seed in 0..100 {
+        let runs = [(); 2].map(|()| desk::run(Sim::new(seed), None).unwrap());
+        assert_eq!(runs[0].trace.to_string().as_bytes(), runs[1].trace.to_string().as_bytes());
+        assert_eq!(runs[0], runs[1]);
+        traces.insert(runs[0].trace.to_string());
+    }
+    assert_eq!(traces.len(), 100, "and another seed is another run");
+}
