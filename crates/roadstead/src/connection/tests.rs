@@ -1,1 +1,0 @@
-//! A connection without sockets, under every order of events.

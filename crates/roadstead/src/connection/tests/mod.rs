@@ -1,0 +1,489 @@
+//! A connection without sockets: the rig that plays the loop, and a session that obeys the bytes it is sent.
+//!
+//! The rig watches from outside, with books of its own, that the contract between a loop and a connection is kept.
+
+mod cases;
+mod machine;
+
+use std::{
+    fs::File,
+    io::IoSlice,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use super::{Connection, Endpoint, Event, Op, Phase};
+use crate::{
+    budget::Budget,
+    context::Context,
+    host::{Host, Shared},
+    input::{Chunk, Input},
+    queue::{Fcfs, Jobs},
+    service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Session},
+    ticket::{Ticket, Token, Waker},
+};
+
+const FIRST_BYTE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
+const EACH: usize = 1000;
+const HIGH_WATER: usize = EACH / 4;
+
+fn budget() -> Budget {
+    Budget::default()
+        .buffer_each(EACH)
+        .jobs(3)
+        .first_byte(FIRST_BYTE)
+        .idle(IDLE)
+        .connect(CONNECT)
+        .linger(LINGER)
+}
+
+/// What the session has seen and done, as its rig reads it.
+#[derive(Default)]
+struct Log {
+    consumed: Vec<u8>,
+    written: Vec<u8>,
+    heard: Vec<Ready>,
+    replies: Vec<(JobId, Result<u8, Lost>)>,
+    taken: usize,
+    tickets: Vec<Ticket<u8>>,
+    wakers: Vec<Waker>,
+    chunks: Vec<Chunk>,
+    timer: Option<Duration>,
+    flooded: bool,
+    overflowed: bool,
+    finished: bool,
+    violated: bool,
+    ended: bool,
+    panicked: bool,
+    closed: Vec<String>,
+}
+
+/// A session that does what its input says: a letter, for most followed by a count.
+struct Probe {
+    log: Arc<Mutex<Log>>,
+    file: Arc<File>,
+}
+
+impl Probe {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap()
+    }
+
+    fn write(&self, bytes: &[u8], cx: &mut Context<'_, Self>) {
+        let fits = cx.output().room() >= bytes.len();
+        let mut log = self.log();
+        log.overflowed |= !fits;
+        if fits && !log.overflowed {
+            log.written.extend_from_slice(bytes);
+        }
+        cx.output().write(bytes);
+    }
+
+    /// At the end of every call: has the output passed its mark?
+    fn leave(&self, cx: &mut Context<'_, Self>) -> Done {
+        let over = cx.output().buffered() > HIGH_WATER || cx.output().has_file();
+        self.log().flooded |= over;
+        Ok(())
+    }
+
+    /// Obeys one command whose argument is there. Answers how many bytes it took up.
+    fn obey(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Result<usize, Close> {
+        let (command, count) = (input.bytes()[0], usize::from(input.bytes()[1]));
+        match command {
+            b'e' if input.len() < 2 + count => {
+                input.need(2 + count);
+                return Ok(0);
+            }
+            b'e' => {
+                self.write(&input.bytes()[2..2 + count], cx);
+                return Ok(2 + count);
+            }
+            b'w' => self.write(&vec![b'w'; count * 4], cx),
+            b'f' => {
+                cx.output().file(Arc::clone(&self.file), 0, count as u64);
+                self.log().written.extend(std::iter::repeat_n(b'F', count));
+            }
+            b't' => match cx.ticket() {
+                Ok(ticket) => {
+                    self.log().taken += 1;
+                    self.log().tickets.push(ticket);
+                }
+                Err(_) => assert_eq!(self.log().tickets.len(), 3, "busy only at the limit"),
+            },
+            b'k' => {
+                let waker = cx.waker();
+                self.log().wakers.push(waker);
+            }
+            b'm' => {
+                let when = (count > 0).then(|| cx.now() + Duration::from_millis(count as u64 * 100));
+                self.log().timer = when;
+                cx.wake_at(when);
+            }
+            b'n' => {
+                input.need(EACH - 100 + count);
+                return Ok(0);
+            }
+            b'x' => {
+                self.log().finished = true;
+                cx.finish();
+            }
+            b'v' => {
+                self.write(b"last words", cx);
+                self.log().violated = true;
+                return Err(Close::violation("the test said so"));
+            }
+            b'a' => return Err(Close::abort("the test said so")),
+            b'p' => {
+                self.log().panicked = true;
+                panic!("a session of the test that is meant to panic");
+            }
+            _ => {}
+        }
+        Ok(2)
+    }
+}
+
+impl Session for Probe {
+    type Reply = u8;
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        assert!(!self.log().flooded, "input is delivered while the output is flooded");
+        assert!(!self.log().finished && !self.log().violated, "input is delivered after the end");
+        if input.len() < 2 {
+            input.need(2);
+            return Ok(());
+        }
+        let count = usize::from(input.bytes()[1]);
+        if input.bytes()[0] == b'c' && input.len() >= 2 + count {
+            self.log().consumed.extend_from_slice(&input.bytes()[..2 + count]);
+            input.consume(2);
+            let Some(chunk) = input.take(count) else { return Err(Close::abort("no memory")) };
+            if count % 2 == 0 {
+                self.log().written.extend_from_slice(&chunk);
+                cx.output().forward(chunk);
+            } else {
+                self.log().chunks.push(chunk);
+            }
+            return self.leave(cx);
+        }
+        let done = self.obey(input, cx);
+        let used = done.as_ref().map_or(2, |used| *used);
+        self.log().consumed.extend_from_slice(&input.bytes()[..used]);
+        input.consume(used);
+        self.leave(cx)?;
+        done.map(drop)
+    }
+
+    fn reply(&mut self, id: JobId, reply: Result<u8, Lost>, cx: &mut Context<'_, Self>) -> Done {
+        self.log().replies.push((id, reply));
+        self.write(&vec![b'r'; usize::from(reply.unwrap_or(0))], cx);
+        self.leave(cx)
+    }
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        self.log().heard.push(why);
+        match why {
+            Ready::Room => self.log().flooded = false,
+            Ready::Timer => self.log().timer = None,
+            Ready::Draining => {
+                self.log().finished = true;
+                cx.finish();
+            }
+            Ready::Woken => self.write(b"woken", cx),
+            Ready::Opened => {}
+        }
+        self.leave(cx)
+    }
+
+    fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
+        assert!(!self.log().ended, "the peer's end is told twice");
+        self.log().ended = true;
+        self.log().finished = true;
+        cx.finish();
+        self.leave(cx)
+    }
+
+    fn closed(self, why: &Closed) {
+        self.log().closed.push(why.to_string());
+    }
+}
+
+/// Plays the loop: keeps what is in flight, and checks every answer against books of its own.
+struct Rig {
+    connection: Connection<Probe>,
+    host: Host,
+    shared: Arc<Shared>,
+    log: Arc<Mutex<Log>>,
+    outgoing: bool,
+    now: Duration,
+    receiving: Option<usize>,
+    sending: bool,
+    /// What the peer has sent and the connection has not taken, and whether its end is behind that.
+    wire: Vec<u8>,
+    peer_ended: bool,
+    end_heard: bool,
+    delivered: Vec<u8>,
+    sent: Vec<u8>,
+    open: bool,
+    spoken: bool,
+    active: Duration,
+    shut: Option<Duration>,
+    closed: Option<bool>,
+}
+
+impl Rig {
+    fn new(budget: Budget, outgoing: bool) -> Self {
+        let (log, shared) = (Arc::new(Mutex::new(Log::default())), Shared::new(budget));
+        let jobs = Jobs::Inline(Box::<Fcfs>::default());
+        let random = ChaCha20Rng::seed_from_u64(1);
+        let host = Host::new(Arc::clone(&shared), random, std::time::SystemTime::now, jobs);
+        let probe = Probe { log: Arc::clone(&log), file: Arc::new(tempfile::tempfile().unwrap()) };
+        let address = "192.0.2.1:7".parse().unwrap();
+        let permit = shared.gate.admit(None).unwrap();
+        let mut connection = if outgoing {
+            let (connection, waker) = Connection::outgoing(probe, address, Arc::clone(&shared), permit);
+            log.lock().unwrap().wakers.push(waker);
+            connection
+        } else {
+            Connection::accepted(probe, Peer { address }, Arc::clone(&shared), permit)
+        };
+        let now = Duration::from_secs(100);
+        connection.place(Token(1), &host.bell, now);
+        Self {
+            connection,
+            host,
+            shared,
+            log,
+            outgoing,
+            now,
+            receiving: None,
+            sending: false,
+            wire: Vec::new(),
+            peer_ended: false,
+            end_heard: false,
+            delivered: Vec::new(),
+            sent: Vec::new(),
+            open: false,
+            spoken: false,
+            active: now,
+            shut: None,
+            closed: None,
+        }
+    }
+
+    /// A rig whose connection is open.
+    fn opened(budget: Budget) -> Self {
+        let mut rig = Self::new(budget, false);
+        rig.open();
+        rig
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap()
+    }
+
+    fn open(&mut self) {
+        if !self.open && self.closed.is_none() {
+            (self.open, self.active) = (true, self.now);
+            self.happen(Event::Opened);
+        }
+    }
+
+    /// The peer sends `bytes`; the connection gets what it asked for.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.wire.extend_from_slice(bytes);
+        self.deliver(usize::MAX);
+    }
+
+    /// Hands over at most `most` of what waits, if a receive is in flight.
+    fn deliver(&mut self, most: usize) {
+        while let Some(asked) = self.receiving
+            && !self.wire.is_empty()
+            && most > 0
+        {
+            let some = self.wire.drain(..asked.min(most).min(self.wire.len())).collect::<Vec<_>>();
+            self.receiving = None;
+            if self.shut.is_none() {
+                (self.active, self.spoken) = (self.now, true);
+                self.delivered.extend_from_slice(&some);
+            }
+            let mut block = BytesMut::from(&some[..]);
+            self.happen(Event::Received(&mut block));
+            assert!(block.is_empty(), "the loop gets its block back empty");
+            if most < usize::MAX {
+                break;
+            }
+        }
+        if self.peer_ended && self.wire.is_empty() && self.receiving.take().is_some() {
+            self.end_heard = true;
+            self.happen(Event::Ended);
+        }
+    }
+
+    /// The peer takes up to `most` bytes of what is being sent.
+    fn take(&mut self, most: usize) {
+        if !std::mem::take(&mut self.sending) {
+            return;
+        }
+        let output = self.connection.output();
+        let mut front = match output.front_file() {
+            Some(range) => vec![b'F'; range.len as usize],
+            None => {
+                let mut slices = [IoSlice::new(&[]); 4];
+                let (count, _) = output.gather(&mut slices);
+                slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+            }
+        };
+        front.truncate(most);
+        self.sent.extend_from_slice(&front);
+        if !front.is_empty() {
+            (self.active, self.spoken) = (self.now, true);
+        }
+        self.happen(Event::Sent(front.len() as u64));
+    }
+
+    fn take_all(&mut self) {
+        while self.sending {
+            self.take(usize::MAX);
+        }
+    }
+
+    /// Something happens, the connection is asked what to do, and every invariant is checked.
+    fn happen(&mut self, event: Event<'_>) {
+        let replies = self.log().replies.len();
+        self.connection.handle(self.now, event, &mut self.host);
+        if self.log().replies.len() > replies {
+            self.active = self.now;
+        }
+        self.connection.settle(self.now, &mut self.host);
+        self.collect();
+        self.check();
+    }
+
+    fn collect(&mut self) {
+        while let Some(op) = self.connection.next() {
+            assert!(self.closed.is_none(), "{op:?} after the close");
+            match op {
+                Op::Receive(most) => {
+                    assert!(most > 0 && self.receiving.is_none(), "two receives in flight");
+                    assert!(!self.end_heard, "a receive behind the peer's end");
+                    assert!(self.shut.is_some() || !self.log().flooded, "a flooded connection is read from");
+                    self.receiving = Some(most);
+                }
+                Op::Send => {
+                    assert!(
+                        !self.sending && self.shut.is_none(),
+                        "two sends in flight, or one behind the end"
+                    );
+                    self.sending = true;
+                }
+                Op::Shutdown => {
+                    assert!(self.shut.is_none() && !self.end_heard);
+                    self.assert_owes_nothing();
+                    self.shut = Some(self.now);
+                }
+                Op::Close { reset } => {
+                    if !reset {
+                        self.assert_owes_nothing();
+                    }
+                    self.closed = Some(reset);
+                }
+                Op::Connect(..) => unreachable!("the probe opens none"),
+            }
+        }
+    }
+
+    fn assert_owes_nothing(&self) {
+        let log = self.log();
+        assert!(log.finished || log.violated, "the end was the session's wish");
+        assert_eq!(self.sent.len(), log.written.len(), "everything has gone out");
+        assert!(log.violated || log.taken == log.replies.len(), "every ticket has come back");
+    }
+
+    fn check(&self) {
+        let (log, connection) = (self.log(), &self.connection);
+        assert!(log.written.starts_with(&self.sent), "the order of writing is the order of sending");
+        assert!(self.delivered.starts_with(&log.consumed), "the order of coming is the order of reading");
+        assert!(connection.held.len() <= EACH && connection.output.buffered() <= EACH);
+        assert!(connection.held.size <= EACH, "{} allocated", connection.held.size);
+        if self.closed.is_none() && self.shut.is_none() {
+            assert_eq!(connection.control.outstanding, log.taken - log.replies.len());
+        }
+        let told = usize::from(self.closed.is_some() && !log.panicked);
+        assert_eq!(log.closed.len(), told, "the end is told once, and at once");
+        assert_eq!(self.closed.is_some(), connection.phase == Phase::Closed);
+        assert_eq!(connection.deadline(), self.deadline(&log), "deadlines are exact");
+        if self.closed.is_some() {
+            assert_eq!(self.shared.gate.open(), 0);
+        } else {
+            let chunks = log.chunks.iter().map(|chunk| chunk.len()).sum::<usize>();
+            assert!(
+                self.shared.memory.used() >= connection.held.len() + connection.output.buffered() + chunks
+            );
+        }
+    }
+
+    /// When something is due, by the rig's own books.
+    fn deadline(&self, log: &Log) -> Option<Duration> {
+        let start = Duration::from_secs(100);
+        match self.shut {
+            _ if self.closed.is_some() => None,
+            _ if !self.open => Some(start + CONNECT),
+            Some(at) => Some(at + LINGER),
+            None if !self.outgoing && !self.spoken => {
+                [log.timer, Some(start + FIRST_BYTE)].into_iter().flatten().min()
+            }
+            None => {
+                let owes = self.sent.len() < log.written.len();
+                let works = log.taken > log.replies.len();
+                let waits = !works && (!self.outgoing || self.end_heard && !log.ended);
+                let idle = (owes || waits).then(|| self.active + IDLE);
+                [log.timer, idle].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// The bell has rung: the loop passes it on.
+    fn answer_bell(&mut self) {
+        let mut rung = Vec::new();
+        self.host.bell.answer(&mut rung);
+        assert!(
+            rung.len() <= 2,
+            "a burst rings once, and once more if it began before the connection was open"
+        );
+        for _ in rung {
+            self.happen(Event::Woken);
+        }
+    }
+
+    /// Time goes on to the next deadline, and it is told.
+    fn jump(&mut self) {
+        if let Some(deadline) = self.connection.deadline() {
+            self.now = self.now.max(deadline);
+            self.happen(Event::Tick);
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        self.log().closed.first().cloned()
+    }
+
+    /// Everybody lets go: nothing may be left on any account.
+    fn dismantle(self) {
+        let Self { connection, host, shared, log, .. } = self;
+        drop((connection, host));
+        let held = std::mem::take(&mut *log.lock().unwrap());
+        assert_eq!(held.closed.len(), usize::from(!held.panicked));
+        assert!(held.wakers.iter().all(Waker::is_closed));
+        assert!(held.tickets.iter().all(Ticket::is_cancelled));
+        drop(held);
+        assert_eq!((shared.gate.open(), shared.memory.used(), shared.jobs.used()), (0, 0, 0));
+    }
+}
