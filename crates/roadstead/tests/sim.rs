@@ -3,8 +3,12 @@
 //!
 //! `ROADSTEAD_SIM_SEEDS=n` runs `n` seeds of every test, `ROADSTEAD_SIM_SEED=s` just that one.
 
+#![allow(clippy::unwrap_used, reason = "sessions of a test may fail it")]
+
 #[path = "sim/desk.rs"]
 mod desk;
+#[path = "sim/relay.rs"]
+mod relay;
 #[path = "sim/stream.rs"]
 mod stream;
 #[path = "sim/wrong.rs"]
@@ -27,6 +31,11 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Where the service under test is.
 fn server() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 7007))
+}
+
+/// Where a service is that the one under test talks to.
+fn behind() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 2], 7))
 }
 
 /// A number that seems random but follows from `salt` and `index`.
@@ -73,7 +82,7 @@ fn run_echo(sim: Sim, drained: bool) -> Result<(Report, usize), Failure> {
 fn echo_is_whole_unless_cut() {
     let whole = std::cell::Cell::new(0);
     let cut = std::cell::Cell::new(0);
-    Sim::check(seeds(5000), |sim| {
+    Sim::check(seeds(10_000), |sim| {
         let (report, answers) = run_echo(sim, false)?;
         whole.set(whole.get() + answers);
         cut.set(cut.get() + report.links.iter().filter(|link| link.cut.is_some()).count());
@@ -106,14 +115,34 @@ fn an_upload_arrives_in_order_and_whole_unless_cut() {
 
 #[test]
 fn requests_are_answered_once_and_rightly() {
-    Sim::check(seeds(5000), |sim| desk::run(sim, None).map(|_| ()));
+    Sim::check(seeds(10_000), |sim| desk::run(sim, None).map(|_| ()));
+}
+
+#[test]
+fn a_relay_of_two_sessions_loses_nothing_and_never_waits_for_ever() {
+    Sim::check(seeds(5000), |sim| {
+        let seed = sim.seed();
+        let budget = budget(seed);
+        let window = (budget.buffer_each / 4) as u64;
+        let total = noise(seed, 7) % (1 << (4 + noise(seed, 8) % 11));
+        let (tell, told) = mpsc::channel();
+        let report = sim
+            .budget(budget)
+            .serve(behind(), stream::Echo)
+            .serve(server(), relay::Relay { to: behind() })
+            .client(server(), stream::Talker::new(seed, total, window, tell))
+            .run(LIMIT)?;
+        let heard = told.recv().unwrap();
+        assert!(heard.got == total || report.links.iter().any(|link| link.cut.is_some()));
+        Ok(())
+    });
 }
 
 #[test]
 fn a_server_drains_with_work_in_flight() {
     Sim::check(seeds(2000), |sim| {
         let when = Duration::from_micros(noise(sim.seed(), 4) % (1 << (8 + noise(sim.seed(), 5) % 14)));
-        if sim.seed() % 2 == 0 {
+        if sim.seed().is_multiple_of(2) {
             run_echo(sim.drain_after(when), true).map(|_| ())
         } else {
             desk::run(sim, Some(when)).map(|_| ())

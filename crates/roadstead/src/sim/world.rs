@@ -358,7 +358,7 @@ impl World {
             return false;
         };
         let end = End { link, side: 1 };
-        self.links[link].cut = self.links[link].cut.or(Some(Cut::Refused));
+        self.links[link].cut = Some(Cut::Refused);
         self.note(end, What::Turned);
         self.links[link].sides[1].closed = Some(self.clock.now());
         self.send_reset(end.other());

@@ -73,7 +73,7 @@ impl Job for Turning {
     fn run(&mut self, slice: Duration) -> Step<Vec<u8>> {
         while let Some(byte) = self.from.pop() {
             self.to.push(byte);
-            if slice < Duration::MAX && self.to.len() % 100 == 0 {
+            if slice < Duration::MAX && self.to.len().is_multiple_of(100) {
                 return Step::More;
             }
         }
