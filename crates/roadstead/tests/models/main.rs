@@ -1,0 +1,28 @@
+//! Every behaviour on real sockets, each written once and run on every model.
+
+/// Makes a test of each scenario on each model.
+macro_rules! on_every_model {
+    ($($scenario:ident),* $(,)?) => {
+        mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads); })* }
+        mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll); })* }
+    };
+}
+
+/// Makes a test of each scenario on each model, with and without worker threads.
+macro_rules! with_and_without_workers {
+    ($($scenario:ident),* $(,)?) => {
+        mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads, 0); })* }
+        mod threads_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads, 2); })* }
+        mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll, 0); })* }
+        mod epoll_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll, 2); })* }
+    };
+}
+
+mod client;
+mod desk;
+mod files;
+mod life;
+mod limits;
+mod outgoing;
+mod streams;
+mod work;
