@@ -43,6 +43,7 @@
 //! ```
 
 pub mod admission;
+mod answers;
 mod batch;
 pub mod check;
 pub mod client;

@@ -1,19 +1,20 @@
 //! A server of the three, as a service of the engine: requests that wait together are answered in one pass.
 //!
-//! A session parses and admits; it never computes. What it admits goes into a [`Batch`] that all connections share,
-//! with a ticket for the answer, and one task empties the batch. So the requests that arrived in one turn of the loop,
+//! A session parses and admits; it never computes. What it admits goes into a batch that all connections share, with
+//! a ticket for the answer, and one task empties the batch. So the requests that arrived in one turn of the loop,
 //! on however many connections, and those that come while a pass is running, share the next pass.
 #![forbid(unsafe_code)]
 
 use std::{fmt, sync::Arc};
 
 use roadstead::{
-    Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Scope, Service, Session, Ticket,
-    frame::{Fields, Limits, Parsed},
+    Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Ready, Scope, Service, Session, Ticket,
+    frame::{Fields, HEAD, Limits, Parsed},
 };
 
 use crate::{
     admission::{Admission, Admitted, FetchQuery, Refused, SearchQuery},
+    answers::{Allowance, Answers},
     batch::Batch,
     store::Store,
     wire::{self, BodyError, COUNTER, Kind, Refusal},
@@ -24,8 +25,9 @@ const FETCHES: usize = 16;
 /// Searches answered in one pass over the search shares.
 const SEARCHES: usize = 4;
 
-/// The code of a refusal that concerns one request and is the server's doing, not the client's.
-pub const CODE_BUSY: u16 = 100;
+/// Bytes that answers may hold together, unless a single one is larger.
+const ANSWERS: usize = 16 << 20;
+
 /// The code of a refusal because the server's own shares could not be read.
 pub const CODE_STORE: u16 = 101;
 
@@ -37,21 +39,33 @@ pub struct Trident(Arc<Shared>);
 struct Shared {
     store: Store,
     limits: Limits,
-    fetches: Batch<(FetchQuery, Ticket<Reply>)>,
-    searches: Batch<(SearchQuery, Ticket<Reply>)>,
+    answers: Arc<Answers>,
+    fetches: Batch<Waiting<FetchQuery>>,
+    searches: Batch<Waiting<SearchQuery>>,
+}
+
+/// A request that waits for its pass.
+#[derive(Debug)]
+struct Waiting<Q> {
+    query: Q,
+    ticket: Ticket<Reply>,
+    allowance: Allowance,
 }
 
 impl Trident {
     /// A server of the shares in `store`.
     pub fn new(store: Store) -> Self {
         let limits = Limits { fields: 0, body: wire::max_request(store.manifest()) };
-        Self(Arc::new(Shared { store, limits, fetches: Batch::new(FETCHES), searches: Batch::new(SEARCHES) }))
+        let answers = Answers::new(ANSWERS.max(wire::max_answer(store.manifest())));
+        let (fetches, searches) = (Batch::new(FETCHES), Batch::new(SEARCHES));
+        Self(Arc::new(Shared { store, limits, answers, fetches, searches }))
     }
 
     /// A budget that fits the collection: a connection may have as many answers under way as sixteen of the largest,
     /// in 32 MiB, or four of the largest where those are more.
     pub fn budget(&self) -> Budget {
-        let largest = wire::max_answer(self.0.store.manifest()) + wire::max_request(self.0.store.manifest()) + 64;
+        let largest =
+            wire::max_answer(self.0.store.manifest()) + wire::max_request(self.0.store.manifest()) + 64;
         let each = (16 * largest).clamp(1 << 20, 32 << 20).max(4 * largest);
         Budget::default().connections(1_000).buffer_each(each).buffer_all((8 * each).max(256 << 20))
     }
@@ -63,7 +77,7 @@ impl Service for Trident {
     const SCOPE: Scope = Scope::Process;
 
     fn open(&self, _: &Peer) -> TridentSession {
-        TridentSession { shared: Arc::clone(&self.0), admission: None, owed: 0 }
+        TridentSession { shared: Arc::clone(&self.0), admission: None, owed: 0, in_line: false }
     }
 }
 
@@ -74,6 +88,8 @@ pub struct TridentSession {
     admission: Option<Box<Admission>>,
     /// Bytes of the answers that are being computed: they will all want room in the output.
     owed: usize,
+    /// Waits to be woken when there is memory for an answer.
+    in_line: bool,
 }
 
 impl fmt::Debug for TridentSession {
@@ -87,8 +103,7 @@ impl fmt::Debug for TridentSession {
 pub struct Reply {
     kind: Kind,
     body: Vec<u8>,
-    /// What was reserved for it.
-    owed: usize,
+    allowance: Allowance,
 }
 
 impl Session for TridentSession {
@@ -103,11 +118,10 @@ impl Session for TridentSession {
             Parsed::Frame(frame) => frame,
         };
         let kind = Kind::try_from(frame.kind).map_err(|error| refuse(&error.into(), cx))?;
-        let owed = self.answer_len(kind, frame.body);
-        if self.owed + owed > cx.output().room() {
+        let Some(allowance) = self.reserve(kind, frame.body, cx)? else {
             // Left unread: shown again when an answer has gone out.
             return Ok(());
-        }
+        };
         let admission = self.admission.get_or_insert_with(|| {
             let mut nonce = [0; 16];
             cx.random(&mut nonce);
@@ -120,12 +134,12 @@ impl Session for TridentSession {
             Admitted::Welcome(body) => Frame::send(cx.output(), Kind::Welcome as u8, &body),
             Admitted::Ready => {}
             Admitted::Fetch(query) => {
-                let counter = query.counter();
-                self.enqueue(counter, owed, cx, |shared, ticket| shared.fetches.put((query, ticket)), answer_fetches);
+                let put = |shared: &Shared, ticket| shared.fetches.put(Waiting { query, ticket, allowance });
+                self.enqueue(cx, put, answer_fetches)?;
             }
             Admitted::Search(query) => {
-                let counter = query.counter();
-                self.enqueue(counter, owed, cx, |shared, ticket| shared.searches.put((query, ticket)), answer_searches);
+                let put = |shared: &Shared, ticket| shared.searches.put(Waiting { query, ticket, allowance });
+                self.enqueue(cx, put, answer_searches)?;
             }
         }
         Ok(())
@@ -133,43 +147,67 @@ impl Session for TridentSession {
 
     fn reply(&mut self, _: JobId, reply: Result<Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
         let reply = reply.map_err(|lost| Close::abort(lost.to_string()))?;
-        self.owed -= reply.owed;
+        self.owed -= reply.allowance.bytes();
         Frame::begin(cx.output(), reply.kind as u8, &Fields::new(), reply.body.len());
-        cx.output().send(reply.body);
+        cx.output().send(reply.allowance.hold(reply.body));
+        Ok(())
+    }
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        match why {
+            // There may be memory now; what was left unread is shown again.
+            Ready::Woken => self.in_line = false,
+            Ready::Draining => cx.finish(),
+            _ => {}
+        }
         Ok(())
     }
 }
 
 impl TridentSession {
-    /// Bytes of the frame that will answer, headroom included.
-    fn answer_len(&self, kind: Kind, body: &[u8]) -> usize {
+    /// Memory for the answer to this message, if there is some: for the connection and for the server.
+    fn reserve(
+        &mut self,
+        kind: Kind,
+        body: &[u8],
+        cx: &mut Context<'_, Self>,
+    ) -> Result<Option<Allowance>, Close> {
         let manifest = self.shared.store.manifest();
         let body = match kind {
             Kind::Fetch => wire::fetched_len(manifest),
             Kind::Search => wire::searched_len(manifest, body.get(COUNTER) == Some(&1)),
             _ => wire::Welcome::LEN,
         };
-        body.max(COUNTER + 2 + wire::MAX_TEXT) + roadstead::frame::HEAD
+        let bytes = HEAD + body.max(COUNTER + 2 + wire::MAX_TEXT);
+        if self.owed + bytes > cx.output().room() {
+            let hopeless = self.owed == 0 && cx.output().is_empty();
+            return if hopeless {
+                Err(Close::abort("the budget has no room for a single answer"))
+            } else {
+                Ok(None)
+            };
+        }
+        if self.in_line {
+            return Ok(None);
+        }
+        let allowance = self.shared.answers.reserve(bytes, || cx.waker());
+        self.in_line = allowance.is_none();
+        Ok(allowance)
     }
 
     /// Puts a request before the logic unit: `put` into its batch, and `answer` the batch if nobody is about to.
     fn enqueue(
         &mut self,
-        counter: u64,
-        owed: usize,
         cx: &mut Context<'_, Self>,
         put: impl FnOnce(&Shared, Ticket<Reply>) -> bool,
         answer: fn(&Shared),
-    ) {
-        let Ok(ticket) = cx.ticket() else {
-            let refusal = Refusal { counter, code: CODE_BUSY, text: "the server is busy; try again".into() };
-            return Frame::send(cx.output(), Kind::Refusal as u8, &refusal.encode());
-        };
-        self.owed += owed;
+    ) -> Done {
+        let ticket = cx.ticket().map_err(|busy| Close::violation(busy.to_string()))?;
         if put(&self.shared, ticket) {
             let shared = Arc::clone(&self.shared);
             cx.submit(1, move || answer(&shared));
         }
+        Ok(())
     }
 }
 
@@ -180,35 +218,36 @@ fn refuse(refused: &Refused, cx: &mut Context<'_, TridentSession>) -> Close {
     Close::violation(refused.to_string())
 }
 
+/// The requests whose clients are still there, and what it takes to answer them.
+fn living<Q>(waiting: Vec<Waiting<Q>>) -> (Vec<Q>, Vec<(Ticket<Reply>, Allowance)>) {
+    let living = waiting.into_iter().filter(|waiting| !waiting.ticket.is_cancelled());
+    living.map(|Waiting { query, ticket, allowance }| (query, (ticket, allowance))).unzip()
+}
+
 fn answer_fetches(shared: &Shared) {
-    let owed = wire::fetched_len(shared.store.manifest()).max(COUNTER + 2 + wire::MAX_TEXT) + roadstead::frame::HEAD;
     shared.fetches.empty(|waiting| {
-        let (queries, tickets): (Vec<_>, Vec<_>) = waiting.into_iter().filter(|(_, ticket)| !ticket.is_cancelled()).unzip();
-        for (body, ticket) in shared.store.fetch(&queries).into_iter().zip(tickets) {
-            ticket.finish(Reply { kind: Kind::Fetched, body, owed });
+        let (queries, answers) = living(waiting);
+        for (body, (ticket, allowance)) in shared.store.fetch(&queries).into_iter().zip(answers) {
+            ticket.finish(Reply { kind: Kind::Fetched, body, allowance });
         }
     });
 }
 
 fn answer_searches(shared: &Shared) {
     shared.searches.empty(|waiting| {
-        let (queries, tickets): (Vec<_>, Vec<_>) = waiting.into_iter().filter(|(_, ticket)| !ticket.is_cancelled()).unzip();
-        let owed = |query: &SearchQuery| {
-            wire::searched_len(shared.store.manifest(), query.checked()).max(COUNTER + 2 + wire::MAX_TEXT)
-                + roadstead::frame::HEAD
-        };
+        let (queries, answers) = living(waiting);
         match shared.store.search(&queries) {
             Ok(bodies) => {
-                for ((body, query), ticket) in bodies.into_iter().zip(&queries).zip(tickets) {
-                    ticket.finish(Reply { kind: Kind::Searched, body, owed: owed(query) });
+                for (body, (ticket, allowance)) in bodies.into_iter().zip(answers) {
+                    ticket.finish(Reply { kind: Kind::Searched, body, allowance });
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "the search shares cannot be read");
-                for (query, ticket) in queries.iter().zip(tickets) {
+                for (query, (ticket, allowance)) in queries.iter().zip(answers) {
                     let text = "the server cannot read its search shares".into();
                     let body = Refusal { counter: query.counter(), code: CODE_STORE, text }.encode();
-                    ticket.finish(Reply { kind: Kind::Refusal, body, owed: owed(query) });
+                    ticket.finish(Reply { kind: Kind::Refusal, body, allowance });
                 }
             }
         }

@@ -1,0 +1,126 @@
+//! Memory for answers, reserved before the work and given back when the last byte has been sent.
+//!
+//! An answer may be a thousand times as large as the question. Without a common limit a few clients that ask much and
+//! read slowly would hold all the memory there is; with it their questions wait unread, and the others' do as well for
+//! no longer than it takes some answer to leave.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt, mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use roadstead::Waker;
+
+/// The memory that all answers of a server may hold together, in bytes.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    used: usize,
+    waiting: Vec<Waker>,
+}
+
+impl Answers {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, state: Mutex::default() })
+    }
+
+    /// Reserves `bytes` for an answer. If there is no room `waker` is called when there may be some; an answer that is
+    /// larger than the limit has room when there is no other.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        bytes: usize,
+        waker: impl FnOnce() -> Waker,
+    ) -> Option<Allowance> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.used > 0 && state.used + bytes > self.limit {
+            state.waiting.push(waker());
+            return None;
+        }
+        state.used += bytes;
+        Some(Allowance { answers: Arc::clone(self), bytes })
+    }
+}
+
+/// Memory that is reserved until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    answers: Arc<Answers>,
+    bytes: usize,
+}
+
+impl Allowance {
+    /// How much is reserved.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// `body` as a buffer to send, for which this memory stays reserved until it is gone.
+    pub(crate) fn hold(self, body: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Held { body, _allowance: self })
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        let mut state = self.answers.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.used -= self.bytes;
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        waiting.iter().for_each(Waker::wake);
+    }
+}
+
+struct Held {
+    body: Vec<u8>,
+    _allowance: Allowance,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("used", &self.used).field("waiting", &self.waiting.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nobody() -> Waker {
+        panic!("there is room, so nobody has to be woken")
+    }
+
+    #[test]
+    fn memory_is_reserved_up_to_the_limit_until_the_bytes_are_gone() {
+        let answers = Answers::new(10);
+        let first = answers.reserve(6, nobody).unwrap();
+        let second = answers.reserve(4, nobody).unwrap();
+        assert_eq!(answers.state.lock().unwrap().used, 10);
+        let sent = first.hold(vec![0; 6]);
+        let tail = sent.slice(5..);
+        drop(sent);
+        assert_eq!(answers.state.lock().unwrap().used, 10, "a part of it is still to be sent");
+        drop(tail);
+        drop(second);
+        assert_eq!(answers.state.lock().unwrap().used, 0);
+    }
+
+    #[test]
+    fn an_answer_above_the_limit_has_room_alone() {
+        let answers = Answers::new(10);
+        let large = answers.reserve(11, nobody).unwrap();
+        assert_eq!(large.bytes(), 11);
+    }
+}
