@@ -34,23 +34,27 @@ pub(crate) const BACKLOG: i32 = 1024;
 pub(crate) struct Os {
     epoch: Instant,
     accepted: SocketFlags,
+    /// What the descriptor in reserve is a duplicate of.
+    null: Option<OwnedFd>,
     spare: Option<OwnedFd>,
 }
 
 impl Os {
     /// Sockets that never block. `epoch` is the moment that every loop of a server counts from.
     pub(crate) fn non_blocking(epoch: Instant) -> Self {
-        Self { epoch, accepted: SocketFlags::NONBLOCK, spare: spare() }
+        Self::new(epoch, SocketFlags::NONBLOCK)
     }
 
     /// Accepted sockets block unless a call says otherwise.
     pub(crate) fn blocking(epoch: Instant) -> Self {
-        Self { epoch, accepted: SocketFlags::empty(), spare: spare() }
+        Self::new(epoch, SocketFlags::empty())
     }
-}
 
-fn spare() -> Option<OwnedFd> {
-    File::open("/dev/null").ok().map(OwnedFd::from)
+    fn new(epoch: Instant, accepted: SocketFlags) -> Self {
+        let null = File::open("/dev/null").ok().map(OwnedFd::from);
+        let spare = null.as_ref().and_then(|null| null.try_clone().ok());
+        Self { epoch, accepted, null, spare }
+    }
 }
 
 /// A listening socket on `address` that does not block.
@@ -182,9 +186,21 @@ impl Net for Os {
 
     fn shed(&mut self, listener: &OwnedFd) -> bool {
         drop(self.spare.take());
-        let shed = accept(listener, self.accepted).is_ok();
-        self.spare = spare();
-        shed
+        let Some(null) = &self.null else { return false };
+        match accept(listener, self.accepted) {
+            Ok((mut stream, _)) => {
+                // Closes the connection and takes its descriptor into reserve in one step: whoever else is short of
+                // descriptors, such as the client that has just been turned away, finds none free in between.
+                if rustix::io::dup2(null, &mut stream).is_ok() {
+                    self.spare = Some(stream);
+                }
+                true
+            }
+            Err(_) => {
+                self.spare = null.try_clone().ok();
+                false
+            }
+        }
     }
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<OwnedFd> {
