@@ -1,4 +1,5 @@
 //! Every behaviour on real sockets, each written once and run on every model.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 /// Makes a test of each scenario on each model.
 macro_rules! on_every_model {
