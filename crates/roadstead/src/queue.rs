@@ -125,6 +125,8 @@ pub trait Discipline: Send {
     fn push(&mut self, task: Task);
     /// The task to run now, and for how long at a stretch.
     fn pop(&mut self) -> Option<(Task, Duration)>;
+    /// Whether [`Discipline::pop`] would give a task now.
+    fn is_ready(&self) -> bool;
 }
 
 /// First come, first served; a task runs until it is done.
@@ -137,6 +139,9 @@ impl Discipline for Fcfs {
     }
     fn pop(&mut self) -> Option<(Task, Duration)> {
         self.0.pop_front().map(|task| (task, Duration::MAX))
+    }
+    fn is_ready(&self) -> bool {
+        !self.0.is_empty()
     }
 }
 
@@ -155,6 +160,11 @@ impl Jobs {
             Jobs::Inline(queue) => queue.push(task),
             Jobs::Workers(workers) => workers.push(task),
         }
+    }
+
+    /// Whether this loop has a task to run.
+    pub(crate) fn are_ready(&self) -> bool {
+        matches!(self, Jobs::Inline(queue) if queue.is_ready())
     }
 
     /// Runs one waiting task, if this loop is the logic unit. False if there was none.

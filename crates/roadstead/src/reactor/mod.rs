@@ -136,7 +136,6 @@ pub(crate) struct Reactor<N: Net, P: Poller<N>> {
     woken: Vec<Token>,
     block: BytesMut,
     draining: bool,
-    jobs_wait: bool,
 }
 
 impl<N: Net, P: Poller<N>> Reactor<N, P> {
@@ -160,7 +159,6 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             woken: Vec::new(),
             block: BytesMut::with_capacity(BLOCK),
             draining: false,
-            jobs_wait: false,
         };
         reactor.accept_again()?;
         Ok(reactor)
@@ -210,7 +208,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// How long the next turn would wait; `None`: until something happens.
     pub(crate) fn timeout(&mut self) -> Option<Duration> {
-        if !self.busy.is_empty() || self.jobs_wait || !self.host.bell.fall_asleep() {
+        if !self.busy.is_empty() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
             return Some(Duration::ZERO);
         }
         let next = [self.slots.next_deadline(), self.resting].into_iter().flatten().min()?;
@@ -219,9 +217,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// True if there were any.
     fn run_jobs(&mut self) -> bool {
-        let ran = (0..AT_ONCE).take_while(|_| self.host.jobs.run_one()).count();
-        self.jobs_wait = ran == AT_ONCE;
-        ran > 0
+        (0..AT_ONCE).take_while(|_| self.host.jobs.run_one()).count() > 0
     }
 
     /// Drives those whose bell has rung. False when the loop was told to stop.

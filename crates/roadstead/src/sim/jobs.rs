@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -11,18 +11,26 @@ use std::{
 use super::{dice::Dice, world::Clock};
 use crate::queue::{Discipline, Task};
 
-/// When the first of a node's tasks is due, in nanoseconds; `u64::MAX` when none waits.
-#[derive(Debug, Clone)]
-pub(super) struct Due(Arc<AtomicU64>);
+/// What a node's queue holds, as the run sees it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Backlog(Arc<Held>);
 
-impl Due {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+#[derive(Debug, Default)]
+struct Held {
+    tasks: AtomicUsize,
+    /// When the next task comes up, in nanoseconds; zero when none will.
+    next: AtomicU64,
+}
+
+impl Backlog {
+    /// When another task comes up. Those that have come up already are for the loop to remember.
+    pub(super) fn next(&self) -> Option<Duration> {
+        let next = self.0.next.load(Relaxed);
+        (next != 0).then(|| Duration::from_nanos(next))
     }
 
-    pub(super) fn get(&self) -> Option<Duration> {
-        let due = self.0.load(Relaxed);
-        (due != u64::MAX).then(|| Duration::from_nanos(due))
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.tasks.load(Relaxed) == 0
     }
 }
 
@@ -31,14 +39,16 @@ pub(super) struct Shuffled {
     pub(super) clock: Clock,
     pub(super) dice: Dice,
     pub(super) delay: (Duration, Duration),
-    pub(super) due: Due,
+    pub(super) backlog: Backlog,
     pub(super) tasks: Vec<(Duration, Task)>,
 }
 
 impl Shuffled {
     fn note(&self) {
-        let due = self.tasks.iter().map(|(due, _)| due.as_nanos() as u64).min();
-        self.due.0.store(due.unwrap_or(u64::MAX), Relaxed);
+        let now = self.clock.now();
+        let next = self.tasks.iter().map(|(due, _)| *due).filter(|due| *due > now).min().unwrap_or_default();
+        self.backlog.0.next.store(next.as_nanos() as u64, Relaxed);
+        self.backlog.0.tasks.store(self.tasks.len(), Relaxed);
     }
 }
 
@@ -53,6 +63,7 @@ impl Discipline for Shuffled {
         let now = self.clock.now();
         let ready = self.tasks.iter().filter(|(due, _)| *due <= now).count();
         if ready == 0 {
+            self.note();
             return None;
         }
         let chosen = self.dice.below(ready);
@@ -61,5 +72,10 @@ impl Discipline for Shuffled {
         self.note();
         let slice = if self.dice.below(2) == 0 { Duration::MAX } else { Duration::from_micros(1) };
         Some((task, slice))
+    }
+
+    fn is_ready(&self) -> bool {
+        let now = self.clock.now();
+        self.tasks.iter().any(|(due, _)| *due <= now)
     }
 }

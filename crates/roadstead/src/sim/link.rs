@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::{Cut, dice::Dice, faults::Faults};
 use crate::{reactor::Readiness, ticket::Token};
 
-/// What a socket buffers at most, in bytes.
-const BUFFER: u64 = 64 << 10;
+/// What a connection's sockets buffer at most in one direction, in bytes.
+const BUFFER: u64 = 1 << 20;
 /// The network cuts a connection within so many bytes of its beginning, if at all.
 const CUT_WITHIN: u64 = 32 << 10;
 /// Or within this time.

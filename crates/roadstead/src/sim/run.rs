@@ -5,7 +5,7 @@ use std::{cell::RefCell, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration
 use super::{
     Failure, Faults, LinkReport, Report, Why,
     dice::Dice,
-    jobs::{Due, Shuffled},
+    jobs::{Backlog, Shuffled},
     sockets::{Ear, Shared as SharedWorld, Sockets, Watcher},
     trace::What,
     world::{Event, World},
@@ -49,14 +49,14 @@ struct Node {
     shared: Arc<Shared>,
     orders: Arc<Orders>,
     bell: Arc<Bell>,
-    due: Due,
+    backlog: Backlog,
     paused: Duration,
 }
 
 impl Node {
     /// Whether a job waits that will be run.
     fn has_jobs(&self) -> bool {
-        self.reactor.is_some() && self.due.get().is_some()
+        self.reactor.is_some() && !self.backlog.is_empty()
     }
 }
 
@@ -106,12 +106,12 @@ impl Run {
     fn add_node(&mut self, budget: Budget, door: Option<(SocketAddr, MakeDoor)>) -> Result<(), Failure> {
         let number = self.world.borrow_mut().add_node();
         let clock = self.world.borrow().clock.clone();
-        let (shared, due, wall) = (Shared::new(budget), Due::new(), clock.clone());
+        let (shared, backlog, wall) = (Shared::new(budget), Backlog::default(), clock.clone());
         let jobs = Shuffled {
             clock: clock.clone(),
             dice: self.dice.fork(),
             delay: self.faults.delay,
-            due: due.clone(),
+            backlog: backlog.clone(),
             tasks: Vec::new(),
         };
         let wall = move || SystemTime::UNIX_EPOCH + Duration::from_secs(WALL) + wall.now();
@@ -127,7 +127,7 @@ impl Run {
         let reactor = Reactor::new(sockets, watcher, host, Arc::clone(&orders), doors.into_iter().collect())
             .map_err(|error| self.failure(Why::Loop(error)))?;
         let reactor = Some(reactor);
-        self.nodes.push(Node { reactor, shared, orders, bell, due, paused: Duration::ZERO });
+        self.nodes.push(Node { reactor, shared, orders, bell, backlog, paused: Duration::ZERO });
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Run {
             Some(now)
         } else {
             let deadline = reactor.timeout().map(|timeout| now.saturating_add(timeout));
-            [deadline, node.due.get()].into_iter().flatten().min()
+            [deadline, node.backlog.next()].into_iter().flatten().min()
         };
         at.map(|at| at.max(node.paused))
     }

@@ -44,17 +44,21 @@ fn write(output: &mut roadstead::Output, kind: u8, id: u64, body: Vec<u8>) {
     output.send(body);
 }
 
-pub(crate) struct Desk;
+pub(crate) struct Desk {
+    /// Output above which a connection is not to be read from.
+    high_water: usize,
+}
 
 impl Service for Desk {
     type Session = Clerk;
     fn open(&self, _: &Peer) -> Clerk {
-        Clerk::default()
+        Clerk { high_water: self.high_water, ..Clerk::default() }
     }
 }
 
 #[derive(Default)]
 pub(crate) struct Clerk {
+    high_water: usize,
     /// Requests whose answers are being made: kind and id.
     open: HashMap<JobId, (u8, u64)>,
     kept: Vec<(Ticket<Vec<u8>>, Vec<u8>)>,
@@ -123,6 +127,7 @@ impl Session for Clerk {
     type Reply = Vec<u8>;
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        assert!(cx.output().buffered() <= self.high_water, "input comes although the peer does not read");
         self.speak(cx);
         if !self.waiting.is_empty() {
             return Ok(());
@@ -273,8 +278,9 @@ impl Session for Asker {
 pub(crate) fn run(sim: Sim, drain_after: Option<Duration>) -> Result<Report, Failure> {
     let seed = sim.seed();
     let (tell, told) = mpsc::channel();
-    let mut sim =
-        sim.budget(budget(seed).jobs([2, 1000][(noise(seed, 9) % 2) as usize])).serve(server(), Desk);
+    let budget = budget(seed).jobs([2, 1000][(noise(seed, 9) % 2) as usize]);
+    let desk = Desk { high_water: budget.buffer_each / 4 };
+    let mut sim = sim.budget(budget).serve(server(), desk);
     if let Some(when) = drain_after {
         sim = sim.drain_after(when);
     }

@@ -1,6 +1,6 @@
 //! Sessions whose bytes are one stream: echo, upload, file.
 
-use std::{fs::File, io::Write, sync::Arc, sync::mpsc};
+use std::{fs::File, io::Write, sync::Arc, sync::mpsc, time::Duration};
 
 use roadstead::{Closed, Context, Done, Input, Peer, Ready, Service, Session};
 
@@ -47,6 +47,7 @@ impl Session for EchoSession {
 pub(crate) struct Heard {
     pub(crate) got: u64,
     pub(crate) total: u64,
+    pub(crate) opened: bool,
     pub(crate) why: String,
 }
 
@@ -57,12 +58,13 @@ pub(crate) struct Talker {
     window: u64,
     sent: u64,
     got: u64,
+    opened: bool,
     tell: mpsc::Sender<Heard>,
 }
 
 impl Talker {
     pub(crate) fn new(salt: u64, total: u64, window: u64, tell: mpsc::Sender<Heard>) -> Self {
-        Self { salt, total, window, sent: 0, got: 0, tell }
+        Self { salt, total, window, sent: 0, got: 0, opened: false, tell }
     }
 
     fn talk(&mut self, cx: &mut Context<'_, Self>) {
@@ -79,6 +81,7 @@ impl Session for Talker {
     type Reply = ();
     fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
         if why == Ready::Opened {
+            self.opened = true;
             self.talk(cx);
         }
         Ok(())
@@ -92,7 +95,12 @@ impl Session for Talker {
         Ok(())
     }
     fn closed(self, why: &Closed) {
-        let _ = self.tell.send(Heard { got: self.got, total: self.total, why: why.to_string() });
+        let _ = self.tell.send(Heard {
+            got: self.got,
+            total: self.total,
+            opened: self.opened,
+            why: why.to_string(),
+        });
     }
 }
 
@@ -131,37 +139,62 @@ impl Session for Pusher {
 pub(crate) struct Sink {
     salt: u64,
     total: u64,
+    pause: Option<Duration>,
     tell: mpsc::Sender<u64>,
 }
 
 impl Sink {
     pub(crate) fn new(salt: u64, total: u64, tell: mpsc::Sender<u64>) -> Self {
-        Self { salt, total, tell }
+        Self { salt, total, pause: None, tell }
+    }
+
+    /// Reads a part, and then nothing for this long.
+    pub(crate) fn slowly(self, pause: Duration) -> Self {
+        Self { pause: Some(pause), ..self }
     }
 }
 
 impl Service for Sink {
     type Session = SinkSession;
     fn open(&self, _: &Peer) -> SinkSession {
-        SinkSession { salt: self.salt, total: self.total, got: 0, tell: self.tell.clone() }
+        let Self { salt, total, pause, .. } = *self;
+        SinkSession { salt, total, pause, until: Duration::ZERO, got: 0, tell: self.tell.clone() }
     }
 }
 
 pub(crate) struct SinkSession {
     salt: u64,
     total: u64,
+    pause: Option<Duration>,
+    until: Duration,
     got: u64,
     tell: mpsc::Sender<u64>,
 }
 
-impl Session for SinkSession {
-    type Reply = ();
-    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
-        // Kept pieces come out of the input by another way than bytes that are looked at.
-        let some = input.take(input.len().div_ceil(2)).expect("the budget has room");
-        check(self.salt, self.got, &some);
+impl SinkSession {
+    fn hear(&mut self, some: &[u8]) {
+        check(self.salt, self.got, some);
         self.got += some.len() as u64;
         assert!(self.got <= self.total);
+    }
+}
+
+impl Session for SinkSession {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        if let Some(pause) = self.pause {
+            if self.until > cx.now() {
+                return Ok(());
+            }
+            self.until = cx.now() + pause;
+            cx.wake_at(Some(self.until));
+            let count = input.len().min(700);
+            self.hear(&input.bytes()[..count]);
+            input.consume(count);
+        } else {
+            // Kept pieces come out of the input by another way than bytes that are looked at.
+            self.hear(&input.take(input.len().div_ceil(2)).expect("the budget has room"));
+        }
         Ok(())
     }
     fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
