@@ -3,11 +3,12 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 use crate::{
     budget::{Budget, Gate, Meter},
-    queue::Jobs,
+    queue::{Fcfs, Jobs},
     stats::{Counters, Stats},
     ticket::Bell,
 };
@@ -61,6 +62,24 @@ impl Host {
         // A plain function has no size, so its box allocates nothing.
         let wall = Box::new(wall);
         Self { shared, bell: Bell::new(), jobs, random, wall, count: Counters::default() }
+    }
+
+    /// A host for connections that no loop drives, to test or to measure a session without I/O: see
+    /// [`connection`](crate::connection). Its randomness follows from `seed`; deferred jobs wait for
+    /// [`Host::run_job`].
+    pub fn alone(shared: Arc<Shared>, seed: u64) -> Self {
+        let jobs = Jobs::Inline(Box::<Fcfs>::default());
+        Self::new(shared, ChaCha20Rng::seed_from_u64(seed), SystemTime::now, jobs)
+    }
+
+    /// On which tickets and wakers of its connections ring.
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Runs one deferred job, or one slice of it, on this thread. False if none waits here.
+    pub fn run_job(&mut self) -> bool {
+        self.jobs.run_one()
     }
 
     /// Adds what this loop has counted to the server's statistics.

@@ -12,6 +12,46 @@
 //! An operation that [`next`](Endpoint::next) has answered is in flight until the event that completes it was handled;
 //! there is at most one receive and one send in flight. In the reactor an operation in flight is the wish to be told of
 //! readiness; in a proactor it is a submission.
+//!
+//! A session is tested without I/O by playing the loop:
+//!
+//! ```
+//! use std::{io::IoSlice, time::Duration};
+//! use bytes::BytesMut;
+//! use roadstead::{
+//!     Budget, Context, Done, Input, Peer, Session,
+//!     connection::{Connection, Endpoint, Event, Op},
+//!     host::{Host, Shared},
+//!     ticket::Token,
+//! };
+//!
+//! struct Shout;
+//! impl Session for Shout {
+//!     type Reply = ();
+//!     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+//!         cx.output().write(&input.bytes().to_ascii_uppercase());
+//!         input.consume(usize::MAX);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let shared = Shared::new(Budget::default());
+//! let mut host = Host::alone(shared.clone(), 1);
+//! let permit = shared.gate.admit(None)?;
+//! let peer = Peer { address: "192.0.2.1:7".parse()? };
+//! let mut connection = Connection::accepted(Shout, peer, shared, permit);
+//!
+//! let now = Duration::ZERO;
+//! connection.place(Token(1), host.bell(), now);
+//! connection.handle(now, Event::Opened, &mut host);
+//! assert!(matches!(connection.next(), Some(Op::Receive(_))));
+//! connection.handle(now, Event::Received(&mut BytesMut::from("ahoy")), &mut host);
+//! assert!(matches!(connection.next(), Some(Op::Send)));
+//! let mut slices = [IoSlice::new(&[])];
+//! connection.output().gather(&mut slices);
+//! assert_eq!(&slices[0][..], b"AHOY");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod ending;

@@ -13,8 +13,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
 
 use super::{Connection, Endpoint, Event, Op, Phase};
 use crate::{
@@ -22,7 +20,6 @@ use crate::{
     context::Context,
     host::{Host, Shared},
     input::{Chunk, Input},
-    queue::{Fcfs, Jobs},
     service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Session},
     ticket::{Ticket, Token, Waker},
 };
@@ -241,9 +238,7 @@ struct Rig {
 impl Rig {
     fn new(budget: Budget, outgoing: bool) -> Self {
         let (log, shared) = (Arc::new(Mutex::new(Log::default())), Shared::new(budget));
-        let jobs = Jobs::Inline(Box::<Fcfs>::default());
-        let random = ChaCha20Rng::seed_from_u64(1);
-        let host = Host::new(Arc::clone(&shared), random, std::time::SystemTime::now, jobs);
+        let host = Host::alone(Arc::clone(&shared), 1);
         let probe = Probe { log: Arc::clone(&log), file: Arc::new(tempfile::tempfile().unwrap()) };
         let address = "192.0.2.1:7".parse().unwrap();
         let permit = shared.gate.admit(None).unwrap();
