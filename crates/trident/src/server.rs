@@ -134,10 +134,12 @@ impl Session for TridentSession {
             Admitted::Welcome(body) => Frame::send(cx.output(), Kind::Welcome as u8, &body),
             Admitted::Ready => {}
             Admitted::Fetch(query) => {
+                self.owed += allowance.bytes();
                 let put = |shared: &Shared, ticket| shared.fetches.put(Waiting { query, ticket, allowance });
                 self.enqueue(cx, put, answer_fetches)?;
             }
             Admitted::Search(query) => {
+                self.owed += allowance.bytes();
                 let put = |shared: &Shared, ticket| shared.searches.put(Waiting { query, ticket, allowance });
                 self.enqueue(cx, put, answer_searches)?;
             }
