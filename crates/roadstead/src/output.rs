@@ -206,7 +206,7 @@ impl Output {
             self.tail = BytesMut::new();
             self.tail_size = 0;
         }
-        if self.pieces.is_empty() {
+        if self.pieces.capacity() > 0 {
             self.pieces = VecDeque::new();
         }
     }

@@ -78,7 +78,7 @@ pub trait Session: Send + Sized + 'static {
         Ok(())
     }
 
-    /// The connection is gone.
+    /// The connection is gone. Called once for every session, except one that has panicked.
     fn closed(self, why: &Closed) {
         let _ = why;
     }
@@ -95,7 +95,8 @@ pub enum Ready {
     Room,
     /// The time set with [`Context::wake_at`] has come.
     Timer,
-    /// The server is draining: finish what was begun, begin nothing new.
+    /// The server is draining: finish what was begun, begin nothing new. What the peer has not sent yet may never come:
+    /// some models hear of a drain only by ending the peer's direction.
     Draining,
 }
 

@@ -8,6 +8,8 @@
 
 pub(crate) mod epoll;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,

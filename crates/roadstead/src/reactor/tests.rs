@@ -1,0 +1,113 @@
+//! The loop itself, on a network that never runs dry.
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::{
+    budget::Budget,
+    context::Context,
+    host::Shared,
+    input::Input,
+    service::{Done, Peer, Service, Session},
+};
+
+/// As many connections as asked for, each of which always has more to receive.
+struct Torrent {
+    backlog: u8,
+    received: [u64; 256],
+}
+
+impl Net for Torrent {
+    type Listener = ();
+    type Stream = u8;
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn accept(&mut self, (): &()) -> io::Result<(u8, SocketAddr)> {
+        self.backlog = self.backlog.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+        Ok((self.backlog, SocketAddr::from(([192, 0, 2, self.backlog], 7))))
+    }
+    fn shed(&mut self, (): &()) -> bool {
+        false
+    }
+    fn connect(&mut self, _: SocketAddr) -> io::Result<u8> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn connected(&mut self, _: &u8) -> io::Result<()> {
+        Ok(())
+    }
+    fn receive(&mut self, stream: &u8, block: &mut BytesMut, most: usize) -> io::Result<usize> {
+        block.clear();
+        block.resize(most, 0);
+        self.received[usize::from(*stream)] += most as u64;
+        Ok(most)
+    }
+    fn send(&mut self, _: &u8, _: &Output) -> io::Result<u64> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+    fn shutdown(&mut self, _: &u8) {}
+    fn close(&mut self, _: u8, _: bool) {}
+}
+
+/// Says in every turn that everybody is readable: each time is news, as with an edge-triggered poller.
+#[derive(Default)]
+struct Eager(Vec<Token>);
+
+impl Poller<Torrent> for Eager {
+    fn listen(&mut self, (): &(), token: Token) -> io::Result<()> {
+        self.0.push(token);
+        Ok(())
+    }
+    fn ignore(&mut self, (): &()) {}
+    fn add(&mut self, _: &u8, token: Token) -> io::Result<()> {
+        self.0.push(token);
+        Ok(())
+    }
+    fn interest(&mut self, _: &u8, _: Token, _: bool, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&mut self, _: &u8) {}
+    fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>) -> io::Result<()> {
+        ready.extend(self.0.iter().map(|&token| Readiness {
+            token,
+            readable: true,
+            writable: false,
+            ended: false,
+        }));
+        Ok(())
+    }
+}
+
+struct Discard;
+
+impl Service for Discard {
+    type Session = Discard;
+    fn open(&self, _: &Peer) -> Discard {
+        Discard
+    }
+}
+
+impl Session for Discard {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        input.consume(usize::MAX);
+        Ok(())
+    }
+}
+
+#[test]
+fn everybody_has_the_same_share_of_every_turn() {
+    let shared = Shared::new(Budget::default());
+    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared));
+    let net = Torrent { backlog: 3, received: [0; 256] };
+    let host = Host::alone(shared, 1);
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    for _ in 0..50 {
+        assert!(reactor.turn().unwrap());
+        assert!(reactor.busy.len() <= 3, "{} places for three connections", reactor.busy.len());
+    }
+    let received = &reactor.net.received[..3];
+    let (least, most) = (received.iter().min().unwrap(), received.iter().max().unwrap());
+    assert!(most - least <= 2 * TURN, "{received:?}");
+    assert!(*most <= 51 * 2 * TURN, "a turn gives no more than its share: {received:?}");
+}
