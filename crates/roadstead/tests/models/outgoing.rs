@@ -146,7 +146,8 @@ fn a_relay_carries_both_ways_and_both_ends(model: Model) {
     assert_eq!(end_of(&mut stream), End::Orderly);
     drop(stream);
     eventually("both sides are gone", || near.open() == 0 && far.open() == 0);
-    assert_eq!((near.stats().connected, near.stats().closed, near.stats().failed), (1, 2, 0));
+    let counted = near.drain(PATIENCE).unwrap();
+    assert_eq!((counted.connected, counted.closed, counted.failed), (1, 2, 0));
 }
 
 /// An address at which nobody listens.
@@ -181,7 +182,8 @@ fn a_refused_connection_says_so(model: Model) {
     assert!(fate(&last).contains("refused"));
     drop(stream);
     eventually("both sides are gone", || near.open() == 0);
-    assert_eq!((near.stats().connected, near.stats().closed), (1, 2));
+    let counted = near.drain(PATIENCE).unwrap();
+    assert_eq!((counted.connected, counted.closed), (1, 2));
 }
 
 fn an_unanswered_connection_is_given_up_in_time(model: Model) {
