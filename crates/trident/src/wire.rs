@@ -90,8 +90,8 @@ pub enum BodyError {
         /// Position among the elements.
         at: usize,
     },
-    /// A text that is not UTF-8.
-    #[error("the text of a refusal is not UTF-8")]
+    /// A text that is not one line of UTF-8.
+    #[error("the text of a refusal is not one line of UTF-8")]
     Text,
 }
 
@@ -231,15 +231,18 @@ impl Refusal {
     /// Reads a body.
     ///
     /// # Errors
-    /// Too short, too long, or not UTF-8.
+    /// Too short, too long, not UTF-8, or with control characters, which could forge a line of a log or steer a terminal.
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let (counter, mut rest) = counter("refusal", body)?;
         let code = u16::from_le_bytes(*take("refusal", &mut rest)?);
         if rest.len() > MAX_TEXT {
             return Err(BodyError::Length { what: "text of a refusal", got: rest.len(), want: MAX_TEXT });
         }
-        let text = std::str::from_utf8(rest).map_err(|_| BodyError::Text)?.to_owned();
-        Ok(Self { counter, code, text })
+        let text = std::str::from_utf8(rest).map_err(|_| BodyError::Text)?;
+        if text.chars().any(char::is_control) {
+            return Err(BodyError::Text);
+        }
+        Ok(Self { counter, code, text: text.to_owned() })
     }
 }
 

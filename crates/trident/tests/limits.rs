@@ -328,6 +328,10 @@ fn refusals_are_bounded() {
         Err(BodyError::Length { what: "text of a refusal", got: MAX_TEXT + 1, want: MAX_TEXT })
     );
     assert_eq!(Refusal::parse(&[255; 20]), Err(BodyError::Text));
+    for forged in ["two\nlines", "\x1b[2Ja cleared screen", "\u{9b}31m", "\0", "\r", "\x7f"] {
+        let refusal = Refusal { counter: 1, code: 1, text: forged.into() };
+        assert_eq!(Refusal::parse(&refusal.encode()), Err(BodyError::Text), "{forged:?}");
+    }
 }
 
 #[test]
@@ -352,7 +356,7 @@ proptest! {
     }
 
     #[test]
-    fn bodies_survive_the_wire(version: u16, party in 1u8..=3, digest: [u8; 32], nonces: [[u8; 16]; 3], counter: u64, code: u16, text in ".{0,100}") {
+    fn bodies_survive_the_wire(version: u16, party in 1u8..=3, digest: [u8; 32], nonces: [[u8; 16]; 3], counter: u64, code: u16, text in "\\PC{0,100}") {
         let (party, digest) = (Party::new(party).unwrap(), roadstead_trident::manifest::Digest(digest));
         let hello = Hello { version, party, digest };
         prop_assert_eq!(Hello::parse(&hello.encode()), Ok(hello));
