@@ -345,6 +345,9 @@ fn secrets_are_not_printed() {
         format!("{query:?}"),
         "Fetch(FetchQuery { counter: 1, keys: [Key { .. }, Key { .. }], masks: Masks { .. } })"
     );
+    let (_, requests) = cluster.client.search(&[1.0; 8], true, 2, &mut cluster.rng).unwrap();
+    let query = cluster.connections[0].receive(&cluster.stores[0], Kind::Search, &requests[0]).unwrap();
+    assert_eq!(format!("{query:?}"), "Search(SearchQuery { counter: 2, checked: true, .. })");
 }
 
 proptest! {
