@@ -119,6 +119,8 @@ pub fn share_with(
 ) -> Result<Manifest, ShareError> {
     let mut sharing = SharingId([0; 16]);
     rng.fill_bytes(&mut sharing.0);
+    // The shape is checked before memory is taken for its rows; what they are is not known yet.
+    Manifest::new(sharing, rows.rows(), rows.dim(), Element::U8, None)?;
     let survey = Survey::of(rows)?;
     let search = options.search.then(|| Quantisation::choose(survey.element, survey.longest));
     let manifest = Manifest::new(sharing, rows.rows(), rows.dim(), survey.element, search)?;

@@ -9,6 +9,7 @@ use std::fs;
 use common::{Cluster, SEARCH, Table, byte_rows, rng, share_rows};
 use proptest::prelude::*;
 use roadstead_trident::admission::{Admission, Admitted, Refused};
+use roadstead_trident::data::{DataError, Rows};
 use roadstead_trident::dpf::KeyError;
 use roadstead_trident::field::P;
 use roadstead_trident::fuzz;
@@ -173,6 +174,28 @@ fn data_that_cannot_be_searched_is_refused_with_the_row() {
         // What was begun cannot be taken for a sharing.
         assert!(Collection::open(&dir.path().join(CLIENT_DIR)).is_err());
         assert!(Store::open(&server_dir(dir.path(), Party::ALL[0]), Party::ALL[0], 0).is_err());
+    }
+}
+
+#[test]
+fn shapes_beyond_the_limits_are_refused_before_rows_are_read() {
+    /// Has a shape, and no rows to go with it.
+    struct Shape(usize, usize);
+    impl Rows for Shape {
+        fn rows(&self) -> usize {
+            self.0
+        }
+        fn dim(&self) -> usize {
+            self.1
+        }
+        fn read(&mut self, _: usize, _: &mut [f32]) -> Result<(), DataError> {
+            panic!("read although {} x {} is refused", self.0, self.1)
+        }
+    }
+    for (rows, dim) in [(0, 1), (1, 0), (MAX_ROWS + 1, 1), (1, MAX_DIM + 1), (usize::MAX, usize::MAX)] {
+        let dir = tempfile::tempdir().unwrap();
+        let error = share(&mut Shape(rows, dim), dir.path(), SEARCH, |_, _| {}).unwrap_err();
+        assert!(matches!(error, ShareError::Manifest(ManifestError::Range { .. })), "{error}");
     }
 }
 
