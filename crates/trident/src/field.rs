@@ -3,7 +3,7 @@
 //! The Mersenne prime makes reduction two shifts and an addition, and leaves the products of two elements below 2^62,
 //! so that several of them fit a 64-bit accumulator. Elements are `u32` below [`P`].
 
-use rand::Rng;
+use rand::CryptoRng;
 
 /// The modulus, 2^31 - 1.
 pub const P: u32 = 0x7fff_ffff;
@@ -58,7 +58,7 @@ pub const fn to_signed(x: u32) -> i32 {
 
 /// A uniform element: 31 random bits, drawn again when they are p itself.
 #[inline]
-pub fn uniform(rng: &mut impl Rng) -> u32 {
+pub fn uniform(rng: &mut impl CryptoRng) -> u32 {
     loop {
         let x = rng.next_u32() >> 1;
         if x != P {
@@ -68,7 +68,7 @@ pub fn uniform(rng: &mut impl Rng) -> u32 {
 }
 
 /// A uniform element other than zero.
-pub fn uniform_nonzero(rng: &mut impl Rng) -> u32 {
+pub fn uniform_nonzero(rng: &mut impl CryptoRng) -> u32 {
     loop {
         let x = uniform(rng);
         if x != 0 {

@@ -3,13 +3,13 @@
 //! Server b holds `secret + b * slope` with a fresh uniform slope, which by itself is uniform. The product of two shares
 //! lies on a parabola, so three local products determine the product of the secrets: `3 m1 - 3 m2 + m3`.
 
-use rand::Rng;
+use rand::CryptoRng;
 
 use crate::field::{add, uniform};
 
 /// The shares of servers 1, 2 and 3.
 #[inline]
-pub fn share(secret: u32, rng: &mut impl Rng) -> [u32; 3] {
+pub fn share(secret: u32, rng: &mut impl CryptoRng) -> [u32; 3] {
     let slope = uniform(rng);
     let first = add(secret, slope);
     let second = add(first, slope);
