@@ -89,8 +89,9 @@ impl Collection {
         let manifest = read_manifest(dir)?;
         let path = dir.join(DIGESTS_FILE);
         let length = manifest.rows * ROW_DIGEST;
+        let mut file = open_exact(&path, length as u64)?;
         let mut row_digests = vec![0; length];
-        open_exact(&path, length as u64)?.read_exact(&mut row_digests).map_err(FileError::at(&path))?;
+        file.read_exact(&mut row_digests).map_err(FileError::at(&path))?;
         Ok(Self { digest: manifest.digest(), manifest, row_digests })
     }
 
