@@ -1,0 +1,81 @@
+//! Plays the fuzz corpora of the engine: what holds for every input holds for these on any toolchain.
+//!
+//! `cargo test -p roadstead --test fuzz_corpus -- --ignored` writes the seeds anew.
+
+#[path = "../../../fuzz/properties/connection.rs"]
+mod connection;
+#[path = "../../../fuzz/properties/corpus.rs"]
+mod corpus;
+#[path = "../../../fuzz/properties/frame.rs"]
+mod frame;
+
+use corpus::Corpus;
+use roadstead::{Frame, frame::Fields};
+
+/// Seeds of simulated networks: a kind one, a gentle one and two harsh ones.
+const NETWORKS: [u64; 4] = [0, 1, 2, 3];
+
+fn encode(kind: u8, fields: &Fields, body: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    Frame::encode(&mut wire, kind, fields, body);
+    wire
+}
+
+fn every_type() -> Vec<u8> {
+    encode(9, &Fields::new().number(1, u64::MAX).bytes(2, b"\xff\0").text(3, "Reede"), b"cargo")
+}
+
+fn frames() -> Corpus {
+    let mut version = every_type();
+    version[4] = 2;
+    frame::seal(&mut version);
+    let twice = Fields::new().number(1, 1).number(1, 2);
+    let seeds = [
+        ("empty", encode(0, &Fields::new(), b"")),
+        ("every-type", every_type()),
+        ("many-fields", encode(1, &(0..20).fold(Fields::new(), |fields, key| fields.number(key, 1)), b"")),
+        ("body-at-limit", encode(2, &Fields::new(), &[7; 64])),
+        ("body-above-limit", encode(2, &Fields::new(), &[7; 65])),
+        ("key-twice", encode(3, &twice, b"")),
+        ("no-text", encode(4, &Fields::new().bytes(1, b"\xff"), b"")),
+        ("two-stuck-together", [every_type(), every_type()].concat()),
+        ("cut", every_type()[..40].to_vec()),
+        ("head-cut", every_type()[..9].to_vec()),
+        ("version", version),
+        ("no-frame", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+    ];
+    let seeds = seeds.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+    Corpus { target: "frame", seeds, check: frame::check }
+}
+
+fn connections() -> Corpus {
+    let streams = [
+        ("silent", Vec::new()),
+        ("frames", every_type().repeat(40)),
+        ("noise", [&every_type()[..], b"noise"].concat()),
+        ("cut", [&every_type()[..], &every_type()[..30]].concat()),
+        ("large", encode(5, &Fields::new(), &[5; 512]).repeat(8)),
+    ];
+    // Each stream in kind, gentle and harsh networks.
+    let seeds = streams.iter().flat_map(|(name, stream)| {
+        NETWORKS.map(|network| (format!("{name}-{network}"), [&network.to_le_bytes()[..], stream].concat()))
+    });
+    Corpus { target: "connection", seeds: seeds.collect(), check: connection::check }
+}
+
+#[test]
+fn frames_are_judged_as_every_input_is() {
+    frames().replay(12);
+}
+
+#[test]
+fn connections_stand_every_input() {
+    connections().replay(20);
+}
+
+#[test]
+#[ignore = "writes the seeds instead of testing them"]
+fn write_the_seeds() {
+    frames().write();
+    connections().write();
+}

@@ -1,0 +1,4 @@
+//! Selection keys.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| roadstead_trident::fuzz::keys(data));

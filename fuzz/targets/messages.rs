@@ -1,0 +1,4 @@
+//! Bodies of Trident's messages.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| roadstead_trident::fuzz::messages(data));
