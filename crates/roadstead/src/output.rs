@@ -193,8 +193,9 @@ impl Output {
                 _ => {}
             }
         }
-        self.tail.advance((count as usize).min(self.tail.len()));
-        if self.tail.is_empty() {
+        if count < self.tail.len() as u64 {
+            self.tail.advance(count as usize);
+        } else {
             self.release();
         }
     }
