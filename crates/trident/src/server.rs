@@ -135,12 +135,10 @@ impl Session for TridentSession {
             Admitted::Ready => {}
             Admitted::Fetch(query) => {
                 self.owed += allowance.bytes();
-                self.owed += allowance.bytes();
                 let put = |shared: &Shared, ticket| shared.fetches.put(Waiting { query, ticket, allowance });
                 self.enqueue(cx, put, answer_fetches)?;
             }
             Admitted::Search(query) => {
-                self.owed += allowance.bytes();
                 self.owed += allowance.bytes();
                 let put = |shared: &Shared, ticket| shared.searches.put(Waiting { query, ticket, allowance });
                 self.enqueue(cx, put, answer_searches)?;
