@@ -17,7 +17,6 @@ use crate::{
 };
 
 /// The connection to one server.
-#[derive(Debug)]
 pub(super) struct Link {
     trio: Arc<Trio>,
     party: Party,
@@ -38,7 +37,10 @@ impl Link {
             return Err(Close::violation(reason));
         }
         if welcome.party != self.party {
-            return Err(Close::violation(format!("it is {}; check the order of the addresses", welcome.party)));
+            return Err(Close::violation(format!(
+                "it is {}; check the order of the addresses",
+                welcome.party
+            )));
         }
         if welcome.digest != self.digest {
             let reason = format!(
@@ -47,7 +49,9 @@ impl Link {
             );
             return Err(Close::violation(reason));
         }
-        self.trio.welcome(self.party, welcome.nonce);
+        if !self.trio.welcome(self.party, welcome.nonce) {
+            return Err(Close::violation("it sent a second welcome"));
+        }
         Ok(())
     }
 
@@ -94,13 +98,20 @@ impl Session for Link {
             Kind::Fetched | Kind::Searched => {
                 let (counter, _) = wire::counter("answer", frame.body)?;
                 let body = length - frame.body.len()..length;
-                let chunk = input.take(length).ok_or_else(|| Close::abort("no memory is left for answers"))?;
+                let chunk =
+                    input.take(length).ok_or_else(|| Close::abort("no memory is left for answers"))?;
                 if !self.trio.answer(self.party, counter, Answer { chunk, body }) {
-                    return Err(Close::violation(format!("it answered question {counter}, which was not asked")));
+                    return Err(Close::violation(format!(
+                        "it answered question {counter}, which was not asked"
+                    )));
                 }
                 return Ok(());
             }
-            kind => return Err(Close::violation(format!("it sent a message of kind {kind:?}, which is ours to send"))),
+            kind => {
+                return Err(Close::violation(format!(
+                    "it sent a message of kind {kind:?}, which is ours to send"
+                )));
+            }
         }
         input.consume(length);
         Ok(())

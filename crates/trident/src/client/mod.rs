@@ -133,7 +133,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; a row that is not the one that was shared is never answered.
     pub fn fetch(&self, index: usize) -> Result<Row, ClientError> {
-        let (fetch, answers) = self.ask(Kind::Fetch, |counter, random| self.collection.fetch(index, counter, random))?;
+        let (fetch, answers) =
+            self.ask(Kind::Fetch, |counter, random| self.collection.fetch(index, counter, random))?;
         Ok(fetch.finish(answers.bodies())?)
     }
 
@@ -151,8 +152,8 @@ impl Client {
     /// As [`Client::search`].
     pub fn scores(&self, query: &[f32]) -> Result<Scores, ClientError> {
         let checked = self.options.checked;
-        let (search, answers) =
-            self.ask(Kind::Search, |counter, random| self.collection.search(query, checked, counter, random))?;
+        let (search, answers) = self
+            .ask(Kind::Search, |counter, random| self.collection.search(query, checked, counter, random))?;
         Ok(search.finish(answers.bodies())?)
     }
 
@@ -166,9 +167,11 @@ impl Client {
         kind: Kind,
         question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), QueryError>,
     ) -> Result<(Q, Answers), ClientError> {
-        let deadline = Instant::now() + self.options.deadline;
+        // Nobody waits longer than that, and a clock can count to it.
+        let deadline = Instant::now() + self.options.deadline.min(Duration::from_secs(u32::MAX.into()));
         let trio = self.trio()?;
-        let (question, answers) = trio.ask(kind, deadline, question).map_err(|fault| self.explain(fault))??;
+        let (question, answers) =
+            trio.ask(kind, deadline, question).map_err(|fault| self.explain(fault))??;
         let answers = answers.wait(deadline).map_err(|fault| self.explain(fault))?;
         Ok((question, answers))
     }
@@ -179,11 +182,12 @@ impl Client {
         if let Some(trio) = current.as_ref().filter(|trio| !trio.is_down()) {
             return Ok(Arc::clone(trio));
         }
-        let random = ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(|error| ClientError::Unavailable {
-            party: Party::ALL[0],
-            address: self.servers[0],
-            why: format!("this machine gave no randomness to ask it with: {error}"),
-        })?;
+        let random =
+            ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(|error| ClientError::Unavailable {
+                party: Party::ALL[0],
+                address: self.servers[0],
+                why: format!("this machine gave no randomness to ask it with: {error}"),
+            })?;
         let trio = Arc::new(Trio::new(random));
         for (party, address) in Party::ALL.into_iter().zip(self.servers) {
             let link = Link::new(Arc::clone(&trio), party, &self.collection);

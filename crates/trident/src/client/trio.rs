@@ -23,15 +23,13 @@ pub(super) enum Fault {
     Silent(Vec<Party>),
 }
 
-/// One generation of three connections.
-#[derive(Debug)]
+/// One generation of three connections. Nothing here is `Debug`: what waits for three servers adds up to the question.
 pub(super) struct Trio {
     state: Mutex<State>,
     /// All three nonces are there, or the trio is down.
     decided: Condvar,
 }
 
-#[derive(Debug)]
 struct State {
     random: ChaCha20Rng,
     nonces: [Option<Nonce>; 3],
@@ -43,21 +41,18 @@ struct State {
 }
 
 /// A question on its way.
-#[derive(Debug)]
 struct Flight {
     answers: [Option<Answer>; 3],
     landed: mpsc::SyncSender<Result<Answers, Fault>>,
 }
 
 /// The body of one server's answer, within the buffer it was received in.
-#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) chunk: Chunk,
     pub(super) body: std::ops::Range<usize>,
 }
 
 /// All three.
-#[derive(Debug)]
 pub(super) struct Answers([Answer; 3]);
 
 impl Answers {
@@ -124,9 +119,13 @@ impl Trio {
         self.decided.notify_all();
     }
 
-    /// `party` has welcomed us with `nonce`. With the third nonce the trio is ready, and all three are told.
-    pub(super) fn welcome(&self, party: Party, nonce: Nonce) {
+    /// `party` has welcomed us with `nonce`. With the third nonce the trio is ready, and all three are told. False if it
+    /// did so before: the others would be told twice, refuse, and be named for it.
+    pub(super) fn welcome(&self, party: Party, nonce: Nonce) -> bool {
         let mut state = self.state();
+        if state.nonces[party.index()].is_some() {
+            return false;
+        }
         state.nonces[party.index()] = Some(nonce);
         if let Some(nonces) = state.all_nonces() {
             for party in Party::ALL {
@@ -134,6 +133,7 @@ impl Trio {
             }
             self.decided.notify_all();
         }
+        true
     }
 
     /// Sends a question once the trio is ready. The counter is used up whatever becomes of it.
@@ -193,7 +193,8 @@ impl Trio {
         let Some(flight) = state.flying.get_mut(&counter) else { return true };
         flight.answers[party.index()] = Some(answer);
         if flight.answers.iter().all(Option::is_some)
-            && let Some(Flight { answers: [Some(first), Some(second), Some(third)], landed }) = state.flying.remove(&counter)
+            && let Some(Flight { answers: [Some(first), Some(second), Some(third)], landed }) =
+                state.flying.remove(&counter)
         {
             let _ = landed.try_send(Ok(Answers([first, second, third])));
         }
@@ -210,9 +211,8 @@ impl Trio {
     /// The deadline of question `counter` has passed: who had not answered.
     fn forget(&self, counter: u64) -> Fault {
         let flight = self.state().flying.remove(&counter);
-        let answered = |party: Party| {
-            flight.as_ref().is_some_and(|flight| flight.answers[party.index()].is_some())
-        };
+        let answered =
+            |party: Party| flight.as_ref().is_some_and(|flight| flight.answers[party.index()].is_some());
         Fault::Silent(Party::ALL.into_iter().filter(|&party| !answered(party)).collect())
     }
 
@@ -235,6 +235,26 @@ impl State {
     fn wake(&self, party: Party) {
         if let Some(waker) = &self.wakers[party.index()] {
             waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_second_welcome_is_refused_and_nobody_is_told_twice() {
+        let trio = Trio::new(ChaCha20Rng::from_seed([1; 32]));
+        for party in Party::ALL {
+            assert!(trio.welcome(party, [party.number(); 16]));
+            assert!(!trio.welcome(party, [9; 16]));
+        }
+        for party in Party::ALL {
+            let nonces = [[1; 16], [2; 16], [3; 16]].concat();
+            assert_eq!(trio.take(party).unwrap(), [(Kind::Nonces, nonces)]);
         }
     }
 }
