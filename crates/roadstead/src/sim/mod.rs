@@ -72,6 +72,7 @@ mod report;
 mod run;
 mod sockets;
 mod trace;
+mod watch;
 mod world;
 
 use std::{
