@@ -74,8 +74,9 @@ impl Session for Link {
             let hello = Hello { version: wire::VERSION, party: self.party, digest: self.digest };
             Frame::send(cx.output(), Kind::Hello as u8, &hello.encode());
         }
-        let Some(messages) = self.trio.take(self.party) else {
-            return Err(Close::abort("the connection to another server was lost"));
+        // What has no room yet is taken when there is some again.
+        let Some(messages) = self.trio.take(self.party, cx.output().room()) else {
+            return Err(Close::abort("the three connections were given up together"));
         };
         for (kind, body) in messages {
             Frame::send(cx.output(), kind as u8, &body);

@@ -15,7 +15,7 @@
 //! A [`Client`] may be used from any number of threads at once; each call blocks its own thread until the answer is
 //! there or the deadline has passed. The three connections belong together (their nonces make the servers' masks), so
 //! the loss of one ends all three: what is in flight fails with the name of the lost server, and the next question
-//! connects anew.
+//! connects anew. So it does after a deadline has passed, as a connection may be dead without saying so.
 #![forbid(unsafe_code)]
 
 mod link;
@@ -115,7 +115,8 @@ impl Client {
     /// # Errors
     /// If the system has no thread, descriptors or randomness left.
     pub fn new(collection: Arc<Collection>, servers: [SocketAddr; 3], options: Options) -> io::Result<Self> {
-        let largest = wire::max_answer(collection.manifest()) + frame::HEAD;
+        let manifest = collection.manifest();
+        let largest = wire::max_answer(manifest).max(wire::max_request(manifest)) + frame::HEAD;
         let budget = Budget::default()
             .connections(64)
             .buffer_each((4 * largest).max(1 << 20))
@@ -179,7 +180,7 @@ impl Client {
     /// The living connections, or new ones.
     fn trio(&self) -> Result<Arc<Trio>, ClientError> {
         let mut current = self.trio.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(trio) = current.as_ref().filter(|trio| !trio.is_down()) {
+        if let Some(trio) = current.as_ref().filter(|trio| !trio.is_over()) {
             return Ok(Arc::clone(trio));
         }
         let random =

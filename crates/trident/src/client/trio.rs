@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     time::Instant,
 };
 
 use rand_chacha::ChaCha20Rng;
-use roadstead::{Chunk, Waker};
+use roadstead::{Chunk, Waker, frame::HEAD};
 
 use crate::{mask::Nonce, party::Party, wire::Kind};
 
@@ -34,9 +34,12 @@ struct State {
     random: ChaCha20Rng,
     nonces: [Option<Nonce>; 3],
     wakers: [Option<Waker>; 3],
-    outbox: [Vec<(Kind, Vec<u8>)>; 3],
+    outbox: [VecDeque<(Kind, Vec<u8>)>; 3],
     counter: u64,
     flying: HashMap<u64, Flight>,
+    /// A deadline has passed, so a connection may be dead without saying so: no question is asked here any more, and
+    /// with the last one that is in flight the trio goes down.
+    given_up: Option<Fault>,
     down: Option<Fault>,
 }
 
@@ -73,7 +76,11 @@ impl Waiting {
     pub(super) fn wait(self, deadline: Instant) -> Result<Answers, Fault> {
         match self.landing.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(landed) => landed,
-            Err(_) => Err(self.trio.forget(self.counter)),
+            Err(_) => match self.trio.forget(self.counter) {
+                Some(fault) => Err(fault),
+                // It landed at the last moment.
+                None => self.landing.recv().unwrap_or_else(|_| Err(Fault::Silent(Party::ALL.to_vec()))),
+            },
         }
     }
 }
@@ -87,6 +94,7 @@ impl Trio {
             outbox: Default::default(),
             counter: 0,
             flying: HashMap::new(),
+            given_up: None,
             down: None,
         };
         Self { state: Mutex::new(state), decided: Condvar::new() }
@@ -100,22 +108,15 @@ impl Trio {
         state.wake(party);
     }
 
-    pub(super) fn is_down(&self) -> bool {
-        self.state().down.is_some()
+    /// Whether the next question has to be asked on other connections.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state();
+        state.down.is_some() || state.given_up.is_some()
     }
 
     /// Ends the three: every question in flight fails with `fault`. The first fault is the one that counts.
     pub(super) fn fail(&self, fault: Fault) {
-        let mut state = self.state();
-        if state.down.is_some() {
-            return;
-        }
-        for (_, flight) in state.flying.drain() {
-            // A questioner that has given up does not listen.
-            let _ = flight.landed.try_send(Err(fault.clone()));
-        }
-        state.down = Some(fault);
-        Party::ALL.into_iter().for_each(|party| state.wake(party));
+        self.state().fail(fault);
         self.decided.notify_all();
     }
 
@@ -171,16 +172,29 @@ impl Trio {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let silent = Party::ALL.into_iter().filter(|party| state.nonces[party.index()].is_none());
-                return Err(Fault::Silent(silent.collect()));
+                let fault = Fault::Silent(silent.collect());
+                state.fail(fault.clone());
+                self.decided.notify_all();
+                return Err(fault);
             }
             state = self.decided.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// What the session of `party` has to send, or that it has to close.
-    pub(super) fn take(&self, party: Party) -> Option<Vec<(Kind, Vec<u8>)>> {
+    /// What the session of `party` has to send in `room` bytes, or that it has to close.
+    pub(super) fn take(&self, party: Party, mut room: usize) -> Option<Vec<(Kind, Vec<u8>)>> {
         let mut state = self.state();
-        state.down.is_none().then(|| std::mem::take(&mut state.outbox[party.index()]))
+        if state.down.is_some() {
+            return None;
+        }
+        let outbox = &mut state.outbox[party.index()];
+        let fitting = outbox.iter().take_while(|(_, body)| {
+            let fits = HEAD + body.len() <= room;
+            room = room.saturating_sub(HEAD + body.len());
+            fits
+        });
+        let count = fitting.count();
+        Some(outbox.drain(..count).collect())
     }
 
     /// An answer of `party` to question `counter`. False if no such question was ever asked.
@@ -197,23 +211,29 @@ impl Trio {
                 state.flying.remove(&counter)
         {
             let _ = landed.try_send(Ok(Answers([first, second, third])));
+            state.settle();
         }
         true
     }
 
     /// `party` refuses question `counter` alone.
     pub(super) fn refuse(&self, party: Party, counter: u64, text: String) {
-        if let Some(flight) = self.state().flying.remove(&counter) {
+        let mut state = self.state();
+        if let Some(flight) = state.flying.remove(&counter) {
             let _ = flight.landed.try_send(Err(Fault::Refused { party, text }));
+            state.settle();
         }
     }
 
-    /// The deadline of question `counter` has passed: who had not answered.
-    fn forget(&self, counter: u64) -> Fault {
-        let flight = self.state().flying.remove(&counter);
-        let answered =
-            |party: Party| flight.as_ref().is_some_and(|flight| flight.answers[party.index()].is_some());
-        Fault::Silent(Party::ALL.into_iter().filter(|&party| !answered(party)).collect())
+    /// The deadline of question `counter` has passed: who had not answered. `None` if it has landed after all.
+    fn forget(&self, counter: u64) -> Option<Fault> {
+        let mut state = self.state();
+        let Flight { answers, .. } = state.flying.remove(&counter)?;
+        let silent = Party::ALL.into_iter().filter(|party| answers[party.index()].is_none());
+        let fault = Fault::Silent(silent.collect());
+        state.given_up.get_or_insert_with(|| fault.clone());
+        state.settle();
+        Some(fault)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -227,8 +247,29 @@ impl State {
         Some([first, second, third])
     }
 
+    fn fail(&mut self, fault: Fault) {
+        if self.down.is_some() {
+            return;
+        }
+        for (_, flight) in self.flying.drain() {
+            // A questioner that has given up does not listen.
+            let _ = flight.landed.try_send(Err(fault.clone()));
+        }
+        self.down = Some(fault);
+        Party::ALL.into_iter().for_each(|party| self.wake(party));
+    }
+
+    /// A question has left: the last one takes a trio that was given up with it.
+    fn settle(&mut self) {
+        if self.flying.is_empty()
+            && let Some(fault) = self.given_up.clone()
+        {
+            self.fail(fault);
+        }
+    }
+
     fn send(&mut self, party: Party, kind: Kind, body: Vec<u8>) {
-        self.outbox[party.index()].push((kind, body));
+        self.outbox[party.index()].push_back((kind, body));
         self.wake(party);
     }
 
