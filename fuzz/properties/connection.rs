@@ -1,110 +1,159 @@
-//! However the network tears a stream, a session reads the same frames out of it, answers up to the first byte that is
-//! none, and the connection ends and leaves nothing on the budget.
+//! In any order of events a connection keeps its part of the contract with the loop: one receive and one send in flight,
+//! nothing after the close, the right bytes in the right order, and nothing left on the budget.
 //!
-//! The first eight bytes are the seed of the simulated network, the rest is what the client sends.
+//! Two little-endian bytes are the length of what the peer sends, which follows; each byte behind that is an event:
+//! three bits which, five bits how much.
 
-use std::{net::SocketAddr, sync::mpsc, time::Duration};
+use std::{collections::VecDeque, io, io::IoSlice, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use roadstead::{
-    Budget, Closed, Context, Done, Frame, Input, Peer, Ready, Service, Session,
-    frame::{Limits, Parsed},
-    sim::Sim,
+    Budget, Peer,
+    connection::{BLOCK, Connection, Endpoint, Event, Op},
+    host::{Host, Shared},
+    ticket::Token,
 };
 
-const LIMITS: Limits = Limits { fields: 64, body: 512 };
-/// Room for the longest frame and little more, so that output fills up and input waits.
-const BUFFER: usize = 2048;
-/// Longer than any fault delays a byte, and shorter than the budget's patience with idle peers.
-const QUIET: Duration = Duration::from_secs(30);
-/// Virtual time that no run needs.
-const LIMIT: Duration = Duration::from_secs(3600);
+use crate::mirror::{BUFFER, Mirror, frames};
 
 pub(crate) fn check(data: &[u8]) {
-    let Some((seed, stream)) = data.split_first_chunk() else { return };
-    let server = SocketAddr::from(([10, 0, 0, 1], 7007));
-    let (tell, told) = mpsc::channel();
-    let talker = Talker { stream: stream.to_vec(), sent: 0, heard: Vec::new(), tell };
-    let run = Sim::new(u64::from_le_bytes(*seed))
-        .budget(Budget::default().buffer_each(BUFFER))
-        .serve(server, Mirror)
-        .client(server, talker)
-        .run(LIMIT);
-    let report = run.unwrap_or_else(|failure| panic!("{failure}"));
-    let (heard, expected) = (told.recv().unwrap_or_default(), frames(stream));
-    assert!(expected.starts_with(&heard), "an answer that was never asked for");
-    assert!(heard.len() == expected.len() || report.links[0].cut.is_some(), "an answer is missing");
-}
-
-/// The whole frames at the beginning of `stream`.
-fn frames(stream: &[u8]) -> &[u8] {
-    let mut length = 0;
-    while let Ok(Parsed::Frame(frame)) = Frame::parse(&stream[length..], &LIMITS) {
-        length += frame.len();
+    let Some((length, rest)) = data.split_first_chunk() else { return };
+    let (stream, events) = rest.split_at(rest.len().min(u16::from_le_bytes(*length).into()));
+    let shared = Shared::new(Budget::default().buffer_each(BUFFER));
+    let mut rig = Rig::new(&shared, stream);
+    for event in events {
+        rig.event(event & 7, usize::from(event >> 3));
     }
-    &stream[..length]
+    rig.happen(Event::Stop);
+    assert!(rig.closed, "stopped, and still open");
+    assert!(frames(&rig.delivered).starts_with(&rig.sent), "an answer that was never asked for");
+    drop(rig);
+    assert_eq!((shared.gate.open(), shared.memory.used(), shared.jobs.used()), (0, 0, 0));
 }
 
-/// Sends every frame back as it came.
-struct Mirror;
+/// Plays the loop, and keeps books of what is in flight.
+struct Rig {
+    connection: Connection<Mirror>,
+    host: Host,
+    block: BytesMut,
+    now: Duration,
+    wire: VecDeque<u8>,
+    delivered: Vec<u8>,
+    sent: Vec<u8>,
+    receiving: Option<usize>,
+    sending: bool,
+    shut: bool,
+    closed: bool,
+}
 
-impl Service for Mirror {
-    type Session = Self;
-    fn open(&self, _: &Peer) -> Self {
-        Self
+impl Rig {
+    fn new(shared: &Arc<Shared>, stream: &[u8]) -> Self {
+        let host = Host::alone(Arc::clone(shared), 1);
+        let permit = shared.gate.admit(None).expect("it is the first connection");
+        let peer = Peer { address: ([192, 0, 2, 1], 7).into() };
+        let mut connection = Connection::accepted(Mirror, peer, Arc::clone(shared), permit);
+        connection.place(Token(1), host.bell(), Duration::ZERO);
+        let mut rig = Self {
+            connection,
+            host,
+            block: BytesMut::with_capacity(BLOCK),
+            now: Duration::ZERO,
+            wire: stream.iter().copied().collect(),
+            delivered: Vec::new(),
+            sent: Vec::new(),
+            receiving: None,
+            sending: false,
+            shut: false,
+            closed: false,
+        };
+        rig.happen(Event::Opened);
+        rig
     }
-}
 
-impl Session for Mirror {
-    type Reply = ();
+    fn event(&mut self, which: u8, amount: usize) {
+        match which {
+            0 | 1 => self.deliver(1 + amount * if which == 0 { 1 } else { 64 }),
+            2 | 3 => self.send(1 + amount * if which == 2 { 1 } else { 64 }),
+            4 => {
+                self.now += Duration::from_secs(amount as u64);
+                self.happen(Event::Tick);
+            }
+            5 => self.end(),
+            6 => self.happen(Event::Woken),
+            // Rare by their nature: most conversations should come further.
+            _ if amount == 0 => self.happen(Event::Drain),
+            _ if amount == 1 => self.happen(Event::Failed(io::ErrorKind::ConnectionReset.into())),
+            _ => {}
+        }
+    }
 
-    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        match Frame::parse(input.bytes(), &LIMITS)? {
-            Parsed::Need(bytes) => input.need(bytes),
-            Parsed::Frame(frame) if frame.len() > cx.output().room() => {}
-            Parsed::Frame(frame) => {
-                let length = frame.len();
-                cx.output().write(&input.bytes()[..length]);
-                input.consume(length);
+    fn deliver(&mut self, most: usize) {
+        let Some(asked) = self.receiving else { return };
+        let count = most.min(asked).min(self.wire.len());
+        if count > 0 {
+            let mut block = std::mem::take(&mut self.block);
+            block.clear();
+            block.extend(self.wire.drain(..count));
+            self.delivered.extend_from_slice(&block);
+            self.receiving = None;
+            self.happen(Event::Received(&mut block));
+            assert!(block.is_empty(), "the block is given back empty");
+            self.block = block;
+        }
+    }
+
+    fn end(&mut self) {
+        if self.receiving.take().is_some() {
+            self.wire.clear();
+            self.happen(Event::Ended);
+        }
+    }
+
+    fn send(&mut self, most: usize) {
+        if !std::mem::take(&mut self.sending) {
+            return;
+        }
+        let mut slices = [IoSlice::new(&[]); 4];
+        let (count, _) = self.connection.output().gather(&mut slices);
+        let before = self.sent.len();
+        for slice in &slices[..count] {
+            let room = most - (self.sent.len() - before);
+            self.sent.extend_from_slice(&slice[..room.min(slice.len())]);
+        }
+        let taken = self.sent.len() - before;
+        assert!(taken > 0, "there is something to send");
+        self.happen(Event::Sent(taken as u64));
+    }
+
+    /// Tells the connection and takes all that it wants then, as a loop does.
+    fn happen(&mut self, event: Event<'_>) {
+        self.connection.handle(self.now, event, &mut self.host);
+        self.take_ops();
+        self.connection.settle(self.now, &mut self.host);
+        self.take_ops();
+    }
+
+    fn take_ops(&mut self) {
+        while let Some(op) = self.connection.next() {
+            assert!(!self.closed, "{op:?} after the close");
+            match op {
+                Op::Receive(most) => {
+                    assert!(most > 0 && self.receiving.replace(most).is_none(), "two receives in flight");
+                }
+                Op::Send => {
+                    assert!(!self.shut, "a send after the end of sending");
+                    assert!(!std::mem::replace(&mut self.sending, true), "two sends in flight");
+                }
+                Op::Shutdown => {
+                    assert!(!std::mem::replace(&mut self.shut, true), "sending ends twice");
+                    assert!(self.connection.output().is_empty(), "sending ends before all is sent");
+                }
+                Op::Connect(..) => panic!("the session opens no connection"),
+                Op::Close { .. } => {
+                    (self.closed, self.receiving, self.sending) = (true, None, false);
+                    assert_eq!(self.connection.deadline(), None);
+                }
             }
         }
-        Ok(())
-    }
-}
-
-/// Sends the stream as there is room for it, and listens until nothing more comes.
-struct Talker {
-    stream: Vec<u8>,
-    sent: usize,
-    heard: Vec<u8>,
-    tell: mpsc::Sender<Vec<u8>>,
-}
-
-impl Session for Talker {
-    type Reply = ();
-
-    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        self.heard.extend_from_slice(input.bytes());
-        input.consume(input.len());
-        cx.wake_at(Some(cx.now() + QUIET));
-        Ok(())
-    }
-
-    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
-        match why {
-            Ready::Opened | Ready::Room => {
-                let end = self.stream.len().min(self.sent + cx.output().room());
-                cx.output().write(&self.stream[self.sent..end]);
-                self.sent = end;
-                cx.wake_at(Some(cx.now() + QUIET));
-            }
-            Ready::Timer | Ready::Draining => cx.finish(),
-            Ready::Woken => {}
-        }
-        Ok(())
-    }
-
-    fn closed(self, _: &Closed) {
-        // Nobody listens any more if the run has failed already.
-        let _ = self.tell.send(self.heard);
     }
 }

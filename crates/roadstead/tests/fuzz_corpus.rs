@@ -8,6 +8,10 @@ mod connection;
 mod corpus;
 #[path = "../../../fuzz/properties/frame.rs"]
 mod frame;
+#[path = "../../../fuzz/properties/mirror.rs"]
+mod mirror;
+#[path = "../../../fuzz/properties/network.rs"]
+mod network;
 
 use corpus::Corpus;
 use roadstead::{Frame, frame::Fields};
@@ -49,6 +53,29 @@ fn frames() -> Corpus {
 }
 
 fn connections() -> Corpus {
+    let input =
+        |stream: &[u8], events: &[u8]| [&(stream.len() as u16).to_le_bytes()[..], stream, events].concat();
+    let some = |which: u8| which | 9 << 3;
+    let much = |which: u8| which | 31 << 3;
+    let (few, many) = (every_type(), encode(5, &Fields::new(), &[5; 512]).repeat(8));
+    let seeds = [
+        ("silent", input(b"", &[much(4); 2])),
+        ("ping-pong", input(&few.repeat(4), &[some(1), much(3)].repeat(8))),
+        ("byte-by-byte", input(&few, &[0, 2].repeat(50))),
+        (
+            "flooded",
+            input(&many, &[&[much(1); 9][..], &[much(2); 9], &[much(1), much(3)].repeat(9)].concat()),
+        ),
+        ("half-closed", input(&few, &[much(1), some(5), much(3), much(5)])),
+        ("no-frame", input(&[&few[..], b"noise"].concat(), &[much(1), much(3), much(0), some(4)])),
+        ("draining", input(&few, &[much(1), 7, much(3), some(4)])),
+        ("reset", input(&few, &[much(1), 7 | 1 << 3])),
+    ];
+    let seeds = seeds.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+    Corpus { target: "connection", seeds, check: connection::check }
+}
+
+fn networks() -> Corpus {
     let streams = [
         ("silent", Vec::new()),
         ("frames", every_type().repeat(40)),
@@ -60,7 +87,7 @@ fn connections() -> Corpus {
     let seeds = streams.iter().flat_map(|(name, stream)| {
         NETWORKS.map(|network| (format!("{name}-{network}"), [&network.to_le_bytes()[..], stream].concat()))
     });
-    Corpus { target: "connection", seeds: seeds.collect(), check: connection::check }
+    Corpus { target: "network", seeds: seeds.collect(), check: network::check }
 }
 
 #[test]
@@ -69,8 +96,13 @@ fn frames_are_judged_as_every_input_is() {
 }
 
 #[test]
-fn connections_stand_every_input() {
-    connections().replay(20);
+fn a_connection_keeps_its_contract_under_every_input() {
+    connections().replay(8);
+}
+
+#[test]
+fn no_network_changes_what_a_session_reads() {
+    networks().replay(20);
 }
 
 #[test]
@@ -78,4 +110,5 @@ fn connections_stand_every_input() {
 fn write_the_seeds() {
     frames().write();
     connections().write();
+    networks().write();
 }
