@@ -1,0 +1,161 @@
+//! Sharings, servers and clients for a test, and a guard against tests that hang.
+
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    any::Any,
+    net::SocketAddr,
+    panic::resume_unwind,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead::{Budget, Model, Running, Server};
+use roadstead_trident::{
+    client::{Client, ClientError, Options},
+    data::Rows,
+    manifest::Manifest,
+    party::Party,
+    query::Collection,
+    server::Trident,
+    share::{self, CLIENT_DIR, server_dir, share_with},
+    store::Store,
+};
+use tempfile::TempDir;
+
+use super::common::{SEARCH, Table, rng};
+
+/// Both models, with jobs run by the I/O threads and by others.
+pub const WAYS: [Way; 4] = [
+    Way { model: Model::Epoll, workers: 0 },
+    Way { model: Model::Epoll, workers: 2 },
+    Way { model: Model::Threads, workers: 0 },
+    Way { model: Model::Threads, workers: 2 },
+];
+
+/// How servers run.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    pub model: Model,
+    pub workers: usize,
+}
+
+/// A sharing in a directory that is gone afterwards.
+pub struct Shares {
+    dir: TempDir,
+    collection: Arc<Collection>,
+}
+
+impl Shares {
+    pub fn of(rows: &[Vec<f32>], seed: u64) -> Self {
+        Self::with(&mut Table(rows.to_vec()), SEARCH, seed)
+    }
+
+    pub fn with(rows: &mut dyn Rows, options: share::Options, seed: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        share_with(rows, dir.path(), options, &mut rng(seed), |_, _| {}).unwrap();
+        let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
+        Self { dir, collection }
+    }
+
+    pub fn trident(&self, party: Party) -> Trident {
+        Trident::new(Store::open(&server_dir(self.dir.path(), party), party, u64::MAX).unwrap())
+    }
+
+    pub fn collection(&self) -> Arc<Collection> {
+        Arc::clone(&self.collection)
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        self.collection.manifest()
+    }
+
+    /// Starts the server of `party` on `address`.
+    pub fn serve_on(&self, address: SocketAddr, party: Party, way: Way) -> Running {
+        self.serve_within(address, party, way, |budget| budget)
+    }
+
+    pub fn serve_within(
+        &self,
+        address: SocketAddr,
+        party: Party,
+        way: Way,
+        budget: impl FnOnce(Budget) -> Budget,
+    ) -> Running {
+        let trident = self.trident(party);
+        let budget = budget(trident.budget());
+        let server = Server::new(trident).bind(address).model(way.model).workers(way.workers);
+        server.budget(budget).start().unwrap()
+    }
+
+    pub fn serve(&self, way: Way) -> [Running; 3] {
+        Party::ALL.map(|party| self.serve_on(any_port(), party, way))
+    }
+}
+
+/// A port of the system's choice, on an address from which no connection of a test comes: when a server has left its
+/// port, nobody else gets it before the server is back.
+pub fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 2], 0))
+}
+
+pub fn addresses(servers: &[Running; 3]) -> [SocketAddr; 3] {
+    servers.each_ref().map(|server| server.addresses()[0])
+}
+
+pub fn client(shares: &Shares, servers: [SocketAddr; 3]) -> Client {
+    Client::new(shares.collection(), servers, Options::default()).unwrap()
+}
+
+/// A client that gives up after `deadline`.
+pub fn hasty(shares: &Shares, servers: [SocketAddr; 3], deadline: Duration) -> Client {
+    Client::new(shares.collection(), servers, Options { deadline, checked: true }).unwrap()
+}
+
+/// Scores of integers, from the definition.
+pub fn true_scores(rows: &[Vec<f32>], query: &[f32]) -> Vec<i32> {
+    let score = |row: &Vec<f32>| row.iter().zip(query).map(|(&x, &q)| (x * x - 2.0 * q * x) as i32).sum();
+    rows.iter().map(score).collect()
+}
+
+/// Fails unless `error` is about `party` at `address` and nobody else, in its fields and in its words.
+#[track_caller]
+pub fn names(error: &ClientError, party: Party, address: SocketAddr) {
+    let named = match error {
+        ClientError::Refused { party, address, .. } | ClientError::Unavailable { party, address, .. } => {
+            vec![(*party, *address)]
+        }
+        ClientError::Deadline { missing, .. } => missing.clone(),
+        other => panic!("{other} names no server"),
+    };
+    assert_eq!(named, [(party, address)], "{error}");
+    let words = error.to_string();
+    assert!(words.contains(&party.to_string()) && words.contains(&address.to_string()), "{words}");
+}
+
+/// Far beyond what anything here takes: who is not done then, hangs.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// Runs a test in a thread of its own and fails when it hangs.
+pub fn guarded(test: impl FnOnce() + Send + 'static) {
+    let (done, ending) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        let _done = done;
+        test();
+    });
+    if ending.recv_timeout(HANGS) == Err(mpsc::RecvTimeoutError::Timeout) {
+        panic!("the test hangs");
+    }
+    thread.join().unwrap_or_else(|panic: Box<dyn Any + Send>| resume_unwind(panic));
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < HANGS / 2, "{what} never happens");
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,14 @@
+//! Three servers and a client over real sockets: right answers, refused ones, lost servers, hostile clients.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod faults;
+mod harness;
+mod hostile;
+mod mismatched;
+mod raw;
+mod relay;
+mod right;
+mod tampered;
