@@ -10,7 +10,7 @@ use crate::{
     connection::{Connection, Endpoint},
     guard,
     host::{Host, Shared},
-    reactor::Net,
+    net::Net,
     service::{Peer, Service},
 };
 

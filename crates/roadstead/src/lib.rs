@@ -69,6 +69,7 @@ pub mod ticket;
 mod accept;
 mod blocking;
 mod guard;
+mod net;
 mod os;
 mod reactor;
 

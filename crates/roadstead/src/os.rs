@@ -19,8 +19,8 @@ use rustix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{
+    net::Net,
     output::{FileRange, Output},
-    reactor::Net,
 };
 
 /// How many pieces go into one send.

@@ -28,37 +28,10 @@ use crate::{
     accept::{self, Accepted, Door},
     connection::{BLOCK, Endpoint, Event, Op},
     host::Host,
-    output::Output,
+    net::Net,
     ticket::{Bell, Token},
 };
 use slot::{Slot, Slots};
-
-/// What a socket can be asked without waiting. Every call answers at once, if need be with
-/// [`io::ErrorKind::WouldBlock`].
-pub(crate) trait Net {
-    /// A listening socket.
-    type Listener;
-    /// A connected socket.
-    type Stream;
-    /// The time since the engine started.
-    fn now(&self) -> Duration;
-    /// Takes one connection out of the backlog.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
-    /// There are no descriptors left: takes one connection out of the backlog and closes it. False if even that fails.
-    fn shed(&mut self, listener: &Self::Listener) -> bool;
-    /// Begins a connection; writable when it is decided.
-    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Stream>;
-    /// How a connection that was begun was decided.
-    fn connected(&mut self, stream: &Self::Stream) -> io::Result<()>;
-    /// Receives up to `most` bytes into `block`, which it empties first; zero is the peer's end.
-    fn receive(&mut self, stream: &Self::Stream, block: &mut BytesMut, most: usize) -> io::Result<usize>;
-    /// Sends from the front of `output`; answers how many bytes were taken.
-    fn send(&mut self, stream: &Self::Stream, output: &Output) -> io::Result<u64>;
-    /// Finishes sending.
-    fn shutdown(&mut self, stream: &Self::Stream);
-    /// Closes; with `reset` the peer sees one.
-    fn close(&mut self, stream: Self::Stream, reset: bool);
-}
 
 /// How readiness is learnt.
 pub(crate) trait Poller<N: Net> {

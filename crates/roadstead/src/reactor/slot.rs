@@ -6,10 +6,10 @@ use std::{cmp::Reverse, collections::BinaryHeap, io, mem, time::Duration};
 use bytes::BytesMut;
 use slab::Slab;
 
-use super::Net;
 use crate::{
     connection::{Endpoint, Event},
     host::Host,
+    net::Net,
     ticket::Token,
 };
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::output::Output;
 use crate::{
     budget::Budget,
     context::Context,

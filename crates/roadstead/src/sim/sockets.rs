@@ -9,8 +9,9 @@ use super::{
     world::{Clock, World},
 };
 use crate::{
+    net::Net,
     output::Output,
-    reactor::{Net, Poller, Readiness},
+    reactor::{Poller, Readiness},
     ticket::Token,
 };
 
