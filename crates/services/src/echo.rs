@@ -22,7 +22,9 @@ impl Session for EchoSession {
     type Reply = ();
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        let chunk = input.take(usize::MAX).ok_or_else(|| Close::abort("the server has no memory left for an echo"))?;
+        let chunk = input
+            .take(usize::MAX)
+            .ok_or_else(|| Close::abort("the server has no memory left for an echo"))?;
         cx.output().forward(chunk);
         Ok(())
     }

@@ -1,0 +1,94 @@
+//! The ready services as their RFCs describe them, on real sockets and in the simulator.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use roadstead::{
+    Context, Done, Input, Model, Ready, Running, Server, Service, Session,
+    sim::{Sim, seeds},
+};
+use roadstead_services::{discard::Discard, echo::Echo};
+
+fn start(service: impl Service, model: Model) -> (Running, TcpStream) {
+    let server = Server::new(service).bind("127.0.0.1:0").model(model).start().unwrap();
+    let client = TcpStream::connect(server.addresses()[0]).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    (server, client)
+}
+
+/// Sends `said` while it listens, and answers all that came back until the server closed.
+fn converse(client: &TcpStream, said: &[u8]) -> Vec<u8> {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = client;
+            client.write_all(said).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut heard = Vec::new();
+        let mut client = client;
+        client.read_to_end(&mut heard).unwrap();
+        heard
+    })
+}
+
+#[test]
+fn echo_returns_every_byte_and_closes_after_its_client() {
+    let said: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
+    for model in [Model::Threads, Model::Epoll] {
+        let (server, client) = start(Echo, model);
+        assert!(converse(&client, &said) == said, "{model} changed what it echoed");
+        let stats = server.drain(Duration::from_secs(10)).unwrap();
+        assert_eq!((stats.bytes_in, stats.bytes_out), (3_000_000, 3_000_000));
+    }
+}
+
+#[test]
+fn discard_says_nothing_and_closes_after_its_client() {
+    for model in [Model::Threads, Model::Epoll] {
+        let (server, client) = start(Discard, model);
+        assert_eq!(converse(&client, &vec![7; 1_000_000]), b"");
+        let stats = server.drain(Duration::from_secs(10)).unwrap();
+        assert_eq!((stats.bytes_in, stats.bytes_out), (1_000_000, 0));
+    }
+}
+
+/// Says a few words, and expects all of them back.
+struct Caller {
+    said: Vec<u8>,
+    heard: Vec<u8>,
+}
+
+impl Session for Caller {
+    type Reply = ();
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened {
+            cx.output().write(&self.said);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        self.heard.extend_from_slice(input.bytes());
+        input.consume(usize::MAX);
+        assert!(self.said.starts_with(&self.heard), "the echo invented something");
+        if self.heard == self.said {
+            cx.finish();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn echo_holds_whatever_the_network_does() {
+    Sim::check(seeds(500), |sim| {
+        let address = "10.0.0.1:7".parse().unwrap();
+        let said: Vec<u8> = (0..sim.seed() % 5_000).map(|byte| byte as u8).collect();
+        let caller = Caller { said, heard: Vec::new() };
+        sim.serve(address, Echo).client(address, caller).run(Duration::from_secs(3_600)).map(drop)
+    });
+}
