@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 /// A server engine: one service, written once, on any I/O model; and Trident, private vector search on it.
 #[derive(Parser)]
-#[command(name = "roadstead", version, about, after_help = EXAMPLES)]
+#[command(name = "roadstead", version, after_help = EXAMPLES)]
 struct Cli {
     /// Say more on stderr: -v what happens, -vv every connection
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

@@ -53,25 +53,25 @@ pub(crate) struct Listen {
 /// The hard limits, as options.
 #[derive(clap::Args)]
 pub(crate) struct Limits {
-    /// Connections open at once
+    /// Connections open at once [default: 10000; Trident: 1000]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
-    /// Connections open at once from one address
+    /// Connections open at once from one address [default: 10000]
     #[arg(long, value_name = "N")]
     per_address: Option<usize>,
-    /// Time for a client to send its first byte
+    /// Time for a client to send its first byte [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     first_byte: Option<Duration>,
-    /// Time without a byte in either direction
+    /// Time without a byte in either direction [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle: Option<Duration>,
-    /// Bytes that one connection may buffer
+    /// Bytes that one connection may buffer [default: 1 MiB; Trident: by the collection]
     #[arg(long, value_name = "BYTES")]
     buffer_each: Option<usize>,
-    /// Bytes that all connections may buffer
+    /// Bytes that all connections may buffer [default: 256 MiB]
     #[arg(long, value_name = "BYTES")]
     buffer_all: Option<usize>,
-    /// Jobs in flight
+    /// Jobs in flight [default: 10000]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
 }
