@@ -2,7 +2,7 @@
 //!
 //! An answer may be a thousand times as large as the question. Without a common limit a few clients that ask much and
 //! read slowly would hold all the memory there is; with it their questions wait unread, and the others' do as well for
-//! no longer than it takes some answer to leave.
+//! no longer than it takes some answer to leave. A client whose answers do not leave loses its connection for it.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -45,6 +45,12 @@ impl Answers {
         }
         state.used += bytes;
         Some(Allowance { answers: Arc::clone(self), bytes })
+    }
+
+    /// Whether somebody waits for memory.
+    pub(crate) fn is_short(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting.iter().any(|waker| !waker.is_closed())
     }
 }
 

@@ -5,7 +5,7 @@
 //! on however many connections, and those that come while a pass is running, share the next pass.
 #![forbid(unsafe_code)]
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use roadstead::{
     Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Ready, Scope, Service, Session, Ticket,
@@ -27,6 +27,9 @@ const SEARCHES: usize = 4;
 
 /// Bytes that answers may hold together, unless a single one is larger.
 const ANSWERS: usize = 16 << 20;
+
+/// How long an answer may wait to be taken by its client while other clients wait for memory.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The code of a refusal because the server's own shares could not be read.
 pub const CODE_STORE: u16 = 101;
@@ -77,7 +80,7 @@ impl Service for Trident {
     const SCOPE: Scope = Scope::Process;
 
     fn open(&self, _: &Peer) -> TridentSession {
-        TridentSession { shared: Arc::clone(&self.0), admission: None, owed: 0, in_line: false }
+        TridentSession { shared: Arc::clone(&self.0), admission: None, owed: 0, in_line: false, written: 0, due: None }
     }
 }
 
@@ -90,6 +93,10 @@ pub struct TridentSession {
     owed: usize,
     /// Waits to be woken when there is memory for an answer.
     in_line: bool,
+    /// Bytes of answers written so far.
+    written: usize,
+    /// How many of them have to be gone when the timer rings.
+    due: Option<usize>,
 }
 
 impl fmt::Debug for TridentSession {
@@ -150,6 +157,10 @@ impl Session for TridentSession {
     fn reply(&mut self, _: JobId, reply: Result<Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
         let reply = reply.map_err(|lost| Close::abort(lost.to_string()))?;
         self.owed -= reply.allowance.bytes();
+        self.written = self.written.wrapping_add(HEAD + reply.body.len());
+        if self.due.is_none() {
+            self.watch(cx);
+        }
         Frame::begin(cx.output(), reply.kind as u8, &Fields::new(), reply.body.len());
         cx.output().send(reply.allowance.hold(reply.body));
         Ok(())
@@ -159,6 +170,7 @@ impl Session for TridentSession {
         match why {
             // There may be memory now; what was left unread is shown again.
             Ready::Woken => self.in_line = false,
+            Ready::Timer => return self.press(cx),
             Ready::Draining => cx.finish(),
             _ => {}
         }
@@ -167,6 +179,25 @@ impl Session for TridentSession {
 }
 
 impl TridentSession {
+    /// What is written until now has to be gone in a while.
+    fn watch(&mut self, cx: &mut Context<'_, Self>) {
+        self.due = Some(self.written);
+        cx.wake_at(Some(cx.now() + PATIENCE));
+    }
+
+    /// A client that does not take its answers may keep the memory for them until others need it.
+    fn press(&mut self, cx: &mut Context<'_, Self>) -> Done {
+        let unsent = cx.output().buffered();
+        let overdue = self.due.take().is_some_and(|due| self.written.wrapping_sub(due) < unsent);
+        if overdue && self.shared.answers.is_short() {
+            return Err(Close::abort("it does not take its answers, and others wait for the memory"));
+        }
+        if unsent > 0 {
+            self.watch(cx);
+        }
+        Ok(())
+    }
+
     /// Memory for the answer to this message, if there is some: for the connection and for the server.
     fn reserve(
         &mut self,
