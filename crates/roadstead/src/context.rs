@@ -113,11 +113,13 @@ impl<S: Session> Context<'_, S> {
         self.defer(cost, Once(Some(work)))
     }
 
-    /// Queues work that answers through tickets it holds, such as one pass over what several connections asked for.
+    /// Queues a job that answers through tickets it holds, such as passes over what several connections asked for. One
+    /// that has [more](crate::Step::More) to do goes behind what else waits, so that it cannot keep others from their
+    /// turn.
     ///
-    /// The queue is bounded by the tickets: submit at most one task for each ticket taken.
-    pub fn submit(&mut self, cost: u64, work: impl FnOnce() + Send + 'static) {
-        self.submit_task(Task::detached(cost, work));
+    /// The queue is bounded by the tickets: submit at most one job for each ticket taken.
+    pub fn submit(&mut self, cost: u64, job: impl Job<Reply = ()>) {
+        self.submit_task(Task::detached(cost, job));
     }
 
     /// Opens a connection to `address`, driven by the same loop; `session` hears

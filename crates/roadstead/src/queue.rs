@@ -84,14 +84,11 @@ impl<J: Job> Work for Deferred<J> {
     }
 }
 
-struct Detached<F>(Option<F>);
+struct Detached<J>(J);
 
-impl<F: FnOnce() + Send> Work for Detached<F> {
-    fn run(&mut self, _: Duration) -> bool {
-        if let Some(work) = self.0.take() {
-            work();
-        }
-        true
+impl<J: Job<Reply = ()>> Work for Detached<J> {
+    fn run(&mut self, slice: Duration) -> bool {
+        self.0.run(slice) == Step::Done(())
     }
 }
 
@@ -100,8 +97,8 @@ impl Task {
         Self { work: Box::new(Deferred { job, ticket: Some(ticket) }), cost, slices: 0 }
     }
 
-    pub(crate) fn detached(cost: u64, work: impl FnOnce() + Send + 'static) -> Self {
-        Self { work: Box::new(Detached(Some(work))), cost, slices: 0 }
+    pub(crate) fn detached(cost: u64, job: impl Job<Reply = ()>) -> Self {
+        Self { work: Box::new(Detached(job)), cost, slices: 0 }
     }
 
     /// Runs one slice. `Some` with the task if there is more to do. A job that panics is lost, alone: its ticket is
@@ -276,7 +273,7 @@ mod tests {
         let mut jobs = Jobs::Inline(Box::<Fcfs>::default());
         for number in 0..4 {
             let sender = sender.clone();
-            jobs.push(Task::detached(4 - number, move || sender.send(number).unwrap()));
+            jobs.push(Task::detached(4 - number, Once(Some(move || sender.send(number).unwrap()))));
         }
         while jobs.run_one() {}
         assert_eq!(order.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
@@ -286,8 +283,9 @@ mod tests {
     fn a_panic_takes_its_own_job_only() {
         let (sender, done) = mpsc::channel();
         let (workers, threads) = Workers::start(1, Box::<Fcfs>::default()).unwrap();
-        workers.push(Task::detached(0, || panic!("a job of the test that is meant to fail")));
-        workers.push(Task::detached(0, move || sender.send(()).unwrap()));
+        let broken = || panic!("a job of the test that is meant to fail");
+        workers.push(Task::detached(0, Once(Some(broken))));
+        workers.push(Task::detached(0, Once(Some(move || sender.send(()).unwrap()))));
         done.recv().unwrap();
         workers.stop();
         for thread in threads {

@@ -13,6 +13,9 @@ use std::{
 use bytes::Bytes;
 use roadstead::Waker;
 
+/// Answers up to this size do not count, in bytes.
+const SMALL: usize = 16 << 10;
+
 /// The memory that all answers of a server may hold together, in bytes.
 #[derive(Debug)]
 pub(crate) struct Answers {
@@ -31,20 +34,22 @@ impl Answers {
         Arc::new(Self { limit, state: Mutex::default() })
     }
 
-    /// Reserves `bytes` for an answer. If there is no room `waker` is called when there may be some; an answer that is
+    /// Reserves `bytes` for an answer. A small one is free: a connection's own budget bounds those, and readers of rows
+    /// must not wait for searches. If there is no room `waker` is called when there may be some; an answer that is
     /// larger than the limit has room when there is no other.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         bytes: usize,
         waker: impl FnOnce() -> Waker,
     ) -> Option<Allowance> {
+        let counted = if bytes <= SMALL { 0 } else { bytes };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.used > 0 && state.used + bytes > self.limit {
+        if counted > 0 && state.used > 0 && state.used + counted > self.limit {
             state.waiting.push(waker());
             return None;
         }
-        state.used += bytes;
-        Some(Allowance { answers: Arc::clone(self), bytes })
+        state.used += counted;
+        Some(Allowance { answers: Arc::clone(self), bytes, counted })
     }
 
     /// Whether somebody waits for memory.
@@ -59,6 +64,7 @@ impl Answers {
 pub(crate) struct Allowance {
     answers: Arc<Answers>,
     bytes: usize,
+    counted: usize,
 }
 
 impl Allowance {
@@ -75,8 +81,11 @@ impl Allowance {
 
 impl Drop for Allowance {
     fn drop(&mut self) {
+        if self.counted == 0 {
+            return;
+        }
         let mut state = self.answers.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.used -= self.bytes;
+        state.used -= self.counted;
         let waiting = mem::take(&mut state.waiting);
         drop(state);
         waiting.iter().for_each(Waker::wake);
@@ -108,25 +117,33 @@ mod tests {
         panic!("there is room, so nobody has to be woken")
     }
 
-    #[test]
-    fn memory_is_reserved_up_to_the_limit_until_the_bytes_are_gone() {
-        let answers = Answers::new(10);
-        let first = answers.reserve(6, nobody).unwrap();
-        let second = answers.reserve(4, nobody).unwrap();
-        assert_eq!(answers.state.lock().unwrap().used, 10);
-        let sent = first.hold(vec![0; 6]);
-        let tail = sent.slice(5..);
-        drop(sent);
-        assert_eq!(answers.state.lock().unwrap().used, 10, "a part of it is still to be sent");
-        drop(tail);
-        drop(second);
-        assert_eq!(answers.state.lock().unwrap().used, 0);
+    fn used(answers: &Answers) -> usize {
+        answers.state.lock().unwrap().used
     }
 
     #[test]
-    fn an_answer_above_the_limit_has_room_alone() {
-        let answers = Answers::new(10);
-        let large = answers.reserve(11, nobody).unwrap();
-        assert_eq!(large.bytes(), 11);
+    fn memory_is_reserved_up_to_the_limit_until_the_bytes_are_gone() {
+        let (part, rest) = (SMALL + 1, SMALL + 2);
+        let answers = Answers::new(part + rest);
+        let first = answers.reserve(part, nobody).unwrap();
+        let second = answers.reserve(rest, nobody).unwrap();
+        assert_eq!(used(&answers), part + rest);
+        let sent = first.hold(vec![0; part]);
+        let tail = sent.slice(5..);
+        drop(sent);
+        assert_eq!(used(&answers), part + rest, "a part of it is still to be sent");
+        drop(tail);
+        drop(second);
+        assert_eq!(used(&answers), 0);
+    }
+
+    #[test]
+    fn a_small_answer_is_free_and_a_larger_one_is_not() {
+        let answers = Answers::new(1);
+        let _alone = answers.reserve(SMALL + 1, nobody).unwrap();
+        let small = answers.reserve(SMALL, nobody).unwrap();
+        assert_eq!((small.bytes(), used(&answers)), (SMALL, SMALL + 1));
+        drop(small);
+        assert_eq!(used(&answers), SMALL + 1);
     }
 }

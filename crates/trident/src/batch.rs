@@ -3,8 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use roadstead::Step;
 
 /// Items that wait for one pass, at most so many at a time.
 pub(crate) struct Batch<T> {
@@ -14,7 +16,7 @@ pub(crate) struct Batch<T> {
 
 struct State<T> {
     waiting: Vec<T>,
-    /// Somebody empties the batch, or is about to.
+    /// Somebody passes, or is about to.
     attended: bool,
 }
 
@@ -23,42 +25,44 @@ impl<T> Batch<T> {
         Self { most, state: Mutex::new(State { waiting: Vec::new(), attended: false }) }
     }
 
-    /// Adds an item. True if nobody is about to [`empty`](Batch::empty) the batch: then the caller has to see to it.
+    /// Adds an item. True if nobody is about to [`pass`](Batch::pass): then the caller has to see to it.
     #[must_use]
     pub(crate) fn put(&self, item: T) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.waiting.push(item);
         !std::mem::replace(&mut state.attended, true)
     }
 
-    /// Gives what waits to `pass`, until nothing waits. If `pass` panics, its items are lost and the batch goes on
-    /// with the next `put`.
-    pub(crate) fn empty(&self, mut pass: impl FnMut(Vec<T>)) {
-        let mut guard = Attendance { batch: self, over: false };
-        loop {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.waiting.is_empty() {
-                state.attended = false;
-                guard.over = true;
-                return;
-            }
+    /// Gives what waits, up to the most at a time, to `work`. Says whether more waits: then it is for the caller to pass
+    /// again. If `work` panics its items are lost, and the batch goes on with the next `put`.
+    pub(crate) fn pass(&self, work: impl FnOnce(Vec<T>)) -> Step<()> {
+        let items: Vec<T> = {
+            let mut state = self.state();
             let count = state.waiting.len().min(self.most);
-            let items = state.waiting.drain(..count).collect();
-            drop(state);
-            pass(items);
-        }
+            state.waiting.drain(..count).collect()
+        };
+        let mut attendance = Attendance { batch: self, broken: true };
+        work(items);
+        attendance.broken = false;
+        let mut state = self.state();
+        state.attended = !state.waiting.is_empty();
+        if state.attended { Step::More } else { Step::Done(()) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Attendance<'a, T> {
     batch: &'a Batch<T>,
-    over: bool,
+    broken: bool,
 }
 
 impl<T> Drop for Attendance<'_, T> {
     fn drop(&mut self) {
-        if !self.over {
-            self.batch.state.lock().unwrap_or_else(PoisonError::into_inner).attended = false;
+        if self.broken {
+            self.batch.state().attended = false;
         }
     }
 }
@@ -81,23 +85,23 @@ mod tests {
         assert!(batch.put(1));
         assert!(!batch.put(2));
         assert!(!batch.put(3));
-        let mut passes = Vec::new();
-        batch.empty(|items| {
-            if items == [1, 2] {
-                assert!(!batch.put(4), "the pass that runs will see to it");
-            }
-            passes.push(items);
+        let first = batch.pass(|items| {
+            assert_eq!(items, [1, 2]);
+            assert!(!batch.put(4), "whoever passes will see to it");
         });
-        assert_eq!(passes, [vec![1, 2], vec![3, 4]]);
-        assert!(batch.put(5));
+        assert_eq!(first, Step::More);
+        assert!(!batch.put(5), "there is more, so somebody passes again");
+        assert_eq!(batch.pass(|items| assert_eq!(items, [3, 4])), Step::More);
+        assert_eq!(batch.pass(|items| assert_eq!(items, [5])), Step::Done(()));
+        assert!(batch.put(6));
     }
 
     #[test]
     fn a_pass_that_panics_does_not_leave_the_batch_unattended_for_ever() {
         let batch = Batch::new(1);
         assert!(batch.put(1));
-        let panicked = catch_unwind(AssertUnwindSafe(|| batch.empty(|_| panic!("a pass of the test that is meant to fail"))));
-        assert!(panicked.is_err());
+        let broken = || batch.pass(|_| panic!("a pass of the test that is meant to fail"));
+        assert!(catch_unwind(AssertUnwindSafe(broken)).is_err());
         assert!(batch.put(2));
     }
 }

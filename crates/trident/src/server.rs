@@ -8,7 +8,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use roadstead::{
-    Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Ready, Scope, Service, Session, Ticket,
+    Budget, Close, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
+    Ticket,
     frame::{Fields, HEAD, Limits, Parsed},
 };
 
@@ -80,7 +81,14 @@ impl Service for Trident {
     const SCOPE: Scope = Scope::Process;
 
     fn open(&self, _: &Peer) -> TridentSession {
-        TridentSession { shared: Arc::clone(&self.0), admission: None, owed: 0, in_line: false, written: 0, due: None }
+        TridentSession {
+            shared: Arc::clone(&self.0),
+            admission: None,
+            owed: 0,
+            in_line: false,
+            written: 0,
+            due: None,
+        }
     }
 }
 
@@ -233,12 +241,11 @@ impl TridentSession {
         &mut self,
         cx: &mut Context<'_, Self>,
         put: impl FnOnce(&Shared, Ticket<Reply>) -> bool,
-        answer: fn(&Shared),
+        answer: fn(&Shared) -> Step<()>,
     ) -> Done {
         let ticket = cx.ticket().map_err(|busy| Close::violation(busy.to_string()))?;
         if put(&self.shared, ticket) {
-            let shared = Arc::clone(&self.shared);
-            cx.submit(1, move || answer(&shared));
+            cx.submit(1, Passes { shared: Arc::clone(&self.shared), answer });
         }
         Ok(())
     }
@@ -251,23 +258,37 @@ fn refuse(refused: &Refused, cx: &mut Context<'_, TridentSession>) -> Close {
     Close::violation(refused.to_string())
 }
 
+/// Passes over the rows until nothing waits, one at a time: between two passes it is the turn of others.
+struct Passes {
+    shared: Arc<Shared>,
+    answer: fn(&Shared) -> Step<()>,
+}
+
+impl Job for Passes {
+    type Reply = ();
+
+    fn run(&mut self, _: Duration) -> Step<()> {
+        (self.answer)(&self.shared)
+    }
+}
+
 /// The requests whose clients are still there, and what it takes to answer them.
 fn living<Q>(waiting: Vec<Waiting<Q>>) -> (Vec<Q>, Vec<(Ticket<Reply>, Allowance)>) {
     let living = waiting.into_iter().filter(|waiting| !waiting.ticket.is_cancelled());
     living.map(|Waiting { query, ticket, allowance }| (query, (ticket, allowance))).unzip()
 }
 
-fn answer_fetches(shared: &Shared) {
-    shared.fetches.empty(|waiting| {
+fn answer_fetches(shared: &Shared) -> Step<()> {
+    shared.fetches.pass(|waiting| {
         let (queries, answers) = living(waiting);
         for (body, (ticket, allowance)) in shared.store.fetch(&queries).into_iter().zip(answers) {
             ticket.finish(Reply { kind: Kind::Fetched, body, allowance });
         }
-    });
+    })
 }
 
-fn answer_searches(shared: &Shared) {
-    shared.searches.empty(|waiting| {
+fn answer_searches(shared: &Shared) -> Step<()> {
+    shared.searches.pass(|waiting| {
         let (queries, answers) = living(waiting);
         match shared.store.search(&queries) {
             Ok(bodies) => {
@@ -284,7 +305,7 @@ fn answer_searches(shared: &Shared) {
                 }
             }
         }
-    });
+    })
 }
 
 impl From<BodyError> for Close {

@@ -295,7 +295,7 @@ mod tests {
         }
         for party in Party::ALL {
             let nonces = [[1; 16], [2; 16], [3; 16]].concat();
-            assert_eq!(trio.take(party).unwrap(), [(Kind::Nonces, nonces)]);
+            assert_eq!(trio.take(party, usize::MAX).unwrap(), [(Kind::Nonces, nonces)]);
         }
     }
 }
