@@ -1,8 +1,10 @@
 //! Ctrl-C: the first asks to finish, the second ends at once.
 
 use std::{
-    io,
+    fs, io,
+    path::{Path, PathBuf},
     sync::{
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc,
     },
@@ -17,6 +19,9 @@ use signal_hook::{
 /// Set when SIGINT or SIGTERM has come: what runs should come to an end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// What the second signal deletes before it ends the process, as nothing else will.
+static DOOMED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
 /// Watches for SIGINT and SIGTERM from now on. The receiver hears of the first; the second exits with 130.
 pub(crate) fn watch() -> io::Result<mpsc::Receiver<()>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -24,6 +29,10 @@ pub(crate) fn watch() -> io::Result<mpsc::Receiver<()>> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         for (number, _) in signals.forever().enumerate() {
             if number > 0 {
+                if let Some(doomed) = DOOMED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    // Whatever hinders it, the process ends now.
+                    let _ = fs::remove_dir_all(doomed);
+                }
                 std::process::exit(130);
             }
             INTERRUPTED.store(true, SeqCst);
@@ -32,6 +41,11 @@ pub(crate) fn watch() -> io::Result<mpsc::Receiver<()>> {
         }
     })?;
     Ok(came)
+}
+
+/// The second signal deletes this directory, which the process deletes itself when it ends in another way.
+pub(crate) fn doom(directory: &Path) {
+    *DOOMED.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory.into());
 }
 
 /// Whether SIGINT or SIGTERM has come since [`watch`].

@@ -19,8 +19,8 @@ struct Cluster {
     #[arg(long, value_name = "DIR")]
     client: PathBuf,
     /// The three servers, in the order of their parties
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', num_args = 3, required = true)]
-    servers: Vec<SocketAddr>,
+    #[arg(long, value_name = "A,B,C", value_parser = three)]
+    servers: [SocketAddr; 3],
     /// Longest time for an answer, connecting included
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     deadline: Duration,
@@ -28,11 +28,17 @@ struct Cluster {
 
 impl Cluster {
     fn client(&self, checked: bool) -> Result<Client> {
-        let servers = <[SocketAddr; 3]>::try_from(self.servers.as_slice())
-            .map_err(|_| format!("--servers takes three addresses, not {}", self.servers.len()))?;
         let collection = Arc::new(Collection::open(&self.client)?);
-        Ok(Client::new(collection, servers, Options { deadline: self.deadline, checked })?)
+        Ok(Client::new(collection, self.servers, Options { deadline: self.deadline, checked })?)
     }
+}
+
+/// Reads three addresses between commas.
+fn three(text: &str) -> Result<[SocketAddr; 3], String> {
+    let parse = |address: &str| address.parse().map_err(|_| format!("`{address}` is not an address IP:PORT"));
+    let addresses = text.split(',').map(parse).collect::<Result<Vec<SocketAddr>, String>>()?;
+    let count = addresses.len();
+    addresses.try_into().map_err(|_| format!("there are three servers, not {count}"))
 }
 
 #[derive(clap::Args)]

@@ -130,6 +130,7 @@ pub(crate) fn with_cluster<T>(
     work: impl FnOnce(&Cluster, &Client) -> Result<T>,
 ) -> Result<T> {
     let dir = tempfile::Builder::new().prefix("roadstead-").tempdir()?;
+    signals::doom(dir.path());
     let shares = dir.path().join("shares");
     let bar = progress::bar(dataset.rows as u64, "sharing among three servers");
     let options = share::Options { search: true, replace: false };
@@ -164,7 +165,11 @@ pub(crate) fn measure(dataset: &Dataset, plan: &Plan, cluster: &Cluster, client:
                 tracing::warn!("interrupted: the report holds what was measured until now");
                 break 'sweep;
             }
-            runs.push(bench.level(op, level, plan.queries, &|| bar.inc(1))?);
+            let run = bench.level(op, level, plan.queries, &|| bar.inc(1))?;
+            // A level that was interrupted before its first answer has no figures.
+            if run.asked() > 0 {
+                runs.push(run);
+            }
         }
     }
     bar.finish_and_clear();
@@ -174,7 +179,7 @@ pub(crate) fn measure(dataset: &Dataset, plan: &Plan, cluster: &Cluster, client:
         dim: dataset.dim,
         kernel: plan.kernel.unwrap_or_else(Kernel::best).name(),
         machine: Machine::here(),
-        servers: cluster.usage()?,
+        servers: cluster.usage(),
         runs,
     })
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead_load::process::{ProcessError, Usage, cpu_time};
+use roadstead_load::process::{Usage, cpu_time};
 use roadstead_trident::{kernels::Kernel, party::Party, share::server_dir};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -43,14 +43,14 @@ impl Cluster {
         Ok(<[SocketAddr; 3]>::try_from(self.addresses.as_slice())?)
     }
 
-    /// CPU time that all three have used.
-    pub(crate) fn cpu_time(&self) -> Result<Duration, ProcessError> {
-        self.servers.iter().map(|server| cpu_time(server.id())).sum()
+    /// CPU time that all three have used. One that has ended counts nothing.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        self.servers.iter().filter_map(|server| cpu_time(server.id()).ok()).sum()
     }
 
-    /// Memory and CPU time of each.
-    pub(crate) fn usage(&self) -> Result<Vec<Usage>, ProcessError> {
-        self.servers.iter().map(|server| Usage::of(server.id())).collect()
+    /// Memory and CPU time of each that still runs.
+    pub(crate) fn usage(&self) -> Vec<Option<Usage>> {
+        self.servers.iter().map(|server| Usage::of(server.id()).ok()).collect()
     }
 }
 
@@ -61,6 +61,7 @@ fn spawn(shares: &Path, party: Party, kernel: Option<Kernel>) -> Result<Child> {
             "trident",
             "serve",
             "--with-parent",
+            &std::process::id().to_string(),
             "--bind",
             "127.0.0.1:0",
             "--party",

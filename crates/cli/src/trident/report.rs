@@ -18,8 +18,8 @@ pub(crate) struct Report {
     pub(crate) dim: usize,
     pub(crate) kernel: &'static str,
     pub(crate) machine: Machine,
-    /// Of each server, after the sweep.
-    pub(crate) servers: Vec<Usage>,
+    /// Of each server, after the sweep; of one that has ended, nothing.
+    pub(crate) servers: Vec<Option<Usage>>,
     pub(crate) runs: Vec<Run>,
 }
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::Store};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::{
     Outcome, Result, progress,
@@ -28,9 +28,9 @@ pub(crate) struct Args {
     /// Version of the inner loops: portable, avx2, avx512
     #[arg(long, value_parser = kernel)]
     kernel: Option<Kernel>,
-    /// End when the process that started this one ends
-    #[arg(long, hide = true)]
-    with_parent: bool,
+    /// End when the process of this number, which started this one, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    with_parent: Option<i32>,
 }
 
 pub(crate) fn party(text: &str) -> Result<Party, String> {
@@ -51,8 +51,12 @@ pub(crate) fn kernel(name: &str) -> Result<Kernel, String> {
 }
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
-    if args.with_parent {
+    if let Some(parent) = args.with_parent {
         set_parent_process_death_signal(Some(Signal::TERM))?;
+        // It may have ended before it could be asked for a signal.
+        if getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() != parent) {
+            return Err("the process that started this server has ended".into());
+        }
     }
     if let Some(address) = args.listen.bind.iter().find(|address| !is_loopback(address)) {
         let why = "Trident has no TLS yet, and whoever sees two links of one client can read its queries";
