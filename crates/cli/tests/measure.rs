@@ -1,0 +1,220 @@
+//! `roadstead trident bench` and `demo` as processes: the shape of their results, and that nothing is left behind,
+//! however they end.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{collections::BTreeSet, fs, process::Stdio, thread, time::Duration};
+
+use common::{Process, Scene, until, words};
+use roadstead_trident::data::siftsmall;
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// The shape that programs rely on.
+fn check_report(report: &Value, levels: &[u64], queries: u64) {
+    let expected = ["dataset", "rows", "dim", "runs", "kernel", "machine", "servers"];
+    assert_eq!(keys(report), BTreeSet::from(expected));
+    assert!(report["dataset"].is_string() && report["rows"].is_u64() && report["dim"].is_u64());
+    let runs = report["runs"].as_array().unwrap();
+    let expected: Vec<(&str, u64)> =
+        ["fetch", "search"].into_iter().flat_map(|op| levels.iter().map(move |&level| (op, level))).collect();
+    let found: Vec<(&str, u64)> =
+        runs.iter().map(|run| (run["op"].as_str().unwrap(), run["level"].as_u64().unwrap())).collect();
+    assert_eq!(found, expected);
+    for run in runs {
+        check_run(run);
+        let count = |key: &str| run[key].as_u64().unwrap();
+        assert_eq!((count("right"), count("wrong"), count("failed")), (queries, 0, 0));
+        if run["op"] == "search" {
+            assert_eq!(run["recall_at_10"], 1.0);
+        }
+    }
+}
+
+fn check_run(run: &Value) {
+    let expected = [
+        "op",
+        "protocol",
+        "exchange",
+        "checked",
+        "level",
+        "right",
+        "wrong",
+        "failed",
+        "qps",
+        "mean_ms",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+        "overlap",
+        "client_bytes_up",
+        "client_bytes_down",
+        "server_bytes",
+        "server_cpu_ms",
+        "recall_at_10",
+    ];
+    assert_eq!(keys(run), BTreeSet::from(expected));
+    let fetch = run["op"] == "fetch";
+    assert_eq!(run["protocol"], if fetch { "direct" } else { "scan" });
+    assert!(run["exchange"].is_null() && run["checked"] == true);
+    for key in ["level", "right", "wrong", "failed"] {
+        assert!(run[key].is_u64(), "{key} of {run}");
+    }
+    let measured =
+        ["qps", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "overlap", "client_bytes_up", "client_bytes_down"];
+    for key in measured {
+        assert!(run[key].as_f64().is_some_and(|figure| figure > 0.0), "{key} of {run}");
+    }
+    assert_eq!(run["server_bytes"], 0.0);
+    assert!(run["server_cpu_ms"].is_f64());
+    assert_eq!(run["recall_at_10"].is_null(), fetch);
+}
+
+#[test]
+fn bench_writes_pure_json_in_the_stable_shape() {
+    let scene = Scene::new();
+    let said = scene.ok(words("trident bench --rows 500 --levels 1,4 --queries 20 --json -"));
+    let report: Value = serde_json::from_str(&said).unwrap();
+    check_report(&report, &[1, 4], 20);
+    assert_eq!((&report["rows"], &report["dim"]), (&500.into(), &128.into()));
+    assert_eq!(report["dataset"], "made-500");
+    scene.nothing_lives();
+    assert!(scene.left_behind().is_empty());
+}
+
+#[test]
+fn bench_runs_what_it_is_told() {
+    let scene = Scene::new();
+    let (json, svg) = (scene.path("report.json"), scene.path("report.svg"));
+    let mut command = scene.command(words(
+        "trident bench --rows 100 --levels 2 --queries 5 --op search --unchecked --kernel portable",
+    ));
+    let output = command.arg("--json").arg(&json).arg("--svg").arg(&svg).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("search scan, unchecked"), "the table");
+    let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), &runs[0]["checked"], &report["kernel"]), (1, &false.into(), &"portable".into()));
+    assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));
+}
+
+#[test]
+fn demo_makes_a_set_where_it_finds_none() {
+    demo(&Scene::new(), None, "made-10000");
+}
+
+#[test]
+fn demo_uses_the_real_set_where_it_is_at_hand() {
+    if let Some(data) = siftsmall() {
+        demo(&Scene::new(), Some(data), "siftsmall");
+    }
+}
+
+fn demo(scene: &Scene, data: Option<std::path::PathBuf>, dataset: &str) {
+    let (json, svg) = (scene.path("demo.json"), scene.path("demo.svg"));
+    let mut command = scene.command(["demo"]);
+    if let Some(data) = data {
+        command.env("ROADSTEAD_DATA", data);
+    }
+    let output = command.arg("--json").arg(&json).arg("--svg").arg(&svg).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        said.contains("the true row;") && said.contains("recall@10") && said.contains(": 1.000"),
+        "{said}"
+    );
+    let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    check_report(&report, &[1, 2, 4, 8, 16], 200);
+    assert_eq!((&report["dataset"], &report["rows"]), (&dataset.into(), &10_000.into()));
+    assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));
+    scene.nothing_lives();
+    assert!(scene.left_behind().is_empty());
+}
+
+#[test]
+fn a_data_directory_without_the_files_is_an_error_of_one_line() {
+    let scene = Scene::new();
+    let missing = scene.path("no data");
+    for command in ["demo", "trident bench"] {
+        let mut arguments = words(command);
+        arguments.extend(["--data".into(), missing.display().to_string()]);
+        let error = scene.fails(arguments);
+        assert!(error.contains("holds 0 files named *_base.fvecs"), "{error}");
+    }
+}
+
+/// A bench that would take for ever, once its three servers run.
+fn endless(scene: &Scene, json: &str) -> Process {
+    let line = "trident bench --rows 2000 --levels 16,16 --queries 50000000 --op search --json";
+    let mut command = scene.command(words(line));
+    command.arg(scene.path(json)).stderr(Stdio::null());
+    let bench = Process::start(command);
+    until("four processes", || scene.living().len() == 4);
+    bench
+}
+
+#[test]
+fn an_interrupted_bench_writes_what_it_has_and_leaves_nothing() {
+    let scene = Scene::new();
+    // From the start of the servers to the middle of a level.
+    for (round, wait) in [0, 30, 300, 1_000].into_iter().enumerate() {
+        let json = format!("{round}.json");
+        let mut bench = endless(&scene, &json);
+        thread::sleep(Duration::from_millis(wait));
+        bench.signal(if round % 2 == 0 { Signal::INT } else { Signal::TERM });
+        assert_eq!(bench.end().code(), Some(0), "after {wait} ms");
+        let report: Value = serde_json::from_slice(&fs::read(scene.path(json)).unwrap()).unwrap();
+        report["runs"].as_array().unwrap().iter().for_each(check_run);
+        scene.nothing_lives();
+        assert!(scene.left_behind().is_empty(), "{:?}", scene.left_behind());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_bench_at_once_and_leaves_nothing() {
+    let scene = Scene::new();
+    // Sharing takes long enough for both signals.
+    let mut bench = Process::start(scene.command(words("trident bench --rows 20000000 --queries 1")));
+    until("the shares", || !scene.left_behind().is_empty());
+    bench.signal(Signal::INT);
+    thread::sleep(Duration::from_millis(50));
+    bench.signal(Signal::TERM);
+    assert_eq!(bench.end().code(), Some(130));
+    scene.nothing_lives();
+    assert!(scene.left_behind().is_empty(), "shares are secret: {:?}", scene.left_behind());
+}
+
+#[test]
+fn servers_end_with_the_bench_that_started_them_even_when_it_is_killed() {
+    let scene = Scene::new();
+    for wait in [0, 5, 300] {
+        let mut bench = endless(&scene, "never.json");
+        thread::sleep(Duration::from_millis(wait));
+        bench.kill();
+        scene.nothing_lives();
+    }
+}
+
+#[test]
+fn a_bench_whose_server_is_killed_reports_the_failures_and_exits_with_one() {
+    let scene = Scene::new();
+    let mut bench = endless(&scene, "failed.json");
+    thread::sleep(Duration::from_millis(300));
+    let server = scene.living().into_iter().find(|&pid| pid != bench.pid()).unwrap();
+    kill_process(server, Signal::KILL).unwrap();
+    thread::sleep(Duration::from_millis(200));
+    bench.signal(Signal::INT);
+    assert_eq!(bench.end().code(), Some(1));
+    let report: Value = serde_json::from_slice(&fs::read(scene.path("failed.json")).unwrap()).unwrap();
+    let run = &report["runs"][0];
+    assert!(run["failed"].as_u64().unwrap() > 0 && run["wrong"] == 0, "{run}");
+    assert_eq!(report["servers"].as_array().unwrap().iter().filter(|server| server.is_null()).count(), 1);
+    scene.nothing_lives();
+    assert!(scene.left_behind().is_empty());
+}

@@ -1,0 +1,163 @@
+//! `roadstead serve` and `models` as processes: what they say, how they end.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+};
+
+use common::{Scene, until, words};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn echoes(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"ahoy").unwrap();
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"ahoy");
+    stream
+}
+
+#[test]
+fn every_listener_is_announced_in_order_and_serves() {
+    let scene = Scene::new();
+    for model in ["best", "epoll", "threads"] {
+        let line = format!("serve echo --bind 127.0.0.1:0 --bind [::1]:0 --bind 127.0.0.2:0 --model {model}");
+        let mut server = scene.serve(words(&line));
+        let addresses = [server.listening(), server.listening(), server.listening()];
+        let ips = addresses.map(|address| address.ip().to_string());
+        assert_eq!(ips, ["127.0.0.1", "::1", "127.0.0.2"]);
+        addresses.into_iter().for_each(|address| drop(echoes(address)));
+        server.signal(Signal::TERM);
+        assert_eq!(server.end().code(), Some(0));
+        assert_eq!(server.line(), "", "stdout says nothing more");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_an_error_of_one_line() {
+    let scene = Scene::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _taken = TcpListener::bind(taken).unwrap();
+    let error = scene.fails(["serve", "echo", "--bind", &taken.to_string()]);
+    assert_eq!(error, format!("address {taken} is in use"));
+    // Nothing listens on the others then.
+    let error = scene.fails(["serve", "echo", "--bind", "127.0.0.1:0", "--bind", &taken.to_string()]);
+    assert_eq!(error, format!("address {taken} is in use"));
+    let error = scene.fails(words("serve echo --bind 192.0.2.1:7007"));
+    assert_eq!(error, "this machine has no address 192.0.2.1:7007");
+    assert!(scene.fails(words("serve echo --bind 127.0.0.1:0 --model uring")).contains("uring"));
+}
+
+#[test]
+fn a_signal_drains_and_a_second_one_ends_at_once() {
+    let scene = Scene::new();
+    for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::TERM)] {
+        let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0"));
+        let address = server.listening();
+        let mut open = echoes(address);
+        server.signal(first);
+        // The end of the server's side: it drains.
+        assert_eq!(open.read(&mut [0; 1]).unwrap(), 0);
+        drop(open);
+        assert_eq!(server.end().code(), Some(0), "{first:?}");
+
+        let mut server = scene.serve(words("serve discard --bind 127.0.0.1:0 --drain 50"));
+        let address = server.listening();
+        let held = echo_that_never_closes(address);
+        server.signal(first);
+        until("the drain", || TcpStream::connect(address).is_err());
+        server.signal(second);
+        assert_eq!(server.end().code(), Some(130), "{second:?}");
+        drop(held);
+    }
+}
+
+/// A client that keeps its side open, so that a draining server has something to wait for.
+fn echo_that_never_closes(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"ahoy").unwrap();
+    stream
+}
+
+#[test]
+fn bad_usage_exits_with_two_and_says_nothing_on_stdout() {
+    let scene = Scene::new();
+    for line in [
+        "",
+        "sail",
+        "serve",
+        "serve chess",
+        "serve echo --bind nowhere",
+        "serve echo --bind 127.0.0.1",
+        "serve echo --model kqueue",
+        "serve echo --idle -1",
+        "serve echo --idle soon",
+        "serve echo --workers x",
+        "trident",
+        "trident serve --party 4 --shares x",
+        "trident serve --shares x",
+        "trident share",
+        "trident share --made 10",
+        "trident share --made 10 data --out x",
+        "trident fetch --client x --servers 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3",
+        "trident fetch 1 --client x --servers 127.0.0.1:1,127.0.0.1:2",
+        "trident fetch 1 --client x --servers a,b,c",
+        "trident bench --levels 0",
+        "trident bench --levels 1,,2",
+        "trident bench --queries 0",
+        "trident bench --op swim",
+        "trident bench --rows 10 --data x",
+    ] {
+        let output = scene.run(words(line));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "roadstead {line}: {said}");
+        assert!(output.stdout.is_empty() && !said.is_empty(), "roadstead {line}");
+    }
+}
+
+#[test]
+fn limits_of_any_size_are_taken_or_refused_but_never_panic() {
+    let scene = Scene::new();
+    for seconds in ["0.001", "1e9", "1e18", "1.8e19"] {
+        let line = format!(
+            "serve echo --bind 127.0.0.1:0 --idle {seconds} --first-byte {seconds} --drain {seconds} --buffer-each 100000"
+        );
+        let mut server = scene.serve(words(&line));
+        let address = server.listening();
+        if seconds != "0.001" {
+            echoes(address);
+        }
+        server.signal(Signal::TERM);
+        assert_eq!(server.end().code(), Some(0), "{seconds}");
+    }
+    for seconds in ["1e20", "inf", "nan"] {
+        let output = scene.run(words(&format!("serve echo --bind 127.0.0.1:0 --idle {seconds}")));
+        assert_eq!(output.status.code(), Some(2), "{seconds}");
+    }
+}
+
+#[test]
+fn models_are_listed_as_a_table_and_as_pure_json() {
+    let scene = Scene::new();
+    assert!(scene.ok(["models"]).contains("epoll"));
+    let file = scene.path("models.json");
+    scene.ok(["models".as_ref(), "--json".as_ref(), file.as_os_str()]);
+    let listed: Value = serde_json::from_str(&scene.ok(["models", "--json", "-"])).unwrap();
+    assert_eq!(listed, serde_json::from_slice::<Value>(&std::fs::read(file).unwrap()).unwrap());
+    let names =
+        "iterative process prefork threads pool spin select poll epoll signal emulated aio uring iocp";
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.iter().map(|model| model["name"].as_str().unwrap()).collect::<Vec<_>>(), words(names));
+    for model in listed {
+        let keys: Vec<&str> = model.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys.len(), 4, "{keys:?}");
+        assert!(["blocking", "reactor", "proactor"].contains(&model["core"].as_str().unwrap()));
+        assert_eq!(model["runs"].as_bool().unwrap(), model["why"].is_null());
+        assert!(model["why"].is_null() || model["why"].is_string());
+    }
+}

@@ -1,0 +1,294 @@
+//! `roadstead trident share`, `serve`, `fetch` and `search` as processes.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    ffi::OsString,
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+};
+
+use common::{Process, Scene, until, words};
+use roadstead_trident::{
+    client::{Client, ClientError, Options},
+    data::{Generated, Rows},
+    query::Collection,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const ROWS: usize = 300;
+
+fn arguments(line: &str, more: &[(&str, &Path)]) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = words(line).into_iter().map(OsString::from).collect();
+    for (option, path) in more {
+        if !option.is_empty() {
+            arguments.push(option.into());
+        }
+        arguments.push(path.into());
+    }
+    arguments
+}
+
+/// A sharing of a made set in `shares`.
+fn shared(scene: &Scene) {
+    let said =
+        scene.ok(arguments(&format!("trident share --made {ROWS}"), &[("--out", &scene.path("shares"))]));
+    assert!(said.contains("300 rows of 128"), "{said}");
+}
+
+fn serve(scene: &Scene, party: u8, address: &str) -> (Process, SocketAddr) {
+    let shares = scene.path(format!("shares/server-{party}"));
+    let line = format!("trident serve --party {party} --bind {address}");
+    let mut server = scene.serve(arguments(&line, &[("--shares", &shares)]));
+    let address = server.listening();
+    (server, address)
+}
+
+fn cluster(scene: &Scene) -> ([Process; 3], [SocketAddr; 3]) {
+    let [(first, a), (second, b), (third, c)] = [1, 2, 3].map(|party| serve(scene, party, "127.0.0.2:0"));
+    ([first, second, third], [a, b, c])
+}
+
+fn asks(scene: &Scene, line: &str, servers: [SocketAddr; 3]) -> Vec<OsString> {
+    let servers = servers.map(|server| server.to_string()).join(",");
+    arguments(&format!("trident {line} --servers {servers}"), &[("--client", &scene.path("shares/client"))])
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn shares_are_their_owners_alone_and_never_overwritten() {
+    let scene = Scene::new();
+    // A directory that others may enter is closed to them.
+    fs::create_dir_all(scene.path("shares/server-1")).unwrap();
+    fs::set_permissions(scene.path("shares/server-1"), fs::Permissions::from_mode(0o755)).unwrap();
+    shared(&scene);
+    let directories = ["server-1", "server-2", "server-3", "client"];
+    for directory in directories {
+        let path = scene.path("shares").join(directory);
+        assert_eq!(mode(&path), 0o700, "{directory}");
+        for file in fs::read_dir(path).unwrap() {
+            assert_eq!(mode(&file.unwrap().path()), 0o600, "{directory}");
+        }
+    }
+    let manifests =
+        || directories.map(|name| fs::read(scene.path("shares").join(name).join("manifest.json")).unwrap());
+    let before = manifests();
+    let again = arguments("trident share --made 10", &[("--out", &scene.path("shares"))]);
+    let error = scene.fails(again.clone());
+    assert!(error.contains("exists already"), "{error}");
+    assert_eq!(manifests(), before, "nothing was touched");
+    scene.ok([&again[..], &["--replace".into()]].concat());
+    assert_ne!(manifests(), before);
+}
+
+#[test]
+fn every_format_is_shared_served_fetched_and_searched() {
+    let scene = Scene::new();
+    let rows: Vec<[u8; 4]> = (0..20u8).map(|row| [row, 2 * row, 255 - row, 7]).collect();
+    let floats =
+        |row: &[u8; 4]| row.iter().flat_map(|&byte| f32::from(byte).to_le_bytes()).collect::<Vec<u8>>();
+    let fvecs: Vec<u8> =
+        rows.iter().flat_map(|row| [&4i32.to_le_bytes()[..], &floats(row)].concat()).collect();
+    fs::write(scene.path("set.fvecs"), fvecs).unwrap();
+    let mut header = "{'descr': '|u1', 'fortran_order': False, 'shape': (20, 4), }".to_owned();
+    header.extend(std::iter::repeat_n(' ', 127 - 10 - header.len()).chain(['\n']));
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.bytes().chain(rows.iter().flatten().copied()));
+    fs::write(scene.path("set.npy"), npy).unwrap();
+    fs::write(scene.path("set.raw"), rows.as_flattened()).unwrap();
+    for (file, option) in [("set.fvecs", ""), ("set.npy", ""), ("set.raw", "--dim 4")] {
+        let line = format!("trident share --replace {option}");
+        scene.ok(arguments(&line, &[("", &scene.path(file)), ("--out", &scene.path("shares"))]));
+        let (mut servers, addresses) = cluster(&scene);
+        let fetched: Value =
+            serde_json::from_str(&scene.ok(asks(&scene, "fetch 0 19 7 --json -", addresses))).unwrap();
+        for (found, index) in fetched.as_array().unwrap().iter().zip([0, 19, 7]) {
+            assert_eq!(found["index"], index);
+            let values: Vec<f64> =
+                found["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+            assert_eq!(values, rows[index].map(f64::from), "{file}");
+        }
+        assert_eq!(scene.ok(asks(&scene, "fetch 3", addresses)), "3: 3 6 252 7\n");
+        for more in ["", "--unchecked"] {
+            let line = format!("search --like 7 -k 3 --json - {more}");
+            let near: Value = serde_json::from_str(&scene.ok(asks(&scene, &line, addresses))).unwrap();
+            let near: Vec<_> = near
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|near| (near["index"].as_u64().unwrap(), near["distance"].as_f64().unwrap()))
+                .collect();
+            assert_eq!(near, [(7, 0.0), (6, 6.0), (8, 6.0)], "{file}");
+        }
+        for server in &mut servers {
+            server.signal(Signal::TERM);
+            assert_eq!(server.end().code(), Some(0));
+        }
+    }
+    scene.nothing_lives();
+    assert_eq!(scene.left_behind(), [scene.path("x"); 0]);
+}
+
+#[test]
+fn what_cannot_be_shared_is_refused_in_one_line() {
+    let scene = Scene::new();
+    fs::write(scene.path("short.fvecs"), [4, 0, 0, 0, 1, 2]).unwrap();
+    fs::write(scene.path("set.raw"), [1, 2, 3, 4, 5]).unwrap();
+    let refused = |line: &str, file: &str, reason: &str| {
+        let files = [("", &*scene.path(file)), ("--out", &*scene.path("shares"))];
+        let error = scene.fails(arguments(&format!("trident share {line}"), &files));
+        assert!(error.contains(reason), "{error} lacks {reason}");
+    };
+    refused("", "missing.fvecs", "missing.fvecs");
+    refused("", "short.fvecs", "short.fvecs");
+    refused("", "set.raw", "dim");
+    refused("--dim 4", "set.raw", "multiple of 4");
+    refused("--dim 0", "set.raw", "0 elements");
+    let error =
+        scene.fails(arguments("trident share --made 999999999999", &[("--out", &scene.path("shares"))]));
+    assert!(error.contains("rows"), "{error}");
+}
+
+#[test]
+fn servers_refuse_foreign_addresses_and_directories() {
+    let scene = Scene::new();
+    shared(&scene);
+    let refused = |line: &str, shares: &str, reason: &str| {
+        let error =
+            scene.fails(arguments(&format!("trident serve {line}"), &[("--shares", &scene.path(shares))]));
+        assert!(error.contains(reason), "{error} lacks {reason}");
+    };
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7101", "[::ffff:0.0.0.0]:0"] {
+        refused(
+            &format!("--party 1 --bind {address}"),
+            "shares/server-1",
+            "only loopback addresses are served",
+        );
+        let line = format!("--party 1 --bind 127.0.0.1:0 --bind {address}");
+        refused(&line, "shares/server-1", "only loopback");
+    }
+    refused("--party 1 --bind 127.0.0.1:0", "shares/server-2", "the directory of server 2, not of server 1");
+    refused("--party 3 --bind 127.0.0.1:0", "shares/client", "the directory of a client, not of server 3");
+    refused("--party 1 --bind 127.0.0.1:0", "nowhere", "nowhere");
+    fs::write(scene.path("shares/server-1/search.bin"), [0; 64]).unwrap();
+    refused("--party 1 --bind 127.0.0.1:0", "shares/server-1", "search.bin has 64 bytes");
+    fs::write(scene.path("shares/server-1/manifest.json"), "{}").unwrap();
+    refused("--party 1 --bind 127.0.0.1:0", "shares/server-1", "manifest");
+}
+
+#[test]
+fn questions_that_cannot_be_answered_end_with_one_line_that_says_why() {
+    let scene = Scene::new();
+    shared(&scene);
+    let (mut servers, [a, b, c]) = cluster(&scene);
+    let error = scene.fails(asks(&scene, "fetch 1", [a, c, b]));
+    assert!(error.contains("check the order of the addresses"), "{error}");
+    let error = scene.fails(asks(&scene, &format!("fetch {ROWS}"), [a, b, c]));
+    assert_eq!(error, "there is no row 300, the collection has rows 0 to 299");
+    let deadline = scene.run(asks(&scene, "fetch 1 --deadline 1e18", [a, b, c]));
+    assert_eq!(deadline.status.code(), Some(0), "{}", String::from_utf8_lossy(&deadline.stderr));
+    servers[1].kill();
+    let error = scene.fails(asks(&scene, "fetch 1", [a, b, c]));
+    assert!(error.starts_with(&format!("server 2 at {b} is not available")), "{error}");
+    servers[0].signal(Signal::STOP);
+    let (_second, b) = serve(&scene, 2, "127.0.0.2:0");
+    let error = scene.fails(asks(&scene, "search --like 1 --deadline 0.3", [a, b, c]));
+    assert_eq!(error, format!("no answer within 300ms from server 1 at {a}"));
+    servers[0].signal(Signal::CONT);
+    scene.ok(asks(&scene, "search --like 1", [a, b, c]));
+}
+
+#[test]
+fn a_client_survives_that_a_server_is_killed_and_started_again() {
+    let scene = Scene::new();
+    shared(&scene);
+    let mut set = Generated::new(ROWS, 1);
+    let rows = set.read_all().unwrap();
+    let (mut servers, addresses) = cluster(&scene);
+    let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
+    let client = Client::new(collection, addresses, Options::default()).unwrap();
+    let (over, right, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let named = format!("server 2 at {}", addresses[1]);
+    thread::scope(|scope| {
+        let over = Over(&over);
+        for thread in 0..16 {
+            let (client, rows, right, failed, over, named) =
+                (&client, &rows, &right, &failed, over.0, &named);
+            scope.spawn(move || {
+                for index in (thread..).step_by(16).take_while(|_| !over.load(SeqCst)) {
+                    match client.fetch(index % ROWS) {
+                        Ok(row) => {
+                            assert_eq!(row.values(), rows[index % ROWS]);
+                            right.fetch_add(1, SeqCst);
+                        }
+                        Err(error @ ClientError::Unavailable { .. }) => {
+                            assert!(error.to_string().contains(named), "{error}");
+                            failed.fetch_add(1, SeqCst);
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        for _ in 0..3 {
+            let (before, failures) = (right.load(SeqCst), failed.load(SeqCst));
+            until("answers", || right.load(SeqCst) > before + 100);
+            servers[1].kill();
+            until("errors", || failed.load(SeqCst) > failures + 16);
+            servers[1] = serve(&scene, 2, &addresses[1].to_string()).0;
+        }
+        let before = right.load(SeqCst);
+        until("answers again", || right.load(SeqCst) > before + 500);
+    });
+    drop(client);
+    for server in &mut servers {
+        server.signal(Signal::TERM);
+        assert_eq!(server.end().code(), Some(0));
+    }
+    scene.nothing_lives();
+}
+
+/// Ends the questions, also when an assertion fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn a_server_drains_with_idle_clients_and_ends_at_once_with_a_second_signal() {
+    let scene = Scene::new();
+    shared(&scene);
+    let (mut servers, addresses) = cluster(&scene);
+    let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
+    let client = Client::new(collection, addresses, Options::default()).unwrap();
+    client.fetch(0).unwrap();
+    for (server, signal) in servers.iter_mut().zip([Signal::TERM, Signal::INT, Signal::TERM]) {
+        server.signal(signal);
+        assert_eq!(server.end().code(), Some(0));
+    }
+    let (mut server, address) = serve(&scene, 1, "127.0.0.2:0");
+    // It keeps its side open, so the server has something to wait for.
+    let held = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut &held, b"RD").unwrap();
+    server.signal(Signal::TERM);
+    until("the drain", || std::net::TcpStream::connect(address).is_err());
+    server.signal(Signal::INT);
+    assert_eq!(server.end().code(), Some(130));
+}
