@@ -1,13 +1,15 @@
 //! Memory for answers, reserved before the work and given back when the last byte has been sent.
 //!
 //! An answer may be a thousand times as large as the question. Without a common limit a few clients that ask much and
-//! read slowly would hold all the memory there is; with it their questions wait unread, and the others' do as well for
-//! no longer than it takes some answer to leave. A client whose answers do not leave loses its connection for it.
+//! read slowly would hold all the memory there is; with it their questions wait unread. Memory that comes free goes to
+//! those who wait in the order they came, one answer each, so that nobody waits longer than it takes every other client
+//! to have one answer.
 #![forbid(unsafe_code)]
 
 use std::{
-    fmt, mem,
-    sync::{Arc, Mutex, PoisonError},
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -26,7 +28,24 @@ pub(crate) struct Answers {
 #[derive(Default)]
 struct State {
     used: usize,
-    waiting: Vec<Waker>,
+    line: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    bytes: usize,
+    waker: Waker,
+    granted: Arc<Mutex<Option<Allowance>>>,
+}
+
+/// A place in the line for memory.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Mutex<Option<Allowance>>>);
+
+impl Place {
+    /// What was asked for, once it has been granted.
+    pub(crate) fn granted(&self) -> Option<Allowance> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Answers {
@@ -35,27 +54,67 @@ impl Answers {
     }
 
     /// Reserves `bytes` for an answer. A small one is free: a connection's own budget bounds those, and readers of rows
-    /// must not wait for searches. If there is no room `waker` is called when there may be some; an answer that is
-    /// larger than the limit has room when there is no other.
+    /// must not wait for searches. An answer that is larger than the limit has room when there is no other.
+    ///
+    /// # Errors
+    /// A place in the line if there is no room; `waker` is called when memory has been granted to it.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         bytes: usize,
         waker: impl FnOnce() -> Waker,
-    ) -> Option<Allowance> {
-        let counted = if bytes <= SMALL { 0 } else { bytes };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted > 0 && state.used > 0 && state.used + counted > self.limit {
-            state.waiting.push(waker());
-            return None;
+    ) -> Result<Allowance, Place> {
+        if bytes <= SMALL {
+            return Ok(Allowance { answers: Arc::clone(self), bytes, counted: 0 });
         }
-        state.used += counted;
-        Some(Allowance { answers: Arc::clone(self), bytes, counted })
+        let mut state = self.state();
+        if state.line.is_empty() && state.fits(bytes, self.limit) {
+            state.used += bytes;
+            return Ok(Allowance { answers: Arc::clone(self), bytes, counted: bytes });
+        }
+        let granted = Arc::default();
+        let place = Place(Arc::clone(&granted));
+        state.line.push_back(Waiter { bytes, waker: waker(), granted });
+        Err(place)
     }
 
     /// Whether somebody waits for memory.
     pub(crate) fn is_short(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.waiting.iter().any(|waker| !waker.is_closed())
+        self.state().line.iter().any(|waiter| !waiter.waker.is_closed())
+    }
+
+    /// Takes `bytes` back and grants what is free to the first in the line.
+    fn release(self: &Arc<Self>, bytes: usize) {
+        let mut state = self.state();
+        state.used -= bytes;
+        let mut served = Vec::new();
+        while let Some(waiter) = state.line.pop_front() {
+            if waiter.waker.is_closed() {
+                served.push(waiter);
+                continue;
+            }
+            if !state.fits(waiter.bytes, self.limit) {
+                state.line.push_front(waiter);
+                break;
+            }
+            state.used += waiter.bytes;
+            let allowance =
+                Allowance { answers: Arc::clone(self), bytes: waiter.bytes, counted: waiter.bytes };
+            *waiter.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(allowance);
+            served.push(waiter);
+        }
+        // Waking, and letting go of what was granted to one who has left meanwhile, must not happen under the lock.
+        drop(state);
+        served.iter().for_each(|waiter| waiter.waker.wake());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fits(&self, bytes: usize, limit: usize) -> bool {
+        self.used == 0 || self.used + bytes <= limit
     }
 }
 
@@ -81,14 +140,9 @@ impl Allowance {
 
 impl Drop for Allowance {
     fn drop(&mut self) {
-        if self.counted == 0 {
-            return;
+        if self.counted > 0 {
+            self.answers.release(self.counted);
         }
-        let mut state = self.answers.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.used -= self.counted;
-        let waiting = mem::take(&mut state.waiting);
-        drop(state);
-        waiting.iter().for_each(Waker::wake);
     }
 }
 
@@ -105,7 +159,7 @@ impl AsRef<[u8]> for Held {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("used", &self.used).field("waiting", &self.waiting.len()).finish()
+        f.debug_struct("State").field("used", &self.used).field("waiting", &self.line.len()).finish()
     }
 }
 

@@ -15,7 +15,7 @@ use roadstead::{
 
 use crate::{
     admission::{Admission, Admitted, FetchQuery, Refused, SearchQuery},
-    answers::{Allowance, Answers},
+    answers::{Allowance, Answers, Place},
     batch::Batch,
     store::Store,
     wire::{self, BodyError, COUNTER, Kind, Refusal},
@@ -85,7 +85,7 @@ impl Service for Trident {
             shared: Arc::clone(&self.0),
             admission: None,
             owed: 0,
-            in_line: false,
+            line: None,
             written: 0,
             due: None,
         }
@@ -99,8 +99,8 @@ pub struct TridentSession {
     admission: Option<Box<Admission>>,
     /// Bytes of the answers that are being computed: they will all want room in the output.
     owed: usize,
-    /// Waits to be woken when there is memory for an answer.
-    in_line: bool,
+    /// Where it waits for memory for the answer to what it left unread.
+    line: Option<Place>,
     /// Bytes of answers written so far.
     written: usize,
     /// How many of them have to be gone when the timer rings.
@@ -176,8 +176,6 @@ impl Session for TridentSession {
 
     fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
         match why {
-            // There may be memory now; what was left unread is shown again.
-            Ready::Woken => self.in_line = false,
             Ready::Timer => return self.press(cx),
             Ready::Draining => cx.finish(),
             _ => {}
@@ -228,12 +226,20 @@ impl TridentSession {
                 Ok(None)
             };
         }
-        if self.in_line {
-            return Ok(None);
+        if let Some(place) = &self.line {
+            let granted = place.granted();
+            if granted.is_some() {
+                self.line = None;
+            }
+            return Ok(granted);
         }
-        let allowance = self.shared.answers.reserve(bytes, || cx.waker());
-        self.in_line = allowance.is_none();
-        Ok(allowance)
+        match self.shared.answers.reserve(bytes, || cx.waker()) {
+            Ok(allowance) => Ok(Some(allowance)),
+            Err(place) => {
+                self.line = Some(place);
+                Ok(None)
+            }
+        }
     }
 
     /// Puts a request before the logic unit: `put` into its batch, and `answer` the batch if nobody is about to.
