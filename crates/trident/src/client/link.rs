@@ -55,6 +55,17 @@ impl Link {
         Ok(())
     }
 
+    /// Sends questions that wait, as far as they may be unsent at once; with each answer it is the turn of the next.
+    fn send(&self, cx: &mut Context<'_, Self>) -> Done {
+        let Some(messages) = self.trio.take(self.party, cx.output().buffered()) else {
+            return Err(Close::abort("the three connections were given up together"));
+        };
+        for (kind, body) in messages {
+            Frame::send(cx.output(), kind as u8, &body);
+        }
+        Ok(())
+    }
+
     fn refused(&self, body: &[u8]) -> Done {
         let Refusal { counter, text, .. } = Refusal::parse(body)?;
         if counter == 0 {
@@ -74,17 +85,10 @@ impl Session for Link {
             let hello = Hello { version: wire::VERSION, party: self.party, digest: self.digest };
             Frame::send(cx.output(), Kind::Hello as u8, &hello.encode());
         }
-        // What has no room yet is taken when there is some again.
-        let Some(messages) = self.trio.take(self.party, cx.output().room()) else {
-            return Err(Close::abort("the three connections were given up together"));
-        };
-        for (kind, body) in messages {
-            Frame::send(cx.output(), kind as u8, &body);
-        }
-        Ok(())
+        self.send(cx)
     }
 
-    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
         let frame = match Frame::parse(input.bytes(), &self.limits)? {
             Parsed::Need(bytes) => {
                 input.need(bytes);
@@ -106,7 +110,7 @@ impl Session for Link {
                         "it answered question {counter}, which was not asked"
                     )));
                 }
-                return Ok(());
+                return self.send(cx);
             }
             kind => {
                 return Err(Close::violation(format!(

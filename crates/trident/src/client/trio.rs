@@ -12,6 +12,11 @@ use roadstead::{Chunk, Waker, frame::HEAD};
 
 use crate::{mask::Nonce, party::Party, wire::Kind};
 
+/// Bytes of questions that may be unsent at once. Well below the high-water mark of any connection: a client that stops
+/// reading because its questions are not taken, and a server that stops taking them because its answers are not read,
+/// would wait for each other.
+const UNSENT: usize = 128 << 10;
+
 /// Why a question has no answer.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
@@ -181,16 +186,16 @@ impl Trio {
         }
     }
 
-    /// What the session of `party` has to send in `room` bytes, or that it has to close.
-    pub(super) fn take(&self, party: Party, mut room: usize) -> Option<Vec<(Kind, Vec<u8>)>> {
+    /// What the session of `party` has to send while `unsent` bytes are on their way, or that it has to close.
+    pub(super) fn take(&self, party: Party, mut unsent: usize) -> Option<Vec<(Kind, Vec<u8>)>> {
         let mut state = self.state();
         if state.down.is_some() {
             return None;
         }
         let outbox = &mut state.outbox[party.index()];
         let fitting = outbox.iter().take_while(|(_, body)| {
-            let fits = HEAD + body.len() <= room;
-            room = room.saturating_sub(HEAD + body.len());
+            let fits = unsent == 0 || unsent + HEAD + body.len() <= UNSENT;
+            unsent += HEAD + body.len();
             fits
         });
         let count = fitting.count();
@@ -295,7 +300,7 @@ mod tests {
         }
         for party in Party::ALL {
             let nonces = [[1; 16], [2; 16], [3; 16]].concat();
-            assert_eq!(trio.take(party, usize::MAX).unwrap(), [(Kind::Nonces, nonces)]);
+            assert_eq!(trio.take(party, 0).unwrap(), [(Kind::Nonces, nonces)]);
         }
     }
 }
