@@ -261,6 +261,12 @@ struct Output {
     path: PathBuf,
 }
 
+/// All that was written is on the disk, so that no manifest ever stands over less than it says.
+fn store(file: &mut BufWriter<File>) -> io::Result<()> {
+    file.flush()?;
+    file.get_ref().sync_data()
+}
+
 impl Output {
     fn create(dir: &Path, name: &str) -> Result<Self, FileError> {
         let path = dir.join(name);
@@ -312,7 +318,7 @@ impl Outputs {
             let key = PairKey::generate(rng);
             for holder in [party, party.next()] {
                 let mut file = Output::create(&server_dir(out, holder), &pair_key_file(party))?;
-                file.put(|file| file.write_all(key.expose()).and_then(|()| file.flush()))?;
+                file.put(|file| file.write_all(key.expose()).and_then(|()| store(file)))?;
             }
         }
         Ok(outputs)
@@ -332,12 +338,12 @@ impl Outputs {
     fn finish(mut self, manifest: &Manifest) -> Result<(), ShareError> {
         let components = self.components.iter_mut().map(|(_, output)| output);
         for output in components.chain(&mut self.shares).chain([&mut self.digests]) {
-            output.put(|file| file.flush())?;
+            output.put(store)?;
         }
         let put = |dir: &Path, manifest: &Manifest| -> Result<(), ShareError> {
             let json = manifest.to_json()?;
             Ok(Output::create(dir, manifest::FILE)?
-                .put(|file| file.write_all(&json).and_then(|()| file.flush()))?)
+                .put(|file| file.write_all(&json).and_then(|()| store(file)))?)
         };
         for party in Party::ALL {
             put(&server_dir(&self.out, party), &manifest.for_party(party))?;
