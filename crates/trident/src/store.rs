@@ -24,7 +24,7 @@ use crate::wire::{self, COUNTER};
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// A file cannot be read.
-    #[error("cannot read {0}; is this the directory that share made for the server?")]
+    #[error("cannot read {0}; is this a directory that share has made?")]
     File(#[from] FileError),
     /// The manifest cannot be used.
     #[error("{}: {error}", path.display())]
