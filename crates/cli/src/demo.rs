@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     if let Some(recall) = report.recall() {
         say(
             stream,
-            &format!("recall@{K} over {} true queries: {recall:.3}", dataset.queries.len().min(QUERIES)),
+            &format!("recall@{K} over {} queries: {recall:.3}", dataset.queries.len().min(QUERIES)),
         )?;
     }
     say(stream, "the three servers have stopped")?;
