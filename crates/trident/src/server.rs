@@ -29,6 +29,12 @@ const SEARCHES: usize = 4;
 /// Bytes that answers may hold together, unless a single one is larger.
 const ANSWERS: usize = 16 << 20;
 
+/// Connections open at once.
+const CONNECTIONS: usize = 1_000;
+/// Requests of one connection that are admitted and not answered: several passes, so that none is waited for. The rest
+/// is left unread, so that one client's flood cannot use up the tickets of all.
+const QUESTIONS: usize = 64;
+
 /// How long an answer may wait to be taken by its client while other clients wait for memory.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -71,7 +77,8 @@ impl Trident {
         let largest =
             wire::max_answer(self.0.store.manifest()) + wire::max_request(self.0.store.manifest()) + 64;
         let each = (16 * largest).clamp(1 << 20, 32 << 20).max(4 * largest);
-        Budget::default().connections(1_000).buffer_each(each).buffer_all((8 * each).max(256 << 20))
+        let budget = Budget::default().connections(CONNECTIONS).jobs(CONNECTIONS * QUESTIONS);
+        budget.buffer_each(each).buffer_all((8 * each).max(256 << 20))
     }
 }
 
@@ -84,6 +91,7 @@ impl Service for Trident {
         TridentSession {
             shared: Arc::clone(&self.0),
             admission: None,
+            asked: 0,
             owed: 0,
             line: None,
             written: 0,
@@ -97,7 +105,9 @@ pub struct TridentSession {
     shared: Arc<Shared>,
     /// Made with the first message, when randomness for its nonce is at hand.
     admission: Option<Box<Admission>>,
-    /// Bytes of the answers that are being computed: they will all want room in the output.
+    /// Requests whose answers are being computed.
+    asked: usize,
+    /// Bytes of those answers: they will all want room in the output.
     owed: usize,
     /// Where it waits for memory for the answer to what it left unread.
     line: Option<Place>,
@@ -164,6 +174,7 @@ impl Session for TridentSession {
 
     fn reply(&mut self, _: JobId, reply: Result<Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
         let reply = reply.map_err(|lost| Close::abort(lost.to_string()))?;
+        self.asked -= 1;
         self.owed -= reply.allowance.bytes();
         self.written = self.written.wrapping_add(HEAD + reply.body.len());
         if self.due.is_none() {
@@ -211,6 +222,9 @@ impl TridentSession {
         body: &[u8],
         cx: &mut Context<'_, Self>,
     ) -> Result<Option<Allowance>, Close> {
+        if self.asked >= QUESTIONS {
+            return Ok(None);
+        }
         let manifest = self.shared.store.manifest();
         let body = match kind {
             Kind::Fetch => wire::fetched_len(manifest),
@@ -250,6 +264,7 @@ impl TridentSession {
         answer: fn(&Shared) -> Step<()>,
     ) -> Done {
         let ticket = cx.ticket().map_err(|busy| Close::violation(busy.to_string()))?;
+        self.asked += 1;
         if put(&self.shared, ticket) {
             cx.submit(1, Passes { shared: Arc::clone(&self.shared), answer });
         }
