@@ -32,9 +32,9 @@ fn resident() -> usize {
 }
 
 /// Asks for scores, as often as the server takes it, and reads nothing.
-fn ask_and_never_read(mut raw: Raw, requests: &[Vec<u8>]) -> (Raw, usize) {
+fn ask_and_never_read(mut raw: Raw, kind: Kind, requests: &[Vec<u8>]) -> (Raw, usize) {
     raw.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-    let sent = requests.iter().take_while(|body| match raw.try_send(Kind::Search as u8, body) {
+    let sent = requests.iter().take_while(|body| match raw.try_send(kind as u8, body) {
         Ok(()) => true,
         Err(error) => {
             let kinds =
@@ -50,16 +50,18 @@ fn ask_and_never_read(mut raw: Raw, requests: &[Vec<u8>]) -> (Raw, usize) {
 #[test]
 fn clients_that_never_read_are_bounded_and_keep_nobody_waiting() {
     guarded(|| {
-        // An answer has 48 kB: 60 clients ask for gigabytes.
-        let rows = byte_rows(4_000, 8, 1);
+        // Scores have 48 kB and a row 400 bytes: 60 clients ask for gigabytes, or for far more than there are tickets.
+        let rows = byte_rows(4_000, 400, 1);
         let shares = Shares::of(&rows, 2);
         let collection = shares.collection();
-        let requests: Vec<Vec<u8>> = (1..=4_000)
-            .map(|counter| {
-                collection.search(&rows[0], true, counter, &mut rng(counter)).unwrap().1[0].clone()
-            })
-            .collect();
-        for way in [WAYS[0], WAYS[3]] {
+        let request = |kind, counter| match kind {
+            Kind::Fetch => collection.fetch(0, counter, &mut rng(counter)).unwrap().1[0].clone(),
+            _ => collection.search(&rows[0], true, counter, &mut rng(counter)).unwrap().1[0].clone(),
+        };
+        for (way, kind) in
+            [(WAYS[0], Kind::Search), (WAYS[0], Kind::Fetch), (WAYS[3], Kind::Search), (WAYS[3], Kind::Fetch)]
+        {
+            let requests: Vec<Vec<u8>> = (1..=4_000).map(|counter| request(kind, counter)).collect();
             let servers = shares.serve(way);
             let honest = client(&shares, addresses(&servers));
             assert_eq!(honest.fetch(0).unwrap().values(), rows[0]);
@@ -81,7 +83,7 @@ fn clients_that_never_read_are_bounded_and_keep_nobody_waiting() {
                 let attacks: Vec<_> = (0..ATTACKERS)
                     .map(|_| {
                         let raw = Raw::admitted(address, &collection, Party::ALL[0]);
-                        scope.spawn(|| ask_and_never_read(raw, &requests))
+                        scope.spawn(|| ask_and_never_read(raw, kind, &requests))
                     })
                     .collect();
                 let attackers: Vec<_> = attacks.into_iter().map(|attack| attack.join().unwrap()).collect();
@@ -97,7 +99,7 @@ fn clients_that_never_read_are_bounded_and_keep_nobody_waiting() {
             // What 60 connections may buffer each way, and the answers being computed.
             let bound = ATTACKERS * 2 * budget.buffer_each + (32 << 20);
             let most = most.load(SeqCst);
-            println!("{way:?}: {} MiB more at most", most >> 20);
+            println!("{way:?}, {kind:?}: {} MiB more at most", most >> 20);
             assert!(most < bound.min(budget.buffer_all), "{most} bytes");
         }
     });

@@ -108,7 +108,7 @@ fn outage(
     let answered = AtomicUsize::new(0);
     let ask = |number: usize| -> Result<(), ClientError> {
         let index = number % rows.len();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             assert_eq!(client.fetch(index)?.values(), rows[index]);
         } else {
             assert_eq!(client.scores(&rows[index])?.as_slice(), true_scores(rows, &rows[index]));

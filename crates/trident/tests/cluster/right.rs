@@ -132,11 +132,11 @@ fn a_collection_for_fetching_only_refuses_searches_and_goes_on_fetching() {
         let shares = Shares::with(&mut Table(rows.clone()), options, 11);
         let servers = shares.serve(WAYS[0]);
         let client = client(&shares, addresses(&servers));
-        for index in 0..rows.len() {
-            let error = client.search(&rows[index], 1).unwrap_err();
+        for (index, row) in rows.iter().enumerate() {
+            let error = client.search(row, 1).unwrap_err();
             assert!(matches!(error, ClientError::Query(QueryError::NoSearch)));
             assert_eq!(error.to_string(), "this collection was shared for fetching only");
-            assert_eq!(client.fetch(index).unwrap().values(), rows[index]);
+            assert_eq!(&client.fetch(index).unwrap().values(), row);
         }
     });
 }
