@@ -163,7 +163,8 @@ fn client_answers() -> Corpus {
     let fetched = || honest(Kind::Fetch, &answers::fetch().1);
     let searched = |checked| honest(Kind::Search, &answers::search(checked).1);
     let flipped = |mut answers: [Vec<u8>; 3]| {
-        answers[1][20] ^= 1;
+        // The first byte behind the counter: of the row, or of the first score.
+        answers[1][8] ^= 1;
         answers
     };
     let mut late = fetched();
