@@ -49,10 +49,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     })?;
     let outcome = args.output.deliver(&report)?;
     if let Some(recall) = report.recall() {
-        say(
-            stream,
-            &format!("recall@{K} over {} queries: {recall:.3}", dataset.queries.len().min(QUERIES)),
-        )?;
+        say(stream, &format!("recall@{K} over {} queries: {recall:.3}", dataset.queries.len().min(QUERIES)))?;
     }
     say(stream, "the three servers have stopped")?;
     Ok(outcome)
