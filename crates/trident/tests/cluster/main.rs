@@ -5,10 +5,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod frames;
 mod harness;
 mod hostile;
 mod mismatched;
 mod raw;
 mod relay;
 mod right;
+mod setting;
 mod tampered;
