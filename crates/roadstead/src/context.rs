@@ -11,7 +11,7 @@ use std::{
 use rand::Rng;
 
 use crate::{
-    connection::{Connection, Control, Endpoint},
+    connection::{Connection, Control, Endpoint, Outgoing},
     host::Host,
     output::Output,
     queue::{Job, Once, Task},
@@ -131,7 +131,8 @@ impl<S: Session> Context<'_, S> {
         let permit = self.host.shared.gate.admit(None).map_err(|_| Busy)?;
         let shared = Arc::clone(&self.host.shared);
         let (connection, waker) = Connection::outgoing(session, address, shared, permit);
-        self.control.connects.push_back((address, Box::new(connection) as Box<dyn Endpoint>));
+        let endpoint: Box<dyn Endpoint> = Box::new(connection);
+        self.control.connects.push_back(Box::new(Outgoing { address, endpoint }));
         Ok(waker)
     }
 

@@ -5,7 +5,10 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::budget::{Charge, Meter};
+use crate::{
+    budget::{Charge, Meter},
+    output::Output,
+};
 
 /// The unread bytes of a connection, in the order they came.
 ///
@@ -72,6 +75,21 @@ impl<'a> Input<'a> {
             self.block.advance(count);
             Some(Chunk { bytes, _charge: charge })
         }
+    }
+}
+
+impl Input<'_> {
+    /// Sends the first `count` bytes (or all, if there are fewer) on: a large piece without a copy, a small one without
+    /// the cost of keeping a buffer.
+    pub fn forward(&mut self, count: usize, output: &mut Output) {
+        let count = count.min(self.block.len());
+        if count * 2 >= self.size
+            && let Some(chunk) = self.take(count)
+        {
+            return output.forward(chunk);
+        }
+        output.write(&self.block[..count]);
+        self.block.advance(count);
     }
 }
 

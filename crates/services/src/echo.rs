@@ -1,6 +1,6 @@
 //! Echo, RFC 862: what comes in goes out.
 
-use roadstead::{Close, Context, Done, Input, Peer, Service, Session};
+use roadstead::{Context, Done, Input, Peer, Service, Session};
 
 /// Sends back whatever it receives, until the peer has finished sending.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,10 +22,7 @@ impl Session for EchoSession {
     type Reply = ();
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        let chunk = input
-            .take(usize::MAX)
-            .ok_or_else(|| Close::abort("the server has no memory left for an echo"))?;
-        cx.output().forward(chunk);
+        input.forward(usize::MAX, cx.output());
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
 //! The ready services as their RFCs describe them, on real sockets and in the simulator.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     io::{Read, Write},

@@ -179,7 +179,7 @@ impl Blocking {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
                 Op::Shutdown => os::shutdown(&self.handle.stream),
-                Op::Connect(address, endpoint) => self.threads.connect(address, endpoint),
+                Op::Connect(outgoing) => self.threads.connect(outgoing.address, outgoing.endpoint),
                 Op::Close { reset } => return Some(reset),
             }
         }

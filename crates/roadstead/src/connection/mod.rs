@@ -108,13 +108,22 @@ pub enum Op {
     Send,
     /// Finish sending (`shutdown` for writing).
     Shutdown,
-    /// Open another connection and drive this endpoint on it.
-    Connect(SocketAddr, Box<dyn Endpoint>),
+    /// Open another connection. Boxed, so that an operation fits into two registers.
+    Connect(Box<Outgoing>),
     /// Cancel what is in flight and close; with `reset`, without care for what was not sent. Nothing follows.
     Close {
         /// Whether the peer sees a reset.
         reset: bool,
     },
+}
+
+/// A connection that is to be opened.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Where to.
+    pub address: SocketAddr,
+    /// What is driven on it.
+    pub endpoint: Box<dyn Endpoint>,
 }
 
 /// A [`Connection`] whose session type is forgotten, as the loops see it.
@@ -142,7 +151,7 @@ pub(crate) struct Control {
     pub(crate) timer: Option<Duration>,
     pub(crate) next_job: u64,
     pub(crate) outstanding: usize,
-    pub(crate) connects: VecDeque<(SocketAddr, Box<dyn Endpoint>)>,
+    pub(crate) connects: VecDeque<Box<Outgoing>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,8 +299,8 @@ impl<S: Session> Endpoint for Connection<S> {
     }
 
     fn next(&mut self) -> Option<Op> {
-        if let Some((address, endpoint)) = self.control.connects.pop_front() {
-            return Some(Op::Connect(address, endpoint));
+        if let Some(outgoing) = self.control.connects.pop_front() {
+            return Some(Op::Connect(outgoing));
         }
         match self.farewell.take() {
             Some(Farewell::Shutdown) => return Some(Op::Shutdown),

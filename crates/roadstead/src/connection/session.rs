@@ -9,7 +9,7 @@ use super::{BLOCK, Connection, Phase, unread::Unread};
 use crate::{
     context::Context,
     guard,
-    host::Host,
+    host::{Host, Shared},
     input::Input,
     service::{Close, Closed, Done, Ready, Session},
 };
@@ -22,10 +22,20 @@ impl<S: Session> Connection<S> {
         host: &mut Host,
         action: impl FnOnce(&mut S, &mut Context<'_, S>) -> Done,
     ) {
-        let Some(session) = self.session.as_mut() else {
-            return;
-        };
-        let mut cx = Context {
+        if let Some((session, mut cx, _)) = self.parts(now, host) {
+            let done = guard::call(|| action(session, &mut cx));
+            self.obey(done, host);
+        }
+    }
+
+    /// The session, if there still is one, and what it is called with.
+    fn parts<'a>(
+        &'a mut self,
+        now: Duration,
+        host: &'a mut Host,
+    ) -> Option<(&'a mut S, Context<'a, S>, &'a Arc<Shared>)> {
+        let session = self.session.as_mut()?;
+        let cx = Context {
             now,
             peer: self.peer,
             token: self.token,
@@ -34,13 +44,12 @@ impl<S: Session> Connection<S> {
             mailbox: &mut self.mailbox,
             host,
         };
-        match guard::call(|| action(session, &mut cx)) {
-            Some(done) => self.obey(done, host),
-            None => self.break_off(host),
-        }
+        Some((session, cx, &self.shared))
     }
 
-    fn obey(&mut self, done: Done, host: &mut Host) {
+    /// `None`: the session has panicked.
+    fn obey(&mut self, done: Option<Done>, host: &mut Host) {
+        let Some(done) = done else { return self.break_off(host) };
         self.flooded |= self.output.buffered() > self.shared.budget.high_water() || self.output.has_file();
         if self.output.overflowed() {
             self.close(Closed::Overflow(self.shared.budget.buffer_each), host);
@@ -56,16 +65,16 @@ impl<S: Session> Connection<S> {
 
     /// Gives unread bytes, in a buffer of `size` bytes, to the session for as long as it makes progress.
     fn deliver(&mut self, block: &mut BytesMut, size: usize, now: Duration, host: &mut Host) {
-        let shared = Arc::clone(&self.shared);
         while !block.is_empty() && block.len() >= self.need && self.listens() && !self.flooded {
             let before = block.len();
             let mut need = 0;
-            self.call(now, host, |session, cx| {
-                session.receive(&mut Input::new(block, size, &mut need, &shared.memory), cx)
-            });
+            let Some((session, mut cx, shared)) = self.parts(now, host) else { return };
+            let mut input = Input::new(block, size, &mut need, &shared.memory);
+            let done = guard::call(|| session.receive(&mut input, &mut cx));
+            self.obey(done, host);
             self.need = need;
-            if need > shared.budget.buffer_each {
-                self.close(Closed::TooLarge(shared.budget.buffer_each), host);
+            if need > self.shared.budget.buffer_each {
+                self.close(Closed::TooLarge(self.shared.budget.buffer_each), host);
             }
             if block.len() == before {
                 break;

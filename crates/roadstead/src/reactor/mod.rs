@@ -26,7 +26,7 @@ use bytes::BytesMut;
 
 use crate::{
     accept::{self, Accepted, Door},
-    connection::{BLOCK, Endpoint, Event, Op},
+    connection::{BLOCK, Endpoint, Event, Op, Outgoing},
     host::Host,
     net::Net,
     ticket::{Bell, Token},
@@ -367,8 +367,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             Some(reset) => self.close(token, reset),
             None => self.rest(token),
         }
-        for (address, endpoint) in connects {
-            self.connect(address, endpoint, now);
+        for outgoing in connects {
+            self.connect(outgoing.address, outgoing.endpoint, now);
         }
     }
 
@@ -397,17 +397,13 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 }
 
 /// Takes the operations a connection asks for. `Some` when it asks to be closed.
-fn collect<N: Net>(
-    slot: &mut Slot<N::Stream>,
-    net: &mut N,
-    connects: &mut Vec<(SocketAddr, Box<dyn Endpoint>)>,
-) -> Option<bool> {
+fn collect<N: Net>(slot: &mut Slot<N::Stream>, net: &mut N, connects: &mut Vec<Outgoing>) -> Option<bool> {
     while let Some(op) = slot.endpoint.next() {
         match op {
             Op::Receive(most) => slot.receive = most,
             Op::Send => slot.send = true,
             Op::Shutdown => net.shutdown(&slot.stream),
-            Op::Connect(address, endpoint) => connects.push((address, endpoint)),
+            Op::Connect(outgoing) => connects.push(*outgoing),
             Op::Close { reset } => return Some(reset),
         }
     }
