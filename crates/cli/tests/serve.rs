@@ -41,8 +41,8 @@ fn every_listener_is_announced_in_order_and_serves() {
 #[test]
 fn an_address_in_use_is_an_error_of_one_line() {
     let scene = Scene::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let _taken = TcpListener::bind(taken).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
     let error = scene.fails(["serve", "echo", "--bind", &taken.to_string()]);
     assert_eq!(error, format!("address {taken} is in use"));
     // Nothing listens on the others then.

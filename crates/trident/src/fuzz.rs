@@ -1,6 +1,7 @@
 //! Entry points for fuzzing: any bytes are accepted or refused, nothing panics.
 
 use crate::dpf::{Domain, Evaluator, Key, Role};
+use crate::field::P;
 use crate::manifest::Manifest;
 use crate::wire::{self, Hello, Kind, Refusal, Welcome};
 
@@ -45,9 +46,8 @@ pub fn messages(data: &[u8]) {
             assert!(Refusal::parse(body).map_or(true, |refusal| refusal.encode() == body));
         }
         Kind::Fetch | Kind::Search | Kind::Fetched | Kind::Searched => {
-            if let Ok((_, rest)) = wire::counter("message", body) {
-                let _ = wire::parse_elements(rest);
-            }
+            let elements = wire::counter("message", body).and_then(|(_, rest)| wire::parse_elements(rest));
+            assert!(elements.unwrap_or_default().iter().all(|&element| element < P));
         }
     }
 }
