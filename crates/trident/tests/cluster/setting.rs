@@ -1,9 +1,6 @@
 //! Three servers with a relay before the second, which can do what a network or a broken server does.
 
-use std::{
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use roadstead::Running;
 use roadstead_trident::{
