@@ -65,6 +65,9 @@ pub(crate) struct Limits {
     /// Time without a byte in either direction [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle: Option<Duration>,
+    /// Bytes per second that a connection has to move while a message or an answer is half through; 0: any [default: 64]
+    #[arg(long, value_name = "BYTES")]
+    slowest: Option<u64>,
     /// Bytes that one connection may buffer [default: 1 MiB; Trident: by the collection]
     #[arg(long, value_name = "BYTES")]
     buffer_each: Option<usize>,
@@ -86,6 +89,7 @@ impl Limits {
         set(&mut budget.jobs, self.jobs);
         budget.first_byte = self.first_byte.unwrap_or(budget.first_byte);
         budget.idle = self.idle.unwrap_or(budget.idle);
+        budget.slowest = self.slowest.unwrap_or(budget.slowest);
         budget
     }
 }

@@ -38,6 +38,10 @@ pub struct Budget {
     pub first_byte: Duration,
     /// Without a byte in either direction while nothing is being worked on. Default 60 s.
     pub idle: Duration,
+    /// Bytes per second that a connection has to move, on the average since it last had nothing unread or unsent; the
+    /// first [`idle`](Budget::idle) of that time is free. 0 does not ask. Default 64: a peer that sends a message, or
+    /// takes an answer, one byte at a time ties up memory no longer than that.
+    pub slowest: u64,
     /// For an outgoing connection to be answered. Default 5 s.
     pub connect: Duration,
     /// How long the engine waits for the peer's end after its own, so that the last bytes are not lost to a reset.
@@ -55,6 +59,7 @@ impl Default for Budget {
             jobs: 10_000,
             first_byte: Duration::from_secs(10),
             idle: Duration::from_secs(60),
+            slowest: 64,
             connect: Duration::from_secs(5),
             linger: Duration::from_secs(2),
         }
@@ -75,7 +80,7 @@ macro_rules! setters {
 impl Budget {
     setters! {
         connections: usize, per_address: usize, buffer_each: usize, buffer_all: usize, jobs: usize,
-        first_byte: Duration, idle: Duration, connect: Duration, linger: Duration,
+        first_byte: Duration, idle: Duration, slowest: u64, connect: Duration, linger: Duration,
     }
 
     /// Output above which a connection is not read from: a quarter of what it may buffer.

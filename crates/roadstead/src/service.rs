@@ -143,6 +143,9 @@ pub enum Closed {
     /// The peer neither sent nor took a byte in time.
     #[error("the peer neither sent nor took a byte in time")]
     Idle,
+    /// The peer moved fewer bytes per second than this, with a message half sent or an answer half taken.
+    #[error("the peer moved fewer than {0} bytes per second")]
+    Slow(u64),
     /// An outgoing connection was not answered in time.
     #[error("the peer did not answer the connection in time")]
     Unanswered,

@@ -43,12 +43,31 @@ impl<S: Session> Connection<S> {
         // Who opened a connection may wait on it as long as it likes, but not for a message that has been cut off.
         let expects = !self.outgoing || (self.peer_ended && !self.end_told);
         let owes = !self.output.is_empty() || (expects && !works);
-        owes.then(|| (self.active.saturating_add(budget.idle), Closed::Idle))
+        let idle = owes.then(|| (self.active.saturating_add(budget.idle), Closed::Idle));
+        let waits = !self.output.is_empty() || !works;
+        let slow = self.burden.filter(|_| waits && budget.slowest > 0).map(|(since, moved)| {
+            let earned = Duration::from_millis(moved.saturating_mul(1000) / budget.slowest);
+            (since.saturating_add(budget.idle).saturating_add(earned), Closed::Slow(budget.slowest))
+        });
+        [idle, slow].into_iter().flatten().min_by_key(|(when, _)| *when)
     }
 
-    pub(super) fn touch(&mut self, now: Duration) {
+    /// Bytes have passed.
+    pub(super) fn touch(&mut self, now: Duration, count: u64) {
         self.active = now;
         self.spoken = true;
+        if let Some((_, moved)) = &mut self.burden {
+            *moved += count;
+        }
+    }
+
+    /// Notes since when there is something unread or unsent.
+    pub(super) fn weigh(&mut self, now: Duration) {
+        if self.held.is_empty() && self.output.is_empty() {
+            self.burden = None;
+        } else {
+            self.burden.get_or_insert((now, 0));
+        }
     }
 
     /// What follows from the new state, whatever event led to it.

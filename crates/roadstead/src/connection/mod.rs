@@ -192,6 +192,8 @@ pub struct Connection<S: Session> {
     active: Duration,
     /// A byte has passed, in either direction.
     spoken: bool,
+    /// Since when there is something unread or unsent, and how many bytes have been moved since.
+    burden: Option<(Duration, u64)>,
     charge: Option<Charge>,
     permit: Option<Permit>,
 }
@@ -226,6 +228,7 @@ impl<S: Session> Connection<S> {
             opened: Duration::ZERO,
             active: Duration::ZERO,
             spoken: false,
+            burden: None,
             charge: None,
             permit: Some(permit),
             shared,
@@ -272,7 +275,7 @@ impl<S: Session> Endpoint for Connection<S> {
                 self.receiving = false;
                 host.count.bytes_in += block.len() as u64;
                 if self.phase == Phase::Open {
-                    self.touch(now);
+                    self.touch(now, block.len() as u64);
                     self.receive(block, now, host);
                 }
                 block.clear();
@@ -336,6 +339,7 @@ impl<S: Session> Endpoint for Connection<S> {
     }
 
     fn settle(&mut self, now: Duration, host: &mut Host) {
+        self.weigh(now);
         let holds = self.held.size + self.output.footprint();
         let fits = match &mut self.charge {
             Some(charge) => charge.change(holds),

@@ -123,7 +123,7 @@ impl<S: Session> Connection<S> {
         self.sending = false;
         self.output.advance(count);
         if count > 0 {
-            self.touch(now);
+            self.touch(now, count);
         }
         host.count.bytes_out += count;
         if self.flooded
@@ -148,6 +148,7 @@ impl<S: Session> Connection<S> {
             self.control.outstanding -= 1;
             // While there was work the peer was not waited for.
             self.active = now;
+            self.burden = None;
             if self.phase == Phase::Open {
                 self.call(now, host, |session, cx| session.reply(id, reply, cx));
             }

@@ -4,6 +4,7 @@
 
 mod cases;
 mod machine;
+mod pace;
 
 use std::{
     fs::File,
@@ -37,6 +38,7 @@ fn budget() -> Budget {
         .jobs(3)
         .first_byte(FIRST_BYTE)
         .idle(IDLE)
+        .slowest(0)
         .connect(CONNECT)
         .linger(LINGER)
 }

@@ -1,0 +1,81 @@
+//! A connection must move: who sends or takes byte by byte is not waited for.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::{context::Context, input::Input, service::Closed};
+
+/// Owes its peer a thousand bytes, and wants as many.
+struct Trade(Arc<Mutex<Option<String>>>);
+
+impl Session for Trade {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        input.need(1000);
+        if input.len() == 1000 {
+            input.consume(1000);
+            cx.output().write(&[b'a'; 1000]);
+        }
+        Ok(())
+    }
+
+    fn closed(self, why: &Closed) {
+        *self.0.lock().unwrap() = Some(why.to_string());
+    }
+}
+
+/// Seconds until the connection was closed and why, if every ten seconds the peer sends `sends` bytes of its message
+/// and then takes `takes` of the answer. `None` if it got all of that.
+fn trade(slowest: u64, sends: usize, takes: u64) -> Option<(u64, String)> {
+    let (why, shared) = (Arc::default(), Shared::new(budget().first_byte(IDLE).slowest(slowest)));
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
+    let permit = shared.gate.admit(None).unwrap();
+    let mut connection = Connection::accepted(Trade(Arc::clone(&why)), peer, shared, permit);
+    connection.place(Token(1), &host.bell, Duration::ZERO);
+    connection.handle(Duration::ZERO, Event::Opened, &mut host);
+    let (mut sent, mut taken) = (0, 0);
+    for seconds in (10..).step_by(10) {
+        let now = Duration::from_secs(seconds);
+        connection.handle(now, Event::Tick, &mut host);
+        while connection.next().is_some() {}
+        if let Some(why) = why.lock().unwrap().take() {
+            return Some((seconds, why));
+        }
+        if sent < 1000 {
+            let some = sends.min(1000 - sent);
+            sent += some;
+            connection.handle(now, Event::Received(&mut BytesMut::from(&vec![0; some][..])), &mut host);
+        } else {
+            let some = takes.min(1000 - taken);
+            taken += some;
+            connection.handle(now, Event::Sent(some), &mut host);
+        }
+        connection.settle(now, &mut host);
+        if taken == 1000 {
+            return None;
+        }
+    }
+    None
+}
+
+#[test]
+fn a_message_that_comes_byte_by_byte_is_not_waited_for() {
+    // Burdened at ten seconds; a minute is free; one byte in ten seconds earns a tenth of a second each.
+    let slow = "the peer moved fewer than 10 bytes per second".to_owned();
+    assert_eq!(trade(10, 1, 1000), Some((80, slow)));
+}
+
+#[test]
+fn an_answer_that_is_taken_byte_by_byte_is_not_waited_for() {
+    // The message has come whole at ten seconds.
+    let slow = "the peer moved fewer than 10 bytes per second".to_owned();
+    assert_eq!(trade(10, 1000, 1), Some((80, slow)));
+}
+
+#[test]
+fn whoever_moves_fast_enough_is_waited_for_and_zero_does_not_ask() {
+    assert_eq!(trade(10, 100, 100), None, "exactly the rate");
+    assert_eq!(trade(0, 1, 1), None);
+}
