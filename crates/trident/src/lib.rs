@@ -57,6 +57,7 @@ pub mod kernels;
 pub mod lines;
 pub mod manifest;
 pub mod mask;
+mod outputs;
 pub mod party;
 pub mod prg;
 pub mod quantise;

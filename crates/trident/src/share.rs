@@ -5,11 +5,9 @@
 //! | `server-b` | manifest, the two components other than w_b, search shares on the line at b, two pair keys |
 //! | `client` | manifest, row digests |
 //!
-//! Rows pass through in runs, so memory does not grow with the set. The manifest is written last in each directory: a
-//! sharing that was broken off cannot be opened.
+//! Rows pass through in runs, so memory does not grow with the set. All is written aside and put in its place when it is
+//! whole: a sharing that breaks off leaves what was there before.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use rand::CryptoRng;
@@ -21,10 +19,10 @@ use zeroize::Zeroizing;
 use crate::check::row_digest;
 use crate::data::{DataError, Rows};
 use crate::field::from_signed;
-use crate::files::{self, FileError};
+use crate::files::FileError;
 use crate::lines::{self, BLOCK, COLUMN, GROUP, Line};
-use crate::manifest::{self, Element, Manifest, ManifestError, SALT, SharingId};
-use crate::mask::PairKey;
+use crate::manifest::{Element, Manifest, ManifestError, SALT, SharingId};
+use crate::outputs::Outputs;
 use crate::party::Party;
 use crate::quantise::{Quantisation, QuantiseError};
 use crate::shamir;
@@ -170,11 +168,11 @@ impl Survey {
 }
 
 /// Splits runs of rows into components and search shares.
-struct Splitter<'a> {
+pub(crate) struct Splitter<'a> {
     manifest: &'a Manifest,
-    components: [Vec<Line>; 3],
-    shares: [Vec<Line>; 3],
-    digests: Vec<u8>,
+    pub(crate) components: [Vec<Line>; 3],
+    pub(crate) shares: [Vec<Line>; 3],
+    pub(crate) digests: Vec<u8>,
     quantised: Vec<i32>,
 }
 
@@ -253,123 +251,4 @@ impl<'a> Splitter<'a> {
         }
         Ok(())
     }
-}
-
-/// A file that is being written, with its name for errors.
-struct Output {
-    file: BufWriter<File>,
-    path: PathBuf,
-}
-
-/// All that was written is on the disk, so that no manifest ever stands over less than it says.
-fn store(file: &mut BufWriter<File>) -> io::Result<()> {
-    file.flush()?;
-    file.get_ref().sync_data()
-}
-
-impl Output {
-    fn create(dir: &Path, name: &str) -> Result<Self, FileError> {
-        let path = dir.join(name);
-        Ok(Self { file: BufWriter::with_capacity(1 << 16, files::create(&path)?), path })
-    }
-
-    fn put(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), FileError> {
-        write(&mut self.file).map_err(FileError::at(&self.path))
-    }
-}
-
-/// The files of all four directories.
-struct Outputs {
-    out: PathBuf,
-    /// (component, file): each component goes to two servers.
-    components: Vec<(usize, Output)>,
-    /// In order of the servers; none when only fetching is wanted.
-    shares: Vec<Output>,
-    digests: Output,
-}
-
-impl Outputs {
-    fn create(
-        out: &Path,
-        manifest: &Manifest,
-        replace: bool,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Self, ShareError> {
-        let client = out.join(CLIENT_DIR);
-        for dir in Party::ALL.map(|party| server_dir(out, party)).iter().chain([&client]) {
-            make_room(dir, replace)?;
-        }
-        let mut outputs = Self {
-            out: out.into(),
-            components: Vec::new(),
-            shares: Vec::new(),
-            digests: Output::create(&client, DIGESTS_FILE)?,
-        };
-        for party in Party::ALL {
-            let dir = server_dir(out, party);
-            for (component, _) in party.components() {
-                outputs
-                    .components
-                    .push((usize::from(component - 1), Output::create(&dir, &component_file(component))?));
-            }
-            if manifest.search.is_some() {
-                outputs.shares.push(Output::create(&dir, SEARCH_FILE)?);
-            }
-            let key = PairKey::generate(rng);
-            for holder in [party, party.next()] {
-                let mut file = Output::create(&server_dir(out, holder), &pair_key_file(party))?;
-                file.put(|file| file.write_all(key.expose()).and_then(|()| store(file)))?;
-            }
-        }
-        Ok(outputs)
-    }
-
-    fn write(&mut self, splitter: &Splitter<'_>) -> Result<(), FileError> {
-        for (component, output) in &mut self.components {
-            output.put(|file| lines::write(file, &splitter.components[*component]))?;
-        }
-        for (output, shares) in self.shares.iter_mut().zip(&splitter.shares) {
-            output.put(|file| lines::write(file, shares))?;
-        }
-        self.digests.put(|file| file.write_all(&splitter.digests))
-    }
-
-    /// Makes sure that all data is in the files, then says so by the manifests.
-    fn finish(mut self, manifest: &Manifest) -> Result<(), ShareError> {
-        let components = self.components.iter_mut().map(|(_, output)| output);
-        for output in components.chain(&mut self.shares).chain([&mut self.digests]) {
-            output.put(store)?;
-        }
-        let put = |dir: &Path, manifest: &Manifest| -> Result<(), ShareError> {
-            let json = manifest.to_json()?;
-            Ok(Output::create(dir, manifest::FILE)?
-                .put(|file| file.write_all(&json).and_then(|()| store(file)))?)
-        };
-        for party in Party::ALL {
-            put(&server_dir(&self.out, party), &manifest.for_party(party))?;
-        }
-        put(&self.out.join(CLIENT_DIR), manifest)
-    }
-}
-
-/// Makes an empty directory, deleting the files of an earlier sharing when that was asked for.
-fn make_room(dir: &Path, replace: bool) -> Result<(), ShareError> {
-    let present = dir.exists();
-    if present && !replace && fs::read_dir(dir).map_err(FileError::at(dir))?.next().is_some() {
-        return Err(ShareError::Exists(dir.into()));
-    }
-    files::create_dir(dir)?;
-    // The manifest first: without it what is left cannot be taken for a sharing.
-    let mut names = vec![manifest::FILE.to_owned(), SEARCH_FILE.to_owned(), DIGESTS_FILE.to_owned()];
-    names.extend((1..=3).map(component_file));
-    names.extend(Party::ALL.map(pair_key_file));
-    for path in names.iter().map(|name| dir.join(name)) {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError::at(&path)(error).into());
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }

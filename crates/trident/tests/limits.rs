@@ -215,6 +215,27 @@ fn a_sharing_is_replaced_only_when_asked() {
     assert!(!server_dir(dir.path(), Party::ALL[0]).join(SEARCH_FILE).exists());
 }
 
+#[test]
+fn a_sharing_that_breaks_off_leaves_what_was_there_and_nothing_else() {
+    let (dir, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let rows = byte_rows(2_000, 4, 8);
+    let first = share(&mut Table(rows.clone()), dir.path(), SEARCH, |_, _| {}).unwrap();
+    let mut broken = rows;
+    broken[1_999][0] = f32::NAN;
+    for out in [dir.path(), empty.path()] {
+        let replace = Options { search: true, replace: true };
+        let error = share(&mut Table(broken.clone()), out, replace, |_, _| {}).unwrap_err();
+        assert!(matches!(error, ShareError::Row { row: 1_999, .. }), "{error}");
+    }
+    assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    assert_eq!(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap().digest(), first.digest());
+    for party in Party::ALL {
+        let store = Store::open(&server_dir(dir.path(), party), party, 0).unwrap();
+        assert_eq!(store.digest(), first.digest());
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn only_the_owner_may_read_and_no_directory_holds_what_belongs_elsewhere() {
