@@ -15,6 +15,7 @@ mod trident;
 use std::{error::Error, io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use roadstead_load::generator::LoadError;
 
 /// A server engine: one service, written once, on any I/O model; and Trident, private vector search on it.
 #[derive(Parser)]
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
         Ok(Outcome::Wrong) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("roadstead: {error}");
-            ExitCode::FAILURE
+            let usage = matches!(error.downcast_ref(), Some(LoadError::Invalid { .. }));
+            if usage { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -40,8 +40,8 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
     /// Threads that run deferred jobs; with 0 the I/O thread runs them
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) workers: usize,
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub(crate) workers: u16,
     /// Connections that may wait in the system to be accepted
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) backlog: i32,
@@ -113,7 +113,7 @@ pub(crate) fn run_service(service: impl Service, listen: &Listen, budget: Budget
     let mut server = Server::new(service)
         .model(listen.model)
         .budget(budget)
-        .workers(listen.workers)
+        .workers(listen.workers.into())
         .backlog(listen.backlog);
     for address in &listen.bind {
         server = server.bind(*address);

@@ -151,7 +151,7 @@ fn a_data_directory_without_the_files_is_an_error_of_one_line() {
 
 /// A bench that would take for ever, once its three servers run.
 fn endless(scene: &Scene, json: &str) -> Process {
-    let line = "trident bench --rows 2000 --levels 16,16 --queries 50000000 --op search --json";
+    let line = "trident bench --rows 2000 --levels 16,16 --queries 1000000 --op search --json";
     let mut command = scene.command(words(line));
     command.arg(scene.path(json)).stderr(Stdio::null());
     let bench = Process::start(command);

@@ -110,6 +110,11 @@ fn bad_usage_exits_with_two_and_says_nothing_on_stdout() {
         "trident bench --levels 0",
         "trident bench --levels 1,,2",
         "trident bench --queries 0",
+        "trident bench --queries 18446744073709551615",
+        "trident bench --levels 1001",
+        "trident bench --rows 0",
+        "serve echo --workers 1025",
+        "load 127.0.0.1:7 --size 0",
         "trident bench --op swim",
         "trident bench --rows 10 --data x",
     ] {

@@ -10,6 +10,7 @@ use roadstead_trident::{
 };
 use serde::Serialize;
 
+use super::bench::positive;
 use crate::{Outcome, Result, serve::seconds};
 
 /// The sharing and its servers.
@@ -89,7 +90,7 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "query")]
     nth: usize,
     /// How many neighbours
-    #[arg(short, default_value_t = 10)]
+    #[arg(short, default_value = "10", value_parser = positive)]
     k: usize,
     /// Do not check the scores: a third of the cost, and a corrupt server can falsify them
     #[arg(long)]

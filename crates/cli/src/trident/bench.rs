@@ -28,13 +28,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Make a SIFT-like set of so many rows instead
-    #[arg(long, value_name = "N", conflicts_with = "data")]
+    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = positive)]
     rows: Option<usize>,
     /// Questions in flight, one run for each
-    #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = positive)]
+    #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = level)]
     levels: Vec<usize>,
     /// Questions per level
-    #[arg(long, value_name = "N", default_value = "50", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "50", value_parser = queries)]
     queries: usize,
     /// What to ask
     #[arg(long, value_delimiter = ',', default_value = "fetch,search")]
@@ -87,11 +87,25 @@ impl Output {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|&number| number > 0)
         .ok_or_else(|| format!("`{text}` is not a number above zero"))
+}
+
+/// Each question in flight has a thread of its own.
+fn level(text: &str) -> Result<usize, String> {
+    at_most(1_000, positive(text)?)
+}
+
+/// Every answer is kept until its level is checked.
+fn queries(text: &str) -> Result<usize, String> {
+    at_most(1_000_000, positive(text)?)
+}
+
+fn at_most(limit: usize, number: usize) -> Result<usize, String> {
+    if number <= limit { Ok(number) } else { Err(format!("{number} is more than {limit}")) }
 }
 
 /// What to measure.

@@ -89,11 +89,13 @@ impl Report {
                 series(op, format!("{name} p99"), Line::Dashed, |run| run.p99_ms),
             ]
         });
+        let all = self.runs.iter().all(|run| run.checked);
+        let checked = if all { "every answer checked" } else { "searches unchecked" };
         let chart = Chart {
             title: "Trident: private queries on three servers".into(),
             subtitle: format!(
-                "{}: {} rows x {}, every answer checked, {} on {} cores",
-                self.dataset, self.rows, self.dim, self.kernel, self.machine.cores
+                "{}: {} rows x {}, {}, {} on {} cores",
+                self.dataset, self.rows, self.dim, checked, self.kernel, self.machine.cores
             ),
             x_axis: "queries in flight".into(),
             panels: vec![

@@ -7,6 +7,7 @@ use roadstead_trident::{
     share::{Options, share},
 };
 
+use super::bench::positive;
 use crate::{Outcome, Result, progress};
 
 #[derive(clap::Args)]
@@ -15,7 +16,7 @@ pub(crate) struct Args {
     #[arg(required_unless_present = "made")]
     data: Option<PathBuf>,
     /// Make a SIFT-like set of so many rows instead
-    #[arg(long, value_name = "ROWS", conflicts_with = "data")]
+    #[arg(long, value_name = "ROWS", conflicts_with = "data", value_parser = positive)]
     made: Option<usize>,
     /// Seed of the set that is made
     #[arg(long, default_value_t = 1, requires = "made")]
@@ -37,7 +38,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut rows: Box<dyn Rows> = match (&args.data, args.made) {
         (Some(path), _) => data::open(path, args.dim)?,
-        (None, made) => Box::new(Generated::new(made.unwrap_or(0).max(1), args.seed)),
+        (None, made) => Box::new(Generated::new(made.unwrap_or(1), args.seed)),
     };
     let bar = progress::bar(rows.rows() as u64, "sharing");
     let options = Options { search: !args.no_search, replace: args.replace };
