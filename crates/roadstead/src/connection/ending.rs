@@ -11,6 +11,25 @@ use crate::{
     stats::Counters,
 };
 
+/// What a peer is waited for with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait {
+    FirstByte,
+    AnyByte,
+    MoreBytes,
+}
+
+impl Wait {
+    /// What it is called when it has not come; `slowest` is the rate that was asked for.
+    fn in_vain(self, slowest: u64) -> Closed {
+        match self {
+            Wait::FirstByte => Closed::Silent,
+            Wait::AnyByte => Closed::Idle,
+            Wait::MoreBytes => Closed::Slow(slowest),
+        }
+    }
+}
+
 impl<S: Session> Connection<S> {
     pub(super) fn tick(&mut self, now: Duration, host: &mut Host) {
         match self.phase {
@@ -18,10 +37,10 @@ impl<S: Session> Connection<S> {
             Phase::Lingering(until) if until <= now => self.conclude(host),
             Phase::Open => {
                 self.ring_timer(now, host);
-                if let Some((when, why)) = self.patience()
+                if let Some((when, wait)) = self.patience()
                     && when <= now
                 {
-                    self.close(why, host);
+                    self.close(wait.in_vain(self.shared.budget.slowest), host);
                 }
             }
             _ => {}
@@ -33,23 +52,24 @@ impl<S: Session> Connection<S> {
         self.opened.saturating_add(self.shared.budget.connect)
     }
 
-    /// How long the peer may keep us waiting, and what it is called if it does.
-    pub(super) fn patience(&self) -> Option<(Duration, Closed)> {
+    /// How long the peer may keep us waiting, and with what.
+    pub(super) fn patience(&self) -> Option<(Duration, Wait)> {
         let budget = &self.shared.budget;
         if !self.outgoing && !self.spoken {
-            return Some((self.opened.saturating_add(budget.first_byte), Closed::Silent));
+            return Some((self.opened.saturating_add(budget.first_byte), Wait::FirstByte));
         }
         let works = self.control.outstanding > 0;
         // Who opened a connection may wait on it as long as it likes, but not for a message that has been cut off.
         let expects = !self.outgoing || (self.peer_ended && !self.end_told);
-        let owes = !self.output.is_empty() || (expects && !works);
-        let idle = owes.then(|| (self.active.saturating_add(budget.idle), Closed::Idle));
-        let waits = !self.output.is_empty() || !works;
-        let slow = self.burden.filter(|_| waits && budget.slowest > 0).map(|(since, moved)| {
-            let earned = Duration::from_millis(moved.saturating_mul(1000) / budget.slowest);
-            (since.saturating_add(budget.idle).saturating_add(earned), Closed::Slow(budget.slowest))
-        });
-        [idle, slow].into_iter().flatten().min_by_key(|(when, _)| *when)
+        let unsent = !self.output.is_empty();
+        let owes = unsent || (expects && !works);
+        let idle = owes.then(|| (self.active.saturating_add(budget.idle), Wait::AnyByte));
+        let Some((since, moved)) = self.burden.filter(|_| budget.slowest > 0 && (unsent || !works)) else {
+            return idle;
+        };
+        let earned = Duration::from_millis(moved.saturating_mul(1000) / budget.slowest);
+        let slow = since.saturating_add(budget.idle).saturating_add(earned);
+        if idle.is_some_and(|(idle, _)| idle <= slow) { idle } else { Some((slow, Wait::MoreBytes)) }
     }
 
     /// Bytes have passed.
