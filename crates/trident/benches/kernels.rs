@@ -5,8 +5,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use roadstead_trident::dpf::{Domain, Evaluator, Role, generate};
 use roadstead_trident::field::uniform;
-use roadstead_trident::kernels::{Kernel, scan, select, spread};
+use roadstead_trident::kernels::{Kernel, combine, scan, select, spread};
 use roadstead_trident::lines::{BLOCK, COLUMN, GROUP, Line};
+use roadstead_trident::party::Party;
+use roadstead_trident::selector::{self, PAYLOAD};
 use std::hint::black_box;
 
 const ROWS: usize = 10_000;
@@ -92,5 +94,35 @@ fn bench_scan(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, bench_dpf, bench_select, bench_scan);
+/// What a fetch whose result stays shared costs one server: the selector, then the rows.
+fn bench_shared(c: &mut Criterion) {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let domain = selector::Domain::new(ROWS);
+    let [_, keys, _] = selector::share(domain, ROWS / 3, [1, 2, 3], &mut rng);
+    let (mut evaluator, mut weights) = (selector::Evaluator::default(), Vec::new());
+    let mut group = c.benchmark_group("shared");
+    group.bench_function("generate", |b| {
+        b.iter(|| selector::share(domain, black_box(ROWS / 3), [1, 2, 3], &mut rng))
+    });
+    group.bench_function("expand", |b| {
+        b.iter(|| evaluator.expand(domain, Party::ALL[1], black_box(&keys), &mut weights));
+    });
+    let blocks = lines(ROWS / BLOCK * ELEMENTS);
+    for kernel in available() {
+        for queries in [1usize, 2, 4, 8, 16] {
+            let weights: Vec<Vec<Line>> = (0..queries).map(|_| weights.clone()).collect();
+            let weights: Vec<&[Line]> = weights.iter().map(Vec::as_slice).collect();
+            let mut sums = vec![vec![0; PAYLOAD * (ELEMENTS - 1)]; queries];
+            group.throughput(Throughput::Elements(queries as u64));
+            group.bench_function(BenchmarkId::new(kernel.name(), queries), |b| {
+                b.iter(|| {
+                    let mut places: Vec<&mut [u32]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+                    combine(kernel, black_box(&blocks), ELEMENTS, ELEMENTS - 1, &weights, &mut places);
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, bench_dpf, bench_select, bench_scan, bench_shared);
 criterion_main!(benches);

@@ -12,7 +12,7 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 /// One AES block, used as seed and as output.
 pub type Block = aes::Block;
 
-/// The three independent functions of the tree.
+/// The independent functions of the tree and its leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Seed of the left child.
@@ -21,14 +21,16 @@ pub enum Direction {
     Right,
     /// The 128 bits that a leaf stands for.
     Leaf,
+    /// The field elements that a leaf stands for.
+    Elements,
 }
 
-static CIPHERS: LazyLock<[Aes128; 3]> = LazyLock::new(|| {
+static CIPHERS: LazyLock<[Aes128; 4]> = LazyLock::new(|| {
     // Nothing-up-my-sleeve: the keys are the hash of a sentence that says what they are for.
     let digest = |direction: &str| {
         blake3::derive_key("roadstead trident 1-bit dpf fixed aes key v1", direction.as_bytes())
     };
-    ["left", "right", "leaf"].map(|direction| {
+    ["left", "right", "leaf", "elements"].map(|direction| {
         let mut key = [0; 16];
         key.copy_from_slice(&digest(direction)[..16]);
         Aes128::new(&key.into())
@@ -64,7 +66,7 @@ mod tests {
     fn a_batch_equals_single_blocks_and_directions_differ() {
         let seeds: Vec<Block> = (0..77u8).map(|i| [i; 16].into()).collect();
         let mut outputs = Vec::new();
-        for direction in [Direction::Left, Direction::Right, Direction::Leaf] {
+        for direction in [Direction::Left, Direction::Right, Direction::Leaf, Direction::Elements] {
             let mut batch = seeds.clone();
             expand(direction, &mut batch);
             for (seed, out) in seeds.iter().zip(&batch) {
@@ -76,5 +78,6 @@ mod tests {
         }
         assert_ne!(outputs[0], outputs[1]);
         assert_ne!(outputs[1], outputs[2]);
+        assert_ne!(outputs[2], outputs[3]);
     }
 }

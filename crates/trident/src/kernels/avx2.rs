@@ -3,8 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::{groups_in_cache, in_tiles};
-use crate::field::P;
+use crate::field::{P, add, reduce};
 use crate::lines::{BLOCK, COLUMN, Line};
+use crate::selector::PAYLOAD;
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
     let step = groups_in_cache(width);
@@ -119,6 +120,60 @@ fn scan_tile<const Q: usize>(block: &[Line], half: usize, vectors: [&[u32]; Q]) 
         let (even, odd) = (fold(fold(even[q])), fold(fold(odd[q])));
         canonical(_mm256_or_si256(even, _mm256_slli_epi64::<32>(odd)))
     })
+}
+
+pub(super) fn combine(
+    blocks: &[Line],
+    width: usize,
+    columns: usize,
+    weights: &[&[Line]],
+    sums: &mut [&mut [u32]],
+) {
+    for (at, blocks) in blocks.chunks(COMBINED * width).enumerate() {
+        let range = at * COMBINED * PAYLOAD..(at * COMBINED + blocks.len() / width) * PAYLOAD;
+        for (weights, sums) in weights.iter().zip(sums.iter_mut()) {
+            // SAFETY: the caller made sure that the machine has AVX2.
+            unsafe { combine_run(blocks, width, columns, &weights[range.clone()], sums) }
+        }
+    }
+}
+
+/// Blocks whose weights are spread once for all columns.
+const COMBINED: usize = 32;
+
+/// The rows of each line are taken in four vectors: even and odd ones of both halves.
+///
+/// All go to one sum. A folded sum is below 2^34 and four products of elements are below 2^64 - 2^34, so they fit between
+/// folds.
+#[target_feature(enable = "avx2")]
+fn combine_run(blocks: &[Line], width: usize, columns: usize, weights: &[Line], sums: &mut [u32]) {
+    let quarters = |line: &Line| {
+        let [low, high] = load(line);
+        [low, _mm256_srli_epi64::<32>(low), high, _mm256_srli_epi64::<32>(high)]
+    };
+    let mut spread = [[[_mm256_setzero_si256(); 4]; PAYLOAD]; COMBINED];
+    for (spread, weights) in spread.iter_mut().zip(weights.chunks_exact(PAYLOAD)) {
+        *spread = std::array::from_fn(|element| quarters(&weights[element]));
+    }
+    for column in 0..columns {
+        let mut totals = [_mm256_setzero_si256(); PAYLOAD];
+        for (block, weights) in blocks.chunks_exact(width).zip(&spread) {
+            let rows = quarters(&block[column]);
+            for (total, weights) in totals.iter_mut().zip(weights) {
+                for (rows, weights) in rows.iter().zip(weights) {
+                    *total = _mm256_add_epi64(*total, _mm256_mul_epu32(*rows, *weights));
+                }
+                *total = fold(*total);
+            }
+        }
+        for (element, total) in totals.into_iter().enumerate() {
+            let mut lanes = [0u64; 4];
+            // SAFETY: `lanes` is 32 writable bytes; unaligned access is asked for.
+            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), total) };
+            let sum = &mut sums[element * columns + column];
+            *sum = add(*sum, reduce(lanes.iter().sum()));
+        }
+    }
 }
 
 /// A smaller number that is equal modulo p.

@@ -3,8 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::{groups_in_cache, in_tiles};
-use crate::field::P;
+use crate::field::{P, add, reduce};
 use crate::lines::{BLOCK, COLUMN, Line};
+use crate::selector::PAYLOAD;
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
     let step = groups_in_cache(width);
@@ -112,6 +113,63 @@ fn scan_tile<const Q: usize>(block: &[Line], vectors: [&[u32]; Q]) -> [[u32; BLO
         let [even, odd] = totals[q].map(|total| fold(fold(total)));
         canonical(_mm512_or_si512(even, _mm512_slli_epi64::<32>(odd)))
     })
+}
+
+pub(super) fn combine(
+    blocks: &[Line],
+    width: usize,
+    columns: usize,
+    weights: &[&[Line]],
+    sums: &mut [&mut [u32]],
+) {
+    for (at, blocks) in blocks.chunks(COMBINED * width).enumerate() {
+        let range = at * COMBINED * PAYLOAD..(at * COMBINED + blocks.len() / width) * PAYLOAD;
+        for (weights, sums) in weights.iter().zip(sums.iter_mut()) {
+            // SAFETY: the caller made sure that the machine has AVX-512 F and IFMA.
+            unsafe { combine_run(blocks, width, columns, &weights[range.clone()], sums) }
+        }
+    }
+}
+
+/// Blocks whose weights are spread once for all columns. The low halves of as many products, each below 2^52, cannot
+/// overflow 64 bits.
+const COMBINED: usize = 32;
+
+/// Even and odd rows have a low and a high sum each.
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn combine_run(blocks: &[Line], width: usize, columns: usize, weights: &[Line], sums: &mut [u32]) {
+    let word = _mm512_set1_epi64(0xffff_ffff);
+    let halves = |line: &Line| {
+        let rows = load(line);
+        [_mm512_and_si512(rows, word), _mm512_srli_epi64::<32>(rows)]
+    };
+    let mut spread = [[[_mm512_setzero_si512(); 2]; PAYLOAD]; COMBINED];
+    for (spread, weights) in spread.iter_mut().zip(weights.chunks_exact(PAYLOAD)) {
+        *spread = std::array::from_fn(|element| halves(&weights[element]));
+    }
+    for column in 0..columns {
+        let mut low = [[_mm512_setzero_si512(); 2]; PAYLOAD];
+        let mut high = [[_mm512_setzero_si512(); 2]; PAYLOAD];
+        for (block, weights) in blocks.chunks_exact(width).zip(&spread) {
+            let rows = halves(&block[column]);
+            for element in 0..PAYLOAD {
+                for parity in 0..2 {
+                    let weights = weights[element][parity];
+                    low[element][parity] = _mm512_madd52lo_epu64(low[element][parity], rows[parity], weights);
+                    high[element][parity] =
+                        _mm512_madd52hi_epu64(high[element][parity], rows[parity], weights);
+                }
+            }
+        }
+        for element in 0..PAYLOAD {
+            // 2^52 is 2^21 modulo p; both high sums together are below 2^16.
+            let high = _mm512_slli_epi64::<21>(_mm512_add_epi64(high[element][0], high[element][1]));
+            let low = _mm512_add_epi64(fold(low[element][0]), fold(low[element][1]));
+            let total = _mm512_reduce_add_epi64(_mm512_add_epi64(low, high)).cast_unsigned();
+            let sum = &mut sums[element * columns + column];
+            *sum = add(*sum, reduce(total));
+        }
+    }
 }
 
 /// A smaller number that is equal modulo p.

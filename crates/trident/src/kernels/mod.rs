@@ -1,7 +1,8 @@
-//! The two inner loops of a server, in one version per instruction set.
+//! The inner loops of a server, in one version per instruction set.
 //!
 //! - [`select`]: the XOR of the records whose bit is set, for several bit vectors in one pass (`fetch`).
 //! - [`scan`]: the inner product modulo p of every row with several queries in one pass (`search`).
+//! - [`combine`]: the sum modulo p of all rows with weights, for several selectors in one pass (`fetch`, shared).
 //!
 //! The version is chosen at run time and named in results; tests and benches force each one.
 
@@ -15,6 +16,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use crate::lines::{BLOCK, COLUMN, GROUP, Line};
+use crate::selector::PAYLOAD;
 
 /// A version of the inner loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +138,38 @@ pub fn scan(kernel: Kernel, blocks: &[Line], width: usize, vectors: &[&[u32]], p
         Kernel::Avx2 => avx2::scan(blocks, width, vectors, products),
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512 => avx512::scan(blocks, width, vectors, products),
+        #[cfg(not(target_arch = "x86_64"))]
+        Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
+    }
+}
+
+/// Adds to `sums[q][c * columns + j]` the sum modulo p, over the rows, of element `j` times element `c` of the row's
+/// weight in `weights[q]`.
+///
+/// `blocks` are blocks of `width` lines, sixteen rows each, of which the first `columns` count; `weights[q]` has
+/// [`PAYLOAD`] lines a block (see [`Evaluator::expand`](crate::selector::Evaluator::expand)); `sums[q]` has
+/// [`PAYLOAD`] times `columns` elements. All elements are below p.
+///
+/// # Panics
+/// When a shape does not fit, or `kernel` is not available.
+pub fn combine(
+    kernel: Kernel,
+    blocks: &[Line],
+    width: usize,
+    columns: usize,
+    weights: &[&[Line]],
+    sums: &mut [&mut [u32]],
+) {
+    assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
+    assert!(blocks.len().is_multiple_of(width) && columns <= width && weights.len() == sums.len());
+    assert!(weights.iter().all(|weights| weights.len() == blocks.len() / width * PAYLOAD));
+    assert!(sums.iter().all(|sums| sums.len() == PAYLOAD * columns));
+    match kernel {
+        Kernel::Portable => portable::combine(blocks, width, columns, weights, sums),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => avx2::combine(blocks, width, columns, weights, sums),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => avx512::combine(blocks, width, columns, weights, sums),
         #[cfg(not(target_arch = "x86_64"))]
         Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
     }

@@ -1,7 +1,8 @@
 //! The inner loops in plain Rust.
 
-use crate::field::{P, reduce};
+use crate::field::{P, add, reduce};
 use crate::lines::{BLOCK, COLUMN, GROUP, Line};
+use crate::selector::PAYLOAD;
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
     for (masks, sums) in masks.iter().zip(sums) {
@@ -42,6 +43,30 @@ pub(super) fn scan(blocks: &[Line], width: usize, vectors: &[&[u32]], products: 
             }
             for (product, sum) in products[at * BLOCK..][..BLOCK].iter_mut().zip(sums) {
                 *product = reduce(sum);
+            }
+        }
+    }
+}
+
+pub(super) fn combine(
+    blocks: &[Line],
+    width: usize,
+    columns: usize,
+    weights: &[&[Line]],
+    sums: &mut [&mut [u32]],
+) {
+    for (weights, sums) in weights.iter().zip(sums) {
+        for (element, sums) in sums.chunks_exact_mut(columns).enumerate() {
+            for (column, sum) in sums.iter_mut().enumerate() {
+                let mut lanes = [0u64; BLOCK];
+                for (block, weights) in blocks.chunks_exact(width).zip(weights.chunks_exact(PAYLOAD)) {
+                    let pairs = block[column].0.iter().zip(&weights[element].0);
+                    for (lane, (&word, &weight)) in lanes.iter_mut().zip(pairs) {
+                        let total = *lane + u64::from(word) * u64::from(weight);
+                        *lane = (total & u64::from(P)) + (total >> 31);
+                    }
+                }
+                *sum = lanes.into_iter().fold(*sum, |sum, lane| add(sum, reduce(lane)));
             }
         }
     }

@@ -89,3 +89,56 @@ fn the_largest_elements_do_not_overflow() {
         }
     }
 }
+
+fn check_combine(lines: &[Line], width: usize, columns: usize, weights: &[Vec<Line>]) {
+    let naive = |weights: &[Line], element: usize, column: usize| {
+        let product = |row: usize| {
+            let word = lines[row / BLOCK * width + column].0[row % BLOCK];
+            let weight = weights[row / BLOCK * PAYLOAD + element].0[row % BLOCK];
+            u128::from(word) * u128::from(weight)
+        };
+        let sum: u128 = (0..lines.len() / width * BLOCK).map(product).sum();
+        ((sum + 5) % u128::from(P)) as u32
+    };
+    let places: Vec<&[Line]> = weights.iter().map(Vec::as_slice).collect();
+    for kernel in available() {
+        let mut sums = vec![vec![5; PAYLOAD * columns]; weights.len()];
+        combine(
+            kernel,
+            lines,
+            width,
+            columns,
+            &places,
+            &mut sums.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(),
+        );
+        for (sums, weights) in sums.iter().zip(weights) {
+            for (at, &sum) in sums.iter().enumerate() {
+                assert_eq!(sum, naive(weights, at / columns, at % columns), "{kernel}, width {width}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn combinations_equal_the_definition(seed: u64, blocks in 1usize..70, width in 2usize..10, queries in 1usize..4) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut lines = |count: usize| -> Vec<Line> {
+            (0..count).map(|_| Line(std::array::from_fn(|_| uniform(&mut rng)))).collect()
+        };
+        let rows = lines(blocks * width);
+        let weights: Vec<Vec<Line>> = (0..queries).map(|_| lines(blocks * PAYLOAD)).collect();
+        check_combine(&rows, width, width - 1, &weights);
+        check_combine(&rows, width, width, &weights);
+    }
+}
+
+#[test]
+fn combinations_of_the_largest_elements_do_not_overflow() {
+    for blocks in [1, 31, 32, 33, 200] {
+        let largest = |count| vec![Line([P - 1; 16]); count];
+        check_combine(&largest(blocks * 3), 3, 2, &[largest(blocks * PAYLOAD)]);
+    }
+}

@@ -1,0 +1,231 @@
+//! A selector of one row as Shamir shares modulo p: what the three servers multiply their shares of the rows with.
+//!
+//! Two pairs of distributed point functions over the integers modulo p, after Boyle, Gilboa, Ishai (2016). The expansions
+//! of a pair differ by `delta` at the row and agree elsewhere; both parties add, nobody negates. With the pairs g for
+//! `payload / 2` and k for `payload / 6`, and server 1 holding (g0, k0), server 2 (g1, k0), server 3 (g1, k1), the shares
+//! `b * (g(x) + k(x))` of the servers b lie on a line whose slope is pseudo-random, and which meets zero in the payload
+//! at the row and in zero elsewhere. No server holds both keys of a pair.
+//!
+//! A leaf stands for four rows and three elements each: twelve 64-bit words modulo p, word `4 c + i` for element c of
+//! row i. They come from six blocks, `AES(s ^ 2j) ^ s ^ 2j` for j < 6. A key is what the tree takes, followed by a final
+//! word of twelve elements: 259 bytes for 10,000 rows.
+
+use rand::CryptoRng;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::dpf::{KeyError, Role};
+use crate::field::{P, add, mul, neg, reduce, sub};
+use crate::lines::{BLOCK, Line};
+use crate::party::Party;
+use crate::prg::{Block, Direction, expand};
+use crate::tree::{SEED, Tree, Walk};
+
+/// Elements of a payload: one, and two secret multipliers.
+pub const PAYLOAD: usize = 3;
+/// Rows that one leaf stands for.
+pub const ROWS_PER_LEAF: usize = 4;
+
+/// Elements of a leaf.
+const WORDS: usize = PAYLOAD * ROWS_PER_LEAF;
+/// Blocks of two 64-bit words that a leaf is made of.
+const BLOCKS: usize = WORDS / 2;
+/// Bytes of a final word.
+const FINAL: usize = 4 * WORDS;
+
+/// The tree over the rows of a collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Domain {
+    rows: usize,
+}
+
+impl Domain {
+    /// The domain of `rows` rows, at least one.
+    pub const fn new(rows: usize) -> Self {
+        Self { rows }
+    }
+
+    /// The one length in bytes that a key has.
+    pub const fn key_len(self) -> usize {
+        self.tree().key_len() + FINAL
+    }
+
+    /// Lines of expanded shares: three for each block of sixteen rows.
+    pub const fn lines(self) -> usize {
+        PAYLOAD * self.rows.div_ceil(BLOCK)
+    }
+
+    const fn tree(self) -> Tree {
+        Tree { leaves: self.rows.div_ceil(ROWS_PER_LEAF) }
+    }
+}
+
+/// One party's key of one pair.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Key {
+    bytes: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// Reads a key for `domain`.
+    ///
+    /// # Errors
+    /// Any length but [`Domain::key_len`], padding bits that are set, or an element that is not below p.
+    pub fn parse(bytes: &[u8], domain: Domain) -> Result<Self, KeyError> {
+        domain.tree().check(bytes, FINAL)?;
+        let key = Self { bytes: bytes.into() };
+        match key.word().iter().position(|&element| element >= P) {
+            Some(at) => Err(KeyError::Element { at }),
+            None => Ok(key),
+        }
+    }
+
+    /// The key as it travels.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn word(&self) -> [u32; WORDS] {
+        let mut word = [0; WORDS];
+        let bytes = self.bytes[self.bytes.len() - FINAL..].as_chunks().0;
+        word.iter_mut().zip(bytes).for_each(|(element, bytes)| *element = u32::from_le_bytes(*bytes));
+        word
+    }
+}
+
+/// Makes the pair of keys (for [`Role::First`], for [`Role::Second`]) whose expansions differ by `delta` at row `index`.
+///
+/// # Panics
+/// When `index` is not a row of `domain`; callers check an index that comes from outside.
+pub fn generate(domain: Domain, index: usize, delta: [u32; PAYLOAD], rng: &mut impl CryptoRng) -> [Key; 2] {
+    assert!(index < domain.rows, "row {index} of {}", domain.rows);
+    let mut key = vec![0; domain.key_len()];
+    let ends = domain.tree().generate(index / ROWS_PER_LEAF, rng, &mut key);
+    let mut words = ends.seeds.map(|seed| leaf(&seed).map(reduce));
+    let at = key.len() - FINAL;
+    for (word, place) in key[at..].as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let wanted =
+            if word % ROWS_PER_LEAF == index % ROWS_PER_LEAF { delta[word / ROWS_PER_LEAF] } else { 0 };
+        let missing = add(sub(wanted, words[0][word]), words[1][word]);
+        // The party whose control bit is set adds the final word: the second one, unless the path turned it round.
+        let element = if ends.controls[0] == 1 { missing } else { neg(missing) };
+        *place = element.to_le_bytes();
+    }
+    let keys = ends.roots.map(|root| {
+        key[..SEED].copy_from_slice(&root);
+        Key { bytes: key.as_slice().into() }
+    });
+    key.zeroize();
+    words.zeroize();
+    keys
+}
+
+/// The keys of servers 1, 2, 3 that select row `index` with `payload`: each has a key of the first and one of the second
+/// pair, with the roles of [`roles`].
+///
+/// # Panics
+/// As [`generate`].
+pub fn share(
+    domain: Domain,
+    index: usize,
+    payload: [u32; PAYLOAD],
+    rng: &mut impl CryptoRng,
+) -> [[Key; 2]; 3] {
+    const HALF: u32 = P.div_ceil(2);
+    const SIXTH: u32 = mul(HALF, ((2 * P as u64 + 1) / 3) as u32);
+    let [g, k] =
+        [HALF, SIXTH].map(|part| generate(domain, index, payload.map(|element| mul(part, element)), rng));
+    Party::ALL.map(|party| {
+        let [first, second] = roles(party);
+        [g[first as usize].clone(), k[second as usize].clone()]
+    })
+}
+
+/// A server's roles in the two pairs.
+pub fn roles(party: Party) -> [Role; 2] {
+    [[Role::First, Role::First], [Role::Second, Role::First], [Role::Second, Role::Second]][party.index()]
+}
+
+/// The words of a leaf before they are reduced.
+fn leaf(seed: &Block) -> [u64; WORDS] {
+    let mut blocks: [Block; BLOCKS] = std::array::from_fn(|j| tweaked(seed, j));
+    expand(Direction::Elements, &mut blocks);
+    let mut words = [0; WORDS];
+    words_of(&blocks, &mut words);
+    blocks.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
+    words
+}
+
+/// Block j of a leaf's six before encryption. The lowest bit of a seed is always clear.
+fn tweaked(seed: &Block, j: usize) -> Block {
+    let mut block = *seed;
+    block[0] ^= 2 * j as u8;
+    block
+}
+
+fn words_of(blocks: &[Block], words: &mut [u64; WORDS]) {
+    for (words, block) in words.as_chunks_mut::<2>().0.iter_mut().zip(blocks) {
+        let block = u128::from_le_bytes((*block).into());
+        *words = [block as u64, (block >> 64) as u64];
+    }
+}
+
+/// Leaves expanded together: their blocks stay in the first-level cache.
+const RUN: usize = 64;
+
+/// Expands a server's pair of keys, keeping its buffers between requests.
+#[derive(Default)]
+pub struct Evaluator {
+    walk: Walk,
+    blocks: Vec<Block>,
+    sums: Vec<[u64; WORDS]>,
+}
+
+impl Evaluator {
+    /// The share of `party` of the selector. `lines` is resized to [`Domain::lines`]: line `3 B + c` holds element c for
+    /// the sixteen rows of block B. What it holds for rows that do not exist means nothing.
+    pub fn expand(&mut self, domain: Domain, party: Party, keys: &[Key; 2], lines: &mut Vec<Line>) {
+        self.sums.clear();
+        self.sums.resize(domain.tree().leaves, [0; WORDS]);
+        for (key, role) in keys.iter().zip(roles(party)) {
+            self.add(domain, role, key);
+        }
+        lines.clear();
+        lines.resize(domain.lines(), Line::default());
+        let point = u64::from(party.number());
+        let leaves = BLOCK / ROWS_PER_LEAF;
+        for (lines, sums) in lines.chunks_exact_mut(PAYLOAD).zip(self.sums.chunks(leaves)) {
+            for (at, sums) in sums.iter().enumerate() {
+                for (line, sums) in lines.iter_mut().zip(sums.as_chunks::<ROWS_PER_LEAF>().0) {
+                    let place = &mut line.0[at * ROWS_PER_LEAF..][..ROWS_PER_LEAF];
+                    place.iter_mut().zip(sums).for_each(|(share, sum)| *share = reduce(point * sum));
+                }
+            }
+        }
+    }
+
+    /// Adds the expansion of one key to the sums, each term below 2^35.
+    fn add(&mut self, domain: Domain, role: Role, key: &Key) {
+        self.walk.to_leaves(domain.tree(), role, &key.bytes);
+        let word = key.word().map(u64::from);
+        let leaves = self.walk.nodes.chunks(RUN).zip(self.walk.controls.chunks(RUN));
+        for ((nodes, controls), sums) in leaves.zip(self.sums.chunks_mut(RUN)) {
+            self.blocks.clear();
+            self.blocks.extend(nodes.iter().flat_map(|seed| (0..BLOCKS).map(|j| tweaked(seed, j))));
+            expand(Direction::Elements, &mut self.blocks);
+            for ((sums, blocks), &control) in sums.iter_mut().zip(self.blocks.chunks(BLOCKS)).zip(controls) {
+                let mask = u64::from(control).wrapping_neg();
+                let mut words = [0; WORDS];
+                words_of(blocks, &mut words);
+                for ((sum, x), correction) in sums.iter_mut().zip(words).zip(word) {
+                    *sum += (x & u64::from(P)) + (x >> 31) + (correction & mask);
+                }
+            }
+        }
+    }
+}
