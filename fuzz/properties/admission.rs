@@ -5,7 +5,9 @@
 
 use roadstead_trident::{
     admission::{Admission, Admitted},
+    field::P,
     mask::Nonce,
+    reshare::query_id,
     wire::{self, Kind},
 };
 
@@ -34,6 +36,13 @@ pub(crate) fn check(data: &[u8]) {
             Admitted::Fetch(query) => {
                 let counter = query.counter();
                 assert_eq!(store.fetch(&[query])[0].len(), wire::fetched_len(store.manifest()));
+                counter
+            }
+            Admitted::FetchShare(query) => {
+                let (counter, id) = (query.counter(), query.id());
+                assert_eq!(id, query_id(&store.digest(), &NONCES, counter));
+                let sums = store.combine(&[query]).expect("search shares are in memory");
+                assert!(sums[0].len() == 3 * store.manifest().dim && sums[0].iter().all(|&sum| sum < P));
                 counter
             }
             Admitted::Search(query) => {

@@ -3,7 +3,10 @@
 //!
 //! The first byte says what was asked; the rest, in three equal parts, is what the servers answer.
 
-use roadstead_trident::query::{Fetch, Search};
+use roadstead_trident::{
+    query::{Fetch, Search},
+    shared::SharedFetch,
+};
 
 use crate::sharing::{DIM, ROWS, element, rng, sharing};
 
@@ -11,10 +14,11 @@ use crate::sharing::{DIM, ROWS, element, rng, sharing};
 pub(crate) const FETCH: u8 = 0;
 pub(crate) const SEARCH: u8 = 1;
 pub(crate) const UNCHECKED: u8 = 2;
+pub(crate) const SHARED: u8 = 3;
 
 /// The row that is fetched, which is also the query.
 const ROW: usize = 42;
-const COUNTER: u64 = 1;
+pub(crate) const COUNTER: u64 = 1;
 
 pub(crate) fn check(data: &[u8]) {
     let Some((&asked, answers)) = data.split_first() else { return };
@@ -39,6 +43,19 @@ pub(crate) fn check(data: &[u8]) {
                 assert_eq!(scores.nearest(10).len(), 10);
             }
         }
+        SHARED => {
+            let counted = [
+                [Some(first), Some(second), Some(third)],
+                [None, Some(second), Some(third)],
+                [Some(first), None, Some(third)],
+                [Some(first), Some(second), None],
+            ];
+            for answers in counted {
+                if let Ok(row) = fetch_shared().0.finish(answers) {
+                    assert_eq!(row.bytes, row_bytes(ROW), "a wrong row is taken");
+                }
+            }
+        }
         _ => {}
     }
 }
@@ -46,6 +63,11 @@ pub(crate) fn check(data: &[u8]) {
 /// A fetch, and what it asks each server; the same each time.
 pub(crate) fn fetch() -> (Fetch, [Vec<u8>; 3]) {
     sharing().client.fetch(ROW, COUNTER, &mut rng()).expect("the row exists")
+}
+
+/// A fetch whose result stays shared, and what it asks each server; the same each time.
+pub(crate) fn fetch_shared() -> (SharedFetch, [Vec<u8>; 3]) {
+    sharing().client.fetch_shared(ROW, COUNTER, &mut rng()).expect("the row exists")
 }
 
 /// A search, and what it asks each server; the same each time.

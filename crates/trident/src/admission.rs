@@ -11,6 +11,8 @@ use crate::dpf::{Key, KeyError};
 use crate::manifest::Digest;
 use crate::mask::{Masks, Nonce, Purpose};
 use crate::party::Party;
+use crate::reshare::query_id;
+use crate::selector;
 use crate::store::Store;
 use crate::wire::{self, BodyError, COUNTER, Hello, Kind, Refusal, Welcome};
 
@@ -27,6 +29,26 @@ pub struct SearchQuery {
     pub(crate) counter: u64,
     pub(crate) vectors: Vec<Vec<u32>>,
     pub(crate) masks: Arc<Masks>,
+}
+
+/// A fetch whose result stays shared, admitted.
+#[derive(Debug)]
+pub struct SharedQuery {
+    pub(crate) counter: u64,
+    pub(crate) keys: [selector::Key; 2],
+    id: u128,
+}
+
+impl SharedQuery {
+    /// The counter of the request.
+    pub fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    /// Its name between the servers; see [`query_id`].
+    pub fn id(&self) -> u128 {
+        self.id
+    }
 }
 
 impl FetchQuery {
@@ -69,6 +91,8 @@ pub enum Admitted {
     Fetch(FetchQuery),
     /// Answer with [`Store::search`].
     Search(SearchQuery),
+    /// Compute with [`Store::combine`], share that anew among the servers, and answer with this server's share.
+    FetchShare(SharedQuery),
 }
 
 /// Why a connection is refused; the client's fault each time.
@@ -143,7 +167,7 @@ impl Refused {
 enum Stage {
     Hello,
     Nonces,
-    Requests { fetch: Arc<Masks>, search: Arc<Masks> },
+    Requests { fetch: Arc<Masks>, search: Arc<Masks>, nonces: [Nonce; 3] },
     Refused,
 }
 
@@ -176,6 +200,7 @@ impl Admission {
                 let masks = Arc::clone(search);
                 self.search(store, masks, body)
             }
+            (&Stage::Requests { nonces, .. }, Kind::FetchShare) => self.fetch_share(store, &nonces, body),
             _ => Err(Refused::Order(kind)),
         };
         if admitted.is_err() {
@@ -211,8 +236,8 @@ impl Admission {
             return Err(Refused::Nonce(store.party()));
         }
         let masks = |purpose| Arc::new(Masks::new(store.keys(), &store.digest(), purpose, &nonces));
-        self.stage =
-            Stage::Requests { fetch: masks(Purpose::FetchDirect), search: masks(Purpose::SearchScan) };
+        let (fetch, search) = (masks(Purpose::FetchDirect), masks(Purpose::SearchScan));
+        self.stage = Stage::Requests { fetch, search, nonces };
         Ok(Admitted::Ready)
     }
 
@@ -234,6 +259,18 @@ impl Admission {
         let (first, second) = keys.split_at(length);
         let keys = [Key::parse(first, domain)?, Key::parse(second, domain)?];
         Ok(Admitted::Fetch(FetchQuery { counter, keys, masks }))
+    }
+
+    fn fetch_share(&mut self, store: &Store, nonces: &[Nonce; 3], body: &[u8]) -> Result<Admitted, Refused> {
+        let manifest = store.manifest();
+        let domain = manifest.search.map(|_| manifest.selector_domain()).ok_or(Refused::NoSearch)?;
+        let (counter, keys) = wire::counter("fetch", body)?;
+        self.consume(counter)?;
+        wire::exactly("fetch", body, wire::fetch_share_len(manifest))?;
+        let (first, second) = keys.split_at(domain.key_len());
+        let keys = [selector::Key::parse(first, domain)?, selector::Key::parse(second, domain)?];
+        let id = query_id(&store.digest(), nonces, counter);
+        Ok(Admitted::FetchShare(SharedQuery { counter, keys, id }))
     }
 
     fn search(&mut self, store: &Store, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {

@@ -17,12 +17,18 @@ pub enum Check {
     /// The bytes are not those that the owner shared under this index.
     #[error("row digest")]
     RowDigest,
-    /// A score and its first secret multiple disagree.
-    #[error("first score multiple (D1)")]
+    /// A score or an element and its first secret multiple disagree.
+    #[error("first multiple (D1)")]
     FirstMultiple,
-    /// A score and its second secret multiple disagree.
-    #[error("second score multiple (D2)")]
+    /// A score or an element and its second secret multiple disagree.
+    #[error("second multiple (D2)")]
     SecondMultiple,
+    /// Three shares that should lie on a line do not.
+    #[error("three shares on a line")]
+    Line,
+    /// An element of a row of bytes is none.
+    #[error("elements are bytes")]
+    Byte,
 }
 
 /// BLAKE3-128 of (sharing, index, salt, row). The secret salt keeps digests from confirming guesses of rows.

@@ -112,7 +112,7 @@ impl Evaluator {
     /// Expands `key` to one bit per row: bit `r % 8` of byte `r / 8`. `bits` is resized to whole leaves; bits beyond
     /// the last row are zero.
     pub fn expand(&mut self, domain: Domain, role: Role, key: &Key, bits: &mut Vec<u8>) {
-        self.walk.to_leaves(domain.tree(), role, &key.bytes);
+        self.walk.descend_to_leaves(domain.tree(), role, &key.bytes);
         expand(Direction::Leaf, &mut self.walk.nodes);
         let word = block(&key.bytes, key.bytes.len() - SEED);
         bits.clear();

@@ -2,7 +2,10 @@
 
 use crate::dpf::{Domain, Evaluator, Key, Role};
 use crate::field::P;
-use crate::manifest::Manifest;
+use crate::manifest::{Element, Manifest, SharingId};
+use crate::party::Party;
+use crate::reshare;
+use crate::selector;
 use crate::wire::{self, Hello, Kind, Refusal, Welcome};
 
 /// Selection keys: the first two bytes choose the number of rows, the rest is the key.
@@ -13,6 +16,30 @@ pub fn keys(data: &[u8]) {
         let mut bits = Vec::new();
         Evaluator::default().expand(domain, Role::Second, &key, &mut bits);
         assert_eq!(bits.len(), domain.leaves() * 16);
+    }
+}
+
+/// Selectors: the first two bytes choose the number of rows, the rest is a key.
+pub fn selectors(data: &[u8]) {
+    let Some((rows, key)) = data.split_first_chunk() else { return };
+    let domain = selector::Domain::new(usize::from(u16::from_le_bytes(*rows)) + 1);
+    if let Ok(key) = selector::Key::parse(key, domain) {
+        let mut lines = Vec::new();
+        let keys = [key.clone(), key];
+        selector::Evaluator::default().expand(domain, Party::ALL[1], &keys, &mut lines);
+        assert_eq!(lines.len(), domain.lines());
+        assert!(lines.iter().flat_map(|line| line.0).all(|element| element < P));
+    }
+}
+
+/// Messages of servers 1, 2, 3 for a share of a row of two elements: three equal parts of what is given.
+pub fn parts(data: &[u8]) {
+    let Ok(manifest) = Manifest::new(SharingId([0; 16]), 1, 2, Element::U8, None) else { return };
+    let (first, rest) = data.split_at(data.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    if let Ok(body) = reshare::add_up(&manifest, 7, [first, second, third]) {
+        assert_eq!(body.len(), wire::fetched_share_len(&manifest));
+        assert!(wire::parse_elements(&body[wire::COUNTER..]).is_ok());
     }
 }
 
@@ -45,7 +72,12 @@ pub fn messages(data: &[u8]) {
         Kind::Refusal => {
             assert!(Refusal::parse(body).map_or(true, |refusal| refusal.encode() == body));
         }
-        Kind::Fetch | Kind::Search | Kind::Fetched | Kind::Searched => {
+        Kind::Fetch
+        | Kind::Search
+        | Kind::Fetched
+        | Kind::Searched
+        | Kind::FetchShare
+        | Kind::FetchedShare => {
             let elements = wire::counter("message", body).and_then(|(_, rest)| wire::parse_elements(rest));
             assert!(elements.unwrap_or_default().iter().all(|&element| element < P));
         }

@@ -10,6 +10,7 @@ use crate::dpf::Domain;
 use crate::lines::{BLOCK, COLUMN, GROUP};
 use crate::party::Party;
 use crate::quantise::Quantisation;
+use crate::selector;
 
 /// The version of manifest and files that this program writes and reads.
 pub const VERSION: u32 = 1;
@@ -200,6 +201,11 @@ impl Manifest {
     /// The rows as the domain of selection keys.
     pub fn domain(&self) -> Domain {
         Domain::new(self.rows)
+    }
+
+    /// The rows as the domain of selectors, for fetches whose result stays shared.
+    pub fn selector_domain(&self) -> selector::Domain {
+        selector::Domain::new(self.rows)
     }
 
     /// Bytes of a row.

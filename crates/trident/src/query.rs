@@ -75,6 +75,9 @@ pub enum AnswerError {
         /// Counter of the request.
         want: u64,
     },
+    /// Too few answers.
+    #[error("two answers are needed, and {0} is among those that did not answer")]
+    Missing(Party),
     /// The three answers together are wrong; which of them is, nobody can tell.
     #[error("the answer is wrong and was refused: check failed: {0}")]
     Refused(#[from] Check),
@@ -117,10 +120,7 @@ impl Collection {
         counter: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<(Fetch, [Vec<u8>; 3]), QueryError> {
-        let last = self.manifest.rows - 1;
-        if index > last {
-            return Err(QueryError::Index { index, last });
-        }
+        self.check_index(index)?;
         let pairs: [[Key; 2]; 3] = std::array::from_fn(|_| dpf::generate(self.manifest.domain(), index, rng));
         let bodies = Party::ALL.map(|party| {
             let mut body = counter.to_le_bytes().to_vec();
@@ -141,6 +141,11 @@ impl Collection {
             Fetch { counter, index, digest, sharing, element, record_bytes: self.manifest.record_bytes() },
             bodies,
         ))
+    }
+
+    pub(crate) fn check_index(&self, index: usize) -> Result<(), QueryError> {
+        let last = self.manifest.rows - 1;
+        if index > last { Err(QueryError::Index { index, last }) } else { Ok(()) }
     }
 
     /// Asks for the scores of `query`: what is needed to finish, and the bodies of [`wire::Kind::Search`] for servers
@@ -188,7 +193,7 @@ impl Collection {
 }
 
 /// The part of an answer behind its counter, once length and counter are right.
-fn payload(party: Party, body: &[u8], counter: u64, want: usize) -> Result<&[u8], AnswerError> {
+pub(crate) fn payload(party: Party, body: &[u8], counter: u64, want: usize) -> Result<&[u8], AnswerError> {
     let malformed = |error| AnswerError::Malformed { party, error };
     wire::exactly("answer", body, wire::COUNTER + want).map_err(malformed)?;
     let (got, payload) = wire::counter("answer", body).map_err(malformed)?;
@@ -211,7 +216,7 @@ pub struct Fetch {
 pub struct Row {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    element: Element,
+    pub(crate) element: Element,
 }
 
 impl Row {

@@ -211,7 +211,7 @@ impl Evaluator {
 
     /// Adds the expansion of one key to the sums, each term below 2^35.
     fn add(&mut self, domain: Domain, role: Role, key: &Key) {
-        self.walk.to_leaves(domain.tree(), role, &key.bytes);
+        self.walk.descend_to_leaves(domain.tree(), role, &key.bytes);
         let word = key.word().map(u64::from);
         let leaves = self.walk.nodes.chunks(RUN).zip(self.walk.controls.chunks(RUN));
         for ((nodes, controls), sums) in leaves.zip(self.sums.chunks_mut(RUN)) {

@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The code of a refusal because the server's own shares could not be read.
 pub const CODE_STORE: u16 = 101;
+/// The code of a refusal because the server has no peers to share a result with.
+pub const CODE_NO_PEERS: u16 = 102;
 
 /// One of the three servers.
 #[derive(Debug, Clone)]
@@ -163,6 +165,11 @@ impl Session for TridentSession {
                 let put = |shared: &Shared, ticket| shared.fetches.put(Waiting { query, ticket, allowance });
                 self.enqueue(cx, put, answer_fetches)?;
             }
+            Admitted::FetchShare(query) => {
+                let text = "this server was started without its peers, which this protocol needs".into();
+                let refusal = Refusal { counter: query.counter(), code: CODE_NO_PEERS, text };
+                Frame::send(cx.output(), Kind::Refusal as u8, &refusal.encode());
+            }
             Admitted::Search(query) => {
                 self.owed += allowance.bytes();
                 let put = |shared: &Shared, ticket| shared.searches.put(Waiting { query, ticket, allowance });
@@ -229,6 +236,7 @@ impl TridentSession {
         let body = match kind {
             Kind::Fetch => wire::fetched_len(manifest),
             Kind::Search => wire::searched_len(manifest, body.get(COUNTER) == Some(&1)),
+            Kind::FetchShare => wire::fetched_share_len(manifest),
             _ => wire::Welcome::LEN,
         };
         let bytes = HEAD + body.max(COUNTER + 2 + wire::MAX_TEXT);

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::admission::{FetchQuery, SearchQuery};
+use crate::admission::{FetchQuery, SearchQuery, SharedQuery};
 use crate::dpf::{Evaluator, Role};
 use crate::field::{P, mul};
 use crate::files::FileError;
@@ -17,6 +17,7 @@ use crate::lines::{self, BLOCK, COLUMN, LINE, Line};
 use crate::manifest::{self, Digest, Manifest, ManifestError};
 use crate::mask::{PairKey, PairKeys};
 use crate::party::Party;
+use crate::selector::{self, PAYLOAD};
 use crate::share::{SEARCH_FILE, component_file, pair_key_file};
 use crate::wire::{self, COUNTER};
 
@@ -85,6 +86,8 @@ pub struct Store {
 #[derive(Default)]
 struct Scratch {
     evaluator: Evaluator,
+    selector: selector::Evaluator,
+    weights: Vec<Vec<Line>>,
     bits: Vec<u8>,
     masks: Vec<Vec<u8>>,
     sums: Vec<Vec<[u8; COLUMN]>>,
@@ -237,6 +240,37 @@ impl Store {
         }
         self.give_back(scratch);
         Ok(bodies)
+    }
+
+    /// The sums of fetches whose results stay shared, in one pass over the search shares: for each the sums of the rows
+    /// with the first, second and third element of this server's share of the selector, `dim` elements each. They are
+    /// for [`reshare`](crate::reshare::reshare) and must not leave the server otherwise.
+    ///
+    /// # Errors
+    /// As [`Store::search`].
+    pub fn combine(&self, queries: &[SharedQuery]) -> Result<Vec<Vec<u32>>, StoreError> {
+        let dim = self.manifest.dim;
+        let mut sums = vec![vec![0; PAYLOAD * dim]; queries.len()];
+        let Some(shares) = &self.shares else { return Ok(sums) };
+        let mut scratch = self.scratch();
+        let Scratch { selector, weights, lines, bytes, .. } = &mut scratch;
+        weights.resize_with(weights.len().max(queries.len()), Vec::new);
+        for (query, weights) in queries.iter().zip(weights.iter_mut()) {
+            selector.expand(self.manifest.selector_domain(), self.party, &query.keys, weights);
+        }
+        let mut places: Vec<&mut [u32]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+        let width = self.manifest.search_width();
+        let step = BLOCKS * width;
+        for start in (0..self.manifest.search_lines()).step_by(step) {
+            let length = step.min(self.manifest.search_lines() - start);
+            let lines = shares.run(start, length, lines, bytes)?;
+            let blocks = PAYLOAD * start / width..PAYLOAD * (start + length) / width;
+            let weights: Vec<&[Line]> =
+                weights[..queries.len()].iter().map(|weights| &weights[blocks.clone()]).collect();
+            kernels::combine(self.kernel, lines, width, dim, &weights, &mut places);
+        }
+        self.give_back(scratch);
+        Ok(sums)
     }
 
     fn empty_answer(&self, query: &SearchQuery) -> Vec<u8> {

@@ -109,8 +109,7 @@ impl Tree {
             let correction = xor(&lose[0].0, &lose[1].0);
             let correct_left = left[0].1 ^ left[1].1 ^ side ^ 1;
             let correct_right = right[0].1 ^ right[1].1 ^ side;
-            for party in 0..2 {
-                let (mut seed, mut control) = keep[party];
+            for (party, (mut seed, mut control)) in keep.into_iter().enumerate() {
                 if ends.controls[party] == 1 {
                     seed = xor(&seed, &correction);
                     control ^= if side == 1 { correct_right } else { correct_left };
@@ -165,7 +164,7 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// Walks with a key that was checked.
-    pub(crate) fn to_leaves(&mut self, tree: Tree, role: Role, key: &[u8]) {
+    pub(crate) fn descend_to_leaves(&mut self, tree: Tree, role: Role, key: &[u8]) {
         let levels = tree.levels();
         self.nodes.clear();
         self.controls.clear();

@@ -10,6 +10,8 @@
 //! | search | client | counter u64, checked u8, 1 or 3 vectors of dim + 1 elements |
 //! | fetched | server | counter u64, one masked record |
 //! | searched | server | counter u64, 1 or 3 vectors of one masked element a row |
+//! | fetch share | client | counter u64, the server's two keys of the selector |
+//! | fetched share | server | counter u64, the server's share of the row and of its two multiples: 3 dim elements |
 //! | refusal | server | counter u64 (0: the connection), code u16, text |
 
 use thiserror::Error;
@@ -18,6 +20,7 @@ use crate::field::P;
 use crate::manifest::{Digest, Manifest};
 use crate::mask::Nonce;
 use crate::party::Party;
+use crate::reshare;
 
 /// Version of the protocol.
 pub const VERSION: u16 = 1;
@@ -46,6 +49,10 @@ pub enum Kind {
     Searched = 7,
     /// [`Refusal`].
     Refusal = 8,
+    /// A request to read a row whose result stays shared.
+    FetchShare = 9,
+    /// The answer to it: one server's share of the result.
+    FetchedShare = 10,
 }
 
 impl TryFrom<u8> for Kind {
@@ -53,7 +60,7 @@ impl TryFrom<u8> for Kind {
 
     fn try_from(kind: u8) -> Result<Self, BodyError> {
         use Kind::*;
-        [Hello, Welcome, Nonces, Fetch, Search, Fetched, Searched, Refusal]
+        [Hello, Welcome, Nonces, Fetch, Search, Fetched, Searched, Refusal, FetchShare, FetchedShare]
             .into_iter()
             .find(|known| *known as u8 == kind)
             .ok_or(BodyError::Kind(kind))
@@ -271,15 +278,25 @@ pub fn searched_len(manifest: &Manifest, checked: bool) -> usize {
     COUNTER + 4 * vectors(checked) * manifest.rows
 }
 
+/// The exact length of a [`Kind::FetchShare`] body.
+pub fn fetch_share_len(manifest: &Manifest) -> usize {
+    COUNTER + 2 * manifest.selector_domain().key_len()
+}
+
+/// The exact length of a [`Kind::FetchedShare`] body.
+pub fn fetched_share_len(manifest: &Manifest) -> usize {
+    COUNTER + reshare::message_len(manifest)
+}
+
 /// The longest body that a server has to take from a client.
 pub fn max_request(manifest: &Manifest) -> usize {
-    let search = if manifest.search.is_some() { search_len(manifest, true) } else { 0 };
+    let search = manifest.search.map_or(0, |_| search_len(manifest, true).max(fetch_share_len(manifest)));
     search.max(fetch_len(manifest)).max(Hello::LEN).max(48)
 }
 
 /// The longest body that a client has to take from a server.
 pub fn max_answer(manifest: &Manifest) -> usize {
-    let search = if manifest.search.is_some() { searched_len(manifest, true) } else { 0 };
+    let search = manifest.search.map_or(0, |_| searched_len(manifest, true).max(fetched_share_len(manifest)));
     search.max(fetched_len(manifest)).max(Welcome::LEN).max(COUNTER + 2 + MAX_TEXT)
 }
 

@@ -21,6 +21,8 @@ use roadstead_trident::{
     manifest::{Digest, Element, Manifest, SharingId},
     party::Party,
     quantise::Quantisation,
+    reshare::{add_up, reshare},
+    selector,
     wire::{Hello, Kind, Refusal, VERSION, Welcome, encode_nonces},
 };
 use sharing::{rng, sharing};
@@ -45,6 +47,39 @@ fn keys() -> Corpus {
     stray[control] |= 0x80;
     seeds.extend(named([("stray-bit", stray), ("cut", whole[..whole.len() - 1].to_vec())]));
     Corpus { target: "keys", seeds, check: fuzz::keys }
+}
+
+fn selectors() -> Corpus {
+    let mut seeds = Seeds::new();
+    for rows in [1usize, 4, 5, 17, 1025, 10_000] {
+        let before = ((rows - 1) as u16).to_le_bytes();
+        let domain = selector::Domain::new(rows);
+        for (party, [key, _]) in (1..).zip(selector::share(domain, rows / 2, [1, 2, 3], &mut rng())) {
+            seeds.push((format!("{rows}-{party}"), [&before[..], key.as_bytes()].concat()));
+        }
+    }
+    let (_, whole) = seeds[6].clone();
+    let (mut stray, mut unreduced) = (whole.clone(), whole.clone());
+    let length = whole.len();
+    stray[length - 49] |= 0x80;
+    unreduced[length - 4..].copy_from_slice(&[0xff; 4]);
+    let cut = whole[..length - 1].to_vec();
+    seeds.extend(named([("stray-bit", stray), ("unreduced", unreduced), ("cut", cut)]));
+    Corpus { target: "selectors", seeds, check: fuzz::selectors }
+}
+
+fn parts() -> Corpus {
+    let messages: Vec<Vec<u8>> =
+        Party::ALL.map(|party| reshare(party, &[1, 2, 3, 4, 5, 6], &mut rng())[0].clone()).into();
+    let mut unreduced = messages.concat();
+    unreduced[20..24].copy_from_slice(&[0xff; 4]);
+    let seeds = named([
+        ("whole", messages.concat()),
+        ("cut", messages.concat()[..71].to_vec()),
+        ("unreduced", unreduced),
+        ("nothing", Vec::new()),
+    ]);
+    Corpus { target: "parts", seeds, check: fuzz::parts }
 }
 
 fn manifests() -> Corpus {
@@ -79,6 +114,7 @@ fn messages() -> Corpus {
     let long = Refusal { text: "ä".repeat(300), ..refusal.clone() };
     let [fetched, ..] = honest(Kind::Fetch, &answers::fetch().1);
     let [searched, ..] = honest(Kind::Search, &answers::search(false).1);
+    let [share, ..] = honest(Kind::FetchShare, &answers::fetch_shared().1);
     let mut unreduced = searched.clone();
     unreduced[8..12].copy_from_slice(&[0xff; 4]);
     let body = |kind: Kind, body: &[u8]| [&[kind as u8], body].concat();
@@ -90,6 +126,8 @@ fn messages() -> Corpus {
         ("search", body(Kind::Search, &answers::search(true).1[0])),
         ("fetched", body(Kind::Fetched, &fetched)),
         ("searched", body(Kind::Searched, &searched)),
+        ("fetch-share", body(Kind::FetchShare, &answers::fetch_shared().1[0])),
+        ("fetched-share", body(Kind::FetchedShare, &share)),
         ("unreduced", body(Kind::Searched, &unreduced)),
         ("refusal", body(Kind::Refusal, &refusal.encode())),
         ("long-refusal", body(Kind::Refusal, &long.encode())),
@@ -107,7 +145,8 @@ fn hello(party: Party) -> [(Kind, Vec<u8>); 2] {
 
 /// What honest servers answer to a request.
 fn honest(kind: Kind, requests: &[Vec<u8>; 3]) -> [Vec<u8>; 3] {
-    Party::ALL.map(|party| {
+    let mut sums: [Vec<u32>; 3] = Default::default();
+    let answers = Party::ALL.map(|party| {
         let store = &sharing().stores[party.index()];
         let mut connection = Admission::new(admission::NONCES[party.index()]);
         for (kind, body) in hello(party) {
@@ -116,8 +155,20 @@ fn honest(kind: Kind, requests: &[Vec<u8>; 3]) -> [Vec<u8>; 3] {
         match connection.receive(store, kind, &requests[party.index()]).expect("the request is honest") {
             Admitted::Fetch(query) => store.fetch(&[query]).remove(0),
             Admitted::Search(query) => store.search(&[query]).expect("shares are in memory").remove(0),
+            Admitted::FetchShare(query) => {
+                sums[party.index()] = store.combine(&[query]).expect("shares are in memory").remove(0);
+                Vec::new()
+            }
             other => panic!("{other:?} is no request"),
         }
+    });
+    if kind != Kind::FetchShare {
+        return answers;
+    }
+    let messages = Party::ALL.map(|party| reshare(party, &sums[party.index()], &mut rng()));
+    Party::ALL.map(|party| {
+        let parts = messages.each_ref().map(|messages| messages[party.index()].as_slice());
+        add_up(sharing().client.manifest(), answers::COUNTER, parts).expect("the parts are honest")
     })
 }
 
@@ -135,6 +186,7 @@ fn admissions() -> Corpus {
     };
     let fetch = answers::fetch().1[0].clone();
     let [checked, unchecked] = [true, false].map(|checked| answers::search(checked).1[0].clone());
+    let shared = answers::fetch_shared().1[0].clone();
     let stolen = [[4; 16], admission::NONCES[1], admission::NONCES[2]];
     let seeds = named([
         ("fetch", begun(&[(Kind::Fetch, fetch.clone())])),
@@ -145,6 +197,11 @@ fn admissions() -> Corpus {
                 (Kind::Search, counted(unchecked, 2)),
                 (Kind::Search, counted(checked, 900)),
             ]),
+        ),
+        ("fetch-share", begun(&[(Kind::FetchShare, shared.clone())])),
+        (
+            "fetch-share-after-fetch",
+            begun(&[(Kind::Fetch, fetch.clone()), (Kind::FetchShare, counted(shared, 2))]),
         ),
         ("counter-repeated", begun(&[(Kind::Fetch, fetch.clone()), (Kind::Fetch, fetch.clone())])),
         ("key-cut", begun(&[(Kind::Fetch, fetch[..fetch.len() - 1].to_vec())])),
@@ -161,6 +218,7 @@ fn admissions() -> Corpus {
 fn client_answers() -> Corpus {
     let answer = |asked: u8, answers: [Vec<u8>; 3]| [&[asked], &answers.concat()[..]].concat();
     let fetched = || honest(Kind::Fetch, &answers::fetch().1);
+    let shared = || honest(Kind::FetchShare, &answers::fetch_shared().1);
     let searched = |checked| honest(Kind::Search, &answers::search(checked).1);
     let flipped = |mut answers: [Vec<u8>; 3]| {
         // The first byte behind the counter: of the row, or of the first score.
@@ -175,6 +233,8 @@ fn client_answers() -> Corpus {
         ("fetched-of-another-counter", answer(answers::FETCH, late)),
         ("searched", answer(answers::SEARCH, searched(true))),
         ("searched-flipped", answer(answers::SEARCH, flipped(searched(true)))),
+        ("shared", answer(answers::SHARED, shared())),
+        ("shared-flipped", answer(answers::SHARED, flipped(shared()))),
         ("unchecked", answer(answers::UNCHECKED, searched(false))),
         ("unchecked-flipped", answer(answers::UNCHECKED, flipped(searched(false)))),
     ]);
@@ -219,23 +279,33 @@ fn keys_are_judged_as_every_input_is() {
 }
 
 #[test]
+fn selectors_are_judged_as_every_input_is() {
+    selectors().replay(21);
+}
+
+#[test]
+fn parts_are_judged_as_every_input_is() {
+    parts().replay(4);
+}
+
+#[test]
 fn manifests_are_judged_as_every_input_is() {
     manifests().replay(8);
 }
 
 #[test]
 fn messages_are_judged_as_every_input_is() {
-    messages().replay(12);
+    messages().replay(14);
 }
 
 #[test]
 fn a_server_stands_every_conversation() {
-    admissions().replay(7);
+    admissions().replay(9);
 }
 
 #[test]
 fn a_client_takes_no_wrong_answer() {
-    client_answers().replay(7);
+    client_answers().replay(9);
 }
 
 #[test]
@@ -246,7 +316,9 @@ fn files_of_vectors_are_judged_as_every_input_is() {
 #[test]
 #[ignore = "writes the seeds instead of testing them"]
 fn write_the_seeds() {
-    for corpus in [keys(), manifests(), messages(), admissions(), client_answers(), datasets()] {
+    for corpus in
+        [keys(), selectors(), parts(), manifests(), messages(), admissions(), client_answers(), datasets()]
+    {
         corpus.write();
     }
 }

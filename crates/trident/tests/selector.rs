@@ -138,8 +138,7 @@ fn keys_have_one_length_no_stray_bits_and_reduced_elements() {
 fn what_one_server_holds_is_uniform() {
     let (mut rng, domain, mut evaluator) = (rng(2), Domain::new(100), Evaluator::default());
     for (index, payload) in [(0, [1, 1, 1]), (57, [1, P - 1, P - 1]), (99, [1, 1, P - 1])] {
-        let (mut words, mut selected, mut others): ([Vec<u32>; 3], [Vec<u32>; 3], [Vec<u32>; 3]) =
-            Default::default();
+        let [mut words, mut selected, mut others]: [[Vec<u32>; 3]; 3] = Default::default();
         for _ in 0..1_500 {
             let keys = share(domain, index, payload, &mut rng);
             let shares = expand(domain, &keys, &mut evaluator);
@@ -163,10 +162,10 @@ proptest! {
         let mut bytes = vec![0; domain.key_len()];
         rand::Rng::fill_bytes(&mut rng, &mut bytes);
         let length = bytes.len();
-        // Final words below p; what no level uses is clear, as the tree is at most seven bits of control.
+        // Final words below p, and no bit that no level uses.
         bytes[length - 48..].as_chunks_mut::<4>().0.iter_mut().for_each(|element| element[3] &= 0x3f);
         let levels = rows.div_ceil(4).next_power_of_two().trailing_zeros() as usize;
-        if 2 * levels % 8 != 0 { bytes[length - 49] &= (1 << (2 * levels % 8)) - 1; }
+        if !levels.is_multiple_of(4) { bytes[length - 49] &= (1 << (2 * levels % 8)) - 1; }
         let key = Key::parse(&bytes, domain).unwrap();
         let mut lines = Vec::new();
         Evaluator::default().expand(domain, Party::ALL[2], &[key.clone(), key], &mut lines);

@@ -100,7 +100,7 @@ impl Session for Link {
         match Kind::try_from(frame.kind)? {
             Kind::Welcome => self.welcome(frame.body)?,
             Kind::Refusal => self.refused(frame.body)?,
-            Kind::Fetched | Kind::Searched => {
+            Kind::Fetched | Kind::Searched | Kind::FetchedShare => {
                 let (counter, _) = wire::counter("answer", frame.body)?;
                 let body = length - frame.body.len()..length;
                 let chunk =

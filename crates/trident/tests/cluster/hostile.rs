@@ -134,22 +134,25 @@ fn a_hello_that_does_not_fit_is_refused() {
 #[test]
 fn messages_out_of_order_and_of_kinds_that_are_not_a_clients_are_refused() {
     attacked(|target, _| {
-        for kind in [Kind::Welcome, Kind::Nonces, Kind::Fetch, Kind::Search, Kind::Fetched, Kind::Refusal] {
+        for kind in [Kind::Welcome, Kind::Nonces, Kind::Fetch, Kind::Search, Kind::Fetched, Kind::FetchShare]
+        {
             let mut raw = target.connect();
             raw.send(kind as u8, &[0; 48]);
             assert_refused(raw, 4, &format!("{kind:?}"));
         }
-        for kind in [Kind::Hello, Kind::Welcome, Kind::Fetch, Kind::Search, Kind::Searched] {
+        for kind in [Kind::Hello, Kind::Welcome, Kind::Fetch, Kind::Search, Kind::FetchShare] {
             let (mut raw, _) = Raw::welcomed(target.address, target.collection, FIRST);
             raw.send(kind as u8, &target.fetch(1));
             assert_refused(raw, 4, &format!("{kind:?}"));
         }
-        for kind in [Kind::Hello, Kind::Welcome, Kind::Nonces, Kind::Fetched, Kind::Searched, Kind::Refusal] {
+        for kind in
+            [Kind::Hello, Kind::Welcome, Kind::Nonces, Kind::Fetched, Kind::FetchedShare, Kind::Refusal]
+        {
             let mut raw = target.admitted();
             raw.send(kind as u8, &[0; 48]);
             assert_refused(raw, 4, &format!("{kind:?}"));
         }
-        for kind in [0, 9, 255] {
+        for kind in [0, 11, 255] {
             let mut raw = target.admitted();
             raw.send(kind, &[]);
             assert_refused(raw, 8, &format!("kind {kind}"));

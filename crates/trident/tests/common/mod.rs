@@ -8,12 +8,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use roadstead_trident::admission::{Admission, Admitted, Refused};
 use roadstead_trident::data::{DataError, Rows};
+use roadstead_trident::kernels::Kernel;
 use roadstead_trident::manifest::Manifest;
 use roadstead_trident::party::Party;
 use roadstead_trident::query::Collection;
+use roadstead_trident::reshare::{add_up, reshare};
 use roadstead_trident::share::{CLIENT_DIR, Options, server_dir, share_with};
 use roadstead_trident::store::Store;
-use roadstead_trident::wire::{self, Hello, Kind};
+use roadstead_trident::wire::{self, COUNTER, Hello, Kind};
 use tempfile::TempDir;
 
 pub fn rng(seed: u64) -> ChaCha20Rng {
@@ -118,6 +120,14 @@ impl Cluster {
         Self { dir, client, stores, connections, counter: 0, rng }
     }
 
+    /// The same servers with another kernel and limit, and new connections.
+    pub fn reopen(&mut self, kernel: Kernel, search_memory_limit: u64) {
+        let open =
+            |party| Store::open(&server_dir(self.dir.path(), party), party, search_memory_limit).unwrap();
+        self.stores = Party::ALL.map(|party| open(party).with_kernel(kernel));
+        self.reconnect();
+    }
+
     /// New connections, with new nonces and the counter at its start.
     pub fn reconnect(&mut self) {
         self.connections = connect(&self.client, &self.stores, &mut self.rng);
@@ -127,15 +137,33 @@ impl Cluster {
     /// Sends a request to each server and returns their answers.
     pub fn ask(&mut self, kind: Kind, requests: &[Vec<u8>; 3]) -> Result<[Vec<u8>; 3], Refused> {
         let mut answers: [Vec<u8>; 3] = Default::default();
+        let mut sums: [Vec<u32>; 3] = Default::default();
         for (at, answer) in answers.iter_mut().enumerate() {
             let store = &self.stores[at];
             *answer = match self.connections[at].receive(store, kind, &requests[at])? {
                 Admitted::Fetch(query) => store.fetch(&[query]).remove(0),
                 Admitted::Search(query) => store.search(&[query]).unwrap().remove(0),
+                Admitted::FetchShare(query) => {
+                    sums[at] = store.combine(&[query]).unwrap().remove(0);
+                    Vec::new()
+                }
                 other => panic!("{other:?} is no request"),
             };
         }
+        if kind == Kind::FetchShare {
+            answers = self.exchange(&sums, requests);
+        }
         Ok(answers)
+    }
+
+    /// What the servers do with their sums: share them anew, and add up what each has of the three.
+    pub fn exchange(&mut self, sums: &[Vec<u32>; 3], requests: &[Vec<u8>; 3]) -> [Vec<u8>; 3] {
+        let messages = Party::ALL.map(|party| reshare(party, &sums[party.index()], &mut self.rng));
+        let counter = u64::from_le_bytes(requests[0][..COUNTER].try_into().unwrap());
+        Party::ALL.map(|party| {
+            let parts = messages.each_ref().map(|messages| messages[party.index()].as_slice());
+            add_up(self.stores[party.index()].manifest(), counter, parts).unwrap()
+        })
     }
 
     pub fn next_counter(&mut self) -> u64 {
