@@ -59,6 +59,7 @@ pub mod manifest;
 pub mod mask;
 mod outputs;
 pub mod party;
+pub mod peers;
 pub mod prg;
 pub mod quantise;
 pub mod query;

@@ -5,8 +5,10 @@
 //! on however many connections, and those that come while a pass is running, share the next pass.
 #![forbid(unsafe_code)]
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 use roadstead::{
     Budget, Close, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
     Ticket,
@@ -14,10 +16,11 @@ use roadstead::{
 };
 
 use crate::{
-    admission::{Admission, Admitted, FetchQuery, Refused, SearchQuery},
+    admission::{Admission, Admitted, FetchQuery, Refused, SearchQuery, SharedQuery},
     answers::{Allowance, Answers, Place},
     batch::Batch,
-    store::Store,
+    peers::{Peers, Resharing, answer_shared},
+    store::{Store, StoreError},
     wire::{self, BodyError, COUNTER, Kind, Refusal},
 };
 
@@ -42,35 +45,52 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub const CODE_STORE: u16 = 101;
 /// The code of a refusal because the server has no peers to share a result with.
 pub const CODE_NO_PEERS: u16 = 102;
+/// The code of a refusal because another server took no part, or a malformed one.
+pub const CODE_PEERS: u16 = 103;
 
 /// One of the three servers.
 #[derive(Debug, Clone)]
 pub struct Trident(Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
-    store: Store,
+pub(crate) struct Shared {
+    pub(crate) store: Store,
     limits: Limits,
     answers: Arc<Answers>,
     fetches: Batch<Waiting<FetchQuery>>,
     searches: Batch<Waiting<SearchQuery>>,
+    pub(crate) shared: Batch<Waiting<SharedQuery>>,
+    pub(crate) resharing: Option<Resharing>,
 }
 
 /// A request that waits for its pass.
 #[derive(Debug)]
-struct Waiting<Q> {
+pub(crate) struct Waiting<Q> {
     query: Q,
     ticket: Ticket<Reply>,
     allowance: Allowance,
 }
 
 impl Trident {
-    /// A server of the shares in `store`.
+    /// A server of the shares in `store`, without peers: it refuses fetches whose results stay shared.
     pub fn new(store: Store) -> Self {
+        Self::of(store, None)
+    }
+
+    /// A server of the shares in `store` that shares results with `peers`.
+    ///
+    /// # Errors
+    /// If the system has no randomness.
+    pub fn with_peers(store: Store, peers: impl Peers) -> io::Result<Self> {
+        let random = ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(io::Error::other)?;
+        Ok(Self::of(store, Some(Resharing::new(peers, random))))
+    }
+
+    fn of(store: Store, resharing: Option<Resharing>) -> Self {
         let limits = Limits { fields: 0, body: wire::max_request(store.manifest()) };
         let answers = Answers::new(ANSWERS.max(wire::max_answer(store.manifest())));
-        let (fetches, searches) = (Batch::new(FETCHES), Batch::new(SEARCHES));
-        Self(Arc::new(Shared { store, limits, answers, fetches, searches }))
+        let (fetches, searches, shared) = (Batch::new(FETCHES), Batch::new(SEARCHES), Batch::new(FETCHES));
+        Self(Arc::new(Shared { store, limits, answers, fetches, searches, shared, resharing }))
     }
 
     /// A budget that fits the collection: a connection may have as many answers under way as sixteen of the largest,
@@ -128,9 +148,9 @@ impl fmt::Debug for TridentSession {
 /// An answer on its way back to its connection.
 #[derive(Debug)]
 pub struct Reply {
-    kind: Kind,
-    body: Vec<u8>,
-    allowance: Allowance,
+    pub(crate) kind: Kind,
+    pub(crate) body: Vec<u8>,
+    pub(crate) allowance: Allowance,
 }
 
 impl Session for TridentSession {
@@ -164,6 +184,11 @@ impl Session for TridentSession {
                 self.owed += allowance.bytes();
                 let put = |shared: &Shared, ticket| shared.fetches.put(Waiting { query, ticket, allowance });
                 self.enqueue(cx, put, answer_fetches)?;
+            }
+            Admitted::FetchShare(query) if self.shared.resharing.is_some() => {
+                self.owed += allowance.bytes();
+                let put = |shared: &Shared, ticket| shared.shared.put(Waiting { query, ticket, allowance });
+                self.enqueue(cx, put, answer_shared)?;
             }
             Admitted::FetchShare(query) => {
                 let text = "this server was started without its peers, which this protocol needs".into();
@@ -302,7 +327,7 @@ impl Job for Passes {
 }
 
 /// The requests whose clients are still there, and what it takes to answer them.
-fn living<Q>(waiting: Vec<Waiting<Q>>) -> (Vec<Q>, Vec<(Ticket<Reply>, Allowance)>) {
+pub(crate) fn living<Q>(waiting: Vec<Waiting<Q>>) -> (Vec<Q>, Vec<(Ticket<Reply>, Allowance)>) {
     let living = waiting.into_iter().filter(|waiting| !waiting.ticket.is_cancelled());
     living.map(|Waiting { query, ticket, allowance }| (query, (ticket, allowance))).unzip()
 }
@@ -325,16 +350,23 @@ fn answer_searches(shared: &Shared) -> Step<()> {
                     ticket.finish(Reply { kind: Kind::Searched, body, allowance });
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "the search shares cannot be read");
-                for (query, (ticket, allowance)) in queries.iter().zip(answers) {
-                    let text = "the server cannot read its search shares".into();
-                    let body = Refusal { counter: query.counter(), code: CODE_STORE, text }.encode();
-                    ticket.finish(Reply { kind: Kind::Refusal, body, allowance });
-                }
-            }
+            Err(error) => refuse_all(&error, queries.iter().map(SearchQuery::counter), answers),
         }
     })
+}
+
+/// Refuses requests because the server's own shares cannot be read.
+pub(crate) fn refuse_all(
+    error: &StoreError,
+    counters: impl Iterator<Item = u64>,
+    answers: Vec<(Ticket<Reply>, Allowance)>,
+) {
+    tracing::error!(%error, "the search shares cannot be read");
+    for (counter, (ticket, allowance)) in counters.zip(answers) {
+        let text = "the server cannot read its search shares".into();
+        let body = Refusal { counter, code: CODE_STORE, text }.encode();
+        ticket.finish(Reply { kind: Kind::Refusal, body, allowance });
+    }
 }
 
 impl From<BodyError> for Close {

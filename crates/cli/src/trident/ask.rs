@@ -30,7 +30,8 @@ struct Cluster {
 impl Cluster {
     fn client(&self, checked: bool) -> Result<Client> {
         let collection = Arc::new(Collection::open(&self.client)?);
-        Ok(Client::new(collection, self.servers, Options { deadline: self.deadline, checked })?)
+        let options = Options { deadline: self.deadline, checked, ..Options::default() };
+        Ok(Client::new(collection, self.servers, options)?)
     }
 }
 

@@ -24,6 +24,7 @@ mod trio;
 use std::{
     fmt, io,
     net::SocketAddr,
+    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -35,10 +36,46 @@ use roadstead::{Budget, Dialer, frame, stats::Snapshot};
 use crate::{
     party::Party,
     query::{AnswerError, Collection, Neighbour, QueryError, Row, Scores},
+    shared::SharedFetch,
     wire::{self, Kind},
 };
 use link::Link;
 use trio::{Answers, Fault, Trio};
+
+/// How a row is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// From XOR-shared records: the smallest work and the original bytes. Needs the answers of all three servers.
+    #[default]
+    Direct,
+    /// From the shares that searches use, with the servers' exchanging theirs: the row stays shared among them, and the
+    /// answers of two are enough. All three must be up and reach each other. Floats come back quantised; see
+    /// [`SharedFetch::finish`](crate::shared::SharedFetch::finish).
+    Exchange,
+}
+
+impl Protocol {
+    /// Both, with the names that commands and reports use.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Direct, "direct"), (Self::Exchange, "exchange")];
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(protocol, _)| protocol == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, known)| *known == name);
+        found
+            .map(|(protocol, _)| *protocol)
+            .ok_or_else(|| format!("there is no protocol `{name}`; there are direct and exchange"))
+    }
+}
 
 /// What a client may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +85,13 @@ pub struct Options {
     /// Whether every score of a search is checked; without, a search costs a third and a corrupt server can make it
     /// wrong. Default true.
     pub checked: bool,
+    /// How rows are read. Default [`Protocol::Direct`].
+    pub protocol: Protocol,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), checked: true }
+        Self { deadline: Duration::from_secs(10), checked: true, protocol: Protocol::Direct }
     }
 }
 
@@ -134,9 +173,20 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; a row that is not the one that was shared is never answered.
     pub fn fetch(&self, index: usize) -> Result<Row, ClientError> {
-        let (fetch, answers) =
-            self.ask(Kind::Fetch, |counter, random| self.collection.fetch(index, counter, random))?;
-        Ok(fetch.finish(answers.bodies())?)
+        match self.options.protocol {
+            Protocol::Direct => {
+                let (fetch, answers) = self
+                    .ask((Kind::Fetch, 3), |counter, random| self.collection.fetch(index, counter, random))?;
+                Ok(fetch.finish(answers.all())?)
+            }
+            Protocol::Exchange => {
+                let (fetch, answers) = self
+                    .ask((Kind::FetchShare, SharedFetch::ENOUGH), |counter, random| {
+                        self.collection.fetch_shared(index, counter, random)
+                    })?;
+                Ok(fetch.finish(answers.bodies())?)
+            }
+        }
     }
 
     /// The `k` rows nearest to `query`, nearest first. No server learns the query, or which rows they are.
@@ -153,9 +203,10 @@ impl Client {
     /// As [`Client::search`].
     pub fn scores(&self, query: &[f32]) -> Result<Scores, ClientError> {
         let checked = self.options.checked;
-        let (search, answers) = self
-            .ask(Kind::Search, |counter, random| self.collection.search(query, checked, counter, random))?;
-        Ok(search.finish(answers.bodies())?)
+        let (search, answers) = self.ask((Kind::Search, 3), |counter, random| {
+            self.collection.search(query, checked, counter, random)
+        })?;
+        Ok(search.finish(answers.all())?)
     }
 
     /// What its connections have moved.
@@ -165,14 +216,14 @@ impl Client {
 
     fn ask<Q>(
         &self,
-        kind: Kind,
+        (kind, needed): (Kind, usize),
         question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), QueryError>,
     ) -> Result<(Q, Answers), ClientError> {
         // Nobody waits longer than that, and a clock can count to it.
         let deadline = Instant::now() + self.options.deadline.min(Duration::from_secs(u32::MAX.into()));
         let trio = self.trio()?;
         let (question, answers) =
-            trio.ask(kind, deadline, question).map_err(|fault| self.explain(fault))??;
+            trio.ask((kind, needed), deadline, question).map_err(|fault| self.explain(fault))??;
         let answers = answers.wait(deadline).map_err(|fault| self.explain(fault))?;
         Ok((question, answers))
     }

@@ -50,7 +50,10 @@ struct State {
 
 /// A question on its way.
 struct Flight {
+    /// So many answers are enough.
+    needed: usize,
     answers: [Option<Answer>; 3],
+    refusals: Vec<Fault>,
     landed: mpsc::SyncSender<Result<Answers, Fault>>,
 }
 
@@ -60,12 +63,17 @@ pub(super) struct Answer {
     pub(super) body: std::ops::Range<usize>,
 }
 
-/// All three.
-pub(super) struct Answers([Answer; 3]);
+/// Those that were needed, or more.
+pub(super) struct Answers([Option<Answer>; 3]);
 
 impl Answers {
-    pub(super) fn bodies(&self) -> [&[u8]; 3] {
-        self.0.each_ref().map(|answer| &answer.chunk[answer.body.clone()])
+    pub(super) fn bodies(&self) -> [Option<&[u8]>; 3] {
+        self.0.each_ref().map(|answer| answer.as_ref().map(|answer| &answer.chunk[answer.body.clone()]))
+    }
+
+    /// The bodies of a question that needed all three.
+    pub(super) fn all(&self) -> [&[u8]; 3] {
+        self.bodies().map(Option::unwrap_or_default)
     }
 }
 
@@ -77,7 +85,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Blocks until all three have answered, the trio is down, or the deadline has passed.
+    /// Blocks until enough have answered, the trio is down, or the deadline has passed.
     pub(super) fn wait(self, deadline: Instant) -> Result<Answers, Fault> {
         match self.landing.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(landed) => landed,
@@ -145,7 +153,7 @@ impl Trio {
     /// Sends a question once the trio is ready. The counter is used up whatever becomes of it.
     pub(super) fn ask<Q, E>(
         self: &Arc<Self>,
-        kind: Kind,
+        (kind, needed): (Kind, usize),
         deadline: Instant,
         question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), E>,
     ) -> Result<Result<(Q, Waiting), E>, Fault> {
@@ -157,7 +165,8 @@ impl Trio {
             Err(error) => return Ok(Err(error)),
         };
         let (landed, landing) = mpsc::sync_channel(1);
-        state.flying.insert(counter, Flight { answers: [None, None, None], landed });
+        let flight = Flight { needed, answers: [None, None, None], refusals: Vec::new(), landed };
+        state.flying.insert(counter, flight);
         // Under the lock, so that counters rise on every connection in the order they were given out.
         for (party, body) in Party::ALL.into_iter().zip(bodies) {
             state.send(party, kind, body);
@@ -208,24 +217,31 @@ impl Trio {
         if counter == 0 || counter > state.counter {
             return false;
         }
-        // A question that was given up is no longer in flight; its late answer is dropped.
+        // A question that has landed or was given up is no longer in flight; a late answer is dropped.
         let Some(flight) = state.flying.get_mut(&counter) else { return true };
         flight.answers[party.index()] = Some(answer);
-        if flight.answers.iter().all(Option::is_some)
-            && let Some(Flight { answers: [Some(first), Some(second), Some(third)], landed }) =
-                state.flying.remove(&counter)
+        if flight.answers.iter().flatten().count() >= flight.needed
+            && let Some(Flight { answers, landed, .. }) = state.flying.remove(&counter)
         {
-            let _ = landed.try_send(Ok(Answers([first, second, third])));
+            let _ = landed.try_send(Ok(Answers(answers)));
             state.settle();
         }
         true
     }
 
-    /// `party` refuses question `counter` alone.
+    /// `party` refuses question `counter` alone. The others may be enough.
     pub(super) fn refuse(&self, party: Party, counter: u64, text: String) {
         let mut state = self.state();
-        if let Some(flight) = state.flying.remove(&counter) {
-            let _ = flight.landed.try_send(Err(Fault::Refused { party, text }));
+        let Some(flight) = state.flying.get_mut(&counter) else { return };
+        flight.refusals.push(Fault::Refused { party, text });
+        if flight.refusals.len() + flight.needed > Party::ALL.len()
+            && let Some(Flight { refusals, landed, .. }) = state.flying.remove(&counter)
+        {
+            // The first is the nearest to the cause.
+            if let Some(fault) = refusals.into_iter().next() {
+                let _ = landed.try_send(Err(fault));
+            }
+            state.withdraw(counter);
             state.settle();
         }
     }
@@ -233,9 +249,10 @@ impl Trio {
     /// The deadline of question `counter` has passed: who had not answered. `None` if it has landed after all.
     fn forget(&self, counter: u64) -> Option<Fault> {
         let mut state = self.state();
-        let Flight { answers, .. } = state.flying.remove(&counter)?;
+        let Flight { answers, refusals, .. } = state.flying.remove(&counter)?;
         let silent = Party::ALL.into_iter().filter(|party| answers[party.index()].is_none());
-        let fault = Fault::Silent(silent.collect());
+        let fault = refusals.into_iter().next().unwrap_or_else(|| Fault::Silent(silent.collect()));
+        state.withdraw(counter);
         state.given_up.get_or_insert_with(|| fault.clone());
         state.settle();
         Some(fault)
@@ -270,6 +287,13 @@ impl State {
             && let Some(fault) = self.given_up.clone()
         {
             self.fail(fault);
+        }
+    }
+
+    /// Nobody waits for this question: whoever has not been told of it need not be.
+    fn withdraw(&mut self, counter: u64) {
+        for outbox in &mut self.outbox {
+            outbox.retain(|(kind, body)| *kind == Kind::Nonces || !body.starts_with(&counter.to_le_bytes()));
         }
     }
 

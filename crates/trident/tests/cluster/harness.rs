@@ -17,6 +17,7 @@ use roadstead_trident::{
     data::Rows,
     manifest::Manifest,
     party::Party,
+    peers::Peers,
     query::Collection,
     server::Trident,
     share::{self, CLIENT_DIR, server_dir, share_with},
@@ -59,8 +60,12 @@ impl Shares {
         Self { dir, collection }
     }
 
+    pub fn store(&self, party: Party) -> Store {
+        Store::open(&server_dir(self.dir.path(), party), party, u64::MAX).unwrap()
+    }
+
     pub fn trident(&self, party: Party) -> Trident {
-        Trident::new(Store::open(&server_dir(self.dir.path(), party), party, u64::MAX).unwrap())
+        Trident::new(self.store(party))
     }
 
     pub fn collection(&self) -> Arc<Collection> {
@@ -83,7 +88,21 @@ impl Shares {
         way: Way,
         budget: impl FnOnce(Budget) -> Budget,
     ) -> Running {
-        let trident = self.trident(party);
+        Self::start(self.trident(party), address, way, budget)
+    }
+
+    /// Starts the server of `party` on `address`, with peers.
+    pub fn serve_with(&self, address: SocketAddr, party: Party, way: Way, peers: impl Peers) -> Running {
+        let trident = Trident::with_peers(self.store(party), peers).unwrap();
+        Self::start(trident, address, way, |budget| budget)
+    }
+
+    fn start(
+        trident: Trident,
+        address: SocketAddr,
+        way: Way,
+        budget: impl FnOnce(Budget) -> Budget,
+    ) -> Running {
         let budget = budget(trident.budget());
         let server = Server::new(trident).bind(address).model(way.model).workers(way.workers);
         server.budget(budget).start().unwrap()
@@ -110,7 +129,7 @@ pub fn client(shares: &Shares, servers: [SocketAddr; 3]) -> Client {
 
 /// A client that gives up after `deadline`.
 pub fn hasty(shares: &Shares, servers: [SocketAddr; 3], deadline: Duration) -> Client {
-    Client::new(shares.collection(), servers, Options { deadline, checked: true }).unwrap()
+    Client::new(shares.collection(), servers, Options { deadline, ..Options::default() }).unwrap()
 }
 
 /// Scores of integers, from the definition.

@@ -4,10 +4,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod exchange;
 mod faults;
 mod frames;
 mod harness;
 mod hostile;
+mod mesh;
 mod mismatched;
 mod raw;
 mod relay;

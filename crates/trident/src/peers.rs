@@ -1,0 +1,114 @@
+//! The other two servers, as one that computes with them sees them: every query sends each a message and waits for one.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use roadstead::{Step, Ticket};
+
+use crate::{
+    admission::SharedQuery,
+    answers::Allowance,
+    party::Party,
+    reshare::{add_up, reshare},
+    server::{CODE_PEERS, Reply, Shared, living, refuse_all},
+    wire::{Kind, Refusal},
+};
+
+/// How long a server waits for the others' parts of a row.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Carries messages between the servers of a cluster; each message belongs to a query.
+pub trait Peers: Send + Sync + 'static {
+    /// Sends `messages` to the two others and calls `done`, once, with the messages that they sent for the same `query`,
+    /// in the order of the parties, or when `patience` is over. Does not block; `done` is short and does not either.
+    fn exchange(&self, query: u128, messages: [(Party, Bytes); 2], patience: Duration, done: Done);
+}
+
+/// What is called in the end.
+pub type Done = Box<dyn FnOnce(Result<[(Party, &[u8]); 2], Absent>) + Send>;
+
+/// Who took no part in a query.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} took no part: {why}", names(.missing))]
+pub struct Absent {
+    /// Which servers.
+    pub missing: Vec<Party>,
+    /// What happened, in words for people.
+    pub why: String,
+}
+
+fn names(missing: &[Party]) -> String {
+    let names: Vec<String> = missing.iter().map(Party::to_string).collect();
+    names.join(" and ")
+}
+
+/// What a server needs to share its sums with the others.
+pub(crate) struct Resharing {
+    peers: Box<dyn Peers>,
+    random: Mutex<ChaCha20Rng>,
+}
+
+impl Resharing {
+    pub(crate) fn new(peers: impl Peers, random: ChaCha20Rng) -> Self {
+        Self { peers: Box::new(peers), random: Mutex::new(random) }
+    }
+
+    /// Sends the others their parts of `sums`, and answers the client when theirs are there.
+    fn begin(&self, shared: &Shared, query: &SharedQuery, sums: &[u32], answer: (Ticket<Reply>, Allowance)) {
+        let (party, manifest) = (shared.store.party(), shared.store.manifest().clone());
+        let messages = {
+            let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+            reshare(party, sums, &mut *random).map(Bytes::from)
+        };
+        let own = messages[party.index()].clone();
+        let [next, previous] = [party.next(), party.previous()];
+        let others = [next, previous].map(|other| (other, messages[other.index()].clone()));
+        let counter = query.counter();
+        let done: Done = Box::new(move |gathered| {
+            let share = gathered.map_err(|absent| absent.to_string()).and_then(|gathered| {
+                let mut parts = [own.as_ref(); 3];
+                gathered.iter().for_each(|(from, part)| parts[from.index()] = part);
+                add_up(&manifest, counter, parts).map_err(|error| error.to_string())
+            });
+            let (ticket, allowance) = answer;
+            ticket.finish(match share {
+                Ok(body) => Reply { kind: Kind::FetchedShare, body, allowance },
+                Err(text) => {
+                    tracing::warn!(reason = %text, "a result could not be shared");
+                    let body = Refusal { counter, code: CODE_PEERS, text }.encode();
+                    Reply { kind: Kind::Refusal, body, allowance }
+                }
+            });
+        });
+        self.peers.exchange(query.id(), others, PATIENCE, done);
+    }
+}
+
+impl fmt::Debug for Resharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resharing").finish_non_exhaustive()
+    }
+}
+
+/// Computes for the requests that wait and begins to share what came of it. Their tickets are finished when the others
+/// have sent their parts, so the next pass does not wait for the network.
+pub(crate) fn answer_shared(shared: &Shared) -> Step<()> {
+    shared.shared.pass(|waiting| {
+        let (queries, answers) = living(waiting);
+        let Some(resharing) = &shared.resharing else { return };
+        match shared.store.combine(&queries) {
+            Ok(all) => {
+                for ((query, sums), answer) in queries.iter().zip(&all).zip(answers) {
+                    resharing.begin(shared, query, sums, answer);
+                }
+            }
+            Err(error) => refuse_all(&error, queries.iter().map(SharedQuery::counter), answers),
+        }
+    })
+}
