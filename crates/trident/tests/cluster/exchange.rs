@@ -165,16 +165,36 @@ fn a_server_that_takes_no_part_is_named_by_the_others_until_it_does() {
     });
 }
 
-/// One link is down one way: one server has no share of the result, and the other two are enough.
+/// One link is down one way: one server has no share of the result, and the other two are enough. That server waits for
+/// every part in vain, and takes no more requests of a connection when it waits for as many as it may: then questions
+/// fail, and say who took no part.
 #[test]
-fn a_message_that_is_lost_costs_one_answer_of_three() {
+fn a_link_that_is_down_one_way_costs_one_answer_of_three_until_too_many_wait_for_it() {
     guarded(|| {
         let cluster = Cluster::new(WAYS[0]);
         let client = cluster.client(LONG);
-        cluster
-            .mesh
-            .rule(|from, to, message| (from != Party::ALL[0] || to != Party::ALL[2]).then_some(message));
-        cluster.all_right(&client);
+        let down = |from: Party, to: Party| from == Party::ALL[0] && to == Party::ALL[2];
+        cluster.mesh.rule(move |from, to, message| (!down(from, to)).then_some(message));
+        (0..48).for_each(|index| cluster.right(&client, index));
+        cluster.mesh.patience(SHORT);
+        let client = cluster.client(LONG);
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    while let Some(index) =
+                        Some(next.fetch_add(1, SeqCst)).filter(|at| *at < cluster.rows.len())
+                    {
+                        match client.fetch(index) {
+                            Ok(row) => assert_eq!(row.values(), cluster.rows[index]),
+                            Err(error) => assert!(error.to_string().contains("took no part"), "{error}"),
+                        }
+                    }
+                });
+            }
+        });
+        cluster.mesh.heal();
+        cluster.all_right(&cluster.client(LONG));
     });
 }
 
