@@ -46,6 +46,7 @@
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs |
 //! | [`budget`] | the hard limits |
 //! | [`frame`] | length-prefixed messages |
+//! | [`exchange`] | messages between the servers of a cluster |
 //! | `reactor`, `blocking` | the loops around a connection |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real reactor loop |
 //! | [`server`], [`dial`] | start a server; hold outgoing connections |
@@ -54,6 +55,7 @@ pub mod budget;
 pub mod connection;
 pub mod context;
 pub mod dial;
+pub mod exchange;
 pub mod frame;
 pub mod host;
 pub mod input;

@@ -278,6 +278,17 @@ impl Lives {
         }
     }
 
+    /// Drives a session that has no connection, on a reactor's loop.
+    pub(crate) fn attend(&self, endpoint: Box<dyn Endpoint>) -> io::Result<()> {
+        match &self.kind {
+            Kind::Reactor { orders, bell } => {
+                orders.attend(endpoint, bell);
+                Ok(())
+            }
+            Kind::Threads(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Waits for the loops to end. False if the time was over before.
     fn wait(&self, patience: Duration) -> bool {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience)

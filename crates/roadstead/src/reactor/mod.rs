@@ -67,8 +67,11 @@ pub(crate) struct Readiness {
 pub(crate) struct Orders {
     drain: AtomicBool,
     stop: AtomicBool,
-    connects: Mutex<Vec<(SocketAddr, Box<dyn Endpoint>)>>,
+    newcomers: Mutex<Vec<Newcomer>>,
 }
+
+/// An endpoint, and where its connection goes to; nowhere, if it has none.
+type Newcomer = (Option<SocketAddr>, Box<dyn Endpoint>);
 
 impl Orders {
     pub(crate) fn drain(&self, bell: &Bell) {
@@ -82,7 +85,16 @@ impl Orders {
     }
 
     pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>, bell: &Bell) {
-        self.connects.lock().unwrap_or_else(PoisonError::into_inner).push((address, endpoint));
+        self.add(Some(address), endpoint, bell);
+    }
+
+    /// Drives a session that has no connection, only timers, tickets and connections that it opens.
+    pub(crate) fn attend(&self, endpoint: Box<dyn Endpoint>, bell: &Bell) {
+        self.add(None, endpoint, bell);
+    }
+
+    fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, bell: &Bell) {
+        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push((address, endpoint));
         bell.ring(ORDERS);
     }
 }
@@ -213,9 +225,12 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn obey(&mut self, now: Duration) -> bool {
-        let connects = mem::take(&mut *self.orders.connects.lock().unwrap_or_else(PoisonError::into_inner));
-        for (address, endpoint) in connects {
-            self.connect(address, endpoint, now);
+        let newcomers = mem::take(&mut *self.orders.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
+        for (address, endpoint) in newcomers {
+            match address {
+                Some(address) => self.connect(address, endpoint, now),
+                None => self.insert(None, endpoint, false, now),
+            }
         }
         if self.orders.stop.load(SeqCst) {
             self.draining = true;
@@ -257,7 +272,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 return;
             };
             match accept::next(&mut self.net, door, &mut self.host) {
-                Accepted::Admitted(stream, endpoint) => self.insert(stream, endpoint, false, now),
+                Accepted::Admitted(stream, endpoint) => self.insert(Some(stream), endpoint, false, now),
                 Accepted::Refused => {}
                 Accepted::Empty => return,
                 Accepted::Exhausted => return self.rest_from_accepting(now),
@@ -283,7 +298,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
         self.host.count.connected += 1;
         match self.net.connect(address) {
-            Ok(stream) if !self.draining => self.insert(stream, endpoint, true, now),
+            Ok(stream) if !self.draining => self.insert(Some(stream), endpoint, true, now),
             Ok(stream) => {
                 self.net.close(stream, true);
                 endpoint.handle(now, Event::Stop, &mut self.host);
@@ -292,13 +307,21 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
     }
 
-    fn insert(&mut self, stream: N::Stream, endpoint: Box<dyn Endpoint>, connecting: bool, now: Duration) {
+    /// Places an endpoint on its stream; one without a stream is never ready for anything.
+    fn insert(
+        &mut self,
+        stream: Option<N::Stream>,
+        endpoint: Box<dyn Endpoint>,
+        connecting: bool,
+        now: Duration,
+    ) {
         let token = self.slots.insert(Slot::new(stream, endpoint, connecting));
         let Some(slot) = self.slots.get(token) else {
             return;
         };
         slot.endpoint.place(token, &self.host.bell, now);
-        if let Err(error) = self.poller.add(&slot.stream, token) {
+        let added = slot.stream.as_ref().map_or(Ok(()), |stream| self.poller.add(stream, token));
+        if let Err(error) = added {
             self.tell(token, Event::Failed(error), now);
         } else if !connecting {
             self.tell(token, Event::Opened, now);
@@ -320,9 +343,12 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         if slot.busy {
             return;
         }
-        if slot.connecting && slot.writable {
+        if slot.connecting
+            && slot.writable
+            && let Some(stream) = &slot.stream
+        {
             slot.connecting = false;
-            let event = match self.net.connected(&slot.stream) {
+            let event = match self.net.connected(stream) {
                 Ok(()) => Event::Opened,
                 Err(error) => Event::Failed(error),
             };
@@ -380,7 +406,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let interest = slot.interest();
         if interest != slot.told {
             slot.told = interest;
-            if let Err(error) = self.poller.interest(&slot.stream, token, interest.0, interest.1) {
+            if let Some(stream) = &slot.stream
+                && let Err(error) = self.poller.interest(stream, token, interest.0, interest.1)
+            {
                 tracing::warn!(%error, "the poller lost a connection");
                 return self.close(token, true);
             }
@@ -389,9 +417,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn close(&mut self, token: Token, reset: bool) {
-        if let Some(slot) = self.slots.remove(token) {
-            self.poller.remove(&slot.stream);
-            self.net.close(slot.stream, reset);
+        if let Some(Slot { stream: Some(stream), .. }) = self.slots.remove(token) {
+            self.poller.remove(&stream);
+            self.net.close(stream, reset);
         }
     }
 }
@@ -402,7 +430,10 @@ fn collect<N: Net>(slot: &mut Slot<N::Stream>, net: &mut N, connects: &mut Vec<O
         match op {
             Op::Receive(most) => slot.receive = most,
             Op::Send => slot.send = true,
-            Op::Shutdown => net.shutdown(&slot.stream),
+            Op::Shutdown => match &slot.stream {
+                Some(stream) => net.shutdown(stream),
+                None => return Some(false),
+            },
             Op::Connect(outgoing) => connects.push(*outgoing),
             Op::Close { reset } => return Some(reset),
         }

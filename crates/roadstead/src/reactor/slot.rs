@@ -15,7 +15,8 @@ use crate::{
 
 /// One connection of the loop.
 pub(super) struct Slot<T> {
-    pub(super) stream: T,
+    /// None for a session without a connection.
+    pub(super) stream: Option<T>,
     pub(super) endpoint: Box<dyn Endpoint>,
     generation: u32,
     pub(super) connecting: bool,
@@ -35,7 +36,7 @@ pub(super) struct Slot<T> {
 }
 
 impl<T> Slot<T> {
-    pub(super) fn new(stream: T, endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
+    pub(super) fn new(stream: Option<T>, endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
         Self {
             stream,
             endpoint,
@@ -66,17 +67,15 @@ impl<T> Slot<T> {
         now: Duration,
         host: &mut Host,
     ) -> Option<u64> {
-        if self.connecting {
-            return None;
-        }
+        let stream = self.stream.as_ref().filter(|_| !self.connecting)?;
         if self.send && self.writable {
             host.count.sends += 1;
-            let result = net.send(&self.stream, self.endpoint.output());
+            let result = net.send(stream, self.endpoint.output());
             return Some(self.sent(result, now, host));
         }
         if self.receive > 0 && self.readable {
             host.count.receives += 1;
-            let result = net.receive(&self.stream, block, self.receive);
+            let result = net.receive(stream, block, self.receive);
             return Some(self.received(result, block, now, host));
         }
         None

@@ -1,0 +1,471 @@
+//! The exchange without links: what waits to be sent to each peer, what came and belongs together, who is missing.
+//!
+//! Services call it from any thread; links and the keeper call it from the exchange's loop. Nothing here waits, and what
+//! a gather leads to is called outside of the lock.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+    ops::Deref,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    GatherError, Missing, SendError,
+    memory::Recent,
+    options::{Key, Member, MemberId, Options},
+    outbox::{Outbox, Parcel},
+    stats::{ExchangeStats, PeerStats},
+};
+use crate::{
+    budget::{Charge, Meter},
+    ticket::Waker,
+};
+
+/// What a gather came to, told to whoever wanted it.
+pub(super) type Tell = Box<dyn FnOnce(Result<Gathered, GatherError>) + Send>;
+
+/// A message of another member. Its memory is charged to that member until this is dropped.
+#[derive(Debug)]
+pub struct Message {
+    bytes: Bytes,
+    _charges: [Charge; 2],
+    taken: Taken,
+}
+
+impl Deref for Message {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.taken.count.fetch_add(self.bytes.len() as u64, Relaxed);
+        // A peer that waits for room hears of it before it runs out of what it may send.
+        if self.taken.count.load(Relaxed) - self.taken.told.load(Relaxed) >= self.taken.every {
+            self.taken.waker.wake();
+        }
+    }
+}
+
+/// How a link learns what was taken of what came on it.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    pub(super) count: Arc<AtomicU64>,
+    pub(super) told: Arc<AtomicU64>,
+    pub(super) every: u64,
+    pub(super) waker: Waker,
+}
+
+/// The messages of all peers, in the order of their numbers.
+pub type Gathered = Vec<(MemberId, Message)>;
+
+pub(super) struct Hub {
+    pub(super) me: MemberId,
+    pub(super) peers: Vec<Member>,
+    pub(super) options: Options,
+    /// Bytes received from each peer, and from all.
+    meters: Vec<Arc<Meter>>,
+    total: Arc<Meter>,
+    state: Mutex<State>,
+}
+
+struct State {
+    gathers: HashMap<Key, Gather>,
+    /// In the order in which they will be given up.
+    deadlines: BTreeSet<(Duration, Key)>,
+    /// Gathers whose deadline begins when the keeper next looks at the time.
+    fresh: Vec<Key>,
+    finished: Recent<Key>,
+    peers: Vec<Peer>,
+    keeper: Option<Waker>,
+    stats: ExchangeStats,
+}
+
+/// What came of one key, and who wants it.
+#[derive(Default)]
+struct Gather {
+    messages: Vec<Option<Message>>,
+    wanted: Option<(Duration, Tell)>,
+    deadline: Option<Duration>,
+}
+
+/// One peer, as the hub sees it.
+#[derive(Default)]
+struct Peer {
+    outbox: Outbox,
+    links: Vec<LinkEntry>,
+    dialling: usize,
+    failures: u32,
+    /// A link was lost since the keeper last looked.
+    stumbled: bool,
+    retry_at: Duration,
+    /// Why it cannot be reached, when it cannot.
+    trouble: Option<String>,
+    stats: PeerStats,
+}
+
+impl Peer {
+    /// Wakes a link that waits for something to send. False if there is none.
+    fn feed(&mut self) -> bool {
+        let hungry = self.links.iter_mut().find(|link| link.hungry);
+        hungry.is_some_and(|link| {
+            link.hungry = false;
+            link.waker.wake();
+            true
+        })
+    }
+}
+
+struct LinkEntry {
+    number: u64,
+    waker: Waker,
+    /// It has found the outbox empty and wants to be woken for the next parcel.
+    hungry: bool,
+}
+
+impl Hub {
+    pub(super) fn new(me: MemberId, peers: Vec<Member>, options: Options) -> Arc<Self> {
+        let state = State {
+            gathers: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            fresh: Vec::new(),
+            finished: Recent::new(FINISHED),
+            peers: peers.iter().map(|_| Peer::default()).collect(),
+            keeper: None,
+            stats: ExchangeStats::default(),
+        };
+        let meter = |_: &Member| Meter::new(options.per_peer.max(4 * options.largest));
+        Arc::new(Self {
+            me,
+            meters: peers.iter().map(meter).collect(),
+            total: Meter::new(options.total.max(4 * options.largest)),
+            peers,
+            options,
+            state: Mutex::new(state),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The position of a member among the peers.
+    pub(super) fn index(&self, id: MemberId) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.id == id)
+    }
+
+    /// The keeper's loop is known now.
+    pub(super) fn keep(&self, waker: Waker) {
+        self.state().keeper = Some(waker);
+    }
+
+    /// Puts a message before the links of a peer.
+    pub(super) fn send(&self, peer: usize, key: Key, message: Bytes) -> Result<(), SendError> {
+        if message.len() > self.options.largest {
+            return Err(SendError::TooLarge { length: message.len(), limit: self.options.largest });
+        }
+        let mut state = self.state();
+        let room = self.options.per_peer.max(4 * self.options.largest);
+        if state.peers[peer].outbox.bytes() + message.len() > room {
+            return Err(SendError::Full { to: self.peers[peer].id, limit: room });
+        }
+        let it = &mut state.peers[peer];
+        it.outbox.push(Parcel { key, message, expires: None });
+        if !it.feed() && (it.links.is_empty() || self.options.strategy.kept() == 0) {
+            // It has to be dialled, or at least given up in time.
+            state.wake_keeper();
+        }
+        Ok(())
+    }
+
+    /// Asks for the messages of all peers.
+    pub(super) fn gather(&self, key: Key, patience: Duration, tell: Tell) {
+        let mut state = self.state();
+        if state.finished.contains(&key) || state.gathers.get(&key).is_some_and(|it| it.wanted.is_some()) {
+            drop(state);
+            return tell(Err(GatherError::Repeated));
+        }
+        let gather = state.entry(key, self.peers.len());
+        gather.wanted = Some((patience, tell));
+        if let Some(old) = gather.deadline.take() {
+            state.deadlines.remove(&(old, key));
+        }
+        state.begin(key);
+        let complete = state.complete(key);
+        drop(state);
+        self.tell(complete);
+    }
+
+    /// Nobody will gather this any more.
+    pub(super) fn forget(&self, key: Key) {
+        let gather = self.state().remove(key);
+        drop(gather);
+    }
+
+    /// Memory for a message of `length` bytes from a peer.
+    pub(super) fn reserve(&self, peer: usize, length: usize) -> Option<[Charge; 2]> {
+        Some([self.meters[peer].charge(length)?, self.total.charge(length)?])
+    }
+
+    /// A whole message has come.
+    pub(super) fn deliver(&self, peer: usize, key: Key, bytes: Bytes, charges: [Charge; 2], taken: Taken) {
+        let message = Message { bytes, _charges: charges, taken };
+        let mut state = self.state();
+        state.peers[peer].stats.messages_in += 1;
+        if state.finished.contains(&key) {
+            state.stats.late += 1;
+            drop(state);
+            return drop(message);
+        }
+        let gather = state.entry(key, self.peers.len());
+        if gather.messages[peer].is_some() {
+            state.stats.duplicate += 1;
+            drop(state);
+            return drop(message);
+        }
+        gather.messages[peer] = Some(message);
+        if gather.wanted.is_none() && gather.deadline.is_none() {
+            state.begin(key);
+        }
+        let complete = state.complete(key);
+        drop(state);
+        self.tell(complete);
+    }
+
+    fn tell(&self, complete: Option<(Gather, Tell)>) {
+        if let Some((gather, tell)) = complete {
+            let messages = self.peers.iter().zip(gather.messages);
+            tell(Ok(messages.filter_map(|(peer, message)| Some((peer.id, message?))).collect()));
+        }
+    }
+
+    /// The keeper looks at the time: what has waited too long ends. Answers when to look again.
+    pub(super) fn expire(&self, now: Duration) -> Option<Duration> {
+        let mut state = self.state();
+        for key in mem::take(&mut state.fresh) {
+            let patience = self.options.patience;
+            let Some(gather) = state.gathers.get_mut(&key).filter(|gather| gather.deadline.is_none()) else {
+                continue;
+            };
+            let wait = gather.wanted.as_ref().map_or(patience, |(wanted, _)| *wanted);
+            let deadline = now.saturating_add(wait);
+            gather.deadline = Some(deadline);
+            state.deadlines.insert((deadline, key));
+        }
+        let mut given_up = Vec::new();
+        while let Some(&(deadline, key)) = state.deadlines.first()
+            && deadline <= now
+        {
+            let Some(gather) = state.remove(key) else { break };
+            if gather.wanted.is_some() {
+                let error = self.missing(&state, &gather);
+                given_up.push((gather, error));
+            } else {
+                state.stats.unclaimed += gather.messages.iter().flatten().count() as u64;
+            }
+        }
+        let mut next = state.deadlines.first().map(|(deadline, _)| *deadline);
+        for peer in &mut state.peers {
+            let (expired, soonest) = peer.outbox.expire(now, self.options.patience);
+            peer.stats.expired += expired;
+            next = [next, soonest].into_iter().flatten().min();
+        }
+        drop(state);
+        for (gather, error) in given_up {
+            if let Some((_, tell)) = gather.wanted {
+                tell(Err(error));
+            }
+        }
+        next
+    }
+
+    fn missing(&self, state: &State, gather: &Gather) -> GatherError {
+        let patience = gather.wanted.as_ref().map_or(self.options.patience, |(patience, _)| *patience);
+        let missing = self.peers.iter().zip(&gather.messages).zip(&state.peers);
+        let missing = missing.filter(|((_, message), _)| message.is_none());
+        let missing = missing.map(|((member, _), peer)| Missing {
+            id: member.id,
+            address: member.address,
+            why: peer.trouble.clone(),
+        });
+        GatherError::Missing { patience, missing: missing.collect() }
+    }
+
+    /// How many links the keeper has to dial to a peer now, and if not now, when it may try again.
+    pub(super) fn to_dial(&self, peer: usize, now: Duration, back_off: impl FnOnce(u32) -> Duration) -> Dial {
+        let mut state = self.state();
+        let it = &mut state.peers[peer];
+        if mem::take(&mut it.stumbled) {
+            it.retry_at = now.saturating_add(back_off(it.failures));
+        }
+        let kept = self.options.strategy.kept();
+        let wanted = match kept {
+            0 => it.outbox.len().min(AT_ONCE),
+            // Who came later dials: one of the two has to.
+            _ if self.peers[peer].id < self.me => kept,
+            _ => 0,
+        };
+        let have = it.dialling + if kept == 0 { 0 } else { it.links.len() };
+        let missing = wanted.saturating_sub(have).min(AT_ONCE.saturating_sub(it.dialling + it.links.len()));
+        if missing > 0 && it.retry_at > now {
+            return Dial::At(it.retry_at);
+        }
+        it.dialling += missing;
+        it.stats.connections_opened += missing as u64;
+        Dial::Now(missing)
+    }
+
+    /// A link can carry messages of a peer from now on. False if there are too many.
+    pub(super) fn join(&self, peer: usize, number: u64, waker: Waker, dialled: bool) -> bool {
+        let mut state = self.state();
+        let it = &mut state.peers[peer];
+        if it.links.len() >= 2 * AT_ONCE {
+            return false;
+        }
+        it.dialling = it.dialling.saturating_sub(dialled.into());
+        (it.failures, it.trouble) = (0, None);
+        it.links.push(LinkEntry { number, waker, hungry: false });
+        it.stats.up = it.links.len();
+        true
+    }
+
+    /// A link is gone: what it had not confirmed goes back to the front of the outbox.
+    pub(super) fn leave(&self, peer: usize, number: u64, left: Left) {
+        let mut state = self.state();
+        let it = &mut state.peers[peer];
+        match it.links.iter().position(|link| link.number == number) {
+            Some(at) => drop(it.links.swap_remove(at)),
+            None => it.dialling = it.dialling.saturating_sub(left.dialled.into()),
+        }
+        it.stats.up = it.links.len();
+        if let Some(trouble) = left.trouble {
+            it.failures += 1;
+            it.stats.lost += 1;
+            it.stumbled = true;
+            it.trouble = Some(trouble);
+        }
+        it.outbox.give_back(left.parcels);
+        if it.outbox.len() > 0 {
+            it.feed();
+        }
+        state.wake_keeper();
+    }
+
+    /// The next parcel for a link, if it `fits`. When there is none the link is woken for the next.
+    pub(super) fn take(&self, peer: usize, number: u64, fits: impl Fn(usize) -> bool) -> Option<Parcel> {
+        let mut state = self.state();
+        let overtaking = self.options.strategy.at_once() > 1;
+        let it = &mut state.peers[peer];
+        if let Some(parcel) = it.outbox.take(overtaking, fits) {
+            return Some(parcel);
+        }
+        // What does not fit now will be asked for when there is room.
+        let hungry = it.outbox.len() == 0 || overtaking;
+        if let Some(link) = it.links.iter_mut().find(|link| link.number == number) {
+            link.hungry = hungry;
+        }
+        None
+    }
+
+    /// A parcel has been confirmed by a peer.
+    pub(super) fn confirmed(&self, peer: usize) {
+        self.state().peers[peer].stats.messages_out += 1;
+    }
+
+    /// Counts what a link has moved, and what the smallest message has had before it at most.
+    pub(super) fn count(&self, peer: usize, bytes_in: u64, bytes_out: u64, ahead: u64) {
+        let mut state = self.state();
+        let stats = &mut state.peers[peer].stats;
+        stats.bytes_in += bytes_in;
+        stats.bytes_out += bytes_out;
+        stats.most_ahead = stats.most_ahead.max(ahead);
+    }
+
+    /// Somebody was turned away at the door.
+    pub(super) fn refuse(&self) {
+        self.state().stats.refused += 1;
+    }
+
+    pub(super) fn stats(&self) -> ExchangeStats {
+        let state = self.state();
+        let mut stats = state.stats.clone();
+        stats.waiting = state.gathers.len();
+        stats.held = self.total.used();
+        for (member, peer) in self.peers.iter().zip(&state.peers) {
+            let queued = peer.outbox.bytes();
+            let trouble = peer.trouble.clone();
+            stats.peers.push((member.id, PeerStats { queued, trouble, ..peer.stats.clone() }));
+        }
+        stats
+    }
+}
+
+/// What became of a link that is gone.
+pub(super) struct Left {
+    pub(super) dialled: bool,
+    pub(super) trouble: Option<String>,
+    pub(super) parcels: Vec<Parcel>,
+}
+
+/// What the keeper has to do about a peer.
+pub(super) enum Dial {
+    /// Dial so many links.
+    Now(usize),
+    /// Look again at that time.
+    At(Duration),
+}
+
+/// Links to one peer that are dialled or open at once, where every message has its own.
+const AT_ONCE: usize = 64;
+/// Keys remembered after they were finished, to know what comes late.
+const FINISHED: usize = 16 << 10;
+
+impl State {
+    fn entry(&mut self, key: Key, peers: usize) -> &mut Gather {
+        let fresh = || Gather { messages: (0..peers).map(|_| None).collect(), ..Gather::default() };
+        self.gathers.entry(key).or_insert_with(fresh)
+    }
+
+    /// The deadline of `key` begins when the keeper looks next.
+    fn begin(&mut self, key: Key) {
+        if self.fresh.is_empty() {
+            self.wake_keeper();
+        }
+        self.fresh.push(key);
+    }
+
+    fn complete(&mut self, key: Key) -> Option<(Gather, Tell)> {
+        let gather = self.gathers.get(&key)?;
+        if gather.wanted.is_none() || gather.messages.iter().any(Option::is_none) {
+            return None;
+        }
+        let mut gather = self.remove(key)?;
+        let (_, tell) = gather.wanted.take()?;
+        Some((gather, tell))
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Gather> {
+        let gather = self.gathers.remove(&key)?;
+        if let Some(deadline) = gather.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        self.finished.insert(key);
+        Some(gather)
+    }
+
+    fn wake_keeper(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.wake();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The keeper: a session without a connection that dials links, with back-off, and gives up what has waited too long.
+#![forbid(unsafe_code)]
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    hub::{Dial, Hub, Left},
+    link::Link,
+};
+use crate::{
+    context::Context,
+    input::Input,
+    service::{Done, Ready, Session},
+};
+
+/// The wait after a first failure; it doubles with every further one.
+const FIRST: Duration = Duration::from_millis(50);
+/// Doublings at most.
+const DOUBLINGS: u32 = 4;
+
+pub(super) struct Keeper(pub(super) Arc<Hub>);
+
+impl Keeper {
+    fn look(&self, cx: &mut Context<'_, Self>) {
+        let now = cx.now();
+        let mut next = self.0.expire(now);
+        for peer in 0..self.0.peers.len() {
+            match self.0.to_dial(peer, now, |failures| back_off(failures, cx)) {
+                Dial::Now(count) => (0..count).for_each(|_| self.dial(peer, cx)),
+                Dial::At(when) => next = Some(next.map_or(when, |next| next.min(when))),
+            }
+        }
+        cx.wake_at(next);
+    }
+
+    fn dial(&self, peer: usize, cx: &mut Context<'_, Self>) {
+        let link = Link::new(Arc::clone(&self.0), Some(peer));
+        let address = self.0.peers[peer].address;
+        if let Err(busy) = cx.connect(address, link) {
+            let trouble = Some(busy.to_string());
+            self.0.leave(peer, u64::MAX, Left { dialled: true, trouble, parcels: Vec::new() });
+            tracing::warn!(%busy, %address, "no connection could be had for a link between members");
+        }
+    }
+}
+
+/// Between half and one and a half times the doubled wait, so that members who lost the same peer do not come back to
+/// it in step.
+fn back_off(failures: u32, cx: &mut Context<'_, Keeper>) -> Duration {
+    let mut random = [0; 2];
+    cx.random(&mut random);
+    let wait = FIRST * (1 << failures.saturating_sub(1).min(DOUBLINGS));
+    wait / 2 + wait * u32::from(u16::from_le_bytes(random)) / u32::from(u16::MAX)
+}
+
+impl Session for Keeper {
+    type Reply = ();
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        match why {
+            Ready::Draining => cx.finish(),
+            Ready::Opened => {
+                self.0.keep(cx.waker());
+                self.look(cx);
+            }
+            _ => self.look(cx),
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
