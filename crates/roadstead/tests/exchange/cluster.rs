@@ -1,4 +1,5 @@
 //! Members of an exchange in one process, over real sockets.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     sync::{Arc, Mutex, mpsc},
