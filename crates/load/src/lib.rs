@@ -2,6 +2,7 @@
 //!
 //! - [`generator`] drives any TCP echo server, ours or not, and checks every byte that comes back;
 //! - [`measure`] records latencies; [`process`] reads what a process costs; [`machine`] says where it ran;
+//! - [`relay`] puts a network's delay between two programs on one machine;
 //! - [`report`] writes results as JSON and as a table; [`chart`] draws them.
 //!
 //! Latencies are in milliseconds in everything that leaves this crate, memory in bytes, time in seconds.
@@ -14,4 +15,5 @@ pub mod generator;
 pub mod machine;
 pub mod measure;
 pub mod process;
+pub mod relay;
 pub mod report;
