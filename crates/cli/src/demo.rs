@@ -7,7 +7,7 @@ use roadstead_trident::client::Client;
 
 use crate::{
     Outcome, Result, signals,
-    trident::bench::{Output, Plan, measure, with_cluster},
+    trident::bench::{Output, Plan, measure, with_servers, with_shares},
     trident::dataset::{Dataset, K},
     trident::sweep::Op,
 };
@@ -39,13 +39,15 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         checked: true,
         kernel: None,
     };
-    let report = with_cluster(&dataset, plan.kernel, plan.checked, |cluster, client| {
-        say(
-            stream,
-            "three servers run, each with shares that tell it nothing; loopback only, as there is no TLS yet",
-        )?;
-        show(stream, &dataset, client)?;
-        measure(&dataset, &plan, cluster, client)
+    let report = with_shares(&dataset, |shares| {
+        with_servers(shares, &plan, None, |cluster, client| {
+            say(
+                stream,
+                "three servers run, each with shares that tell it nothing; loopback only, as there is no TLS yet",
+            )?;
+            show(stream, &dataset, client)?;
+            measure(&dataset, &plan, cluster, client, None)
+        })
     })?;
     let outcome = args.output.deliver(&report)?;
     if let Some(recall) = report.recall() {

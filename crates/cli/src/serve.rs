@@ -102,13 +102,18 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
     match args.service {
-        Ready::Echo => run_service(Echo, &args.listen, args.limits.apply(Budget::default())),
-        Ready::Discard => run_service(Discard, &args.listen, args.limits.apply(Budget::default())),
+        Ready::Echo => run_service(Echo, &args.listen, args.limits.apply(Budget::default()), None),
+        Ready::Discard => run_service(Discard, &args.listen, args.limits.apply(Budget::default()), None),
     }
 }
 
-/// Serves until SIGINT or SIGTERM, then drains.
-pub(crate) fn run_service(service: impl Service, listen: &Listen, budget: Budget) -> Result<Outcome> {
+/// Serves until SIGINT or SIGTERM, then drains. `peers` is where other servers of its cluster reach it, if it has any.
+pub(crate) fn run_service(
+    service: impl Service,
+    listen: &Listen,
+    budget: Budget,
+    peers: Option<SocketAddr>,
+) -> Result<Outcome> {
     let signal = signals::watch()?;
     let mut server = Server::new(service)
         .model(listen.model)
@@ -119,16 +124,19 @@ pub(crate) fn run_service(service: impl Service, listen: &Listen, budget: Budget
         server = server.bind(*address);
     }
     let running = server.start()?;
-    announce(&running)?;
+    announce(&running, peers)?;
     // The sender lives as long as the process, so an error cannot be.
     let _ = signal.recv();
     finish(running, listen.drain)
 }
 
-fn announce(running: &Running) -> io::Result<()> {
+fn announce(running: &Running, peers: Option<SocketAddr>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for address in running.addresses() {
         writeln!(out, "listening on {address}")?;
+    }
+    if let Some(address) = peers {
+        writeln!(out, "listening for servers on {address}")?;
     }
     out.flush()?;
     tracing::info!(model = %running.model(), "serving; Ctrl-C drains, twice ends at once");

@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use roadstead::{Step, Ticket};
+use roadstead::{
+    Step, Ticket,
+    exchange::{Exchange, GatherError, Gathered, Key, MemberId},
+};
 
 use crate::{
     admission::SharedQuery,
@@ -46,6 +49,37 @@ pub struct Absent {
 fn names(missing: &[Party]) -> String {
     let names: Vec<String> = missing.iter().map(Party::to_string).collect();
     names.join(" and ")
+}
+
+/// Members of the exchange are the parties, by their numbers.
+impl Peers for Exchange {
+    fn exchange(&self, query: u128, messages: [(Party, Bytes); 2], patience: Duration, done: Done) {
+        let key = Key { query, round: 0 };
+        for (party, message) in messages {
+            if let Err(error) = self.send(MemberId(party.number()), key, message) {
+                self.forget(key);
+                return done(Err(Absent { missing: vec![party], why: error.to_string() }));
+            }
+        }
+        self.gather(key, patience, move |result| match result {
+            Ok(gathered) => done(in_parties(&gathered)),
+            Err(error) => done(Err(absent(&error))),
+        });
+    }
+}
+
+fn in_parties(gathered: &Gathered) -> Result<[(Party, &[u8]); 2], Absent> {
+    let named = gathered.iter().filter_map(|(id, message)| Some((Party::new(id.0)?, &message[..])));
+    let why = "the members of the exchange are not the three servers";
+    <[_; 2]>::try_from(named.collect::<Vec<_>>()).map_err(|_| Absent { missing: Vec::new(), why: why.into() })
+}
+
+fn absent(error: &GatherError) -> Absent {
+    let missing = match error {
+        GatherError::Missing { missing, .. } => missing.iter().filter_map(|it| Party::new(it.id.0)).collect(),
+        GatherError::Repeated => Vec::new(),
+    };
+    Absent { missing, why: error.to_string() }
 }
 
 /// What a server needs to share its sums with the others.

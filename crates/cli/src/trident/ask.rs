@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Durati
 
 use roadstead_load::report::{Column, Destination, Stream, Table, number};
 use roadstead_trident::{
-    client::{Client, Options},
+    client::{Client, Options, Protocol},
     data,
     query::Collection,
 };
@@ -28,15 +28,15 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn client(&self, checked: bool) -> Result<Client> {
+    fn client(&self, checked: bool, protocol: Protocol) -> Result<Client> {
         let collection = Arc::new(Collection::open(&self.client)?);
-        let options = Options { deadline: self.deadline, checked, ..Options::default() };
+        let options = Options { deadline: self.deadline, checked, protocol };
         Ok(Client::new(collection, self.servers, options)?)
     }
 }
 
 /// Reads three addresses between commas.
-fn three(text: &str) -> Result<[SocketAddr; 3], String> {
+pub(crate) fn three(text: &str) -> Result<[SocketAddr; 3], String> {
     let parse = |address: &str| address.parse().map_err(|_| format!("`{address}` is not an address IP:PORT"));
     let addresses = text.split(',').map(parse).collect::<Result<Vec<SocketAddr>, String>>()?;
     let count = addresses.len();
@@ -50,6 +50,9 @@ pub(crate) struct FetchArgs {
     index: Vec<usize>,
     #[command(flatten)]
     cluster: Cluster,
+    /// How rows are read: `direct`, or `exchange`, where the answers of any two servers are enough
+    #[arg(long, value_name = "PROTOCOL", default_value_t = Protocol::Direct)]
+    protocol: Protocol,
     /// Write the rows as JSON to this file; `-` is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<OsString>,
@@ -62,7 +65,7 @@ struct FetchedRow {
 }
 
 pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
-    let client = args.cluster.client(true)?;
+    let client = args.cluster.client(true, args.protocol)?;
     let mut rows = Vec::new();
     for &index in &args.index {
         rows.push(FetchedRow { index, values: client.fetch(index)?.values() });
@@ -110,7 +113,7 @@ struct Near {
 }
 
 pub(crate) fn search(args: &SearchArgs) -> Result<Outcome> {
-    let client = args.cluster.client(!args.unchecked)?;
+    let client = args.cluster.client(!args.unchecked, Protocol::Direct)?;
     let query = match (&args.query, args.like) {
         (Some(path), _) => vector(path, args.nth)?,
         (None, like) => client.fetch(like.unwrap_or_default())?.values(),

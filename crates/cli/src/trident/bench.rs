@@ -1,20 +1,27 @@
 //! `roadstead trident bench`: the sweep.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use roadstead::exchange::Strategy;
 
 use roadstead_load::{
     machine::Machine,
     report::{Destination, Stream},
 };
 use roadstead_trident::{
-    client::{Client, Options},
+    client::{Client, Options, Protocol},
     kernels::Kernel,
     query::Collection,
     share::{self, CLIENT_DIR},
 };
 
 use super::{
-    cluster::Cluster,
+    cluster::{Between, Cluster},
     dataset::Dataset,
     report::Report,
     serve::kernel,
@@ -39,6 +46,16 @@ pub(crate) struct Args {
     /// What to ask
     #[arg(long, value_delimiter = ',', default_value = "fetch,search")]
     op: Vec<Op>,
+    /// How rows are read: direct, exchange
+    #[arg(long, value_name = "P,...", value_delimiter = ',', default_value = "direct")]
+    protocol: Vec<Protocol>,
+    /// For the protocol exchange, how messages between servers travel, one run for each: shared, per-query, pool:N,
+    /// multiplexed
+    #[arg(long, value_name = "S,...", value_delimiter = ',', default_value = "multiplexed")]
+    exchange: Vec<Strategy>,
+    /// Delay between the servers, one way, made by relays: 5ms
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = milliseconds)]
+    peer_delay: Duration,
     /// Searches without checks: a third of the cost, and a corrupt server can falsify them
     #[arg(long)]
     unchecked: bool,
@@ -94,6 +111,14 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("`{text}` is not a number above zero"))
 }
 
+/// Reads a time such as `5ms` or `0.5ms`.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix("ms").unwrap_or(text).parse::<f64>();
+    let time = number.ok().and_then(|number| Duration::try_from_secs_f64(number / 1e3).ok());
+    time.filter(|time| *time <= Duration::from_secs(10))
+        .ok_or_else(|| format!("`{text}` is not a time such as 5ms, of at most ten seconds"))
+}
+
 /// Each question in flight has a thread of its own.
 fn level(text: &str) -> Result<usize, String> {
     at_most(1_000, positive(text)?)
@@ -130,19 +155,41 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         checked: !args.unchecked,
         kernel: args.kernel,
     };
-    let report = with_cluster(&dataset, plan.kernel, plan.checked, |cluster, client| {
-        measure(&dataset, &plan, cluster, client)
+    let report = with_shares(&dataset, |shares| {
+        let mut whole: Option<Report> = None;
+        for between in ways(args) {
+            let fetches = plan.ops.iter().copied().filter(|op| *op == Op::Fetch || between.is_none());
+            let plan = Plan { ops: fetches.collect(), levels: plan.levels.clone(), ..plan };
+            if plan.ops.is_empty() || signals::interrupted() {
+                continue;
+            }
+            let report = with_servers(shares, &plan, between, |cluster, client| {
+                measure(&dataset, &plan, cluster, client, between)
+            })?;
+            match &mut whole {
+                Some(whole) => whole.runs.extend(report.runs),
+                None => whole = Some(report),
+            }
+        }
+        whole.ok_or_else(|| "there is nothing to measure: searches are of the protocol direct".into())
     })?;
     args.output.deliver(&report)
 }
 
-/// Shares the set into a directory that is gone afterwards, starts three servers on it, and stops them in the end.
-pub(crate) fn with_cluster<T>(
-    dataset: &Dataset,
-    kernel: Option<Kernel>,
-    checked: bool,
-    work: impl FnOnce(&Cluster, &Client) -> Result<T>,
-) -> Result<T> {
+/// A cluster for each way in which rows are to be read: `None` is the protocol direct.
+fn ways(args: &Args) -> Vec<Option<Between>> {
+    let delay = args.peer_delay;
+    let of = |protocol: &Protocol| match protocol {
+        Protocol::Direct => vec![None],
+        Protocol::Exchange => {
+            args.exchange.iter().map(|&strategy| Some(Between { strategy, delay })).collect()
+        }
+    };
+    args.protocol.iter().flat_map(of).collect()
+}
+
+/// Shares the set into a directory that is gone afterwards.
+pub(crate) fn with_shares<T>(dataset: &Dataset, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let dir = tempfile::Builder::new().prefix("roadstead-").tempdir()?;
     signals::doom(dir.path());
     let shares = dir.path().join("shares");
@@ -150,16 +197,34 @@ pub(crate) fn with_cluster<T>(
     let options = share::Options { search: true, replace: false };
     share::share(dataset.source()?.as_mut(), &shares, options, |done, _| bar.set_position(done as u64))?;
     bar.finish_and_clear();
+    work(&shares)
+}
+
+/// Starts three servers on a sharing, and stops them in the end.
+pub(crate) fn with_servers<T>(
+    shares: &Path,
+    plan: &Plan,
+    between: Option<Between>,
+    work: impl FnOnce(&Cluster, &Client) -> Result<T>,
+) -> Result<T> {
     let spinner = progress::spinner("starting three servers");
-    let cluster = Cluster::start(&shares, kernel)?;
+    let cluster = Cluster::start(shares, plan.kernel, between)?;
     spinner.finish_and_clear();
     let collection = Arc::new(Collection::open(&shares.join(CLIENT_DIR))?);
-    let client = Client::new(collection, cluster.addresses()?, Options { checked, ..Options::default() })?;
+    let protocol = if between.is_some() { Protocol::Exchange } else { Protocol::Direct };
+    let options = Options { checked: plan.checked, protocol, ..Options::default() };
+    let client = Client::new(collection, cluster.addresses()?, options)?;
     work(&cluster, &client)
 }
 
 /// Every level of every operation.
-pub(crate) fn measure(dataset: &Dataset, plan: &Plan, cluster: &Cluster, client: &Client) -> Result<Report> {
+pub(crate) fn measure(
+    dataset: &Dataset,
+    plan: &Plan,
+    cluster: &Cluster,
+    client: &Client,
+    between: Option<Between>,
+) -> Result<Report> {
     let horizons = if plan.ops.contains(&Op::Search) {
         let spinner = progress::spinner("finding the true neighbours");
         let horizons = dataset.horizons(plan.queries)?;
@@ -168,7 +233,7 @@ pub(crate) fn measure(dataset: &Dataset, plan: &Plan, cluster: &Cluster, client:
     } else {
         Vec::new()
     };
-    let bench = Bench { dataset, cluster, client, checked: plan.checked, horizons: &horizons };
+    let bench = Bench { dataset, cluster, client, checked: plan.checked, between, horizons: &horizons };
     // Connects, so that no level pays for it.
     client.fetch(0)?;
     let mut runs = Vec::new();

@@ -1,16 +1,21 @@
 //! Three server processes on this machine, started and stopped by us.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::SocketAddr,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use roadstead_load::process::{Usage, cpu_time};
+use roadstead::exchange::Strategy;
+use roadstead_load::{
+    process::{Usage, cpu_time},
+    relay::Relay,
+};
 use roadstead_trident::{kernels::Kernel, party::Party, share::server_dir};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,24 +24,77 @@ use crate::Result;
 /// How long a server has to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// How the servers of a cluster reach each other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Between {
+    pub(crate) strategy: Strategy,
+    /// One way.
+    pub(crate) delay: Duration,
+}
+
 /// Three running servers. Dropping it stops them.
 pub(crate) struct Cluster {
     servers: Vec<Child>,
     addresses: Vec<SocketAddr>,
+    /// What each says, behind its address; only of servers that know each other.
+    figures: Mutex<Vec<BufReader<ChildStdout>>>,
+    _relays: Vec<Relay>,
 }
 
 impl Cluster {
     /// Starts a server on each server directory below `shares`, on ports that the system chooses.
-    pub(crate) fn start(shares: &Path, kernel: Option<Kernel>) -> Result<Self> {
-        let mut cluster = Self { servers: Vec::new(), addresses: Vec::new() };
+    pub(crate) fn start(shares: &Path, kernel: Option<Kernel>, between: Option<Between>) -> Result<Self> {
+        let figures = Mutex::default();
+        let mut cluster = Self { servers: Vec::new(), addresses: Vec::new(), figures, _relays: Vec::new() };
+        let own = between.map(|_| free_ports()).transpose()?;
         for party in Party::ALL {
-            cluster.servers.push(spawn(shares, party, kernel)?);
+            let peers = match (between, own) {
+                (Some(between), Some(own)) => {
+                    Some((between.strategy, own, cluster.roads(party, own, between)?))
+                }
+                _ => None,
+            };
+            cluster.servers.push(spawn(shares, party, kernel, peers)?);
         }
         // All three load their shares at once.
         for (party, server) in Party::ALL.into_iter().zip(&mut cluster.servers) {
-            cluster.addresses.push(address(server).ok_or_else(|| format!("{party} did not start"))?);
+            let mut out = BufReader::new(server.stdout.take().ok_or("a server without an output")?);
+            let address =
+                address(&mut out, "listening on ").ok_or_else(|| format!("{party} did not start"))?;
+            cluster.addresses.push(address);
+            if between.is_some() {
+                address_of_peers(&mut out, party)?;
+            }
+            cluster.figures.get_mut().unwrap_or_else(PoisonError::into_inner).push(out);
         }
         Ok(cluster)
+    }
+
+    /// Where `party` reaches the others: through relays that take their time, if there is a delay.
+    fn roads(&mut self, party: Party, own: [SocketAddr; 3], between: Between) -> Result<[SocketAddr; 3]> {
+        let mut roads = own;
+        for other in Party::ALL.into_iter().filter(|other| *other != party && !between.delay.is_zero()) {
+            let relay = Relay::start(own[other.index()], between.delay)?;
+            roads[other.index()] = relay.address();
+            self._relays.push(relay);
+        }
+        Ok(roads)
+    }
+
+    /// Bytes of messages that the servers have sent each other, and links that they have opened, until now.
+    pub(crate) fn exchanged(&self) -> Result<(u64, u64)> {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut bytes, mut opened) = (0, 0);
+        for (server, out) in self.servers.iter().zip(figures.iter_mut()) {
+            let Some(mut ask) = server.stdin.as_ref() else { continue };
+            ask.write_all(b"figures\n")?;
+            let mut line = String::new();
+            out.read_line(&mut line)?;
+            let (sent, links) = line.trim_end().split_once(' ').ok_or("a server did not tell its figures")?;
+            bytes += sent.parse::<u64>()?;
+            opened += links.parse::<u64>()?;
+        }
+        Ok((bytes, opened))
     }
 
     pub(crate) fn addresses(&self) -> Result<[SocketAddr; 3]> {
@@ -54,7 +112,18 @@ impl Cluster {
     }
 }
 
-fn spawn(shares: &Path, party: Party, kernel: Option<Kernel>) -> Result<Child> {
+/// Three ports that were free a moment ago, for servers that must know each other's before they start.
+fn free_ports() -> Result<[SocketAddr; 3]> {
+    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
+    let addresses: Vec<SocketAddr> =
+        held.into_iter().map(|listener| listener?.local_addr()).collect::<Result<_, _>>()?;
+    Ok(<[SocketAddr; 3]>::try_from(addresses.as_slice())?)
+}
+
+/// How messages travel, where every server listens, and where this one finds them.
+type Peers = (Strategy, [SocketAddr; 3], [SocketAddr; 3]);
+
+fn spawn(shares: &Path, party: Party, kernel: Option<Kernel>, peers: Option<Peers>) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args([
@@ -69,20 +138,31 @@ fn spawn(shares: &Path, party: Party, kernel: Option<Kernel>) -> Result<Child> {
         ])
         .arg("--shares")
         .arg(server_dir(shares, party))
-        .stdin(Stdio::null())
+        .stdin(if peers.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         // Ctrl-C reaches us alone: we stop the servers when what is in flight has come back.
         .process_group(0);
     if let Some(kernel) = kernel {
         command.args(["--kernel", kernel.name()]);
     }
+    if let Some((strategy, own, roads)) = peers {
+        let roads = roads.map(|address| address.to_string()).join(",");
+        command.args(["--peers", &roads, "--peer-bind", &own[party.index()].to_string()]);
+        command.args(["--exchange", &strategy.to_string()]);
+    }
     Ok(command.spawn().map_err(|error| format!("{party} could not be started: {error}"))?)
 }
 
-fn address(server: &mut Child) -> Option<SocketAddr> {
+fn address(out: &mut impl BufRead, before: &str) -> Option<SocketAddr> {
     let mut line = String::new();
-    BufReader::new(server.stdout.as_mut()?).read_line(&mut line).ok()?;
-    line.trim_end().strip_prefix("listening on ")?.parse().ok()
+    out.read_line(&mut line).ok()?;
+    line.trim_end().strip_prefix(before)?.parse().ok()
+}
+
+/// The line that follows when a server listens for others.
+fn address_of_peers(out: &mut impl BufRead, party: Party) -> Result<()> {
+    let found = address(out, "listening for servers on ");
+    found.map(drop).ok_or_else(|| format!("{party} does not listen for the others").into())
 }
 
 impl Drop for Cluster {

@@ -47,6 +47,7 @@ impl Report {
             "in flight",
             "up",
             "down",
+            "between",
             "CPU ms",
             "recall",
         ];
@@ -55,7 +56,7 @@ impl Report {
         for run in &self.runs {
             let op = if run.op == Op::Fetch { "fetch" } else { "search" };
             table.row([
-                format!("{op} {}{}", run.protocol, if run.checked { "" } else { ", unchecked" }),
+                format!("{op} {}{}", run.way(), if run.checked { "" } else { ", unchecked" }),
                 run.level.to_string(),
                 run.right.to_string(),
                 run.wrong.to_string(),
@@ -66,6 +67,7 @@ impl Report {
                 number(run.overlap, 1),
                 bytes(run.client_bytes_up as u64),
                 bytes(run.client_bytes_down as u64),
+                bytes(run.server_bytes as u64),
                 number(run.server_cpu_ms, 3),
                 run.recall_at_10.map_or("-".into(), |recall| number(recall, 3)),
             ]);
@@ -73,20 +75,32 @@ impl Report {
         table.print(stream)
     }
 
+    /// What the lines of the picture are about, in the order in which it was measured.
+    fn subjects(&self) -> Vec<String> {
+        let mut subjects = Vec::new();
+        for subject in self.runs.iter().map(subject_of) {
+            if !subjects.contains(&subject) {
+                subjects.push(subject);
+            }
+        }
+        subjects
+    }
+
     /// Throughput above, latency below, against the level.
     pub(crate) fn svg(&self) -> Result<String, ChartError> {
-        let ops = [(Op::Fetch, "fetch"), (Op::Search, "search")];
-        let series = |op: Op, name: String, line: Line, value: fn(&Run) -> f64| {
-            let runs = self.runs.iter().filter(move |run| run.op == op);
-            let points: Vec<(u64, f64)> = runs.map(|run| (run.level as u64, value(run))).collect();
-            (!points.is_empty()).then_some(Series { name, subject: op as usize, line, points })
+        let subjects = self.subjects();
+        let series = |subject: usize, name: String, line: Line, value: fn(&Run) -> f64| {
+            let runs = self.runs.iter().filter(|run| subject_of(run) == subjects[subject]);
+            let points = runs.map(|run| (run.level as u64, value(run))).collect();
+            Series { name, subject, line, points }
         };
+        let names = || subjects.iter().enumerate();
         let throughput =
-            ops.into_iter().filter_map(|(op, name)| series(op, name.into(), Line::Solid, |run| run.qps));
-        let latency = ops.into_iter().flat_map(|(op, name)| {
+            names().map(|(subject, name)| series(subject, name.clone(), Line::Solid, |run| run.qps));
+        let latency = names().flat_map(|(subject, name)| {
             [
-                series(op, format!("{name} p50"), Line::Solid, |run| run.p50_ms),
-                series(op, format!("{name} p99"), Line::Dashed, |run| run.p99_ms),
+                series(subject, format!("{name} p50"), Line::Solid, |run| run.p50_ms),
+                series(subject, format!("{name} p99"), Line::Dashed, |run| run.p99_ms),
             ]
         });
         let all = self.runs.iter().all(|run| run.checked);
@@ -104,13 +118,18 @@ impl Report {
                     scale: Scale::Logarithmic,
                     series: throughput.collect(),
                 },
-                Panel {
-                    y_axis: "latency, ms".into(),
-                    scale: Scale::Logarithmic,
-                    series: latency.flatten().collect(),
-                },
+                Panel { y_axis: "latency, ms".into(), scale: Scale::Logarithmic, series: latency.collect() },
             ],
         };
         chart.svg()
+    }
+}
+
+/// The name of a run's lines: the operation alone, unless the servers exchange something for it.
+fn subject_of(run: &Run) -> String {
+    match (run.op, &run.exchange) {
+        (Op::Search, _) => "search".into(),
+        (Op::Fetch, None) => "fetch".into(),
+        (Op::Fetch, Some(_)) => run.way(),
     }
 }

@@ -1,10 +1,17 @@
 //! `roadstead trident serve`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io::{BufRead, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    thread,
+};
 
+use roadstead::exchange::{Exchange, Member, MemberId, Options, Strategy};
 use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::Store};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
+use super::ask::three;
 use crate::{
     Outcome, Result, progress,
     serve::{Limits, Listen, run_service},
@@ -28,6 +35,16 @@ pub(crate) struct Args {
     /// Version of the inner loops: portable, avx2, avx512
     #[arg(long, value_parser = kernel)]
     kernel: Option<Kernel>,
+    /// Where the three servers reach each other, in the order of their parties: rows can then be read with the protocol
+    /// `exchange`, in which the servers share the result
+    #[arg(long, value_name = "A,B,C", value_parser = three)]
+    peers: Option<[SocketAddr; 3]>,
+    /// Address to listen on for the other servers, if it is not this server's own among the peers
+    #[arg(long, value_name = "ADDR", requires = "peers")]
+    peer_bind: Option<SocketAddr>,
+    /// How messages between servers travel: shared, per-query, pool:N, multiplexed
+    #[arg(long, value_name = "STRATEGY", default_value = "multiplexed", requires = "peers")]
+    exchange: Strategy,
     /// End when the process of this number, which started this one, ends
     #[arg(long, value_name = "PID", hide = true)]
     with_parent: Option<i32>,
@@ -72,9 +89,45 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         party = %args.party, rows = store.manifest().rows, manifest = %store.digest(), kernel = %store.kernel(),
         search_in_memory = store.search_in_memory(), "loaded; loopback only until there is TLS"
     );
-    let trident = Trident::new(store);
+    let exchange = args.peers.map(|peers| join(&args, peers)).transpose()?;
+    let peers = exchange.as_ref().map(Exchange::address);
+    let trident = match exchange {
+        Some(exchange) => {
+            if args.with_parent.is_some() {
+                let exchange = exchange.clone();
+                thread::Builder::new().name("figures".into()).spawn(move || report_when_asked(&exchange))?;
+            }
+            Trident::with_peers(store, exchange)?
+        }
+        None => Trident::new(store),
+    };
     let budget = args.limits.apply(trident.budget());
-    run_service(trident, &args.listen, budget)
+    run_service(trident, &args.listen, budget, peers)
+}
+
+/// Joins the exchange between the three servers.
+fn join(args: &Args, peers: [SocketAddr; 3]) -> Result<Exchange> {
+    let bind = args.peer_bind.unwrap_or(peers[args.party.index()]);
+    let listener =
+        Exchange::listen(bind).map_err(|error| format!("cannot listen on {bind} for servers: {error}"))?;
+    let member = |(party, address): (Party, SocketAddr)| Member { id: MemberId(party.number()), address };
+    let members: Vec<Member> = Party::ALL.into_iter().zip(peers).map(member).collect();
+    Ok(Exchange::start(MemberId(args.party.number()), &members, listener, Options::with(args.exchange))?)
+}
+
+/// Answers every line from the process that measures with the bytes exchanged and the links opened so far.
+fn report_when_asked(exchange: &Exchange) {
+    for line in std::io::stdin().lock().lines() {
+        if line.is_err() {
+            return;
+        }
+        let stats = exchange.stats();
+        let bytes: u64 = stats.peers.iter().map(|(_, peer)| peer.bytes_out).sum();
+        let opened: u64 = stats.peers.iter().map(|(_, peer)| peer.connections_opened).sum();
+        let mut out = std::io::stdout().lock();
+        // Nobody listens any more when the measurement is over.
+        let _ = writeln!(out, "{bytes} {opened}").and_then(|()| out.flush());
+    }
 }
 
 fn is_loopback(address: &SocketAddr) -> bool {

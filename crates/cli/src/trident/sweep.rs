@@ -18,7 +18,7 @@ use roadstead_trident::{
 use serde::Serialize;
 
 use super::{
-    cluster::Cluster,
+    cluster::{Between, Cluster},
     dataset::{Dataset, K},
 };
 use crate::{Result, signals};
@@ -38,7 +38,8 @@ pub(crate) enum Op {
 pub(crate) struct Run {
     pub(crate) op: Op,
     pub(crate) protocol: &'static str,
-    pub(crate) exchange: Option<&'static str>,
+    pub(crate) exchange: Option<String>,
+    pub(crate) peer_delay_ms: f64,
     pub(crate) checked: bool,
     pub(crate) level: usize,
     pub(crate) right: usize,
@@ -58,6 +59,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The protocol, and how the servers reach each other where they do.
+    pub(crate) fn way(&self) -> String {
+        let strategy = self.exchange.iter().map(|strategy| format!(" {strategy}"));
+        let delay = (self.peer_delay_ms > 0.0).then(|| format!(" {} ms", self.peer_delay_ms));
+        strategy.chain(delay).fold(self.protocol.to_owned(), |way, more| way + &more)
+    }
+
     /// Questions that came to an end, whatever end.
     pub(crate) fn asked(&self) -> usize {
         self.right + self.wrong + self.failed
@@ -70,6 +78,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) client: &'a Client,
     pub(crate) checked: bool,
+    /// How the servers reach each other, if they share results; rows are then read with that protocol.
+    pub(crate) between: Option<Between>,
     /// Of every query that searches use.
     pub(crate) horizons: &'a [f64],
 }
@@ -117,10 +127,12 @@ impl Bench<'_> {
         ask: impl Fn(usize) -> Result<T, ClientError> + Sync,
         check: impl Fn(&[Timed<T>]) -> Result<(usize, Option<f64>)>,
     ) -> Result<Run> {
+        let (between, _) = self.cluster.exchanged()?;
         let (bytes, cpu, start) = (self.client.stats(), self.cluster.cpu_time(), Instant::now());
         let answers = closed_loop(level, count, progress, ask);
         let wall = start.elapsed();
         let (bytes_after, cpu_after) = (self.client.stats(), self.cluster.cpu_time());
+        let (between_after, _) = self.cluster.exchanged()?;
 
         let mut recorder = Recorder::new();
         answers
@@ -137,8 +149,13 @@ impl Bench<'_> {
         let each = |amount: f64| amount / answers.len().max(1) as f64;
         Ok(Run {
             op,
-            protocol: if op == Op::Fetch { "direct" } else { "scan" },
-            exchange: None,
+            protocol: match op {
+                Op::Search => "scan",
+                Op::Fetch if self.between.is_some() => "exchange",
+                Op::Fetch => "direct",
+            },
+            exchange: self.between.map(|between| between.strategy.to_string()),
+            peer_delay_ms: self.between.map_or(0.0, |between| between.delay.as_secs_f64() * 1e3),
             checked: op == Op::Fetch || self.checked,
             level,
             right,
@@ -152,7 +169,7 @@ impl Bench<'_> {
             overlap: recorder.overlap(wall),
             client_bytes_up: each((bytes_after.bytes_out - bytes.bytes_out) as f64),
             client_bytes_down: each((bytes_after.bytes_in - bytes.bytes_in) as f64),
-            server_bytes: 0.0,
+            server_bytes: each((between_after - between) as f64),
             server_cpu_ms: each(cpu_after.saturating_sub(cpu).as_secs_f64() * 1e3),
             recall_at_10,
         })
