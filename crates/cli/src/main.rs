@@ -4,10 +4,12 @@
 //! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod demo;
 mod load;
 mod models;
 mod progress;
+mod roads;
 mod serve;
 mod signals;
 mod trident;
@@ -43,6 +45,9 @@ enum Command {
     Serve(serve::Args),
     /// List the I/O models, whether this machine can run each, and why not
     Models(models::Args),
+    /// Measure ways of doing the same thing side by side
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Load a TCP server that echoes, ours or not, and measure it
     Load(load::Args),
     /// Private vector search on three servers that cannot read the vectors
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Models(args) => models::run(&args),
+        Command::Bench(command) => bench::run(command),
         Command::Load(args) => load::run(&args),
         Command::Trident(command) => trident::run(command),
     };

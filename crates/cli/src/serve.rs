@@ -9,6 +9,7 @@ use std::{
 use clap::ValueEnum;
 use roadstead::{Budget, Model, Running, Server, Service};
 use roadstead_services::{discard::Discard, echo::Echo};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::{Outcome, Result, signals};
 
@@ -155,4 +156,14 @@ fn finish(running: Running, patience: Duration) -> Result<Outcome> {
         Err(left) => tracing::warn!("{left}"),
     }
     Ok(Outcome::Done)
+}
+
+/// Ends this process when `parent`, which has started it, ends.
+pub(crate) fn end_with(parent: i32) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have ended before it could be asked for a signal.
+    if getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() != parent) {
+        return Err("the process that started this one has ended".into());
+    }
+    Ok(())
 }

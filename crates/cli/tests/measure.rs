@@ -18,7 +18,7 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 
 /// The shape that programs rely on.
 fn check_report(report: &Value, levels: &[u64], queries: u64) {
-    let expected = ["dataset", "rows", "dim", "runs", "kernel", "machine", "servers"];
+    let expected = ["dataset", "rows", "dim", "runs", "kernel", "machine", "servers", "peer_delay_ms"];
     assert_eq!(keys(report), BTreeSet::from(expected));
     assert!(report["dataset"].is_string() && report["rows"].is_u64() && report["dim"].is_u64());
     let runs = report["runs"].as_array().unwrap();

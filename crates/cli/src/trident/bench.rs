@@ -112,7 +112,7 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
 }
 
 /// Reads a time such as `5ms` or `0.5ms`.
-fn milliseconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix("ms").unwrap_or(text).parse::<f64>();
     let time = number.ok().and_then(|number| Duration::try_from_secs_f64(number / 1e3).ok());
     time.filter(|time| *time <= Duration::from_secs(10))
@@ -167,7 +167,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 measure(&dataset, &plan, cluster, client, between)
             })?;
             match &mut whole {
-                Some(whole) => whole.runs.extend(report.runs),
+                Some(whole) => {
+                    whole.peer_delay_ms = whole.peer_delay_ms.max(report.peer_delay_ms);
+                    whole.runs.extend(report.runs);
+                }
                 None => whole = Some(report),
             }
         }
@@ -257,6 +260,7 @@ pub(crate) fn measure(
         rows: dataset.rows,
         dim: dataset.dim,
         kernel: plan.kernel.unwrap_or_else(Kernel::best).name(),
+        peer_delay_ms: between.map_or(0.0, |between| between.delay.as_secs_f64() * 1e3),
         machine: Machine::here(),
         servers: cluster.usage(),
         runs,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
@@ -12,14 +12,11 @@ use std::{
 };
 
 use roadstead::exchange::Strategy;
-use roadstead_load::{
-    process::{Usage, cpu_time},
-    relay::Relay,
-};
+use roadstead_load::process::{Usage, cpu_time};
 use roadstead_trident::{kernels::Kernel, party::Party, share::server_dir};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Result;
+use crate::{Result, roads::Roads};
 
 /// How long a server has to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(12);
@@ -38,24 +35,20 @@ pub(crate) struct Cluster {
     addresses: Vec<SocketAddr>,
     /// What each says, behind its address; only of servers that know each other.
     figures: Mutex<Vec<BufReader<ChildStdout>>>,
-    _relays: Vec<Relay>,
+    _roads: Option<Roads>,
 }
 
 impl Cluster {
     /// Starts a server on each server directory below `shares`, on ports that the system chooses.
     pub(crate) fn start(shares: &Path, kernel: Option<Kernel>, between: Option<Between>) -> Result<Self> {
-        let figures = Mutex::default();
-        let mut cluster = Self { servers: Vec::new(), addresses: Vec::new(), figures, _relays: Vec::new() };
-        let own = between.map(|_| free_ports()).transpose()?;
+        let roads = between.map(|between| Roads::new(between.delay)).transpose()?;
+        let mut cluster =
+            Self { servers: Vec::new(), addresses: Vec::new(), figures: Mutex::default(), _roads: None };
         for party in Party::ALL {
-            let peers = match (between, own) {
-                (Some(between), Some(own)) => {
-                    Some((between.strategy, own, cluster.roads(party, own, between)?))
-                }
-                _ => None,
-            };
+            let peers = between.map(|between| between.strategy).zip(roads.as_ref());
             cluster.servers.push(spawn(shares, party, kernel, peers)?);
         }
+        cluster._roads = roads;
         // All three load their shares at once.
         for (party, server) in Party::ALL.into_iter().zip(&mut cluster.servers) {
             let mut out = BufReader::new(server.stdout.take().ok_or("a server without an output")?);
@@ -68,17 +61,6 @@ impl Cluster {
             cluster.figures.get_mut().unwrap_or_else(PoisonError::into_inner).push(out);
         }
         Ok(cluster)
-    }
-
-    /// Where `party` reaches the others: through relays that take their time, if there is a delay.
-    fn roads(&mut self, party: Party, own: [SocketAddr; 3], between: Between) -> Result<[SocketAddr; 3]> {
-        let mut roads = own;
-        for other in Party::ALL.into_iter().filter(|other| *other != party && !between.delay.is_zero()) {
-            let relay = Relay::start(own[other.index()], between.delay)?;
-            roads[other.index()] = relay.address();
-            self._relays.push(relay);
-        }
-        Ok(roads)
     }
 
     /// Bytes of messages that the servers have sent each other, and links that they have opened, until now.
@@ -112,18 +94,12 @@ impl Cluster {
     }
 }
 
-/// Three ports that were free a moment ago, for servers that must know each other's before they start.
-fn free_ports() -> Result<[SocketAddr; 3]> {
-    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-    let addresses: Vec<SocketAddr> =
-        held.into_iter().map(|listener| listener?.local_addr()).collect::<Result<_, _>>()?;
-    Ok(<[SocketAddr; 3]>::try_from(addresses.as_slice())?)
-}
-
-/// How messages travel, where every server listens, and where this one finds them.
-type Peers = (Strategy, [SocketAddr; 3], [SocketAddr; 3]);
-
-fn spawn(shares: &Path, party: Party, kernel: Option<Kernel>, peers: Option<Peers>) -> Result<Child> {
+fn spawn(
+    shares: &Path,
+    party: Party,
+    kernel: Option<Kernel>,
+    peers: Option<(Strategy, &Roads)>,
+) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args([
@@ -145,10 +121,8 @@ fn spawn(shares: &Path, party: Party, kernel: Option<Kernel>, peers: Option<Peer
     if let Some(kernel) = kernel {
         command.args(["--kernel", kernel.name()]);
     }
-    if let Some((strategy, own, roads)) = peers {
-        let roads = roads.map(|address| address.to_string()).join(",");
-        command.args(["--peers", &roads, "--peer-bind", &own[party.index()].to_string()]);
-        command.args(["--exchange", &strategy.to_string()]);
+    if let Some((strategy, roads)) = peers {
+        command.args(roads.arguments(party.index())).args(["--exchange", &strategy.to_string()]);
     }
     Ok(command.spawn().map_err(|error| format!("{party} could not be started: {error}"))?)
 }

@@ -9,6 +9,7 @@ mod serve;
 mod share;
 pub(crate) mod sweep;
 
+pub(crate) use ask::three;
 use clap::Subcommand;
 
 use crate::{Outcome, Result};

@@ -17,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) rows: usize,
     pub(crate) dim: usize,
     pub(crate) kernel: &'static str,
+    /// Between the servers, one way, in the runs of the protocol exchange.
+    pub(crate) peer_delay_ms: f64,
     pub(crate) machine: Machine,
     /// Of each server, after the sweep; of one that has ended, nothing.
     pub(crate) servers: Vec<Option<Usage>>,

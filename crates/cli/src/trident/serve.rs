@@ -9,12 +9,11 @@ use std::{
 
 use roadstead::exchange::{Exchange, Member, MemberId, Options, Strategy};
 use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::Store};
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::ask::three;
 use crate::{
     Outcome, Result, progress,
-    serve::{Limits, Listen, run_service},
+    serve::{Limits, Listen, end_with, run_service},
 };
 
 #[derive(clap::Args)]
@@ -68,13 +67,7 @@ pub(crate) fn kernel(name: &str) -> Result<Kernel, String> {
 }
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
-    if let Some(parent) = args.with_parent {
-        set_parent_process_death_signal(Some(Signal::TERM))?;
-        // It may have ended before it could be asked for a signal.
-        if getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() != parent) {
-            return Err("the process that started this server has ended".into());
-        }
-    }
+    args.with_parent.map(end_with).transpose()?;
     if let Some(address) = args.listen.bind.iter().find(|address| !is_loopback(address)) {
         let why = "Trident has no TLS yet, and whoever sees two links of one client can read its queries";
         return Err(format!("cannot listen on {address}: only loopback addresses are served. {why}").into());

@@ -39,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) op: Op,
     pub(crate) protocol: &'static str,
     pub(crate) exchange: Option<String>,
+    /// One way. The report says it once for all runs.
+    #[serde(skip)]
     pub(crate) peer_delay_ms: f64,
     pub(crate) checked: bool,
     pub(crate) level: usize,

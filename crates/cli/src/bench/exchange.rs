@@ -1,0 +1,247 @@
+//! `roadstead bench exchange`: the strategies of the exchange on the same work.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use roadstead::exchange::Strategy;
+use roadstead_load::{
+    machine::Machine, measure::Recorder, process::cpu_time, report::Destination, report::Stream,
+};
+
+use super::{
+    member::{Answer, Order},
+    payload::HASH,
+    report::{Report, Run},
+};
+use crate::{Outcome, Result, progress, roads::Roads, serve::seconds, signals, trident::bench::milliseconds};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Bytes of a message: every member sends one to each of the two others
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "500,64KiB,10MiB", value_parser = bytes)]
+    payload: Vec<usize>,
+    /// Queries in flight, one run for each
+    #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = level)]
+    levels: Vec<u64>,
+    /// How messages travel: shared, per-query, pool:N, multiplexed
+    #[arg(
+        long,
+        value_name = "S,...",
+        value_delimiter = ',',
+        default_value = "shared,per-query,pool:4,multiplexed"
+    )]
+    strategies: Vec<Strategy>,
+    /// Delays between members, one way, made by relays
+    #[arg(long, value_name = "TIME,...", value_delimiter = ',', default_value = "0ms,5ms", value_parser = milliseconds)]
+    peer_delay: Vec<Duration>,
+    /// About how long each run takes; at least one query for each in flight is finished, however long that takes
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    seconds: Duration,
+    /// Exchange messages of this size all the time, beside those that are measured
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    background: Option<usize>,
+    /// Write the report as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+    /// Draw throughput and latency against the level into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<OsString>,
+}
+
+/// Reads a number of bytes such as `500`, `64KiB` or `10MiB`.
+fn bytes(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("B", 0)];
+    let found = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (number, shift) = found.unwrap_or((text, 0));
+    let size = number.trim().parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+    size.filter(|size| (2 * HASH..=64 << 20).contains(size))
+        .ok_or_else(|| format!("`{text}` is not a size such as 500, 64KiB or 10MiB, from 64 bytes to 64 MiB"))
+}
+
+fn level(text: &str) -> Result<u64, String> {
+    let level = text.parse().ok().filter(|level| (1..=256).contains(level));
+    level.ok_or_else(|| format!("`{text}` is not a number of queries in flight, from 1 to 256"))
+}
+
+/// Queries of one run at most.
+const MOST: u64 = 20_000;
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    signals::watch()?;
+    let cells = args.peer_delay.len() * args.strategies.len() * args.payload.len() * args.levels.len();
+    let bar = progress::bar(cells as u64, "measuring");
+    let mut report = Report { machine: Machine::here(), background_bytes: args.background, runs: Vec::new() };
+    'all: for (delay, strategy) in
+        args.peer_delay.iter().flat_map(|delay| args.strategies.iter().map(move |it| (*delay, *it)))
+    {
+        for &payload in &args.payload {
+            let mut members = Members::start(strategy, delay, payload, args)?;
+            if let Some(length) = args.background {
+                members.order(&Order::Begin { length })?;
+            }
+            for &level in &args.levels {
+                if signals::interrupted() {
+                    tracing::warn!("interrupted: the report holds what was measured until now");
+                    break 'all;
+                }
+                let run = members.measure(level, payload, args.seconds)?;
+                report.runs.push(run);
+                bar.inc(1);
+            }
+            members.end_background(args.background)?;
+        }
+    }
+    bar.finish_and_clear();
+    let json = args.json.clone().map(Destination::from);
+    report.print(Stream::beside(json.as_ref()))?;
+    if let Some(json) = json {
+        json.write_json(&report)?;
+    }
+    if let Some(svg) = args.svg.clone().map(Destination::from).filter(|_| !report.runs.is_empty()) {
+        svg.write(&report.svg()?)?;
+    }
+    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+}
+
+/// Three processes. Dropping it ends them.
+struct Members {
+    all: Vec<Process>,
+    strategy: Strategy,
+    delay: Duration,
+    /// The number of the next query.
+    next: u64,
+    _roads: Roads,
+}
+
+struct Process {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Members {
+    fn start(strategy: Strategy, delay: Duration, payload: usize, args: &Args) -> Result<Self> {
+        let roads = Roads::new(delay)?;
+        let largest = payload.max(args.background.unwrap_or(0));
+        let most = args.levels.iter().max().copied().unwrap_or(1);
+        let start = |index: usize| Process::start(index, strategy, largest, most, &roads);
+        let all = (0..3).map(start).collect::<Result<Vec<_>>>()?;
+        let mut members = Self { all, strategy, delay, next: 0, _roads: roads };
+        // Connects, so that no run pays for it.
+        members.cell(1, payload, 3)?;
+        Ok(members)
+    }
+
+    fn order(&mut self, order: &Order) -> Result<Vec<Answer>> {
+        self.all.iter_mut().try_for_each(|process| process.order(order))?;
+        self.all.iter_mut().map(Process::answer).collect()
+    }
+
+    fn cell(&mut self, level: u64, length: usize, count: u64) -> Result<Vec<Answer>> {
+        let first = self.next;
+        self.next += count;
+        self.order(&Order::Run { first, count, level, length })
+    }
+
+    fn measure(&mut self, level: u64, payload: usize, wanted: Duration) -> Result<Run> {
+        let (mut cpu, mut count) = (self.cpu_time(), level.max(3));
+        let mut answers = self.cell(level, payload, count)?;
+        let took = longest(&answers);
+        let enough = (count as f64 * wanted.as_secs_f64() / took) as u64;
+        if enough > 4 * count {
+            (cpu, count) = (self.cpu_time(), enough.clamp(4 * level, MOST));
+            answers = self.cell(level, payload, count)?;
+        }
+        let cpu = self.cpu_time().saturating_sub(cpu);
+        let union = |bad: fn(&Answer) -> &Vec<u64>| answers.iter().flat_map(bad).collect::<BTreeSet<_>>();
+        let (wrong, failed) = (union(|it| &it.wrong), union(|it| &it.failed));
+        let failed = failed.difference(&wrong).count() as u64;
+        let right = count - wrong.len() as u64 - failed;
+        let mut recorder = Recorder::new();
+        for latency in answers.iter().flat_map(|it| &it.latencies_us) {
+            recorder.record(Duration::from_micros(*latency));
+        }
+        let latency = recorder.latency();
+        Ok(Run {
+            strategy: self.strategy.to_string(),
+            payload_bytes: payload,
+            delay_ms: self.delay.as_secs_f64() * 1e3,
+            level,
+            right,
+            wrong: wrong.len() as u64,
+            failed,
+            exchanges_per_s: right as f64 / longest(&answers),
+            p50_ms: latency.p50_ms,
+            p99_ms: latency.p99_ms,
+            connections_opened: answers.iter().map(|it| it.connections_opened).sum(),
+            most_ahead_bytes: answers.iter().map(|it| it.most_ahead).max().unwrap_or(0),
+            cpu_ms: cpu.as_secs_f64() * 1e3 / count as f64,
+        })
+    }
+
+    fn cpu_time(&self) -> Duration {
+        self.all.iter().filter_map(|process| cpu_time(process.child.id()).ok()).sum()
+    }
+
+    /// All three end with the same query of the background, one that none of them is past.
+    fn end_background(&mut self, background: Option<usize>) -> Result<()> {
+        if background.is_some() {
+            let begun = self.order(&Order::Latest)?.iter().map(|answer| answer.background).max();
+            self.order(&Order::End { latest: begun.unwrap_or(0) + 2 })?;
+        }
+        Ok(())
+    }
+}
+
+fn longest(answers: &[Answer]) -> f64 {
+    answers.iter().map(|answer| answer.seconds).fold(1e-6, f64::max)
+}
+
+impl Process {
+    fn start(index: usize, strategy: Strategy, largest: usize, most: u64, roads: &Roads) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bench", "member", "--id", &(index + 1).to_string()]);
+        command.args(["--strategy", &strategy.to_string(), "--largest", &largest.to_string()]);
+        command.args(["--most", &most.to_string(), "--with-parent", &std::process::id().to_string()]);
+        command.args(roads.arguments(index)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Ctrl-C reaches us alone: a run that was begun is finished.
+        let mut child = command.process_group(0).spawn()?;
+        let (Some(orders), Some(out)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("a member without pipes".into());
+        };
+        let mut process = Self { child, orders, answers: BufReader::new(out) };
+        let mut line = String::new();
+        process.answers.read_line(&mut line)?;
+        if line == "ready\n" {
+            Ok(process)
+        } else {
+            Err(format!("member {} did not start", index + 1).into())
+        }
+    }
+
+    fn order(&mut self, order: &Order) -> Result<()> {
+        serde_json::to_writer(&mut self.orders, order)?;
+        writeln!(self.orders)?;
+        Ok(self.orders.flush()?)
+    }
+
+    fn answer(&mut self) -> Result<Answer> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        serde_json::from_str(&line).map_err(|error| format!("a member has ended: {error}").into())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It holds nothing that would be lost.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,26 @@
+//! `roadstead bench`: side-by-side measurements.
+
+mod exchange;
+mod member;
+mod payload;
+mod report;
+
+use clap::Subcommand;
+
+use crate::{Outcome, Result};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Three servers that exchange messages for every query: which way of doing it a user should take
+    Exchange(exchange::Args),
+    /// One of the three, started by the measurement
+    #[command(hide = true)]
+    Member(member::Args),
+}
+
+pub(crate) fn run(command: Command) -> Result<Outcome> {
+    match command {
+        Command::Exchange(args) => exchange::run(&args),
+        Command::Member(args) => member::run(&args),
+    }
+}

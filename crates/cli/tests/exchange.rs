@@ -1,0 +1,211 @@
+//! Servers that exchange messages, as processes: Trident's protocol `exchange`, and the measurements of the strategies.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+};
+
+use common::{Process, Scene, until, words};
+use roadstead_trident::{
+    client::{Client, ClientError, Options, Protocol},
+    data::{Generated, Rows},
+    query::Collection,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const ROWS: usize = 300;
+
+/// Three servers that know each other.
+struct Cluster<'a> {
+    scene: &'a Scene,
+    peers: [SocketAddr; 3],
+    strategy: &'static str,
+    servers: Vec<Process>,
+    addresses: [SocketAddr; 3],
+}
+
+impl<'a> Cluster<'a> {
+    fn start(scene: &'a Scene, strategy: &'static str) -> Self {
+        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.2:0").unwrap());
+        let peers = held.map(|listener| listener.local_addr().unwrap());
+        let any = "127.0.0.2:0".parse().unwrap();
+        let mut cluster = Self { scene, peers, strategy, servers: Vec::new(), addresses: [any; 3] };
+        for index in 0..3 {
+            let server = cluster.serve(index);
+            cluster.servers.push(server);
+        }
+        cluster
+    }
+
+    fn serve(&mut self, index: usize) -> Process {
+        let peers = self.peers.map(|address| address.to_string()).join(",");
+        let (party, bind, strategy) = (index + 1, self.addresses[index], self.strategy);
+        let line =
+            format!("trident serve --party {party} --bind {bind} --peers {peers} --exchange {strategy}");
+        let shares = self.scene.path(format!("shares/server-{party}")).to_str().unwrap().to_owned();
+        let mut server = self.scene.serve([words(&line), vec!["--shares".into(), shares]].concat());
+        self.addresses[index] = server.listening();
+        assert_eq!(server.line(), format!("listening for servers on {}\n", self.peers[index]));
+        server
+    }
+}
+
+fn share(scene: &Scene) -> Vec<Vec<f32>> {
+    let out = scene.path("shares").to_str().unwrap().to_owned();
+    scene.ok([words(&format!("trident share --made {ROWS} --out")), vec![out]].concat());
+    Generated::new(ROWS, 1).read_all().unwrap()
+}
+
+#[test]
+fn a_row_is_read_with_every_strategy_and_refused_where_servers_do_not_know_each_other() {
+    let scene = Scene::new();
+    let rows = share(&scene);
+    let fetch = |servers: [SocketAddr; 3]| {
+        let servers = servers.map(|address| address.to_string()).join(",");
+        let client = scene.path("shares/client").to_str().unwrap().to_owned();
+        let line = format!("trident fetch 7 299 --protocol exchange --servers {servers} --client");
+        [words(&line), vec![client]].concat()
+    };
+    for strategy in ["shared", "per-query", "pool:2", "multiplexed"] {
+        let mut cluster = Cluster::start(&scene, strategy);
+        let said = scene.ok(fetch(cluster.addresses));
+        for (line, index) in said.lines().zip([7, 299]) {
+            let values: Vec<String> = rows[index].iter().map(f32::to_string).collect();
+            assert_eq!(line, format!("{index}: {}", values.join(" ")), "{strategy}");
+        }
+        for server in &mut cluster.servers {
+            server.signal(Signal::TERM);
+            assert_eq!(server.end().code(), Some(0));
+        }
+    }
+    let alone = |party: u8| {
+        let shares = scene.path(format!("shares/server-{party}")).to_str().unwrap().to_owned();
+        let line = format!("trident serve --party {party} --bind 127.0.0.1:0 --shares");
+        let mut server = scene.serve([words(&line), vec![shares]].concat());
+        let address = server.listening();
+        (server, address)
+    };
+    let servers = [1, 2, 3].map(alone);
+    let error = scene.fails(fetch(servers.each_ref().map(|(_, address)| *address)));
+    assert!(error.contains("refused"), "{error}");
+    let line = "trident serve --party 1 --bind 127.0.0.1:0 --peers 192.0.2.1:1,192.0.2.2:1,192.0.2.3:1 \
+                --peer-bind 127.0.0.1:0 --shares";
+    let shares = scene.path("shares/server-1").to_str().unwrap().to_owned();
+    let error = scene.fails([words(line), vec![shares]].concat());
+    assert!(error.contains("is not a loopback address"), "{error}");
+}
+
+#[test]
+fn queries_are_right_or_name_the_server_that_was_killed_and_its_return_is_noticed() {
+    let scene = Scene::new();
+    let rows = share(&scene);
+    let mut cluster = Cluster::start(&scene, "multiplexed");
+    let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
+    let options = Options { protocol: Protocol::Exchange, ..Options::default() };
+    let client = Client::new(collection, cluster.addresses, options).unwrap();
+    let (over, right, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let over = Over(&over);
+        for thread in 0..16 {
+            let (client, rows, right, failed, over) = (&client, &rows, &right, &failed, over.0);
+            scope.spawn(move || {
+                for index in (thread..).step_by(16).take_while(|_| !over.load(SeqCst)) {
+                    match client.fetch(index % ROWS) {
+                        Ok(row) => {
+                            assert_eq!(row.values(), rows[index % ROWS]);
+                            right.fetch_add(1, SeqCst);
+                        }
+                        Err(error @ (ClientError::Unavailable { .. } | ClientError::Refused { .. })) => {
+                            assert!(error.to_string().contains("server 2"), "{error}");
+                            failed.fetch_add(1, SeqCst);
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        for _ in 0..3 {
+            let (before, failures) = (right.load(SeqCst), failed.load(SeqCst));
+            until("answers", || right.load(SeqCst) > before + 100);
+            cluster.servers[1].kill();
+            until("errors", || failed.load(SeqCst) > failures + 16);
+            cluster.servers[1] = cluster.serve(1);
+        }
+        let before = right.load(SeqCst);
+        until("answers again", || right.load(SeqCst) > before + 500);
+    });
+}
+
+/// Ends the questions, also when an assertion fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn the_strategies_are_measured_side_by_side() {
+    let scene = Scene::new();
+    let svg = scene.path("exchange.svg");
+    let line =
+        "bench exchange --payload 500,200KiB --levels 1,4 --peer-delay 0ms,1ms --seconds 0.01 --json -";
+    let said = scene.ok([words(line), vec!["--svg".into(), svg.to_str().unwrap().into()]].concat());
+    let report: Value = serde_json::from_str(&said).unwrap();
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 4 * 2 * 2 * 2);
+    for run in runs {
+        for key in ["payload_bytes", "level", "right", "wrong", "failed", "connections_opened"] {
+            assert!(run[key].is_u64(), "{key} of {run}");
+        }
+        for key in ["delay_ms", "exchanges_per_s", "p50_ms", "p99_ms"] {
+            assert!(run[key].is_f64(), "{key} of {run}");
+        }
+        assert!(run["strategy"].is_string() && run["right"].as_u64() >= Some(3));
+        assert_eq!((&run["wrong"], &run["failed"]), (&0.into(), &0.into()), "{run}");
+    }
+    assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));
+    scene.nothing_lives();
+}
+
+#[test]
+fn a_background_of_large_messages_ends_with_the_measurement() {
+    let scene = Scene::new();
+    let line = "bench exchange --payload 500 --levels 2 --strategies multiplexed --peer-delay 1ms --seconds 0.05 \
+                --background 1MiB --json -";
+    let report: Value = serde_json::from_str(&scene.ok(words(line))).unwrap();
+    let run = &report["runs"][0];
+    assert_eq!((&run["wrong"], &run["failed"]), (&0.into(), &0.into()));
+    assert!(run["most_ahead_bytes"].as_u64() <= Some(256 << 10), "{run}");
+    scene.nothing_lives();
+}
+
+#[test]
+fn trident_is_measured_with_its_servers_exchanging() {
+    let scene = Scene::new();
+    let line = "trident bench --rows 500 --op fetch --protocol direct,exchange --exchange shared,multiplexed \
+                --levels 2 --queries 10 --peer-delay 1ms --json -";
+    let report: Value = serde_json::from_str(&scene.ok(words(line))).unwrap();
+    let runs = report["runs"].as_array().unwrap();
+    let ways: Vec<_> = runs.iter().map(|run| (run["protocol"].as_str(), run["exchange"].as_str())).collect();
+    let exchange = Some("exchange");
+    assert_eq!(ways, [(Some("direct"), None), (exchange, Some("shared")), (exchange, Some("multiplexed"))]);
+    for run in runs {
+        assert_eq!((&run["right"], &run["wrong"], &run["failed"]), (&10.into(), &0.into(), &0.into()));
+        // Six messages of three elements a dimension.
+        let between = if run["protocol"] == "exchange" { 6.0 * 3.0 * 128.0 * 4.0 } else { 0.0 };
+        assert_eq!(run["server_bytes"], between);
+    }
+    scene.nothing_lives();
+}
