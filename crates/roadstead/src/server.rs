@@ -300,7 +300,9 @@ impl Lives {
             Kind::Reactor { orders, bell } => orders.stop(bell),
             Kind::Threads(threads) => threads.order(threads::Orders::Stop),
         }
-        if let Some(thread) = self.thread.take() {
+        // A session may hold the last handle of its own loop, which then ends by itself.
+        let elsewhere = |thread: &JoinHandle<_>| thread.thread().id() != thread::current().id();
+        if let Some(thread) = self.thread.take().filter(elsewhere) {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "a server's loop ended early"),

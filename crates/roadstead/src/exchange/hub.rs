@@ -20,7 +20,7 @@ use bytes::Bytes;
 use super::{
     GatherError, Missing, SendError,
     memory::Recent,
-    options::{Key, Member, MemberId, Options},
+    options::{Key, Member, MemberId, Options, cost},
     outbox::{Outbox, Parcel},
     stats::{ExchangeStats, PeerStats},
 };
@@ -49,7 +49,7 @@ impl Deref for Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.taken.count.fetch_add(self.bytes.len() as u64, Relaxed);
+        self.taken.count.fetch_add(cost(self.bytes.len()) as u64, Relaxed);
         // A peer that waits for room hears of it before it runs out of what it may send.
         if self.taken.count.load(Relaxed) - self.taken.told.load(Relaxed) >= self.taken.every {
             self.taken.waker.wake();
@@ -144,11 +144,11 @@ impl Hub {
             keeper: None,
             stats: ExchangeStats::default(),
         };
-        let meter = |_: &Member| Meter::new(options.per_peer.max(4 * options.largest));
+        let meter = |_: &Member| Meter::new(options.held());
         Arc::new(Self {
             me,
             meters: peers.iter().map(meter).collect(),
-            total: Meter::new(options.total.max(4 * options.largest)),
+            total: Meter::new(options.total.max(4 * cost(options.largest))),
             peers,
             options,
             state: Mutex::new(state),
@@ -175,8 +175,8 @@ impl Hub {
             return Err(SendError::TooLarge { length: message.len(), limit: self.options.largest });
         }
         let mut state = self.state();
-        let room = self.options.per_peer.max(4 * self.options.largest);
-        if state.peers[peer].outbox.bytes() + message.len() > room {
+        let room = self.options.per_peer.max(4 * cost(self.options.largest));
+        if state.peers[peer].outbox.bytes() + cost(message.len()) > room {
             return Err(SendError::Full { to: self.peers[peer].id, limit: room });
         }
         let it = &mut state.peers[peer];
@@ -214,7 +214,7 @@ impl Hub {
 
     /// Memory for a message of `length` bytes from a peer.
     pub(super) fn reserve(&self, peer: usize, length: usize) -> Option<[Charge; 2]> {
-        Some([self.meters[peer].charge(length)?, self.total.charge(length)?])
+        Some([self.meters[peer].charge(cost(length))?, self.total.charge(cost(length))?])
     }
 
     /// A whole message has come.

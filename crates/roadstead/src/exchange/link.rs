@@ -19,7 +19,7 @@ use std::{
 
 use super::{
     hub::{Hub, Left, Taken},
-    options::{Key, PART, Strategy},
+    options::{Key, PART, Strategy, cost},
     outbox::Parcel,
     wire::{self, Hello, Part, Said},
 };
@@ -293,7 +293,7 @@ impl Outgoing {
     /// Whether the other side has memory for another message; an eighth of it is kept for small ones.
     fn may_begin(&self, length: usize) -> bool {
         let room = if length > PART { self.allowance - self.allowance / 8 } else { self.allowance };
-        self.begun - self.taken + length as u64 <= room
+        self.begun - self.taken + cost(length) as u64 <= room
     }
 
     fn is_idle(&self) -> bool {
@@ -301,7 +301,7 @@ impl Outgoing {
     }
 
     fn begin(&mut self, parcel: Parcel) {
-        self.begun += parcel.message.len() as u64;
+        self.begun += cost(parcel.message.len()) as u64;
         let transfer = Transfer { parcel, offset: 0 };
         if transfer.parcel.is_small() {
             self.transfers.push_front(transfer);

@@ -108,8 +108,8 @@ pub enum GatherError {
         /// Whose messages are missing.
         missing: Vec<Missing>,
     },
-    /// This key was gathered before: the caller's fault.
-    #[error("the messages of this query and round were gathered before")]
+    /// This key was gathered before, or given up: the caller's fault, or it came too late.
+    #[error("the messages of this query and round were gathered or given up before")]
     Repeated,
 }
 

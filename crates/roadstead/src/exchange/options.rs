@@ -116,7 +116,8 @@ pub struct Options {
     /// The largest message, in bytes. Default 16 MiB; at most 1 GiB.
     pub largest: usize,
     /// Bytes that one peer may have sent without their having been taken and dropped here, and as many that wait here to
-    /// be sent to it. Default 64 MiB, at least four of the largest messages.
+    /// be sent to it. Default 64 MiB, at least four of the largest messages and two for each link. For as long as it takes
+    /// to take what came on a link that was lost it may be twice that.
     pub per_peer: usize,
     /// The same for all peers together. Default 256 MiB.
     pub total: usize,
@@ -157,11 +158,22 @@ impl Options {
         window.max(4 * PART) as u64
     }
 
+    /// What all links of a peer may have sent, and those they have replaced: a link that is lost takes its count along,
+    /// but not what had come on it.
+    pub(super) fn held(&self) -> usize {
+        2 * self.per_peer.max(self.strategy.kept().max(1) * self.allowance() as usize)
+    }
+
     /// What one link may have sent that was not yet taken.
     pub(super) fn allowance(&self) -> u64 {
         let links = self.strategy.kept().max(1);
-        (self.per_peer / links).max(2 * self.largest) as u64
+        (self.per_peer / links).max(2 * cost(self.largest)) as u64
     }
+}
+
+/// What a message is charged with, in bytes: itself and what is kept about it, so that empty ones are bounded too.
+pub(super) fn cost(length: usize) -> usize {
+    length + 256
 }
 
 /// Bytes of a message in one part.

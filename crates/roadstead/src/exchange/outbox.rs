@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use super::options::{Key, PART};
+use super::options::{Key, PART, cost};
 
 /// A message on its way to one peer.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn push(&mut self, parcel: Parcel) {
         self.count += 1;
-        self.bytes += parcel.message.len();
+        self.bytes += cost(parcel.message.len());
         let line = if parcel.is_small() { &mut self.small } else { &mut self.large };
         line.push_back((self.count, parcel));
     }
@@ -44,6 +44,7 @@ impl Outbox {
         self.small.len() + self.large.len()
     }
 
+    /// What they are charged with.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -54,14 +55,14 @@ impl Outbox {
         let small_first = overtaking && !self.small.is_empty() || age(&self.small) < age(&self.large);
         let line = if small_first { &mut self.small } else { &mut self.large };
         let (_, parcel) = line.pop_front_if(|(_, parcel)| fits(parcel.message.len()))?;
-        self.bytes -= parcel.message.len();
+        self.bytes -= cost(parcel.message.len());
         Some(parcel)
     }
 
     /// Parcels whose link was lost go before all others, in their order.
     pub(super) fn give_back(&mut self, parcels: Vec<Parcel>) {
         for parcel in parcels.into_iter().rev() {
-            self.bytes += parcel.message.len();
+            self.bytes += cost(parcel.message.len());
             let line = if parcel.is_small() { &mut self.small } else { &mut self.large };
             line.push_front((0, parcel));
         }
@@ -74,7 +75,7 @@ impl Outbox {
             line.retain_mut(|(_, parcel)| {
                 let expires = *parcel.expires.get_or_insert(now.saturating_add(patience));
                 if expires <= now {
-                    self.bytes -= parcel.message.len();
+                    self.bytes -= cost(parcel.message.len());
                     return false;
                 }
                 soonest = Some(soonest.map_or(expires, |soonest| soonest.min(expires)));
@@ -104,7 +105,7 @@ mod tests {
             for (query, length) in [(1, PART + 1), (2, PART), (3, PART + 1), (4, 0)] {
                 outbox.push(parcel(query, length));
             }
-            assert_eq!(outbox.bytes(), 3 * PART + 2);
+            assert_eq!(outbox.bytes(), 2 * cost(PART + 1) + cost(PART) + cost(0));
             assert_eq!(taken(&mut outbox, overtaking), order);
             assert_eq!((outbox.bytes(), outbox.len()), (0, 0));
         }
@@ -127,6 +128,6 @@ mod tests {
         outbox.push(parcel(2, 7));
         assert_eq!(outbox.expire(2 * second - Duration::from_nanos(1), second).0, 0);
         assert_eq!(outbox.expire(2 * second, second).0, 1);
-        assert_eq!((outbox.bytes(), taken(&mut outbox, true)), (7, vec![2]));
+        assert_eq!((outbox.bytes(), taken(&mut outbox, true)), (cost(7), vec![2]));
     }
 }

@@ -18,7 +18,7 @@ pub struct ExchangeStats {
     pub refused: u64,
     /// Gathers that are not complete, and messages' keys for which no gather has come.
     pub waiting: usize,
-    /// Bytes of messages received and not yet dropped.
+    /// Bytes that messages are charged with that were received and not yet dropped.
     pub held: usize,
 }
 
@@ -43,7 +43,7 @@ pub struct PeerStats {
     pub bytes_in: u64,
     /// Bytes of messages sent.
     pub bytes_out: u64,
-    /// Bytes that wait to be sent.
+    /// Bytes that messages are charged with that wait to be sent.
     pub queued: usize,
     /// The most bytes that a message of a single part had before it on its link: sent and not confirmed.
     pub most_ahead: u64,
