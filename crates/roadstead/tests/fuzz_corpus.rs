@@ -8,6 +8,8 @@ mod connection;
 mod corpus;
 #[path = "../../../fuzz/properties/frame.rs"]
 mod frame;
+#[path = "../../../fuzz/properties/link.rs"]
+mod link;
 #[path = "../../../fuzz/properties/mirror.rs"]
 mod mirror;
 #[path = "../../../fuzz/properties/network.rs"]
@@ -90,6 +92,43 @@ fn networks() -> Corpus {
     Corpus { target: "network", seeds: seeds.collect(), check: network::check }
 }
 
+/// What members say: their name, parts of messages, confirmations.
+fn links() -> Corpus {
+    let say = |kind: u8, body: &[u8]| [&[kind][..], &(body.len() as u16).to_le_bytes(), body].concat();
+    let hello = say(1, &[&[1, 1, 2, 4, 0][..], &(1u64 << 20).to_le_bytes()].concat());
+    let part = |query: u8, length: u32, offset: u32, count: usize| {
+        let numbers = [length.to_le_bytes(), offset.to_le_bytes()].concat();
+        say(2, &[&[query; 20][..], &numbers, &vec![7; count]].concat())
+    };
+    let credit = |received: u64, taken: u64| say(3, &[received.to_le_bytes(), taken.to_le_bytes()].concat());
+    const PART: usize = 16 << 10;
+    let large = [part(2, 40_000, 0, PART), part(3, 5, 0, 5), part(2, 40_000, PART as u32, PART)].concat();
+    let seeds = [
+        ("silent", Vec::new()),
+        ("hello", hello.clone()),
+        ("small", [&hello[..], &part(1, 5, 0, 5), &part(1, 5, 0, 5), &part(2, 0, 0, 0)].concat()),
+        ("interleaved", [&hello[..], &large, &part(2, 40_000, 2 * PART as u32, 40_000 - 2 * PART)].concat()),
+        ("unfinished", [&hello[..], &large].concat()),
+        ("begun-twice", [&hello[..], &large, &large].concat()),
+        ("too-large", [&hello[..], &part(1, 100_001, 0, PART)].concat()),
+        ("endless", [&hello[..], &part(1, 40_000, PART as u32, PART)].concat()),
+        (
+            "too-many",
+            [hello.clone(), (0..9).flat_map(|query| part(query, 100_000, 0, PART)).collect()].concat(),
+        ),
+        ("confirmed", [&hello[..], &credit(0, 0), &credit(1, 0)].concat()),
+        ("nameless", [part(1, 5, 0, 5), credit(0, 0)].concat()),
+        ("unknown", [&hello[..], &say(9, b"?")].concat()),
+    ];
+    let seeds = seeds.map(|(name, bytes)| (name.to_owned(), [&[4][..], &bytes].concat())).into();
+    Corpus { target: "link", seeds, check: link::check }
+}
+
+#[test]
+fn a_link_believes_nothing_that_it_should_not() {
+    links().replay(12);
+}
+
 #[test]
 fn frames_are_judged_as_every_input_is() {
     frames().replay(12);
@@ -111,4 +150,5 @@ fn write_the_seeds() {
     frames().write();
     connections().write();
     networks().write();
+    links().write();
 }
