@@ -73,10 +73,11 @@ fn a_stop_under_load_ends_everybody(model: Model) {
     let server = start(model, 2, Desk::default(), Budget::default());
     let (address, answered) = (server.addresses()[0], AtomicUsize::new(0));
     thread::scope(|scope| {
-        for client in 0..8 {
+        // Connected before anybody can be told to stop.
+        let streams: Vec<_> = (0..8).map(|_| connect(address)).collect();
+        for (client, mut stream) in streams.into_iter().enumerate() {
             let answered = &answered;
             scope.spawn(move || {
-                let mut stream = connect(address);
                 let wire = frame(if client % 2 == 0 { JOB } else { ECHO }, 1, &[0; 1000]).repeat(8);
                 let mut block = vec![0; 1 << 16];
                 while stream.write_all(&wire).is_ok() {
