@@ -10,6 +10,7 @@ use crate::{
     connection::{Connection, Endpoint},
     guard,
     host::{Host, Shared},
+    layer::{Layers, through},
     net::Net,
     service::{Peer, Service},
 };
@@ -27,11 +28,21 @@ pub(crate) struct Door<L> {
 type Open = dyn Fn(Peer, Permit) -> Box<dyn Endpoint> + Send + Sync;
 
 impl<L> Door<L> {
-    /// A door to `service`.
-    pub(crate) fn new<S: Service>(listener: L, service: Arc<S>, shared: Arc<Shared>) -> Self {
+    /// A door to `service`, through `layers` if there are some.
+    pub(crate) fn new<S: Service>(
+        listener: L,
+        service: Arc<S>,
+        shared: Arc<Shared>,
+        layers: Option<Arc<dyn Layers>>,
+    ) -> Self {
         let open = Arc::new(move |peer: Peer, permit: Permit| {
             let session = service.open(&peer);
-            Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit)) as Box<dyn Endpoint>
+            let connection: Box<dyn Endpoint> =
+                Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit));
+            match &layers {
+                Some(layers) => through(&**layers, connection, peer.address, Arc::clone(&shared)),
+                None => connection,
+            }
         });
         Self { listener, open }
     }

@@ -12,7 +12,8 @@ use rand::Rng;
 
 use crate::{
     connection::{Connection, Control, Endpoint, Outgoing},
-    host::Host,
+    host::{Host, Shared},
+    layer::{Identity, Layers, through},
     output::Output,
     queue::{Job, Once, Task},
     service::{JobId, Peer, Session},
@@ -28,6 +29,7 @@ pub struct Busy;
 pub struct Context<'a, S: Session> {
     pub(crate) now: Duration,
     pub(crate) peer: Peer,
+    pub(crate) identity: Option<&'a Identity>,
     pub(crate) token: Token,
     pub(crate) output: &'a mut Output,
     pub(crate) control: &'a mut Control,
@@ -49,6 +51,11 @@ impl<S: Session> Context<'_, S> {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Who the peer has proven to be to the connection's [layer](crate::layer); `None` if it was not asked to.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity
     }
 
     /// Fills `bytes` with randomness fit for keys and nonces (in the simulator: from its seed).
@@ -128,10 +135,30 @@ impl<S: Session> Context<'_, S> {
     /// # Errors
     /// [`Busy`] when as many connections are open as the budget allows.
     pub fn connect<T: Session>(&mut self, address: SocketAddr, session: T) -> Result<Waker, Busy> {
-        let permit = self.host.shared.gate.admit(None).map_err(|_| Busy)?;
-        let shared = Arc::clone(&self.host.shared);
-        let (connection, waker) = Connection::outgoing(session, address, shared, permit);
-        let endpoint: Box<dyn Endpoint> = Box::new(connection);
+        self.open(address, None, session)
+    }
+
+    /// Like [`Context::connect`], with a layer of `layers` between the wire and `session`, which hears of its opening
+    /// once the handshake is done.
+    ///
+    /// # Errors
+    /// [`Busy`] when as many connections are open as the budget allows.
+    pub fn connect_through<T: Session>(
+        &mut self,
+        address: SocketAddr,
+        layers: &dyn Layers,
+        session: T,
+    ) -> Result<Waker, Busy> {
+        self.open(address, Some(layers), session)
+    }
+
+    fn open<T: Session>(
+        &mut self,
+        address: SocketAddr,
+        layers: Option<&dyn Layers>,
+        session: T,
+    ) -> Result<Waker, Busy> {
+        let (endpoint, waker) = outgoing(&self.host.shared, address, layers, session)?;
         self.control.connects.push_back(Box::new(Outgoing { address, endpoint }));
         Ok(waker)
     }
@@ -148,6 +175,23 @@ impl<S: Session> Context<'_, S> {
             Mailbox::new(alarm)
         })
     }
+}
+
+/// What drives `session` at our end of a connection to `address` that is still to be opened.
+pub(crate) fn outgoing<S: Session>(
+    shared: &Arc<Shared>,
+    address: SocketAddr,
+    layers: Option<&dyn Layers>,
+    session: S,
+) -> Result<(Box<dyn Endpoint>, Waker), Busy> {
+    let permit = shared.gate.admit(None).map_err(|_| Busy)?;
+    let (connection, waker) = Connection::outgoing(session, address, Arc::clone(shared), permit);
+    let connection: Box<dyn Endpoint> = Box::new(connection);
+    let endpoint = match layers {
+        Some(layers) => through(layers, connection, address, Arc::clone(shared)),
+        None => connection,
+    };
+    Ok((endpoint, waker))
 }
 
 impl<S: Session> fmt::Debug for Context<'_, S> {

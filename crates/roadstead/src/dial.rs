@@ -3,8 +3,15 @@
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use crate::{
-    budget::Budget, connection::Connection, context::Busy, host::Shared, model::Model, server::Lives,
-    service::Session, stats::Snapshot, ticket::Waker,
+    budget::Budget,
+    context::{Busy, outgoing},
+    host::Shared,
+    layer::Layers,
+    model::Model,
+    server::Lives,
+    service::Session,
+    stats::Snapshot,
+    ticket::Waker,
 };
 
 /// Holds outgoing connections, driven by one loop in a thread of its own.
@@ -33,10 +40,31 @@ impl Dialer {
     /// # Errors
     /// [`Busy`] when as many connections are open as the budget allows.
     pub fn connect<S: Session>(&self, address: SocketAddr, session: S) -> Result<Waker, Busy> {
-        let permit = self.shared.gate.admit(None).map_err(|_| Busy)?;
-        let shared = Arc::clone(&self.shared);
-        let (connection, waker) = Connection::outgoing(session, address, shared, permit);
-        self.lives.connect(address, Box::new(connection));
+        self.open(address, None, session)
+    }
+
+    /// Like [`Dialer::connect`], with a layer of `layers` between the wire and `session`, which hears of its opening
+    /// once the handshake is done.
+    ///
+    /// # Errors
+    /// [`Busy`] when as many connections are open as the budget allows.
+    pub fn connect_through<S: Session>(
+        &self,
+        address: SocketAddr,
+        layers: &dyn Layers,
+        session: S,
+    ) -> Result<Waker, Busy> {
+        self.open(address, Some(layers), session)
+    }
+
+    fn open<S: Session>(
+        &self,
+        address: SocketAddr,
+        layers: Option<&dyn Layers>,
+        session: S,
+    ) -> Result<Waker, Busy> {
+        let (endpoint, waker) = outgoing(&self.shared, address, layers, session)?;
+        self.lives.connect(address, endpoint);
         Ok(waker)
     }
 

@@ -45,6 +45,7 @@
 //! | [`input`], [`output`] | the bytes that came, the pieces that go |
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs |
 //! | [`budget`] | the hard limits |
+//! | [`layer`], [`tls`] | between wire and session: TLS 1.3, or a layer of your own |
 //! | [`frame`] | length-prefixed messages |
 //! | [`exchange`] | messages between the servers of a cluster |
 //! | `reactor`, `blocking` | the loops around a connection |
@@ -59,6 +60,7 @@ pub mod exchange;
 pub mod frame;
 pub mod host;
 pub mod input;
+pub mod layer;
 pub mod model;
 pub mod output;
 pub mod queue;
@@ -67,6 +69,7 @@ pub mod service;
 pub mod sim;
 pub mod stats;
 pub mod ticket;
+pub mod tls;
 
 mod accept;
 mod blocking;
@@ -80,6 +83,7 @@ pub use context::{Busy, Context};
 pub use dial::Dialer;
 pub use frame::Frame;
 pub use input::{Chunk, Input};
+pub use layer::{Identity, Layer, Layers};
 pub use model::Model;
 pub use output::Output;
 pub use queue::{Job, Step};

@@ -18,6 +18,7 @@ use crate::{
     budget::Budget,
     connection::Endpoint,
     host::{Host, Shared},
+    layer::Layers,
     model::Model,
     os::{self, Os},
     queue::{Fcfs, Jobs, Workers},
@@ -36,6 +37,7 @@ pub struct Server<S: Service> {
     budget: Budget,
     workers: usize,
     backlog: i32,
+    layers: Option<Arc<dyn Layers>>,
 }
 
 /// Why a server could not be started.
@@ -89,6 +91,7 @@ impl<S: Service> Server<S> {
             budget: Budget::default(),
             workers: 0,
             backlog: os::BACKLOG,
+            layers: None,
         }
     }
 
@@ -104,6 +107,13 @@ impl<S: Service> Server<S> {
     #[must_use]
     pub fn model(mut self, model: Model) -> Self {
         self.model = Some(model);
+        self
+    }
+
+    /// Puts a layer, such as [TLS](crate::tls::Acceptor), between the wire and every session.
+    #[must_use]
+    pub fn layer(mut self, layers: impl Layers + 'static) -> Self {
+        self.layers = Some(Arc::new(layers));
         self
     }
 
@@ -149,7 +159,9 @@ impl<S: Service> Server<S> {
         let service = Arc::new(self.service);
         let doors = listeners
             .into_iter()
-            .map(|listener| Door::new(listener, Arc::clone(&service), Arc::clone(&shared)))
+            .map(|listener| {
+                Door::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
+            })
             .collect();
         let lives = Lives::start(model, Arc::clone(&shared), self.workers, doors)?;
         Ok(Running { lives, shared, addresses, model })

@@ -33,7 +33,9 @@ impl Wait {
 impl<S: Session> Connection<S> {
     pub(super) fn tick(&mut self, now: Duration, host: &mut Host) {
         match self.phase {
-            Phase::Connecting if self.answered_by() <= now => self.close(Closed::Unanswered, host),
+            Phase::Connecting if self.answered_by() <= now => {
+                self.close(if self.outgoing { Closed::Unanswered } else { Closed::Silent }, host);
+            }
             Phase::Lingering(until) if until <= now => self.conclude(host),
             Phase::Open => {
                 self.ring_timer(now, host);
@@ -47,9 +49,10 @@ impl<S: Session> Connection<S> {
         }
     }
 
-    /// When a connection that is being opened is given up.
+    /// When a connection that is being opened is given up. An accepted one is being opened while its layer shakes hands.
     pub(super) fn answered_by(&self) -> Duration {
-        self.opened.saturating_add(self.shared.budget.connect)
+        let budget = &self.shared.budget;
+        self.opened.saturating_add(if self.outgoing { budget.connect } else { budget.first_byte })
     }
 
     /// How long the peer may keep us waiting, and with what.

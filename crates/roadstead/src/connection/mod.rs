@@ -67,11 +67,12 @@ use bytes::BytesMut;
 use crate::{
     budget::{Charge, Permit},
     host::{Host, Shared},
+    layer::Identity,
     output::Output,
     service::{Closed, Peer, Ready, Session},
     ticket::{Alarm, Bell, Mailbox, Token, Waker},
 };
-use unread::Unread;
+pub(crate) use unread::Unread;
 
 /// The most a connection is given at once, in bytes: the size of the block a loop receives into.
 pub const BLOCK: usize = 64 << 10;
@@ -79,7 +80,9 @@ pub const BLOCK: usize = 64 << 10;
 /// What happened to a connection.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// It exists: accepted, or an outgoing connection was answered.
+    /// The layer below knows who the peer is. Comes before [`Event::Opened`].
+    Proven(Arc<Identity>),
+    /// It exists: accepted, or an outgoing connection was answered; and its layer is ready, if there is one.
     Opened,
     /// These bytes came. The connection takes what it wants out of the block and clears it.
     Received(&'a mut BytesMut),
@@ -167,6 +170,8 @@ enum Phase {
 pub struct Connection<S: Session> {
     session: Option<S>,
     peer: Peer,
+    /// Who the peer has proven to be.
+    identity: Option<Arc<Identity>>,
     token: Token,
     shared: Arc<Shared>,
     phase: Phase,
@@ -210,6 +215,7 @@ impl<S: Session> Connection<S> {
         Self {
             session: Some(session),
             peer,
+            identity: None,
             token: Token(0),
             phase: Phase::Connecting,
             outgoing: false,
@@ -270,6 +276,7 @@ impl<S: Session> Endpoint for Connection<S> {
         match event {
             Event::Received(block) if self.phase == Phase::Closed => return block.clear(),
             _ if self.phase == Phase::Closed => return,
+            Event::Proven(identity) => self.identity = Some(identity),
             Event::Opened => self.opened(now, host),
             Event::Received(block) => {
                 self.receiving = false;

@@ -38,6 +38,7 @@ impl<S: Session> Connection<S> {
         let cx = Context {
             now,
             peer: self.peer,
+            identity: self.identity.as_deref(),
             token: self.token,
             output: &mut self.output,
             control: &mut self.control,

@@ -8,22 +8,22 @@ use bytes::BytesMut;
 
 /// Unread bytes and the size of the buffer they lie in.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
-    pub(super) bytes: BytesMut,
-    pub(super) size: usize,
+pub(crate) struct Unread {
+    pub(crate) bytes: BytesMut,
+    pub(crate) size: usize,
 }
 
 impl Unread {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Appends `more`. The buffer grows by doubling, to `most` bytes and beyond that only to what is there.
-    pub(super) fn append(&mut self, more: &[u8], most: usize) {
+    pub(crate) fn append(&mut self, more: &[u8], most: usize) {
         let len = self.bytes.len() + more.len();
         if len > self.bytes.capacity() {
             self.replace(len.next_power_of_two().min(most).max(len));
@@ -32,7 +32,7 @@ impl Unread {
     }
 
     /// The session has consumed some: lets go of a buffer that has become far too large for the rest.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.bytes.is_empty() {
             *self = Self::default();
         } else if self.bytes.len() < self.size / 4 {

@@ -187,7 +187,7 @@ impl Exchange {
         peers.sort_by_key(|member| member.id);
         let shared = Shared::new(budget(&options, peers.len()));
         let hub = Hub::new(me, peers, options);
-        let door = Door::new(listener.socket, Arc::new(Links(Arc::clone(&hub))), Arc::clone(&shared));
+        let door = Door::new(listener.socket, Arc::new(Links(Arc::clone(&hub))), Arc::clone(&shared), None);
         let lives = Lives::start(Model::Epoll, Arc::clone(&shared), 0, vec![door])?;
         let permit = shared.gate.admit(None).map_err(io::Error::other)?;
         let keeper = Keeper(Arc::clone(&hub));

@@ -99,7 +99,7 @@ impl Session for Discard {
 #[test]
 fn everybody_has_the_same_share_of_every_turn() {
     let shared = Shared::new(Budget::default());
-    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared));
+    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let net = Torrent { backlog: 3, received: [0; 256] };
     let host = Host::alone(shared, 1);
     let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();

@@ -84,7 +84,14 @@ use std::{
 };
 
 use crate::{
-    accept::Door, budget::Budget, connection::Connection, connection::Endpoint, guard, service::Service,
+    accept::Door,
+    budget::Budget,
+    connection::Connection,
+    connection::Endpoint,
+    guard,
+    host::Shared,
+    layer::{Layers, through},
+    service::Service,
     service::Session,
 };
 use dice::Dice;
@@ -115,6 +122,7 @@ impl Sim {
             servers: Vec::new(),
             clients: Vec::new(),
             drain_after: None,
+            layers: None,
         })
     }
 
@@ -140,7 +148,7 @@ impl Sim {
     /// Another node, with a loop of its own, that serves `service` at `address` (any: nothing real listens there).
     #[must_use]
     pub fn serve<S: Service>(mut self, address: SocketAddr, service: S) -> Self {
-        let door = Box::new(|ear, shared| Door::new(ear, Arc::new(service), shared));
+        let door = Box::new(|ear, shared, layers| Door::new(ear, Arc::new(service), shared, layers));
         self.0.servers.push((address, door));
         self
     }
@@ -149,11 +157,22 @@ impl Sim {
     /// node.
     #[must_use]
     pub fn client<S: Session>(mut self, address: SocketAddr, session: S) -> Self {
-        let make = Box::new(move |shared, permit| {
-            let (connection, _) = Connection::outgoing(session, address, shared, permit);
-            Box::new(connection) as Box<dyn Endpoint>
+        let make = Box::new(move |shared: Arc<Shared>, permit, layers: Option<&dyn Layers>| {
+            let (connection, _) = Connection::outgoing(session, address, Arc::clone(&shared), permit);
+            let connection: Box<dyn Endpoint> = Box::new(connection);
+            match layers {
+                Some(layers) => through(layers, connection, address, shared),
+                None => connection,
+            }
         });
         self.0.clients.push((address, make));
+        self
+    }
+
+    /// Puts layers between the wire and every session: one kind at the servers' end, one at the clients'.
+    #[must_use]
+    pub fn layers(mut self, servers: impl Layers + 'static, clients: impl Layers + 'static) -> Self {
+        self.0.layers = Some((Arc::new(servers), Arc::new(clients)));
         self
     }
 

@@ -16,6 +16,7 @@ use crate::{
     connection::Endpoint,
     guard,
     host::{Host, Shared},
+    layer::Layers,
     queue::Jobs,
     reactor::{Orders, Reactor},
     ticket::Bell,
@@ -27,9 +28,9 @@ const TURNS_AT_ONCE: u32 = 100_000;
 const WALL: u64 = 1_700_000_000;
 
 /// Makes a server's door once there is a listener for it.
-pub(super) type MakeDoor = Box<dyn FnOnce(Ear, Arc<Shared>) -> Door<Ear>>;
+pub(super) type MakeDoor = Box<dyn FnOnce(Ear, Arc<Shared>, Option<Arc<dyn Layers>>) -> Door<Ear>>;
 /// Makes a client's endpoint once there is a node for it.
-pub(super) type MakeClient = Box<dyn FnOnce(Arc<Shared>, Permit) -> Box<dyn Endpoint>>;
+pub(super) type MakeClient = Box<dyn FnOnce(Arc<Shared>, Permit, Option<&dyn Layers>) -> Box<dyn Endpoint>>;
 
 /// What a run is made of.
 pub(super) struct Plan {
@@ -40,6 +41,8 @@ pub(super) struct Plan {
     pub(super) servers: Vec<(SocketAddr, MakeDoor)>,
     pub(super) clients: Vec<(SocketAddr, MakeClient)>,
     pub(super) drain_after: Option<Duration>,
+    /// Between the wire and the sessions of servers, and of clients.
+    pub(super) layers: Option<(Arc<dyn Layers>, Arc<dyn Layers>)>,
 }
 
 /// One simulated machine: the real loop over simulated sockets.
@@ -68,13 +71,14 @@ pub(super) struct Run {
     faults: Faults,
     nodes: Vec<Node>,
     clients: Vec<Option<(SocketAddr, MakeClient)>>,
+    layers: Option<(Arc<dyn Layers>, Arc<dyn Layers>)>,
     undialled: usize,
     turns: u32,
 }
 
 impl Run {
     pub(super) fn new(plan: Plan) -> Result<Self, Failure> {
-        let Plan { seed, mut dice, faults, budget, servers, clients, drain_after } = plan;
+        let Plan { seed, mut dice, faults, budget, servers, clients, drain_after, layers } = plan;
         let world = Rc::new(RefCell::new(World::new(faults, dice.fork())));
         let mut run = Self {
             seed,
@@ -82,6 +86,7 @@ impl Run {
             dice,
             faults,
             nodes: Vec::new(),
+            layers,
             undialled: clients.len(),
             clients: clients.into_iter().map(Some).collect(),
             turns: 0,
@@ -118,9 +123,10 @@ impl Run {
         let host = Host::new(Arc::clone(&shared), self.dice.random(), wall, Jobs::Inline(Box::new(jobs)));
         let bell = Arc::clone(&host.bell);
         let orders = Arc::new(Orders::default());
+        let layers = self.layers.as_ref().map(|(servers, _)| Arc::clone(servers));
         let doors = door.map(|(address, make)| {
             let listener = self.world.borrow_mut().listen(number, address);
-            make(Ear { world: Rc::clone(&self.world), number: listener }, Arc::clone(&shared))
+            make(Ear { world: Rc::clone(&self.world), number: listener }, Arc::clone(&shared), layers)
         });
         let sockets = Sockets { world: Rc::clone(&self.world), clock, node: number };
         let watcher = Watcher { world: Rc::clone(&self.world), node: number };
@@ -248,7 +254,8 @@ impl Run {
         if let Some((address, make)) = self.clients[client].take()
             && let Ok(permit) = node.shared.gate.admit(None)
         {
-            let endpoint = make(Arc::clone(&node.shared), permit);
+            let layers = self.layers.as_ref().map(|(_, clients)| &**clients);
+            let endpoint = make(Arc::clone(&node.shared), permit, layers);
             node.orders.connect(address, endpoint, &node.bell);
         }
     }

@@ -1,0 +1,459 @@
+//! A connection that speaks through a layer: to the loop it is an endpoint, to the connection inside it is the loop.
+//!
+//! At most one batch of sealed bytes exists at a time, and only what has left is reported to the connection as sent, so
+//! its deadlines and limits mean the same as without a layer. The connection inside hears of its opening after the
+//! handshake; until then its own deadline for being opened runs.
+#![forbid(unsafe_code)]
+
+use std::{collections::VecDeque, io, io::IoSlice, mem, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+
+use super::Layer;
+use crate::{
+    budget::Charge,
+    connection::{BLOCK, Endpoint, Event, Op, Outgoing, Unread},
+    guard,
+    host::{Host, Shared},
+    os,
+    output::Output,
+    ticket::{Bell, Token},
+};
+
+/// The most that may be held back for an incomplete record or handshake message, in bytes.
+const HELD: usize = 80 << 10;
+/// The most plaintext that is sealed at once, in bytes.
+const BATCH: usize = BLOCK;
+
+#[derive(Debug)]
+pub(super) struct Layered {
+    inner: Box<dyn Endpoint>,
+    layer: Box<dyn Layer>,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    phase: Phase,
+    /// Bytes of the wire that the layer could not use yet.
+    held: Unread,
+    /// Plaintext that the connection has not asked for yet.
+    plain: Unread,
+    /// What goes to the wire.
+    wire: Output,
+    /// Plaintext that is in `wire` and was not reported as sent.
+    sealed: u64,
+    receiving: bool,
+    sending: bool,
+    wire_ended: bool,
+    /// The connection waits for up to so many bytes; zero: it does not.
+    wants: usize,
+    /// The connection waits for its output to be sent.
+    offers: bool,
+    end_told: bool,
+    draining: bool,
+    /// The layer has said that nothing follows.
+    finished: bool,
+    /// Finish sending once `wire` is empty.
+    shutdown: bool,
+    close: Option<bool>,
+    connects: VecDeque<Box<Outgoing>>,
+    charge: Option<Charge>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Connecting,
+    Handshake,
+    Open,
+    /// The layer cannot go on. Its alert has until then to reach the peer; the connection is told the reason after.
+    Failing(Option<io::Error>, Duration),
+    /// The connection is over; what the layer has to say about that has until then to leave.
+    Closing(Duration),
+    Closed,
+}
+
+impl Layered {
+    pub(super) fn new(
+        inner: Box<dyn Endpoint>,
+        layer: Box<dyn Layer>,
+        peer: SocketAddr,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            inner,
+            layer,
+            peer,
+            shared,
+            phase: Phase::Connecting,
+            held: Unread::default(),
+            plain: Unread::default(),
+            wire: Output::new(usize::MAX),
+            sealed: 0,
+            receiving: false,
+            sending: false,
+            wire_ended: false,
+            wants: 0,
+            offers: false,
+            end_told: false,
+            draining: false,
+            finished: false,
+            shutdown: false,
+            close: None,
+            connects: VecDeque::new(),
+            charge: None,
+        }
+    }
+
+    /// Bytes came from the wire: straight from the loop's block where nothing was held back.
+    fn receive(&mut self, block: &mut BytesMut, now: Duration, host: &mut Host) {
+        let opened = if self.held.is_empty() {
+            let opened = self.open(block);
+            if opened.is_ok() && !block.is_empty() {
+                self.held.append(block, HELD);
+            }
+            opened
+        } else {
+            self.held.append(block, HELD);
+            let Unread { mut bytes, size } = mem::take(&mut self.held);
+            let opened = self.open(&mut bytes);
+            self.held = Unread { bytes, size };
+            self.held.shrink();
+            opened
+        };
+        match opened {
+            Err(error) => self.fail(error, now),
+            Ok(()) if self.held.len() > HELD => {
+                self.fail(
+                    io::Error::new(io::ErrorKind::InvalidData, "the peer sends a message without end"),
+                    now,
+                );
+            }
+            Ok(()) => self.greet(now, host),
+        }
+    }
+
+    fn open(&mut self, wire: &mut BytesMut) -> io::Result<()> {
+        let mut plain = BytesMut::with_capacity(if self.layer.is_open() { wire.len() } else { 0 });
+        let mut reply = BytesMut::new();
+        let opened =
+            guard::call(|| self.layer.open(wire, &mut plain, &mut reply)).unwrap_or_else(|| Err(panicked()));
+        if !reply.is_empty() {
+            self.wire.send(reply.freeze());
+        }
+        if !plain.is_empty() {
+            self.plain = Unread { size: plain.capacity(), bytes: plain };
+        }
+        opened
+    }
+
+    /// Lets the connection know when the handshake is done.
+    fn greet(&mut self, now: Duration, host: &mut Host) {
+        if matches!(self.phase, Phase::Handshake) && self.layer.is_open() {
+            self.phase = Phase::Open;
+            if let Some(identity) = self.layer.identity() {
+                self.inner.handle(now, Event::Proven(Arc::new(identity)), host);
+            }
+            self.inner.handle(now, Event::Opened, host);
+        }
+    }
+
+    /// The wire has ended.
+    fn ended(&mut self, now: Duration, host: &mut Host) {
+        self.wire_ended = true;
+        if self.layer.has_ended() {
+            return;
+        }
+        // A drain ends the peer's direction on some models; and who has finished cares no more for what is cut off.
+        if matches!(self.phase, Phase::Open) && (self.finished || self.draining) {
+            self.wants = 0;
+            return self.inner.handle(now, Event::Ended, host);
+        }
+        let why = match self.phase {
+            Phase::Open => "the connection was cut off: the peer's end was not announced",
+            _ => "the peer ended the connection during the handshake",
+        };
+        let error = io::Error::new(io::ErrorKind::UnexpectedEof, why);
+        tracing::debug!(peer = %self.peer, %error, "a layer ended early");
+        self.inner.handle(now, Event::Failed(error), host);
+    }
+
+    /// The layer cannot go on: what it has said about that goes out, then the connection hears the reason.
+    fn fail(&mut self, error: io::Error, now: Duration) {
+        tracing::warn!(peer = %self.peer, %error, "a connection's layer failed; it is closed");
+        (self.held, self.plain) = (Unread::default(), Unread::default());
+        self.shutdown = true;
+        self.phase = Phase::Failing(Some(error), now.saturating_add(self.shared.budget.linger));
+    }
+
+    fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
+        self.sending = false;
+        self.wire.advance(count);
+        let told = if self.wire.is_empty() { self.sealed } else { count.min(self.sealed.saturating_sub(1)) };
+        self.sealed -= told;
+        if told > 0 && matches!(self.phase, Phase::Open) {
+            self.offers = false;
+            self.inner.handle(now, Event::Sent(told), host);
+        }
+    }
+
+    /// Plays the loop for the connection until it has to wait for the wire.
+    fn pump(&mut self, now: Duration, host: &mut Host) {
+        loop {
+            while let Some(op) = self.inner.next() {
+                self.note(op, now);
+            }
+            if !matches!(self.phase, Phase::Open) {
+                return;
+            }
+            if self.wants > 0 && !self.plain.is_empty() {
+                let mut block = self.take_plain();
+                self.inner.handle(now, Event::Received(&mut block), host);
+            } else if self.wants > 0 && self.layer.has_ended() && !self.end_told {
+                (self.wants, self.end_told) = (0, true);
+                self.inner.handle(now, Event::Ended, host);
+            } else if self.offers && self.sealed == 0 && self.wire.is_empty() {
+                if let Err(error) = self.seal() {
+                    self.inner.handle(now, Event::Failed(error), host);
+                }
+                if self.sealed > 0 {
+                    return;
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// As much plaintext as the connection has asked for.
+    fn take_plain(&mut self) -> BytesMut {
+        let count = mem::take(&mut self.wants).min(self.plain.len());
+        if count == self.plain.len() {
+            mem::take(&mut self.plain).bytes
+        } else {
+            self.plain.bytes.split_to(count)
+        }
+    }
+
+    fn note(&mut self, op: Op, now: Duration) {
+        match op {
+            Op::Receive(most) => self.wants = most,
+            Op::Send => self.offers = true,
+            Op::Shutdown => {
+                self.finish();
+                self.shutdown = true;
+            }
+            Op::Connect(outgoing) => self.connects.push_back(outgoing),
+            Op::Close { reset } => {
+                if !reset && !self.finished {
+                    self.finish();
+                    self.phase = Phase::Closing(now.saturating_add(self.shared.budget.linger));
+                } else {
+                    self.shut(reset);
+                }
+                (self.held, self.plain) = (Unread::default(), Unread::default());
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if !mem::replace(&mut self.finished, true) && matches!(self.phase, Phase::Open) {
+            let mut last = BytesMut::new();
+            // A layer that cannot even say that says nothing: the peer sees that the connection was cut off.
+            let _ = guard::call(|| self.layer.finish(&mut self.held.bytes, &mut last));
+            if !last.is_empty() {
+                self.wire.send(last.freeze());
+            }
+        }
+    }
+
+    fn shut(&mut self, reset: bool) {
+        self.phase = Phase::Closed;
+        self.charge = None;
+        self.close = Some(reset);
+    }
+
+    /// Seals the next batch of what the connection has to send.
+    fn seal(&mut self) -> io::Result<()> {
+        let plain = next_batch(self.inner.output())?;
+        let mut sealed = BytesMut::with_capacity(plain.len() + plain.len() / 256 + 64);
+        guard::call(|| self.layer.seal(&plain, &mut self.held.bytes, &mut sealed))
+            .unwrap_or_else(|| Err(panicked()))?;
+        self.sealed = plain.len() as u64;
+        self.wire.send(sealed.freeze());
+        Ok(())
+    }
+
+    /// The end of a phase that only lets last words out.
+    fn wind_up(&mut self, now: Duration, host: &mut Host) {
+        if let Phase::Failing(error, _) = &mut self.phase {
+            let error = error.take().unwrap_or_else(|| io::ErrorKind::InvalidData.into());
+            self.inner.handle(now, Event::Failed(error), host);
+        } else {
+            self.shut(!self.wire.is_empty());
+        }
+    }
+
+    /// Events of a phase that only lets last words out.
+    fn handle_late(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+        let (until, failing) = match &self.phase {
+            Phase::Failing(_, until) => (*until, true),
+            Phase::Closing(until) => (*until, false),
+            _ => (now, false),
+        };
+        let over = match event {
+            Event::Received(block) => {
+                self.receiving = false;
+                block.clear();
+                false
+            }
+            Event::Sent(count) => {
+                self.sending = false;
+                self.wire.advance(count);
+                !failing && self.wire.is_empty()
+            }
+            Event::Ended => {
+                (self.receiving, self.wire_ended) = (false, true);
+                failing
+            }
+            Event::Failed(_) | Event::Stop => true,
+            _ => until <= now,
+        };
+        if over {
+            self.wind_up(now, host);
+        }
+    }
+
+    fn wants_the_wire(&self) -> bool {
+        match self.phase {
+            Phase::Handshake => self.wire.buffered() <= 2 * BATCH,
+            Phase::Open => self.wants > 0 && self.plain.is_empty() && self.wire.buffered() <= 2 * BATCH,
+            Phase::Failing(..) => true,
+            _ => false,
+        }
+    }
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("the connection's layer panicked")
+}
+
+/// What comes next in `output`: bytes, or the next part of a file.
+fn next_batch(output: &Output) -> io::Result<Bytes> {
+    if let Some(range) = output.front_file() {
+        let mut part = vec![0; range.len.min(BATCH as u64) as usize];
+        let count = os::read_at(&range.file, &mut part, range.offset)?;
+        part.truncate(count);
+        return Ok(part.into());
+    }
+    let mut slices = [IoSlice::new(&[]); 16];
+    let (count, _) = output.gather(&mut slices);
+    let all: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+    let mut batch = BytesMut::with_capacity(all.min(BATCH));
+    for slice in &slices[..count] {
+        let room = BATCH - batch.len();
+        batch.extend_from_slice(&slice[..slice.len().min(room)]);
+    }
+    Ok(batch.freeze())
+}
+
+impl Endpoint for Layered {
+    fn place(&mut self, token: Token, bell: &Arc<Bell>, now: Duration) {
+        self.inner.place(token, bell, now);
+    }
+
+    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+        match (&self.phase, event) {
+            (Phase::Closed, Event::Received(block)) => return block.clear(),
+            (Phase::Closed, _) => return,
+            (Phase::Failing(..) | Phase::Closing(_), event) => self.handle_late(now, event, host),
+            (_, Event::Opened) => {
+                self.phase = Phase::Handshake;
+                self.receive(&mut BytesMut::new(), now, host);
+            }
+            (_, Event::Received(block)) => {
+                self.receiving = false;
+                self.receive(block, now, host);
+                block.clear();
+            }
+            (_, Event::Ended) => {
+                self.receiving = false;
+                self.ended(now, host);
+            }
+            (_, Event::Sent(count)) => self.sent(count, now, host),
+            (_, event) => {
+                self.draining |= matches!(event, Event::Drain);
+                self.inner.handle(now, event, host);
+            }
+        }
+        self.pump(now, host);
+        if matches!(self.phase, Phase::Closing(_)) && self.wire.is_empty() {
+            self.wind_up(now, host);
+        }
+    }
+
+    fn next(&mut self) -> Option<Op> {
+        if let Some(outgoing) = self.connects.pop_front() {
+            return Some(Op::Connect(outgoing));
+        }
+        if let Some(reset) = self.close.take() {
+            return Some(Op::Close { reset });
+        }
+        if matches!(self.phase, Phase::Connecting | Phase::Closed) {
+            return None;
+        }
+        if !self.wire.is_empty() {
+            if !mem::replace(&mut self.sending, true) {
+                return Some(Op::Send);
+            }
+        } else if mem::take(&mut self.shutdown) {
+            return Some(Op::Shutdown);
+        }
+        if !self.receiving && !self.wire_ended && self.wants_the_wire() {
+            self.receiving = true;
+            return Some(Op::Receive(BLOCK));
+        }
+        None
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Failing(_, until) | Phase::Closing(until) => Some(until),
+            Phase::Closed => None,
+            _ => self.inner.deadline(),
+        }
+    }
+
+    fn output(&self) -> &Output {
+        &self.wire
+    }
+
+    fn settle(&mut self, now: Duration, host: &mut Host) {
+        self.inner.settle(now, host);
+        let holds = self.held.size + self.plain.size + self.wire.footprint();
+        let fits = match &mut self.charge {
+            Some(charge) => charge.change(holds),
+            None if holds == 0 || matches!(self.phase, Phase::Closed) => true,
+            none => {
+                *none = host.shared.memory.charge(holds);
+                none.is_some()
+            }
+        };
+        if !fits {
+            let why = format!(
+                "all connections together would buffer more than {} bytes",
+                host.shared.memory.limit()
+            );
+            self.inner.handle(now, Event::Failed(io::Error::new(io::ErrorKind::OutOfMemory, why)), host);
+            if matches!(self.phase, Phase::Closing(_)) {
+                self.shut(true);
+            }
+        }
+        self.pump(now, host);
+    }
+
+    fn is_quiet(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+            && self.held.is_empty()
+            && self.plain.is_empty()
+            && self.wire.is_empty()
+            && self.inner.is_quiet()
+    }
+}

@@ -1,0 +1,103 @@
+//! A layer between the wire and a session, such as TLS: a transformation of bytes without any I/O.
+//!
+//! A [`Layer`] turns what came from the wire into what the session reads, and what the session writes into what goes
+//! to the wire. The engine puts it between a loop and a connection, so every session can speak through it on every
+//! model, and connections without one pay nothing for it.
+#![forbid(unsafe_code)]
+
+mod layered;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use bytes::BytesMut;
+
+use crate::{connection::Endpoint, host::Shared, tls::Pin};
+use layered::Layered;
+
+/// One connection's transformation between wire and session.
+pub trait Layer: Send + fmt::Debug {
+    /// Uses the bytes that came, appends what they say to `plain`, and what the layer itself has to answer (handshake
+    /// messages, alerts) to `reply`. An incomplete record is left in `wire` and shown again with what follows it.
+    ///
+    /// Called once without bytes when the connection exists, so that a layer that speaks first can.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes, in words for people. What was appended to `reply` is still sent.
+    fn open(&mut self, wire: &mut BytesMut, plain: &mut BytesMut, reply: &mut BytesMut) -> io::Result<()>;
+
+    /// Appends to `wire` what carries `plain` to the peer. Called only once the handshake is done. `held` are the bytes
+    /// that [`Layer::open`] has left.
+    ///
+    /// # Errors
+    /// If the layer can carry no more.
+    fn seal(&mut self, plain: &[u8], held: &mut [u8], wire: &mut BytesMut) -> io::Result<()>;
+
+    /// Appends to `wire` that nothing will follow. `held` are the bytes that [`Layer::open`] has left.
+    fn finish(&mut self, held: &mut [u8], wire: &mut BytesMut);
+
+    /// Whether the handshake is done.
+    fn is_open(&self) -> bool;
+
+    /// Whether the peer has said that nothing will follow.
+    fn has_ended(&self) -> bool;
+
+    /// What the peer has proven about itself, once the handshake is done.
+    fn identity(&self) -> Option<Identity>;
+}
+
+/// Makes a [`Layer`] for each connection.
+pub trait Layers: Send + Sync + fmt::Debug {
+    /// The layer of one connection. Must not block.
+    ///
+    /// # Errors
+    /// If it cannot be made; the connection then fails with this reason.
+    fn layer(&self) -> io::Result<Box<dyn Layer>>;
+}
+
+/// Who the peer has proven to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The first DNS name of its certificate; empty if it has none.
+    pub name: String,
+    /// Its public key.
+    pub pin: Pin,
+}
+
+/// `inner`, which speaks with `peer` through a layer of its own.
+pub(crate) fn through(
+    layers: &dyn Layers,
+    inner: Box<dyn Endpoint>,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+) -> Box<dyn Endpoint> {
+    let layer = layers.layer().unwrap_or_else(|error| Box::new(Unmade(Some(error))));
+    Box::new(Layered::new(inner, layer, peer, shared))
+}
+
+/// Stands for a layer that could not be made, and says why to the first who asks.
+#[derive(Debug)]
+struct Unmade(Option<io::Error>);
+
+impl Layer for Unmade {
+    fn open(&mut self, _: &mut BytesMut, _: &mut BytesMut, _: &mut BytesMut) -> io::Result<()> {
+        Err(self.0.take().unwrap_or_else(|| io::Error::other("the connection's layer could not be made")))
+    }
+
+    fn seal(&mut self, _: &[u8], _: &mut [u8], _: &mut BytesMut) -> io::Result<()> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn finish(&mut self, _: &mut [u8], _: &mut BytesMut) {}
+
+    fn is_open(&self) -> bool {
+        false
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+}

@@ -1,0 +1,96 @@
+//! The keys of one server or client: its certificate and private key, and the authority that it trusts.
+#![forbid(unsafe_code)]
+
+use std::{fmt, fs::File, io::Read, path::Path};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{Pin, TlsError};
+
+/// No file of keys is larger, in bytes.
+const LARGEST: usize = 256 << 10;
+
+/// A certificate chain, its private key, and the certificates of the authority that peers must have theirs from.
+///
+/// The private key is zeroised when the last of its owners is gone, and never shown.
+pub struct Keys {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) authority: Vec<CertificateDer<'static>>,
+    pin: Pin,
+}
+
+impl Keys {
+    /// Reads `cert.pem`, `key.pem` and `ca.pem` of `dir`, as `roadstead keys` writes them.
+    ///
+    /// # Errors
+    /// [`TlsError`] naming the file that cannot be read, or what does not hold what it should.
+    pub fn load(dir: &Path) -> Result<Self, TlsError> {
+        let (cert, key, ca) =
+            (read(&dir.join("cert.pem"))?, read(&dir.join("key.pem"))?, read(&dir.join("ca.pem"))?);
+        Self::from_pem(&cert, &key, &ca)
+    }
+
+    /// Keys from the texts (PEM, RFC 7468) of a certificate chain, a private key and the authority's certificates.
+    ///
+    /// # Errors
+    /// [`TlsError::Malformed`] naming the text that does not hold what it should.
+    pub fn from_pem(cert: &[u8], key: &[u8], ca: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates("certificate", cert)?;
+        let authority = certificates("certificate of the authority", ca)?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|why| TlsError::Malformed { what: "private key", why: why.to_string() })?;
+        let pin = chain.first().and_then(Pin::of).ok_or_else(|| TlsError::Malformed {
+            what: "certificate",
+            why: "it is no X.509 certificate".into(),
+        })?;
+        Ok(Self { chain, key, authority, pin })
+    }
+
+    /// The pin of its own public key, which clients can be told to expect.
+    pub fn pin(&self) -> Pin {
+        self.pin
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("pin", &self.pin).finish_non_exhaustive()
+    }
+}
+
+fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|why| TlsError::Malformed { what, why: why.to_string() })?;
+    if certificates.is_empty() {
+        return Err(TlsError::Malformed { what, why: "there is none in the text".into() });
+    }
+    Ok(certificates)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let failed = |source| TlsError::Read { path: path.into(), source };
+    // All the room at once: a buffer that grows would leave copies of the key behind.
+    let mut bytes = Zeroizing::new(vec![0; LARGEST + 1]);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut len = 0;
+    while len < bytes.len() {
+        match file.read(&mut bytes[len..]).map_err(failed)? {
+            0 => break,
+            count => len += count,
+        }
+    }
+    if len > LARGEST {
+        return Err(TlsError::TooLarge(path.into()));
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}

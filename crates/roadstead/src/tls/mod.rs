@@ -1,0 +1,181 @@
+//! TLS 1.3 (RFC 8446) as a layer: [`Acceptor`] for servers, [`Connector`] for clients.
+//!
+//! The state machine and the cryptography are those of `rustls`, used without buffers of its own: what a connection
+//! holds is held, bounded and charged by the engine, and an idle connection holds nothing. There is no early data and
+//! no resumption: every connection proves its keys.
+#![forbid(unsafe_code)]
+
+mod keys;
+mod pin;
+mod record;
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
+    crypto::CryptoProvider,
+    pki_types::ServerName,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    version::TLS13,
+};
+
+use crate::layer::{Layer, Layers};
+use pin::Pinned;
+use record::Records;
+
+pub use keys::Keys;
+pub use pin::{NotAPin, Pin};
+
+/// Why keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is larger than any key or chain of certificates.
+    #[error("{} is larger than the 256 KiB that keys may take", .0.display())]
+    TooLarge(PathBuf),
+    /// The text holds no such thing.
+    #[error("the {what} cannot be read: {why}")]
+    Malformed {
+        /// What should be there.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The parts do not fit together, or use algorithms that are not spoken here.
+    #[error("the keys cannot be used: {0}")]
+    Unfit(String),
+    /// A name is to be checked, and there is nobody to vouch for it.
+    #[error(
+        "to check a server's name the keys must hold the certificate of its authority: give keys, or a pin"
+    )]
+    NoAuthority,
+    /// It is no DNS name.
+    #[error("`{0}` is no DNS name")]
+    Name(String),
+}
+
+/// Which clients a server talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Whoever comes; nobody is asked for a certificate.
+    Anyone,
+    /// Those with a certificate of the keys' authority.
+    Known,
+}
+
+/// What a client expects of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// A certificate of the keys' authority for this DNS name.
+    Name(String),
+    /// Exactly this public key, whoever has signed it.
+    Pin(Pin),
+}
+
+/// Speaks TLS with those who connect to a server.
+#[derive(Debug, Clone)]
+pub struct Acceptor(Arc<ServerConfig>);
+
+impl Acceptor {
+    /// Shows `keys` to clients, and talks to `clients` only.
+    ///
+    /// # Errors
+    /// [`TlsError::Unfit`] if the parts of `keys` do not belong together.
+    pub fn new(keys: &Keys, clients: Clients) -> Result<Self, TlsError> {
+        let provider = provider();
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(unfit)?;
+        let builder = match clients {
+            Clients::Anyone => builder.with_no_client_auth(),
+            Clients::Known => {
+                let roots = Arc::new(roots(keys)?);
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(roots, provider).build().map_err(unfit)?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_single_cert(keys.chain.clone(), keys.key.clone_key()).map_err(unfit)?;
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+impl Layers for Acceptor {
+    fn layer(&self) -> io::Result<Box<dyn Layer>> {
+        Ok(Box::new(Records::server(Arc::clone(&self.0))?))
+    }
+}
+
+/// Speaks TLS with a server that is connected to.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Connector {
+    /// Shows `keys` to the server if it asks for them, and talks to the one that is `expect`ed only.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a name is expected and `keys` have no authority, the name is none, or the parts of `keys` do
+    /// not belong together.
+    pub fn new(keys: Option<&Keys>, expect: Expect) -> Result<Self, TlsError> {
+        let provider = provider();
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(unfit)?;
+        let (builder, name) = match expect {
+            Expect::Name(name) => {
+                let roots = roots(keys.ok_or(TlsError::NoAuthority)?)?;
+                let name = ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name))?;
+                (builder.with_root_certificates(roots), name)
+            }
+            Expect::Pin(pin) => {
+                let verifier = Arc::new(Pinned::new(pin, provider));
+                // An address is not sent to the server, and nothing but the key is checked.
+                let name = ServerName::from(std::net::IpAddr::from([0, 0, 0, 0]));
+                (builder.dangerous().with_custom_certificate_verifier(verifier), name)
+            }
+        };
+        let mut config = match keys {
+            Some(keys) => {
+                builder.with_client_auth_cert(keys.chain.clone(), keys.key.clone_key()).map_err(unfit)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = Resumption::disabled();
+        Ok(Self { config: Arc::new(config), name })
+    }
+}
+
+impl Layers for Connector {
+    fn layer(&self) -> io::Result<Box<dyn Layer>> {
+        Ok(Box::new(Records::client(Arc::clone(&self.config), self.name.clone())?))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn roots(keys: &Keys) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in &keys.authority {
+        roots.add(certificate.clone()).map_err(unfit)?;
+    }
+    if roots.is_empty() { Err(TlsError::NoAuthority) } else { Ok(roots) }
+}
+
+fn unfit(why: impl std::fmt::Display) -> TlsError {
+    TlsError::Unfit(why.to_string())
+}
