@@ -7,6 +7,8 @@
 
 #[path = "sim/desk.rs"]
 mod desk;
+#[path = "sim/layer.rs"]
+mod layer;
 #[path = "sim/relay.rs"]
 mod relay;
 #[path = "sim/stream.rs"]
@@ -93,6 +95,38 @@ fn echo_is_whole_unless_cut() {
     });
     // A few seeds may all be of one kind, many may not: both kinds are to be tested.
     assert!(runs.get() < 1000 || whole.get() > runs.get() && cut.get() > runs.get() / 10);
+}
+
+#[test]
+fn echo_through_a_layer_is_whole_unless_cut() {
+    Sim::check(seeds(5000), |sim| {
+        let (report, whole) = run_echo(sim.layers(layer::Toy, layer::Toy), true)?;
+        let cut = report.links.iter().filter(|link| link.cut.is_some()).count();
+        assert!(whole + cut >= report.links.len(), "{whole} are whole, {cut} were cut");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_end_that_a_layer_did_not_announce_is_told_from_one_that_it_did() {
+    Sim::check(seeds(2000), |sim| {
+        let seed = sim.seed();
+        let total = noise(seed, 3) % 60_000;
+        let (tell, told) = mpsc::channel();
+        let report = sim
+            .budget(budget(seed))
+            .layers(layer::Toy, layer::Toy)
+            .serve(server(), stream::Sink::new(seed, total, tell))
+            .client(server(), stream::Pusher::new(seed, total))
+            .run(LIMIT)?;
+        match (told.try_recv().ok(), report.links[0].cut) {
+            (got, None) => assert_eq!(got, Some(total)),
+            // The sink tells only what it got until an orderly end.
+            (Some(got), Some(_)) => assert_eq!(got, total, "less than everything was taken for everything"),
+            (None, Some(_)) => {}
+        }
+        Ok(())
+    });
 }
 
 #[test]

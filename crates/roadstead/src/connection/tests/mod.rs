@@ -432,7 +432,7 @@ impl Rig {
         let start = Duration::from_secs(100);
         match self.shut {
             _ if self.closed.is_some() => None,
-            _ if !self.open => Some(start + CONNECT),
+            _ if !self.open => Some(start + if self.outgoing { CONNECT } else { FIRST_BYTE }),
             Some(at) => Some(at + LINGER),
             None if !self.outgoing && !self.spoken => {
                 [log.timer, Some(start + FIRST_BYTE)].into_iter().flatten().min()
