@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod keys;
 mod load;
 mod models;
 mod progress;
@@ -43,6 +44,7 @@ enum Command {
     Demo(demo::Args),
     /// Run a ready service
     Serve(serve::Args),
+    Keys(keys::Args),
     /// List the I/O models, whether this machine can run each, and why not
     Models(models::Args),
     /// Measure ways of doing the same thing side by side
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Keys(args) => keys::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Bench(command) => bench::run(command),
         Command::Load(args) => load::run(&args),

@@ -3,11 +3,15 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::ValueEnum;
-use roadstead::{Budget, Model, Running, Server, Service};
+use roadstead::{
+    Budget, Model, Running, Server, Service,
+    tls::{Acceptor, Clients, Keys},
+};
 use roadstead_services::{discard::Discard, echo::Echo};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
@@ -21,6 +25,18 @@ pub(crate) struct Args {
     listen: Listen,
     #[command(flatten)]
     limits: Limits,
+    /// Speak TLS 1.3 with the keys in this directory: see `roadstead keys`
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// Which clients to talk to: those with a certificate of the keys' authority, or anyone
+    #[arg(long, value_name = "WHO", default_value = "known", requires = "keys")]
+    clients: Who,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Who {
+    Known,
+    Anyone,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,15 +118,26 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
+    let budget = args.limits.apply(Budget::default());
+    let tls = args.keys.as_deref().map(|dir| acceptor(dir, args.clients)).transpose()?;
     match args.service {
-        Ready::Echo => run_service(Echo, &args.listen, args.limits.apply(Budget::default()), None),
-        Ready::Discard => run_service(Discard, &args.listen, args.limits.apply(Budget::default()), None),
+        Ready::Echo => run_service(Echo, tls, &args.listen, budget, None),
+        Ready::Discard => run_service(Discard, tls, &args.listen, budget, None),
     }
+}
+
+fn acceptor(dir: &Path, clients: Who) -> Result<Acceptor> {
+    let clients = match clients {
+        Who::Known => Clients::Known,
+        Who::Anyone => Clients::Anyone,
+    };
+    Ok(Acceptor::new(&Keys::load(dir)?, clients)?)
 }
 
 /// Serves until SIGINT or SIGTERM, then drains. `peers` is where other servers of its cluster reach it, if it has any.
 pub(crate) fn run_service(
     service: impl Service,
+    tls: Option<Acceptor>,
     listen: &Listen,
     budget: Budget,
     peers: Option<SocketAddr>,
@@ -121,6 +148,9 @@ pub(crate) fn run_service(
         .budget(budget)
         .workers(listen.workers.into())
         .backlog(listen.backlog);
+    if let Some(tls) = tls {
+        server = server.layer(tls);
+    }
     for address in &listen.bind {
         server = server.bind(*address);
     }

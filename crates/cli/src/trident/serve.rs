@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         None => Trident::new(store),
     };
     let budget = args.limits.apply(trident.budget());
-    run_service(trident, &args.listen, budget, peers)
+    run_service(trident, None, &args.listen, budget, peers)
 }
 
 /// Joins the exchange between the three servers.

@@ -1,0 +1,73 @@
+//! `roadstead keys`: make the certificates of a cluster and its clients.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use roadstead::tls::Keys;
+use roadstead_keys::{Authority, Role};
+
+use crate::{Outcome, Result};
+
+/// Make the keys of a cluster: an authority, and what it issues to servers and clients
+///
+/// Every server and client gets a directory of its own with three files: cert.pem (its certificate), key.pem (its
+/// private key) and ca.pem (the authority's certificate, by which it knows the others). Copy each directory to its
+/// machine and nowhere else. Whoever has authority/key.pem can make members of the cluster: keep it off the servers.
+///
+/// Run again, it makes what is missing and changes nothing that is there. Certificates are valid for ten years; keys are
+/// ECDSA P-256.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Directory of the cluster's keys; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How many servers: server-1 to server-N
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(0..=999))]
+    servers: u16,
+    /// Another client, in client-NAME; may be given more than once. Without it there is one, in client
+    #[arg(long, value_name = "NAME")]
+    client: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let mut out = io::stdout().lock();
+    let authority = authority(&args.out.join("authority"), &mut out)?;
+    for number in 1..=args.servers {
+        member(&authority, &args.out, &format!("server-{number}"), Role::Server, &mut out)?;
+    }
+    if args.client.is_empty() {
+        member(&authority, &args.out, "client", Role::Client, &mut out)?;
+    }
+    for name in &args.client {
+        member(&authority, &args.out, &format!("client-{name}"), Role::Client, &mut out)?;
+    }
+    writeln!(out, "give each server and client its own directory, and nobody the authority's")?;
+    Ok(Outcome::Done)
+}
+
+fn authority(dir: &Path, out: &mut impl Write) -> Result<Authority> {
+    if dir.exists() {
+        let authority = Authority::load(dir)?;
+        writeln!(out, "kept  {}", dir.display())?;
+        return Ok(authority);
+    }
+    let authority = Authority::new("roadstead-cluster")?;
+    authority.write(dir)?;
+    writeln!(out, "made  {}  keep it secret", dir.display())?;
+    Ok(authority)
+}
+
+fn member(authority: &Authority, out_dir: &Path, name: &str, role: Role, out: &mut impl Write) -> Result<()> {
+    let dir = out_dir.join(name);
+    let verb = if dir.exists() {
+        "kept"
+    } else {
+        authority.issue(name, role)?.write(&dir)?;
+        "made"
+    };
+    let pin = Keys::load(&dir)?.pin();
+    Ok(writeln!(out, "{verb}  {}  pin {pin}", dir.display())?)
+}

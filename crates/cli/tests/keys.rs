@@ -1,0 +1,75 @@
+//! `roadstead keys`, and a server that speaks TLS with what it made.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
+
+use common::{Scene, words};
+use rustix::process::Signal;
+
+#[test]
+fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
+    let scene = Scene::new();
+    let first = scene.ok(words("keys --out k --servers 2"));
+    assert_eq!(first.matches("made").count(), 4, "{first}");
+    let read = |name: &str| fs::read(scene.path("k").join(name)).unwrap();
+    let files = ["authority/key.pem", "server-1/key.pem", "server-2/cert.pem", "client/key.pem"];
+    let before = files.map(read);
+    for (path, mode) in [("authority", 0o700), ("authority/key.pem", 0o600), ("client/key.pem", 0o600)] {
+        let found = fs::metadata(scene.path("k").join(path)).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{path}");
+    }
+    let second = scene.ok(words("keys --out k --servers 3 --client anna"));
+    assert_eq!((second.matches("made").count(), second.matches("kept").count()), (2, 3), "{second}");
+    assert_eq!(files.map(read), before);
+}
+
+#[test]
+fn what_cannot_be_made_is_an_error_of_one_line() {
+    let scene = Scene::new();
+    let error = scene.fails(words("keys --out k --client a/b"));
+    assert!(error.contains("cannot be a name"), "{error}");
+    fs::write(scene.path("file"), "in the way").unwrap();
+    assert!(scene.fails(words("keys --out file")).contains("file"));
+    fs::create_dir_all(scene.path("broken/authority")).unwrap();
+    assert!(scene.fails(words("keys --out broken")).contains("cert.pem"));
+    assert!(scene.fails(words("serve echo --bind 127.0.0.1:0 --keys nowhere")).contains("nowhere/cert.pem"));
+}
+
+#[test]
+fn openssl_and_the_server_prove_their_keys_to_each_other() {
+    let scene = Scene::new();
+    scene.ok(words("keys --out k --servers 1"));
+    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0 --keys k/server-1"));
+    let address = server.listening();
+    let call = |tls: &str| {
+        let mut socat = Command::new("socat")
+            .args(["-t", "10", "-", &format!("OPENSSL:{address},{tls}")])
+            .current_dir(scene.path("k"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        // One that is refused may be gone already.
+        let _ = socat.stdin.take().unwrap().write_all(b"ahoy");
+        Some(socat.wait_with_output().unwrap().stdout)
+    };
+    let Some(heard) =
+        call("commonname=server-1,cafile=client/ca.pem,cert=client/cert.pem,key=client/key.pem")
+    else {
+        assert!(std::env::var_os("CI").is_none(), "socat is missing");
+        return;
+    };
+    assert_eq!(heard, b"ahoy");
+    assert_eq!(call("commonname=server-1,cafile=client/ca.pem").unwrap(), b"", "a stranger hears nothing");
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code(), Some(0));
+}
