@@ -33,7 +33,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let mut out = io::stdout().lock();
+    let mut out = Vec::new();
     let authority = authority(&args.out.join("authority"), &mut out)?;
     for number in 1..=args.servers {
         member(&authority, &args.out, &format!("server-{number}"), Role::Server, &mut out)?;
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         member(&authority, &args.out, &format!("client-{name}"), Role::Client, &mut out)?;
     }
     writeln!(out, "give each server and client its own directory, and nobody the authority's")?;
+    io::stdout().write_all(&out)?;
     Ok(Outcome::Done)
 }
 

@@ -14,10 +14,15 @@ use std::{
 use common::{Scene, words};
 use rustix::process::Signal;
 
+/// The arguments that make keys in `k`.
+fn keys(scene: &Scene, more: &str) -> Vec<String> {
+    words(&format!("keys --out {} {more}", scene.path("k").display()))
+}
+
 #[test]
 fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
     let scene = Scene::new();
-    let first = scene.ok(words("keys --out k --servers 2"));
+    let first = scene.ok(keys(&scene, "--servers 2"));
     assert_eq!(first.matches("made").count(), 4, "{first}");
     let read = |name: &str| fs::read(scene.path("k").join(name)).unwrap();
     let files = ["authority/key.pem", "server-1/key.pem", "server-2/cert.pem", "client/key.pem"];
@@ -26,7 +31,7 @@ fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
         let found = fs::metadata(scene.path("k").join(path)).unwrap().permissions().mode();
         assert_eq!(found & 0o777, mode, "{path}");
     }
-    let second = scene.ok(words("keys --out k --servers 3 --client anna"));
+    let second = scene.ok(keys(&scene, "--servers 3 --client anna"));
     assert_eq!((second.matches("made").count(), second.matches("kept").count()), (2, 3), "{second}");
     assert_eq!(files.map(read), before);
 }
@@ -34,20 +39,25 @@ fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
 #[test]
 fn what_cannot_be_made_is_an_error_of_one_line() {
     let scene = Scene::new();
-    let error = scene.fails(words("keys --out k --client a/b"));
+    let error = scene.fails(keys(&scene, "--client a/b"));
     assert!(error.contains("cannot be a name"), "{error}");
-    fs::write(scene.path("file"), "in the way").unwrap();
-    assert!(scene.fails(words("keys --out file")).contains("file"));
-    fs::create_dir_all(scene.path("broken/authority")).unwrap();
-    assert!(scene.fails(words("keys --out broken")).contains("cert.pem"));
-    assert!(scene.fails(words("serve echo --bind 127.0.0.1:0 --keys nowhere")).contains("nowhere/cert.pem"));
+    let error = scene.fails(words("serve echo --bind 127.0.0.1:0 --keys nowhere"));
+    assert!(error.contains("nowhere/cert.pem"), "{error}");
+    fs::write(scene.path("k").join("authority/cert.pem"), "nothing").unwrap();
+    assert!(scene.fails(keys(&scene, "")).contains("holds no authority"));
+    fs::remove_dir_all(scene.path("k")).unwrap();
+    fs::write(scene.path("k"), "in the way").unwrap();
+    assert!(scene.fails(keys(&scene, "")).contains("/k: "));
 }
 
 #[test]
 fn openssl_and_the_server_prove_their_keys_to_each_other() {
     let scene = Scene::new();
-    scene.ok(words("keys --out k --servers 1"));
-    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0 --keys k/server-1"));
+    scene.ok(keys(&scene, "--servers 1"));
+    let mut server = scene.serve(words(&format!(
+        "serve echo --bind 127.0.0.1:0 --keys {}",
+        scene.path("k").join("server-1").display()
+    )));
     let address = server.listening();
     let call = |tls: &str| {
         let mut socat = Command::new("socat")
