@@ -1,6 +1,7 @@
 //! The exchange over real sockets: every strategy, loss and return of a member, strangers and liars at the door.
 
 #[path = "exchange/cluster.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
 mod cluster;
 
 use std::{

@@ -86,14 +86,15 @@ struct Worker {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     end_with(args.with_parent)?;
-    let member = |(id, address)| Member { id: MemberId(id), address };
+    let member = |(id, address)| Member::new(id, address);
     let members: Vec<Member> = (1..).zip(args.peers).map(member).collect();
     let mut options = Options::with(args.strategy);
     options.largest = options.largest.max(args.largest);
     options.per_peer = options.per_peer.max(4 * args.largest + 2 * args.largest * args.most);
     options.total = 2 * options.per_peer;
     options.patience = PATIENCE;
-    let exchange = Exchange::start(MemberId(args.id), &members, Exchange::listen(args.peer_bind)?, options)?;
+    let exchange =
+        Exchange::start(MemberId(args.id), &members, Exchange::listen(args.peer_bind)?, None, options)?;
     let (slow, tasks) = mpsc::channel::<Task>();
     thread::Builder::new().name("check".into()).spawn(move || tasks.iter().for_each(|task| task()))?;
     let worker = Arc::new(Worker { exchange, base: Base::new(args.largest), slow });

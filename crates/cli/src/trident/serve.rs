@@ -103,9 +103,15 @@ fn join(args: &Args, peers: [SocketAddr; 3]) -> Result<Exchange> {
     let bind = args.peer_bind.unwrap_or(peers[args.party.index()]);
     let listener =
         Exchange::listen(bind).map_err(|error| format!("cannot listen on {bind} for servers: {error}"))?;
-    let member = |(party, address): (Party, SocketAddr)| Member { id: MemberId(party.number()), address };
+    let member = |(party, address): (Party, SocketAddr)| Member::new(party.number(), address);
     let members: Vec<Member> = Party::ALL.into_iter().zip(peers).map(member).collect();
-    Ok(Exchange::start(MemberId(args.party.number()), &members, listener, Options::with(args.exchange))?)
+    Ok(Exchange::start(
+        MemberId(args.party.number()),
+        &members,
+        listener,
+        None,
+        Options::with(args.exchange),
+    )?)
 }
 
 /// Answers every line from the process that measures with the bytes exchanged and the links opened so far.

@@ -24,13 +24,13 @@ use crate::{
 /// If the link holds more than its limits, or leaves something behind.
 pub fn hear(wire: &[u8], piece: usize) {
     let address = ([127, 0, 0, 1], 9).into();
-    let peers = [1, 3].map(|id| Member { id: MemberId(id), address }).to_vec();
+    let peers = [1, 3].map(|id| Member::new(id, address)).to_vec();
     let options = Options { largest: 100_000, per_peer: 400_000, total: 800_000, ..Options::default() };
-    let (limit, hub) = (options.total, Hub::new(MemberId(2), peers, options));
+    let (limit, hub) = (options.total, Hub::new(MemberId(2), peers, None, options));
     let shared = Shared::new(Budget::default());
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let Ok(permit) = shared.gate.admit(None) else { return };
-    let link = Link::new(Arc::clone(&hub), None);
+    let link = Link::new(Arc::clone(&hub), address, None);
     let mut connection = Connection::accepted(link, Peer { address }, shared, permit);
     connection.place(Token(1), host.bell(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);

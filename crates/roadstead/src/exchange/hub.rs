@@ -23,6 +23,7 @@ use super::{
     options::{Key, Member, MemberId, Options, cost},
     outbox::{Outbox, Parcel},
     stats::{ExchangeStats, PeerStats},
+    trust::Trust,
 };
 use crate::{
     budget::{Charge, Meter},
@@ -72,6 +73,7 @@ pub type Gathered = Vec<(MemberId, Message)>;
 pub(super) struct Hub {
     pub(super) me: MemberId,
     pub(super) peers: Vec<Member>,
+    pub(super) trust: Option<Trust>,
     pub(super) options: Options,
     /// Bytes received from each peer, and from all.
     meters: Vec<Arc<Meter>>,
@@ -134,7 +136,7 @@ struct LinkEntry {
 }
 
 impl Hub {
-    pub(super) fn new(me: MemberId, peers: Vec<Member>, options: Options) -> Arc<Self> {
+    pub(super) fn new(me: MemberId, peers: Vec<Member>, trust: Option<Trust>, options: Options) -> Arc<Self> {
         let state = State {
             gathers: HashMap::new(),
             deadlines: BTreeSet::new(),
@@ -150,6 +152,7 @@ impl Hub {
             meters: peers.iter().map(meter).collect(),
             total: Meter::new(options.total.max(4 * cost(options.largest))),
             peers,
+            trust,
             options,
             state: Mutex::new(state),
         })

@@ -34,9 +34,13 @@ impl Keeper {
     }
 
     fn dial(&self, peer: usize, cx: &mut Context<'_, Self>) {
-        let link = Link::new(Arc::clone(&self.0), Some(peer));
         let address = self.0.peers[peer].address;
-        if let Err(busy) = cx.connect(address, link) {
+        let link = Link::new(Arc::clone(&self.0), address, Some(peer));
+        let connected = match &self.0.trust {
+            Some(trust) => cx.connect_through(address, trust.connector(peer), link),
+            None => cx.connect(address, link),
+        };
+        if let Err(busy) = connected {
             let trouble = Some(busy.to_string());
             self.0.leave(peer, u64::MAX, Left { dialled: true, trouble, parcels: Vec::new() });
             tracing::warn!(%busy, %address, "no connection could be had for a link between members");

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{
@@ -39,8 +40,8 @@ impl Service for Links {
     /// All links of a member share its hub.
     const SCOPE: Scope = Scope::Process;
 
-    fn open(&self, _: &Peer) -> Link {
-        Link::new(Arc::clone(&self.0), None)
+    fn open(&self, peer: &Peer) -> Link {
+        Link::new(Arc::clone(&self.0), peer.address, None)
     }
 }
 
@@ -64,6 +65,7 @@ struct Partial {
 pub(super) struct Link {
     hub: Arc<Hub>,
     number: u64,
+    address: SocketAddr,
     /// Whom we have dialled, by position among the peers.
     dialled: Option<usize>,
     /// Who it is, once it has said so.
@@ -104,11 +106,12 @@ struct Incoming {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Link {
-    pub(super) fn new(hub: Arc<Hub>, dialled: Option<usize>) -> Self {
+    pub(super) fn new(hub: Arc<Hub>, address: SocketAddr, dialled: Option<usize>) -> Self {
         let inc = Incoming { partial: HashMap::new(), received: 0, told: 0, taken: None, due: None };
         Self {
             hub,
             number: NUMBERS.fetch_add(1, Relaxed),
+            address,
             dialled,
             peer: None,
             out: Outgoing::default(),
@@ -138,6 +141,11 @@ impl Link {
         };
         if self.peer.is_some() {
             return self.turn_away("it introduced itself twice".into());
+        }
+        if let Some(trust) = &hub.trust
+            && let Err(why) = trust.check(peer, cx.identity())
+        {
+            return self.turn_away(format!("it says that it is {}, but {why}", hello.from));
         }
         if hello.to != hub.me {
             let reason = format!("it looks for {}, this is {}; check the addresses", hello.to, hub.me);
@@ -381,13 +389,12 @@ impl Session for Link {
 
     fn closed(self, why: &Closed) {
         let trouble = (!matches!(why, Closed::Finished)).then(|| why.to_string());
-        let Some(peer) = self.peer.or(self.dialled) else {
-            return self.hub.refuse();
-        };
+        let peer = self.peer.or(self.dialled);
         if self.refused || matches!(why, Closed::Violation(_)) {
-            let id = self.hub.peers[peer].id;
-            tracing::warn!(peer = %id, %why, "a link between members was refused");
+            let member = peer.map_or_else(|| "nobody yet".into(), |peer| self.hub.peers[peer].id.to_string());
+            tracing::warn!(address = %self.address, member, %why, "a link between members was refused");
         }
+        let Some(peer) = peer else { return self.hub.refuse() };
         let begun = self.out.transfers.into_iter().map(|transfer| transfer.parcel);
         let parcels = self.out.unconfirmed.into_iter().map(|(_, parcel)| parcel).chain(begun).collect();
         let trouble = trouble.or_else(|| {

@@ -8,6 +8,9 @@
 //! How messages travel is a [`Strategy`]: one at a time on a shared connection, on a connection of its own, on one out
 //! of a pool, or all at once in parts on one connection.
 //!
+//! With [`Keys`] every link is TLS in both directions: a member talks only to those who prove with a certificate of the
+//! same authority that they are who they say. Without keys nothing but loopback addresses is accepted.
+//!
 //! The links are sessions on a reactor of their own. A service on any model sends from its session or job, and takes a
 //! ticket for what it gathers: `exchange.gather(key, patience, move |result| ticket.finish(result))`.
 //!
@@ -17,11 +20,11 @@
 //!
 //! let listeners = [Exchange::listen("127.0.0.1:0".parse()?)?, Exchange::listen("127.0.0.1:0".parse()?)?];
 //! let members: Vec<Member> = (1..).zip(&listeners)
-//!     .map(|(id, listener)| Member { id: MemberId(id), address: listener.address() })
+//!     .map(|(id, listener)| Member::new(id, listener.address()))
 //!     .collect();
 //! let [first, second] = listeners;
-//! let first = Exchange::start(MemberId(1), &members, first, Options::default())?;
-//! let second = Exchange::start(MemberId(2), &members, second, Options::default())?;
+//! let first = Exchange::start(MemberId(1), &members, first, None, Options::default())?;
+//! let second = Exchange::start(MemberId(2), &members, second, None, Options::default())?;
 //!
 //! let (key, (tell, told)) = (Key { query: 42, round: 0 }, mpsc::channel());
 //! first.send(MemberId(2), key, "ahoy")?;
@@ -40,6 +43,7 @@ mod memory;
 mod options;
 mod outbox;
 mod stats;
+mod trust;
 mod wire;
 
 use std::{fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
@@ -47,11 +51,20 @@ use std::{fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    accept::Door, budget::Budget, connection::Connection, host::Shared, model::Model, os, server::Lives,
+    accept::Door,
+    budget::Budget,
+    connection::Connection,
+    host::Shared,
+    layer::Layers,
+    model::Model,
+    os,
+    server::Lives,
+    tls::{Keys, TlsError},
 };
 use hub::Hub;
 use keeper::Keeper;
 use link::Links;
+use trust::Trust;
 
 pub use hub::{Gathered, Message};
 pub use options::{Key, Member, MemberId, Options, Strategy, UnknownStrategy};
@@ -126,9 +139,12 @@ pub enum ExchangeError {
     /// The members are not a cluster.
     #[error("{0}")]
     Members(String),
-    /// Without authentication between members nobody else may reach them.
-    #[error("{0} is not a loopback address, and links between members are not authenticated yet")]
+    /// Without keys nobody else may reach the members.
+    #[error("{0} is not a loopback address: links without keys stay on one machine; give the members keys")]
     Open(SocketAddr),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] TlsError),
     /// The system.
     #[error("the exchange could not be started: {0}")]
     System(#[from] io::Error),
@@ -170,24 +186,32 @@ impl Exchange {
         Ok(Listener { socket, address })
     }
 
-    /// Starts the loop that holds the links of member `me`.
+    /// Starts the loop that holds the links of member `me`. With `keys` the links are TLS, see the [module](self).
     ///
     /// # Errors
-    /// If `me` is not a member, a number stands twice, or an address is not on this machine; or what the system says.
+    /// If `me` is not a member, a number stands twice, the keys cannot be used, or there are none and an address is not
+    /// on this machine; or what the system says.
     pub fn start(
         me: MemberId,
         members: &[Member],
         listener: Listener,
+        keys: Option<&Keys>,
         options: Options,
     ) -> Result<Self, ExchangeError> {
-        check(me, members, &listener)?;
+        check(me, members)?;
+        if keys.is_none() {
+            check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
+        }
         let options = Options { largest: options.largest.min(1 << 30), ..options };
         let peers = members.iter().filter(|member| member.id != me).copied();
         let mut peers: Vec<Member> = peers.collect();
         peers.sort_by_key(|member| member.id);
         let shared = Shared::new(budget(&options, peers.len()));
-        let hub = Hub::new(me, peers, options);
-        let door = Door::new(listener.socket, Arc::new(Links(Arc::clone(&hub))), Arc::clone(&shared), None);
+        let trust = keys.map(|keys| Trust::new(keys, &peers)).transpose()?;
+        let layers = trust.as_ref().map(|trust| Arc::new(trust.acceptor()) as Arc<dyn Layers>);
+        let hub = Hub::new(me, peers, trust, options);
+        let links = Arc::new(Links(Arc::clone(&hub)));
+        let door = Door::new(listener.socket, links, Arc::clone(&shared), layers);
         let lives = Lives::start(Model::Epoll, Arc::clone(&shared), 0, vec![door])?;
         let permit = shared.gate.admit(None).map_err(io::Error::other)?;
         let keeper = Keeper(Arc::clone(&hub));
@@ -249,7 +273,7 @@ impl Exchange {
     }
 }
 
-fn check(me: MemberId, members: &[Member], listener: &Listener) -> Result<(), ExchangeError> {
+fn check(me: MemberId, members: &[Member]) -> Result<(), ExchangeError> {
     let mut ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
     ids.sort_unstable();
     if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -258,8 +282,11 @@ fn check(me: MemberId, members: &[Member], listener: &Listener) -> Result<(), Ex
     if !ids.contains(&me) {
         return Err(ExchangeError::Members(format!("{me} is not in the list of members")));
     }
-    let addresses = members.iter().map(|member| member.address).chain([listener.address]);
-    match addresses.into_iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+    Ok(())
+}
+
+fn check_loopback(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(), ExchangeError> {
+    match addresses.find(|address| !address.ip().to_canonical().is_loopback()) {
         Some(open) => Err(ExchangeError::Open(open)),
         None => Ok(()),
     }

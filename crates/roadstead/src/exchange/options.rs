@@ -3,6 +3,8 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
+use crate::tls::Pin;
+
 /// A member's number within its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId(pub u8);
@@ -20,6 +22,15 @@ pub struct Member {
     pub id: MemberId,
     /// Where the others reach it.
     pub address: SocketAddr,
+    /// Its public key. Where there are keys but no pin, its certificate has to be for the name `server-N` of its number.
+    pub pin: Option<Pin>,
+}
+
+impl Member {
+    /// Member number `id` at `address`, whose public key is not pinned.
+    pub fn new(id: u8, address: SocketAddr) -> Self {
+        Self { id: MemberId(id), address, pin: None }
+    }
 }
 
 /// What a message belongs to: the same for all members, and never used twice.

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::exchange::{Exchange, Key, Member, MemberId, Options, Strategy};
+use roadstead::{
+    exchange::{Exchange, Key, Member, MemberId, Options, Strategy},
+    tls::Keys,
+};
+use roadstead_keys::{Authority, Role};
 
 /// Nothing here takes as long; what does hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,27 +29,50 @@ pub(crate) fn payload(query: u128, sender: usize, length: usize) -> Vec<u8> {
     (0..length).map(|at| (first + at + at / 256) as u8).collect()
 }
 
+/// Keys of `authority` for `name`.
+pub(crate) fn issue(authority: &Authority, name: &str, role: Role) -> Keys {
+    let issued = authority.issue(name, role).unwrap();
+    Keys::from_pem(issued.cert.as_bytes(), issued.key.as_bytes(), issued.ca.as_bytes()).unwrap()
+}
+
 pub(crate) struct Cluster {
     list: Vec<Member>,
     options: Options,
+    /// Each member's; none where links are plain.
+    keys: Vec<Keys>,
     running: Vec<Option<Exchange>>,
 }
 
 impl Cluster {
     pub(crate) fn start(count: u8, options: Options) -> Self {
+        Self::start_with(count, Vec::new(), options)
+    }
+
+    /// A cluster whose members have keys of one authority.
+    pub(crate) fn start_secure(count: u8, authority: &Authority, options: Options) -> Self {
+        let keys = (1..=count).map(|id| issue(authority, &format!("server-{id}"), Role::Server));
+        Self::start_with(count, keys.collect(), options)
+    }
+
+    pub(crate) fn start_with(count: u8, keys: Vec<Keys>, options: Options) -> Self {
         let listen = |_| Exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let listeners: Vec<_> = (0..count).map(listen).collect();
-        let list: Vec<Member> = (1..)
-            .zip(&listeners)
-            .map(|(id, listener)| Member { id: MemberId(id), address: listener.address() })
-            .collect();
-        let start = |(id, listener)| Exchange::start(MemberId(id), &list, listener, options.clone()).unwrap();
+        let list: Vec<Member> =
+            (1..).zip(&listeners).map(|(id, listener)| Member::new(id, listener.address())).collect();
+        let start = |(id, listener)| {
+            let keys = keys.get(usize::from(id) - 1);
+            Exchange::start(MemberId(id), &list, listener, keys, options.clone()).unwrap()
+        };
         let running = (1..).zip(listeners).map(start).map(Some).collect();
-        Self { list, options, running }
+        Self { list, options, keys, running }
     }
 
     pub(crate) fn member(&self, at: usize) -> &Exchange {
         self.running[at].as_ref().unwrap()
+    }
+
+    pub(crate) fn keys(&self) -> &[Keys] {
+        &self.keys
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = &Exchange> {
@@ -58,7 +85,7 @@ impl Cluster {
 
     /// Starts a member again, on the port that it had.
     pub(crate) fn revive(&mut self, at: usize) {
-        let Member { id, address } = self.list[at];
+        let Member { id, address, .. } = self.list[at];
         let deadline = Instant::now() + PATIENCE;
         let listener = loop {
             match Exchange::listen(address) {
@@ -67,7 +94,8 @@ impl Cluster {
             }
             thread::sleep(Duration::from_millis(20));
         };
-        self.running[at] = Some(Exchange::start(id, &self.list, listener, self.options.clone()).unwrap());
+        let (keys, options) = (self.keys.get(at), self.options.clone());
+        self.running[at] = Some(Exchange::start(id, &self.list, listener, keys, options).unwrap());
     }
 
     /// One query of all members.
