@@ -7,11 +7,13 @@ mod common;
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
+    time::Duration,
 };
 
 use common::{Process, Scene, until, words};
@@ -163,6 +165,7 @@ fn the_strategies_are_measured_side_by_side() {
         "bench exchange --payload 500,200KiB --levels 1,4 --peer-delay 0ms,1ms --seconds 0.01 --json -";
     let said = scene.ok([words(line), vec!["--svg".into(), svg.to_str().unwrap().into()]].concat());
     let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["tls"], true);
     let runs = report["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 4 * 2 * 2 * 2);
     for run in runs {
@@ -177,18 +180,44 @@ fn the_strategies_are_measured_side_by_side() {
     }
     assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));
     scene.nothing_lives();
+    assert!(scene.left_behind().is_empty(), "keys are secret: {:?}", scene.left_behind());
 }
 
 #[test]
 fn a_background_of_large_messages_ends_with_the_measurement() {
     let scene = Scene::new();
     let line = "bench exchange --payload 500 --levels 2 --strategies multiplexed --peer-delay 1ms --seconds 0.05 \
-                --background 1MiB --json -";
+                --background 1MiB --plain --json -";
     let report: Value = serde_json::from_str(&scene.ok(words(line))).unwrap();
     let run = &report["runs"][0];
+    assert_eq!(report["tls"], false);
     assert_eq!((&run["wrong"], &run["failed"]), (&0.into(), &0.into()));
     assert!(run["most_ahead_bytes"].as_u64() <= Some(256 << 10), "{run}");
     scene.nothing_lives();
+}
+
+#[test]
+fn an_interrupted_measurement_reports_what_it_has_and_leaves_nothing() {
+    let scene = Scene::new();
+    for (wait, signals, seconds, code) in [(0, 1, 0.3, 0), (400, 1, 0.3, 0), (400, 2, 3.0, 130)] {
+        let line = format!("bench exchange --payload 500 --levels 1,2,4,8 --seconds {seconds} --json");
+        let mut command = scene.command(words(&line));
+        command.arg(scene.path("some.json")).stderr(Stdio::null());
+        let mut bench = Process::start(command);
+        until("four processes", || scene.living().len() == 4);
+        thread::sleep(Duration::from_millis(wait));
+        for _ in 0..signals {
+            bench.signal(Signal::INT);
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(bench.end().code(), Some(code), "after {wait} ms");
+        scene.nothing_lives();
+        assert!(scene.left_behind().is_empty(), "keys are secret: {:?}", scene.left_behind());
+    }
+    let report: Value = serde_json::from_slice(&fs::read(scene.path("some.json")).unwrap()).unwrap();
+    for run in report["runs"].as_array().unwrap() {
+        assert_eq!((&run["wrong"], &run["failed"]), (&0.into(), &0.into()));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -13,13 +14,16 @@ use roadstead::exchange::Strategy;
 use roadstead_load::{
     machine::Machine, measure::Recorder, process::cpu_time, report::Destination, report::Stream,
 };
+use tempfile::TempDir;
 
 use super::{
     member::{Answer, Order},
     payload::HASH,
     report::{Report, Run},
 };
-use crate::{Outcome, Result, progress, roads::Roads, serve::seconds, signals, trident::bench::milliseconds};
+use crate::{
+    Outcome, Result, keys, progress, roads::Roads, serve::seconds, signals, trident::bench::milliseconds,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -46,6 +50,9 @@ pub(crate) struct Args {
     /// Exchange messages of this size all the time, beside those that are measured
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     background: Option<usize>,
+    /// Without TLS between the members
+    #[arg(long)]
+    plain: bool,
     /// Write the report as JSON to this file; `-` is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<OsString>,
@@ -69,6 +76,14 @@ fn level(text: &str) -> Result<u64, String> {
     level.ok_or_else(|| format!("`{text}` is not a number of queries in flight, from 1 to 256"))
 }
 
+/// Keys that are deleted with the measurement, however it ends.
+fn passing_keys() -> Result<TempDir> {
+    let dir = tempfile::Builder::new().prefix("roadstead-keys-").tempdir()?;
+    signals::doom(dir.path());
+    keys::passing(dir.path())?;
+    Ok(dir)
+}
+
 /// Queries of one run at most.
 const MOST: u64 = 20_000;
 
@@ -76,12 +91,19 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     signals::watch()?;
     let cells = args.peer_delay.len() * args.strategies.len() * args.payload.len() * args.levels.len();
     let bar = progress::bar(cells as u64, "measuring");
-    let mut report = Report { machine: Machine::here(), background_bytes: args.background, runs: Vec::new() };
+    let keys = (!args.plain).then(passing_keys).transpose()?;
+    let mut report = Report {
+        machine: Machine::here(),
+        tls: keys.is_some(),
+        background_bytes: args.background,
+        runs: Vec::new(),
+    };
     'all: for (delay, strategy) in
         args.peer_delay.iter().flat_map(|delay| args.strategies.iter().map(move |it| (*delay, *it)))
     {
         for &payload in &args.payload {
-            let mut members = Members::start(strategy, delay, payload, args)?;
+            let mut members =
+                Members::start(strategy, delay, payload, keys.as_ref().map(TempDir::path), args)?;
             if let Some(length) = args.background {
                 members.order(&Order::Begin { length })?;
             }
@@ -126,11 +148,23 @@ struct Process {
 }
 
 impl Members {
-    fn start(strategy: Strategy, delay: Duration, payload: usize, args: &Args) -> Result<Self> {
+    fn start(
+        strategy: Strategy,
+        delay: Duration,
+        payload: usize,
+        keys: Option<&Path>,
+        args: &Args,
+    ) -> Result<Self> {
         let roads = Roads::new(delay)?;
         let largest = payload.max(args.background.unwrap_or(0));
         let most = args.levels.iter().max().copied().unwrap_or(1);
-        let start = |index: usize| Process::start(index, strategy, largest, most, &roads);
+        let start = |index: usize| {
+            let mut arguments: Vec<OsString> = roads.arguments(index).map(OsString::from).into();
+            if let Some(keys) = keys {
+                arguments.extend(["--keys".into(), keys.join(format!("server-{}", index + 1)).into()]);
+            }
+            Process::start(index, strategy, largest, most, &arguments)
+        };
         let all = (0..3).map(start).collect::<Result<Vec<_>>>()?;
         let mut members = Self { all, strategy, delay, next: 0, _roads: roads };
         // Connects, so that no run pays for it.
@@ -204,12 +238,18 @@ fn longest(answers: &[Answer]) -> f64 {
 }
 
 impl Process {
-    fn start(index: usize, strategy: Strategy, largest: usize, most: u64, roads: &Roads) -> Result<Self> {
+    fn start(
+        index: usize,
+        strategy: Strategy,
+        largest: usize,
+        most: u64,
+        arguments: &[OsString],
+    ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "member", "--id", &(index + 1).to_string()]);
         command.args(["--strategy", &strategy.to_string(), "--largest", &largest.to_string()]);
         command.args(["--most", &most.to_string(), "--with-parent", &std::process::id().to_string()]);
-        command.args(roads.arguments(index)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         // Ctrl-C reaches us alone: a run that was begun is finished.
         let mut child = command.process_group(0).spawn()?;
         let (Some(orders), Some(out)) = (child.stdin.take(), child.stdout.take()) else {

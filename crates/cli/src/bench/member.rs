@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, Write},
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -17,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::exchange::{Exchange, GatherError, Gathered, Key, Member, MemberId, Options, Strategy};
+use roadstead::{
+    exchange::{Exchange, GatherError, Gathered, Key, Member, MemberId, Options, Strategy},
+    tls::Keys,
+};
 use serde::{Deserialize, Serialize};
 
 use super::payload::{Base, is_right};
@@ -31,6 +35,8 @@ pub(crate) struct Args {
     peers: [SocketAddr; 3],
     #[arg(long)]
     peer_bind: SocketAddr,
+    #[arg(long)]
+    keys: Option<PathBuf>,
     #[arg(long)]
     strategy: Strategy,
     /// Bytes of the largest message
@@ -93,8 +99,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     options.per_peer = options.per_peer.max(4 * args.largest + 2 * args.largest * args.most);
     options.total = 2 * options.per_peer;
     options.patience = PATIENCE;
-    let exchange =
-        Exchange::start(MemberId(args.id), &members, Exchange::listen(args.peer_bind)?, None, options)?;
+    let keys = args.keys.as_deref().map(Keys::load).transpose()?;
+    let listener = Exchange::listen(args.peer_bind)?;
+    let exchange = Exchange::start(MemberId(args.id), &members, listener, keys.as_ref(), options)?;
     let (slow, tasks) = mpsc::channel::<Task>();
     thread::Builder::new().name("check".into()).spawn(move || tasks.iter().for_each(|task| task()))?;
     let worker = Arc::new(Worker { exchange, base: Base::new(args.largest), slow });

@@ -10,6 +10,8 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
+    /// Whether the members speak TLS with each other.
+    pub(crate) tls: bool,
     pub(crate) background_bytes: Option<usize>,
     pub(crate) runs: Vec<Run>,
 }
@@ -95,7 +97,8 @@ impl Report {
         Chart {
             title: "Three servers that exchange messages for every query".into(),
             subtitle: format!(
-                "every message checked by hash, on {} cores{background}; connecting is not delayed",
+                "every message checked by hash, {} TLS, on {} cores{background}; connecting is not delayed",
+                if self.tls { "with" } else { "without" },
                 self.machine.cores
             ),
             x_axis: "queries in flight".into(),
