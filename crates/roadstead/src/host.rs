@@ -11,6 +11,7 @@ use crate::{
     queue::{Fcfs, Jobs},
     stats::{Counters, Stats},
     ticket::Bell,
+    tuning::Tuning,
 };
 
 /// What all loops of one server share.
@@ -18,6 +19,8 @@ use crate::{
 pub struct Shared {
     /// The limits.
     pub budget: Arc<Budget>,
+    /// How sockets are set up.
+    pub tuning: Tuning,
     /// Open connections.
     pub gate: Arc<Gate>,
     /// Buffered bytes.
@@ -31,7 +34,13 @@ pub struct Shared {
 impl Shared {
     /// Accounts at zero under `budget`.
     pub fn new(budget: Budget) -> Arc<Self> {
+        Self::tuned(budget, Tuning::default())
+    }
+
+    /// The same, with sockets set up like this.
+    pub fn tuned(budget: Budget, tuning: Tuning) -> Arc<Self> {
         Arc::new(Self {
+            tuning,
             gate: Gate::new(&budget),
             memory: Meter::new(budget.buffer_all),
             jobs: Meter::new(budget.jobs),

@@ -70,6 +70,7 @@ pub mod sim;
 pub mod stats;
 pub mod ticket;
 pub mod tls;
+pub mod tuning;
 
 mod accept;
 mod blocking;
@@ -90,3 +91,4 @@ pub use queue::{Job, Step};
 pub use server::{Running, Server};
 pub use service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Scope, Service, Session};
 pub use ticket::{Ticket, Waker};
+pub use tuning::Tuning;

@@ -24,6 +24,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::{
     net::Net,
     output::{FileRange, Output},
+    tuning::Tuning,
 };
 
 /// How many pieces go into one send.
@@ -37,6 +38,7 @@ pub(crate) const BACKLOG: i32 = 1024;
 pub(crate) struct Os {
     epoch: Instant,
     accepted: SocketFlags,
+    tuning: Tuning,
     /// What the descriptor in reserve is a duplicate of.
     null: Option<OwnedFd>,
     spare: Option<OwnedFd>,
@@ -44,29 +46,30 @@ pub(crate) struct Os {
 
 impl Os {
     /// Sockets that never block. `epoch` is the moment that every loop of a server counts from.
-    pub(crate) fn non_blocking(epoch: Instant) -> Self {
-        Self::new(epoch, SocketFlags::NONBLOCK)
+    pub(crate) fn non_blocking(epoch: Instant, tuning: Tuning) -> Self {
+        Self::new(epoch, SocketFlags::NONBLOCK, tuning)
     }
 
     /// Accepted sockets block unless a call says otherwise.
-    pub(crate) fn blocking(epoch: Instant) -> Self {
-        Self::new(epoch, SocketFlags::empty())
+    pub(crate) fn blocking(epoch: Instant, tuning: Tuning) -> Self {
+        Self::new(epoch, SocketFlags::empty(), tuning)
     }
 
-    fn new(epoch: Instant, accepted: SocketFlags) -> Self {
+    fn new(epoch: Instant, accepted: SocketFlags, tuning: Tuning) -> Self {
         let null = File::open("/dev/null").ok().map(OwnedFd::from);
         let spare = null.as_ref().and_then(|null| null.try_clone().ok());
-        Self { epoch, accepted, null, spare }
+        Self { epoch, accepted, tuning, null, spare }
     }
 }
 
 /// A listening socket on `address` that does not block.
-pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+pub(crate) fn listen(address: SocketAddr, backlog: i32, tuning: Tuning) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    tuning.size(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())
@@ -78,18 +81,19 @@ pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
 }
 
 /// Accepts one connection; `flags` says whether its calls may block.
-fn accept(listener: &OwnedFd, flags: SocketFlags) -> io::Result<(OwnedFd, SocketAddr)> {
+fn accept(listener: &OwnedFd, flags: SocketFlags, tuning: Tuning) -> io::Result<(OwnedFd, SocketAddr)> {
     let (stream, address) = rustix::net::acceptfrom_with(listener, flags | SocketFlags::CLOEXEC)?;
     let address = address.ok_or(Errno::CONNABORTED)?;
     // What fails here is this connection, not the listener.
-    sockopt::set_tcp_nodelay(&stream, true).map_err(|_| Errno::CONNABORTED)?;
+    tuning.apply(&stream).map_err(|_| Errno::CONNABORTED)?;
     Ok((stream, SocketAddr::try_from(address)?))
 }
 
 /// Begins a connection that never blocks; it is writable when it is decided.
-pub(crate) fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+pub(crate) fn connect(address: SocketAddr, tuning: Tuning) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
+    tuning.size(&socket)?;
+    tuning.apply(&socket)?;
     match socket.connect(&SockAddr::from(address)) {
         // Interrupted or not, it goes on by itself: connect(2).
         Err(error) if !is_under_way(&error) => Err(error),
@@ -193,13 +197,13 @@ impl Net for Os {
     }
 
     fn accept(&mut self, listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
-        accept(listener, self.accepted)
+        accept(listener, self.accepted, self.tuning)
     }
 
     fn shed(&mut self, listener: &OwnedFd) -> bool {
         drop(self.spare.take());
         let Some(null) = &self.null else { return false };
-        match accept(listener, self.accepted) {
+        match accept(listener, self.accepted, self.tuning) {
             Ok((mut stream, _)) => {
                 // Closes the connection and takes its descriptor into reserve in one step: whoever else is short of
                 // descriptors, such as the client that has just been turned away, finds none free in between.
@@ -216,7 +220,7 @@ impl Net for Os {
     }
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<OwnedFd> {
-        connect(address)
+        connect(address, self.tuning)
     }
 
     fn connected(&mut self, stream: &OwnedFd) -> io::Result<()> {

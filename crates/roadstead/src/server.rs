@@ -26,6 +26,7 @@ use crate::{
     service::Service,
     stats::Snapshot,
     ticket::Bell,
+    tuning::Tuning,
 };
 
 /// How to run a [`Service`]. See the crate's first page for an example.
@@ -37,6 +38,7 @@ pub struct Server<S: Service> {
     budget: Budget,
     workers: usize,
     backlog: i32,
+    tuning: Tuning,
     layers: Option<Arc<dyn Layers>>,
 }
 
@@ -91,6 +93,7 @@ impl<S: Service> Server<S> {
             budget: Budget::default(),
             workers: 0,
             backlog: os::BACKLOG,
+            tuning: Tuning::default(),
             layers: None,
         }
     }
@@ -138,6 +141,13 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// How its sockets are set up.
+    #[must_use]
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
     /// Listens, and starts the threads that serve. Returns at once; the server runs until it is drained or dropped.
     ///
     /// # Errors
@@ -151,11 +161,11 @@ impl<S: Service> Server<S> {
         for (name, addresses) in self.names.iter().zip(self.addresses) {
             let failed = |source| StartError::Bind { address: name.clone(), source };
             for address in addresses.map_err(failed)? {
-                listeners.push(os::listen(address, self.backlog).map_err(failed)?);
+                listeners.push(os::listen(address, self.backlog, self.tuning).map_err(failed)?);
             }
         }
         let addresses = listeners.iter().map(os::local_address).collect::<io::Result<Vec<_>>>()?;
-        let shared = Shared::new(self.budget);
+        let shared = Shared::tuned(self.budget, self.tuning);
         let service = Arc::new(self.service);
         let doors = listeners
             .into_iter()
@@ -260,10 +270,11 @@ impl Lives {
             (Kind::Threads(threads), thread)
         } else {
             let orders = Arc::new(Orders::default());
+            let tuning = shared.tuning;
             let host = host(shared, &seeds, workers);
             let bell = Arc::clone(&host.bell);
             let poller = Epoll::new(&bell)?;
-            let net = Os::non_blocking(epoch);
+            let net = Os::non_blocking(epoch, tuning);
             let mut reactor = Reactor::new(net, poller, host, Arc::clone(&orders), doors)?;
             let thread = thread::Builder::new().name("reactor".into()).spawn(move || {
                 let result = reactor.run();

@@ -103,8 +103,8 @@ impl Threads {
     }
 
     fn accept(self: &Arc<Self>, doors: &[Door<OwnedFd>]) -> io::Result<()> {
-        let mut net = Os::blocking(self.epoch);
         let mut host = (self.host)();
+        let mut net = Os::blocking(self.epoch, host.shared.tuning);
         while self.orders() == Orders::Serve {
             let mut fds = vec![PollFd::new(&self.interrupt, PollFlags::IN)];
             fds.extend(doors.iter().map(|door| PollFd::new(&door.listener, PollFlags::IN)));
@@ -148,7 +148,7 @@ impl Threads {
     pub(crate) fn connect(self: &Arc<Self>, address: SocketAddr, mut endpoint: Box<dyn Endpoint>) {
         let mut host = (self.host)();
         host.count.connected += 1;
-        match os::connect(address) {
+        match os::connect(address, host.shared.tuning) {
             Ok(stream) => self.spawn(stream, endpoint, true),
             Err(error) => endpoint.handle(self.now(), Event::Failed(error), &mut host),
         }

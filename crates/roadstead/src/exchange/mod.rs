@@ -60,6 +60,7 @@ use crate::{
     os,
     server::Lives,
     tls::{Keys, TlsError},
+    tuning::Tuning,
 };
 use hub::Hub;
 use keeper::Keeper;
@@ -181,7 +182,7 @@ impl Exchange {
     /// # Errors
     /// What the system says.
     pub fn listen(address: SocketAddr) -> io::Result<Listener> {
-        let socket = os::listen(address, os::BACKLOG)?;
+        let socket = os::listen(address, os::BACKLOG, Tuning::default())?;
         let address = os::local_address(&socket)?;
         Ok(Listener { socket, address })
     }
@@ -206,7 +207,8 @@ impl Exchange {
         let peers = members.iter().filter(|member| member.id != me).copied();
         let mut peers: Vec<Member> = peers.collect();
         peers.sort_by_key(|member| member.id);
-        let shared = Shared::new(budget(&options, peers.len()));
+        let shared = Shared::tuned(budget(&options, peers.len()), options.tuning);
+        options.tuning.size(&listener.socket).map_err(io::Error::from)?;
         let trust = keys.map(|keys| Trust::new(keys, &peers)).transpose()?;
         let layers = trust.as_ref().map(|trust| Arc::new(trust.acceptor()) as Arc<dyn Layers>);
         let hub = Hub::new(me, peers, trust, options);
@@ -303,7 +305,7 @@ fn budget(options: &Options, peers: usize) -> Budget {
         .buffer_all(each.saturating_mul(8 * peers.max(1)))
         .first_byte(options.silence)
         .idle(options.silence.saturating_mul(2))
-        .connect(options.silence.min(Duration::from_secs(2)))
+        .connect(options.connect)
 }
 
 impl fmt::Debug for Exchange {

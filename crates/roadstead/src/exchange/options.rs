@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
-use crate::tls::Pin;
+use crate::{Tuning, tls::Pin};
 
 /// A member's number within its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,6 +140,10 @@ pub struct Options {
     pub patience: Duration,
     /// After so long without a sign of life a link is given up. Default 5 s; a sign is given five times as often.
     pub silence: Duration,
+    /// How long it takes at most for a link to be opened, with TLS. Default 2 s.
+    pub connect: Duration,
+    /// How the links' sockets are set up.
+    pub tuning: Tuning,
 }
 
 impl Default for Options {
@@ -152,6 +156,8 @@ impl Default for Options {
             window: 256 << 10,
             patience: Duration::from_secs(10),
             silence: Duration::from_secs(5),
+            connect: Duration::from_secs(2),
+            tuning: Tuning::default(),
         }
     }
 }
