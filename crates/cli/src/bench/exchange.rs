@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Exchange messages of this size all the time, beside those that are measured
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     background: Option<usize>,
+    /// What a small message may have before it on a multiplexed link: more is faster for large ones on long roads
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = bytes)]
+    window: usize,
     /// Without TLS between the members
     #[arg(long)]
     plain: bool,
@@ -160,6 +163,7 @@ impl Members {
         let most = args.levels.iter().max().copied().unwrap_or(1);
         let start = |index: usize| {
             let mut arguments: Vec<OsString> = roads.arguments(index).map(OsString::from).into();
+            arguments.extend(["--window".into(), args.window.to_string().into()]);
             if let Some(keys) = keys {
                 arguments.extend(["--keys".into(), keys.join(format!("server-{}", index + 1)).into()]);
             }

@@ -39,6 +39,8 @@ pub(crate) struct Args {
     keys: Option<PathBuf>,
     #[arg(long)]
     strategy: Strategy,
+    #[arg(long)]
+    window: usize,
     /// Bytes of the largest message
     #[arg(long)]
     largest: usize,
@@ -95,6 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let member = |(id, address)| Member::new(id, address);
     let members: Vec<Member> = (1..).zip(args.peers).map(member).collect();
     let mut options = Options::with(args.strategy);
+    options.window = args.window;
     options.largest = options.largest.max(args.largest);
     options.per_peer = options.per_peer.max(4 * args.largest + 2 * args.largest * args.most);
     options.total = 2 * options.per_peer;
