@@ -47,9 +47,9 @@ pub struct RelayError {
 ///
 /// Every byte arrives `delay` after the relay got it or a fraction of a millisecond later, never sooner and in order,
 /// and so do ends and resets. Bandwidth is not limited: up to 32 MiB are under way in each direction of a connection;
-/// beyond that the relay reads no more. *Connecting* is not delayed, as the kernel answers it: a connection through a
-/// relay costs one round trip less than a real one. A client whose target refuses is reset, and the next one tries
-/// the target anew.
+/// beyond that the relay reads no more. *Connecting* costs its round trip too: the kernel answers it at once, but what
+/// is sent on a connection leaves no sooner than it could far away. A client whose target refuses is reset, and the
+/// next one tries the target anew.
 ///
 /// ```
 /// use std::{io::{Read, Write}, net::{TcpListener, TcpStream}, time::{Duration, Instant}};
@@ -276,7 +276,10 @@ impl Loop {
         while self.connections.len() < CONNECTIONS_MAX {
             match self.listener.accept() {
                 // A client whose target refuses at once is closed by dropping it here.
-                Ok((client, _)) => self.connections.extend(Connection::open(client, self.target, self.delay)),
+                Ok((client, _)) => {
+                    let connection = Connection::open(client, self.target, self.delay, self.start.elapsed());
+                    self.connections.extend(connection);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
                     self.resting = Some(now + REST);

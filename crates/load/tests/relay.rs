@@ -63,6 +63,19 @@ fn each_direction_takes_the_delay_at_least() {
 }
 
 #[test]
+fn connecting_takes_a_round_trip_before_the_first_byte() {
+    for target_speaks in [false, true] {
+        let start = Instant::now();
+        let (_relay, mut client, mut server) = connected(DELAY);
+        let (speaker, hearer) =
+            if target_speaks { (&mut server, &mut client) } else { (&mut client, &mut server) };
+        speaker.write_all(b"ping").unwrap();
+        assert_eq!(read(hearer, 4), b"ping");
+        assert!(start.elapsed() >= DELAY * if target_speaks { 4 } else { 3 });
+    }
+}
+
+#[test]
 fn a_long_stream_arrives_whole_and_in_order_both_ways() {
     const SIZE: usize = 48 << 20;
     let (relay, client, server) = connected(DELAY);

@@ -97,7 +97,7 @@ impl Report {
         Chart {
             title: "Three servers that exchange messages for every query".into(),
             subtitle: format!(
-                "every message checked by hash, {} TLS, on {} cores{background}; connecting is not delayed",
+                "every message checked by hash, {} TLS, on {} cores{background}",
                 if self.tls { "with" } else { "without" },
                 self.machine.cores
             ),

@@ -27,14 +27,22 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Begins to connect to `target` for `client`; if that fails at once the client is reset.
-    pub(super) fn open(client: TcpStream, target: SocketAddr, delay: Duration) -> Option<Self> {
+    /// Begins to connect to `target` for `client`, which came at `now`; if that fails at once the client is reset.
+    ///
+    /// The kernel has answered the client at once. Far away, its first byte could leave when the target's answer was
+    /// back, and the target's when the client's confirmation had come (RFC 9293, figure 6).
+    pub(super) fn open(
+        client: TcpStream,
+        target: SocketAddr,
+        delay: Duration,
+        now: Duration,
+    ) -> Option<Self> {
         // Without, a small segment would wait for the acknowledgement of the one before, on top of the delay.
         let tuned = client.set_nonblocking(true).and_then(|()| client.set_nodelay(true));
         match tuned.and_then(|()| begin(target)) {
             Ok((server, connecting)) => Some(Self {
                 sockets: [client, server],
-                lines: [DelayLine::new(delay), DelayLine::new(delay)],
+                lines: [2, 3].map(|trips| DelayLine::new(now + delay * trips, delay)),
                 over: [false; 2],
                 blocked: [false; 2],
                 connecting,

@@ -21,6 +21,8 @@ pub(super) enum End {
 /// Times are those since an arbitrary start.
 #[derive(Debug)]
 pub(super) struct DelayLine {
+    /// What arrives earlier counts as arriving then.
+    opens: Duration,
     delay: Duration,
     bytes: VecDeque<u8>,
     /// How many of the bytes were due when it was last asked.
@@ -31,8 +33,8 @@ pub(super) struct DelayLine {
 }
 
 impl DelayLine {
-    pub(super) fn new(delay: Duration) -> Self {
-        Self { delay, bytes: VecDeque::new(), released: 0, marks: VecDeque::new(), end: None }
+    pub(super) fn new(opens: Duration, delay: Duration) -> Self {
+        Self { opens, delay, bytes: VecDeque::new(), released: 0, marks: VecDeque::new(), end: None }
     }
 
     /// How many bytes can be pushed now; none after the end.
@@ -86,7 +88,7 @@ impl DelayLine {
     }
 
     fn due(&self, now: Duration) -> Duration {
-        let due = now.saturating_add(self.delay).as_nanos().next_multiple_of(TICK.as_nanos());
+        let due = now.max(self.opens).saturating_add(self.delay).as_nanos().next_multiple_of(TICK.as_nanos());
         Duration::from_nanos(u64::try_from(due).unwrap_or(u64::MAX))
     }
 }
@@ -110,7 +112,7 @@ mod tests {
             bites in prop::collection::vec(1_usize..200, 1..50),
             steps in prop::collection::vec(1_u64..2_000, 1..50),
         ) {
-            let mut line = DelayLine::new(DELAY);
+            let mut line = DelayLine::new(Duration::ZERO, DELAY);
             let (mut now, mut arrivals) = (Duration::ZERO, Vec::new());
             for (pause, count) in pushes {
                 now += micros(pause);
@@ -142,8 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_arrives_before_the_line_opens() {
+        let mut line = DelayLine::new(2 * DELAY, DELAY);
+        line.push(DELAY, b"x");
+        assert_eq!((line.deadline(), line.ready(3 * DELAY - micros(1)).len()), (Some(3 * DELAY), 0));
+        line.push(3 * DELAY, b"y");
+        assert_eq!(line.ready(3 * DELAY), b"x");
+        line.consume(1);
+        assert_eq!(line.deadline(), Some(4 * DELAY));
+    }
+
+    #[test]
     fn there_is_room_up_to_the_capacity_and_again_when_bytes_have_gone() {
-        let mut line = DelayLine::new(DELAY);
+        let mut line = DelayLine::new(Duration::ZERO, DELAY);
         line.push(Duration::ZERO, &vec![1; CAPACITY - 1]);
         assert_eq!(line.room(), 1);
         line.push(Duration::ZERO, &[1]);
@@ -157,7 +170,7 @@ mod tests {
 
     #[test]
     fn many_small_pieces_cost_a_mark_a_tick() {
-        let mut line = DelayLine::new(DELAY);
+        let mut line = DelayLine::new(Duration::ZERO, DELAY);
         for part in 0..10_000 {
             line.push(TICK * part / 10_000, b"x");
         }
@@ -167,7 +180,7 @@ mod tests {
     #[test]
     fn an_end_waits_for_the_bytes_and_a_reset_does_not() {
         for (end, passes) in [(End::Finished, false), (End::Reset, true)] {
-            let mut line = DelayLine::new(DELAY);
+            let mut line = DelayLine::new(Duration::ZERO, DELAY);
             line.push(Duration::ZERO, b"x");
             line.finish(Duration::ZERO, end);
             assert_eq!(line.end(DELAY - micros(1)), None);
