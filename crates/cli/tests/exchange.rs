@@ -221,6 +221,25 @@ fn an_interrupted_measurement_reports_what_it_has_and_leaves_nothing() {
 }
 
 #[test]
+fn a_lost_server_fails_queries_by_name_and_leaves_no_memory_behind() {
+    let scene = Scene::new();
+    let svg = scene.path("loss.svg");
+    let line = "bench loss --times 1 --level 4 --json -";
+    let said = scene.run([words(line), vec!["--svg".into(), svg.to_str().unwrap().into()]].concat());
+    let report: Value = serde_json::from_slice(&said.stdout).unwrap();
+    for nothing in ["wrong", "unnamed", "held_bytes", "waiting"] {
+        assert_eq!(report[nothing], 0, "{nothing} of {report}");
+    }
+    let loss = &report["losses"][0];
+    assert!(loss["failed"].as_u64() > Some(0), "{loss}");
+    // How fast a machine is that does other things too says nothing about the program.
+    assert_eq!(said.status.code(), Some(i32::from(loss["back_after_ms"].is_null())));
+    assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));
+    scene.nothing_lives();
+    assert!(scene.left_behind().is_empty());
+}
+
+#[test]
 fn trident_is_measured_with_its_servers_exchanging() {
     let scene = Scene::new();
     let line = "trident bench --rows 500 --op fetch --protocol direct,exchange --exchange shared,multiplexed \

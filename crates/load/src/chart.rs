@@ -29,6 +29,9 @@ const NAME_MAX: usize = 32;
 /// Room for the figures and the title of the vertical axis.
 const LEFT: u32 = 84;
 
+/// Levels that are labelled below a panel at most; of more every so many.
+const LABELS: usize = 14;
+
 /// Space between two entries of a legend.
 const ENTRY: usize = 26;
 
@@ -201,6 +204,7 @@ impl Panel {
         let figures =
             self.series.iter().flat_map(|series| series.shown(self.scale).map(|(_, figure)| figure));
         let vertical = Axis::figures(figures, self.scale);
+        let each = levels.len().div_ceil(LABELS).max(1);
         let mut plot = ChartBuilder::on(area)
             .margin_top(10)
             .margin_bottom(8)
@@ -219,7 +223,8 @@ impl Panel {
             .x_desc(x_axis)
             .y_desc(self.y_axis.as_str())
             .x_label_formatter(&|place| {
-                levels.get(*place as usize).map_or_else(String::new, |&level| crate::report::count(level))
+                let level = levels.get(*place as usize).filter(|_| (*place as usize).is_multiple_of(each));
+                level.map_or_else(String::new, |&level| crate::report::count(level))
             })
             .y_label_formatter(&|figure| tick_label(*figure))
             .draw()?;
@@ -320,6 +325,13 @@ mod tests {
                 series: vec![series("p50", Line::Solid), series("p99", Line::Dashed)],
             }],
         }
+    }
+
+    #[test]
+    fn of_many_levels_every_so_many_is_labelled() {
+        let svg = chart((0..40).map(|level| (level * 10, 1.0)).collect(), Scale::Linear).svg().unwrap();
+        let labels: Vec<u64> = svg.lines().filter_map(|line| line.trim().parse().ok()).collect();
+        assert!(labels.contains(&30) && labels.contains(&390) && !labels.contains(&10), "{labels:?}");
     }
 
     #[test]

@@ -122,6 +122,19 @@ impl Stream {
             _ => Self::Stdout,
         }
     }
+
+    /// Prints a line.
+    pub fn print(self, line: &str) -> Result<(), ReportError> {
+        match self {
+            Self::Stdout => writeln!(io::stdout().lock(), "{line}")
+                .map_err(|source| ReportError::Unwritable { destination: Destination::Stdout, source }),
+            Self::Stderr => {
+                // Nobody can be told that stderr is closed.
+                let _ = writeln!(io::stderr().lock(), "{line}");
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A column of a [`Table`].
@@ -169,15 +182,7 @@ impl Table {
 
     /// Prints the table and a newline.
     pub fn print(&self, stream: Stream) -> Result<(), ReportError> {
-        match stream {
-            Stream::Stdout => writeln!(io::stdout().lock(), "{self}")
-                .map_err(|source| ReportError::Unwritable { destination: Destination::Stdout, source }),
-            Stream::Stderr => {
-                // Nobody can be told that stderr is closed.
-                let _ = writeln!(io::stderr().lock(), "{self}");
-                Ok(())
-            }
-        }
+        stream.print(&self.to_string())
     }
 }
 

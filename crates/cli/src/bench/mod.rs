@@ -1,6 +1,7 @@
 //! `roadstead bench`: side-by-side measurements.
 
 mod exchange;
+mod loss;
 mod member;
 mod payload;
 mod report;
@@ -13,6 +14,8 @@ use crate::{Outcome, Result};
 pub(crate) enum Command {
     /// Three servers that exchange messages for every query: which way of doing it a user should take
     Exchange(exchange::Args),
+    /// A server is killed under load and started again: what fails meanwhile, and when all is as before
+    Loss(loss::Args),
     /// One of the three, started by the measurement
     #[command(hide = true)]
     Member(member::Args),
@@ -21,6 +24,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Exchange(args) => exchange::run(&args),
+        Command::Loss(args) => loss::run(&args),
         Command::Member(args) => member::run(&args),
     }
 }

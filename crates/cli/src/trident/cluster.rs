@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{Mutex, PoisonError},
     thread,
@@ -31,52 +31,89 @@ pub(crate) struct Between {
 
 /// Three running servers. Dropping it stops them.
 pub(crate) struct Cluster {
+    launch: Launch,
     servers: Vec<Child>,
     addresses: Vec<SocketAddr>,
-    /// What each says, behind its address; only of servers that know each other.
+    /// What each says, behind its address.
     figures: Mutex<Vec<BufReader<ChildStdout>>>,
-    _roads: Option<Roads>,
+}
+
+/// What servers are started with.
+struct Launch {
+    shares: PathBuf,
+    kernel: Option<Kernel>,
+    /// How they reach each other, if they do.
+    peers: Option<(Strategy, Roads)>,
+}
+
+/// What a server tells of its exchange with the others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Exchanged {
+    /// Bytes of messages sent to them.
+    pub(crate) bytes: u64,
+    /// Links opened to them.
+    pub(crate) opened: u64,
+    /// Bytes of their messages in memory.
+    pub(crate) held: u64,
+    /// Queries that wait for their messages.
+    pub(crate) waiting: u64,
 }
 
 impl Cluster {
     /// Starts a server on each server directory below `shares`, on ports that the system chooses.
     pub(crate) fn start(shares: &Path, kernel: Option<Kernel>, between: Option<Between>) -> Result<Self> {
-        let roads = between.map(|between| Roads::new(between.delay)).transpose()?;
+        let peers = between.map(|between| Roads::new(between.delay).map(|roads| (between.strategy, roads)));
+        let launch = Launch { shares: shares.into(), kernel, peers: peers.transpose()? };
         let mut cluster =
-            Self { servers: Vec::new(), addresses: Vec::new(), figures: Mutex::default(), _roads: None };
+            Self { launch, servers: Vec::new(), addresses: Vec::new(), figures: Mutex::default() };
         for party in Party::ALL {
-            let peers = between.map(|between| between.strategy).zip(roads.as_ref());
-            cluster.servers.push(spawn(shares, party, kernel, peers)?);
+            cluster.servers.push(cluster.launch.spawn(party, "127.0.0.1:0")?);
         }
-        cluster._roads = roads;
         // All three load their shares at once.
         for (party, server) in Party::ALL.into_iter().zip(&mut cluster.servers) {
-            let mut out = BufReader::new(server.stdout.take().ok_or("a server without an output")?);
-            let address =
-                address(&mut out, "listening on ").ok_or_else(|| format!("{party} did not start"))?;
+            let (address, out) = cluster.launch.hear(party, server)?;
             cluster.addresses.push(address);
-            if between.is_some() {
-                address_of_peers(&mut out, party)?;
-            }
             cluster.figures.get_mut().unwrap_or_else(PoisonError::into_inner).push(out);
         }
         Ok(cluster)
     }
 
-    /// Bytes of messages that the servers have sent each other, and links that they have opened, until now.
-    pub(crate) fn exchanged(&self) -> Result<(u64, u64)> {
+    /// Ends a server without a warning.
+    pub(crate) fn kill(&mut self, party: Party) -> Result<()> {
+        let server = &mut self.servers[party.index()];
+        server.kill()?;
+        server.wait()?;
+        Ok(())
+    }
+
+    /// Starts a server that was killed again, at the address that it had.
+    pub(crate) fn revive(&mut self, party: Party) -> Result<()> {
+        let at = party.index();
+        self.servers[at] = self.launch.spawn(party, &self.addresses[at].to_string())?;
+        let (_, out) = self.launch.hear(party, &mut self.servers[at])?;
+        self.figures.get_mut().unwrap_or_else(PoisonError::into_inner)[at] = out;
+        Ok(())
+    }
+
+    /// What the servers have exchanged until now, and hold of it; all three together.
+    pub(crate) fn exchanged(&self) -> Result<Exchanged> {
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut bytes, mut opened) = (0, 0);
+        let mut all = Exchanged::default();
         for (server, out) in self.servers.iter().zip(figures.iter_mut()) {
             let Some(mut ask) = server.stdin.as_ref() else { continue };
             ask.write_all(b"figures\n")?;
             let mut line = String::new();
             out.read_line(&mut line)?;
-            let (sent, links) = line.trim_end().split_once(' ').ok_or("a server did not tell its figures")?;
-            bytes += sent.parse::<u64>()?;
-            opened += links.parse::<u64>()?;
+            let numbers = line.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+            let Ok([bytes, opened, held, waiting]) = <[u64; 4]>::try_from(numbers) else {
+                return Err("a server did not tell its figures".into());
+            };
+            all.bytes += bytes;
+            all.opened += opened;
+            all.held += held;
+            all.waiting += waiting;
         }
-        Ok((bytes, opened))
+        Ok(all)
     }
 
     pub(crate) fn addresses(&self) -> Result<[SocketAddr; 3]> {
@@ -94,37 +131,36 @@ impl Cluster {
     }
 }
 
-fn spawn(
-    shares: &Path,
-    party: Party,
-    kernel: Option<Kernel>,
-    peers: Option<(Strategy, &Roads)>,
-) -> Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args([
-            "trident",
-            "serve",
-            "--with-parent",
-            &std::process::id().to_string(),
-            "--bind",
-            "127.0.0.1:0",
-            "--party",
-            &party.number().to_string(),
-        ])
-        .arg("--shares")
-        .arg(server_dir(shares, party))
-        .stdin(if peers.is_some() { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::piped())
-        // Ctrl-C reaches us alone: we stop the servers when what is in flight has come back.
-        .process_group(0);
-    if let Some(kernel) = kernel {
-        command.args(["--kernel", kernel.name()]);
+impl Launch {
+    fn spawn(&self, party: Party, bind: &str) -> Result<Child> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let (parent, number) = (std::process::id().to_string(), party.number().to_string());
+        command
+            .args(["trident", "serve", "--with-parent", &parent, "--bind", bind, "--party", &number])
+            .arg("--shares")
+            .arg(server_dir(&self.shares, party))
+            .stdin(if self.peers.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            // Ctrl-C reaches us alone: we stop the servers when what is in flight has come back.
+            .process_group(0);
+        if let Some(kernel) = self.kernel {
+            command.args(["--kernel", kernel.name()]);
+        }
+        if let Some((strategy, roads)) = &self.peers {
+            command.args(roads.arguments(party.index())).args(["--exchange", &strategy.to_string()]);
+        }
+        Ok(command.spawn().map_err(|error| format!("{party} could not be started: {error}"))?)
     }
-    if let Some((strategy, roads)) = peers {
-        command.args(roads.arguments(party.index())).args(["--exchange", &strategy.to_string()]);
+
+    /// Where a server that was started listens, and what it will say.
+    fn hear(&self, party: Party, server: &mut Child) -> Result<(SocketAddr, BufReader<ChildStdout>)> {
+        let mut out = BufReader::new(server.stdout.take().ok_or("a server without an output")?);
+        let address = address(&mut out, "listening on ").ok_or_else(|| format!("{party} did not start"))?;
+        if self.peers.is_some() {
+            address_of_peers(&mut out, party)?;
+        }
+        Ok((address, out))
     }
-    Ok(command.spawn().map_err(|error| format!("{party} could not be started: {error}"))?)
 }
 
 fn address(out: &mut impl BufRead, before: &str) -> Option<SocketAddr> {

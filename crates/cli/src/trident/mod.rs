@@ -2,7 +2,7 @@
 
 mod ask;
 pub(crate) mod bench;
-mod cluster;
+pub(crate) mod cluster;
 pub(crate) mod dataset;
 mod report;
 mod serve;

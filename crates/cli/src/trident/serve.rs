@@ -114,7 +114,8 @@ fn join(args: &Args, peers: [SocketAddr; 3]) -> Result<Exchange> {
     )?)
 }
 
-/// Answers every line from the process that measures with the bytes exchanged and the links opened so far.
+/// Answers every line from the process that measures: bytes exchanged and links opened so far, bytes held, queries that
+/// wait.
 fn report_when_asked(exchange: &Exchange) {
     for line in std::io::stdin().lock().lines() {
         if line.is_err() {
@@ -125,7 +126,8 @@ fn report_when_asked(exchange: &Exchange) {
         let opened: u64 = stats.peers.iter().map(|(_, peer)| peer.connections_opened).sum();
         let mut out = std::io::stdout().lock();
         // Nobody listens any more when the measurement is over.
-        let _ = writeln!(out, "{bytes} {opened}").and_then(|()| out.flush());
+        let said = writeln!(out, "{bytes} {opened} {} {}", stats.held, stats.waiting);
+        let _ = said.and_then(|()| out.flush());
     }
 }
 

@@ -129,12 +129,12 @@ impl Bench<'_> {
         ask: impl Fn(usize) -> Result<T, ClientError> + Sync,
         check: impl Fn(&[Timed<T>]) -> Result<(usize, Option<f64>)>,
     ) -> Result<Run> {
-        let (between, _) = self.cluster.exchanged()?;
+        let between = self.cluster.exchanged()?.bytes;
         let (bytes, cpu, start) = (self.client.stats(), self.cluster.cpu_time(), Instant::now());
         let answers = closed_loop(level, count, progress, ask);
         let wall = start.elapsed();
         let (bytes_after, cpu_after) = (self.client.stats(), self.cluster.cpu_time());
-        let (between_after, _) = self.cluster.exchanged()?;
+        let between_after = self.cluster.exchanged()?.bytes;
 
         let mut recorder = Recorder::new();
         answers
@@ -257,7 +257,7 @@ fn closed_loop<T: Send>(
 }
 
 /// The row of question `number`: all over the collection, the same in every run.
-fn scattered(number: usize, rows: usize) -> usize {
+pub(crate) fn scattered(number: usize, rows: usize) -> usize {
     // Knuth's multiplicative hash; the quality of the scatter does not matter.
     ((number as u64 + 1).wrapping_mul(2_654_435_761) % rows as u64) as usize
 }

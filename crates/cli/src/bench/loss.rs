@@ -1,0 +1,368 @@
+//! `roadstead bench loss`: a server is killed under load and started again, so many times; what the others' clients see.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead::exchange::Strategy;
+use roadstead_load::{
+    chart::{Chart, ChartError, Line, Panel, Scale, Series},
+    machine::Machine,
+    report::{Column, Destination, ReportError, Stream, Table, bytes, millis, number},
+};
+use roadstead_trident::{
+    client::{Client, ClientError, Options, Protocol},
+    party::Party,
+    query::Collection,
+    share::CLIENT_DIR,
+};
+use serde::Serialize;
+
+use crate::{
+    Outcome, Result, progress, signals,
+    trident::{
+        bench::with_shares,
+        cluster::{Between, Cluster, Exchanged},
+        dataset::{Dataset, MADE_ROWS},
+        sweep::scattered,
+    },
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How often the server is killed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    times: u16,
+    /// Queries in flight
+    #[arg(long, value_name = "L", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    level: u16,
+    /// How messages between the servers travel: shared, per-query, pool:N, multiplexed
+    #[arg(long, value_name = "STRATEGY", default_value = "multiplexed")]
+    exchange: Strategy,
+    /// Write the report as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+    /// Draw the right answers over time into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<OsString>,
+}
+
+/// The server that is killed: one whose answers the client could do without.
+const VICTIM: Party = Party::ALL[1];
+/// Undisturbed work before each loss, which is what full speed means.
+const BEFORE: Duration = Duration::from_secs(2);
+/// How long the server stays away.
+const AWAY: Duration = Duration::from_millis(500);
+/// How long full speed is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Full speed is nine tenths of what was before, over this time.
+const WINDOW: Duration = Duration::from_millis(500);
+/// Between a failed question and the next.
+const PAUSE: Duration = Duration::from_millis(5);
+/// What a point of the picture stands for, in milliseconds.
+const STEP: u64 = 250;
+
+/// One loss of the server.
+#[derive(Debug, Serialize)]
+struct Loss {
+    /// Right answers per second before it.
+    before_per_s: f64,
+    /// Right answers per second once it is over.
+    after_per_s: f64,
+    /// Queries that failed from the loss on, all naming the server.
+    failed: u64,
+    /// The longest that a query took from the loss on, whatever it came to.
+    slowest_ms: f64,
+    /// From the start of the new process to full speed; none if it was not reached.
+    back_after_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    level: u16,
+    exchange: String,
+    right: u64,
+    wrong: u64,
+    /// Failures that do not name the lost server.
+    unnamed: u64,
+    losses: Vec<Loss>,
+    /// Of the two servers that were not killed, before the first loss and when all was over.
+    resident_bytes: [[u64; 2]; 2],
+    /// Bytes of messages in the servers' memory, and queries that wait for messages, when the last deadline was over.
+    held_bytes: u64,
+    waiting: u64,
+    /// Right answers per second, every so many milliseconds since the start.
+    #[serde(skip)]
+    over_time: Vec<(u64, f64)>,
+}
+
+/// What became of a query: when it ended, how long it took, and whether it was right.
+struct Ended {
+    at: Duration,
+    took: Duration,
+    right: bool,
+}
+
+/// What the questioners share.
+struct Questions<'a> {
+    client: &'a Client,
+    rows: &'a [Vec<f32>],
+    start: Instant,
+    next: AtomicUsize,
+    over: AtomicBool,
+    ended: Mutex<Vec<Ended>>,
+    bad: Mutex<Bad>,
+}
+
+#[derive(Default)]
+struct Bad {
+    wrong: u64,
+    unnamed: BTreeMap<String, u64>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    signals::watch()?;
+    let dataset = Dataset::made(MADE_ROWS);
+    let rows = dataset.source()?.read_all()?;
+    let report = with_shares(&dataset, |shares| {
+        let between = Between { strategy: args.exchange, delay: Duration::ZERO };
+        let mut cluster = Cluster::start(shares, None, Some(between))?;
+        let collection = Arc::new(Collection::open(&shares.join(CLIENT_DIR))?);
+        let options = Options { protocol: Protocol::Exchange, ..Options::default() };
+        let client = Client::new(collection, cluster.addresses()?, options)?;
+        measure(args, &rows, &client, &mut cluster)
+    })?;
+    let json = args.json.clone().map(Destination::from);
+    report.print(Stream::beside(json.as_ref()))?;
+    if let Some(json) = json {
+        json.write_json(&report)?;
+    }
+    if let Some(svg) = args.svg.clone().map(Destination::from) {
+        svg.write(&report.svg()?)?;
+    }
+    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+}
+
+fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluster) -> Result<Report> {
+    client.fetch(0)?;
+    let questions = Questions {
+        client,
+        rows,
+        start: Instant::now(),
+        next: AtomicUsize::new(0),
+        over: AtomicBool::new(false),
+        ended: Mutex::default(),
+        bad: Mutex::default(),
+    };
+    let bar = progress::bar(args.times.into(), "killing a server and starting it again");
+    let (losses, resident) = thread::scope(|scope| {
+        let _over = Over(&questions.over);
+        for _ in 0..args.level {
+            scope.spawn(|| questions.ask());
+        }
+        thread::sleep(BEFORE);
+        let resident = survivors(cluster);
+        let mut losses = Vec::new();
+        for _ in 0..args.times {
+            if signals::interrupted() {
+                tracing::warn!("interrupted: the report holds what was measured until now");
+                break;
+            }
+            losses.push(lose(&questions, cluster)?);
+            bar.inc(1);
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((losses, resident))
+    })?;
+    bar.finish_and_clear();
+    let left = settled(cluster)?;
+    let ended = questions.ended();
+    let bad = std::mem::take(&mut *questions.bad.lock().unwrap_or_else(PoisonError::into_inner));
+    for (error, count) in &bad.unnamed {
+        tracing::error!(count, "a query failed without naming {VICTIM}: {error}");
+    }
+    Ok(Report {
+        machine: Machine::here(),
+        level: args.level,
+        exchange: args.exchange.to_string(),
+        right: ended.iter().filter(|it| it.right).count() as u64,
+        wrong: bad.wrong,
+        unnamed: bad.unnamed.values().sum(),
+        losses,
+        resident_bytes: [resident, survivors(cluster)],
+        held_bytes: left.held,
+        waiting: left.waiting,
+        over_time: over_time(&ended),
+    })
+}
+
+/// What the servers hold when every query has been answered or given up.
+fn settled(cluster: &Cluster) -> Result<Exchanged> {
+    let spinner = progress::spinner("waiting for what is given up by its deadline");
+    let deadline = Instant::now() + PATIENCE;
+    let left = loop {
+        let left = cluster.exchanged()?;
+        if left.held + left.waiting == 0 || Instant::now() > deadline {
+            break left;
+        }
+        thread::sleep(WINDOW);
+    };
+    spinner.finish_and_clear();
+    Ok(left)
+}
+
+/// Ends the questions, also when the measurement fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Kills the server, starts it again, and waits until all is as before.
+fn lose(questions: &Questions<'_>, cluster: &mut Cluster) -> Result<Loss> {
+    thread::sleep(BEFORE);
+    let lost = questions.start.elapsed();
+    let before = questions.rate(lost - BEFORE, lost);
+    cluster.kill(VICTIM)?;
+    thread::sleep(AWAY);
+    let started = questions.start.elapsed();
+    cluster.revive(VICTIM)?;
+    let mut back = None;
+    while back.is_none() && questions.start.elapsed() < started + PATIENCE {
+        thread::sleep(WINDOW / 20);
+        let now = questions.start.elapsed();
+        if now >= started + WINDOW && questions.rate(now - WINDOW, now) >= 0.9 * before {
+            back = Some(now - WINDOW);
+        }
+    }
+    let full = questions.start.elapsed();
+    thread::sleep(BEFORE);
+    let after = questions.rate(full, full + BEFORE);
+    let ended = questions.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    let since: Vec<&Ended> = ended.iter().filter(|it| it.at >= lost).collect();
+    Ok(Loss {
+        before_per_s: before,
+        after_per_s: after,
+        failed: since.iter().filter(|it| !it.right).count() as u64,
+        slowest_ms: since.iter().map(|it| it.took).max().unwrap_or_default().as_secs_f64() * 1e3,
+        back_after_ms: back.map(|back| back.saturating_sub(started).as_secs_f64() * 1e3),
+    })
+}
+
+impl Questions<'_> {
+    /// Asks one question after the other until it is over.
+    fn ask(&self) {
+        while !self.over.load(SeqCst) {
+            let index = scattered(self.next.fetch_add(1, SeqCst), self.rows.len());
+            let start = Instant::now();
+            let answer = self.client.fetch(index);
+            let right = answer.as_ref().is_ok_and(|row| row.values() == self.rows[index]);
+            let ended = Ended { at: self.start.elapsed(), took: start.elapsed(), right };
+            self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
+            if !right {
+                self.note(answer.map(drop));
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    fn note(&self, answer: Result<(), ClientError>) {
+        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(()) => bad.wrong += 1,
+            Err(error) => {
+                let words = error.to_string();
+                if !words.contains(&VICTIM.to_string()) {
+                    *bad.unnamed.entry(words).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// Right answers per second between two moments.
+    fn rate(&self, from: Duration, to: Duration) -> f64 {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let right = ended.iter().filter(|it| it.right && it.at >= from && it.at < to).count();
+        right as f64 / to.saturating_sub(from).as_secs_f64()
+    }
+
+    fn ended(&self) -> Vec<Ended> {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Resident memory of the two servers that are not killed.
+fn survivors(cluster: &Cluster) -> [u64; 2] {
+    let usage = cluster.usage();
+    [0, 2].map(|at| usage[at].as_ref().map_or(0, |usage| usage.resident_bytes))
+}
+
+fn over_time(ended: &[Ended]) -> Vec<(u64, f64)> {
+    let mut steps = BTreeMap::<u64, u64>::new();
+    for it in ended {
+        *steps.entry(it.at.as_millis() as u64 / STEP).or_default() += u64::from(it.right);
+    }
+    // The last step is cut off by the end.
+    let whole = steps.keys().next_back().copied().unwrap_or(0);
+    let rate = |step| steps.get(&step).copied().unwrap_or(0) as f64 * 1e3 / STEP as f64;
+    (0..whole).map(|step| (step * STEP, rate(step))).collect()
+}
+
+impl Report {
+    fn is_clean(&self) -> bool {
+        let back = self.losses.iter().all(|loss| loss.back_after_ms.is_some());
+        back && self.wrong + self.unnamed + self.held_bytes + self.waiting == 0
+    }
+
+    fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        let figures = ["answers/s before", "failed", "slowest ms", "full speed after ms", "answers/s then"];
+        let columns: Vec<Column> =
+            [Column::Number("loss")].into_iter().chain(figures.map(Column::Number)).collect();
+        let mut table = Table::new(&columns);
+        for (at, loss) in self.losses.iter().enumerate() {
+            table.row([
+                (at + 1).to_string(),
+                number(loss.before_per_s, 0),
+                loss.failed.to_string(),
+                millis(loss.slowest_ms),
+                loss.back_after_ms.map_or("not reached".into(), |back| number(back, 0)),
+                number(loss.after_per_s, 0),
+            ]);
+        }
+        table.print(stream)?;
+        let [before, after] = self.resident_bytes.map(|both| both.map(bytes).join(" and "));
+        stream.print(&format!(
+            "{} right, {} wrong, {} failed without naming {VICTIM}; in the end the servers held {} of messages and {} \
+             queries; the two that lived on had {before} of memory before, {after} after",
+            self.right,
+            self.wrong,
+            self.unnamed,
+            bytes(self.held_bytes),
+            self.waiting
+        ))
+    }
+
+    fn svg(&self) -> Result<String, ChartError> {
+        let series =
+            Series { name: "right".into(), subject: 0, line: Line::Solid, points: self.over_time.clone() };
+        Chart {
+            title: format!("{VICTIM} of three is killed and started again"),
+            subtitle: format!(
+                "rows read with the protocol exchange ({}), {} in flight, on {} cores",
+                self.exchange, self.level, self.machine.cores
+            ),
+            x_axis: "ms".into(),
+            panels: vec![Panel { y_axis: "answers/s".into(), scale: Scale::Linear, series: vec![series] }],
+        }
+        .svg()
+    }
+}
