@@ -22,7 +22,7 @@ pub(crate) trait Net {
     fn shed(&mut self, listener: &Self::Listener) -> bool;
     /// Begins a connection; writable when it is decided.
     fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Stream>;
-    /// How a connection that was begun was decided.
+    /// How a connection that was begun was decided; [`io::ErrorKind::WouldBlock`] if it is not yet.
     fn connected(&mut self, stream: &Self::Stream) -> io::Result<()>;
     /// Receives up to `most` bytes into `block`, which it empties first; zero is the peer's end.
     fn receive(&mut self, stream: &Self::Stream, block: &mut BytesMut, most: usize) -> io::Result<usize>;

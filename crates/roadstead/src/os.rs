@@ -105,10 +105,14 @@ fn is_under_way(error: &io::Error) -> bool {
     [Errno::INPROGRESS, Errno::INTR].iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
 }
 
-/// How a connection that was begun was decided.
+/// How a connection that was begun was decided; [`io::ErrorKind::WouldBlock`] if it is not yet.
 pub(crate) fn connected(stream: impl AsFd) -> io::Result<()> {
-    sockopt::socket_error(stream)??;
-    Ok(())
+    sockopt::socket_error(&stream)??;
+    match rustix::net::getpeername(stream) {
+        Err(Errno::NOTCONN) => Err(io::ErrorKind::WouldBlock.into()),
+        // A peer that has reset the connection since is found by the first call that asks for bytes.
+        _ => Ok(()),
+    }
 }
 
 /// Receives up to `most` bytes into the empty `block`; zero is the peer's end.

@@ -22,7 +22,7 @@ use crate::{
     model::Model,
     os::{self, Os},
     queue::{Fcfs, Jobs, Workers},
-    reactor::{Orders, Reactor, epoll::Epoll},
+    reactor::{Orders, Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, spin::Spin},
     service::Service,
     stats::Snapshot,
     ticket::Bell,
@@ -250,6 +250,23 @@ impl fmt::Debug for Kind {
     }
 }
 
+/// What a reactor is made of besides its poller.
+type Parts = (Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>);
+
+/// Starts the thread of a reactor; `ending` is closed when it has ended.
+fn react<P: Poller<Os> + Send + 'static>(
+    poller: P,
+    (net, host, orders, doors): Parts,
+    ending: mpsc::Sender<()>,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let mut reactor = Reactor::new(net, poller, host, orders, doors)?;
+    thread::Builder::new().name("reactor".into()).spawn(move || {
+        let result = reactor.run();
+        drop(ending);
+        result
+    })
+}
+
 impl Lives {
     pub(crate) fn start(
         model: Model,
@@ -273,15 +290,15 @@ impl Lives {
             let tuning = shared.tuning;
             let host = host(shared, &seeds, workers);
             let bell = Arc::clone(&host.bell);
-            let poller = Epoll::new(&bell)?;
             let net = Os::non_blocking(epoch, tuning);
-            let mut reactor = Reactor::new(net, poller, host, Arc::clone(&orders), doors)?;
-            let thread = thread::Builder::new().name("reactor".into()).spawn(move || {
-                let result = reactor.run();
-                drop(ending);
-                result
-            })?;
-            (Kind::Reactor { orders, bell }, thread)
+            let parts = (net, host, Arc::clone(&orders), doors);
+            let thread = match model {
+                Model::Spin => react(Spin::default(), parts, ending),
+                Model::Select => react(Select::new(&bell)?, parts, ending),
+                Model::Poll => react(Poll::new(&bell)?, parts, ending),
+                _ => react(Epoll::new(&bell)?, parts, ending),
+            };
+            (Kind::Reactor { orders, bell }, thread?)
         };
         Ok(Self { kind, units, thread: Some(thread), ended: Mutex::new(ended) })
     }

@@ -10,12 +10,9 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    event::{EventfdFlags, Timespec, epoll, eventfd},
-    io::Errno,
-};
+use rustix::{event::epoll, io::Errno};
 
-use super::{Poller, Readiness};
+use super::{Interrupt, Poller, Readiness, timespec};
 use crate::{
     os::Os,
     ticket::{Bell, Token},
@@ -29,6 +26,7 @@ const INTERRUPT: u64 = u64::MAX;
 
 pub(crate) struct Epoll {
     epoll: OwnedFd,
+    _interrupt: Interrupt,
     events: Vec<epoll::Event>,
 }
 
@@ -39,15 +37,11 @@ impl Epoll {
     /// A poller that `bell` can interrupt.
     pub(crate) fn new(bell: &Bell) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        // Edge-triggered: every write is a new edge, so the counter never needs to be read.
+        let interrupt = Interrupt::new(bell)?;
+        // Edge-triggered: every ring is a new edge, so it need not be heard.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &interrupt, epoll::EventData::new_u64(INTERRUPT), flags)?;
-        bell.interrupt_with(move || {
-            // Fails only when the counter is full, and then the wait is interrupted already.
-            let _ = rustix::io::write(&interrupt, &1u64.to_ne_bytes());
-        });
-        Ok(Self { epoll, events: Vec::with_capacity(BATCH) })
+        Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH) })
     }
 
     fn register(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
@@ -78,9 +72,8 @@ impl Poller<Os> for Epoll {
         // The close that follows removes it: nobody else holds the descriptor.
     }
 
-    fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout =
-            timeout.map(|time| Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
+    fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>, _: bool) -> io::Result<()> {
+        let timeout = timeout.map(timespec);
         self.events.clear();
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
             Err(Errno::INTR) => return Ok(()),

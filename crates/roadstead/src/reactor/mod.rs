@@ -7,7 +7,11 @@
 //! A turn of the loop: wait · accept · drive what is ready · run inline jobs · drive what was woken · fire deadlines.
 
 pub(crate) mod epoll;
+mod interrupt;
+pub(crate) mod poll;
+pub(crate) mod select;
 mod slot;
+pub(crate) mod spin;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +27,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use rustix::event::Timespec;
 
 use crate::{
     accept::{self, Accepted, Door},
@@ -31,6 +36,7 @@ use crate::{
     net::Net,
     ticket::{Bell, Token},
 };
+use interrupt::Interrupt;
 use slot::{Slot, Slots};
 
 /// How readiness is learnt.
@@ -45,8 +51,14 @@ pub(crate) trait Poller<N: Net> {
     fn interest(&mut self, stream: &N::Stream, token: Token, receive: bool, send: bool) -> io::Result<()>;
     /// Tells no more of a connection, which is about to be closed.
     fn remove(&mut self, stream: &N::Stream);
-    /// Waits until something is ready, the time is over, or the loop's bell interrupts.
-    fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()>;
+    /// Waits until something is ready, the time is over, or the loop's bell interrupts. `idle`: in the turn before
+    /// nothing has moved.
+    fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>, idle: bool) -> io::Result<()>;
+}
+
+/// A time to wait as the system takes it; one beyond that is for ever.
+fn timespec(time: Duration) -> Timespec {
+    Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
 }
 
 /// What a poller says of one descriptor.
@@ -123,6 +135,8 @@ pub(crate) struct Reactor<N: Net, P: Poller<N>> {
     woken: Vec<Token>,
     block: BytesMut,
     draining: bool,
+    /// Something has moved in this turn.
+    moved: bool,
 }
 
 impl<N: Net, P: Poller<N>> Reactor<N, P> {
@@ -146,6 +160,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             woken: Vec::new(),
             block: BytesMut::with_capacity(BLOCK),
             draining: false,
+            moved: true,
         };
         reactor.accept_again()?;
         Ok(reactor)
@@ -163,7 +178,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.host.count.waits += 1;
         self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
         let mut ready = mem::take(&mut self.ready);
-        let waited = self.poller.wait(&mut ready, timeout);
+        let idle = !mem::take(&mut self.moved);
+        let waited = self.poller.wait(&mut ready, timeout, idle);
         self.host.bell.wake_up();
         waited?;
         let now = self.net.now();
@@ -204,13 +220,16 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// True if there were any.
     fn run_jobs(&mut self) -> bool {
-        (0..AT_ONCE).take_while(|_| self.host.jobs.run_one()).count() > 0
+        let ran = (0..AT_ONCE).take_while(|_| self.host.jobs.run_one()).count() > 0;
+        self.moved |= ran;
+        ran
     }
 
     /// Drives those whose bell has rung. False when the loop was told to stop.
     fn answer_bell(&mut self, now: Duration) -> bool {
         let mut woken = mem::take(&mut self.woken);
         self.host.bell.answer(&mut woken);
+        self.moved |= !woken.is_empty();
         let mut alive = true;
         for token in woken.drain(..) {
             if token == ORDERS {
@@ -272,7 +291,10 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 return;
             };
             match accept::next(&mut self.net, door, &mut self.host) {
-                Accepted::Admitted(stream, endpoint) => self.insert(Some(stream), endpoint, false, now),
+                Accepted::Admitted(stream, endpoint) => {
+                    self.moved = true;
+                    self.insert(Some(stream), endpoint, false, now);
+                }
                 Accepted::Refused => {}
                 Accepted::Empty => return,
                 Accepted::Exhausted => return self.rest_from_accepting(now),
@@ -347,11 +369,13 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             && slot.writable
             && let Some(stream) = &slot.stream
         {
-            slot.connecting = false;
             let event = match self.net.connected(stream) {
                 Ok(()) => Event::Opened,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return slot.writable = false,
                 Err(error) => Event::Failed(error),
             };
+            slot.connecting = false;
+            self.moved = true;
             self.tell(ready.token, event, now);
         }
         self.drive(ready.token, now);
@@ -381,7 +405,10 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 break None;
             }
             match slot.step(&mut self.net, &mut self.block, now, &mut self.host) {
-                Some(count) => moved += count,
+                Some(count) => {
+                    moved += count;
+                    self.moved |= count > 0;
+                }
                 None => break None,
             }
         };

@@ -68,7 +68,7 @@ impl Poller<Torrent> for Eager {
         Ok(())
     }
     fn remove(&mut self, _: &u8) {}
-    fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>) -> io::Result<()> {
+    fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>, _: bool) -> io::Result<()> {
         ready.extend(self.0.iter().map(|&token| Readiness {
             token,
             readable: true,

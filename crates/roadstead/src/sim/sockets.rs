@@ -133,7 +133,7 @@ impl Poller<Sockets> for Watcher {
         self.world.borrow_mut().unwatch(*stream);
     }
 
-    fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>) -> io::Result<()> {
+    fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>, _: bool) -> io::Result<()> {
         // The run lets time pass, and takes a turn only when there is a reason to; so there is nothing to wait for.
         self.world.borrow_mut().wait(self.node, ready);
         Ok(())

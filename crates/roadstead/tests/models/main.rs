@@ -6,6 +6,9 @@ macro_rules! on_every_model {
     ($($scenario:ident),* $(,)?) => {
         mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads); })* }
         mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll); })* }
+        mod poll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll); })* }
+        mod select { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select); })* }
+        mod spin { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin); })* }
     };
 }
 
@@ -15,6 +18,12 @@ macro_rules! with_and_without_workers {
         mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads, 0); })* }
         mod threads_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads, 2); })* }
         mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll, 0); })* }
+        mod poll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll, 0); })* }
+        mod poll_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll, 2); })* }
+        mod select { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select, 0); })* }
+        mod select_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select, 2); })* }
+        mod spin { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin, 0); })* }
+        mod spin_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin, 2); })* }
         mod epoll_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll, 2); })* }
     };
 }

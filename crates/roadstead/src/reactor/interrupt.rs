@@ -1,0 +1,38 @@
+//! How another thread ends a poller's wait: a descriptor that becomes readable when the loop's bell rings. eventfd(2).
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::ticket::Bell;
+
+pub(super) struct Interrupt(Arc<OwnedFd>);
+
+impl Interrupt {
+    /// A descriptor that `bell` makes readable.
+    pub(super) fn new(bell: &Bell) -> io::Result<Self> {
+        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let rung = Arc::clone(&event);
+        bell.interrupt_with(move || {
+            // Fails only when the counter is full, and then the wait is interrupted already.
+            let _ = rustix::io::write(&rung, &1u64.to_ne_bytes());
+        });
+        Ok(Self(event))
+    }
+
+    /// Makes it unreadable until the bell rings again. Needless where only edges are told.
+    pub(super) fn heard(&self) {
+        // Fails only when it is unreadable already.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Interrupt {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
