@@ -25,7 +25,7 @@ fn echoes(address: SocketAddr) -> TcpStream {
 #[test]
 fn every_listener_is_announced_in_order_and_serves() {
     let scene = Scene::new();
-    for model in ["best", "threads", "spin", "select", "poll", "epoll"] {
+    for model in ["best", "threads", "spin", "select", "poll", "epoll", "signal"] {
         let line = format!("serve echo --bind 127.0.0.1:0 --bind [::1]:0 --bind 127.0.0.2:0 --model {model}");
         let mut server = scene.serve(words(&line));
         let addresses = [server.listening(), server.listening(), server.listening()];

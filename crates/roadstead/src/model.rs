@@ -114,7 +114,7 @@ impl Model {
     /// Why this machine cannot run it; `None` if it can.
     pub fn obstacle(self) -> Option<&'static str> {
         match self {
-            Model::Threads | Model::Spin | Model::Select | Model::Poll | Model::Epoll => None,
+            Model::Threads | Model::Spin | Model::Select | Model::Poll | Model::Epoll | Model::Signal => None,
             Model::Iocp => Some("needs Windows, and is not built yet"),
             _ => Some("not built yet"),
         }

@@ -22,7 +22,9 @@ use crate::{
     model::Model,
     os::{self, Os},
     queue::{Fcfs, Jobs, Workers},
-    reactor::{Orders, Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, spin::Spin},
+    reactor::{
+        Orders, Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin,
+    },
     service::Service,
     stats::Snapshot,
     ticket::Bell,
@@ -295,6 +297,7 @@ impl Lives {
             let thread = match model {
                 Model::Spin => react(Spin::default(), parts, ending),
                 Model::Select => react(Select::new(&bell)?, parts, ending),
+                Model::Signal => react(Signal::new(&bell)?, parts, ending),
                 Model::Poll => react(Poll::new(&bell)?, parts, ending),
                 _ => react(Epoll::new(&bell)?, parts, ending),
             };

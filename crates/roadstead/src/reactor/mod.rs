@@ -10,6 +10,7 @@ pub(crate) mod epoll;
 mod interrupt;
 pub(crate) mod poll;
 pub(crate) mod select;
+pub(crate) mod signal;
 mod slot;
 pub(crate) mod spin;
 #[cfg(test)]

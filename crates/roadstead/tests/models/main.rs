@@ -7,6 +7,7 @@ macro_rules! on_every_model {
         mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads); })* }
         mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll); })* }
         mod poll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll); })* }
+        mod signal { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Signal); })* }
         mod select { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select); })* }
         mod spin { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin); })* }
     };
@@ -20,6 +21,8 @@ macro_rules! with_and_without_workers {
         mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll, 0); })* }
         mod poll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll, 0); })* }
         mod poll_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll, 2); })* }
+        mod signal { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Signal, 0); })* }
+        mod signal_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Signal, 2); })* }
         mod select { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select, 0); })* }
         mod select_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select, 2); })* }
         mod spin { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin, 0); })* }
