@@ -1,8 +1,7 @@
-//! The other end: a plain blocking client, and waiting for what must come to pass.
+//! The other end: what a blocking client says and hears, and waiting for what must come to pass.
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -12,17 +11,10 @@ use roadstead::{
     frame::{Fields, HEAD, Limits, Parsed},
 };
 
+use crate::wire::Wire;
+
 /// Longer than anything takes that happens at all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Connects, with a bound on every wait.
-pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
 
 /// Waits until `done`.
 pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
@@ -40,7 +32,7 @@ pub(crate) enum End {
     Reset,
 }
 
-pub(crate) fn end_of(stream: &mut TcpStream) -> End {
+pub(crate) fn end_of(stream: &mut Wire) -> End {
     let mut byte = [0; 1];
     match stream.read(&mut byte) {
         Ok(0) => End::Orderly,
@@ -53,7 +45,7 @@ pub(crate) fn end_of(stream: &mut TcpStream) -> End {
 }
 
 /// Sends `bytes` and reads as many back.
-pub(crate) fn echo(stream: &mut TcpStream, bytes: &[u8]) {
+pub(crate) fn echo(stream: &mut Wire, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
     let mut back = vec![0; bytes.len()];
     stream.read_exact(&mut back).unwrap();
@@ -68,7 +60,7 @@ pub(crate) fn frame(kind: u8, n: u64, body: &[u8]) -> Vec<u8> {
 }
 
 /// Reads one frame: its kind and body.
-pub(crate) fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+pub(crate) fn read_frame(stream: &mut Wire) -> (u8, Vec<u8>) {
     let limits = Limits { body: u32::MAX as usize, ..Limits::default() };
     let mut wire = vec![0; HEAD];
     stream.read_exact(&mut wire).unwrap();
@@ -85,7 +77,7 @@ pub(crate) fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
 }
 
 /// Asks and reads one answer.
-pub(crate) fn ask(stream: &mut TcpStream, kind: u8, n: u64, body: &[u8]) -> (u8, Vec<u8>) {
+pub(crate) fn ask(stream: &mut Wire, kind: u8, n: u64, body: &[u8]) -> (u8, Vec<u8>) {
     stream.write_all(&frame(kind, n, body)).unwrap();
     read_frame(stream)
 }

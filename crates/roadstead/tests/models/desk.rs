@@ -8,15 +8,9 @@ use std::{
 };
 
 use roadstead::{
-    Budget, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Model, Peer, Running, Server,
-    Service, Session, Step, Ticket,
+    Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Service, Session, Step, Ticket,
     frame::{Fields, Limits, Parsed},
 };
-
-/// Starts `service` on a free port.
-pub(crate) fn start<S: Service>(model: Model, workers: usize, service: S, budget: Budget) -> Running {
-    Server::new(service).bind("127.0.0.1:0").model(model).workers(workers).budget(budget).start().unwrap()
-}
 
 /// Why connections were closed, in order.
 #[derive(Debug, Clone, Default)]

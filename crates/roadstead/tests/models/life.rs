@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use roadstead::{Budget, Model, Server};
+use roadstead::Budget;
 
 use crate::{
-    client::{End, PATIENCE, ask, connect, echo, end_of, eventually, frame, read_frame},
-    desk::{Desk, ECHO, Echo, HOLD, JOB, start},
+    client::{End, PATIENCE, ask, echo, end_of, eventually, frame, read_frame},
+    desk::{Desk, ECHO, Echo, HOLD, JOB},
+    setting::Setting,
 };
 
 on_every_model!(
@@ -26,12 +27,12 @@ on_every_model!(
     version_six_addresses,
 );
 
-fn a_drain_lets_work_in_flight_finish(model: Model) {
+fn a_drain_lets_work_in_flight_finish(setting: Setting) {
     for workers in [0, 2] {
         let desk = Desk::default();
-        let server = start(model, workers, desk.clone(), Budget::default());
+        let server = Setting { workers, ..setting }.start(desk.clone(), Budget::default());
         let address = server.addresses()[0];
-        let mut stream = connect(address);
+        let mut stream = setting.connect(address);
         stream.write_all(&[frame(HOLD, 0, b""), frame(JOB, 4, b"")].concat()).unwrap();
         assert_eq!(read_frame(&mut stream).0, JOB);
         let ticket = desk.tickets(1).remove(0);
@@ -43,23 +44,25 @@ fn a_drain_lets_work_in_flight_finish(model: Model) {
         assert_eq!(end_of(&mut stream), End::Orderly);
         drop(stream);
         let counted = drain.join().unwrap().unwrap();
-        assert_eq!((counted.closed - counted.failed >= 1, desk.ends.all()[0].as_str()), (true, "finished"));
+        assert!(counted.closed > counted.failed);
+        // Who only looked whether anybody accepts ended before.
+        assert_eq!(desk.ends.all().last().unwrap(), "finished");
     }
 }
 
-fn a_drain_ends_idle_connections(model: Model) {
-    let server = start(model, 0, Echo::default(), Budget::default().linger(Duration::from_millis(200)));
-    let mut streams = (0..5).map(|_| connect(server.addresses()[0])).collect::<Vec<_>>();
+fn a_drain_ends_idle_connections(setting: Setting) {
+    let server = setting.start(Echo::default(), Budget::default().linger(Duration::from_millis(200)));
+    let mut streams = (0..5).map(|_| setting.connect(server.addresses()[0])).collect::<Vec<_>>();
     streams.iter_mut().for_each(|stream| echo(stream, b"once"));
     // They do not answer the server's end with their own.
     assert_eq!(server.drain(PATIENCE).unwrap().failed, 0);
     streams.iter_mut().for_each(|stream| assert_eq!(end_of(stream), End::Orderly));
 }
 
-fn a_drain_that_runs_out_of_patience_resets(model: Model) {
+fn a_drain_that_runs_out_of_patience_resets(setting: Setting) {
     let desk = Desk::default();
-    let server = start(model, 0, desk.clone(), Budget::default());
-    let mut stream = connect(server.addresses()[0]);
+    let server = setting.start(desk.clone(), Budget::default());
+    let mut stream = setting.connect(server.addresses()[0]);
     stream.write_all(&frame(HOLD, 0, b"")).unwrap();
     let ticket = desk.tickets(1).remove(0);
     let undrained = server.drain(Duration::from_millis(200)).unwrap_err();
@@ -69,12 +72,12 @@ fn a_drain_that_runs_out_of_patience_resets(model: Model) {
     assert_eq!(desk.ends.first(), "the server stopped");
 }
 
-fn a_stop_under_load_ends_everybody(model: Model) {
-    let server = start(model, 2, Desk::default(), Budget::default());
+fn a_stop_under_load_ends_everybody(setting: Setting) {
+    let server = Setting { workers: 2, ..setting }.start(Desk::default(), Budget::default());
     let (address, answered) = (server.addresses()[0], AtomicUsize::new(0));
     thread::scope(|scope| {
         // Connected before anybody can be told to stop.
-        let streams: Vec<_> = (0..8).map(|_| connect(address)).collect();
+        let streams: Vec<_> = (0..8).map(|_| setting.connect(address)).collect();
         for (client, mut stream) in streams.into_iter().enumerate() {
             let answered = &answered;
             scope.spawn(move || {
@@ -96,41 +99,40 @@ fn a_stop_under_load_ends_everybody(model: Model) {
     });
 }
 
-fn a_server_starts_again_on_its_port_at_once(model: Model) {
-    let mut server = start(model, 0, Echo::default(), Budget::default());
+fn a_server_starts_again_on_its_port_at_once(setting: Setting) {
+    let mut server = setting.start(Echo::default(), Budget::default());
     let address = server.addresses()[0];
     for _ in 0..3 {
-        let mut stream = connect(address);
+        let mut stream = setting.connect(address);
         echo(&mut stream, b"before");
         drop(server);
-        server = Server::new(Echo::default()).bind(address).model(model).start().unwrap();
-        echo(&mut connect(address), b"after");
+        server = setting.server(Echo::default()).bind(address).start().unwrap();
+        echo(&mut setting.connect(address), b"after");
     }
 }
 
-fn a_port_in_use_is_named(model: Model) {
+fn a_port_in_use_is_named(setting: Setting) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _held = TcpListener::bind(taken).unwrap();
-    let error = Server::new(Echo::default()).bind(taken).model(model).start().unwrap_err();
+    let error = setting.server(Echo::default()).bind(taken).start().unwrap_err();
     assert_eq!(error.to_string(), format!("address {taken} is in use"));
 }
 
-fn a_server_listens_on_several_addresses(model: Model) {
-    let server =
-        Server::new(Echo::default()).bind("127.0.0.1:0").bind("127.0.0.2:0").model(model).start().unwrap();
+fn a_server_listens_on_several_addresses(setting: Setting) {
+    let server = setting.server(Echo::default()).bind("127.0.0.1:0").bind("127.0.0.2:0").start().unwrap();
     let addresses = server.addresses().to_vec();
     assert_eq!(addresses.len(), 2);
     for address in addresses {
-        echo(&mut connect(address), b"here too");
+        echo(&mut setting.connect(address), b"here too");
     }
 }
 
-fn version_six_addresses(model: Model) {
+fn version_six_addresses(setting: Setting) {
     if TcpListener::bind("[::1]:0").is_err() {
         eprintln!("skipped: this machine has no [::1]");
         return;
     }
-    let server = Server::new(Desk::default()).bind("[::1]:0").model(model).start().unwrap();
+    let server = setting.server(Desk::default()).bind("[::1]:0").start().unwrap();
     assert!(matches!(server.addresses()[0], SocketAddr::V6(_)));
-    assert_eq!(ask(&mut connect(server.addresses()[0]), ECHO, 0, b"six").0, ECHO);
+    assert_eq!(ask(&mut setting.connect(server.addresses()[0]), ECHO, 0, b"six").0, ECHO);
 }

@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Budget, Model, Running};
+use roadstead::{Budget, Running};
 
 use crate::{
-    client::{End, PATIENCE, ask, connect, echo, end_of, eventually, frame},
-    desk::{ANSWER, BUSY, Desk, ECHO, Echo, Ends, HOLD, start},
+    client::{End, PATIENCE, ask, echo, end_of, eventually, frame},
+    desk::{ANSWER, BUSY, Desk, ECHO, Echo, Ends, HOLD},
+    setting::Setting,
+    wire::Wire,
 };
 
 on_every_model!(
@@ -32,32 +34,31 @@ fn open_is(server: &Running, count: usize) {
     eventually("so many are open", || server.open() == count);
 }
 
-fn is_refused(mut stream: TcpStream) {
+fn is_refused(mut stream: Wire) {
     assert_eq!(end_of(&mut stream), End::Reset);
 }
 
-fn connections_are_counted(model: Model) {
-    let server = start(model, 0, Echo::default(), Budget::default().connections(3));
+fn connections_are_counted(setting: Setting) {
+    let server = setting.start(Echo::default(), Budget::default().connections(3));
     let address = server.addresses()[0];
-    let mut streams = (0..3).map(|_| connect(address)).collect::<Vec<_>>();
+    let mut streams = (0..3).map(|_| setting.connect(address)).collect::<Vec<_>>();
     streams.iter_mut().for_each(|stream| echo(stream, b"admitted"));
-    is_refused(connect(address));
-    is_refused(connect(address));
+    is_refused(setting.connect(address));
+    is_refused(setting.connect(address));
     streams.pop();
     open_is(&server, 2);
-    echo(&mut connect(address), b"room again");
+    echo(&mut setting.connect(address), b"room again");
     assert_eq!(server.drain(PATIENCE).unwrap().refused, 2);
 }
 
-fn connections_of_one_address_are_counted(model: Model) {
-    let server = start(model, 0, Echo::default(), Budget::default().per_address(2));
+fn connections_of_one_address_are_counted(setting: Setting) {
+    let server = setting.start(Echo::default(), Budget::default().per_address(2));
     let address = server.addresses()[0];
     let from = |last: u8| {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
         socket.connect(&address.into()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        TcpStream::from(socket)
+        setting.speak(TcpStream::from(socket))
     };
     let mut two = [from(1), from(1)];
     two.iter_mut().for_each(|stream| echo(stream, b"admitted"));
@@ -68,12 +69,12 @@ fn connections_of_one_address_are_counted(model: Model) {
     echo(&mut from(1), b"room again");
 }
 
-fn a_message_fits_its_buffer_or_closes(model: Model) {
+fn a_message_fits_its_buffer_or_closes(setting: Setting) {
     let each = 100_000;
     for (whole, fits) in [(each - 1, true), (each, true), (each + 1, false)] {
         let desk = Desk::default();
-        let server = start(model, 0, desk.clone(), Budget::default().buffer_each(each));
-        let mut stream = connect(server.addresses()[0]);
+        let server = setting.start(desk.clone(), Budget::default().buffer_each(each));
+        let mut stream = setting.connect(server.addresses()[0]);
         let wire = frame(ECHO, 0, &vec![b'm'; whole - frame(ECHO, 0, b"").len()]);
         assert_eq!(wire.len(), whole);
         if fits {
@@ -90,12 +91,12 @@ fn a_message_fits_its_buffer_or_closes(model: Model) {
     }
 }
 
-fn an_answer_fits_its_buffer_or_closes(model: Model) {
+fn an_answer_fits_its_buffer_or_closes(setting: Setting) {
     let each = 100_000;
     for (whole, fits) in [(each - 1, true), (each, true), (each + 1, false)] {
         let desk = Desk::default();
-        let server = start(model, 0, desk.clone(), Budget::default().buffer_each(each));
-        let mut stream = connect(server.addresses()[0]);
+        let server = setting.start(desk.clone(), Budget::default().buffer_each(each));
+        let mut stream = setting.connect(server.addresses()[0]);
         let body = (whole - roadstead::frame::HEAD) as u64;
         if fits {
             assert_eq!(ask(&mut stream, ANSWER, body, b"").1.len() as u64, body);
@@ -110,12 +111,12 @@ fn an_answer_fits_its_buffer_or_closes(model: Model) {
     }
 }
 
-fn all_connections_share_one_memory(model: Model) {
+fn all_connections_share_one_memory(setting: Setting) {
     let (half, desk) = (1 << 15, Desk::default());
-    let server = start(model, 0, desk.clone(), Budget::default().buffer_each(half).buffer_all(2 * half));
+    let server = setting.start(desk.clone(), Budget::default().buffer_each(half).buffer_all(2 * half));
     // Half a message of more than half a buffer: its buffer has its full size.
     let part = || {
-        let mut stream = connect(server.addresses()[0]);
+        let mut stream = setting.connect(server.addresses()[0]);
         stream.write_all(&frame(ECHO, 0, &vec![0; half - 100])[..half / 2 + 100]).unwrap();
         stream
     };
@@ -136,10 +137,10 @@ fn all_connections_share_one_memory(model: Model) {
     eventually("nothing is charged", || server.buffered() == 0);
 }
 
-fn tickets_are_counted(model: Model) {
+fn tickets_are_counted(setting: Setting) {
     let desk = Desk::default();
-    let server = start(model, 0, desk.clone(), Budget::default().jobs(3));
-    let mut stream = connect(server.addresses()[0]);
+    let server = setting.start(desk.clone(), Budget::default().jobs(3));
+    let mut stream = setting.connect(server.addresses()[0]);
     for _ in 0..3 {
         stream.write_all(&frame(HOLD, 0, b"")).unwrap();
     }
@@ -160,19 +161,19 @@ fn is_closed_for(ends: &Ends, begun: Instant, patience: Duration, why: &str) {
     assert!(begun.elapsed() >= patience, "too early");
 }
 
-fn who_connects_and_says_nothing_is_closed(model: Model) {
+fn who_connects_and_says_nothing_is_closed(setting: Setting) {
     let ends = Ends::default();
-    let server = start(model, 0, Echo(ends.clone()), Budget::default().first_byte(BRIEF));
+    let server = setting.start(Echo(ends.clone()), Budget::default().first_byte(BRIEF));
     let begun = Instant::now();
-    let mut stream = connect(server.addresses()[0]);
+    let mut stream = setting.connect(server.addresses()[0]);
     assert_eq!(end_of(&mut stream), End::Reset);
     is_closed_for(&ends, begun, BRIEF, "the peer connected and sent nothing in time");
 }
 
-fn who_falls_silent_is_closed(model: Model) {
+fn who_falls_silent_is_closed(setting: Setting) {
     let ends = Ends::default();
-    let server = start(model, 0, Echo(ends.clone()), Budget::default().idle(BRIEF));
-    let mut stream = connect(server.addresses()[0]);
+    let server = setting.start(Echo(ends.clone()), Budget::default().idle(BRIEF));
+    let mut stream = setting.connect(server.addresses()[0]);
     let begun = Instant::now();
     for _ in 0..4 {
         std::thread::sleep(BRIEF / 8);
@@ -182,10 +183,10 @@ fn who_falls_silent_is_closed(model: Model) {
     is_closed_for(&ends, begun, BRIEF + BRIEF / 2, "the peer neither sent nor took a byte in time");
 }
 
-fn who_is_being_worked_for_is_not_idle(model: Model) {
+fn who_is_being_worked_for_is_not_idle(setting: Setting) {
     let desk = Desk::default();
-    let server = start(model, 0, desk.clone(), Budget::default().idle(BRIEF));
-    let mut stream = connect(server.addresses()[0]);
+    let server = setting.start(desk.clone(), Budget::default().idle(BRIEF));
+    let mut stream = setting.connect(server.addresses()[0]);
     stream.write_all(&frame(HOLD, 0, b"")).unwrap();
     let ticket = desk.tickets(1).remove(0);
     std::thread::sleep(BRIEF * 3);
@@ -195,10 +196,10 @@ fn who_is_being_worked_for_is_not_idle(model: Model) {
     assert_eq!(end_of(&mut stream), End::Reset);
 }
 
-fn who_does_not_end_is_not_waited_for(model: Model) {
+fn who_does_not_end_is_not_waited_for(setting: Setting) {
     let desk = Desk::default();
-    let server = start(model, 0, desk.clone(), Budget::default().linger(BRIEF));
-    let mut stream = connect(server.addresses()[0]);
+    let server = setting.start(desk.clone(), Budget::default().linger(BRIEF));
+    let mut stream = setting.connect(server.addresses()[0]);
     let begun = Instant::now();
     assert_eq!(ask(&mut stream, crate::desk::REFUSE, 0, b"").0, crate::desk::REFUSE);
     assert_eq!(end_of(&mut stream), End::Orderly);

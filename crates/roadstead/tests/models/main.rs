@@ -1,33 +1,47 @@
-//! Every behaviour on real sockets, each written once and run on every model.
+//! Every behaviour on real sockets, each written once and run on every model, plain and through TLS.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+/// Makes a test of each scenario on one model, plain and through TLS.
+macro_rules! on_model {
+    ($name:ident, $model:ident, $workers:literal: $($scenario:ident)*) => {
+        mod $name {
+            mod plain { in_setting!($model, $workers, false: $($scenario)*); }
+            mod tls { in_setting!($model, $workers, true: $($scenario)*); }
+        }
+    };
+}
+
+/// Makes a test of each scenario in one setting.
+macro_rules! in_setting {
+    ($model:ident, $workers:literal, $tls:literal: $($scenario:ident)*) => {
+        const SETTING: crate::setting::Setting =
+            crate::setting::Setting { model: roadstead::Model::$model, workers: $workers, tls: $tls };
+        $(#[test] fn $scenario() { super::super::$scenario(SETTING); })*
+    };
+}
 
 /// Makes a test of each scenario on each model.
 macro_rules! on_every_model {
     ($($scenario:ident),* $(,)?) => {
-        mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads); })* }
-        mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll); })* }
-        mod poll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll); })* }
-        mod signal { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Signal); })* }
-        mod select { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select); })* }
-        mod spin { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin); })* }
+        on_model!(threads, Threads, 0: $($scenario)*);
+        on_model!(epoll, Epoll, 0: $($scenario)*);
+        on_model!(poll, Poll, 0: $($scenario)*);
+        on_model!(signal, Signal, 0: $($scenario)*);
+        on_model!(select, Select, 0: $($scenario)*);
+        on_model!(spin, Spin, 0: $($scenario)*);
     };
 }
 
 /// Makes a test of each scenario on each model, with and without worker threads.
 macro_rules! with_and_without_workers {
     ($($scenario:ident),* $(,)?) => {
-        mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads, 0); })* }
-        mod threads_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads, 2); })* }
-        mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll, 0); })* }
-        mod poll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll, 0); })* }
-        mod poll_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll, 2); })* }
-        mod signal { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Signal, 0); })* }
-        mod signal_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Signal, 2); })* }
-        mod select { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select, 0); })* }
-        mod select_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select, 2); })* }
-        mod spin { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin, 0); })* }
-        mod spin_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin, 2); })* }
-        mod epoll_and_workers { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll, 2); })* }
+        on_every_model!($($scenario),*);
+        on_model!(threads_and_workers, Threads, 2: $($scenario)*);
+        on_model!(epoll_and_workers, Epoll, 2: $($scenario)*);
+        on_model!(poll_and_workers, Poll, 2: $($scenario)*);
+        on_model!(signal_and_workers, Signal, 2: $($scenario)*);
+        on_model!(select_and_workers, Select, 2: $($scenario)*);
+        on_model!(spin_and_workers, Spin, 2: $($scenario)*);
     };
 }
 
@@ -37,5 +51,7 @@ mod files;
 mod life;
 mod limits;
 mod outgoing;
+mod setting;
 mod streams;
+mod wire;
 mod work;

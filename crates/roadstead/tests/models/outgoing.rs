@@ -3,18 +3,20 @@
 use std::{
     io::{Read, Write},
     mem,
-    net::{Shutdown, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use roadstead::{
-    Budget, Closed, Context, Dialer, Done, Input, Model, Peer, Ready, Server, Service, Session, Waker,
+    Budget, Closed, Context, Dialer, Done, Input, Peer, Ready, Server, Service, Session, Waker,
+    tls::Connector,
 };
 
 use crate::{
-    client::{End, PATIENCE, connect, echo, end_of, eventually, pattern},
-    desk::{Echo, start},
+    client::{End, PATIENCE, echo, end_of, eventually, pattern},
+    desk::Echo,
+    setting::Setting,
 };
 
 on_every_model!(
@@ -40,8 +42,12 @@ struct Pipe {
 struct Side {
     pipe: Arc<Mutex<Pipe>>,
     me: usize,
-    far: Option<SocketAddr>,
+    far: Option<Far>,
 }
+
+/// Where the far side is, and what it is spoken with through.
+#[derive(Clone)]
+struct Far(SocketAddr, Option<Connector>);
 
 impl Side {
     fn pipe(&self) -> MutexGuard<'_, Pipe> {
@@ -76,10 +82,14 @@ impl Session for Side {
 
     fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
         if why == Ready::Opened
-            && let Some(far) = self.far
+            && let Some(Far(address, connector)) = &self.far
         {
             let side = Side { pipe: Arc::clone(&self.pipe), me: 1, far: None };
-            let waker = cx.connect(far, side).unwrap();
+            let waker = match connector {
+                Some(connector) => cx.connect_through(*address, connector, side),
+                None => cx.connect(*address, side),
+            }
+            .unwrap();
             self.pipe().wakers = [Some(cx.waker()), Some(waker)];
         }
         if why == Ready::Draining {
@@ -105,13 +115,13 @@ impl Session for Side {
 }
 
 struct Relay {
-    far: SocketAddr,
+    far: Far,
     last: Arc<Mutex<Arc<Mutex<Pipe>>>>,
 }
 
 impl Relay {
-    fn to(far: SocketAddr) -> Self {
-        Self { far, last: Arc::default() }
+    fn to(setting: Setting, far: SocketAddr) -> Self {
+        Self { far: Far(far, setting.connector()), last: Arc::default() }
     }
 }
 
@@ -120,7 +130,7 @@ impl Service for Relay {
     fn open(&self, _: &Peer) -> Side {
         let pipe = Arc::default();
         *self.last.lock().unwrap() = Arc::clone(&pipe);
-        Side { pipe, me: 0, far: Some(self.far) }
+        Side { pipe, me: 0, far: Some(self.far.clone()) }
     }
 }
 
@@ -134,15 +144,15 @@ fn fate(last: &Mutex<Arc<Mutex<Pipe>>>) -> String {
     why.unwrap()
 }
 
-fn a_relay_carries_both_ways_and_both_ends(model: Model) {
-    let far = start(model, 0, Echo::default(), Budget::default());
-    let near = start(model, 0, Relay::to(far.addresses()[0]), Budget::default());
-    let mut stream = connect(near.addresses()[0]);
+fn a_relay_carries_both_ways_and_both_ends(setting: Setting) {
+    let far = setting.start(Echo::default(), Budget::default());
+    let near = setting.start(Relay::to(setting, far.addresses()[0]), Budget::default());
+    let mut stream = setting.connect(near.addresses()[0]);
     echo(&mut stream, b"there and back");
     for _ in 0..20 {
         echo(&mut stream, &pattern(100_000));
     }
-    stream.shutdown(Shutdown::Write).unwrap();
+    stream.finish().unwrap();
     assert_eq!(end_of(&mut stream), End::Orderly);
     drop(stream);
     eventually("both sides are gone", || near.open() == 0 && far.open() == 0);
@@ -173,11 +183,11 @@ fn deaf() -> (SocketAddr, impl Sized) {
     (address.as_socket().unwrap(), (listener, filling))
 }
 
-fn a_refused_connection_says_so(model: Model) {
-    let relay = Relay::to(nobody());
+fn a_refused_connection_says_so(setting: Setting) {
+    let relay = Relay::to(setting, nobody());
     let last = Arc::clone(&relay.last);
-    let near = start(model, 0, relay, Budget::default());
-    let mut stream = connect(near.addresses()[0]);
+    let near = setting.start(relay, Budget::default());
+    let mut stream = setting.connect(near.addresses()[0]);
     assert_eq!(end_of(&mut stream), End::Orderly);
     assert!(fate(&last).contains("refused"));
     drop(stream);
@@ -186,23 +196,25 @@ fn a_refused_connection_says_so(model: Model) {
     assert_eq!((counted.connected, counted.closed), (1, 2));
 }
 
-fn an_unanswered_connection_is_given_up_in_time(model: Model) {
+fn an_unanswered_connection_is_given_up_in_time(setting: Setting) {
     let (far, _full) = deaf();
     let patience = Duration::from_millis(300);
-    let relay = Relay::to(far);
+    let relay = Relay::to(setting, far);
     let last = Arc::clone(&relay.last);
-    let near = start(model, 0, relay, Budget::default().connect(patience));
+    let near = setting.start(relay, Budget::default().connect(patience));
     let begun = Instant::now();
-    let mut stream = connect(near.addresses()[0]);
+    let mut stream = setting.connect(near.addresses()[0]);
     assert_eq!(end_of(&mut stream), End::Orderly);
     assert_eq!(fate(&last), "the peer did not answer the connection in time");
     assert!(begun.elapsed() >= patience);
 }
 
-fn a_far_side_that_closes_is_heard_of(model: Model) {
+fn a_far_side_that_closes_is_heard_of(setting: Setting) {
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = start(model, 0, Relay::to(far.local_addr().unwrap()), Budget::default());
-    let mut stream = connect(near.addresses()[0]);
+    // The far side of this one is no server of ours.
+    let relay = Relay::to(Setting { tls: false, ..setting }, far.local_addr().unwrap());
+    let near = setting.start(relay, Budget::default());
+    let mut stream = setting.connect(near.addresses()[0]);
     let (mut other, _) = far.accept().unwrap();
     other.write_all(b"goodbye").unwrap();
     drop(other);
@@ -211,23 +223,23 @@ fn a_far_side_that_closes_is_heard_of(model: Model) {
     assert_eq!(all, "goodbye");
 }
 
-fn a_drain_ends_both_sides(model: Model) {
-    let far = start(model, 0, Echo::default(), Budget::default());
-    let near = start(model, 0, Relay::to(far.addresses()[0]), Budget::default());
-    let mut stream = connect(near.addresses()[0]);
+fn a_drain_ends_both_sides(setting: Setting) {
+    let far = setting.start(Echo::default(), Budget::default());
+    let near = setting.start(Relay::to(setting, far.addresses()[0]), Budget::default());
+    let mut stream = setting.connect(near.addresses()[0]);
     echo(&mut stream, b"there and back");
     near.drain(PATIENCE).unwrap();
     assert_eq!(end_of(&mut stream), End::Orderly);
     eventually("the far server has nobody", || far.open() == 0);
 }
 
-fn a_stop_while_connecting_waits_for_nothing(model: Model) {
+fn a_stop_while_connecting_waits_for_nothing(setting: Setting) {
     let (far, _full) = deaf();
-    let relay = Relay::to(far);
+    let relay = Relay::to(setting, far);
     let last = Arc::clone(&relay.last);
     // An hour: were the stop to wait for the answer, the test would never end.
-    let near = start(model, 0, relay, Budget::default().connect(Duration::from_secs(3600)));
-    let _stream = connect(near.addresses()[0]);
+    let near = setting.start(relay, Budget::default().connect(Duration::from_secs(3600)));
+    let _stream = setting.connect(near.addresses()[0]);
     eventually("it is being connected", || near.open() == 2);
     drop(near);
     assert_eq!(fate(&last), "the server stopped");
