@@ -242,11 +242,13 @@ impl Layered {
             }
             Op::Connect(outgoing) => self.connects.push_back(outgoing),
             Op::Close { reset } => {
-                if !reset && !self.finished {
+                // The peer had time to take our end and to answer it.
+                let in_vain = self.finished && !self.wire_ended && !self.end_told;
+                if reset || in_vain {
+                    self.shut(reset);
+                } else {
                     self.finish();
                     self.phase = Phase::Closing(now.saturating_add(self.shared.budget.linger));
-                } else {
-                    self.shut(reset);
                 }
                 (self.held, self.plain) = (Unread::default(), Unread::default());
             }
@@ -370,7 +372,10 @@ impl Endpoint for Layered {
             }
             (_, Event::Received(block)) => {
                 self.receiving = false;
-                self.receive(block, now, host);
+                // After our end the peer's is awaited and nothing else, and nothing could be answered.
+                if !self.finished {
+                    self.receive(block, now, host);
+                }
                 block.clear();
             }
             (_, Event::Ended) => {

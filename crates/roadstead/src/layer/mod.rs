@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod layered;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 

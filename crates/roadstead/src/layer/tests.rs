@@ -1,0 +1,195 @@
+//! How a connection ends through a layer, told event by event.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+
+use super::{Identity, Layer, Layers, through};
+use crate::{
+    budget::Budget,
+    connection::{Connection, Endpoint, Event, Op},
+    context::Context,
+    host::{Host, Shared},
+    input::Input,
+    service::{Closed, Done, Peer, Session},
+    ticket::Token,
+};
+
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A layer in which a byte is itself, but for the greeting at the beginning, the end, and what cannot be understood.
+#[derive(Debug, Default)]
+struct Letters {
+    open: bool,
+    ended: bool,
+}
+
+impl Layers for Letters {
+    fn layer(&self) -> io::Result<Box<dyn Layer>> {
+        Ok(Box::<Self>::default())
+    }
+}
+
+impl Layer for Letters {
+    fn open(&mut self, wire: &mut BytesMut, plain: &mut BytesMut, reply: &mut BytesMut) -> io::Result<()> {
+        for byte in wire.split() {
+            match byte {
+                b'H' => self.open = true,
+                b'E' => self.ended = true,
+                b'?' => {
+                    reply.extend_from_slice(b"?");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "not understood"));
+                }
+                byte => plain.extend_from_slice(&[byte]),
+            }
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, plain: &[u8], _: &mut [u8], wire: &mut BytesMut) -> io::Result<()> {
+        wire.extend_from_slice(plain);
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut [u8], wire: &mut BytesMut) {
+        wire.extend_from_slice(b"E");
+    }
+
+    fn is_open(&self) -> bool {
+        self.open
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+}
+
+/// Finishes when it is asked to.
+struct Obedient(Arc<Mutex<Vec<String>>>);
+
+impl Session for Obedient {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        if input.bytes().contains(&b'f') {
+            cx.finish();
+        }
+        input.consume(usize::MAX);
+        Ok(())
+    }
+
+    fn closed(self, why: &Closed) {
+        self.0.lock().unwrap().push(why.to_string());
+    }
+}
+
+struct Rig {
+    endpoint: Box<dyn Endpoint>,
+    host: Host,
+    shared: Arc<Shared>,
+    ends: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rig {
+    /// The only connection that its server may hold, with the handshake behind it.
+    fn open() -> Self {
+        let shared = Shared::new(Budget::default().connections(1).linger(LINGER));
+        let host = Host::alone(Arc::clone(&shared), 1);
+        let (ends, address) = (Arc::default(), ([192, 0, 2, 1], 7).into());
+        let permit = shared.gate.admit(None).unwrap();
+        let session = Obedient(Arc::clone(&ends));
+        let connection = Connection::accepted(session, Peer { address }, Arc::clone(&shared), permit);
+        let endpoint = through(&Letters::default(), Box::new(connection), address, Arc::clone(&shared));
+        let mut rig = Self { endpoint, host, shared, ends };
+        rig.endpoint.place(Token(1), rig.host.bell(), Duration::ZERO);
+        assert_eq!(rig.at(0, Event::Opened), ["Receive(65536)"]);
+        assert_eq!(rig.bytes(b"H"), ["Receive(65536)"]);
+        rig
+    }
+
+    /// What is asked for after `event`, so many seconds after the beginning.
+    fn at(&mut self, second: u64, event: Event<'_>) -> Vec<String> {
+        let now = Duration::from_secs(second);
+        self.endpoint.handle(now, event, &mut self.host);
+        let mut ops = self.ops();
+        self.endpoint.settle(now, &mut self.host);
+        ops.extend(self.ops());
+        ops
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.at(0, Event::Received(&mut BytesMut::from(bytes)))
+    }
+
+    fn ops(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.endpoint.next()).map(|op| in_words(&op)).collect()
+    }
+
+    fn ends(&self) -> Vec<String> {
+        self.ends.lock().unwrap().clone()
+    }
+}
+
+fn in_words(op: &Op) -> String {
+    match op {
+        Op::Close { reset: true } => "Reset".into(),
+        Op::Close { reset: false } => "Close".into(),
+        op => format!("{op:?}"),
+    }
+}
+
+#[test]
+fn the_end_is_said_before_sending_ends() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.bytes(b"f"), ["Send", "Receive(65536)"]);
+    assert_eq!(rig.at(0, Event::Sent(1)), ["Shutdown"]);
+    assert_eq!(rig.at(0, Event::Ended), ["Close"]);
+    assert_eq!(rig.ends(), ["finished"]);
+}
+
+#[test]
+fn the_end_is_said_although_the_peer_has_ended_before_it_was_taken() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.bytes(b"f"), ["Send", "Receive(65536)"]);
+    assert_eq!(rig.at(0, Event::Ended), [""; 0], "its last word has not left");
+    assert_eq!(rig.at(0, Event::Sent(1)), ["Close"]);
+    assert_eq!(rig.ends(), ["finished"]);
+}
+
+#[test]
+fn a_peer_that_does_not_end_is_not_waited_for() {
+    let mut rig = Rig::open();
+    rig.bytes(b"f");
+    assert_eq!(rig.at(0, Event::Sent(1)), ["Shutdown"]);
+    assert_eq!(rig.at(1, Event::Tick), [""; 0]);
+    assert_eq!(rig.at(2, Event::Tick), ["Close"]);
+}
+
+#[test]
+fn what_comes_after_our_end_is_not_opened() {
+    let mut rig = Rig::open();
+    rig.bytes(b"f");
+    assert_eq!(rig.at(0, Event::Sent(1)), ["Shutdown"]);
+    assert_eq!(rig.bytes(b"?"), ["Receive(65536)"], "there is nothing to answer any more");
+    assert_eq!(rig.at(0, Event::Ended), ["Close"]);
+    assert_eq!(rig.ends(), ["finished"]);
+}
+
+#[test]
+fn what_cannot_be_understood_is_answered_once() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.bytes(b"?"), ["Send", "Receive(65536)"]);
+    assert_eq!(rig.at(0, Event::Sent(1)), ["Shutdown"]);
+    assert_eq!(rig.bytes(b"?"), ["Receive(65536)"]);
+    assert_eq!(rig.at(0, Event::Ended), ["Reset"]);
+    assert!(rig.ends()[0].contains("not understood"), "{:?}", rig.ends());
+}
