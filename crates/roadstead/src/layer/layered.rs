@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Layer;
 use crate::{
-    budget::Charge,
+    budget::{Charge, Permit},
     connection::{BLOCK, Endpoint, Event, Op, Outgoing, Unread},
     guard,
     host::{Host, Shared},
@@ -56,6 +56,8 @@ pub(super) struct Layered {
     close: Option<bool>,
     connects: VecDeque<Box<Outgoing>>,
     charge: Option<Charge>,
+    /// Its place among the server's connections, once the connection inside has given up its own.
+    place: Option<Permit>,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl Layered {
             close: None,
             connects: VecDeque::new(),
             charge: None,
+            place: None,
         }
     }
 
@@ -268,8 +271,18 @@ impl Layered {
 
     fn shut(&mut self, reset: bool) {
         self.phase = Phase::Closed;
-        self.charge = None;
+        (self.charge, self.place) = (None, None);
         self.close = Some(reset);
+    }
+
+    /// A last word that the peer does not take is waited for only as long as nobody else needs the place.
+    fn keep_place(&mut self) {
+        if matches!(self.phase, Phase::Closing(_)) && self.place.is_none() {
+            self.place = self.shared.gate.admit(None).ok();
+            if self.place.is_none() {
+                self.shut(true);
+            }
+        }
     }
 
     /// Seals the next batch of what the connection has to send.
@@ -451,6 +464,7 @@ impl Endpoint for Layered {
                 self.shut(true);
             }
         }
+        self.keep_place();
         self.pump(now, host);
     }
 

@@ -185,6 +185,29 @@ fn what_comes_after_our_end_is_not_opened() {
 }
 
 #[test]
+fn who_does_not_take_the_end_keeps_its_place_for_as_long_as_that_is_waited_for() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.bytes(b"E"), ["Send"]);
+    assert_eq!(rig.ends(), ["finished"]);
+    assert_eq!(rig.shared.gate.open(), 1);
+    assert_eq!(rig.at(1, Event::Tick), [""; 0]);
+    assert_eq!(rig.at(2, Event::Tick), ["Reset"]);
+    assert_eq!(rig.shared.gate.open(), 0);
+}
+
+#[test]
+fn who_does_not_take_the_end_is_not_waited_for_if_others_need_its_place() {
+    let mut rig = Rig::open();
+    rig.endpoint.handle(Duration::ZERO, Event::Received(&mut BytesMut::from("E")), &mut rig.host);
+    assert_eq!(rig.ops(), ["Send"]);
+    let newcomer = rig.shared.gate.admit(None).unwrap();
+    rig.endpoint.settle(Duration::ZERO, &mut rig.host);
+    assert_eq!(rig.ops(), ["Reset"]);
+    drop(newcomer);
+    assert_eq!(rig.shared.gate.open(), 0);
+}
+
+#[test]
 fn what_cannot_be_understood_is_answered_once() {
     let mut rig = Rig::open();
     assert_eq!(rig.bytes(b"?"), ["Send", "Receive(65536)"]);
