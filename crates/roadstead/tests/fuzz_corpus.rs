@@ -8,6 +8,8 @@ mod connection;
 mod corpus;
 #[path = "../../../fuzz/properties/frame.rs"]
 mod frame;
+#[path = "../../../fuzz/properties/layer.rs"]
+mod layer;
 #[path = "../../../fuzz/properties/link.rs"]
 mod link;
 #[path = "../../../fuzz/properties/mirror.rs"]
@@ -124,6 +126,54 @@ fn links() -> Corpus {
     Corpus { target: "link", seeds, check: link::check }
 }
 
+/// What happens to the bytes between our TLS and a peer's, on both sides.
+fn layers() -> Corpus {
+    let [deliver, send, say, settle, end, rekey, flip, lose, turn, repeat, make_up, cut, wait] =
+        [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13].map(|which| move |amount: u8| which << 4 | amount);
+    let raw = |bytes: &[u8]| [&[make_up(0), bytes.len() as u8][..], bytes].concat();
+    let hello =
+        [&raw(&[22, 3, 1, 0, 4, 1, 0, 255, 255])[..], &raw(&[22, 3, 1, 0, 1, 0].repeat(40)).repeat(60)];
+    let talk = [settle(0), say(12), settle(0), say(3), send(15), settle(0)];
+    // Damage done to what is under way after the handshake.
+    let damaged = |event: u8| [settle(0), say(14), event, settle(0), say(5), settle(0)].to_vec();
+    let seeds = [
+        ("silent", vec![]),
+        ("talk", talk.to_vec()),
+        ("ends", [&talk[..], &[say(9), end(0), settle(0)]].concat()),
+        ("byte-by-byte", [deliver(0), send(0)].repeat(3000)),
+        ("before-the-handshake", vec![say(10), settle(0), end(0)]),
+        ("large", [&[settle(0)][..], &[say(15); 8], &[deliver(10), send(13)].repeat(40)].concat()),
+        ("new-keys", [&[settle(0)][..], &[rekey(0), say(4), settle(0)].repeat(8)].concat()),
+        ("endless-new-keys", [&[settle(0)][..], &[rekey(0), deliver(15)].repeat(40)].concat()),
+        ("never-taken", [&[settle(0)][..], &[say(15), deliver(15)].repeat(20)].concat()),
+        ("flipped", damaged(flip(8))),
+        ("lost", damaged(lose(5))),
+        ("turned", damaged(turn(7))),
+        ("repeated", damaged(repeat(14))),
+        ("cut", damaged(cut(0))),
+        ("flipped-hello", vec![flip(4), settle(0)]),
+        ("cut-hello", vec![deliver(6), cut(0), settle(0)]),
+        ("slow-hello", [deliver(0), wait(1)].repeat(12)),
+        ("noise", [raw(b"GET / HTTP/1.1\r\n\r\n"), vec![deliver(15), settle(0)]].concat()),
+        ("endless-hello", [&[lose(15)][..], &hello.concat(), &[deliver(15); 4]].concat()),
+        ("drained", vec![settle(0), say(15), 14 << 4 | 1, settle(0)]),
+        ("drained-in-the-handshake", vec![deliver(15), 14 << 4 | 1, settle(0)]),
+        ("reset", vec![settle(0), say(15), deliver(8), 14 << 4]),
+    ];
+    let seeds = seeds.iter().flat_map(|(name, events)| {
+        ["server", "client"]
+            .iter()
+            .zip(0..)
+            .map(move |(side, us)| (format!("{name}-{side}"), [&[us][..], events].concat()))
+    });
+    Corpus { target: "layer", seeds: seeds.collect(), check: layer::check }
+}
+
+#[test]
+fn nothing_that_happens_to_sealed_bytes_changes_what_is_read() {
+    layers().replay(45);
+}
+
 #[test]
 fn a_link_believes_nothing_that_it_should_not() {
     links().replay(12);
@@ -151,4 +201,5 @@ fn write_the_seeds() {
     connections().write();
     networks().write();
     links().write();
+    layers().write();
 }

@@ -65,8 +65,8 @@ pub struct Identity {
     pub pin: Pin,
 }
 
-/// `inner`, which speaks with `peer` through a layer of its own.
-pub(crate) fn through(
+/// `inner`, which speaks with `peer` through a layer of its own. The loop that drives it sees an endpoint as any other.
+pub fn through(
     layers: &dyn Layers,
     inner: Box<dyn Endpoint>,
     peer: SocketAddr,
