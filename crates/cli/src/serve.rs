@@ -56,7 +56,7 @@ pub(crate) struct Listen {
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
-    /// Threads that run deferred jobs; with 0 the I/O thread runs them
+    /// Threads that run deferred jobs; with 0 the I/O thread runs them. For `pool`: its threads [default: 64]
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     pub(crate) workers: u16,
     /// Connections that may wait in the system to be accepted

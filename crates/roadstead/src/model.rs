@@ -114,9 +114,11 @@ impl Model {
     /// Why this machine cannot run it; `None` if it can.
     pub fn obstacle(self) -> Option<&'static str> {
         match self {
-            Model::Threads | Model::Spin | Model::Select | Model::Poll | Model::Epoll | Model::Signal => None,
             Model::Iocp => Some("needs Windows, and is not built yet"),
-            _ => Some("not built yet"),
+            Model::Process | Model::Prefork | Model::Emulated | Model::Aio | Model::Uring => {
+                Some("not built yet")
+            }
+            _ => None,
         }
     }
 }

@@ -14,7 +14,12 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::{
     accept::Door,
-    blocking::threads::{self, Threads},
+    blocking::{
+        crew::{self, Crew, Spawner},
+        iterative::Iterative,
+        pool::{self, Pool},
+        threads::Threads,
+    },
     budget::Budget,
     connection::Endpoint,
     host::{Host, Shared},
@@ -129,7 +134,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Threads that run deferred jobs. With none, the default, the I/O thread runs them at the end of each turn.
+    /// Threads that run deferred jobs. With none, the default, the I/O thread runs them at the end of each turn. For
+    /// [`Model::Pool`], whose threads run their jobs themselves: how many those are, by default 64.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -240,14 +246,14 @@ pub(crate) struct Lives {
 
 enum Kind {
     Reactor { orders: Arc<Orders>, bell: Arc<Bell> },
-    Threads(Arc<Threads>),
+    Blocking(Arc<Crew>),
 }
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Kind::Reactor { .. } => "reactor",
-            Kind::Threads(_) => "threads",
+            Kind::Blocking(_) => "blocking",
         })
     }
 }
@@ -278,15 +284,20 @@ impl Lives {
     ) -> io::Result<Self> {
         let epoch = Instant::now();
         let seeds = Seeds::new()?;
-        let units = if workers > 0 { Some(Units::start(workers)?) } else { None };
+        let spawner: Option<Box<dyn Spawner>> = match model {
+            Model::Iterative => Some(Box::new(Iterative)),
+            Model::Threads => Some(Box::new(Threads)),
+            Model::Pool => Some(Box::new(Pool::start(if workers > 0 { workers } else { pool::SIZE })?)),
+            _ => None,
+        };
+        let units = if workers > 0 && model != Model::Pool { Some(Units::start(workers)?) } else { None };
         let workers = units.as_ref().map(|units| Arc::clone(&units.workers));
         let (ending, ended) = mpsc::channel();
-        let (kind, thread) = if model == Model::Threads {
-            let make = Box::new(move || host(Arc::clone(&shared), &seeds, workers.clone()))
-                as Box<threads::MakeHost>;
-            let threads = Threads::new(epoch, make)?;
-            let thread = threads.start(doors, ending)?;
-            (Kind::Threads(threads), thread)
+        let (kind, thread) = if let Some(spawner) = spawner {
+            let make = Box::new(move || host(Arc::clone(&shared), &seeds, workers.clone()));
+            let crew = Crew::new(epoch, make as Box<crew::MakeHost>, spawner)?;
+            let thread = crew.start(doors, ending)?;
+            (Kind::Blocking(crew), thread)
         } else {
             let orders = Arc::new(Orders::default());
             let tuning = shared.tuning;
@@ -309,7 +320,7 @@ impl Lives {
     pub(crate) fn drain(&self) {
         match &self.kind {
             Kind::Reactor { orders, bell } => orders.drain(bell),
-            Kind::Threads(threads) => threads.order(threads::Orders::Drain),
+            Kind::Blocking(crew) => crew.order(crew::Orders::Drain),
         }
     }
 
@@ -317,7 +328,7 @@ impl Lives {
     pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
         match &self.kind {
             Kind::Reactor { orders, bell } => orders.connect(address, endpoint, bell),
-            Kind::Threads(threads) => threads.connect(address, endpoint),
+            Kind::Blocking(crew) => crew.connect(address, endpoint),
         }
     }
 
@@ -328,7 +339,7 @@ impl Lives {
                 orders.attend(endpoint, bell);
                 Ok(())
             }
-            Kind::Threads(_) => Err(io::ErrorKind::Unsupported.into()),
+            Kind::Blocking(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -341,7 +352,7 @@ impl Lives {
     pub(crate) fn stop(&mut self) {
         match &self.kind {
             Kind::Reactor { orders, bell } => orders.stop(bell),
-            Kind::Threads(threads) => threads.order(threads::Orders::Stop),
+            Kind::Blocking(crew) => crew.order(crew::Orders::Stop),
         }
         // A session may hold the last handle of its own loop, which then ends by itself.
         let elsewhere = |thread: &JoinHandle<_>| thread.thread().id() != thread::current().id();

@@ -1,13 +1,16 @@
 //! The blocking core: "do this, I wait".
 //!
-//! One loop per connection of receive, session, send. Who runs it is the replaceable part: [`threads`] gives each
-//! connection a thread of its own.
+//! One loop per connection of receive, session, send. Who runs it is the replaceable part, a [`Spawner`](crew::Spawner):
+//! the thread that accepts, a thread of its own, one of a pool.
 //!
 //! A connection that only bytes can move waits in `recv` itself, one call per message. Where something else may move
 //! it (a ticket, a waker, a peer that does not take its answer) the thread waits in `poll` for the socket and its bell.
 //! Nothing else ever waits, so that deadlines and orders are always looked at.
 #![forbid(unsafe_code)]
 
+pub(crate) mod crew;
+pub(crate) mod iterative;
+pub(crate) mod pool;
 pub(crate) mod threads;
 
 use std::{
@@ -33,7 +36,7 @@ use crate::{
     os,
     ticket::{Bell, Token},
 };
-use threads::{Orders, Threads};
+use crew::{Crew, Orders};
 
 /// What others may do to a connection's thread: ring its bell, or end its wait in `recv`.
 #[derive(Debug, Clone)]
@@ -60,7 +63,7 @@ const TOKEN: Token = Token(0);
 
 /// One connection and the thread that waits for it.
 pub(crate) struct Blocking {
-    threads: Arc<Threads>,
+    crew: Arc<Crew>,
     handle: Handle,
     interrupt: Option<Arc<OwnedFd>>,
     endpoint: Box<dyn Endpoint>,
@@ -88,7 +91,7 @@ enum Woke {
 
 impl Blocking {
     pub(crate) fn new(
-        threads: Arc<Threads>,
+        crew: Arc<Crew>,
         stream: OwnedFd,
         endpoint: Box<dyn Endpoint>,
         connecting: bool,
@@ -100,7 +103,7 @@ impl Blocking {
             parked: Arc::new(AtomicBool::new(false)),
         };
         Self {
-            threads,
+            crew,
             handle,
             interrupt: None,
             endpoint,
@@ -129,13 +132,13 @@ impl Blocking {
 
     /// Answers whether the peer is to see a reset.
     fn drive(&mut self) -> bool {
-        self.endpoint.place(TOKEN, &self.host.bell, self.threads.now());
+        self.endpoint.place(TOKEN, &self.host.bell, self.crew.now());
         if !self.connecting {
             self.tell(Event::Opened);
         }
         loop {
             self.obey();
-            if self.endpoint.deadline().is_some_and(|deadline| deadline <= self.threads.now()) {
+            if self.endpoint.deadline().is_some_and(|deadline| deadline <= self.crew.now()) {
                 self.tell(Event::Tick);
             }
             if let Some(reset) = self.collect() {
@@ -144,7 +147,7 @@ impl Blocking {
             if self.answer_bell() || self.try_send() {
                 continue;
             }
-            self.endpoint.settle(self.threads.now(), &mut self.host);
+            self.endpoint.settle(self.crew.now(), &mut self.host);
             if let Some(reset) = self.collect() {
                 return reset;
             }
@@ -161,11 +164,11 @@ impl Blocking {
     }
 
     fn tell(&mut self, event: Event<'_>) {
-        self.endpoint.handle(self.threads.now(), event, &mut self.host);
+        self.endpoint.handle(self.crew.now(), event, &mut self.host);
     }
 
     fn obey(&mut self) {
-        let orders = self.threads.orders();
+        let orders = self.crew.orders();
         if orders != self.orders {
             self.orders = orders;
             self.tell(if orders == Orders::Stop { Event::Stop } else { Event::Drain });
@@ -179,7 +182,7 @@ impl Blocking {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
                 Op::Shutdown => os::shutdown(&self.handle.stream),
-                Op::Connect(outgoing) => self.threads.connect(outgoing.address, outgoing.endpoint),
+                Op::Connect(outgoing) => self.crew.connect(outgoing.address, outgoing.endpoint),
                 Op::Close { reset } => return Some(reset),
             }
         }
@@ -233,7 +236,7 @@ impl Blocking {
     fn received(&mut self, result: io::Result<usize>) {
         self.host.count.receives += 1;
         match result {
-            Ok(0) if self.threads.orders() != self.orders => {}
+            Ok(0) if self.crew.orders() != self.orders => {}
             Ok(0) => {
                 self.receive = 0;
                 self.tell(Event::Ended);
@@ -252,7 +255,7 @@ impl Blocking {
     }
 
     fn wait(&mut self) -> Woke {
-        let left = self.endpoint.deadline().map(|deadline| deadline.saturating_sub(self.threads.now()));
+        let left = self.endpoint.deadline().map(|deadline| deadline.saturating_sub(self.crew.now()));
         if left == Some(Duration::ZERO) {
             return Woke::Otherwise;
         }
@@ -274,7 +277,7 @@ impl Blocking {
         self.let_wait(true)?;
         self.be_patient(left);
         self.handle.parked.store(true, SeqCst);
-        let woke = if self.threads.orders() == self.orders {
+        let woke = if self.crew.orders() == self.orders {
             Woke::Received(os::receive(
                 &self.handle.stream,
                 &mut self.block,

@@ -18,13 +18,14 @@ use crate::{
 
 on_every_model!(
     a_drain_lets_work_in_flight_finish,
-    a_drain_ends_idle_connections,
     a_drain_that_runs_out_of_patience_resets,
-    a_stop_under_load_ends_everybody,
     a_server_starts_again_on_its_port_at_once,
     a_port_in_use_is_named,
     a_server_listens_on_several_addresses,
-    version_six_addresses,
+    version_six_addresses;
+    several:
+    a_drain_ends_idle_connections,
+    a_stop_under_load_ends_everybody,
 );
 
 fn a_drain_lets_work_in_flight_finish(setting: Setting) {

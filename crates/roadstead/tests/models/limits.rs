@@ -16,16 +16,17 @@ use crate::{
 };
 
 on_every_model!(
-    connections_are_counted,
-    connections_of_one_address_are_counted,
     a_message_fits_its_buffer_or_closes,
     an_answer_fits_its_buffer_or_closes,
-    all_connections_share_one_memory,
     tickets_are_counted,
     who_connects_and_says_nothing_is_closed,
     who_falls_silent_is_closed,
     who_is_being_worked_for_is_not_idle,
-    who_does_not_end_is_not_waited_for,
+    who_does_not_end_is_not_waited_for;
+    several:
+    connections_are_counted,
+    connections_of_one_address_are_counted,
+    all_connections_share_one_memory,
 );
 
 const BRIEF: Duration = Duration::from_millis(200);
@@ -173,8 +174,8 @@ fn who_connects_and_says_nothing_is_closed(setting: Setting) {
 fn who_falls_silent_is_closed(setting: Setting) {
     let ends = Ends::default();
     let server = setting.start(Echo(ends.clone()), Budget::default().idle(BRIEF));
-    let mut stream = setting.connect(server.addresses()[0]);
     let begun = Instant::now();
+    let mut stream = setting.connect(server.addresses()[0]);
     for _ in 0..4 {
         std::thread::sleep(BRIEF / 8);
         echo(&mut stream, b"not idle");
@@ -199,8 +200,8 @@ fn who_is_being_worked_for_is_not_idle(setting: Setting) {
 fn who_does_not_end_is_not_waited_for(setting: Setting) {
     let desk = Desk::default();
     let server = setting.start(desk.clone(), Budget::default().linger(BRIEF));
-    let mut stream = setting.connect(server.addresses()[0]);
     let begun = Instant::now();
+    let mut stream = setting.connect(server.addresses()[0]);
     assert_eq!(ask(&mut stream, crate::desk::REFUSE, 0, b"").0, crate::desk::REFUSE);
     assert_eq!(end_of(&mut stream), End::Orderly);
     is_closed_for(&desk.ends, begun, BRIEF, "refused");

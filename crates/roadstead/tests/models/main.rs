@@ -20,28 +20,31 @@ macro_rules! in_setting {
     };
 }
 
-/// Makes a test of each scenario on each model.
+/// Makes a test of each scenario on each model; of those that need several clients at once on each but `iterative`.
 macro_rules! on_every_model {
-    ($($scenario:ident),* $(,)?) => {
-        on_model!(threads, Threads, 0: $($scenario)*);
-        on_model!(epoll, Epoll, 0: $($scenario)*);
-        on_model!(poll, Poll, 0: $($scenario)*);
-        on_model!(signal, Signal, 0: $($scenario)*);
-        on_model!(select, Select, 0: $($scenario)*);
-        on_model!(spin, Spin, 0: $($scenario)*);
+    ($($scenario:ident),* $(; several: $($several:ident),*)? $(,)?) => {
+        on_model!(iterative, Iterative, 0: $($scenario)*);
+        on_model!(pool, Pool, 0: $($scenario)* $($($several)*)?);
+        on_model!(threads, Threads, 0: $($scenario)* $($($several)*)?);
+        on_model!(epoll, Epoll, 0: $($scenario)* $($($several)*)?);
+        on_model!(poll, Poll, 0: $($scenario)* $($($several)*)?);
+        on_model!(signal, Signal, 0: $($scenario)* $($($several)*)?);
+        on_model!(select, Select, 0: $($scenario)* $($($several)*)?);
+        on_model!(spin, Spin, 0: $($scenario)* $($($several)*)?);
     };
 }
 
 /// Makes a test of each scenario on each model, with and without worker threads.
 macro_rules! with_and_without_workers {
-    ($($scenario:ident),* $(,)?) => {
-        on_every_model!($($scenario),*);
-        on_model!(threads_and_workers, Threads, 2: $($scenario)*);
-        on_model!(epoll_and_workers, Epoll, 2: $($scenario)*);
-        on_model!(poll_and_workers, Poll, 2: $($scenario)*);
-        on_model!(signal_and_workers, Signal, 2: $($scenario)*);
-        on_model!(select_and_workers, Select, 2: $($scenario)*);
-        on_model!(spin_and_workers, Spin, 2: $($scenario)*);
+    ($($scenario:ident),* $(; several: $($several:ident),*)? $(,)?) => {
+        on_every_model!($($scenario),* $(; several: $($several),*)?);
+        on_model!(iterative_and_workers, Iterative, 2: $($scenario)*);
+        on_model!(threads_and_workers, Threads, 2: $($scenario)* $($($several)*)?);
+        on_model!(epoll_and_workers, Epoll, 2: $($scenario)* $($($several)*)?);
+        on_model!(poll_and_workers, Poll, 2: $($scenario)* $($($several)*)?);
+        on_model!(signal_and_workers, Signal, 2: $($scenario)* $($($several)*)?);
+        on_model!(select_and_workers, Select, 2: $($scenario)* $($($several)*)?);
+        on_model!(spin_and_workers, Spin, 2: $($scenario)* $($($several)*)?);
     };
 }
 

@@ -24,8 +24,9 @@ on_every_model!(
     the_rest_is_read_before_the_end_is_told,
     a_reset_in_the_middle_of_a_message,
     last_words_of_a_violation_arrive,
+    noise_is_no_frame;
+    several:
     a_peer_that_never_reads_is_held_back_and_closed,
-    noise_is_no_frame,
 );
 
 fn ten_mebibytes_are_echoed(setting: Setting) {

@@ -15,9 +15,10 @@ with_and_without_workers!(
     tickets_are_answered_in_the_order_they_are_finished,
     a_ticket_that_is_dropped_is_lost,
     a_job_that_panics_is_lost_alone,
-    a_session_that_panics_is_lost_alone,
     a_job_runs_in_slices,
-    work_for_a_peer_that_is_gone_is_forgotten,
+    work_for_a_peer_that_is_gone_is_forgotten;
+    several:
+    a_session_that_panics_is_lost_alone,
 );
 
 fn jobs_of_many_connections_come_back_to_their_own(setting: Setting) {

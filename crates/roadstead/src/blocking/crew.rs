@@ -1,0 +1,218 @@
+//! What the spawners in one process share: the thread that accepts, and the count of those that live.
+//!
+//! Connections that a session opens itself have a thread each whatever the spawner is: a session that waits for one
+//! must not keep it from being served.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, Weak,
+        atomic::{AtomicU8, Ordering::SeqCst},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use slab::Slab;
+
+use super::{Blocking, Handle};
+use crate::{
+    accept::{self, Accepted, Door},
+    connection::{Endpoint, Event},
+    host::Host,
+    os::{self, Os},
+};
+
+/// The stack of a connection's thread, in bytes: small, because a session does not recurse; memory only once touched.
+pub(crate) const STACK: usize = 256 << 10;
+
+/// What the server wants of every connection's thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Orders {
+    Serve,
+    Drain,
+    Stop,
+}
+
+/// Makes a host for a thread.
+pub(crate) type MakeHost = dyn Fn() -> Host + Send + Sync;
+
+/// Who waits for a connection that was accepted.
+pub(crate) trait Spawner: Send + Sync {
+    /// Has `connection` driven to its end, by this thread or by another.
+    ///
+    /// # Errors
+    /// If there is nobody to be had; the connection is closed then.
+    fn serve(&self, connection: Living) -> io::Result<()>;
+
+    /// All connections have ended and no more will come.
+    fn end(&self) {}
+}
+
+/// Those who serve the connections of one process.
+pub(crate) struct Crew {
+    epoch: Instant,
+    host: Box<MakeHost>,
+    spawner: Box<dyn Spawner>,
+    orders: AtomicU8,
+    living: Mutex<Slab<Handle>>,
+    left: Condvar,
+    interrupt: OwnedFd,
+    /// What the thread that accepts listens on, as long as it does.
+    doors: Mutex<Weak<[Door<OwnedFd>]>>,
+}
+
+impl Crew {
+    pub(crate) fn new(
+        epoch: Instant,
+        host: Box<MakeHost>,
+        spawner: Box<dyn Spawner>,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            epoch,
+            host,
+            spawner,
+            orders: AtomicU8::new(Orders::Serve as u8),
+            living: Mutex::default(),
+            left: Condvar::new(),
+            interrupt: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            doors: Mutex::new(Weak::<[Door<OwnedFd>; 0]>::new()),
+        }))
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    pub(crate) fn orders(&self) -> Orders {
+        match self.orders.load(SeqCst) {
+            0 => Orders::Serve,
+            1 => Orders::Drain,
+            _ => Orders::Stop,
+        }
+    }
+
+    /// Tells every thread, and the one that accepts, which may be serving: nobody is to wait for it in vain.
+    pub(crate) fn order(&self, orders: Orders) {
+        self.orders.fetch_max(orders as u8, SeqCst);
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        for door in doors.iter().flat_map(|doors| doors.iter()) {
+            os::hang_up(&door.listener);
+        }
+        for (_, handle) in self.living.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            handle.order();
+        }
+        // Fails only when the counter is full, and then the wait is interrupted already.
+        let _ = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
+    }
+
+    /// Starts the thread that accepts; it lets go of `ending` when it ends. It ends when there is anything but serving
+    /// to do, and all others have ended.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        doors: Vec<Door<OwnedFd>>,
+        ending: mpsc::Sender<()>,
+    ) -> io::Result<JoinHandle<io::Result<()>>> {
+        let crew = Arc::clone(self);
+        let doors = Arc::from(doors);
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&doors);
+        thread::Builder::new().name("accept".into()).spawn(move || {
+            let result = crew.accept(&doors);
+            drop(doors);
+            crew.wait_for_all();
+            crew.spawner.end();
+            drop(ending);
+            result
+        })
+    }
+
+    fn accept(self: &Arc<Self>, doors: &[Door<OwnedFd>]) -> io::Result<()> {
+        let mut host = (self.host)();
+        let mut net = Os::blocking(self.epoch, host.shared.tuning);
+        while self.orders() == Orders::Serve {
+            let mut fds = vec![PollFd::new(&self.interrupt, PollFlags::IN)];
+            fds.extend(doors.iter().map(|door| PollFd::new(&door.listener, PollFlags::IN)));
+            match poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            for door in doors {
+                match accept::next(&mut net, door, &mut host) {
+                    Accepted::Admitted(stream, endpoint) => {
+                        host.report();
+                        warn(self.spawner.serve(self.register(stream, endpoint, false)));
+                    }
+                    Accepted::Exhausted => thread::sleep(accept::REST),
+                    Accepted::Refused | Accepted::Empty => {}
+                }
+            }
+            host.report();
+        }
+        Ok(())
+    }
+
+    fn wait_for_all(&self) {
+        let mut living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        while !living.is_empty() {
+            living = self.left.wait(living).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Opens a connection in a thread of its own and drives `endpoint` on it.
+    pub(crate) fn connect(self: &Arc<Self>, address: SocketAddr, mut endpoint: Box<dyn Endpoint>) {
+        let mut host = (self.host)();
+        host.count.connected += 1;
+        match os::connect(address, host.shared.tuning) {
+            Ok(stream) => warn(spawn(self.register(stream, endpoint, true))),
+            Err(error) => endpoint.handle(self.now(), Event::Failed(error), &mut host),
+        }
+        host.report();
+    }
+
+    fn register(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>, connecting: bool) -> Living {
+        let connection = Blocking::new(Arc::clone(self), stream, endpoint, connecting, (self.host)());
+        let key = self.living.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.handle());
+        Living { connection: Some(connection), crew: Arc::clone(self), key }
+    }
+}
+
+/// Gives a connection a thread of its own.
+pub(crate) fn spawn(connection: Living) -> io::Result<()> {
+    let thread = thread::Builder::new().name("connection".into()).stack_size(STACK);
+    thread.spawn(move || connection.run()).map(drop)
+}
+
+fn warn(served: io::Result<()>) {
+    if let Err(error) = served {
+        tracing::warn!(%error, "nobody could be had to serve a connection; it is closed");
+    }
+}
+
+/// A connection that is counted as living until this is dropped.
+pub(crate) struct Living {
+    connection: Option<Blocking>,
+    crew: Arc<Crew>,
+    key: usize,
+}
+
+impl Living {
+    /// Drives the connection to its end.
+    pub(crate) fn run(mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.run();
+        }
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        drop(self.connection.take());
+        self.crew.living.lock().unwrap_or_else(PoisonError::into_inner).try_remove(self.key);
+        self.crew.left.notify_all();
+    }
+}
