@@ -7,11 +7,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     mem,
-    ops::Deref,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,6 +16,7 @@ use bytes::Bytes;
 use super::{
     GatherError, Missing, SendError,
     memory::Recent,
+    message::{Message, Taken},
     options::{Key, Member, MemberId, Options, cost},
     outbox::{Outbox, Parcel},
     stats::{ExchangeStats, PeerStats},
@@ -32,40 +29,6 @@ use crate::{
 
 /// What a gather came to, told to whoever wanted it.
 pub(super) type Tell = Box<dyn FnOnce(Result<Gathered, GatherError>) + Send>;
-
-/// A message of another member. Its memory is charged to that member until this is dropped.
-#[derive(Debug)]
-pub struct Message {
-    bytes: Bytes,
-    _charges: [Charge; 2],
-    taken: Taken,
-}
-
-impl Deref for Message {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        self.taken.count.fetch_add(cost(self.bytes.len()) as u64, Relaxed);
-        // A peer that waits for room hears of it before it runs out of what it may send.
-        if self.taken.count.load(Relaxed) - self.taken.told.load(Relaxed) >= self.taken.every {
-            self.taken.waker.wake();
-        }
-    }
-}
-
-/// How a link learns what was taken of what came on it.
-#[derive(Debug, Clone)]
-pub(super) struct Taken {
-    pub(super) count: Arc<AtomicU64>,
-    pub(super) told: Arc<AtomicU64>,
-    pub(super) every: u64,
-    pub(super) waker: Waker,
-}
 
 /// The messages of all peers, in the order of their numbers.
 pub type Gathered = Vec<(MemberId, Message)>;
@@ -222,7 +185,7 @@ impl Hub {
 
     /// A whole message has come.
     pub(super) fn deliver(&self, peer: usize, key: Key, bytes: Bytes, charges: [Charge; 2], taken: Taken) {
-        let message = Message { bytes, _charges: charges, taken };
+        let message = Message::new(bytes, charges, taken);
         let mut state = self.state();
         state.peers[peer].stats.messages_in += 1;
         if state.finished.contains(&key) {

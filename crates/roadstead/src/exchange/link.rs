@@ -19,7 +19,8 @@ use std::{
 };
 
 use super::{
-    hub::{Hub, Left, Taken},
+    hub::{Hub, Left},
+    message::Taken,
     options::{Key, PART, Strategy, cost},
     outbox::Parcel,
     wire::{self, Hello, Part, Said},

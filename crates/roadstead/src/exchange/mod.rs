@@ -40,9 +40,12 @@ mod hub;
 mod keeper;
 mod link;
 mod memory;
+mod message;
 mod options;
 mod outbox;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod wire;
 
@@ -67,7 +70,8 @@ use keeper::Keeper;
 use link::Links;
 use trust::Trust;
 
-pub use hub::{Gathered, Message};
+pub use hub::Gathered;
+pub use message::Message;
 pub use options::{Key, Member, MemberId, Options, Strategy, UnknownStrategy};
 pub use stats::{ExchangeStats, PeerStats};
 
