@@ -127,6 +127,7 @@ fn limits_hold_at_below_and_above() {
     let error = first.send_all(key(3), vec![0; 1001]).unwrap_err();
     assert_eq!(error, SendError::TooLarge { length: 1001, limit: 1000 });
     assert_eq!(first.send(MemberId(1), key(3), "me"), Err(SendError::Unknown(MemberId(1))));
+    cluster.expect_empty();
     cluster.kill(1);
     let first = cluster.member(0);
     let sent = (0..5).map(|query| first.send_all(key(10 + query), vec![0; 1000])).collect::<Vec<_>>();
@@ -154,6 +155,21 @@ fn a_peer_that_does_not_take_its_messages_has_the_sender_wait_and_nothing_is_los
         assert_eq!(&messages[0].1[..], payload(query, 0, 100_000), "query {query}");
     }
     cluster.expect_empty();
+}
+
+#[test]
+fn a_panic_of_who_gathers_costs_neither_the_link_nor_later_gathers() {
+    let cluster = Cluster::start(2, Options::default());
+    let first = cluster.member(0);
+    first.gather(key(1), PATIENCE, |_| panic!("a panic of the test that is meant to be"));
+    cluster.member(1).send_all(key(1), "ahoy").unwrap();
+    first.gather(key(2), Duration::from_millis(1), |_| panic!("a panic of the test that is meant to be"));
+    cluster.wait("both were told", || first.stats().waiting == 0);
+    cluster.level(4, 16, |_| 500);
+    let (tell, told) = mpsc::channel();
+    first.gather(key(3), Duration::from_millis(1), move |result| tell.send(result.map(drop)).unwrap());
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(GatherError::Missing { .. })));
+    assert_eq!(first.stats().peers[0].1.lost, 0);
 }
 
 /// A hello as member 1 sends it to member 2.

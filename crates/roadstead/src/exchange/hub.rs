@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     budget::{Charge, Meter},
+    guard,
     ticket::Waker,
 };
 
@@ -159,7 +160,7 @@ impl Hub {
         let mut state = self.state();
         if state.finished.contains(&key) || state.gathers.get(&key).is_some_and(|it| it.wanted.is_some()) {
             drop(state);
-            return tell(Err(GatherError::Repeated));
+            return finish(tell, Err(GatherError::Repeated));
         }
         let gather = state.entry(key, self.peers.len());
         gather.wanted = Some((patience, tell));
@@ -211,7 +212,7 @@ impl Hub {
     fn tell(&self, complete: Option<(Gather, Tell)>) {
         if let Some((gather, tell)) = complete {
             let messages = self.peers.iter().zip(gather.messages);
-            tell(Ok(messages.filter_map(|(peer, message)| Some((peer.id, message?))).collect()));
+            finish(tell, Ok(messages.filter_map(|(peer, message)| Some((peer.id, message?))).collect()));
         }
     }
 
@@ -249,7 +250,7 @@ impl Hub {
         drop(state);
         for (gather, error) in given_up {
             if let Some((_, tell)) = gather.wanted {
-                tell(Err(error));
+                finish(tell, Err(error));
             }
         }
         next
@@ -373,6 +374,13 @@ impl Hub {
             stats.peers.push((member.id, PeerStats { queued, trouble, ..peer.stats.clone() }));
         }
         stats
+    }
+}
+
+/// Tells what a gather came to. A panic of whoever hears it must not take the link or the keeper along that has led to it.
+fn finish(tell: Tell, result: Result<Gathered, GatherError>) {
+    if guard::call(|| tell(result)).is_none() {
+        tracing::error!("what was called with the messages of a gather has panicked");
     }
 }
 
