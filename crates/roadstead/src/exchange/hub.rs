@@ -345,8 +345,10 @@ impl Hub {
     }
 
     /// A parcel has been confirmed by a peer.
-    pub(super) fn confirmed(&self, peer: usize) {
-        self.state().peers[peer].stats.messages_out += 1;
+    pub(super) fn confirmed(&self, peer: usize, parcel: &Parcel) {
+        let it = &mut self.state().peers[peer];
+        it.outbox.release(parcel);
+        it.stats.messages_out += 1;
     }
 
     /// Counts what a link has moved, and what the smallest message has had before it at most.

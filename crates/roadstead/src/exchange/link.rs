@@ -226,10 +226,9 @@ impl Link {
             return Err(Close::violation("it confirmed what was not sent"));
         }
         (out.confirmed, out.taken) = (received, taken);
-        while out.unconfirmed.front().is_some_and(|(at, _)| *at <= received) {
-            out.unconfirmed.pop_front();
+        while let Some((_, parcel)) = out.unconfirmed.pop_front_if(|(at, _)| *at <= received) {
             out.carried += 1;
-            self.hub.confirmed(peer);
+            self.hub.confirmed(peer, &parcel);
         }
         let over = self.strategy() == Strategy::PerQuery && self.dialled.is_some();
         if over && self.out.carried > 0 && self.out.is_idle() {

@@ -28,6 +28,7 @@ impl Parcel {
 pub(super) struct Outbox {
     small: VecDeque<(u64, Parcel)>,
     large: VecDeque<(u64, Parcel)>,
+    /// Of these and of what was taken out and not confirmed: on a link a message takes up as much memory as here.
     bytes: usize,
     count: u64,
 }
@@ -44,7 +45,7 @@ impl Outbox {
         self.small.len() + self.large.len()
     }
 
-    /// What they are charged with.
+    /// What all are charged with that are not confirmed.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -54,15 +55,17 @@ impl Outbox {
         let age = |line: &VecDeque<(u64, Parcel)>| line.front().map_or(u64::MAX, |(age, _)| *age);
         let small_first = overtaking && !self.small.is_empty() || age(&self.small) < age(&self.large);
         let line = if small_first { &mut self.small } else { &mut self.large };
-        let (_, parcel) = line.pop_front_if(|(_, parcel)| fits(parcel.message.len()))?;
+        line.pop_front_if(|(_, parcel)| fits(parcel.message.len())).map(|(_, parcel)| parcel)
+    }
+
+    /// A parcel that was taken out will not come back.
+    pub(super) fn release(&mut self, parcel: &Parcel) {
         self.bytes -= cost(parcel.message.len());
-        Some(parcel)
     }
 
     /// Parcels whose link was lost go before all others, in their order.
     pub(super) fn give_back(&mut self, parcels: Vec<Parcel>) {
         for parcel in parcels.into_iter().rev() {
-            self.bytes += cost(parcel.message.len());
             let line = if parcel.is_small() { &mut self.small } else { &mut self.large };
             line.push_front((0, parcel));
         }
@@ -95,7 +98,12 @@ mod tests {
     }
 
     fn taken(outbox: &mut Outbox, overtaking: bool) -> Vec<u128> {
-        std::iter::from_fn(|| outbox.take(overtaking, |_| true)).map(|parcel| parcel.key.query).collect()
+        let take = || {
+            let parcel = outbox.take(overtaking, |_| true)?;
+            outbox.release(&parcel);
+            Some(parcel.key.query)
+        };
+        std::iter::from_fn(take).collect()
     }
 
     #[test]
@@ -114,9 +122,12 @@ mod tests {
     #[test]
     fn what_comes_back_goes_first_in_its_order() {
         let mut outbox = Outbox::default();
-        outbox.push(parcel(3, 1));
-        outbox.give_back(vec![parcel(1, 1), parcel(2, 1)]);
+        (1..=3).for_each(|query| outbox.push(parcel(query, 1)));
+        let first = [(); 2].map(|()| outbox.take(false, |_| true).unwrap());
+        assert_eq!(outbox.bytes(), 3 * cost(1), "what is on its way still takes up memory");
+        outbox.give_back(first.into());
         assert_eq!(taken(&mut outbox, false), [1, 2, 3]);
+        assert_eq!(outbox.bytes(), 0);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct PeerStats {
     pub bytes_in: u64,
     /// Bytes of messages sent.
     pub bytes_out: u64,
-    /// Bytes that messages are charged with that wait to be sent.
+    /// Bytes that messages are charged with that wait to be sent, or to be confirmed.
     pub queued: usize,
     /// The most bytes that a message of a single part had before it on its link: sent and not confirmed.
     pub most_ahead: u64,

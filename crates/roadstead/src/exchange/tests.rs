@@ -6,11 +6,16 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 use bytes::Bytes;
 
 use super::{
+    SendError,
     hub::Hub,
     message::{Message, Taken},
-    options::{Member, MemberId, Options, cost},
+    options::{Key, Member, MemberId, Options, cost},
 };
 use crate::ticket::Waker;
+
+fn key(query: u128) -> Key {
+    Key { query, round: 0 }
+}
 
 /// Member 2's, whose only peer is member 1.
 fn hub(options: Options) -> Arc<Hub> {
@@ -20,6 +25,18 @@ fn hub(options: Options) -> Arc<Hub> {
 
 fn waker() -> Waker {
     Waker(Arc::default())
+}
+
+#[test]
+fn what_is_under_way_takes_up_room_until_it_is_confirmed() {
+    let hub = hub(Options { largest: 1000, per_peer: 0, ..Options::default() });
+    let send = |query| hub.send(0, key(query), vec![0; 1000].into());
+    (0..4).for_each(|query| send(query).unwrap());
+    let taken = [(); 4].map(|()| hub.take(0, 0, |_| true).unwrap());
+    assert_eq!(send(4), Err(SendError::Full { to: MemberId(1), limit: 4 * cost(1000) }));
+    hub.confirmed(0, &taken[0]);
+    send(4).unwrap();
+    assert!(send(5).is_err());
 }
 
 #[test]
