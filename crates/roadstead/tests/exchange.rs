@@ -172,6 +172,30 @@ fn a_panic_of_who_gathers_costs_neither_the_link_nor_later_gathers() {
     assert_eq!(first.stats().peers[0].1.lost, 0);
 }
 
+#[test]
+fn peers_together_fill_no_more_than_the_total_and_wait_for_the_rest() {
+    let mut options = Options::default();
+    (options.largest, options.per_peer, options.total) = (100_000, 1_000_000, 1_000_000);
+    let cluster = Cluster::start(3, options);
+    let gatherer = cluster.member(0);
+    for query in 0..6 {
+        for sender in [1, 2] {
+            let message = payload(query, sender, 100_000);
+            let send = || cluster.member(sender).send(MemberId(1), key(query), message.clone());
+            cluster.wait("there is room in the outbox", || send().is_ok());
+        }
+    }
+    cluster.wait("as much has come as may", || gatherer.stats().held >= 400_000);
+    assert!(gatherer.stats().held <= 1_000_000);
+    for query in 0..6 {
+        let (tell, told) = mpsc::channel();
+        gatherer.gather(key(query), PATIENCE, move |result| tell.send(result.map(drop)).unwrap());
+        told.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
+    assert!(gatherer.stats().peers.iter().all(|(_, peer)| peer.lost == 0), "{:?}", gatherer.stats());
+    cluster.expect_empty();
+}
+
 /// A hello as member 1 sends it to member 2.
 fn hello(from: u8, to: u8, strategy: [u8; 2]) -> Vec<u8> {
     let mut wire = Vec::new();

@@ -114,7 +114,7 @@ impl Hub {
         Arc::new(Self {
             me,
             meters: peers.iter().map(meter).collect(),
-            total: Meter::new(options.total.max(4 * cost(options.largest))),
+            total: Meter::new(options.total.max(peers.len() * options.held())),
             peers,
             trust,
             options,

@@ -207,10 +207,10 @@ impl Exchange {
         if keys.is_none() {
             check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
         }
-        let options = Options { largest: options.largest.min(1 << 30), ..options };
         let peers = members.iter().filter(|member| member.id != me).copied();
         let mut peers: Vec<Member> = peers.collect();
         peers.sort_by_key(|member| member.id);
+        let options = options.among(peers.len());
         let shared = Shared::tuned(budget(&options, peers.len()), options.tuning);
         options.tuning.size(&listener.socket).map_err(io::Error::from)?;
         let trust = keys.map(|keys| Trust::new(keys, &peers)).transpose()?;

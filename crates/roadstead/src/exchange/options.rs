@@ -130,7 +130,8 @@ pub struct Options {
     /// be sent to it. Default 64 MiB, at least four of the largest messages and two for each link. For as long as it takes
     /// to take what came on a link that was lost it may be twice that.
     pub per_peer: usize,
-    /// The same for all peers together. Default 256 MiB.
+    /// The same for all peers together. No peer may use more than its part, so that none makes another wait: where
+    /// twice `per_peer` for each would be more, `per_peer` is less. Default 256 MiB.
     pub total: usize,
     /// Bytes under way on a multiplexed link that were not confirmed: what a small message may have before it.
     /// Default 256 KiB.
@@ -168,6 +169,12 @@ impl Options {
         Self { strategy, ..Self::default() }
     }
 
+    /// The same, within the bounds of an exchange with so many peers.
+    pub(super) fn among(self, peers: usize) -> Self {
+        let part = self.total / (2 * peers.max(1));
+        Self { largest: self.largest.min(1 << 30), per_peer: self.per_peer.min(part), ..self }
+    }
+
     /// What is not confirmed on one link, at most: alone on its connection a message needs no room for others.
     pub(super) fn under_way(&self) -> u64 {
         let window =
@@ -199,6 +206,16 @@ pub(super) const PART: usize = 16 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_peers_may_fill_together_is_within_the_total() {
+        let options = Options { largest: 1000, ..Options::default() };
+        for peers in [1, 2, 3, 100, 254] {
+            let options = options.clone().among(peers);
+            assert!(peers * options.held() <= options.total, "{peers} peers");
+        }
+        assert_eq!(options.clone().among(2).per_peer, options.per_peer);
+    }
 
     #[test]
     fn names_of_strategies_are_read_as_they_are_written() {
