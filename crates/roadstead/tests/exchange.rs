@@ -196,6 +196,20 @@ fn peers_together_fill_no_more_than_the_total_and_wait_for_the_rest() {
     cluster.expect_empty();
 }
 
+#[test]
+fn a_member_that_comes_back_need_not_wait_until_its_old_link_is_known_to_be_dead() {
+    let mut options = Options::default();
+    options.silence = Duration::from_secs(60);
+    let mut cluster = Cluster::start(2, options);
+    cluster.kill(1);
+    let mut old = TcpStream::connect(cluster.member(0).address()).unwrap();
+    old.write_all(&hello(2, 1, [4, 0])).unwrap();
+    cluster.wait("it is taken for the member", || cluster.member(0).stats().peers[0].1.up == 1);
+    cluster.revive(1);
+    cluster.all_right(&key(1), 500);
+    assert_eq!(cluster.member(0).stats().peers[0].1.up, 1);
+}
+
 /// A hello as member 1 sends it to member 2.
 fn hello(from: u8, to: u8, strategy: [u8; 2]) -> Vec<u8> {
     let mut wire = Vec::new();

@@ -296,8 +296,13 @@ impl Hub {
     pub(super) fn join(&self, peer: usize, number: u64, waker: Waker, dialled: bool) -> bool {
         let mut state = self.state();
         let it = &mut state.peers[peer];
-        if it.links.len() >= 2 * AT_ONCE {
+        let kept = self.options.strategy.kept();
+        if kept == 0 && it.links.len() >= 2 * AT_ONCE {
             return false;
+        }
+        if kept > 0 && it.links.len() >= kept {
+            // Who dials keeps no more than these: one has ended over there, and its end has not come through.
+            it.links.remove(0).waker.wake();
         }
         it.dialling = it.dialling.saturating_sub(dialled.into());
         (it.failures, it.trouble) = (0, None);
@@ -306,20 +311,23 @@ impl Hub {
         true
     }
 
+    /// Whether a link that has joined is still one of those that carry messages.
+    pub(super) fn has(&self, peer: usize, number: u64) -> bool {
+        self.state().peers[peer].links.iter().any(|link| link.number == number)
+    }
+
     /// A link is gone: what it had not confirmed goes back to the front of the outbox.
     pub(super) fn leave(&self, peer: usize, number: u64, left: Left) {
         let mut state = self.state();
         let it = &mut state.peers[peer];
-        match it.links.iter().position(|link| link.number == number) {
-            Some(at) => drop(it.links.swap_remove(at)),
-            None => it.dialling = it.dialling.saturating_sub(left.dialled.into()),
-        }
+        it.links.retain(|link| link.number != number);
+        it.dialling = it.dialling.saturating_sub(left.dialling.into());
         it.stats.up = it.links.len();
         if let Some(trouble) = left.trouble {
             it.failures += 1;
             it.stats.lost += 1;
             it.stumbled = true;
-            it.trouble = Some(trouble);
+            it.trouble = it.links.is_empty().then_some(trouble);
         }
         it.outbox.give_back(left.parcels);
         if it.outbox.len() > 0 {
@@ -388,7 +396,8 @@ fn finish(tell: Tell, result: Result<Gathered, GatherError>) {
 
 /// What became of a link that is gone.
 pub(super) struct Left {
-    pub(super) dialled: bool,
+    /// It was still being opened by this side.
+    pub(super) dialling: bool,
     pub(super) trouble: Option<String>,
     pub(super) parcels: Vec<Parcel>,
 }

@@ -357,6 +357,9 @@ impl Session for Link {
                 cx.finish();
                 return Ok(());
             }
+            Ready::Woken if self.peer.is_some_and(|peer| !self.hub.has(peer, self.number)) => {
+                return Err(Close::abort("the peer has opened another in its place"));
+            }
             _ => {}
         }
         self.go_on(cx)
@@ -401,6 +404,7 @@ impl Session for Link {
             let ended = self.hub.options.strategy != Strategy::PerQuery;
             ended.then(|| "it closed the connection".into())
         });
-        self.hub.leave(peer, self.number, Left { dialled: self.dialled.is_some(), trouble, parcels });
+        let dialling = self.dialled.is_some() && self.peer.is_none();
+        self.hub.leave(peer, self.number, Left { dialling, trouble, parcels });
     }
 }

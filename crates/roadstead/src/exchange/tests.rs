@@ -9,7 +9,7 @@ use super::{
     SendError,
     hub::Hub,
     message::{Message, Taken},
-    options::{Key, Member, MemberId, Options, cost},
+    options::{Key, Member, MemberId, Options, Strategy, cost},
 };
 use crate::ticket::Waker;
 
@@ -50,4 +50,19 @@ fn a_thread_that_is_slow_to_take_a_message_may_find_that_more_was_told_meanwhile
     drop(message());
     assert!(taken.waker.0.hear());
     assert_eq!((taken.count.load(SeqCst), hub.stats().held), (2 * cost(0) as u64, 0));
+}
+
+#[test]
+fn a_new_link_takes_the_place_of_one_whose_end_has_not_come_through() {
+    for (strategy, kept) in [(Strategy::Shared, 1), (Strategy::Pool(3), 3), (Strategy::Multiplexed, 1)] {
+        let hub = hub(Options::with(strategy));
+        let links: Vec<Waker> = (0..=kept).map(|_| waker()).collect();
+        for (number, waker) in (0..).zip(&links) {
+            assert!(hub.join(0, number, waker.clone(), false));
+        }
+        let woken: Vec<bool> = links.iter().map(|waker| waker.0.hear()).collect();
+        assert_eq!(woken.iter().filter(|woken| **woken).count(), 1, "{strategy}");
+        assert!(woken[0] && !hub.has(0, 0) && hub.has(0, kept), "{strategy}");
+        assert_eq!(hub.stats().peers[0].1.up as u64, kept, "{strategy}");
+    }
 }
