@@ -341,15 +341,17 @@ impl Hub {
         let mut state = self.state();
         let overtaking = self.options.strategy.at_once() > 1;
         let it = &mut state.peers[peer];
-        if let Some(parcel) = it.outbox.take(overtaking, fits) {
-            return Some(parcel);
-        }
+        let parcel = it.outbox.take(overtaking, fits);
         // What does not fit now will be asked for when there is room.
-        let hungry = it.outbox.len() == 0 || overtaking;
+        let hungry = parcel.is_none() && (it.outbox.len() == 0 || overtaking);
         if let Some(link) = it.links.iter_mut().find(|link| link.number == number) {
             link.hungry = hungry;
         }
-        None
+        if parcel.is_none() && !hungry {
+            // Another link may have the room that this one lacks.
+            it.feed();
+        }
+        parcel
     }
 
     /// A parcel has been confirmed by a peer.

@@ -27,6 +27,44 @@ fn waker() -> Waker {
     Waker(Arc::default())
 }
 
+/// Links that have found nothing to send.
+fn hungry<const N: usize>(hub: &Hub) -> [Waker; N] {
+    let wakers = [(); N].map(|()| waker());
+    for (number, waker) in (0..).zip(&wakers) {
+        assert!(hub.join(0, number, waker.clone(), false));
+        assert!(hub.take(0, number, |_| true).is_none());
+    }
+    wakers
+}
+
+/// Which of them were woken since this was asked last.
+fn woken<const N: usize>(wakers: &[Waker; N]) -> [bool; N] {
+    wakers.each_ref().map(|waker| waker.0.hear())
+}
+
+#[test]
+fn what_does_not_fit_one_link_goes_by_another() {
+    let hub = hub(Options::with(Strategy::Pool(3)));
+    let links = hungry(&hub);
+    hub.send(0, key(1), "ahoy".into()).unwrap();
+    assert_eq!(woken(&links), [true, false, false]);
+    assert!(hub.take(0, 0, |_| false).is_none());
+    assert_eq!(woken(&links), [false, true, false]);
+    assert!(hub.take(0, 1, |_| true).is_some());
+    assert_eq!(woken(&links), [false; 3]);
+}
+
+#[test]
+fn a_link_that_has_something_to_send_is_not_woken_for_more() {
+    let hub = hub(Options::with(Strategy::Pool(3)));
+    let links = hungry(&hub);
+    hub.send(0, key(1), "ahoy".into()).unwrap();
+    // The second is faster than the first, which was woken.
+    assert!(hub.take(0, 1, |_| true).is_some());
+    hub.send(0, key(2), "ahoy".into()).unwrap();
+    assert_eq!(woken(&links), [true, false, true]);
+}
+
 #[test]
 fn what_is_under_way_takes_up_room_until_it_is_confirmed() {
     let hub = hub(Options { largest: 1000, per_peer: 0, ..Options::default() });
