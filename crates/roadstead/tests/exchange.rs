@@ -173,6 +173,21 @@ fn a_panic_of_who_gathers_costs_neither_the_link_nor_later_gathers() {
 }
 
 #[test]
+fn a_key_that_is_used_twice_does_not_cost_the_link() {
+    let cluster = Cluster::start(2, Options::default());
+    let [first, second] = [cluster.member(0), cluster.member(1)];
+    for _ in 0..3 {
+        first.send_all(key(1), vec![7; 1 << 20]).unwrap();
+    }
+    first.send_all(key(1), "small").unwrap();
+    let (tell, told) = mpsc::channel();
+    second.gather(key(1), PATIENCE, move |result| tell.send(result.map(drop)).unwrap());
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+    cluster.expect_empty();
+    assert_eq!((first.stats().peers[0].1.lost, second.stats().peers[0].1.lost), (0, 0));
+}
+
+#[test]
 fn peers_together_fill_no_more_than_the_total_and_wait_for_the_rest() {
     let mut options = Options::default();
     (options.largest, options.per_peer, options.total) = (100_000, 1_000_000, 1_000_000);

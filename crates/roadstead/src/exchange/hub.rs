@@ -175,7 +175,10 @@ impl Hub {
 
     /// Nobody will gather this any more.
     pub(super) fn forget(&self, key: Key) {
-        let gather = self.state().remove(key);
+        let mut state = self.state();
+        let gather = state.remove(key);
+        state.finished.insert(key);
+        drop(state);
         drop(gather);
     }
 
@@ -352,6 +355,13 @@ impl Hub {
             it.feed();
         }
         parcel
+    }
+
+    /// A parcel is not to be sent after all.
+    pub(super) fn give_up(&self, peer: usize, parcel: &Parcel) {
+        let it = &mut self.state().peers[peer];
+        it.outbox.release(parcel);
+        it.stats.expired += 1;
     }
 
     /// A parcel has been confirmed by a peer.

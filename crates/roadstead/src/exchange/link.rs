@@ -249,7 +249,12 @@ impl Link {
             if busy < at_once && free && self.out.transfers.front().is_none_or(|it| !it.parcel.is_small()) {
                 let out = &self.out;
                 if let Some(parcel) = self.hub.take(peer, self.number, |length| out.may_begin(length)) {
-                    self.out.begin(parcel);
+                    // Of one key, the other side would take the parts of two messages for parts of one.
+                    if out.transfers.iter().any(|it| it.parcel.key == parcel.key) {
+                        self.hub.give_up(peer, &parcel);
+                    } else {
+                        self.out.begin(parcel);
+                    }
                     continue;
                 }
             }

@@ -256,7 +256,8 @@ impl Exchange {
     }
 
     /// Asks for the messages of all peers; `done` has them, or by the end of `patience` the names of those who are
-    /// missing. It is called once, on the exchange's loop or at once on this thread, and must be short.
+    /// missing. It is called once, on the exchange's loop or at once on this thread, and must be short. If the exchange
+    /// ends before, it is dropped.
     pub fn gather(
         &self,
         key: Key,
@@ -266,7 +267,8 @@ impl Exchange {
         self.0.hub.gather(key, patience, Box::new(done));
     }
 
-    /// Gives up a key whose messages are not wanted any more. A gather that waits for it hears nothing.
+    /// Gives up a key whose messages are not wanted, whether they have come or not. A gather that waits for it hears
+    /// nothing.
     pub fn forget(&self, key: Key) {
         self.0.hub.forget(key);
     }

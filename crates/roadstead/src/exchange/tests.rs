@@ -104,3 +104,13 @@ fn a_new_link_takes_the_place_of_one_whose_end_has_not_come_through() {
         assert_eq!(hub.stats().peers[0].1.up as u64, kept, "{strategy}");
     }
 }
+
+#[test]
+fn what_was_forgotten_before_it_came_is_not_kept() {
+    let hub = hub(Options::default());
+    hub.forget(key(1));
+    let taken = Taken { count: Arc::default(), told: Arc::default(), every: 1, waker: waker() };
+    let charges = hub.reserve(0, 4).unwrap();
+    hub.deliver(0, key(1), "ahoy".into(), charges, taken);
+    assert_eq!((hub.stats().late, hub.stats().held, hub.stats().waiting), (1, 0, 0));
+}
