@@ -212,8 +212,11 @@ impl Link {
         {
             self.hub.deliver(peer, part.key, bytes.into(), charges, taken);
             // One at a time means that the next message waits for this confirmation.
-            self.inc.due = Some(if self.strategy().at_once() == 1 { now } else { now + LAZY });
+            if self.strategy().at_once() == 1 {
+                self.inc.due = Some(now);
+            }
         }
+        self.inc.due.get_or_insert(now + LAZY);
         Ok(())
     }
 
@@ -276,7 +279,7 @@ impl Link {
         let untold = count - taken.told.load(SeqCst);
         let speaks = !cx.output().is_empty() && self.inc.due.is_some();
         let due = self.inc.due.is_some_and(|due| due <= cx.now());
-        let quiet = cx.now() >= self.said + self.hub.options.silence / 5;
+        let quiet = cx.now() >= self.said.saturating_add(self.hub.options.silence / 5);
         if speaks || due || quiet || unconfirmed >= self.hub.options.under_way() / 8 || untold >= taken.every
         {
             taken.told.store(count, SeqCst);
@@ -291,12 +294,12 @@ impl Link {
         self.pump(cx);
         self.confirm(cx);
         let silence = self.hub.options.silence;
-        if cx.now() >= self.heard + silence {
+        let last = self.heard.saturating_add(silence);
+        if cx.now() >= last {
             return Err(Close::abort(format!("nothing was heard of it for {silence:?}")));
         }
-        let speak = self.peer.map(|_| self.said + silence / 5);
+        let speak = self.peer.map(|_| self.said.saturating_add(silence / 5));
         let next = [speak, self.inc.due].into_iter().flatten().min();
-        let last = self.heard + silence;
         cx.wake_at(Some(next.map_or(last, |next| next.min(last))));
         Ok(())
     }
