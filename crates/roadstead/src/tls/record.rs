@@ -255,6 +255,12 @@ fn in_words(error: Error) -> io::Error {
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "the peer's certificate has expired"
         }
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the peer's certificate is not valid yet: do the clocks agree?",
+        Error::InvalidCertificate(_) => "the peer's certificate cannot be accepted",
+        Error::DecryptError => "what the peer sent was changed on its way",
+        Error::PeerMisbehaved(_) => "the peer breaks the rules of TLS",
         Error::InvalidMessage(_) => "the peer does not speak TLS",
         Error::PeerIncompatible(_) => "the peer does not speak TLS 1.3 as it is spoken here",
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
