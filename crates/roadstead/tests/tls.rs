@@ -17,6 +17,7 @@ use roadstead::{
     tls::{Acceptor, Clients, Connector, Expect, Keys, TlsError},
 };
 use roadstead_keys::{Authority, Issued, Role};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -379,4 +380,35 @@ fn a_drain_ends_idle_connections(model: Model) {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(cluster.running.drain(PATIENCE).unwrap().failed, 0);
+}
+
+#[test]
+fn keys_that_do_not_belong_together_are_refused() {
+    let authority = Authority::new("cluster").unwrap();
+    let [one, other] = ["one", "other"].map(|name| authority.issue(name, Role::Server).unwrap());
+    let mixed = Keys::from_pem(one.cert.as_bytes(), other.key.as_bytes(), one.ca.as_bytes()).unwrap();
+    for refused in [
+        Acceptor::new(&mixed, Clients::Anyone).map(drop),
+        Connector::new(Some(&mixed), Expect::Pin(mixed.pin())).map(drop),
+    ] {
+        let why = refused.unwrap_err().to_string();
+        assert!(why.contains("not the one that the certificate is for"), "{why}");
+    }
+}
+
+#[test]
+fn a_private_key_is_never_shown() {
+    let issued = Authority::new("cluster").unwrap().issue("server", Role::Server).unwrap();
+    let keys = keys(&issued);
+    let der = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    // Debug of bytes is a list of numbers. The scalar of a P-256 key lies behind 36 bytes of PKCS #8.
+    let scalar = format!("{:?}", &der.secret_der()[36..68]);
+    let shown = [
+        format!("{keys:?}"),
+        format!("{:?}", Acceptor::new(&keys, Clients::Known).unwrap()),
+        format!("{:?}", Connector::new(Some(&keys), Expect::Name("server".into())).unwrap()),
+    ];
+    for shown in shown {
+        assert!(!shown.contains(scalar.trim_matches(['[', ']'])), "{shown}");
+    }
 }

@@ -12,11 +12,12 @@ mod record;
 use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, Error, RootCertStore, ServerConfig,
     client::Resumption,
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, ring::sign::any_supported_type},
     pki_types::ServerName,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 
@@ -103,7 +104,7 @@ impl Acceptor {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_single_cert(keys.chain.clone(), keys.key.clone_key()).map_err(unfit)?;
+        let mut config = builder.with_cert_resolver(certified(keys)?);
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self(Arc::new(config)))
@@ -148,9 +149,7 @@ impl Connector {
             }
         };
         let mut config = match keys {
-            Some(keys) => {
-                builder.with_client_auth_cert(keys.chain.clone(), keys.key.clone_key()).map_err(unfit)?
-            }
+            Some(keys) => builder.with_client_cert_resolver(certified(keys)?),
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::disabled();
@@ -166,6 +165,18 @@ impl Layers for Connector {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What rustls shows and signs with. It reads the private key where that lies: a copy handed over would not be zeroised.
+fn certified(keys: &Keys) -> Result<Arc<SingleCertAndKey>, TlsError> {
+    let certified = CertifiedKey::new(keys.chain.clone(), any_supported_type(&keys.key).map_err(unfit)?);
+    match certified.keys_match() {
+        Ok(()) => Ok(Arc::new(certified.into())),
+        Err(Error::InconsistentKeys(_)) => {
+            Err(unfit("the private key is not the one that the certificate is for"))
+        }
+        Err(error) => Err(unfit(error)),
+    }
 }
 
 fn roots(keys: &Keys) -> Result<RootCertStore, TlsError> {
