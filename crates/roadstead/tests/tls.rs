@@ -162,6 +162,10 @@ macro_rules! on_every_model {
     ($($scenario:ident),* $(,)?) => {
         mod threads { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Threads); })* }
         mod epoll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Epoll); })* }
+        mod poll { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Poll); })* }
+        mod signal { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Signal); })* }
+        mod select { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Select); })* }
+        mod spin { $(#[test] fn $scenario() { super::$scenario(roadstead::Model::Spin); })* }
     };
 }
 
