@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     thread,
     time::Duration,
@@ -78,10 +78,11 @@ fn a_stop_under_load_ends_everybody(setting: Setting) {
     let (address, answered) = (server.addresses()[0], AtomicUsize::new(0));
     thread::scope(|scope| {
         // Connected before anybody can be told to stop.
-        let streams: Vec<_> = (0..8).map(|_| setting.connect(address)).collect();
-        for (client, mut stream) in streams.into_iter().enumerate() {
+        let sockets: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for (client, socket) in sockets.into_iter().enumerate() {
             let answered = &answered;
             scope.spawn(move || {
+                let mut stream = setting.speak(socket);
                 let wire = frame(if client % 2 == 0 { JOB } else { ECHO }, 1, &[0; 1000]).repeat(8);
                 let mut block = vec![0; 1 << 16];
                 while stream.write_all(&wire).is_ok() {

@@ -40,7 +40,7 @@ fn is_refused(mut stream: Wire) {
 }
 
 fn connections_are_counted(setting: Setting) {
-    let server = setting.start(Echo::default(), Budget::default().connections(3));
+    let server = setting.start(Echo::default(), Budget::default().connections(3).linger(BRIEF));
     let address = server.addresses()[0];
     let mut streams = (0..3).map(|_| setting.connect(address)).collect::<Vec<_>>();
     streams.iter_mut().for_each(|stream| echo(stream, b"admitted"));

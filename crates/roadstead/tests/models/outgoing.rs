@@ -225,7 +225,9 @@ fn a_far_side_that_closes_is_heard_of(setting: Setting) {
 
 fn a_drain_ends_both_sides(setting: Setting) {
     let far = setting.start(Echo::default(), Budget::default());
-    let near = setting.start(Relay::to(setting, far.addresses()[0]), Budget::default());
+    // The client does not end before the drain has.
+    let budget = Budget::default().linger(Duration::from_millis(200));
+    let near = setting.start(Relay::to(setting, far.addresses()[0]), budget);
     let mut stream = setting.connect(near.addresses()[0]);
     echo(&mut stream, b"there and back");
     near.drain(PATIENCE).unwrap();
