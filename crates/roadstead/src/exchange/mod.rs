@@ -47,28 +47,22 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod unit;
 mod wire;
 
-use std::{fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{any::Any, fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
-    accept::Door,
-    budget::Budget,
-    connection::Connection,
-    host::Shared,
-    layer::Layers,
     model::Model,
     os,
     server::Lives,
     tls::{Keys, TlsError},
     tuning::Tuning,
 };
-use hub::Hub;
-use keeper::Keeper;
-use link::Links;
-use trust::Trust;
+
+pub(crate) use unit::{Accounts, Unit};
 
 pub use hub::Gathered;
 pub use message::Message;
@@ -174,10 +168,9 @@ impl Listener {
 pub struct Exchange(Arc<Running>);
 
 struct Running {
-    hub: Arc<Hub>,
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    _lives: Lives,
+    unit: Unit,
+    /// Ends the loop when it is dropped.
+    _driver: Box<dyn Any + Send + Sync>,
 }
 
 impl Exchange {
@@ -203,37 +196,34 @@ impl Exchange {
         keys: Option<&Keys>,
         options: Options,
     ) -> Result<Self, ExchangeError> {
-        check(me, members)?;
+        let unit = Unit::new(me, members, listener.address, keys, options)?;
         if keys.is_none() {
             check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
         }
-        let peers = members.iter().filter(|member| member.id != me).copied();
-        let mut peers: Vec<Member> = peers.collect();
-        peers.sort_by_key(|member| member.id);
-        let options = options.among(peers.len());
-        let shared = Shared::tuned(budget(&options, peers.len()), options.tuning);
-        options.tuning.size(&listener.socket).map_err(io::Error::from)?;
-        let trust = keys.map(|keys| Trust::new(keys, &peers)).transpose()?;
-        let layers = trust.as_ref().map(|trust| Arc::new(trust.acceptor()) as Arc<dyn Layers>);
-        let hub = Hub::new(me, peers, trust, options);
-        let links = Arc::new(Links(Arc::clone(&hub)));
-        let door = Door::new(listener.socket, links, Arc::clone(&shared), layers);
-        let lives = Lives::start(Model::Epoll, Arc::clone(&shared), 0, vec![door])?;
-        let permit = shared.gate.admit(None).map_err(io::Error::other)?;
-        let keeper = Keeper(Arc::clone(&hub));
-        let (keeper, _) = Connection::outgoing(keeper, listener.address, Arc::clone(&shared), permit);
-        lives.attend(Box::new(keeper))?;
-        Ok(Self(Arc::new(Running { hub, shared, address: listener.address, _lives: lives })))
+        unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
+        let door = unit.door(listener.socket);
+        let lives = Lives::start(Model::Epoll, Arc::clone(&unit.shared), 0, vec![door])?;
+        lives.attend(unit.keeper().map_err(io::Error::other)?)?;
+        Ok(Self::driven(unit, lives))
+    }
+
+    /// The handle of a member that a loop drives until `driver` is dropped.
+    pub(crate) fn driven(unit: Unit, driver: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(Running { unit, _driver: Box::new(driver) }))
+    }
+
+    pub(crate) fn unit(&self) -> &Unit {
+        &self.0.unit
     }
 
     /// Where the peers reach this member.
     pub fn address(&self) -> SocketAddr {
-        self.0.address
+        self.0.unit.address
     }
 
     /// Which member this is.
     pub fn me(&self) -> MemberId {
-        self.0.hub.me
+        self.0.unit.hub.me
     }
 
     /// Sends `message` to a peer. Never blocks; a peer that cannot be reached has it when it can, unless
@@ -242,8 +232,8 @@ impl Exchange {
     /// # Errors
     /// [`SendError`]; nothing is sent then.
     pub fn send(&self, to: MemberId, key: Key, message: impl Into<Bytes>) -> Result<(), SendError> {
-        let peer = self.0.hub.index(to).ok_or(SendError::Unknown(to))?;
-        self.0.hub.send(peer, key, message.into())
+        let peer = self.0.unit.hub.index(to).ok_or(SendError::Unknown(to))?;
+        self.0.unit.hub.send(peer, key, message.into())
     }
 
     /// Sends the same message to all peers, without copying it.
@@ -252,7 +242,7 @@ impl Exchange {
     /// [`SendError`] of the first peer to whom it cannot be sent; those before have it.
     pub fn send_all(&self, key: Key, message: impl Into<Bytes>) -> Result<(), SendError> {
         let message = message.into();
-        (0..self.0.hub.peers.len()).try_for_each(|peer| self.0.hub.send(peer, key, message.clone()))
+        (0..self.0.unit.hub.peers.len()).try_for_each(|peer| self.0.unit.hub.send(peer, key, message.clone()))
     }
 
     /// Asks for the messages of all peers; `done` has them, or by the end of `patience` the names of those who are
@@ -264,33 +254,21 @@ impl Exchange {
         patience: Duration,
         done: impl FnOnce(Result<Gathered, GatherError>) + Send + 'static,
     ) {
-        self.0.hub.gather(key, patience, Box::new(done));
+        self.0.unit.hub.gather(key, patience, Box::new(done));
     }
 
     /// Gives up a key whose messages are not wanted, whether they have come or not. A gather that waits for it hears
     /// nothing.
     pub fn forget(&self, key: Key) {
-        self.0.hub.forget(key);
+        self.0.unit.hub.forget(key);
     }
 
     /// What it has counted.
     pub fn stats(&self) -> ExchangeStats {
-        let mut stats = self.0.hub.stats();
-        stats.refused += self.0.shared.stats.snapshot().refused;
+        let mut stats = self.0.unit.hub.stats();
+        stats.refused += self.0.unit.shared.stats.snapshot().refused;
         stats
     }
-}
-
-fn check(me: MemberId, members: &[Member]) -> Result<(), ExchangeError> {
-    let mut ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
-    ids.sort_unstable();
-    if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(ExchangeError::Members(format!("{} is listed twice", twice[0])));
-    }
-    if !ids.contains(&me) {
-        return Err(ExchangeError::Members(format!("{me} is not in the list of members")));
-    }
-    Ok(())
 }
 
 fn check_loopback(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(), ExchangeError> {
@@ -300,25 +278,11 @@ fn check_loopback(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(),
     }
 }
 
-/// A link's output never passes the high-water mark, a quarter of what it may buffer: two members that both stopped
-/// reading because the other does not take their messages would wait for each other.
-fn budget(options: &Options, peers: usize) -> Budget {
-    let each = 16 * options.under_way() as usize;
-    Budget::default()
-        .connections(1 + peers * 512)
-        .per_address(peers * 256)
-        .buffer_each(each)
-        .buffer_all(each.saturating_mul(8 * peers.max(1)))
-        .first_byte(options.silence)
-        .idle(options.silence.saturating_mul(2))
-        .connect(options.connect)
-}
-
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange")
-            .field("me", &self.0.hub.me)
-            .field("address", &self.0.address)
+            .field("me", &self.0.unit.hub.me)
+            .field("address", &self.0.unit.address)
             .finish_non_exhaustive()
     }
 }

@@ -50,6 +50,8 @@ pub(super) enum Plan {
     ResetAt(Duration),
     /// After so many bytes to that side.
     Reset(usize, u64),
+    /// When exactly so many bytes have arrived at that side.
+    Sever(usize, u64),
     HalfClose(usize, u64),
 }
 

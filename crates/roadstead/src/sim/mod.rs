@@ -4,6 +4,8 @@
 //! delayed, which sends are short, what is said to be ready and in which order, when jobs run, and which connections
 //! are ended, reset, refused or never answered. Time is virtual: nothing sleeps, and an idle minute costs nothing.
 //!
+//! So can a cluster: [`Sim::exchange`] puts a member on a node of its own, and your services use its handle.
+//!
 //! A run fails if anything panics, hangs, or leaves something on the [budget](crate::Budget). The same seed gives the
 //! same run, event for event, so a failure can be looked at again and again. For that, sessions and jobs must take
 //! time and randomness from their [`Context`](crate::Context) only.
@@ -64,10 +66,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod calls;
 mod dice;
 mod faults;
 mod jobs;
 mod link;
+mod member;
 mod report;
 mod run;
 mod sockets;
@@ -76,6 +80,7 @@ mod watch;
 mod world;
 
 use std::{
+    collections::BTreeMap,
     env, fmt,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -95,7 +100,7 @@ use crate::{
     service::Session,
 };
 use dice::Dice;
-use run::{Plan, Run};
+use run::{Plan, Run, Server};
 
 pub use faults::Faults;
 pub use report::{Cut, Failure, Flow, LinkReport, Report, Why};
@@ -122,6 +127,9 @@ impl Sim {
             servers: Vec::new(),
             clients: Vec::new(),
             drain_after: None,
+            stops: Vec::new(),
+            slow: BTreeMap::new(),
+            cuts: BTreeMap::new(),
             layers: None,
         })
     }
@@ -149,7 +157,7 @@ impl Sim {
     #[must_use]
     pub fn serve<S: Service>(mut self, address: SocketAddr, service: S) -> Self {
         let door = Box::new(|ear, shared, layers| Door::new(ear, Arc::new(service), shared, layers));
-        self.0.servers.push((address, door));
+        self.0.servers.push(Server { address, door, seat: None });
         self
     }
 
@@ -180,6 +188,22 @@ impl Sim {
     #[must_use]
     pub fn drain_after(mut self, time: Duration) -> Self {
         self.0.drain_after = Some(time);
+        self
+    }
+
+    /// Gives every connection from and to the node at `address` this one-way delay, whatever the faults say.
+    #[must_use]
+    pub fn slow(mut self, address: SocketAddr, delay: Duration) -> Self {
+        self.0.slow.insert(address, delay);
+        self
+    }
+
+    /// Resets connection number `link`, counted from zero in the order in which they are begun, when exactly `after`
+    /// bytes have arrived at the side that accepted it (`to_server`), or at the one that began it. Those behind are
+    /// lost. It replaces what the seed had in store for that connection.
+    #[must_use]
+    pub fn cut(mut self, link: usize, to_server: bool, after: u64) -> Self {
+        self.0.cuts.insert(link, (to_server.into(), after));
         self
     }
 

@@ -1,19 +1,24 @@
 //! One run: nodes take turns and time passes until everything is over, then the accounts are checked.
 
-use std::{cell::RefCell, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    cell::RefCell, collections::BTreeMap, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
+    time::SystemTime,
+};
 
 use super::{
     Failure, Faults, LinkReport, Report, Why,
     dice::Dice,
     jobs::{Backlog, Shuffled},
+    member::Seat,
     sockets::{Ear, Shared as SharedWorld, Sockets, Watcher},
     trace::What,
-    world::{Event, World},
+    world::{Clock, Event, World},
 };
 use crate::{
     accept::Door,
     budget::{Budget, Permit},
     connection::Endpoint,
+    exchange::{Accounts, Unit},
     guard,
     host::{Host, Shared},
     layer::Layers,
@@ -32,34 +37,67 @@ pub(super) type MakeDoor = Box<dyn FnOnce(Ear, Arc<Shared>, Option<Arc<dyn Layer
 /// Makes a client's endpoint once there is a node for it.
 pub(super) type MakeClient = Box<dyn FnOnce(Arc<Shared>, Permit, Option<&dyn Layers>) -> Box<dyn Endpoint>>;
 
+/// A node that is to be, and where it listens.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    pub(super) door: MakeDoor,
+    /// If it is a member of an exchange.
+    pub(super) seat: Option<Seat>,
+}
+
+/// When a node stops.
+pub(super) struct Stop {
+    pub(super) node: usize,
+    pub(super) at: Duration,
+}
+
 /// What a run is made of.
 pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) dice: Dice,
     pub(super) faults: Faults,
     pub(super) budget: Budget,
-    pub(super) servers: Vec<(SocketAddr, MakeDoor)>,
+    pub(super) servers: Vec<Server>,
     pub(super) clients: Vec<(SocketAddr, MakeClient)>,
     pub(super) drain_after: Option<Duration>,
+    pub(super) stops: Vec<Stop>,
+    /// Nodes whose connections have a delay of their own.
+    pub(super) slow: BTreeMap<SocketAddr, Duration>,
+    pub(super) cuts: BTreeMap<usize, (usize, u64)>,
     /// Between the wire and the sessions of servers, and of clients.
     pub(super) layers: Option<(Arc<dyn Layers>, Arc<dyn Layers>)>,
 }
 
 /// One simulated machine: the real loop over simulated sockets.
 struct Node {
-    /// Gone once the node has drained, with all that it held.
+    /// Gone once the node has drained or stopped, with all that it held.
     reactor: Option<Reactor<Sockets, Watcher>>,
     shared: Arc<Shared>,
     orders: Arc<Orders>,
     bell: Arc<Bell>,
     backlog: Backlog,
     paused: Duration,
+    /// Its part of an exchange, which has more to do when all clients are gone.
+    member: Option<Unit>,
 }
 
 impl Node {
     /// Whether a job waits that will be run.
     fn has_jobs(&self) -> bool {
         self.reactor.is_some() && !self.backlog.is_empty()
+    }
+
+    /// Whether it does nothing more on its own account. The links between members stay open until they are drained.
+    fn is_done(&self) -> bool {
+        match self.member() {
+            Some(unit) => unit.accounts() == Accounts::default(),
+            None => self.shared.gate.open() == 0 && !self.has_jobs(),
+        }
+    }
+
+    /// The part of an exchange that lives here.
+    fn member(&self) -> Option<&Unit> {
+        self.member.as_ref().filter(|_| self.reactor.is_some())
     }
 }
 
@@ -78,8 +116,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(plan: Plan) -> Result<Self, Failure> {
-        let Plan { seed, mut dice, faults, budget, servers, clients, drain_after, layers } = plan;
-        let world = Rc::new(RefCell::new(World::new(faults, dice.fork())));
+        let Plan { seed, mut dice, faults, budget, servers, clients, layers, .. } = plan;
+        let world = Rc::new(RefCell::new(World::new(faults, dice.fork(), plan.cuts)));
         let mut run = Self {
             seed,
             world,
@@ -92,40 +130,54 @@ impl Run {
             turns: 0,
         };
         guard::take();
-        for (address, door) in servers {
-            run.add_node(budget.clone(), Some((address, door)))?;
+        for server in servers {
+            let delay = plan.slow.get(&server.address).copied();
+            run.add_node(budget.clone(), Some(server), delay)?;
         }
-        run.add_node(budget.connections(usize::MAX).jobs(usize::MAX), None)?;
+        run.add_node(budget.connections(usize::MAX).jobs(usize::MAX), None, None)?;
         let mut world = run.world.borrow_mut();
         for client in 0..run.clients.len() {
             let at = run.dice.time((Duration::ZERO, faults.delay.1));
             world.schedule(at, Event::Dial(client));
         }
-        if let Some(at) = drain_after {
+        if let Some(at) = plan.drain_after {
             world.schedule(at, Event::Drain);
+        }
+        for Stop { node, at } in plan.stops {
+            world.schedule(at, Event::Stop(node));
         }
         drop(world);
         Ok(run)
     }
 
-    fn add_node(&mut self, budget: Budget, door: Option<(SocketAddr, MakeDoor)>) -> Result<(), Failure> {
-        let number = self.world.borrow_mut().add_node();
+    fn add_node(
+        &mut self,
+        budget: Budget,
+        server: Option<Server>,
+        delay: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let number = self.world.borrow_mut().add_node(delay);
         let clock = self.world.borrow().clock.clone();
-        let (shared, backlog, wall) = (Shared::new(budget), Backlog::default(), clock.clone());
-        let jobs = Shuffled {
-            clock: clock.clone(),
-            dice: self.dice.fork(),
-            delay: self.faults.delay,
-            backlog: backlog.clone(),
-            tasks: Vec::new(),
+        let (address, door, seat) = match server {
+            Some(Server { address, door, seat }) => (Some(address), Some(door), seat),
+            None => (None, None, None),
         };
-        let wall = move || SystemTime::UNIX_EPOCH + Duration::from_secs(WALL) + wall.now();
-        let host = Host::new(Arc::clone(&shared), self.dice.random(), wall, Jobs::Inline(Box::new(jobs)));
+        let shared = seat.as_ref().map_or_else(|| Shared::new(budget), |seat| Arc::clone(&seat.unit.shared));
+        let backlog = Backlog::default();
+        let mut host = self.host(&shared, &clock, &backlog);
+        let (mut orders, mut paused, mut member) = (Arc::default(), Duration::ZERO, None);
+        if let Some(Seat { unit, keeper, orders: its, bell, from }) = seat {
+            (orders, paused, member) = (its, from, Some(unit));
+            host.bell = bell;
+            orders.attend(keeper, &host.bell);
+            if from > Duration::ZERO {
+                self.world.borrow_mut().schedule(from, Event::Start(number));
+            }
+        }
         let bell = Arc::clone(&host.bell);
-        let orders = Arc::new(Orders::default());
         let layers = self.layers.as_ref().map(|(servers, _)| Arc::clone(servers));
-        let doors = door.map(|(address, make)| {
-            let listener = self.world.borrow_mut().listen(number, address);
+        let doors = address.zip(door).map(|(address, make)| {
+            let listener = self.world.borrow_mut().listen(number, address, paused.is_zero());
             make(Ear { world: Rc::clone(&self.world), number: listener }, Arc::clone(&shared), layers)
         });
         let sockets = Sockets { world: Rc::clone(&self.world), clock, node: number };
@@ -133,14 +185,28 @@ impl Run {
         let reactor = Reactor::new(sockets, watcher, host, Arc::clone(&orders), doors.into_iter().collect())
             .map_err(|error| self.failure(Why::Loop(error)))?;
         let reactor = Some(reactor);
-        self.nodes.push(Node { reactor, shared, orders, bell, backlog, paused: Duration::ZERO });
+        self.nodes.push(Node { reactor, shared, orders, bell, backlog, paused, member });
         Ok(())
+    }
+
+    fn host(&mut self, shared: &Arc<Shared>, clock: &Clock, backlog: &Backlog) -> Host {
+        let jobs = Shuffled {
+            clock: clock.clone(),
+            dice: self.dice.fork(),
+            delay: self.faults.delay,
+            backlog: backlog.clone(),
+            tasks: Vec::new(),
+        };
+        let clock = clock.clone();
+        let wall = move || SystemTime::UNIX_EPOCH + Duration::from_secs(WALL) + clock.now();
+        Host::new(Arc::clone(shared), self.dice.random(), wall, Jobs::Inline(Box::new(jobs)))
     }
 
     /// Lets everything happen, drains what is left, and checks the accounts.
     pub(super) fn finish(mut self, limit: Duration) -> Result<Report, Failure> {
         while !self.is_over() {
             if !self.advance(limit)? {
+                self.expect_none_gathered()?;
                 let open = self.world.borrow().open();
                 return Err(self.failure(Why::Hung { open, now: self.now() }));
             }
@@ -161,6 +227,15 @@ impl Run {
         Ok(self.report())
     }
 
+    /// A message that outlives the query that gathered it keeps its sender's memory for ever.
+    fn expect_none_gathered(&self) -> Result<(), Failure> {
+        let accounts = self.nodes.iter().filter_map(|node| Some(node.member()?.accounts()));
+        match accounts.filter(|accounts| accounts.gathers == 0).map(|accounts| accounts.held).sum() {
+            0 => Ok(()),
+            left => Err(self.failure(Why::Leaked { what: "bytes of gathered messages", left })),
+        }
+    }
+
     fn expect_none(&self, what: &'static str, count: impl Fn(&Shared) -> usize) -> Result<(), Failure> {
         match self.nodes.iter().map(|node| count(&node.shared)).sum() {
             0 => Ok(()),
@@ -175,8 +250,8 @@ impl Run {
     /// Whether nothing can happen any more except for deadlines of what is gone.
     fn is_over(&self) -> bool {
         self.undialled == 0
-            && self.world.borrow().next_time().is_none()
-            && self.nodes.iter().all(|node| node.shared.gate.open() == 0 && !node.has_jobs())
+            && self.nodes.iter().all(Node::is_done)
+            && self.world.borrow().is_quiet_but_for(|node| self.nodes[node].member().is_some())
     }
 
     /// Lets one thing happen. False when nothing would, or not before `limit`.
@@ -243,7 +318,20 @@ impl Run {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Dial(client) => self.dial(client),
-            Event::Drain => (0..self.nodes.len() - 1).for_each(|number| self.drain(number)),
+            Event::Drain => {
+                for number in 0..self.nodes.len() - 1 {
+                    // The exchange of a server that drains still carries what its last queries wait for.
+                    if self.nodes[number].member.is_none() {
+                        self.drain(number);
+                    }
+                }
+            }
+            Event::Stop(number) => {
+                let node = &self.nodes[number];
+                node.orders.stop(&node.bell);
+                let now = self.now();
+                self.world.borrow_mut().trace.note(now, (number, 0), What::Stop);
+            }
             other => self.world.borrow_mut().happen(other),
         }
     }

@@ -15,7 +15,7 @@ pub struct Trace(Vec<Entry>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     at: Duration,
-    /// The connection and which of its ends; for [`What::Drain`] the node.
+    /// The connection and which of its ends; for [`What::Drain`] and [`What::Stop`] the node.
     who: (usize, usize),
     what: What,
 }
@@ -39,6 +39,7 @@ pub(super) enum What {
     Closed,
     Aborted,
     Drain,
+    Stop,
 }
 
 impl Trace {
@@ -83,11 +84,12 @@ impl fmt::Display for Entry {
         write!(f, "{:>14.6} ms  ", self.at.as_secs_f64() * 1e3)?;
         let (number, side) = self.who;
         let end = if side == 0 { "client" } else { "server" };
-        if self.what != What::Drain {
+        if !matches!(self.what, What::Drain | What::Stop) {
             write!(f, "#{number} {end} ")?;
         }
         match self.what {
             What::Drain => write!(f, "node {number} drains"),
+            What::Stop => write!(f, "node {number} stops"),
             What::Connect => write!(f, "connects"),
             What::Refused => write!(f, "is refused"),
             What::Answered => write!(f, "is answered"),

@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
     io,
     net::SocketAddr,
     sync::{
@@ -14,8 +14,6 @@ use std::{
     },
     time::Duration,
 };
-
-use bytes::{Bytes, BytesMut};
 
 use super::{
     Cut,
@@ -26,11 +24,6 @@ use super::{
     watch::Watch,
 };
 use crate::ticket::Token;
-
-/// The most pieces that one send is torn into.
-const PIECES: usize = 8;
-/// The first address of the simulated machines; each node has one of its own.
-const SUBNET: [u8; 3] = [10, 0, 0];
 
 /// Virtual time, in nanoseconds since the run began. Only the run sets it.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +46,10 @@ pub(super) enum Event {
     Dial(usize),
     /// The servers are told to drain.
     Drain,
+    /// A node begins to listen.
+    Start(usize),
+    /// A node stops.
+    Stop(usize),
     /// A connection's request reaches its listener.
     Request(usize),
     /// The answer reaches the side that began.
@@ -67,12 +64,23 @@ pub(super) enum Event {
     Cut(usize),
 }
 
+impl Event {
+    /// The connection that it concerns.
+    fn link(self) -> Option<usize> {
+        match self {
+            Self::Dial(_) | Self::Drain | Self::Start(_) | Self::Stop(_) => None,
+            Self::Request(link) | Self::Answer(link) | Self::Cut(link) => Some(link),
+            Self::Arrive(end) | Self::Room(end) | Self::Reset(end, _) => Some(end.link),
+        }
+    }
+}
+
 /// A listening socket.
 pub(super) struct Listener {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     pub(super) node: usize,
     pub(super) token: Option<Token>,
-    open: bool,
+    pub(super) open: bool,
     pub(super) backlog: VecDeque<usize>,
 }
 
@@ -87,10 +95,14 @@ pub(super) struct World {
     scheduled: u64,
     pub(super) listeners: Vec<Listener>,
     pub(super) watches: Vec<Watch>,
+    /// By node: the delay of its connections, if it has one of its own.
+    pub(super) delays: Vec<Option<Duration>>,
+    /// By the number of a connection: how many bytes arrive at which side before it is reset.
+    pub(super) cuts: BTreeMap<usize, (usize, u64)>,
 }
 
 impl World {
-    pub(super) fn new(faults: Faults, dice: Dice) -> Self {
+    pub(super) fn new(faults: Faults, dice: Dice, cuts: BTreeMap<usize, (usize, u64)>) -> Self {
         Self {
             clock: Clock::default(),
             faults,
@@ -101,19 +113,27 @@ impl World {
             scheduled: 0,
             listeners: Vec::new(),
             watches: Vec::new(),
+            delays: Vec::new(),
+            cuts,
         }
     }
 
-    /// Another machine; answers its number.
-    pub(super) fn add_node(&mut self) -> usize {
+    /// Another machine, whose connections have this delay if it is given; answers its number.
+    pub(super) fn add_node(&mut self, delay: Option<Duration>) -> usize {
+        self.delays.push(delay);
         let edges = self.dice.below(2) == 0;
         self.watches.push(Watch::new(edges));
         self.watches.len() - 1
     }
 
-    pub(super) fn listen(&mut self, node: usize, address: SocketAddr) -> usize {
-        self.listeners.push(Listener { address, node, token: None, open: true, backlog: VecDeque::new() });
+    pub(super) fn listen(&mut self, node: usize, address: SocketAddr, open: bool) -> usize {
+        self.listeners.push(Listener { address, node, token: None, open, backlog: VecDeque::new() });
         self.listeners.len() - 1
+    }
+
+    /// Who listens at `address` now.
+    pub(super) fn listener(&mut self, address: SocketAddr) -> Option<&mut Listener> {
+        self.listeners.iter_mut().find(|listener| listener.address == address && listener.open)
     }
 
     pub(super) fn schedule(&mut self, at: Duration, event: Event) {
@@ -134,6 +154,12 @@ impl World {
         self.events.pop().map(|Reverse((.., event))| event)
     }
 
+    /// Whether nothing is going to happen but between such nodes.
+    pub(super) fn is_quiet_but_for(&self, such: impl Fn(usize) -> bool) -> bool {
+        let is_theirs = |link: usize| self.links[link].sides.iter().all(|side| such(side.node));
+        self.events.iter().all(|Reverse((.., event))| event.link().is_some_and(is_theirs))
+    }
+
     /// How many connections have an end that is still open.
     pub(super) fn open(&self) -> usize {
         let is_open = |link: &&Link| {
@@ -149,7 +175,11 @@ impl World {
     /// Lets one thing happen that concerns connections only.
     pub(super) fn happen(&mut self, event: Event) {
         match event {
-            Event::Dial(_) | Event::Drain => {}
+            Event::Dial(_) | Event::Drain | Event::Stop(_) => {}
+            Event::Start(node) => {
+                let its = self.listeners.iter_mut().filter(|listener| listener.node == node);
+                its.for_each(|listener| listener.open = true);
+            }
             Event::Request(link) => self.request(link),
             Event::Answer(link) => {
                 let end = End { link, side: 0 };
@@ -176,19 +206,19 @@ impl World {
         let (client, server) = (End { link, side: 0 }, End { link, side: 1 });
         let address = self.links[link].address;
         let back = now + self.links[link].pipes[0].delay;
-        let listener =
-            self.listeners.iter_mut().find(|listener| listener.address == address && listener.open);
-        match listener {
-            Some(listener) if self.links[link].plan != Plan::Refuse => {
+        let refused = self.links[link].plan == Plan::Refuse;
+        match self.listener(address).filter(|_| !refused) {
+            Some(listener) => {
                 listener.backlog.push_back(link);
+                let node = listener.node;
                 let link = &mut self.links[link];
-                link.sides[1].node = listener.node;
+                link.sides[1].node = node;
                 link.sides[1].decided = true;
                 link.pipes[0].latest = back;
                 self.schedule(back, Event::Answer(client.link));
             }
-            _ => {
-                if self.links[link].plan == Plan::Refuse {
+            None => {
+                if refused {
                     self.links[link].cut = Some(Cut::Refused);
                 }
                 self.links[link].sides[1].closed = Some(now);
@@ -257,7 +287,7 @@ impl World {
     }
 
     /// A reset is on its way to `end`: behind the bytes before it, or overtaking them.
-    fn send_reset(&mut self, end: End) {
+    pub(super) fn send_reset(&mut self, end: End) {
         let pipe = &self.links[end.link].pipes[end.side];
         let mut at = self.clock.now() + pipe.delay;
         if self.dice.below(2) == 0 {
@@ -267,224 +297,11 @@ impl World {
     }
 
     /// Something is on its way to `end`, behind what is on its way already.
-    fn fly(&mut self, end: End, flight: Flight, pause: Duration) {
+    pub(super) fn fly(&mut self, end: End, flight: Flight, pause: Duration) {
         let pipe = &mut self.links[end.link].pipes[end.side];
         pipe.latest = pipe.latest.max(self.clock.now() + pipe.delay) + pause;
         pipe.flights.push_back(flight);
         let at = pipe.latest;
         self.schedule(at, Event::Arrive(end));
-    }
-}
-
-/// What a node's sockets are asked.
-impl World {
-    pub(super) fn connect(&mut self, node: usize, address: SocketAddr) -> io::Result<End> {
-        let now = self.clock.now();
-        let link = Link::draw(address, (node, node), &self.faults, &mut self.dice, now);
-        let (plan, delay) = (link.plan, link.pipes[1].delay);
-        let end = End { link: self.links.len(), side: 0 };
-        self.links.push(link);
-        self.note(end, What::Connect);
-        let link = &mut self.links[end.link];
-        match plan {
-            Plan::RefuseAtOnce => {
-                link.cut = Some(Cut::Refused);
-                link.sides[0].closed = Some(now);
-                self.note(end, What::Refused);
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            Plan::Ignore => link.cut = Some(Cut::Unanswered),
-            _ => {
-                link.pipes[1].latest = now + delay;
-                self.schedule(now + delay, Event::Request(end.link));
-            }
-        }
-        if let Plan::ResetAt(after) = plan {
-            self.schedule(now + delay * 2 + after, Event::Cut(end.link));
-        }
-        Ok(end)
-    }
-
-    pub(super) fn connected(&self, end: End) -> io::Result<()> {
-        self.links[end.link].sides[end.side].broken.map_or(Ok(()), |kind| Err(kind.into()))
-    }
-
-    pub(super) fn accept(&mut self, listener: usize) -> io::Result<(End, SocketAddr)> {
-        let Some(&link) = self.listeners[listener].backlog.front() else {
-            return Err(io::ErrorKind::WouldBlock.into());
-        };
-        let end = End { link, side: 1 };
-        if self.dice.chance(self.faults.exhausted) {
-            use rustix::io::Errno;
-            return Err(match self.dice.below(4) {
-                0 => {
-                    self.turn_away(listener);
-                    Errno::CONNABORTED
-                }
-                1 => Errno::MFILE,
-                2 => Errno::NOBUFS,
-                _ => Errno::INTR,
-            }
-            .into());
-        }
-        self.listeners[listener].backlog.pop_front();
-        self.note(end, What::Accepted);
-        let last = self.links[link].sides[0].node as u8 + 1;
-        let address =
-            SocketAddr::from(([SUBNET[0], SUBNET[1], SUBNET[2], last], 40_000 + (link % 20_000) as u16));
-        Ok((end, address))
-    }
-
-    /// Loses the first connection of a backlog. False if there was none.
-    pub(super) fn turn_away(&mut self, listener: usize) -> bool {
-        let Some(link) = self.listeners[listener].backlog.pop_front() else {
-            return false;
-        };
-        let end = End { link, side: 1 };
-        self.links[link].cut = Some(Cut::Refused);
-        self.note(end, What::Turned);
-        self.links[link].sides[1].closed = Some(self.clock.now());
-        self.send_reset(end.other());
-        true
-    }
-
-    pub(super) fn close_listener(&mut self, listener: usize) {
-        self.listeners[listener].open = false;
-        while self.turn_away(listener) {}
-    }
-
-    /// Takes bytes from the front of what `end` has to send, as many as there is room for.
-    pub(super) fn send(&mut self, end: End, offered: &mut BytesMut) -> io::Result<u64> {
-        let (faults, peer) = (self.faults, end.other());
-        let link = &mut self.links[end.link];
-        if let Some(kind) = link.sides[end.side].broken {
-            return Err(kind.into());
-        }
-        let pipe = &mut link.pipes[peer.side];
-        assert!(!pipe.finished, "the engine sends behind its own end");
-        assert!(!offered.is_empty(), "the engine sends nothing");
-        if self.dice.chance(faults.spurious / 4.0) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        let room = pipe.capacity - pipe.used;
-        let short = self.dice.chance(faults.short);
-        if room == 0 || short && self.dice.below(4) == 0 {
-            if room > 0 && !pipe.starved {
-                let at = self.clock.now() + link.pipes[end.side].delay;
-                self.schedule(at, Event::Room(end));
-            }
-            self.links[end.link].pipes[peer.side].starved = true;
-            self.note(end, What::Full);
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let most = room.min(offered.len());
-        let taken = if short { self.dice.scale(1, most as u64) as usize } else { most };
-        let bytes = offered.split_to(taken).freeze();
-        self.note(end, What::Sent(taken, crc32fast::hash(&bytes)));
-        self.carry(peer, bytes);
-        Ok(taken as u64)
-    }
-
-    /// Sends `bytes` on their way to `end`, unless the network has other plans.
-    fn carry(&mut self, end: End, mut bytes: Bytes) {
-        let link = &mut self.links[end.link];
-        let pipe = &mut link.pipes[end.side];
-        let before = pipe.sent;
-        pipe.sent += bytes.len() as u64;
-        if pipe.lost {
-            return;
-        }
-        let mut ends = false;
-        match link.plan {
-            Plan::HalfClose(side, after) if side == end.side && after < pipe.sent && link.cut.is_none() => {
-                bytes.truncate((after - before.min(after)) as usize);
-                link.cut = Some(Cut::HalfClosed { to_server: side == 1 });
-                pipe.lost = true;
-                ends = true;
-            }
-            Plan::Reset(side, after) if side == end.side && after < pipe.sent => {
-                self.schedule(self.clock.now(), Event::Cut(end.link));
-            }
-            _ => {}
-        }
-        self.links[end.link].pipes[end.side].used += bytes.len();
-        while !bytes.is_empty() {
-            let whole = !self.dice.chance(self.faults.split);
-            let count = if whole { bytes.len() } else { self.piece(bytes.len()) };
-            let pause =
-                if whole { Duration::ZERO } else { self.dice.time(self.faults.delay) / PIECES as u32 };
-            self.fly(end, Flight::Bytes(bytes.split_to(count)), pause);
-        }
-        if ends {
-            self.note(end, What::Cut);
-            self.fly(end, Flight::End, Duration::ZERO);
-        }
-    }
-
-    /// How large the next piece of a torn send is: small ones are likely, but there are not too many of them.
-    fn piece(&mut self, length: usize) -> usize {
-        let least = (length / (PIECES * PIECES)).max(1);
-        self.dice.scale(least as u64, length as u64) as usize
-    }
-
-    pub(super) fn receive(&mut self, end: End, block: &mut BytesMut, most: usize) -> io::Result<usize> {
-        let interrupted = self.dice.chance(self.faults.spurious / 4.0);
-        let link = &mut self.links[end.link];
-        assert!(most > 0, "the engine receives into nothing");
-        if interrupted {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        let back = link.pipes[1 - end.side].delay;
-        let pipe = &mut link.pipes[end.side];
-        if pipe.inbox.is_empty() {
-            return match link.sides[end.side].broken {
-                Some(kind) => Err(kind.into()),
-                None if pipe.end_arrived => Ok(0),
-                None => Err(io::ErrorKind::WouldBlock.into()),
-            };
-        }
-        let count = most.min(pipe.inbox.len());
-        block.extend(pipe.inbox.drain(..count));
-        pipe.used -= count;
-        pipe.received += count as u64;
-        let starved = pipe.starved;
-        self.note(end, What::Received(count, crc32fast::hash(block)));
-        if starved {
-            self.schedule(self.clock.now() + back, Event::Room(end.other()));
-        }
-        Ok(count)
-    }
-
-    pub(super) fn shutdown(&mut self, end: End) {
-        if self.links[end.link].sides[end.side].broken.is_none() {
-            self.note(end, What::Shutdown);
-            self.finish(end);
-        }
-    }
-
-    fn finish(&mut self, end: End) {
-        let pipe = &mut self.links[end.link].pipes[1 - end.side];
-        if !pipe.finished && !pipe.lost {
-            self.fly(end.other(), Flight::End, Duration::ZERO);
-        }
-        self.links[end.link].pipes[1 - end.side].finished = true;
-    }
-
-    pub(super) fn close(&mut self, end: End, reset: bool) {
-        let now = self.clock.now();
-        self.note(end, if reset { What::Aborted } else { What::Closed });
-        let link = &mut self.links[end.link];
-        let unread = !link.pipes[end.side].inbox.is_empty();
-        let side = &mut link.sides[end.side];
-        side.closed = Some(now);
-        let (decided, broken) = (side.decided, side.broken.is_some());
-        if broken {
-            return;
-        }
-        if reset || unread || !decided {
-            self.send_reset(end.other());
-        } else {
-            self.finish(end);
-        }
     }
 }

@@ -1,0 +1,133 @@
+//! One member of an exchange before a loop drives it: the hub, the door for peers, the keeper, and the loop's limits.
+#![forbid(unsafe_code)]
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    ExchangeError,
+    hub::Hub,
+    keeper::Keeper,
+    link::Links,
+    options::{Member, MemberId, Options},
+    trust::Trust,
+};
+use crate::{
+    accept::Door,
+    budget::Budget,
+    connection::Endpoint,
+    context::{Busy, outgoing},
+    host::Shared,
+    layer::Layers,
+    tls::Keys,
+};
+
+/// What the handles of a member and its loop share.
+#[derive(Clone)]
+pub(crate) struct Unit {
+    pub(super) hub: Arc<Hub>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) address: SocketAddr,
+}
+
+/// What is still going on in a member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Accounts {
+    /// Gathers that are not complete, and messages' keys for which no gather has come.
+    pub(crate) gathers: usize,
+    /// Bytes that messages are charged with that were received and not yet dropped.
+    pub(crate) held: usize,
+    /// Bytes that messages are charged with that wait to be sent.
+    pub(crate) unsent: usize,
+}
+
+impl Unit {
+    /// Member `me`, whom peers reach at `address`.
+    ///
+    /// # Errors
+    /// If `me` is not a member, a number stands twice, or the keys cannot be used.
+    pub(crate) fn new(
+        me: MemberId,
+        members: &[Member],
+        address: SocketAddr,
+        keys: Option<&Keys>,
+        options: Options,
+    ) -> Result<Self, ExchangeError> {
+        check(me, members)?;
+        let peers = members.iter().filter(|member| member.id != me).copied();
+        let mut peers: Vec<Member> = peers.collect();
+        peers.sort_by_key(|member| member.id);
+        let options = options.among(peers.len());
+        let trust = keys.map(|keys| Trust::new(keys, &peers)).transpose()?;
+        Ok(Self::assemble(me, peers, address, trust, options))
+    }
+
+    fn assemble(
+        me: MemberId,
+        peers: Vec<Member>,
+        address: SocketAddr,
+        trust: Option<Trust>,
+        options: Options,
+    ) -> Self {
+        let shared = Shared::tuned(budget(&options, peers.len()), options.tuning);
+        Self { hub: Hub::new(me, peers, trust, options), shared, address }
+    }
+
+    /// The same member without keys, that remembers nothing.
+    pub(crate) fn again(&self) -> Self {
+        let (peers, options) = (self.hub.peers.clone(), self.hub.options.clone());
+        Self::assemble(self.hub.me, peers, self.address, None, options)
+    }
+
+    /// Whether both are one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.hub, &other.hub)
+    }
+
+    /// What its services have asked for and not got, and not yet given back.
+    pub(crate) fn accounts(&self) -> Accounts {
+        let stats = self.hub.stats();
+        let unsent = stats.peers.iter().map(|(_, peer)| peer.queued).sum();
+        Accounts { gathers: stats.waiting, held: stats.held, unsent }
+    }
+
+    /// The door at which peers come in.
+    pub(crate) fn door<L>(&self, listener: L) -> Door<L> {
+        let acceptor = self.hub.trust.as_ref().map(|trust| Arc::new(trust.acceptor()) as Arc<dyn Layers>);
+        Door::new(listener, Arc::new(Links(Arc::clone(&self.hub))), Arc::clone(&self.shared), acceptor)
+    }
+
+    /// What dials peers and looks at the time; a loop attends to it.
+    ///
+    /// # Errors
+    /// [`Busy`] if the budget has no room for it.
+    pub(crate) fn keeper(&self) -> Result<Box<dyn Endpoint>, Busy> {
+        let keeper = Keeper(Arc::clone(&self.hub));
+        outgoing(&self.shared, self.address, None, keeper).map(|(keeper, _)| keeper)
+    }
+}
+
+fn check(me: MemberId, members: &[Member]) -> Result<(), ExchangeError> {
+    let mut ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
+    ids.sort_unstable();
+    if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(ExchangeError::Members(format!("{} is listed twice", twice[0])));
+    }
+    if !ids.contains(&me) {
+        return Err(ExchangeError::Members(format!("{me} is not in the list of members")));
+    }
+    Ok(())
+}
+
+/// A link's output never passes the high-water mark, a quarter of what it may buffer: two members that both stopped
+/// reading because the other does not take their messages would wait for each other.
+fn budget(options: &Options, peers: usize) -> Budget {
+    let each = 16 * options.under_way() as usize;
+    Budget::default()
+        .connections(1 + peers * 512)
+        .per_address(peers * 256)
+        .buffer_each(each)
+        .buffer_all(each.saturating_mul(8 * peers.max(1)))
+        .first_byte(options.silence)
+        .idle(options.silence.saturating_mul(2))
+        .connect(options.connect)
+}
