@@ -189,7 +189,7 @@ impl Link {
                 "a message of {length} bytes; at most {limit} are accepted"
             )));
         }
-        self.inc.received += part.bytes.len() as u64;
+        self.inc.received += wire::weight(part.bytes.len());
         if part.offset == 0 {
             let charges = self
                 .hub
@@ -339,7 +339,7 @@ impl Outgoing {
         let mut transfer = self.transfers.pop_front()?;
         let Parcel { key, message, .. } = &transfer.parcel;
         let length = wire::send_part(cx.output(), *key, message, transfer.offset);
-        self.sent += length as u64;
+        self.sent += wire::weight(length);
         transfer.offset += length;
         if transfer.offset < message.len() {
             self.transfers.push_back(transfer);

@@ -39,9 +39,9 @@ pub struct PeerStats {
     pub messages_out: u64,
     /// Messages given up before they could be sent.
     pub expired: u64,
-    /// Bytes of messages that came.
+    /// Bytes of messages that came; an empty one counts as one byte.
     pub bytes_in: u64,
-    /// Bytes of messages sent.
+    /// Bytes of messages sent; an empty one counts as one byte.
     pub bytes_out: u64,
     /// Bytes that messages are charged with that wait to be sent, or to be confirmed.
     pub queued: usize,

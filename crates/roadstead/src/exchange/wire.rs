@@ -4,7 +4,7 @@
 //! |---|---|
 //! | hello | version u8, from u8, to u8, strategy 2, allowance u64 |
 //! | part | query u128, round u32, length of the message u32, offset of this part u32, its bytes |
-//! | credit | bytes received on this link u64, bytes taken of what came on it u64: both since it was opened |
+//! | credit | bytes received on this link u64, an empty message counts as one; bytes taken of what came on it u64: both since it was opened |
 #![forbid(unsafe_code)]
 
 use super::options::{Key, MemberId, PART};
@@ -74,6 +74,12 @@ pub(super) fn send_part(output: &mut Output, key: Key, message: &bytes::Bytes, o
     let length = part.len();
     output.send(part);
     length
+}
+
+/// What a part of so many bytes adds to the count of those received. An empty message counts too: no confirmation may
+/// cover it before it has come.
+pub(super) fn weight(bytes: usize) -> u64 {
+    bytes.max(1) as u64
 }
 
 pub(super) fn send_credit(output: &mut Output, received: u64, taken: u64) {
