@@ -381,8 +381,9 @@ impl Session for Link {
                     self.refused = self.peer.is_none();
                     return Err(error.into());
                 }
-                Ok(Parsed::Need(bytes)) => {
-                    input.need(bytes);
+                Ok(Parsed::Need(_)) => {
+                    // On a slow road a part takes its time, and each of its bytes is a sign of life.
+                    input.need(input.len() + 1);
                     break;
                 }
                 Ok(Parsed::Frame(frame)) => frame,
