@@ -308,7 +308,7 @@ impl Hub {
             it.links.remove(0).waker.wake();
         }
         it.dialling = it.dialling.saturating_sub(dialled.into());
-        (it.failures, it.trouble) = (0, None);
+        it.trouble = None;
         it.links.push(LinkEntry { number, waker, hungry: false });
         it.stats.up = it.links.len();
         true
@@ -324,12 +324,13 @@ impl Hub {
         let mut state = self.state();
         let it = &mut state.peers[peer];
         it.links.retain(|link| link.number != number);
-        it.dialling = it.dialling.saturating_sub(left.dialling.into());
+        it.dialling = it.dialling.saturating_sub((left.dialled && !left.joined).into());
         it.stats.up = it.links.len();
         if let Some(trouble) = left.trouble {
-            it.failures += 1;
             it.stats.lost += 1;
-            it.stumbled = true;
+            // The loss of a link that the peer has opened says nothing about those that are opened to it.
+            it.failures += u32::from(left.dialled);
+            it.stumbled |= left.dialled;
             it.trouble = it.links.is_empty().then_some(trouble);
         }
         it.outbox.give_back(left.parcels);
@@ -369,6 +370,7 @@ impl Hub {
         let it = &mut self.state().peers[peer];
         it.outbox.release(parcel);
         it.stats.messages_out += 1;
+        it.failures = 0;
     }
 
     /// Counts what a link has moved, and what the smallest message has had before it at most.
@@ -408,8 +410,10 @@ fn finish(tell: Tell, result: Result<Gathered, GatherError>) {
 
 /// What became of a link that is gone.
 pub(super) struct Left {
-    /// It was still being opened by this side.
-    pub(super) dialling: bool,
+    /// This side has opened it.
+    pub(super) dialled: bool,
+    /// It could carry messages.
+    pub(super) joined: bool,
     pub(super) trouble: Option<String>,
     pub(super) parcels: Vec<Parcel>,
 }

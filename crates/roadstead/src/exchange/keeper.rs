@@ -42,7 +42,7 @@ impl Keeper {
         };
         if let Err(busy) = connected {
             let trouble = Some(busy.to_string());
-            self.0.leave(peer, u64::MAX, Left { dialling: true, trouble, parcels: Vec::new() });
+            self.0.leave(peer, u64::MAX, Left { dialled: true, joined: false, trouble, parcels: Vec::new() });
             tracing::warn!(%busy, %address, "no connection could be had for a link between members");
         }
     }

@@ -408,12 +408,14 @@ impl Session for Link {
         }
         let Some(peer) = peer else { return self.hub.refuse() };
         let begun = self.out.transfers.into_iter().map(|transfer| transfer.parcel);
-        let parcels = self.out.unconfirmed.into_iter().map(|(_, parcel)| parcel).chain(begun).collect();
+        let parcels =
+            self.out.unconfirmed.into_iter().map(|(_, parcel)| parcel).chain(begun).collect::<Vec<_>>();
         let trouble = trouble.or_else(|| {
-            let ended = self.hub.options.strategy != Strategy::PerQuery;
-            ended.then(|| "it closed the connection".into())
+            // One that is for a single message ends when that has been confirmed.
+            let done = self.hub.options.strategy == Strategy::PerQuery && parcels.is_empty();
+            (!done).then(|| "it closed the connection".into())
         });
-        let dialling = self.dialled.is_some() && self.peer.is_none();
-        self.hub.leave(peer, self.number, Left { dialling, trouble, parcels });
+        let (dialled, joined) = (self.dialled.is_some(), self.peer.is_some());
+        self.hub.leave(peer, self.number, Left { dialled, joined, trouble, parcels });
     }
 }

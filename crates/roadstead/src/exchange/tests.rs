@@ -1,13 +1,16 @@
 //! The hub as links and services use it, without links.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use super::{
     SendError,
-    hub::Hub,
+    hub::{Dial, Hub, Left},
     message::{Message, Taken},
     options::{Key, Member, MemberId, Options, Strategy, cost},
 };
@@ -113,4 +116,25 @@ fn what_was_forgotten_before_it_came_is_not_kept() {
     let charges = hub.reserve(0, 4).unwrap();
     hub.deliver(0, key(1), "ahoy".into(), charges, taken);
     assert_eq!((hub.stats().late, hub.stats().held, hub.stats().waiting), (1, 0, 0));
+}
+
+#[test]
+fn back_off_follows_the_loss_of_links_that_this_side_has_opened_until_one_has_carried_something() {
+    let second = Duration::from_secs(1);
+    for (dialled, confirmed, wait) in [(false, 0, 0), (true, 0, 3), (true, 3, 1)] {
+        let hub = hub(Options::with(Strategy::PerQuery));
+        for number in 0..3 {
+            hub.send(0, key(number), "ahoy".into()).unwrap();
+            if number < confirmed {
+                hub.confirmed(0, &hub.take(0, 0, |_| true).unwrap());
+            }
+            let left = Left { dialled, joined: true, trouble: Some("lost".into()), parcels: Vec::new() };
+            hub.leave(0, 0, left);
+        }
+        hub.send(0, key(3), "ahoy".into()).unwrap();
+        match hub.to_dial(0, second, |failures| second * failures) {
+            Dial::Now(_) => assert_eq!(wait, 0),
+            Dial::At(when) => assert_eq!(when, second * (1 + wait)),
+        }
+    }
 }
