@@ -5,8 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "sessions of a test may fail it")]
 
+#[path = "sim/cluster.rs"]
+mod cluster;
 #[path = "sim/desk.rs"]
 mod desk;
+#[path = "sim/exchange.rs"]
+mod exchange;
 #[path = "sim/layer.rs"]
 mod layer;
 #[path = "sim/relay.rs"]
