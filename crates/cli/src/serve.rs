@@ -10,6 +10,8 @@ use std::{
 use clap::ValueEnum;
 use roadstead::{
     Budget, Model, Running, Server, Service,
+    server::RunError,
+    stats::Snapshot,
     tls::{Acceptor, Clients, Keys},
 };
 use roadstead_services::{discard::Discard, echo::Echo};
@@ -56,7 +58,8 @@ pub(crate) struct Listen {
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
-    /// Threads that run deferred jobs; with 0 the I/O thread runs them. For `pool`: its threads [default: 64]
+    /// Threads that run deferred jobs; with 0 the I/O thread runs them. For `pool`: its
+    /// threads [default: 64]; for `prefork`: its processes [default: 16]
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     pub(crate) workers: u16,
     /// Connections that may wait in the system to be accepted
@@ -142,7 +145,6 @@ pub(crate) fn run_service(
     budget: Budget,
     peers: Option<SocketAddr>,
 ) -> Result<Outcome> {
-    let signal = signals::watch()?;
     let mut server = Server::new(service)
         .model(listen.model)
         .budget(budget)
@@ -154,24 +156,45 @@ pub(crate) fn run_service(
     for address in &listen.bind {
         server = server.bind(*address);
     }
+    if listen.model.forks() {
+        return run_forking(server, listen);
+    }
+    let signal = signals::watch()?;
     let running = server.start()?;
-    announce(&running, peers)?;
+    announce(running.addresses(), peers)?;
+    tracing::info!(model = %running.model(), "serving; Ctrl-C drains, twice ends at once");
     // The sender lives as long as the process, so an error cannot be.
     let _ = signal.recv();
     finish(running, listen.drain)
 }
 
-fn announce(running: &Running, peers: Option<SocketAddr>) -> io::Result<()> {
+/// The same with models that fork, before this process has any other thread.
+fn run_forking(server: Server<impl Service>, listen: &Listen) -> Result<Outcome> {
+    match server.run(listen.drain, |addresses| announce(addresses, None)) {
+        Ok(stats) => told(listen.model, &stats),
+        Err(RunError::Undrained(left)) => tracing::warn!("{left}"),
+        Err(RunError::Interrupted) => std::process::exit(130),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Outcome::Done)
+}
+
+fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for address in running.addresses() {
+    for address in addresses {
         writeln!(out, "listening on {address}")?;
     }
     if let Some(address) = peers {
         writeln!(out, "listening for servers on {address}")?;
     }
-    out.flush()?;
-    tracing::info!(model = %running.model(), "serving; Ctrl-C drains, twice ends at once");
-    Ok(())
+    out.flush()
+}
+
+fn told(model: Model, stats: &Snapshot) {
+    tracing::info!(
+        %model, accepted = stats.accepted, refused = stats.refused, failed = stats.failed,
+        bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
+    );
 }
 
 fn finish(running: Running, patience: Duration) -> Result<Outcome> {
@@ -179,10 +202,7 @@ fn finish(running: Running, patience: Duration) -> Result<Outcome> {
     tracing::info!(open, "draining");
     let model = running.model();
     match running.drain(patience) {
-        Ok(stats) => tracing::info!(
-            %model, accepted = stats.accepted, refused = stats.refused, failed = stats.failed,
-            bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
-        ),
+        Ok(stats) => told(model, &stats),
         Err(left) => tracing::warn!("{left}"),
     }
     Ok(Outcome::Done)

@@ -22,10 +22,25 @@ fn echoes(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// The models that are built.
+const RUN: [&str; 11] = [
+    "best",
+    "iterative",
+    "process",
+    "prefork",
+    "threads",
+    "pool",
+    "spin",
+    "select",
+    "poll",
+    "epoll",
+    "signal",
+];
+
 #[test]
 fn every_listener_is_announced_in_order_and_serves() {
     let scene = Scene::new();
-    for model in ["best", "threads", "spin", "select", "poll", "epoll", "signal"] {
+    for model in RUN {
         let line = format!("serve echo --bind 127.0.0.1:0 --bind [::1]:0 --bind 127.0.0.2:0 --model {model}");
         let mut server = scene.serve(words(&line));
         let addresses = [server.listening(), server.listening(), server.listening()];
@@ -53,35 +68,38 @@ fn an_address_in_use_is_an_error_of_one_line() {
     assert!(scene.fails(words("serve echo --bind 127.0.0.1:0 --model uring")).contains("uring"));
 }
 
+/// A client that has more to take than it takes, so that a draining server has something to wait for.
+fn never_reads(address: SocketAddr) -> TcpStream {
+    let mut stream = echoes(address);
+    stream.set_write_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    while stream.write_all(&[0; 1 << 16]).is_ok() {}
+    stream
+}
+
 #[test]
 fn a_signal_drains_and_a_second_one_ends_at_once() {
     let scene = Scene::new();
-    for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::TERM)] {
-        let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0"));
+    let orders = [(Signal::TERM, Signal::INT), (Signal::INT, Signal::TERM)];
+    for (model, (first, second)) in RUN.into_iter().zip(orders.into_iter().cycle()) {
+        let line = format!("serve echo --bind 127.0.0.1:0 --drain 50 --model {model}");
+        let mut server = scene.serve(words(&line));
         let address = server.listening();
         let mut open = echoes(address);
         server.signal(first);
         // The end of the server's side: it drains.
         assert_eq!(open.read(&mut [0; 1]).unwrap(), 0);
         drop(open);
-        assert_eq!(server.end().code(), Some(0), "{first:?}");
+        assert_eq!(server.end().code(), Some(0), "{model} {first:?}");
 
-        let mut server = scene.serve(words("serve discard --bind 127.0.0.1:0 --drain 50"));
+        let mut server = scene.serve(words(&line));
         let address = server.listening();
-        let held = echo_that_never_closes(address);
+        let held = never_reads(address);
         server.signal(first);
         until("the drain", || TcpStream::connect(address).is_err());
         server.signal(second);
-        assert_eq!(server.end().code(), Some(130), "{second:?}");
+        assert_eq!(server.end().code(), Some(130), "{model} {second:?}");
         drop(held);
     }
-}
-
-/// A client that keeps its side open, so that a draining server has something to wait for.
-fn echo_that_never_closes(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"ahoy").unwrap();
-    stream
 }
 
 #[test]

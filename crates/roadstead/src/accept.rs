@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use rustix::io::Errno;
 
 use crate::{
-    budget::Permit,
+    budget::{Permit, Refused},
     connection::{Connection, Endpoint},
     guard,
     host::{Host, Shared},
@@ -21,11 +21,28 @@ pub(crate) const REST: Duration = Duration::from_millis(50);
 /// A listening socket, and what becomes of the connections that come to it.
 pub(crate) struct Door<L> {
     pub(crate) listener: L,
-    open: Arc<Open>,
+    pub(crate) open: Arc<Open>,
 }
 
 /// Makes the endpoint of an admitted connection.
-type Open = dyn Fn(Peer, Permit) -> Box<dyn Endpoint> + Send + Sync;
+pub(crate) type Open = dyn Fn(Peer, Permit) -> Box<dyn Endpoint> + Send + Sync;
+
+/// Makes sessions of `service`, behind `layers` if there are some.
+pub(crate) fn opener<S: Service>(
+    service: Arc<S>,
+    shared: Arc<Shared>,
+    layers: Option<Arc<dyn Layers>>,
+) -> Arc<Open> {
+    Arc::new(move |peer: Peer, permit: Permit| {
+        let session = service.open(&peer);
+        let connection: Box<dyn Endpoint> =
+            Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit));
+        match &layers {
+            Some(layers) => through(&**layers, connection, peer.address, Arc::clone(&shared)),
+            None => connection,
+        }
+    })
+}
 
 impl<L> Door<L> {
     /// A door to `service`, through `layers` if there are some.
@@ -35,17 +52,20 @@ impl<L> Door<L> {
         shared: Arc<Shared>,
         layers: Option<Arc<dyn Layers>>,
     ) -> Self {
-        let open = Arc::new(move |peer: Peer, permit: Permit| {
-            let session = service.open(&peer);
-            let connection: Box<dyn Endpoint> =
-                Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit));
-            match &layers {
-                Some(layers) => through(&**layers, connection, peer.address, Arc::clone(&shared)),
-                None => connection,
-            }
-        });
-        Self { listener, open }
+        Self { listener, open: opener(service, shared, layers) }
     }
+}
+
+/// What came out of the backlog, before the budget was asked.
+pub(crate) enum Taken<T> {
+    /// A connection.
+    One(T, Peer),
+    /// One that was shed, or broke while it waited. There may be more.
+    Lost,
+    /// Nothing waits.
+    Empty,
+    /// The system has no room for another connection: try again after [`REST`].
+    Exhausted,
 }
 
 /// What came out of the backlog.
@@ -60,39 +80,67 @@ pub(crate) enum Accepted<T> {
     Exhausted,
 }
 
-/// Takes one connection out of the backlog and asks the budget about it.
-pub(crate) fn next<N: Net>(net: &mut N, door: &Door<N::Listener>, host: &mut Host) -> Accepted<N::Stream> {
-    let (stream, address) = match net.accept(&door.listener) {
-        Ok(accepted) => accepted,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::Empty,
-        Err(error) if is_one_of(&error, &PASSING) => return Accepted::Refused,
+/// Takes one connection out of the backlog.
+pub(crate) fn take<N: Net>(net: &mut N, listener: &N::Listener, host: &mut Host) -> Taken<N::Stream> {
+    match net.accept(listener) {
+        Ok((stream, address)) => Taken::One(stream, Peer { address }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Empty,
+        Err(error) if is_one_of(&error, &PASSING) => Taken::Lost,
+        // Hung up; whoever did so is about to say it.
+        Err(error) if is_one_of(&error, &[Errno::INVAL]) => Taken::Exhausted,
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
-            if is_one_of(&error, &[Errno::MFILE, Errno::NFILE]) && net.shed(&door.listener) {
+            if is_one_of(&error, &[Errno::MFILE, Errno::NFILE]) && net.shed(listener) {
                 host.count.refused += 1;
-                return Accepted::Refused;
+                return Taken::Lost;
             }
-            return Accepted::Exhausted;
+            Taken::Exhausted
         }
+    }
+}
+
+/// Turns a connection away.
+pub(crate) fn refuse<N: Net>(net: &mut N, stream: N::Stream, peer: Peer, why: Refused, host: &mut Host) {
+    host.count.refused += 1;
+    tracing::debug!(address = %peer.address, %why, "connection refused");
+    net.close(stream, true);
+}
+
+/// Takes one connection out of the backlog and asks the budget about it.
+pub(crate) fn next<N: Net>(net: &mut N, door: &Door<N::Listener>, host: &mut Host) -> Accepted<N::Stream> {
+    let (stream, peer) = match take(net, &door.listener, host) {
+        Taken::One(stream, peer) => (stream, peer),
+        Taken::Lost => return Accepted::Refused,
+        Taken::Empty => return Accepted::Empty,
+        Taken::Exhausted => return Accepted::Exhausted,
     };
-    match host.shared.gate.admit(Some(address.ip())) {
-        Ok(permit) => {
-            let Some(endpoint) = guard::call(|| (door.open)(Peer { address }, permit)) else {
-                tracing::error!(%address, "the service panicked while it opened a session; the connection is closed");
+    match host.shared.gate.admit(Some(peer.address.ip())) {
+        Ok(permit) => match open(&*door.open, peer, permit) {
+            Some(endpoint) => {
+                host.count.accepted += 1;
+                Accepted::Admitted(stream, endpoint)
+            }
+            None => {
                 host.count.refused += 1;
                 net.close(stream, true);
-                return Accepted::Refused;
-            };
-            host.count.accepted += 1;
-            Accepted::Admitted(stream, endpoint)
-        }
+                Accepted::Refused
+            }
+        },
         Err(why) => {
-            host.count.refused += 1;
-            tracing::debug!(%address, %why, "connection refused");
-            net.close(stream, true);
+            refuse(net, stream, peer, why, host);
             Accepted::Refused
         }
     }
+}
+
+/// Makes the endpoint of an admitted connection; `None` if the service panics over it.
+pub(crate) fn open(open: &Open, peer: Peer, permit: Permit) -> Option<Box<dyn Endpoint>> {
+    let endpoint = guard::call(|| open(peer, permit));
+    if endpoint.is_none() {
+        let address = peer.address;
+        tracing::error!(%address, "the service panicked while it opened a session; the connection is closed");
+    }
+    endpoint
 }
 
 /// Errors that concern one connection in the backlog and not the listener: accept(2).

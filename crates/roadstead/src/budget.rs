@@ -7,11 +7,13 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
+
+use crate::common::{Account, Ledger};
 
 /// What a server may use at most. Start from [`Budget::default`] and change what matters.
 ///
@@ -92,15 +94,57 @@ impl Budget {
 /// Counts connections, in all and per address.
 #[derive(Debug)]
 pub struct Gate {
-    limit: usize,
-    per_address: usize,
-    open: Mutex<Open>,
+    budget: Budget,
+    books: Books,
+}
+
+/// Where a gate counts.
+#[derive(Debug)]
+enum Books {
+    Here(Mutex<Open>),
+    Common(Share),
+}
+
+/// Which accounts of several processes are this one's.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) slot: usize,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
     from: HashMap<IpAddr, usize>,
+}
+
+impl Open {
+    fn admit(&mut self, from: Option<IpAddr>, budget: &Budget) -> Result<(), Refused> {
+        if self.all >= budget.connections {
+            return Err(Refused::Full(budget.connections));
+        }
+        if let Some(address) = from {
+            let limit = budget.per_address;
+            if limit == 0 || self.from.get(&address).is_some_and(|&count| count >= limit) {
+                return Err(Refused::Address(limit));
+            }
+            *self.from.entry(address).or_default() += 1;
+        }
+        self.all += 1;
+        Ok(())
+    }
+
+    fn release(&mut self, from: Option<IpAddr>) {
+        self.all -= 1;
+        if let Some(address) = from
+            && let Some(count) = self.from.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.from.remove(&address);
+            }
+        }
+    }
 }
 
 /// Why a connection was not admitted.
@@ -117,7 +161,12 @@ pub enum Refused {
 impl Gate {
     /// A gate with the limits of `budget`.
     pub fn new(budget: &Budget) -> Arc<Self> {
-        Arc::new(Self { limit: budget.connections, per_address: budget.per_address, open: Mutex::default() })
+        Arc::new(Self { budget: budget.clone(), books: Books::Here(Mutex::default()) })
+    }
+
+    /// One that counts together with those of other processes.
+    pub(crate) fn common(budget: &Budget, share: Share) -> Arc<Self> {
+        Arc::new(Self { budget: budget.clone(), books: Books::Common(share) })
     }
 
     /// Admits a connection, counted until the permit is dropped. `None` counts in all but for no address.
@@ -125,46 +174,55 @@ impl Gate {
     /// # Errors
     /// [`Refused`] at the limit; nothing is counted then.
     pub fn admit(self: &Arc<Self>, from: Option<IpAddr>) -> Result<Permit, Refused> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.all >= self.limit {
-            return Err(Refused::Full(self.limit));
-        }
-        if let Some(address) = from {
-            if open.from.get(&address).is_some_and(|&count| count >= self.per_address)
-                || self.per_address == 0
-            {
-                return Err(Refused::Address(self.per_address));
+        match (&self.books, from) {
+            (Books::Here(open), _) => lock(open).admit(from, &self.budget)?,
+            (Books::Common(Share { ledger, slot }), Some(address)) => {
+                ledger.admit(*slot, address, &self.budget)?;
             }
-            *open.from.entry(address).or_default() += 1;
+            (Books::Common(Share { ledger, slot }), None) => ledger.admit_outgoing(*slot, &self.budget)?,
         }
-        open.all += 1;
-        Ok(Permit { gate: Arc::clone(self), from })
+        Ok(Permit { gate: Some(Arc::clone(self)), from })
+    }
+
+    fn release(&self, from: Option<IpAddr>) {
+        match &self.books {
+            Books::Here(open) => lock(open).release(from),
+            Books::Common(Share { ledger, slot }) if from.is_some() => _ = ledger.release(*slot),
+            Books::Common(Share { ledger, slot }) => ledger.subtract(*slot, |slot| &slot.outgoing, 1),
+        }
     }
 
     /// How many connections are open.
     pub fn open(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).all
+        match &self.books {
+            Books::Here(open) => lock(open).all,
+            Books::Common(Share { ledger, .. }) => ledger.open(),
+        }
     }
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One admitted connection. Dropping it makes room for another.
 #[derive(Debug)]
 pub struct Permit {
-    gate: Arc<Gate>,
+    gate: Option<Arc<Gate>>,
     from: Option<IpAddr>,
+}
+
+impl Permit {
+    /// For a connection that another process counts.
+    pub(crate) fn elsewhere() -> Self {
+        Self { gate: None, from: None }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all -= 1;
-        if let Some(address) = self.from
-            && let Some(count) = open.from.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                open.from.remove(&address);
-            }
+        if let Some(gate) = &self.gate {
+            gate.release(self.from);
         }
     }
 }
@@ -173,13 +231,25 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct Meter {
     limit: usize,
-    used: AtomicUsize,
+    count: Count,
+}
+
+/// Where a meter counts.
+#[derive(Debug)]
+enum Count {
+    Here(AtomicUsize),
+    Common(Share, Account),
 }
 
 impl Meter {
     /// A meter at zero.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+        Arc::new(Self { limit, count: Count::Here(AtomicUsize::new(0)) })
+    }
+
+    /// One that counts together with those of other processes.
+    pub(crate) fn common(limit: usize, share: Share, account: Account) -> Arc<Self> {
+        Arc::new(Self { limit, count: Count::Common(share, account) })
     }
 
     /// Counts `amount` more until the charge is dropped; `None` if that would pass the limit.
@@ -188,14 +258,26 @@ impl Meter {
     }
 
     fn add(&self, amount: usize) -> bool {
-        self.used
-            .fetch_update(Relaxed, Relaxed, |used| used.checked_add(amount).filter(|&sum| sum <= self.limit))
-            .is_ok()
+        let within = |used: usize| used.checked_add(amount).filter(|&sum| sum <= self.limit);
+        match &self.count {
+            Count::Here(used) => used.fetch_update(Relaxed, Relaxed, within).is_ok(),
+            Count::Common(share, account) => share.ledger.add(share.slot, *account, amount, self.limit),
+        }
+    }
+
+    fn subtract(&self, amount: usize) {
+        match &self.count {
+            Count::Here(used) => _ = used.fetch_sub(amount, Relaxed),
+            Count::Common(share, account) => share.ledger.subtract(share.slot, *account, amount),
+        }
     }
 
     /// What is counted now.
     pub fn used(&self) -> usize {
-        self.used.load(Relaxed)
+        match &self.count {
+            Count::Here(used) => used.load(Relaxed),
+            Count::Common(share, account) => share.ledger.sum(*account),
+        }
     }
 
     /// The most that can be counted.
@@ -219,7 +301,7 @@ impl Charge {
                 return false;
             }
         } else if amount < self.amount {
-            self.meter.used.fetch_sub(self.amount - amount, Relaxed);
+            self.meter.subtract(self.amount - amount);
         }
         self.amount = amount;
         true
@@ -228,7 +310,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.meter.used.fetch_sub(self.amount, Relaxed);
+        self.meter.subtract(self.amount);
     }
 }
 
@@ -257,7 +339,8 @@ mod tests {
         for last in 0..200 {
             drop(gate.admit(Some(IpAddr::from([127, 0, 0, last]))).unwrap());
         }
-        assert!(gate.open.lock().unwrap().from.is_empty());
+        let Books::Here(open) = &gate.books else { unreachable!() };
+        assert!(open.lock().unwrap().from.is_empty());
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! What one loop lends to the connections it drives: the budget's accounts, the job queue, randomness, the wall clock.
 #![forbid(unsafe_code)]
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
-use rand::SeedableRng;
+use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha20Rng;
 
 use crate::{
-    budget::{Budget, Gate, Meter},
-    queue::{Fcfs, Jobs},
+    budget::{Budget, Gate, Meter, Share},
+    common::Ledger,
+    os,
+    queue::{Fcfs, Jobs, Workers},
     stats::{Counters, Stats},
     ticket::Bell,
     tuning::Tuning,
@@ -27,8 +33,14 @@ pub struct Shared {
     pub memory: Arc<Meter>,
     /// Outstanding tickets.
     pub jobs: Arc<Meter>,
-    /// What was counted so far.
-    pub stats: Stats,
+    stats: Tally,
+}
+
+/// Where a server's counts are.
+#[derive(Debug)]
+enum Tally {
+    Here(Stats),
+    Common(Arc<Ledger>),
 }
 
 impl Shared {
@@ -45,8 +57,48 @@ impl Shared {
             memory: Meter::new(budget.buffer_all),
             jobs: Meter::new(budget.jobs),
             budget: Arc::new(budget),
-            stats: Stats::default(),
+            stats: Tally::Here(Stats::default()),
         })
+    }
+
+    /// One process's share of what several have in common.
+    pub(crate) fn common(budget: &Budget, tuning: Tuning, share: &Share) -> Arc<Self> {
+        Arc::new(Self {
+            tuning,
+            gate: Gate::common(budget, share.clone()),
+            memory: Meter::common(budget.buffer_all, share.clone(), |slot| &slot.memory),
+            jobs: Meter::common(budget.jobs, share.clone(), |slot| &slot.jobs),
+            budget: Arc::new(budget.clone()),
+            stats: Tally::Common(Arc::clone(&share.ledger)),
+        })
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> &Stats {
+        match &self.stats {
+            Tally::Here(stats) => stats,
+            Tally::Common(ledger) => ledger.stats(),
+        }
+    }
+}
+
+/// Where every loop's randomness comes from: a generator of keys and nonces, seeded by the system.
+pub(crate) struct Seeds(Mutex<ChaCha20Rng>);
+
+impl Seeds {
+    pub(crate) fn new() -> io::Result<Self> {
+        let random = ChaCha20Rng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
+        Ok(Self(Mutex::new(random)))
+    }
+
+    /// A host on the system's clock, with randomness of its own. Without `workers` its loop runs its jobs.
+    pub(crate) fn host(&self, shared: Arc<Shared>, workers: Option<Arc<Workers>>) -> Host {
+        let random = ChaCha20Rng::from_rng(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let jobs = match workers {
+            Some(workers) => Jobs::Workers(workers),
+            None => Jobs::Inline(Box::<Fcfs>::default()),
+        };
+        Host::new(shared, random, os::wall, jobs)
     }
 }
 
@@ -93,7 +145,7 @@ impl Host {
 
     /// Adds what this loop has counted to the server's statistics.
     pub(crate) fn report(&mut self) {
-        self.shared.stats.add(&std::mem::take(&mut self.count));
+        self.shared.stats().add(&std::mem::take(&mut self.count));
     }
 }
 

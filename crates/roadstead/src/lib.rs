@@ -50,7 +50,7 @@
 //! | [`exchange`] | messages between the servers of a cluster |
 //! | `reactor`, `blocking` | the loops around a connection |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real reactor loop |
-//! | [`server`], [`dial`] | start a server; hold outgoing connections |
+//! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
 
 pub mod budget;
 pub mod connection;
@@ -74,10 +74,12 @@ pub mod tuning;
 
 mod accept;
 mod blocking;
+mod common;
 mod guard;
 mod net;
 mod os;
 mod reactor;
+mod run;
 
 pub use budget::Budget;
 pub use context::{Busy, Context};

@@ -111,13 +111,16 @@ impl Model {
         }
     }
 
+    /// Whether it makes processes, and so needs [`Server::run`](crate::Server::run) in one that has no other threads.
+    pub fn forks(self) -> bool {
+        matches!(self, Model::Process | Model::Prefork)
+    }
+
     /// Why this machine cannot run it; `None` if it can.
     pub fn obstacle(self) -> Option<&'static str> {
         match self {
             Model::Iocp => Some("needs Windows, and is not built yet"),
-            Model::Process | Model::Prefork | Model::Emulated | Model::Aio | Model::Uring => {
-                Some("not built yet")
-            }
+            Model::Emulated | Model::Aio | Model::Uring => Some("not built yet"),
             _ => None,
         }
     }

@@ -9,9 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{SeedableRng, rngs::SysRng};
-use rand_chacha::ChaCha20Rng;
-
 use crate::{
     accept::Door,
     blocking::{
@@ -22,11 +19,11 @@ use crate::{
     },
     budget::Budget,
     connection::Endpoint,
-    host::{Host, Shared},
+    host::{Host, Seeds, Shared},
     layer::Layers,
     model::Model,
     os::{self, Os},
-    queue::{Fcfs, Jobs, Workers},
+    queue::{Fcfs, Workers},
     reactor::{
         Orders, Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin,
     },
@@ -38,15 +35,15 @@ use crate::{
 
 /// How to run a [`Service`]. See the crate's first page for an example.
 pub struct Server<S: Service> {
-    service: S,
+    pub(crate) service: S,
     addresses: Vec<io::Result<Vec<SocketAddr>>>,
     names: Vec<String>,
-    model: Option<Model>,
-    budget: Budget,
-    workers: usize,
+    pub(crate) model: Option<Model>,
+    pub(crate) budget: Budget,
+    pub(crate) workers: usize,
     backlog: i32,
-    tuning: Tuning,
-    layers: Option<Arc<dyn Layers>>,
+    pub(crate) tuning: Tuning,
+    pub(crate) layers: Option<Arc<dyn Layers>>,
 }
 
 /// Why a server could not be started.
@@ -88,6 +85,23 @@ fn in_words(address: &str, source: &io::Error) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} connections had not finished when the time to drain was over, and were reset")]
 pub struct Undrained(pub usize);
+
+/// Why a server that ran in the foreground came to no good end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It ended, with connections that had not finished.
+    #[error(transparent)]
+    Undrained(#[from] Undrained),
+    /// A second signal came while it drained.
+    #[error("ended at once by a second signal")]
+    Interrupted,
+    /// Its parent process could not go on.
+    #[error("the parent of the server's processes could not go on: {0}")]
+    System(#[from] io::Error),
+}
 
 impl<S: Service> Server<S> {
     /// A server of `service` that listens nowhere yet.
@@ -135,7 +149,8 @@ impl<S: Service> Server<S> {
     }
 
     /// Threads that run deferred jobs. With none, the default, the I/O thread runs them at the end of each turn. For
-    /// [`Model::Pool`], whose threads run their jobs themselves: how many those are, by default 64.
+    /// [`Model::Pool`] and [`Model::Prefork`], whose threads or processes run their jobs themselves: how many those are,
+    /// by default 64 and 16.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -156,6 +171,19 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Listens on all addresses.
+    pub(crate) fn listen(&self) -> Result<Vec<OwnedFd>, StartError> {
+        let mut listeners = Vec::new();
+        for (name, addresses) in self.names.iter().zip(&self.addresses) {
+            let failed = |source| StartError::Bind { address: name.clone(), source };
+            let unknown = |error: &io::Error| failed(io::Error::new(error.kind(), error.to_string()));
+            for address in addresses.as_ref().map_err(unknown)? {
+                listeners.push(os::listen(*address, self.backlog, self.tuning).map_err(failed)?);
+            }
+        }
+        Ok(listeners)
+    }
+
     /// Listens, and starts the threads that serve. Returns at once; the server runs until it is drained or dropped.
     ///
     /// # Errors
@@ -165,13 +193,11 @@ impl<S: Service> Server<S> {
         if let Some(why) = model.obstacle() {
             return Err(StartError::Model { model, why });
         }
-        let mut listeners = Vec::new();
-        for (name, addresses) in self.names.iter().zip(self.addresses) {
-            let failed = |source| StartError::Bind { address: name.clone(), source };
-            for address in addresses.map_err(failed)? {
-                listeners.push(os::listen(address, self.backlog, self.tuning).map_err(failed)?);
-            }
+        if model.forks() {
+            let why = "it forks: use `Server::run`, in a process without other threads";
+            return Err(StartError::Model { model, why });
         }
+        let listeners = self.listen()?;
         let addresses = listeners.iter().map(os::local_address).collect::<io::Result<Vec<_>>>()?;
         let shared = Shared::tuned(self.budget, self.tuning);
         let service = Arc::new(self.service);
@@ -208,7 +234,7 @@ impl Running {
 
     /// What it has counted.
     pub fn stats(&self) -> Snapshot {
-        self.shared.stats.snapshot()
+        self.shared.stats().snapshot()
     }
 
     /// How many connections are open.
@@ -294,14 +320,14 @@ impl Lives {
         let workers = units.as_ref().map(|units| Arc::clone(&units.workers));
         let (ending, ended) = mpsc::channel();
         let (kind, thread) = if let Some(spawner) = spawner {
-            let make = Box::new(move || host(Arc::clone(&shared), &seeds, workers.clone()));
+            let make = Box::new(move || seeds.host(Arc::clone(&shared), workers.clone()));
             let crew = Crew::new(epoch, make as Box<crew::MakeHost>, spawner)?;
             let thread = crew.start(doors, ending)?;
             (Kind::Blocking(crew), thread)
         } else {
             let orders = Arc::new(Orders::default());
             let tuning = shared.tuning;
-            let host = host(shared, &seeds, workers);
+            let host = seeds.host(shared, workers);
             let bell = Arc::clone(&host.bell);
             let net = Os::non_blocking(epoch, tuning);
             let parts = (net, host, Arc::clone(&orders), doors);
@@ -395,26 +421,4 @@ impl Drop for Units {
             let _ = thread.join();
         }
     }
-}
-
-/// Where every loop's randomness comes from: a generator of keys and nonces, seeded by the system.
-struct Seeds(Mutex<ChaCha20Rng>);
-
-impl Seeds {
-    fn new() -> io::Result<Self> {
-        let random = ChaCha20Rng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
-        Ok(Self(Mutex::new(random)))
-    }
-
-    fn next(&self) -> ChaCha20Rng {
-        ChaCha20Rng::from_rng(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn host(shared: Arc<Shared>, seeds: &Seeds, workers: Option<Arc<Workers>>) -> Host {
-    let jobs = match workers {
-        Some(workers) => Jobs::Workers(workers),
-        None => Jobs::Inline(Box::<Fcfs>::default()),
-    };
-    Host::new(shared, seeds.next(), os::wall, jobs)
 }

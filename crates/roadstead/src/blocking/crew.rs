@@ -131,7 +131,8 @@ impl Crew {
         })
     }
 
-    fn accept(self: &Arc<Self>, doors: &[Door<OwnedFd>]) -> io::Result<()> {
+    /// Accepts, and has served, until there is anything else to do.
+    pub(crate) fn accept(self: &Arc<Self>, doors: &[Door<OwnedFd>]) -> io::Result<()> {
         let mut host = (self.host)();
         let mut net = Os::blocking(self.epoch, host.shared.tuning);
         while self.orders() == Orders::Serve {
@@ -156,7 +157,13 @@ impl Crew {
         Ok(())
     }
 
-    fn wait_for_all(&self) {
+    /// Serves one connection on this thread, to its end.
+    pub(crate) fn serve_one(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>) {
+        self.register(stream, endpoint, false).run();
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) fn wait_for_all(&self) {
         let mut living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
         while !living.is_empty() {
             living = self.left.wait(living).unwrap_or_else(PoisonError::into_inner);

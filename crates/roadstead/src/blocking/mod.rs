@@ -1,16 +1,21 @@
 //! The blocking core: "do this, I wait".
 //!
 //! One loop per connection of receive, session, send. Who runs it is the replaceable part, a [`Spawner`](crew::Spawner):
-//! the thread that accepts, a thread of its own, one of a pool.
+//! the thread that accepts, a thread of its own, one of a pool; or, with a [`Family`](family::Family) of processes, a
+//! child of its own or one of several that were forked in advance.
 //!
 //! A connection that only bytes can move waits in `recv` itself, one call per message. Where something else may move
 //! it (a ticket, a waker, a peer that does not take its answer) the thread waits in `poll` for the socket and its bell.
 //! Nothing else ever waits, so that deadlines and orders are always looked at.
-#![forbid(unsafe_code)]
 
+pub(crate) mod child;
 pub(crate) mod crew;
+pub(crate) mod family;
 pub(crate) mod iterative;
 pub(crate) mod pool;
+pub(crate) mod prefork;
+pub(crate) mod process;
+pub(crate) mod signals;
 pub(crate) mod threads;
 
 use std::{

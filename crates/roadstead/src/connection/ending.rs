@@ -186,7 +186,7 @@ impl<S: Session> Drop for Connection<S> {
         if self.phase != Phase::Closed {
             let mut count = Counters::default();
             self.bury(&Closed::Stopped, &mut count);
-            self.shared.stats.add(&count);
+            self.shared.stats().add(&count);
         }
     }
 }

@@ -266,7 +266,7 @@ impl Exchange {
     /// What it has counted.
     pub fn stats(&self) -> ExchangeStats {
         let mut stats = self.0.unit.hub.stats();
-        stats.refused += self.0.unit.shared.stats.snapshot().refused;
+        stats.refused += self.0.unit.shared.stats().snapshot().refused;
         stats
     }
 }

@@ -367,7 +367,7 @@ impl Run {
             faults: self.faults,
             took: world.clock.now(),
             links,
-            stats: self.nodes.iter().map(|node| node.shared.stats.snapshot()).collect(),
+            stats: self.nodes.iter().map(|node| node.shared.stats().snapshot()).collect(),
             trace: mem::take(&mut world.trace),
         }
     }

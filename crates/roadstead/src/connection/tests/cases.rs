@@ -199,7 +199,7 @@ fn a_connection_that_its_loop_drops_still_tells_its_session() {
     let (log, shared) = (Arc::clone(&rig.log), Arc::clone(&rig.shared));
     rig.dismantle();
     assert_eq!(log.lock().unwrap().closed.len(), 0, "dismantled with the rest");
-    assert_eq!((shared.stats.snapshot().closed, shared.stats.snapshot().failed), (1, 1));
+    assert_eq!((shared.stats().snapshot().closed, shared.stats().snapshot().failed), (1, 1));
 }
 
 #[test]

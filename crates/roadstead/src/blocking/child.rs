@@ -1,0 +1,118 @@
+//! A child process: begun by a fork, watched, and waited for.
+
+use std::{fmt, io, time::Instant};
+
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, set_parent_process_death_signal,
+    wait,
+};
+
+use crate::guard;
+
+/// A child that has not been waited for yet, so that its number is nobody else's.
+pub(crate) struct Child {
+    name: String,
+    pid: Pid,
+    parent: Pid,
+    begun: Instant,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl Child {
+    /// Begins a child that runs `body` and exits with its answer. It gets SIGTERM when its parent ends.
+    ///
+    /// # Errors
+    /// If the system allows no more processes, or this one has other threads: what they had locked would stay locked.
+    pub(crate) fn fork(name: String, body: impl FnOnce() -> i32) -> io::Result<Self> {
+        if !is_alone()? {
+            return Err(io::Error::other("a process with other threads must not be forked"));
+        }
+        let parent = getpid();
+        // SAFETY: this process has one thread, so that the child finds every lock and the heap as they should be.
+        match unsafe { libc::fork() } {
+            0 => {
+                // Fails for no signal that exists. A parent that has ended meanwhile will not say so.
+                let _ = set_parent_process_death_signal(Some(Signal::TERM));
+                let status = if getppid() == Some(parent) { guard::call(body).unwrap_or(101) } else { 0 };
+                // SAFETY: ends the process without running what its parent has registered for its own end.
+                unsafe { libc::_exit(status) }
+            }
+            pid => match Pid::from_raw(pid) {
+                Some(pid) if pid.as_raw_nonzero().get() > 0 => {
+                    Ok(Self { name, pid, parent, begun: Instant::now() })
+                }
+                _ => Err(io::Error::last_os_error()),
+            },
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Asks it to finish what it is at and end.
+    pub(crate) fn terminate(&self) {
+        // It may have ended already.
+        let _ = kill_process(self.pid, Signal::TERM);
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        // It may have ended already.
+        let _ = kill_process(self.pid, Signal::KILL);
+    }
+}
+
+impl fmt::Display for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, pid, parent, .. } = self;
+        write!(f, "{name} (process {}, child of {})", pid.as_raw_nonzero(), parent.as_raw_nonzero())
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Exited(status) => write!(f, "exited with status {status}"),
+            Ending::Killed(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+/// Whether the thread that asks is this process's only one.
+pub(crate) fn is_alone() -> io::Result<bool> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count() == 1)
+}
+
+/// Takes note of one child that has ended, and with that frees its number; `None` if none has. With `patient` it waits
+/// for one.
+pub(crate) fn join_one(patient: bool) -> Option<(Pid, Ending)> {
+    let options = if patient { WaitOptions::empty() } else { WaitOptions::NOHANG };
+    loop {
+        return match wait(options) {
+            Ok(ended) => ended.map(|(pid, status)| (pid, ending(status))),
+            Err(rustix::io::Errno::INTR) => continue,
+            // There are no children.
+            Err(_) => None,
+        };
+    }
+}
+
+fn ending(status: WaitStatus) -> Ending {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => Ending::Exited(status),
+        (None, signal) => Ending::Killed(signal.unwrap_or_default()),
+    }
+}

@@ -1,0 +1,64 @@
+//! `prefork`: worker processes that share the listener, each of which serves one client at a time.
+//!
+//! The fork is paid in advance. A worker that dies is replaced; one that dies young waits for longer each time, so that
+//! a service that cannot live does not keep the machine busy with its funerals.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use super::family::{Family, Strategy};
+
+/// The workers when nobody has chosen how many.
+pub(crate) const SIZE: usize = 16;
+/// A worker that dies before this age dies young.
+const YOUNG: Duration = Duration::from_secs(1);
+/// How long its place stays empty at first, and at most.
+const FIRST: Duration = Duration::from_millis(20);
+const MOST: Duration = Duration::from_millis(500);
+
+/// The places of the workers.
+pub(crate) struct Prefork(Vec<Place>);
+
+#[derive(Clone)]
+struct Place {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Prefork {
+    /// So many workers.
+    pub(crate) fn new(size: usize) -> Self {
+        Self(vec![Place { due: Instant::now(), pause: Duration::ZERO }; size])
+    }
+}
+
+impl Strategy for Prefork {
+    fn accepts(&self) -> bool {
+        false
+    }
+
+    fn tend(&mut self, family: &mut Family) -> Option<Instant> {
+        let mut next = None;
+        for (slot, place) in self.0.iter_mut().enumerate() {
+            if !family.is_free(slot) {
+                continue;
+            }
+            if place.due <= Instant::now()
+                && let Err(error) = family.begin(slot, "worker", None)
+            {
+                tracing::warn!(%error, slot, "a worker could not be started; it is tried again");
+                place.due = Instant::now() + MOST;
+            }
+            if family.is_free(slot) {
+                next = Some(next.map_or(place.due, |next: Instant| next.min(place.due)));
+            }
+        }
+        next
+    }
+
+    fn ended(&mut self, slot: usize, lived: Duration) {
+        let place = &mut self.0[slot];
+        place.pause = if lived < YOUNG { (place.pause * 2).clamp(FIRST, MOST) } else { Duration::ZERO };
+        place.due = Instant::now() + place.pause;
+    }
+}

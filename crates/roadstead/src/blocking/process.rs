@@ -1,0 +1,99 @@
+//! `process`: a child process for each connection. fork(2).
+//!
+//! The parent accepts, and hands the connection over by forking. A child that crashes takes its own connection with it
+//! and nothing else; what it does to its memory no other sees. The price is a fork for every connection.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use super::family::{Family, Strategy};
+use crate::{
+    accept::{self, Taken},
+    budget::Refused,
+    net::Net,
+    service::Peer,
+};
+
+/// Connections accepted before the parent looks at anything else.
+const AT_ONCE: usize = 16;
+
+/// A child for each connection.
+pub(crate) struct Process {
+    size: usize,
+    /// The system had no room for another connection.
+    resting: Option<Instant>,
+}
+
+impl Process {
+    /// At most so many at once.
+    pub(crate) fn new(size: usize) -> Self {
+        Self { size, resting: None }
+    }
+}
+
+impl Strategy for Process {
+    fn accepts(&self) -> bool {
+        self.resting.is_none()
+    }
+
+    fn tend(&mut self, family: &mut Family) -> Option<Instant> {
+        self.resting = self.resting.filter(|&until| until > Instant::now());
+        if self.resting.is_some() {
+            return self.resting;
+        }
+        for listener in 0..family.listeners.len() {
+            for _ in 0..AT_ONCE {
+                match accept::take(&mut family.net, &family.listeners[listener], &mut family.host) {
+                    Taken::One(stream, peer) => {
+                        let full = Refused::Full(self.size);
+                        let slot = family.free_slot().ok_or(full).and_then(|slot| {
+                            family.ledger.admit(slot, peer.address.ip(), &family.budget).map(|()| slot)
+                        });
+                        match slot {
+                            Ok(slot) => hand_over(family, slot, stream, peer),
+                            Err(why) => accept::refuse(&mut family.net, stream, peer, why, &mut family.host),
+                        }
+                    }
+                    Taken::Lost => {}
+                    Taken::Empty => break,
+                    Taken::Exhausted => {
+                        self.resting = Some(Instant::now() + accept::REST);
+                        return self.resting;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn ended(&mut self, _: usize, _: Duration) {}
+}
+
+/// Begins the child of one connection. If the system has no process left the connection is closed.
+fn hand_over(family: &mut Family, slot: usize, stream: OwnedFd, peer: Peer) {
+    // Counted before there is a child that could count its end.
+    family.host.count.accepted += 1;
+    family.host.report();
+    let ours = match stream.try_clone() {
+        Ok(ours) => ours,
+        Err(error) => return give_up(family, slot, error),
+    };
+    match family.begin(slot, "connection", Some((stream, peer))) {
+        Ok(()) => drop(ours),
+        Err(error) => {
+            family.net.close(ours, true);
+            give_up(family, slot, error);
+        }
+    }
+}
+
+fn give_up(family: &mut Family, slot: usize, error: io::Error) {
+    tracing::warn!(%error, "no process could be had for a connection; it is closed");
+    family.ledger.clear(slot);
+    family.host.count.closed += 1;
+    family.host.count.failed += 1;
+}

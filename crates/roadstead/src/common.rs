@@ -1,0 +1,216 @@
+//! Memory that a process and its children have in common, and the accounts in it.
+//!
+//! Each child writes to a slot of its own, and a total is the sum over all slots: when a child is killed, clearing its
+//! slot gives back whatever it had, down to the last byte, without its help.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    net::IpAddr,
+    ops::Deref,
+    ptr::{self, NonNull},
+    sync::atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use crate::{
+    budget::{Budget, Refused},
+    stats::Stats,
+};
+
+/// Values that stay in common after a fork. For atomics: anything else would be a copy, or a race.
+pub(crate) struct Common<T> {
+    first: NonNull<T>,
+    count: usize,
+}
+
+// SAFETY: it is a slice of `T` in memory that lives as long as it does.
+unsafe impl<T: Sync + Send> Send for Common<T> {}
+// SAFETY: as above; it only lends `&T`.
+unsafe impl<T: Sync + Send> Sync for Common<T> {}
+
+impl<T: Default> Common<T> {
+    /// `count` values, each its default.
+    fn new(count: usize) -> io::Result<Self> {
+        const { assert!(!std::mem::needs_drop::<T>() && align_of::<T>() <= 4096) };
+        let bytes = count.checked_mul(size_of::<T>()).filter(|&bytes| bytes > 0);
+        let bytes = bytes.ok_or(io::ErrorKind::OutOfMemory)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the system chooses where; nothing that exists is touched.
+        let page = unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, MapFlags::SHARED) }?;
+        let first = NonNull::new(page.cast::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        for number in 0..count {
+            // SAFETY: the mapping has room for `count` values, is aligned to a page, and is ours alone so far.
+            unsafe { first.add(number).write(T::default()) };
+        }
+        Ok(Self { first, count })
+    }
+}
+
+impl<T> Deref for Common<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `count` values were written there, and are changed through shared references only.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.count) }
+    }
+}
+
+impl<T> Drop for Common<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, of this size, and nothing lends from it any more.
+        let _ = unsafe { munmap(self.first.as_ptr().cast(), self.count * size_of::<T>()) };
+    }
+}
+
+/// What one child has of the budget.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    /// Accepted connections: one or none.
+    accepted: AtomicUsize,
+    /// From which address, as a hash.
+    from: AtomicU64,
+    pub(crate) outgoing: AtomicUsize,
+    pub(crate) memory: AtomicUsize,
+    pub(crate) jobs: AtomicUsize,
+}
+
+/// One kind of account.
+pub(crate) type Account = fn(&Slot) -> &AtomicUsize;
+
+/// The accounts of a server that is several processes.
+pub(crate) struct Ledger {
+    stats: Common<Stats>,
+    slots: Common<Slot>,
+    /// Of addresses, so that they can be compared across processes.
+    hasher: RandomState,
+}
+
+impl Ledger {
+    /// Accounts at zero for up to `children`.
+    pub(crate) fn new(children: usize) -> io::Result<Self> {
+        Ok(Self { stats: Common::new(1)?, slots: Common::new(children)?, hasher: RandomState::new() })
+    }
+
+    /// What all processes have counted.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats[0]
+    }
+
+    /// How many connections are open, in all processes.
+    pub(crate) fn open(&self) -> usize {
+        self.slots.iter().map(|slot| slot.accepted.load(SeqCst) + slot.outgoing.load(SeqCst)).sum()
+    }
+
+    /// The sum of one kind of account.
+    pub(crate) fn sum(&self, account: Account) -> usize {
+        self.slots.iter().map(|slot| account(slot).load(Relaxed)).fold(0, usize::saturating_add)
+    }
+
+    /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last
+    /// of it may both be turned away; they are never both admitted.
+    pub(crate) fn add(&self, slot: usize, account: Account, amount: usize, limit: usize) -> bool {
+        let mine = account(&self.slots[slot]);
+        if amount > limit {
+            return false;
+        }
+        mine.fetch_add(amount, SeqCst);
+        let fits = self.sum(account) <= limit;
+        if !fits {
+            mine.fetch_sub(amount, SeqCst);
+        }
+        fits
+    }
+
+    /// Counts `amount` less for `slot`.
+    pub(crate) fn subtract(&self, slot: usize, account: Account, amount: usize) {
+        account(&self.slots[slot]).fetch_sub(amount, SeqCst);
+    }
+
+    /// Admits a connection to `slot`, which has none.
+    pub(crate) fn admit(&self, slot: usize, from: IpAddr, budget: &Budget) -> Result<(), Refused> {
+        let mine = &self.slots[slot];
+        // Zero is nobody.
+        let from = self.hasher.hash_one(from) | 1;
+        mine.from.store(from, SeqCst);
+        mine.accepted.store(1, SeqCst);
+        let same = self.slots.iter().filter(|slot| slot.from.load(SeqCst) == from).count();
+        let refused = if self.open() > budget.connections {
+            Refused::Full(budget.connections)
+        } else if same > budget.per_address {
+            Refused::Address(budget.per_address)
+        } else {
+            return Ok(());
+        };
+        self.release(slot);
+        Err(refused)
+    }
+
+    /// Admits a connection that `slot` opens itself.
+    pub(crate) fn admit_outgoing(&self, slot: usize, budget: &Budget) -> Result<(), Refused> {
+        self.slots[slot].outgoing.fetch_add(1, SeqCst);
+        if self.open() <= budget.connections {
+            return Ok(());
+        }
+        self.subtract(slot, |slot| &slot.outgoing, 1);
+        Err(Refused::Full(budget.connections))
+    }
+
+    /// The accepted connection of `slot` has ended. True if there was one.
+    pub(crate) fn release(&self, slot: usize) -> bool {
+        let mine = &self.slots[slot];
+        mine.from.store(0, SeqCst);
+        mine.accepted.swap(0, SeqCst) > 0
+    }
+
+    /// The child of `slot` is gone, with all it had. True if it had a connection.
+    pub(crate) fn clear(&self, slot: usize) -> bool {
+        let mine = &self.slots[slot];
+        for account in [&mine.outgoing, &mine.memory, &mine.jobs] {
+            account.store(0, SeqCst);
+        }
+        self.release(slot)
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("open", &self.open()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_over_all_slots_and_a_cleared_slot_gives_all_back() {
+        let ledger = Ledger::new(3).unwrap();
+        let memory: Account = |slot| &slot.memory;
+        assert!(ledger.add(0, memory, 6, 10) && ledger.add(1, memory, 4, 10));
+        assert!(!ledger.add(2, memory, 1, 10) && !ledger.add(2, memory, usize::MAX, 10));
+        ledger.subtract(1, memory, 1);
+        assert!(ledger.add(2, memory, 1, 10));
+        ledger.clear(0);
+        assert_eq!(ledger.sum(memory), 4);
+    }
+
+    #[test]
+    fn connections_are_counted_over_all_slots_and_per_address() {
+        let ledger = Ledger::new(4).unwrap();
+        let budget = Budget::default().connections(3).per_address(2);
+        let [a, b] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
+        assert_eq!((ledger.admit(0, a, &budget), ledger.admit(1, a, &budget)), (Ok(()), Ok(())));
+        assert_eq!(ledger.admit(2, a, &budget), Err(Refused::Address(2)));
+        assert_eq!(ledger.admit(2, b, &budget), Ok(()));
+        assert_eq!(ledger.admit(3, b, &budget), Err(Refused::Full(3)));
+        assert_eq!(ledger.admit_outgoing(2, &budget), Err(Refused::Full(3)));
+        assert!(ledger.clear(0) && !ledger.clear(0));
+        assert_eq!(ledger.admit_outgoing(2, &budget), Ok(()));
+        assert_eq!(ledger.open(), 3);
+    }
+}
