@@ -60,7 +60,9 @@ struct State {
 /// What came of one key, and who wants it.
 #[derive(Default)]
 struct Gather {
-    messages: Vec<Option<Message>>,
+    /// Those that have come, with the position of their sender. Nothing is kept for those that have not: a hostile peer
+    /// chooses the keys.
+    messages: Vec<(usize, Message)>,
     wanted: Option<(Duration, Tell)>,
     deadline: Option<Duration>,
 }
@@ -162,7 +164,7 @@ impl Hub {
             drop(state);
             return finish(tell, Err(GatherError::Repeated));
         }
-        let gather = state.entry(key, self.peers.len());
+        let gather = state.gathers.entry(key).or_default();
         gather.wanted = Some((patience, tell));
         if let Some(old) = gather.deadline.take() {
             state.deadlines.remove(&(old, key));
@@ -197,13 +199,14 @@ impl Hub {
             drop(state);
             return drop(message);
         }
-        let gather = state.entry(key, self.peers.len());
-        if gather.messages[peer].is_some() {
+        let gather = state.gathers.entry(key).or_default();
+        if gather.messages.iter().any(|(from, _)| *from == peer) {
             state.stats.duplicate += 1;
             drop(state);
             return drop(message);
         }
-        gather.messages[peer] = Some(message);
+        gather.messages.reserve_exact(1);
+        gather.messages.push((peer, message));
         if gather.wanted.is_none() && gather.deadline.is_none() {
             state.begin(key);
         }
@@ -213,9 +216,10 @@ impl Hub {
     }
 
     fn tell(&self, complete: Option<(Gather, Tell)>) {
-        if let Some((gather, tell)) = complete {
-            let messages = self.peers.iter().zip(gather.messages);
-            finish(tell, Ok(messages.filter_map(|(peer, message)| Some((peer.id, message?))).collect()));
+        if let Some((Gather { mut messages, .. }, tell)) = complete {
+            messages.sort_unstable_by_key(|(from, _)| *from);
+            let named = messages.into_iter().map(|(from, message)| (self.peers[from].id, message));
+            finish(tell, Ok(named.collect()));
         }
     }
 
@@ -241,7 +245,7 @@ impl Hub {
                 let error = self.missing(&state, &gather);
                 given_up.push((gather, error));
             } else {
-                state.stats.unclaimed += gather.messages.iter().flatten().count() as u64;
+                state.stats.unclaimed += gather.messages.len() as u64;
             }
         }
         let mut next = state.deadlines.first().map(|(deadline, _)| *deadline);
@@ -261,9 +265,9 @@ impl Hub {
 
     fn missing(&self, state: &State, gather: &Gather) -> GatherError {
         let patience = gather.wanted.as_ref().map_or(self.options.patience, |(patience, _)| *patience);
-        let missing = self.peers.iter().zip(&gather.messages).zip(&state.peers);
-        let missing = missing.filter(|((_, message), _)| message.is_none());
-        let missing = missing.map(|((member, _), peer)| Missing {
+        let missing = self.peers.iter().zip(&state.peers).enumerate();
+        let missing = missing.filter(|(at, _)| gather.messages.iter().all(|(from, _)| from != at));
+        let missing = missing.map(|(_, (member, peer))| Missing {
             id: member.id,
             address: member.address,
             why: peer.trouble.clone(),
@@ -432,11 +436,6 @@ const AT_ONCE: usize = 64;
 const FINISHED: usize = 16 << 10;
 
 impl State {
-    fn entry(&mut self, key: Key, peers: usize) -> &mut Gather {
-        let fresh = || Gather { messages: (0..peers).map(|_| None).collect(), ..Gather::default() };
-        self.gathers.entry(key).or_insert_with(fresh)
-    }
-
     /// The deadline of `key` begins when the keeper looks next.
     fn begin(&mut self, key: Key) {
         if self.fresh.is_empty() {
@@ -447,7 +446,7 @@ impl State {
 
     fn complete(&mut self, key: Key) -> Option<(Gather, Tell)> {
         let gather = self.gathers.get(&key)?;
-        if gather.wanted.is_none() || gather.messages.iter().any(Option::is_none) {
+        if gather.wanted.is_none() || gather.messages.len() < self.peers.len() {
             return None;
         }
         let mut gather = self.remove(key)?;

@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{Arc, atomic::Ordering::SeqCst, mpsc},
     time::Duration,
 };
 
 use bytes::Bytes;
 
 use super::{
-    SendError,
+    GatherError, SendError,
     hub::{Dial, Hub, Left},
     message::{Message, Taken},
     options::{Key, Member, MemberId, Options, Strategy, cost},
@@ -20,10 +20,15 @@ fn key(query: u128) -> Key {
     Key { query, round: 0 }
 }
 
-/// Member 2's, whose only peer is member 1.
+/// Member 9's, whose peers are these.
+fn hub_among(peers: &[u8], options: Options) -> Arc<Hub> {
+    let peers = peers.iter().map(|id| Member::new(*id, ([127, 0, 0, 1], 9).into()));
+    Hub::new(MemberId(9), peers.collect(), None, options)
+}
+
+/// Member 9's, whose only peer is member 2.
 fn hub(options: Options) -> Arc<Hub> {
-    let peer = Member::new(1, ([127, 0, 0, 1], 9).into());
-    Hub::new(MemberId(2), vec![peer], None, options)
+    hub_among(&[2], options)
 }
 
 fn waker() -> Waker {
@@ -74,7 +79,7 @@ fn what_is_under_way_takes_up_room_until_it_is_confirmed() {
     let send = |query| hub.send(0, key(query), vec![0; 1000].into());
     (0..4).for_each(|query| send(query).unwrap());
     let taken = [(); 4].map(|()| hub.take(0, 0, |_| true).unwrap());
-    assert_eq!(send(4), Err(SendError::Full { to: MemberId(1), limit: 4 * cost(1000) }));
+    assert_eq!(send(4), Err(SendError::Full { to: MemberId(2), limit: 4 * cost(1000) }));
     hub.confirmed(0, &taken[0]);
     send(4).unwrap();
     assert!(send(5).is_err());
@@ -136,5 +141,31 @@ fn back_off_follows_the_loss_of_links_that_this_side_has_opened_until_one_has_ca
             Dial::Now(_) => assert_eq!(wait, 0),
             Dial::At(when) => assert_eq!(when, second * (1 + wait)),
         }
+    }
+}
+
+#[test]
+fn what_is_gathered_is_in_the_order_of_the_peers_whoever_came_first_and_who_did_not_is_named() {
+    for (came, missing) in [(vec![2, 0, 1], vec![]), (vec![1], vec![1, 3]), (vec![2, 0], vec![2])] {
+        let hub = hub_among(&[1, 2, 3], Options::default());
+        let (tell, told) = mpsc::channel();
+        hub.gather(key(1), Duration::ZERO, Box::new(move |result| tell.send(result).unwrap()));
+        for peer in came {
+            let taken = Taken { count: Arc::default(), told: Arc::default(), every: 1, waker: waker() };
+            let charges = hub.reserve(peer, 1).unwrap();
+            hub.deliver(peer, key(1), vec![peer as u8].into(), charges, taken);
+        }
+        hub.expire(Duration::ZERO);
+        match told.try_recv().unwrap() {
+            Ok(gathered) => {
+                let gathered: Vec<_> = gathered.iter().map(|(id, message)| (id.0, message[0])).collect();
+                assert_eq!((gathered, missing), (vec![(1, 0), (2, 1), (3, 2)], vec![]));
+            }
+            Err(GatherError::Missing { missing: named, .. }) => {
+                assert_eq!(named.iter().map(|it| it.id.0).collect::<Vec<_>>(), missing);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!((hub.stats().waiting, hub.stats().held), (0, 0));
     }
 }
