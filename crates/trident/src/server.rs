@@ -19,6 +19,8 @@ use crate::{
     admission::{Admission, Admitted, FetchQuery, Refused, SearchQuery, SharedQuery},
     answers::{Allowance, Answers, Place},
     batch::Batch,
+    lines::LINE,
+    manifest::Manifest,
     peers::{Peers, Resharing, answer_shared},
     store::{Store, StoreError},
     wire::{self, BodyError, COUNTER, Kind, Refusal},
@@ -28,6 +30,9 @@ use crate::{
 const FETCHES: usize = 16;
 /// Searches answered in one pass over the search shares.
 const SEARCHES: usize = 4;
+
+/// Bytes that the expanded selectors of a pass may take, at twelve a row, unless a single one takes more.
+const SELECTORS: usize = 256 << 20;
 
 /// Bytes that answers may hold together, unless a single one is larger.
 const ANSWERS: usize = 16 << 20;
@@ -89,7 +94,8 @@ impl Trident {
     fn of(store: Store, resharing: Option<Resharing>) -> Self {
         let limits = Limits { fields: 0, body: wire::max_request(store.manifest()) };
         let answers = Answers::new(ANSWERS.max(wire::max_answer(store.manifest())));
-        let (fetches, searches, shared) = (Batch::new(FETCHES), Batch::new(SEARCHES), Batch::new(FETCHES));
+        let shared = Batch::new(shared_fetches(store.manifest()));
+        let (fetches, searches) = (Batch::new(FETCHES), Batch::new(SEARCHES));
         Self(Arc::new(Shared { store, limits, answers, fetches, searches, shared, resharing }))
     }
 
@@ -369,8 +375,30 @@ pub(crate) fn refuse_all(
     }
 }
 
+/// Fetches whose results stay shared that are answered in one pass over the search shares.
+fn shared_fetches(manifest: &Manifest) -> usize {
+    (SELECTORS / (LINE * manifest.selector_domain().lines())).clamp(1, FETCHES)
+}
+
 impl From<BodyError> for Close {
     fn from(error: BodyError) -> Self {
         Close::violation(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Element, MAX_ROWS, SharingId};
+
+    #[test]
+    fn the_selectors_of_a_pass_fit_their_memory_or_are_one() {
+        for rows in [1, 10_000, 1_000_000, 2_000_000, 10_000_000, MAX_ROWS] {
+            let manifest = Manifest::new(SharingId([0; 16]), rows, 1, Element::U8, None).unwrap();
+            let (together, each) = (shared_fetches(&manifest), 12 * rows.next_multiple_of(16));
+            assert!((1..=FETCHES).contains(&together), "{rows} rows");
+            assert!(together == 1 || together * each <= SELECTORS, "{rows} rows");
+            assert!(together == FETCHES || (together + 1) * each > SELECTORS, "{rows} rows");
+        }
     }
 }
