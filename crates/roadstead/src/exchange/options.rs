@@ -127,11 +127,12 @@ pub struct Options {
     /// The largest message, in bytes. Default 16 MiB; at most 1 GiB.
     pub largest: usize,
     /// Bytes that one peer may have sent without their having been taken and dropped here, and as many that wait here to
-    /// be sent to it. Default 64 MiB, at least four of the largest messages and two for each link. For as long as it takes
-    /// to take what came on a link that was lost it may be twice that.
+    /// be sent to it or to be confirmed by it. Default 64 MiB, at least four of the largest messages and two for each
+    /// link. For as long as it takes to take what came on a link that was lost it may be twice that.
     pub per_peer: usize,
     /// The same for all peers together. No peer may use more than its part, so that none makes another wait: where
-    /// twice `per_peer` for each would be more, `per_peer` is less. Default 256 MiB.
+    /// twice `per_peer` for each would be more, `per_peer` is less, down to the least that it can be; it is the largest
+    /// message that has to be smaller then. Default 256 MiB.
     pub total: usize,
     /// Bytes under way on a multiplexed link that were not confirmed: what a small message may have before it.
     /// Default 256 KiB.
