@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice, Read, Write},
     mem,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -53,16 +53,27 @@ pub(crate) fn check(data: &[u8]) {
     assert_eq!((shared.gate.open(), shared.memory.used(), shared.jobs.used()), (0, 0, 0));
 }
 
-/// What the session has read, and written, and whether something has panicked.
-type Log = Arc<Mutex<(Vec<u8>, Vec<u8>, bool)>>;
+/// What the session knows, and is asked for.
+#[derive(Default)]
+struct Log {
+    read: Vec<u8>,
+    written: Vec<u8>,
+    /// It finishes when it hears more.
+    enough: bool,
+    panicked: bool,
+}
 
 /// Greets, and echoes.
-struct Talker(Log);
+struct Talker(Arc<Mutex<Log>>);
 
 impl Talker {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().expect("nobody panics")
+    }
+
     fn say(&self, bytes: &[u8], cx: &mut Context<'_, Self>) {
         cx.output().write(bytes);
-        self.0.lock().expect("nobody panics").1.extend_from_slice(bytes);
+        self.log().written.extend_from_slice(bytes);
     }
 }
 
@@ -79,15 +90,18 @@ impl Session for Talker {
     }
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        self.0.lock().expect("nobody panics").0.extend_from_slice(input.bytes());
+        self.log().read.extend_from_slice(input.bytes());
         self.say(input.bytes(), cx);
         input.consume(usize::MAX);
+        if self.log().enough {
+            cx.finish();
+        }
         Ok(())
     }
 
     fn closed(self, why: &Closed) {
         // Panics in a layer are caught, and cost its connection.
-        self.0.lock().expect("nobody panics").2 |= why.to_string().contains("panicked");
+        self.log().panicked |= why.to_string().contains("panicked");
     }
 }
 
@@ -101,9 +115,11 @@ struct Rig {
     sending: bool,
     shut: bool,
     closed: bool,
-    log: Log,
+    log: Arc<Mutex<Log>>,
     peer: rustls::Connection,
     peer_ended: bool,
+    /// The peer has heard our end.
+    told: bool,
     rekeys: usize,
     /// Sealed bytes on their way to us.
     wire: VecDeque<u8>,
@@ -111,6 +127,8 @@ struct Rig {
     heard: Vec<u8>,
     /// The bytes on their way to us are not the peer's.
     tampered: bool,
+    /// Time has passed.
+    waited: bool,
     /// Something has happened that may end the connection early.
     disturbed: bool,
 }
@@ -119,7 +137,7 @@ impl Rig {
     fn new(shared: &Arc<Shared>, server: bool) -> Self {
         let host = Host::alone(Arc::clone(shared), 1);
         let permit = shared.gate.admit(None).expect("it is the first connection");
-        let (address, log) = (([192, 0, 2, 1], 7).into(), Log::default());
+        let (address, log) = (([192, 0, 2, 1], 7).into(), Arc::<Mutex<Log>>::default());
         let session = Talker(Arc::clone(&log));
         let connection: Box<dyn Endpoint> = if server {
             Box::new(Connection::accepted(session, Peer { address }, Arc::clone(shared), permit))
@@ -141,11 +159,13 @@ impl Rig {
             log,
             peer: RING.peer(server),
             peer_ended: false,
+            told: false,
             rekeys: 0,
             wire: VecDeque::new(),
             said: Vec::new(),
             heard: Vec::new(),
             tampered: false,
+            waited: false,
             disturbed: false,
         };
         rig.happen(Event::Opened);
@@ -194,7 +214,7 @@ impl Rig {
             }
             13 => {
                 self.now += Duration::from_secs(amount.into());
-                self.disturbed = true;
+                (self.waited, self.disturbed) = (true, true);
                 self.happen(Event::Tick);
             }
             14 if amount == 0 => {
@@ -204,6 +224,10 @@ impl Rig {
             14 if amount == 1 => {
                 self.disturbed = true;
                 self.happen(Event::Drain);
+            }
+            15 => {
+                self.log().enough = true;
+                self.disturbed = true;
             }
             _ => {}
         }
@@ -270,9 +294,9 @@ impl Rig {
     fn hear(&mut self, mut sealed: &[u8]) {
         while !sealed.is_empty() {
             let taken = self.peer.read_tls(&mut sealed).expect("what was read makes room");
-            if let Err(error) = self.peer.process_new_packets() {
-                assert!(self.tampered, "the peer does not understand us: {error}");
-                return;
+            match self.peer.process_new_packets() {
+                Ok(state) => self.told |= state.peer_has_closed(),
+                Err(error) => return assert!(self.tampered, "the peer does not understand us: {error}"),
             }
             // Reports that nothing is there yet, or that the end was cut off, are no news.
             let _ = self.peer.reader().read_to_end(&mut self.heard);
@@ -290,17 +314,25 @@ impl Rig {
         }
     }
 
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().expect("nobody panics")
+    }
+
     fn judge(&self) {
-        let log = self.log.lock().expect("nobody panics");
-        assert!(self.said.starts_with(&log.0), "the session reads what the peer has not said");
-        assert!(log.1.starts_with(&self.heard), "the peer reads what the session has not said");
-        assert!(!log.2, "the layer panicked");
+        let log = self.log();
+        assert!(self.said.starts_with(&log.read), "the session reads what the peer has not said");
+        assert!(log.written.starts_with(&self.heard), "the peer reads what the session has not said");
+        assert!(!log.panicked, "the layer panicked");
     }
 
     fn judge_all(&self) {
-        let log = self.log.lock().expect("nobody panics");
+        let log = self.log();
         assert!(!self.peer.is_handshaking(), "the handshake does not end");
-        assert_eq!((log.0.len(), self.heard.len()), (self.said.len(), log.1.len()), "something is missing");
+        assert_eq!(
+            (log.read.len(), self.heard.len()),
+            (self.said.len(), log.written.len()),
+            "something is missing"
+        );
         assert_eq!((self.closed, self.wire.len()), (self.peer_ended, 0), "only the end ends the connection");
     }
 
@@ -329,7 +361,9 @@ impl Rig {
                     assert!(self.endpoint.output().is_empty(), "sending ends before all is sent");
                 }
                 Op::Connect(..) => panic!("the session opens no connection"),
-                Op::Close { .. } => {
+                Op::Close { reset } => {
+                    let excused = reset || self.tampered || self.waited;
+                    assert!(excused || self.told, "an orderly end that the peer has not heard of");
                     (self.closed, self.receiving, self.sending) = (true, None, false);
                     assert_eq!(self.endpoint.deadline(), None);
                 }

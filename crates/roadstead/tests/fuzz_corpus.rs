@@ -159,6 +159,8 @@ fn layers() -> Corpus {
         ("drained", vec![settle(0), say(15), 14 << 4 | 1, settle(0)]),
         ("drained-in-the-handshake", vec![deliver(15), 14 << 4 | 1, settle(0)]),
         ("reset", vec![settle(0), say(15), deliver(8), 14 << 4]),
+        ("finishes", vec![settle(0), 15 << 4, say(3), settle(0), say(3), end(0), settle(0)]),
+        ("finishes-when-cut", vec![settle(0), 15 << 4, say(3), deliver(15), send(15), cut(0), settle(0)]),
     ];
     let seeds = seeds.iter().flat_map(|(name, events)| {
         ["server", "client"]
@@ -171,7 +173,7 @@ fn layers() -> Corpus {
 
 #[test]
 fn nothing_that_happens_to_sealed_bytes_changes_what_is_read() {
-    layers().replay(45);
+    layers().replay(49);
 }
 
 #[test]
