@@ -126,18 +126,19 @@ fn what_was_forgotten_before_it_came_is_not_kept() {
 #[test]
 fn back_off_follows_the_loss_of_links_that_this_side_has_opened_until_one_has_carried_something() {
     let second = Duration::from_secs(1);
-    for (dialled, confirmed, wait) in [(false, 0, 0), (true, 0, 3), (true, 3, 1)] {
+    for (dialled, confirmed, wait) in [(false, 0, 0), (true, 0, 4), (true, 3, 2)] {
         let hub = hub(Options::with(Strategy::PerQuery));
         for number in 0..3 {
-            hub.send(0, key(number), "ahoy".into()).unwrap();
+            assert!(hub.join(0, number, waker(), dialled));
+            hub.send(0, key(number.into()), "ahoy".into()).unwrap();
             if number < confirmed {
-                hub.confirmed(0, &hub.take(0, 0, |_| true).unwrap());
+                hub.confirmed(0, &hub.take(0, number, |_| true).unwrap());
             }
             let left = Left { dialled, joined: true, trouble: Some("lost".into()), parcels: Vec::new() };
-            hub.leave(0, 0, left);
+            hub.leave(0, number, left);
         }
         hub.send(0, key(3), "ahoy".into()).unwrap();
-        match hub.to_dial(0, second, |failures| second * failures) {
+        match hub.to_dial(0, second, |failures| second * (failures + 1)) {
             Dial::Now(_) => assert_eq!(wait, 0),
             Dial::At(when) => assert_eq!(when, second * (1 + wait)),
         }
