@@ -1,8 +1,11 @@
 //! TLS 1.3 (RFC 8446) as a layer: [`Acceptor`] for servers, [`Connector`] for clients.
 //!
 //! The state machine and the cryptography are those of `rustls`, used without buffers of its own: what a connection
-//! holds is held, bounded and charged by the engine, and an idle connection holds nothing. There is no early data and
-//! no resumption: every connection proves its keys.
+//! holds is held, bounded and charged by the engine, and an idle connection holds no bytes, only the state of its
+//! session. There is no early data and no resumption: every connection proves its keys.
+//!
+//! A record is read when all of it is there. So a peer that sends one of the largest, 16 KiB, has
+//! [`Budget::idle`](crate::Budget::idle) to do it, where without TLS every byte would have counted.
 #![forbid(unsafe_code)]
 
 mod keys;
