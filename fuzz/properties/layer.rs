@@ -15,10 +15,10 @@ use std::{
 
 use bytes::BytesMut;
 use roadstead::{
-    Budget, Closed, Context, Done, Input, Layers, Peer, Ready, Session,
+    Budget, Closed, Context, Done, Input, Peer, Ready, Session,
     connection::{BLOCK, Connection, Endpoint, Event, Op},
     host::{Host, Shared},
-    layer::through,
+    layer::{End, through},
     ticket::Token,
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
@@ -139,13 +139,13 @@ impl Rig {
         let permit = shared.gate.admit(None).expect("it is the first connection");
         let (address, log) = (([192, 0, 2, 1], 7).into(), Arc::<Mutex<Log>>::default());
         let session = Talker(Arc::clone(&log));
-        let connection: Box<dyn Endpoint> = if server {
-            Box::new(Connection::accepted(session, Peer { address }, Arc::clone(shared), permit))
+        let mut endpoint = if server {
+            let connection = Connection::accepted(session, Peer { address }, Arc::clone(shared), permit);
+            through(&RING.acceptor, Box::new(connection), End::Accepted(address), Arc::clone(shared))
         } else {
-            Box::new(Connection::outgoing(session, address, Arc::clone(shared), permit).0)
+            let connection = Connection::outgoing(session, address, Arc::clone(shared), permit).0;
+            through(&RING.connector, Box::new(connection), End::Dialled(address), Arc::clone(shared))
         };
-        let layers: &dyn Layers = if server { &RING.acceptor } else { &RING.connector };
-        let mut endpoint = through(layers, connection, address, Arc::clone(shared));
         endpoint.place(Token(1), host.bell(), Duration::ZERO);
         let mut rig = Self {
             endpoint,

@@ -10,7 +10,7 @@ use crate::{
     connection::{Connection, Endpoint},
     guard,
     host::{Host, Shared},
-    layer::{Layers, through},
+    layer::{End, Layers, through},
     net::Net,
     service::{Peer, Service},
 };
@@ -38,7 +38,7 @@ pub(crate) fn opener<S: Service>(
         let connection: Box<dyn Endpoint> =
             Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit));
         match &layers {
-            Some(layers) => through(&**layers, connection, peer.address, Arc::clone(&shared)),
+            Some(layers) => through(&**layers, connection, End::Accepted(peer.address), Arc::clone(&shared)),
             None => connection,
         }
     })

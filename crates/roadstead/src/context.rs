@@ -13,7 +13,7 @@ use rand::Rng;
 use crate::{
     connection::{Connection, Control, Endpoint, Outgoing},
     host::{Host, Shared},
-    layer::{Identity, Layers, through},
+    layer::{End, Identity, Layers, through},
     output::Output,
     queue::{Job, Once, Task},
     service::{JobId, Peer, Session},
@@ -188,7 +188,7 @@ pub(crate) fn outgoing<S: Session>(
     let (connection, waker) = Connection::outgoing(session, address, Arc::clone(shared), permit);
     let connection: Box<dyn Endpoint> = Box::new(connection);
     let endpoint = match layers {
-        Some(layers) => through(layers, connection, address, Arc::clone(shared)),
+        Some(layers) => through(layers, connection, End::Dialled(address), Arc::clone(shared)),
         None => connection,
     };
     Ok((endpoint, waker))

@@ -5,11 +5,11 @@
 //! handshake; until then its own deadline for being opened runs.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, fmt, io, io::IoSlice, mem, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, io, io::IoSlice, mem, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
-use super::Layer;
+use super::{End, Layer};
 use crate::{
     budget::{Charge, Permit},
     connection::{BLOCK, Endpoint, Event, Op, Outgoing, Unread},
@@ -28,7 +28,7 @@ const BATCH: usize = BLOCK;
 pub(super) struct Layered {
     inner: Box<dyn Endpoint>,
     layer: Box<dyn Layer>,
-    peer: SocketAddr,
+    end: End,
     shared: Arc<Shared>,
     phase: Phase,
     /// Bytes of the wire that the layer could not use yet.
@@ -75,13 +75,13 @@ impl Layered {
     pub(super) fn new(
         inner: Box<dyn Endpoint>,
         layer: Box<dyn Layer>,
-        peer: SocketAddr,
+        end: End,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             inner,
             layer,
-            peer,
+            end,
             shared,
             phase: Phase::Connecting,
             held: Unread::default(),
@@ -173,13 +173,17 @@ impl Layered {
             _ => "the peer ended the connection during the handshake",
         };
         let error = io::Error::new(io::ErrorKind::UnexpectedEof, why);
-        tracing::debug!(peer = %self.peer, %error, "a layer ended early");
+        tracing::debug!(end = ?self.end, %error, "a layer ended early");
         self.inner.handle(now, Event::Failed(error), host);
     }
 
     /// The layer cannot go on: what it has said about that goes out, then the connection hears the reason.
     fn fail(&mut self, error: io::Error, now: Duration) {
-        tracing::warn!(peer = %self.peer, %error, "a connection's layer failed; it is closed");
+        match self.end {
+            End::Accepted(peer) => tracing::warn!(%peer, %error, "a connection's layer failed; it is closed"),
+            // Whoever dialled is told, and speaks of it.
+            End::Dialled(peer) => tracing::debug!(%peer, %error, "a connection's layer failed; it is closed"),
+        }
         (self.held, self.plain) = (Unread::default(), Unread::default());
         self.shutdown = true;
         self.phase = Phase::Failing(Some(error), now.saturating_add(self.shared.budget.linger));

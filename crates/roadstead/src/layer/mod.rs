@@ -65,15 +65,24 @@ pub struct Identity {
     pub pin: Pin,
 }
 
-/// `inner`, which speaks with `peer` through a layer of its own. The loop that drives it sees an endpoint as any other.
+/// Who opened a connection, and the peer's address.
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    /// The peer.
+    Accepted(SocketAddr),
+    /// We, whose session is told what went wrong.
+    Dialled(SocketAddr),
+}
+
+/// `inner`, which speaks with its peer through a layer of its own. The loop that drives it sees an endpoint as any other.
 pub fn through(
     layers: &dyn Layers,
     inner: Box<dyn Endpoint>,
-    peer: SocketAddr,
+    end: End,
     shared: Arc<Shared>,
 ) -> Box<dyn Endpoint> {
     let layer = layers.layer().unwrap_or_else(|error| Box::new(Unmade(Some(error))));
-    Box::new(Layered::new(inner, layer, peer, shared))
+    Box::new(Layered::new(inner, layer, end, shared))
 }
 
 /// Stands for a layer that could not be made, and says why to the first who asks.

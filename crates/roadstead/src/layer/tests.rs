@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Identity, Layer, Layers, through};
+use super::{End, Identity, Layer, Layers, through};
 use crate::{
     budget::Budget,
     connection::{Connection, Endpoint, Event, Op},
@@ -108,7 +108,8 @@ impl Rig {
         let permit = shared.gate.admit(None).unwrap();
         let session = Obedient(Arc::clone(&ends));
         let connection = Connection::accepted(session, Peer { address }, Arc::clone(&shared), permit);
-        let endpoint = through(&Letters::default(), Box::new(connection), address, Arc::clone(&shared));
+        let endpoint =
+            through(&Letters::default(), Box::new(connection), End::Accepted(address), Arc::clone(&shared));
         let mut rig = Self { endpoint, host, shared, ends };
         rig.endpoint.place(Token(1), rig.host.bell(), Duration::ZERO);
         assert_eq!(rig.at(0, Event::Opened), ["Receive(65536)"]);

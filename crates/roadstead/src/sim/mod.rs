@@ -95,7 +95,7 @@ use crate::{
     connection::Endpoint,
     guard,
     host::Shared,
-    layer::{Layers, through},
+    layer::{End, Layers, through},
     service::Service,
     service::Session,
 };
@@ -169,7 +169,7 @@ impl Sim {
             let (connection, _) = Connection::outgoing(session, address, Arc::clone(&shared), permit);
             let connection: Box<dyn Endpoint> = Box::new(connection);
             match layers {
-                Some(layers) => through(layers, connection, address, shared),
+                Some(layers) => through(layers, connection, End::Dialled(address), shared),
                 None => connection,
             }
         });

@@ -41,16 +41,31 @@ impl Keys {
         let authority = certificates("certificate of the authority", ca)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|why| TlsError::Malformed { what: "private key", why: why.to_string() })?;
-        let pin = chain.first().and_then(Pin::of).ok_or_else(|| TlsError::Malformed {
-            what: "certificate",
-            why: "it is no X.509 certificate".into(),
-        })?;
+        let pin = pin_of(&chain)?;
         Ok(Self { chain, key, authority, pin })
     }
 
     /// The pin of its own public key, which clients can be told to expect.
     pub fn pin(&self) -> Pin {
         self.pin
+    }
+}
+
+impl Pin {
+    /// Reads the pin of the public key in a certificate, such as the `cert.pem` of somebody whose private key is not at
+    /// hand.
+    ///
+    /// # Errors
+    /// [`TlsError`] naming the file that cannot be read, or holds no certificate.
+    pub fn read(path: &Path) -> Result<Self, TlsError> {
+        let chain = certificates("certificate", &read(path)?);
+        let pin = chain.and_then(|chain| pin_of(&chain));
+        pin.map_err(|error| match error {
+            TlsError::Malformed { what, why } => {
+                TlsError::Malformed { what, why: format!("{}: {why}", path.display()) }
+            }
+            other => other,
+        })
     }
 }
 
@@ -64,6 +79,12 @@ impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").field("pin", &self.pin).finish_non_exhaustive()
     }
+}
+
+/// The pin of the first of a chain, which is its owner's.
+fn pin_of(chain: &[CertificateDer<'_>]) -> Result<Pin, TlsError> {
+    let malformed = || TlsError::Malformed { what: "certificate", why: "it is no X.509 certificate".into() };
+    chain.first().and_then(Pin::of).ok_or_else(malformed)
 }
 
 fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use ring::digest::{SHA256, digest};
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -63,6 +63,14 @@ fn digit(ascii: u8) -> Result<u8, NotAPin> {
     (ascii as char).to_digit(16).map(|digit| digit as u8).ok_or(NotAPin)
 }
 
+/// The peer has another key than the one that was expected.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer's public key is not the pinned one: it has the pin {found}, expected is {expected}")]
+pub(super) struct WrongKey {
+    found: Pin,
+    expected: Pin,
+}
+
 /// Accepts the one key it was told of. That the server holds it is proven by the signature over the handshake.
 #[derive(Debug)]
 pub(super) struct Pinned {
@@ -87,9 +95,9 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, Error> {
         match Pin::of(certificate) {
             Some(pin) if pin == self.pin => Ok(ServerCertVerified::assertion()),
-            Some(pin) => {
-                tracing::debug!(expected = %self.pin, found = %pin, "a server's key is not the pinned one");
-                Err(CertificateError::ApplicationVerificationFailure.into())
+            Some(found) => {
+                let wrong = WrongKey { found, expected: self.pin };
+                Err(CertificateError::Other(OtherError(Arc::new(wrong))).into())
             }
             None => Err(CertificateError::BadEncoding.into()),
         }

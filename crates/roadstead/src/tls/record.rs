@@ -13,7 +13,7 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
-use super::Pin;
+use super::pin::{Pin, WrongKey};
 use crate::layer::{Identity, Layer};
 
 /// What a record adds to its plaintext (RFC 8446, section 5.2): head, content type and tag, with room to spare.
@@ -240,14 +240,15 @@ fn step_or_write<D>(
 /// What a failure means, for whoever has to do something about it.
 fn in_words(error: Error) -> io::Error {
     let words = match &error {
+        // Our own, and already in words.
+        Error::InvalidCertificate(CertificateError::Other(why)) if why.0.is::<WrongKey>() => {
+            return io::Error::new(io::ErrorKind::InvalidData, why.to_string());
+        }
         Error::NoCertificatesPresented => {
             "the peer shows no certificate: it needs one of this cluster's authority"
         }
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "the peer's certificate is not of the expected authority"
-        }
-        Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-            "the peer's public key is not the pinned one"
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
