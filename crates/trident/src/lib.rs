@@ -57,6 +57,7 @@ pub mod kernels;
 pub mod lines;
 pub mod manifest;
 pub mod mask;
+mod outages;
 mod outputs;
 pub mod party;
 pub mod peers;

@@ -3,8 +3,8 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use roadstead::{
 use crate::{
     admission::SharedQuery,
     answers::Allowance,
+    outages::Outages,
     party::Party,
     reshare::{add_up, reshare},
     server::{CODE_PEERS, Reply, Shared, living, refuse_all},
@@ -86,11 +87,13 @@ fn absent(error: &GatherError) -> Absent {
 pub(crate) struct Resharing {
     peers: Box<dyn Peers>,
     random: Mutex<ChaCha20Rng>,
+    outages: Arc<Outages>,
 }
 
 impl Resharing {
     pub(crate) fn new(peers: impl Peers, random: ChaCha20Rng) -> Self {
-        Self { peers: Box::new(peers), random: Mutex::new(random) }
+        let outages = Arc::new(Outages::new(PATIENCE));
+        Self { peers: Box::new(peers), random: Mutex::new(random), outages }
     }
 
     /// Sends the others their parts of `sums`, and answers the client when theirs are there.
@@ -104,23 +107,43 @@ impl Resharing {
         let [next, previous] = [party.next(), party.previous()];
         let others = [next, previous].map(|other| (other, messages[other.index()].clone()));
         let counter = query.counter();
+        let outages = Arc::clone(&self.outages);
         let done: Done = Box::new(move |gathered| {
-            let share = gathered.map_err(|absent| absent.to_string()).and_then(|gathered| {
-                let mut parts = [own.as_ref(); 3];
-                gathered.iter().for_each(|(from, part)| parts[from.index()] = part);
-                add_up(&manifest, counter, parts).map_err(|error| error.to_string())
-            });
+            let share =
+                gathered.map_err(|absent| (absent.to_string(), absent.missing)).and_then(|gathered| {
+                    let mut parts = [own.as_ref(); 3];
+                    gathered.iter().for_each(|(from, part)| parts[from.index()] = part);
+                    add_up(&manifest, counter, parts).map_err(|error| (error.to_string(), vec![error.party]))
+                });
             let (ticket, allowance) = answer;
             ticket.finish(match share {
-                Ok(body) => Reply { kind: Kind::FetchedShare, body, allowance },
-                Err(text) => {
-                    tracing::warn!(reason = %text, "a result could not be shared");
+                Ok(body) => {
+                    note_shared(&outages);
+                    Reply { kind: Kind::FetchedShare, body, allowance }
+                }
+                Err((text, because_of)) => {
+                    note_failed(&outages, &because_of, &text);
                     let body = Refusal { counter, code: CODE_PEERS, text }.encode();
                     Reply { kind: Kind::Refusal, body, allowance }
                 }
             });
         });
         self.peers.exchange(query.id(), others, PATIENCE, done);
+    }
+}
+
+fn note_shared(outages: &Outages) {
+    for (server, failed) in outages.shared(Instant::now()) {
+        tracing::info!(%server, failed, "results are shared with the server again");
+    }
+}
+
+fn note_failed(outages: &Outages, because_of: &[Party], reason: &str) {
+    tracing::debug!(reason, "a result could not be shared");
+    for &server in because_of {
+        if outages.failed(server, Instant::now()) {
+            tracing::warn!(%server, reason, "results cannot be shared with a server; said once until they can");
+        }
     }
 }
 
