@@ -26,7 +26,7 @@ pub(crate) fn sharing() -> &'static Sharing {
     static SHARING: OnceLock<Sharing> = OnceLock::new();
     SHARING.get_or_init(|| {
         let dir = tempfile::tempdir().expect("there is room for a temporary directory");
-        let options = Options { search: true, replace: false };
+        let options = Options { search: true, ..Options::default() };
         share_with(&mut Table, dir.path(), options, &mut rng(), |_, _| {}).expect("the rows can be shared");
         let open = |party| Store::open(&server_dir(dir.path(), party), party, u64::MAX);
         Sharing {

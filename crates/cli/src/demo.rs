@@ -39,11 +39,12 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         checked: true,
         kernel: None,
     };
-    let report = with_shares(&dataset, |shares| {
-        with_servers(shares, &plan, None, |cluster, client| {
+    let report = with_shares(&dataset, true, |scratch| {
+        with_servers(scratch, &plan, None, |cluster, client| {
             say(
                 stream,
-                "three servers run, each with shares that tell it nothing; loopback only, as there is no TLS yet",
+                "three servers run, each with shares that tell it nothing; they and the client know each other by \
+                 their keys (TLS 1.3)",
             )?;
             show(stream, &dataset, client)?;
             measure(&dataset, &plan, cluster, client, None)

@@ -51,27 +51,24 @@ impl<'a> Cluster<'a> {
 
     fn serve(&mut self, index: usize) -> Process {
         let peers = self.peers.map(|address| address.to_string()).join(",");
-        let (party, bind, strategy) = (index + 1, self.addresses[index], self.strategy);
-        let line =
-            format!("trident serve --party {party} --bind {bind} --peers {peers} --exchange {strategy}");
-        let shares = self.scene.path(format!("shares/server-{party}")).to_str().unwrap().to_owned();
-        let mut server = self.scene.serve([words(&line), vec!["--shares".into(), shares]].concat());
+        let (bind, strategy) = (self.addresses[index], self.strategy);
+        let more = format!("--bind {bind} --peers {peers} --exchange {strategy}");
+        let mut server = self.scene.serve(self.scene.server(index + 1, &more));
         self.addresses[index] = server.listening();
         assert_eq!(server.line(), format!("listening for servers on {}\n", self.peers[index]));
         server
     }
 }
 
-fn share(scene: &Scene) -> Vec<Vec<f32>> {
-    let out = scene.path("shares").to_str().unwrap().to_owned();
-    scene.ok([words(&format!("trident share --made {ROWS} --out")), vec![out]].concat());
+fn share(scene: &Scene, tls: bool) -> Vec<Vec<f32>> {
+    scene.share(ROWS, tls);
     Generated::new(ROWS, 1).read_all().unwrap()
 }
 
 #[test]
 fn a_row_is_read_with_every_strategy_and_refused_where_servers_do_not_know_each_other() {
     let scene = Scene::new();
-    let rows = share(&scene);
+    let rows = share(&scene, false);
     let fetch = |servers: [SocketAddr; 3]| {
         let servers = servers.map(|address| address.to_string()).join(",");
         let client = scene.path("shares/client").to_str().unwrap().to_owned();
@@ -90,31 +87,37 @@ fn a_row_is_read_with_every_strategy_and_refused_where_servers_do_not_know_each_
             assert_eq!(server.end().code(), Some(0));
         }
     }
-    let alone = |party: u8| {
-        let shares = scene.path(format!("shares/server-{party}")).to_str().unwrap().to_owned();
-        let line = format!("trident serve --party {party} --bind 127.0.0.1:0 --shares");
-        let mut server = scene.serve([words(&line), vec![shares]].concat());
+    let alone = |party: usize| {
+        let mut server = scene.serve(scene.server(party, "--bind 127.0.0.1:0"));
         let address = server.listening();
         (server, address)
     };
     let servers = [1, 2, 3].map(alone);
     let error = scene.fails(fetch(servers.each_ref().map(|(_, address)| *address)));
     assert!(error.contains("refused"), "{error}");
-    let line = "trident serve --party 1 --bind 127.0.0.1:0 --peers 192.0.2.1:1,192.0.2.2:1,192.0.2.3:1 \
-                --peer-bind 127.0.0.1:0 --shares";
-    let shares = scene.path("shares/server-1").to_str().unwrap().to_owned();
-    let error = scene.fails([words(line), vec![shares]].concat());
+    let line = "--bind 127.0.0.1:0 --peers 192.0.2.1:1,192.0.2.2:1,192.0.2.3:1 --peer-bind 127.0.0.1:0";
+    let error = scene.fails(scene.server(1, line));
     assert!(error.contains("is not a loopback address"), "{error}");
 }
 
 #[test]
 fn queries_are_right_or_name_the_server_that_was_killed_and_its_return_is_noticed() {
+    survives_a_kill(false);
+}
+
+#[test]
+fn queries_are_right_or_name_the_server_that_was_killed_and_its_return_is_noticed_with_tls() {
+    survives_a_kill(true);
+}
+
+fn survives_a_kill(tls: bool) {
     let scene = Scene::new();
-    let rows = share(&scene);
+    let rows = share(&scene, tls);
     let mut cluster = Cluster::start(&scene, "multiplexed");
     let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
     let options = Options { protocol: Protocol::Exchange, ..Options::default() };
-    let client = Client::new(collection, cluster.addresses, options).unwrap();
+    let keys = scene.client_keys();
+    let client = Client::new(collection, cluster.addresses, keys.as_ref(), options).unwrap();
     let (over, right, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         let over = Over(&over);
@@ -230,6 +233,7 @@ fn a_lost_server_fails_queries_by_name_and_leaves_no_memory_behind() {
     for nothing in ["wrong", "unnamed", "held_bytes", "waiting"] {
         assert_eq!(report[nothing], 0, "{nothing} of {report}");
     }
+    assert_eq!(report["tls"], true);
     let loss = &report["losses"][0];
     assert!(loss["failed"].as_u64() > Some(0), "{loss}");
     // How fast a machine is that does other things too says nothing about the program.

@@ -18,9 +18,10 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 
 /// The shape that programs rely on.
 fn check_report(report: &Value, levels: &[u64], queries: u64) {
-    let expected = ["dataset", "rows", "dim", "runs", "kernel", "machine", "servers", "peer_delay_ms"];
+    let expected = ["dataset", "rows", "dim", "runs", "kernel", "machine", "servers", "peer_delay_ms", "tls"];
     assert_eq!(keys(report), BTreeSet::from(expected));
     assert!(report["dataset"].is_string() && report["rows"].is_u64() && report["dim"].is_u64());
+    assert_eq!(report["tls"], true);
     let runs = report["runs"].as_array().unwrap();
     let expected: Vec<(&str, u64)> =
         ["fetch", "search"].into_iter().flat_map(|op| levels.iter().map(move |&level| (op, level))).collect();
@@ -93,15 +94,18 @@ fn bench_runs_what_it_is_told() {
     let scene = Scene::new();
     let (json, svg) = (scene.path("report.json"), scene.path("report.svg"));
     let mut command = scene.command(words(
-        "trident bench --rows 100 --levels 2 --queries 5 --op search --unchecked --kernel portable",
+        "trident bench --rows 100 --levels 2 --queries 5 --op search --unchecked --kernel portable --plain",
     ));
     let output = command.arg("--json").arg(&json).arg("--svg").arg(&svg).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("search scan, unchecked"), "the table");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("search scan, unchecked") && table.contains("without TLS"), "{table}");
     let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     let runs = report["runs"].as_array().unwrap();
     assert_eq!((runs.len(), &runs[0]["checked"], &report["kernel"]), (1, &false.into(), &"portable".into()));
-    assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));
+    assert_eq!(report["tls"], false);
+    let svg = fs::read_to_string(svg).unwrap();
+    assert!(svg.contains("without TLS") && svg.contains("</svg>"));
 }
 
 #[test]

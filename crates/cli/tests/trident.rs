@@ -41,15 +41,12 @@ fn arguments(line: &str, more: &[(&str, &Path)]) -> Vec<OsString> {
 
 /// A sharing of a made set in `shares`.
 fn shared(scene: &Scene) {
-    let said =
-        scene.ok(arguments(&format!("trident share --made {ROWS}"), &[("--out", &scene.path("shares"))]));
-    assert!(said.contains("300 rows of 128"), "{said}");
+    let said = scene.share(ROWS, false);
+    assert!(said.contains("300 rows of 128") && said.contains("stay on one machine"), "{said}");
 }
 
-fn serve(scene: &Scene, party: u8, address: &str) -> (Process, SocketAddr) {
-    let shares = scene.path(format!("shares/server-{party}"));
-    let line = format!("trident serve --party {party} --bind {address}");
-    let mut server = scene.serve(arguments(&line, &[("--shares", &shares)]));
+fn serve(scene: &Scene, party: usize, address: &str) -> (Process, SocketAddr) {
+    let mut server = scene.serve(scene.server(party, &format!("--bind {address}")));
     let address = server.listening();
     (server, address)
 }
@@ -173,13 +170,10 @@ fn servers_refuse_foreign_addresses_and_directories() {
         assert!(error.contains(reason), "{error} lacks {reason}");
     };
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7101", "[::ffff:0.0.0.0]:0"] {
-        refused(
-            &format!("--party 1 --bind {address}"),
-            "shares/server-1",
-            "only loopback addresses are served",
-        );
+        let reason = format!("{address} is not a loopback address");
+        refused(&format!("--party 1 --bind {address}"), "shares/server-1", &reason);
         let line = format!("--party 1 --bind 127.0.0.1:0 --bind {address}");
-        refused(&line, "shares/server-1", "only loopback");
+        refused(&line, "shares/server-1", "roadstead trident share --keys");
     }
     refused("--party 1 --bind 127.0.0.1:0", "shares/server-2", "the directory of server 2, not of server 1");
     refused("--party 3 --bind 127.0.0.1:0", "shares/client", "the directory of a client, not of server 3");
@@ -214,13 +208,23 @@ fn questions_that_cannot_be_answered_end_with_one_line_that_says_why() {
 
 #[test]
 fn a_client_survives_that_a_server_is_killed_and_started_again() {
+    survives_a_kill(false);
+}
+
+#[test]
+fn a_client_survives_that_a_server_is_killed_and_started_again_with_tls() {
+    survives_a_kill(true);
+}
+
+fn survives_a_kill(tls: bool) {
     let scene = Scene::new();
-    shared(&scene);
+    scene.share(ROWS, tls);
     let mut set = Generated::new(ROWS, 1);
     let rows = set.read_all().unwrap();
     let (mut servers, addresses) = cluster(&scene);
     let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
-    let client = Client::new(collection, addresses, Options::default()).unwrap();
+    let keys = scene.client_keys();
+    let client = Client::new(collection, addresses, keys.as_ref(), Options::default()).unwrap();
     let (over, right, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let named = format!("server 2 at {}", addresses[1]);
     thread::scope(|scope| {
@@ -277,7 +281,7 @@ fn a_server_drains_with_idle_clients_and_ends_at_once_with_a_second_signal() {
     shared(&scene);
     let (mut servers, addresses) = cluster(&scene);
     let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
-    let client = Client::new(collection, addresses, Options::default()).unwrap();
+    let client = Client::new(collection, addresses, None, Options::default()).unwrap();
     client.fetch(0).unwrap();
     for (server, signal) in servers.iter_mut().zip([Signal::TERM, Signal::INT, Signal::TERM]) {
         server.signal(signal);

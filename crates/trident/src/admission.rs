@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use roadstead::frame::FrameError;
 use thiserror::Error;
 
 use crate::dpf::{Key, KeyError};
@@ -140,6 +141,17 @@ pub enum Refused {
     /// The collection has no search shares.
     #[error("this collection was shared for fetching only")]
     NoSearch,
+    /// Nothing is proven about a client that has to prove it.
+    #[error("the client has proven nothing about itself: this sharing is served over TLS only")]
+    Unproven,
+    /// A server in the place of a client.
+    #[error(
+        "the certificate is that of {0}: a server of the sharing may not ask for what it holds a share of"
+    )]
+    Server(Party),
+    /// Bytes that are no frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
 }
 
 impl Refused {
@@ -155,6 +167,9 @@ impl Refused {
             Self::Key(_) => 7,
             Self::Body(_) => 8,
             Self::NoSearch => 9,
+            Self::Unproven => 10,
+            Self::Server(_) => 11,
+            Self::Frame(_) => 12,
         }
     }
 

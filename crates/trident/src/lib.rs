@@ -13,13 +13,15 @@
 //! | server | [`store::Store`], and an [`admission::Admission`] for every connection |
 //! | client | [`query::Collection`] |
 //!
+//! [`server::Trident`] and [`client::Client`] are the two ends as sessions of the engine, over TLS as [`trust`] says.
+//!
 //! ```
 //! use rand::SeedableRng;
 //! use roadstead_trident::{admission::*, data::Generated, party::Party, query::Collection, share::*, store::Store, wire::*};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
-//! share(&mut Generated::new(500, 1), dir.path(), Options { search: true, replace: false }, |_done, _of| {})?;
+//! share(&mut Generated::new(500, 1), dir.path(), Options { search: true, ..Options::default() }, |_done, _of| {})?;
 //! let client = Collection::open(&dir.path().join(CLIENT_DIR))?;
 //!
 //! let nonces = [[1; 16], [2; 16], [3; 16]]; // Fresh and random in earnest.
@@ -72,4 +74,5 @@ pub mod share;
 pub mod shared;
 pub mod store;
 mod tree;
+pub mod trust;
 pub mod wire;

@@ -11,6 +11,7 @@ use crate::lines::{BLOCK, COLUMN, GROUP};
 use crate::party::Party;
 use crate::quantise::Quantisation;
 use crate::selector;
+use crate::trust::Pins;
 
 /// The version of manifest and files that this program writes and reads.
 pub const VERSION: u32 = 1;
@@ -88,6 +89,9 @@ pub struct Manifest {
     pub element: Element,
     /// How rows became integers, when the collection can be searched.
     pub search: Option<Quantisation>,
+    /// The servers' public keys, when they are reached over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pins: Option<Pins>,
     /// The server whose directory this is; none in the client's. Not part of the digest.
     pub party: Option<Party>,
 }
@@ -130,7 +134,13 @@ impl Manifest {
         element: Element,
         search: Option<Quantisation>,
     ) -> Result<Self, ManifestError> {
-        Self { version: VERSION, sharing, rows, dim, element, search, party: None }.validated()
+        Self { version: VERSION, sharing, rows, dim, element, search, pins: None, party: None }.validated()
+    }
+
+    /// The same manifest with the public keys of the servers.
+    #[must_use]
+    pub fn with_pins(&self, pins: Option<Pins>) -> Self {
+        Self { pins, ..self.clone() }
     }
 
     /// The same manifest for the directory of `party`.
@@ -186,7 +196,8 @@ impl Manifest {
         Ok(self)
     }
 
-    /// The digest that servers and clients compare: BLAKE3 over a fixed encoding of everything but the holder.
+    /// The digest that servers and clients compare: BLAKE3 over a fixed encoding of everything but the holder. The
+    /// pins are its end, where there are any, so the length tells the two apart.
     pub fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new_derive_key("roadstead trident manifest digest v1");
         hasher.update(&self.version.to_le_bytes());
@@ -195,6 +206,11 @@ impl Manifest {
         hasher.update(&(self.dim as u64).to_le_bytes());
         hasher.update(&[self.element.size() as u8, u8::from(self.search.is_some())]);
         hasher.update(&self.search.map_or(0, |quantisation| quantisation.exponent).to_le_bytes());
+        if let Some(pins) = self.pins {
+            for party in Party::ALL {
+                hasher.update(&pins.of(party).0);
+            }
+        }
         Digest(hasher.finalize().into())
     }
 

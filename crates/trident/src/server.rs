@@ -23,6 +23,7 @@ use crate::{
     manifest::Manifest,
     peers::{Peers, Resharing, answer_shared},
     store::{Store, StoreError},
+    trust,
     wire::{self, BodyError, COUNTER, Kind, Refusal},
 };
 
@@ -53,7 +54,7 @@ pub const CODE_NO_PEERS: u16 = 102;
 /// The code of a refusal because another server took no part, or a malformed one.
 pub const CODE_PEERS: u16 = 103;
 
-/// One of the three servers.
+/// One of the three servers. What it speaks with its clients, [`trust::acceptor`] says.
 #[derive(Debug, Clone)]
 pub struct Trident(Arc<Shared>);
 
@@ -163,7 +164,8 @@ impl Session for TridentSession {
     type Reply = Reply;
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        let frame = match Frame::parse(input.bytes(), &self.shared.limits)? {
+        let parsed = Frame::parse(input.bytes(), &self.shared.limits);
+        let frame = match parsed.map_err(|error| refuse(&error.into(), cx))? {
             Parsed::Need(bytes) => {
                 input.need(bytes);
                 return Ok(());
@@ -171,6 +173,10 @@ impl Session for TridentSession {
             Parsed::Frame(frame) => frame,
         };
         let kind = Kind::try_from(frame.kind).map_err(|error| refuse(&error.into(), cx))?;
+        if self.admission.is_none() {
+            let asks = trust::may_ask(self.shared.store.manifest(), cx.identity());
+            asks.map_err(|refused| refuse(&refused, cx))?;
+        }
         let Some(allowance) = self.reserve(kind, frame.body, cx)? else {
             // Left unread: shown again when an answer has gone out.
             return Ok(());

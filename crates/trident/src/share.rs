@@ -5,6 +5,8 @@
 //! | `server-b` | manifest, the two components other than w_b, search shares on the line at b, two pair keys |
 //! | `client` | manifest, row digests |
 //!
+//! The manifest names the servers' public keys, if there are any: nothing of theirs is secret in it.
+//!
 //! Rows pass through in runs, so memory does not grow with the set. All is written aside and put in its place when it is
 //! whole: a sharing that breaks off leaves what was there before.
 
@@ -26,6 +28,7 @@ use crate::outputs::Outputs;
 use crate::party::Party;
 use crate::quantise::{Quantisation, QuantiseError};
 use crate::shamir;
+use crate::trust::Pins;
 
 /// Name of the search shares in a server's directory.
 pub const SEARCH_FILE: &str = "search.bin";
@@ -50,12 +53,14 @@ pub fn server_dir(out: &Path, party: Party) -> PathBuf {
 }
 
 /// What the owner chooses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Make search shares too. Without them rows can only be fetched, and may hold any values.
     pub search: bool,
     /// Delete a sharing that is already there.
     pub replace: bool,
+    /// The public keys of the servers. Without them the sharing is for servers and clients on one machine.
+    pub pins: Option<Pins>,
 }
 
 /// Why data was not shared.
@@ -121,7 +126,8 @@ pub fn share_with(
     Manifest::new(sharing, rows.rows(), rows.dim(), Element::U8, None)?;
     let survey = Survey::of(rows)?;
     let search = options.search.then(|| Quantisation::choose(survey.element, survey.longest));
-    let manifest = Manifest::new(sharing, rows.rows(), rows.dim(), survey.element, search)?;
+    let manifest =
+        Manifest::new(sharing, rows.rows(), rows.dim(), survey.element, search)?.with_pins(options.pins);
 
     let mut outputs = Outputs::create(out, &manifest, options.replace, rng)?;
     let mut run = vec![0.0; RUN * manifest.dim];

@@ -14,6 +14,7 @@ mod dataset;
 mod sharing;
 
 use corpus::Corpus;
+use roadstead::tls::Pin;
 use roadstead_trident::{
     admission::{Admission, Admitted},
     dpf::{Domain, generate},
@@ -23,6 +24,7 @@ use roadstead_trident::{
     quantise::Quantisation,
     reshare::{add_up, reshare},
     selector,
+    trust::Pins,
     wire::{Hello, Kind, Refusal, VERSION, Welcome, encode_nonces},
 };
 use sharing::{rng, sharing};
@@ -88,6 +90,7 @@ fn manifests() -> Corpus {
     };
     let bytes = manifest(Element::U8, Some(Quantisation { exponent: 0 }));
     let floats = manifest(Element::F32, Some(Quantisation { exponent: -12 }));
+    let pins = Pins::new([1, 2, 3].map(|byte| Pin([byte; 32]))).expect("they differ");
     let json = |manifest: &Manifest| manifest.to_json().expect("a manifest is JSON");
     let changed = |from: &str, to: &str| {
         let text = String::from_utf8(json(&bytes)).expect("JSON is text");
@@ -100,6 +103,7 @@ fn manifests() -> Corpus {
         ("fetch-only", json(&manifest(Element::F32, None))),
         ("of-a-server", json(&bytes.for_party(Party::ALL[2]))),
         ("version", changed("\"version\": 1", "\"version\": 2")),
+        ("pins", json(&bytes.with_pins(Some(pins)))),
         ("no-rows", changed("\"rows\": 10000", "\"rows\": 0")),
         ("unknown-field", changed("{", "{ \"colour\": 1,")),
         ("cut", json(&bytes)[..60].to_vec()),

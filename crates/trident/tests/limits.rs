@@ -8,6 +8,7 @@ use std::fs;
 
 use common::{Cluster, SEARCH, Table, byte_rows, rng, share_rows};
 use proptest::prelude::*;
+use roadstead::tls::Pin;
 use roadstead_trident::admission::{Admission, Admitted, Refused};
 use roadstead_trident::data::{DataError, Rows};
 use roadstead_trident::dpf::KeyError;
@@ -24,6 +25,7 @@ use roadstead_trident::share::{
     share_with,
 };
 use roadstead_trident::store::{Store, StoreError};
+use roadstead_trident::trust::Pins;
 use roadstead_trident::wire::{self, BodyError, COUNTER, Hello, Kind, MAX_TEXT, Refusal, Welcome};
 
 fn cluster() -> Cluster {
@@ -154,7 +156,7 @@ fn hello_refuses_other_versions_servers_and_sharings_and_the_nonce_must_be_its_o
 fn a_collection_for_fetching_only_refuses_searches_and_takes_any_floats() {
     let dir = tempfile::tempdir().unwrap();
     let table = vec![vec![f32::NAN, f32::INFINITY], vec![f32::MAX, 1.5]];
-    share_rows(&table, dir.path(), Options { search: false, replace: false }, 4);
+    share_rows(&table, dir.path(), Options::default(), 4);
     let client = Collection::open(&dir.path().join(CLIENT_DIR)).unwrap();
     assert!(client.search(&[0.0, 0.0], true, 1, &mut rng(5)).is_err());
     let stores = Party::ALL.map(|party| Store::open(&server_dir(dir.path(), party), party, 0).unwrap());
@@ -209,7 +211,7 @@ fn a_sharing_is_replaced_only_when_asked() {
     let again = share(&mut table, dir.path(), SEARCH, |_, _| {}).unwrap_err();
     assert!(matches!(again, ShareError::Exists(_)), "{again}");
     assert_eq!(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap().digest(), first.digest());
-    let fetch_only = Options { search: false, replace: true };
+    let fetch_only = Options { replace: true, ..Options::default() };
     let second = share(&mut table, dir.path(), fetch_only, |_, _| {}).unwrap();
     assert_ne!(first.digest(), second.digest());
     assert!(!server_dir(dir.path(), Party::ALL[0]).join(SEARCH_FILE).exists());
@@ -223,7 +225,7 @@ fn a_sharing_that_breaks_off_leaves_what_was_there_and_nothing_else() {
     let mut broken = rows;
     broken[1_999][0] = f32::NAN;
     for out in [dir.path(), empty.path()] {
-        let replace = Options { search: true, replace: true };
+        let replace = Options { replace: true, ..SEARCH };
         let error = share(&mut Table(broken.clone()), out, replace, |_, _| {}).unwrap_err();
         assert!(matches!(error, ShareError::Row { row: 1_999, .. }), "{error}");
     }
@@ -356,6 +358,36 @@ fn manifests_are_validated_and_their_digest_covers_all_but_the_holder() {
     let padded = |length: usize| format!("{json}{}", " ".repeat(length - json.len()));
     assert!(Manifest::parse(padded(MAX_BYTES).as_bytes()).is_ok());
     assert!(matches!(Manifest::parse(padded(MAX_BYTES + 1).as_bytes()), Err(ManifestError::TooLong(_))));
+}
+
+/// Sharings that were made before pins existed go on being what they were.
+#[test]
+fn pins_are_part_of_the_digest_and_without_them_it_is_what_it_was() {
+    let bare = manifest(10, 20, 3).unwrap();
+    assert_eq!(bare.digest().to_string(), "efa0d8389ca7a2862aeb2289f8b5d796f5e7ef8f221c948d5d156cabea02c5c5");
+    assert!(!String::from_utf8(bare.to_json().unwrap()).unwrap().contains("pins"));
+    let pins = |bytes: [u8; 3]| Pins::new(bytes.map(|byte| Pin([byte; 32])));
+    let all = [[1, 2, 3], [2, 1, 3], [1, 3, 2], [4, 2, 3]].map(|bytes| bare.with_pins(pins(bytes).ok()));
+    let digests: std::collections::HashSet<String> =
+        all.iter().chain([&bare]).map(|manifest| manifest.digest().to_string()).collect();
+    assert_eq!(digests.len(), 5);
+    for manifest in &all {
+        assert_eq!(&Manifest::parse(&manifest.to_json().unwrap()).unwrap(), manifest);
+        assert_eq!(manifest.for_party(Party::ALL[1]).digest(), manifest.digest());
+    }
+    let json = String::from_utf8(all[0].to_json().unwrap()).unwrap();
+    let [first, second] = [1, 2].map(|byte| format!("\"{}\"", Pin([byte; 32])));
+    for (from, to) in [
+        (&first, &first.replace("01", "1")),
+        (&first, &first.replace("01", "g1")),
+        (&first, &"null".into()),
+        (&first, &second),
+        (&first, &format!("{first}, {first}")),
+        (&format!("{first},"), &String::new()),
+    ] {
+        assert!(json.contains(from.as_str()));
+        assert!(Manifest::parse(json.replacen(from.as_str(), to, 1).as_bytes()).is_err(), "{to}");
+    }
 }
 
 #[test]

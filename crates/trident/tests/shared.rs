@@ -239,7 +239,7 @@ fn malformed_requests_are_refused_and_their_counters_used_up() {
 fn without_search_shares_there_is_nothing_to_compute_with() {
     let mut rng = rng(16);
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { search: false, replace: false };
+    let options = Options::default();
     let manifest = common::share_rows(&byte_rows(5, 4, 16), dir.path(), options, 17);
     assert_eq!(wire::max_request(&manifest), wire::fetch_len(&manifest));
     let client = dir.path().join(roadstead_trident::share::CLIENT_DIR);

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -20,8 +20,6 @@ use roadstead_load::{
 use roadstead_trident::{
     client::{Client, ClientError, Options, Protocol},
     party::Party,
-    query::Collection,
-    share::CLIENT_DIR,
 };
 use serde::Serialize;
 
@@ -46,6 +44,9 @@ pub(crate) struct Args {
     /// How messages between the servers travel: shared, per-query, pool:N, multiplexed
     #[arg(long, value_name = "STRATEGY", default_value = "multiplexed")]
     exchange: Strategy,
+    /// Without TLS, between client and servers and between the servers
+    #[arg(long)]
+    plain: bool,
     /// Write the report as JSON to this file; `-` is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<OsString>,
@@ -89,6 +90,8 @@ struct Report {
     machine: Machine,
     level: u16,
     exchange: String,
+    /// Whether clients and servers speak TLS with each other.
+    tls: bool,
     right: u64,
     wrong: u64,
     /// Failures that do not name the lost server.
@@ -132,12 +135,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     signals::watch()?;
     let dataset = Dataset::made(MADE_ROWS);
     let rows = dataset.source()?.read_all()?;
-    let report = with_shares(&dataset, |shares| {
+    let report = with_shares(&dataset, !args.plain, |scratch| {
         let between = Between { strategy: args.exchange, delay: Duration::ZERO };
-        let mut cluster = Cluster::start(shares, None, Some(between))?;
-        let collection = Arc::new(Collection::open(&shares.join(CLIENT_DIR))?);
-        let options = Options { protocol: Protocol::Exchange, ..Options::default() };
-        let client = Client::new(collection, cluster.addresses()?, options)?;
+        let mut cluster = Cluster::start(scratch, None, Some(between))?;
+        let client =
+            scratch.client(&cluster, Options { protocol: Protocol::Exchange, ..Options::default() })?;
         measure(args, &rows, &client, &mut cluster)
     })?;
     let json = args.json.clone().map(Destination::from);
@@ -192,6 +194,7 @@ fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluste
         machine: Machine::here(),
         level: args.level,
         exchange: args.exchange.to_string(),
+        tls: !args.plain,
         right: ended.iter().filter(|it| it.right).count() as u64,
         wrong: bad.wrong,
         unnamed: bad.unnamed.values().sum(),
@@ -341,8 +344,9 @@ impl Report {
         table.print(stream)?;
         let [before, after] = self.resident_bytes.map(|both| both.map(bytes).join(" and "));
         stream.print(&format!(
-            "{} right, {} wrong, {} failed without naming {VICTIM}; in the end the servers held {} of messages and {} \
+            "{} TLS: {} right, {} wrong, {} failed without naming {VICTIM}; in the end the servers held {} of messages and {} \
              queries; the two that lived on had {before} of memory before, {after} after",
+            if self.tls { "with" } else { "without" },
             self.right,
             self.wrong,
             self.unnamed,
@@ -357,8 +361,11 @@ impl Report {
         Chart {
             title: format!("{VICTIM} of three is killed and started again"),
             subtitle: format!(
-                "rows read with the protocol exchange ({}), {} in flight, on {} cores",
-                self.exchange, self.level, self.machine.cores
+                "rows read with the protocol exchange ({}, {} TLS), {} in flight, on {} cores",
+                self.exchange,
+                if self.tls { "with" } else { "without" },
+                self.level,
+                self.machine.cores
             ),
             x_axis: "ms".into(),
             panels: vec![Panel { y_axis: "answers/s".into(), scale: Scale::Linear, series: vec![series] }],

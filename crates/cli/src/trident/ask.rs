@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use roadstead::tls::Keys;
 use roadstead_load::report::{Column, Destination, Stream, Table, number};
 use roadstead_trident::{
     client::{Client, Options, Protocol},
@@ -19,6 +20,9 @@ struct Cluster {
     /// The client's directory, as `share` made it
     #[arg(long, value_name = "DIR")]
     client: PathBuf,
+    /// The client's keys, as `roadstead keys` made them, for a sharing that names its servers' public keys
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     /// The three servers, in the order of their parties
     #[arg(long, value_name = "A,B,C", value_parser = three)]
     servers: [SocketAddr; 3],
@@ -31,7 +35,8 @@ impl Cluster {
     fn client(&self, checked: bool, protocol: Protocol) -> Result<Client> {
         let collection = Arc::new(Collection::open(&self.client)?);
         let options = Options { deadline: self.deadline, checked, protocol };
-        Ok(Client::new(collection, self.servers, options)?)
+        let keys = self.keys.as_deref().map(Keys::load).transpose()?;
+        Ok(Client::new(collection, self.servers, keys.as_ref(), options)?)
     }
 }
 

@@ -1,14 +1,8 @@
 //! `roadstead trident bench`: the sweep.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
-use roadstead::exchange::Strategy;
-
+use roadstead::{exchange::Strategy, tls::Keys};
 use roadstead_load::{
     machine::Machine,
     report::{Destination, Stream},
@@ -18,6 +12,7 @@ use roadstead_trident::{
     kernels::Kernel,
     query::Collection,
     share::{self, CLIENT_DIR},
+    trust::Pins,
 };
 
 use super::{
@@ -27,7 +22,7 @@ use super::{
     serve::kernel,
     sweep::{Bench, Op},
 };
-use crate::{Outcome, Result, progress, signals};
+use crate::{Outcome, Result, keys, progress, signals};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -62,6 +57,9 @@ pub(crate) struct Args {
     /// Version of the servers' inner loops: portable, avx2, avx512
     #[arg(long, value_parser = kernel)]
     kernel: Option<Kernel>,
+    /// Without TLS, between client and servers and between the servers
+    #[arg(long)]
+    plain: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -155,7 +153,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         checked: !args.unchecked,
         kernel: args.kernel,
     };
-    let report = with_shares(&dataset, |shares| {
+    let report = with_shares(&dataset, !args.plain, |scratch| {
         let mut whole: Option<Report> = None;
         for between in ways(args) {
             let fetches = plan.ops.iter().copied().filter(|op| *op == Op::Fetch || between.is_none());
@@ -163,7 +161,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             if plan.ops.is_empty() || signals::interrupted() {
                 continue;
             }
-            let report = with_servers(shares, &plan, between, |cluster, client| {
+            let report = with_servers(scratch, &plan, between, |cluster, client| {
                 measure(&dataset, &plan, cluster, client, between)
             })?;
             match &mut whole {
@@ -191,32 +189,54 @@ fn ways(args: &Args) -> Vec<Option<Between>> {
     args.protocol.iter().flat_map(of).collect()
 }
 
-/// Shares the set into a directory that is gone afterwards.
-pub(crate) fn with_shares<T>(dataset: &Dataset, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+/// A sharing, and with TLS the keys of its servers and its client.
+#[derive(Debug, Clone)]
+pub(crate) struct Scratch {
+    pub(crate) shares: PathBuf,
+    pub(crate) keys: Option<PathBuf>,
+}
+
+impl Scratch {
+    /// A client of the servers of a cluster that was started with it.
+    pub(crate) fn client(&self, cluster: &Cluster, options: Options) -> Result<Client> {
+        let collection = Arc::new(Collection::open(&self.shares.join(CLIENT_DIR))?);
+        let keys = self.keys.as_ref().map(|keys| Keys::load(&keys.join("client"))).transpose()?;
+        Ok(Client::new(collection, cluster.addresses()?, keys.as_ref(), options)?)
+    }
+}
+
+/// Shares the set into a directory that is gone afterwards, with keys for TLS if they are wanted.
+pub(crate) fn with_shares<T>(
+    dataset: &Dataset,
+    tls: bool,
+    work: impl FnOnce(&Scratch) -> Result<T>,
+) -> Result<T> {
     let dir = tempfile::Builder::new().prefix("roadstead-").tempdir()?;
     signals::doom(dir.path());
-    let shares = dir.path().join("shares");
+    let scratch = Scratch { shares: dir.path().join("shares"), keys: tls.then(|| dir.path().join("keys")) };
+    scratch.keys.as_deref().map(keys::passing).transpose()?;
+    let pins = scratch.keys.as_deref().map(Pins::read).transpose()?;
     let bar = progress::bar(dataset.rows as u64, "sharing among three servers");
-    let options = share::Options { search: true, replace: false };
-    share::share(dataset.source()?.as_mut(), &shares, options, |done, _| bar.set_position(done as u64))?;
+    let options = share::Options { search: true, replace: false, pins };
+    let told = |done, _| bar.set_position(done as u64);
+    share::share(dataset.source()?.as_mut(), &scratch.shares, options, told)?;
     bar.finish_and_clear();
-    work(&shares)
+    work(&scratch)
 }
 
 /// Starts three servers on a sharing, and stops them in the end.
 pub(crate) fn with_servers<T>(
-    shares: &Path,
+    scratch: &Scratch,
     plan: &Plan,
     between: Option<Between>,
     work: impl FnOnce(&Cluster, &Client) -> Result<T>,
 ) -> Result<T> {
     let spinner = progress::spinner("starting three servers");
-    let cluster = Cluster::start(shares, plan.kernel, between)?;
+    let cluster = Cluster::start(scratch, plan.kernel, between)?;
     spinner.finish_and_clear();
-    let collection = Arc::new(Collection::open(&shares.join(CLIENT_DIR))?);
     let protocol = if between.is_some() { Protocol::Exchange } else { Protocol::Direct };
     let options = Options { checked: plan.checked, protocol, ..Options::default() };
-    let client = Client::new(collection, cluster.addresses()?, options)?;
+    let client = scratch.client(&cluster, options)?;
     work(&cluster, &client)
 }
 
@@ -260,6 +280,7 @@ pub(crate) fn measure(
         rows: dataset.rows,
         dim: dataset.dim,
         kernel: plan.kernel.unwrap_or_else(Kernel::best).name(),
+        tls: client.collection().manifest().pins.is_some(),
         peer_delay_ms: between.map_or(0.0, |between| between.delay.as_secs_f64() * 1e3),
         machine: Machine::here(),
         servers: cluster.usage(),

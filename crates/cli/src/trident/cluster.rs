@@ -4,7 +4,6 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{Mutex, PoisonError},
     thread,
@@ -16,6 +15,7 @@ use roadstead_load::process::{Usage, cpu_time};
 use roadstead_trident::{kernels::Kernel, party::Party, share::server_dir};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::bench::Scratch;
 use crate::{Result, roads::Roads};
 
 /// How long a server has to end after it was asked to.
@@ -40,7 +40,7 @@ pub(crate) struct Cluster {
 
 /// What servers are started with.
 struct Launch {
-    shares: PathBuf,
+    scratch: Scratch,
     kernel: Option<Kernel>,
     /// How they reach each other, if they do.
     peers: Option<(Strategy, Roads)>,
@@ -60,10 +60,10 @@ pub(crate) struct Exchanged {
 }
 
 impl Cluster {
-    /// Starts a server on each server directory below `shares`, on ports that the system chooses.
-    pub(crate) fn start(shares: &Path, kernel: Option<Kernel>, between: Option<Between>) -> Result<Self> {
+    /// Starts a server on each server directory, on ports that the system chooses.
+    pub(crate) fn start(scratch: &Scratch, kernel: Option<Kernel>, between: Option<Between>) -> Result<Self> {
         let peers = between.map(|between| Roads::new(between.delay).map(|roads| (between.strategy, roads)));
-        let launch = Launch { shares: shares.into(), kernel, peers: peers.transpose()? };
+        let launch = Launch { scratch: scratch.clone(), kernel, peers: peers.transpose()? };
         let mut cluster =
             Self { launch, servers: Vec::new(), addresses: Vec::new(), figures: Mutex::default() };
         for party in Party::ALL {
@@ -138,11 +138,14 @@ impl Launch {
         command
             .args(["trident", "serve", "--with-parent", &parent, "--bind", bind, "--party", &number])
             .arg("--shares")
-            .arg(server_dir(&self.shares, party))
+            .arg(server_dir(&self.scratch.shares, party))
             .stdin(if self.peers.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             // Ctrl-C reaches us alone: we stop the servers when what is in flight has come back.
             .process_group(0);
+        if let Some(keys) = &self.scratch.keys {
+            command.arg("--keys").arg(server_dir(keys, party));
+        }
         if let Some(kernel) = self.kernel {
             command.args(["--kernel", kernel.name()]);
         }

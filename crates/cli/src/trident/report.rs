@@ -17,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) rows: usize,
     pub(crate) dim: usize,
     pub(crate) kernel: &'static str,
+    /// Whether clients and servers speak TLS with each other.
+    pub(crate) tls: bool,
     /// Between the servers, one way, in the runs of the protocol exchange.
     pub(crate) peer_delay_ms: f64,
     pub(crate) machine: Machine,
@@ -37,7 +39,7 @@ impl Report {
     }
 
     pub(crate) fn print(&self, stream: Stream) -> Result<(), ReportError> {
-        let mut columns = vec![Column::Text("query")];
+        let mut columns = vec![Column::Text(if self.tls { "query, with TLS" } else { "query, without TLS" })];
         let numbers = [
             "level",
             "right",
@@ -110,8 +112,14 @@ impl Report {
         let chart = Chart {
             title: "Trident: private queries on three servers".into(),
             subtitle: format!(
-                "{}: {} rows x {}, {}, {} on {} cores",
-                self.dataset, self.rows, self.dim, checked, self.kernel, self.machine.cores
+                "{}: {} rows x {}, {}, {} TLS, {} on {} cores",
+                self.dataset,
+                self.rows,
+                self.dim,
+                checked,
+                if self.tls { "with" } else { "without" },
+                self.kernel,
+                self.machine.cores
             ),
             x_axis: "queries in flight".into(),
             panels: vec![

@@ -7,8 +7,11 @@ use std::{
     thread,
 };
 
-use roadstead::exchange::{Exchange, Member, MemberId, Options, Strategy};
-use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::Store};
+use roadstead::{
+    exchange::{Exchange, Member, MemberId, Options, Strategy},
+    tls::Keys,
+};
+use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::Store, trust};
 
 use super::ask::three;
 use crate::{
@@ -24,6 +27,11 @@ pub(crate) struct Args {
     /// Its directory, as `share` made it
     #[arg(long, value_name = "DIR")]
     shares: PathBuf,
+    /// Its keys, as `roadstead keys` made them, if its shares were made with `--keys`: it then speaks TLS, on any
+    /// addresses, with clients and servers that show a certificate of the same authority. Without keys it listens on
+    /// loopback addresses only
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     #[command(flatten)]
     listen: Listen,
     #[command(flatten)]
@@ -68,21 +76,19 @@ pub(crate) fn kernel(name: &str) -> Result<Kernel, String> {
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
     args.with_parent.map(end_with).transpose()?;
-    if let Some(address) = args.listen.bind.iter().find(|address| !is_loopback(address)) {
-        let why = "Trident has no TLS yet, and whoever sees two links of one client can read its queries";
-        return Err(format!("cannot listen on {address}: only loopback addresses are served. {why}").into());
-    }
+    let keys = args.keys.as_deref().map(Keys::load).transpose()?;
     let spinner = progress::spinner(format!("loading the shares of {}", args.party));
     let mut store = Store::open(&args.shares, args.party, args.search_memory << 20)?;
     if let Some(kernel) = args.kernel {
         store = store.with_kernel(kernel);
     }
     spinner.finish_and_clear();
+    let tls = trust::acceptor(&store, keys.as_ref(), &args.listen.bind)?;
     tracing::info!(
         party = %args.party, rows = store.manifest().rows, manifest = %store.digest(), kernel = %store.kernel(),
-        search_in_memory = store.search_in_memory(), "loaded; loopback only until there is TLS"
+        search_in_memory = store.search_in_memory(), tls = tls.is_some(), "loaded"
     );
-    let exchange = args.peers.map(|peers| join(&args, peers)).transpose()?;
+    let exchange = args.peers.map(|peers| join(&args, peers, keys.as_ref(), &store)).transpose()?;
     let peers = exchange.as_ref().map(Exchange::address);
     let trident = match exchange {
         Some(exchange) => {
@@ -95,21 +101,26 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         None => Trident::new(store),
     };
     let budget = args.limits.apply(trident.budget());
-    run_service(trident, None, &args.listen, budget, peers)
+    run_service(trident, tls, &args.listen, budget, peers)
 }
 
-/// Joins the exchange between the three servers.
-fn join(args: &Args, peers: [SocketAddr; 3]) -> Result<Exchange> {
+/// Joins the exchange between the three servers, who know each other by the public keys in the manifest.
+fn join(args: &Args, peers: [SocketAddr; 3], keys: Option<&Keys>, store: &Store) -> Result<Exchange> {
     let bind = args.peer_bind.unwrap_or(peers[args.party.index()]);
     let listener =
         Exchange::listen(bind).map_err(|error| format!("cannot listen on {bind} for servers: {error}"))?;
-    let member = |(party, address): (Party, SocketAddr)| Member::new(party.number(), address);
+    let pins = store.manifest().pins;
+    let member = |(party, address): (Party, SocketAddr)| Member {
+        id: MemberId(party.number()),
+        address,
+        pin: pins.map(|pins| pins.of(party)),
+    };
     let members: Vec<Member> = Party::ALL.into_iter().zip(peers).map(member).collect();
     Ok(Exchange::start(
         MemberId(args.party.number()),
         &members,
         listener,
-        None,
+        keys,
         Options::with(args.exchange),
     )?)
 }
@@ -129,8 +140,4 @@ fn report_when_asked(exchange: &Exchange) {
         let said = writeln!(out, "{bytes} {opened} {} {}", stats.held, stats.waiting);
         let _ = said.and_then(|()| out.flush());
     }
-}
-
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use roadstead::tls::Keys;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -72,6 +73,35 @@ impl Scene {
         let line = stderr.strip_suffix('\n').unwrap();
         assert!(!line.contains('\n'), "an error is one line: {line}");
         line.strip_prefix("roadstead: ").unwrap().to_owned()
+    }
+
+    /// Shares a made set of `rows` rows into `shares`, for servers with keys in `keys` if they are to have some.
+    pub fn share(&self, rows: usize, tls: bool) -> String {
+        let place = |name: &str| self.path(name).display().to_string();
+        let mut arguments = words(&format!("trident share --made {rows} --out {}", place("shares")));
+        if tls {
+            self.ok(words(&format!("keys --out {}", place("keys"))));
+            arguments.extend(["--keys".into(), place("keys")]);
+        }
+        self.ok(arguments)
+    }
+
+    /// The arguments that give `holder` its keys, if it has some.
+    pub fn keys(&self, holder: &str) -> Vec<String> {
+        let dir = self.path("keys").join(holder);
+        if dir.exists() { vec!["--keys".into(), dir.display().to_string()] } else { Vec::new() }
+    }
+
+    pub fn client_keys(&self) -> Option<Keys> {
+        let dir = self.path("keys").join("client");
+        dir.exists().then(|| Keys::load(&dir).unwrap())
+    }
+
+    /// The arguments of the server of `party`.
+    pub fn server(&self, party: usize, more: &str) -> Vec<String> {
+        let shares = self.path(format!("shares/server-{party}"));
+        let line = format!("trident serve --party {party} --shares {} {more}", shares.display());
+        [words(&line), self.keys(&format!("server-{party}"))].concat()
     }
 
     /// Starts a server; it is killed when this is dropped.

@@ -16,6 +16,9 @@ use crate::{
     wire::{self, Hello, Kind, Refusal, Welcome},
 };
 
+/// How an alert of TLS begins (RFC 8446, section 5.1), and no frame does.
+const ALERT: [u8; 2] = [21, 3];
+
 /// The connection to one server.
 pub(super) struct Link {
     trio: Arc<Trio>,
@@ -89,6 +92,11 @@ impl Session for Link {
     }
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        if input.bytes().starts_with(&ALERT) {
+            return Err(Close::violation(
+                "it speaks TLS and this client does not; both must come from one run of share",
+            ));
+        }
         let frame = match Frame::parse(input.bytes(), &self.limits)? {
             Parsed::Need(bytes) => {
                 input.need(bytes);

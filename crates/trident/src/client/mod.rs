@@ -2,11 +2,13 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
+//! use roadstead::tls::Keys;
 //! use roadstead_trident::{client::{Client, Options}, query::Collection};
 //!
 //! let collection = Arc::new(Collection::open("shares/client".as_ref())?);
 //! let servers = ["127.0.0.1:7101".parse()?, "127.0.0.1:7102".parse()?, "127.0.0.1:7103".parse()?];
-//! let client = Client::new(collection, servers, Options::default())?;
+//! let keys = Keys::load("keys/client".as_ref())?;
+//! let client = Client::new(collection, servers, Some(&keys), Options::default())?;
 //! let row = client.fetch(123)?;
 //! let nearest = client.search(&row.values(), 10)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -16,6 +18,8 @@
 //! there or the deadline has passed. The three connections belong together (their nonces make the servers' masks), so
 //! the loss of one ends all three: what is in flight fails with the name of the lost server, and the next question
 //! connects anew. So it does after a deadline has passed, as a connection may be dead without saying so.
+//!
+//! Each connection is TLS with the one server whose public key the manifest names; see [`trust`].
 #![forbid(unsafe_code)]
 
 mod link;
@@ -31,12 +35,17 @@ use std::{
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
-use roadstead::{Budget, Dialer, frame, stats::Snapshot};
+use roadstead::{
+    Budget, Dialer, frame,
+    stats::Snapshot,
+    tls::{Connector, Keys},
+};
 
 use crate::{
     party::Party,
     query::{AnswerError, Collection, Neighbour, QueryError, Row, Scores},
     shared::SharedFetch,
+    trust::{self, TrustError},
     wire::{self, Kind},
 };
 use link::Link;
@@ -95,6 +104,17 @@ impl Default for Options {
     }
 }
 
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The keys do not go with the collection.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The system has no thread, descriptors or randomness left.
+    #[error("the client could not be started: {0}")]
+    System(#[from] io::Error),
+}
+
 /// Why there is no answer. The variants say whose doing it was.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ClientError {
@@ -143,24 +163,33 @@ fn names(missing: &[(Party, SocketAddr)]) -> String {
 pub struct Client {
     collection: Arc<Collection>,
     servers: [SocketAddr; 3],
+    connectors: Option<[Connector; 3]>,
     options: Options,
     dialer: Dialer,
     trio: Mutex<Option<Arc<Trio>>>,
 }
 
 impl Client {
-    /// A client of `servers`, in the order of their parties. Connects with the first question.
+    /// A client of `servers`, in the order of their parties, that shows them `keys`. Connects with the first question.
     ///
     /// # Errors
-    /// If the system has no thread, descriptors or randomness left.
-    pub fn new(collection: Arc<Collection>, servers: [SocketAddr; 3], options: Options) -> io::Result<Self> {
+    /// [`StartError`] if the manifest asks for keys and there are none, or there are and it does not name the servers'
+    /// keys, or a server without them is not on this machine; or what the system says.
+    pub fn new(
+        collection: Arc<Collection>,
+        servers: [SocketAddr; 3],
+        keys: Option<&Keys>,
+        options: Options,
+    ) -> Result<Self, StartError> {
         let manifest = collection.manifest();
+        let connectors = trust::connectors(manifest, keys, &servers)?;
         let largest = wire::max_answer(manifest).max(wire::max_request(manifest)) + frame::HEAD;
         let budget = Budget::default()
             .connections(64)
             .buffer_each((4 * largest).max(1 << 20))
             .buffer_all((256 * largest).clamp(256 << 20, 4 << 30));
-        Ok(Self { collection, servers, options, dialer: Dialer::start(budget)?, trio: Mutex::new(None) })
+        let dialer = Dialer::start(budget)?;
+        Ok(Self { collection, servers, connectors, options, dialer, trio: Mutex::new(None) })
     }
 
     /// What the collection is.
@@ -243,7 +272,11 @@ impl Client {
         let trio = Arc::new(Trio::new(random));
         for (party, address) in Party::ALL.into_iter().zip(self.servers) {
             let link = Link::new(Arc::clone(&trio), party, &self.collection);
-            match self.dialer.connect(address, link) {
+            let dialled = match &self.connectors {
+                Some(connectors) => self.dialer.connect_through(address, &connectors[party.index()], link),
+                None => self.dialer.connect(address, link),
+            };
+            match dialled {
                 Ok(waker) => trio.add(party, waker),
                 Err(busy) => trio.fail(Fault::Lost { party, why: busy.to_string() }),
             }

@@ -44,7 +44,15 @@ struct Cluster {
 impl Cluster {
     fn new(way: Way) -> Self {
         let rows = byte_rows(150, 24, 1);
-        let shares = Shares::of(&rows, 2);
+        Self::of(Shares::of(&rows, 2), rows, way)
+    }
+
+    fn over_tls(way: Way) -> Self {
+        let rows = byte_rows(150, 24, 1);
+        Self::of(Shares::over_tls(&rows, 2), rows, way)
+    }
+
+    fn of(shares: Shares, rows: Vec<Vec<f32>>, way: Way) -> Self {
         let mesh = Mesh::new();
         let servers = Party::ALL.map(|party| shares.serve_with(any_port(), party, way, mesh.port(party)));
         Self { rows, shares, mesh, servers }
@@ -83,14 +91,14 @@ impl Cluster {
 
 fn sharing(shares: &Shares, servers: [SocketAddr; 3], deadline: Duration) -> Client {
     let options = Options { deadline, protocol: Protocol::Exchange, ..Options::default() };
-    Client::new(shares.collection(), servers, options).unwrap()
+    shares.client(servers, options)
 }
 
 #[test]
 fn many_fetches_at_once_are_all_right_on_every_model() {
     guarded(|| {
-        for way in WAYS {
-            let cluster = Cluster::new(way);
+        let clusters = WAYS.into_iter().map(Cluster::new).chain([WAYS[0], WAYS[3]].map(Cluster::over_tls));
+        for cluster in clusters {
             let client = cluster.client(LONG);
             cluster.all_right(&client);
             let direct = super::harness::client(&cluster.shares, addresses(&cluster.servers));

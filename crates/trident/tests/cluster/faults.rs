@@ -102,11 +102,12 @@ fn outage(
 fn a_server_that_dies_mid_query_is_named_by_every_question_and_used_again_when_it_is_back() {
     guarded(|| {
         let rows = byte_rows(400, 16, 3);
-        let shares = Shares::of(&rows, 4);
-        for way in WAYS {
+        let (plain, secured) = (Shares::of(&rows, 4), Shares::over_tls(&rows, 4));
+        let plain = WAYS.map(|way| (&plain, way));
+        for (shares, way) in plain.into_iter().chain([(&secured, WAYS[0]), (&secured, WAYS[3])]) {
             let [first, second, third] = shares.serve(way);
             let address = second.addresses()[0];
-            let client = client(&shares, [first.addresses()[0], address, third.addresses()[0]]);
+            let client = client(shares, [first.addresses()[0], address, third.addresses()[0]]);
             let second = Mutex::new(Some(second));
             outage(
                 &client,

@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Budget, Model, Running, Server};
+use roadstead::{Budget, Model, Running, Server, tls::Keys};
+use roadstead_keys::{Authority, Role};
 use roadstead_trident::{
     client::{Client, ClientError, Options},
     data::Rows,
@@ -22,6 +23,7 @@ use roadstead_trident::{
     server::Trident,
     share::{self, CLIENT_DIR, server_dir, share_with},
     store::Store,
+    trust::{Pins, acceptor},
 };
 use tempfile::TempDir;
 
@@ -42,10 +44,36 @@ pub struct Way {
     pub workers: usize,
 }
 
-/// A sharing in a directory that is gone afterwards.
+/// What an authority has issued to three servers and a client.
+pub struct Ring {
+    pub authority: Authority,
+    pub servers: [Keys; 3],
+    pub client: Keys,
+}
+
+impl Ring {
+    pub fn new() -> Self {
+        let authority = Authority::new("cluster").unwrap();
+        let servers = [1, 2, 3].map(|number| issued(&authority, &format!("server-{number}"), Role::Server));
+        let client = issued(&authority, "client", Role::Client);
+        Self { authority, servers, client }
+    }
+
+    pub fn pins(&self) -> Pins {
+        Pins::new(self.servers.each_ref().map(Keys::pin)).unwrap()
+    }
+}
+
+pub fn issued(authority: &Authority, name: &str, role: Role) -> Keys {
+    let issued = authority.issue(name, role).unwrap();
+    Keys::from_pem(issued.cert.as_bytes(), issued.key.as_bytes(), issued.ca.as_bytes()).unwrap()
+}
+
+/// A sharing in a directory that is gone afterwards, and the keys of its servers and clients where it has some.
 pub struct Shares {
     dir: TempDir,
     collection: Arc<Collection>,
+    pub ring: Option<Ring>,
 }
 
 impl Shares {
@@ -53,11 +81,18 @@ impl Shares {
         Self::with(&mut Table(rows.to_vec()), SEARCH, seed)
     }
 
+    /// A sharing whose servers and clients have keys.
+    pub fn over_tls(rows: &[Vec<f32>], seed: u64) -> Self {
+        let ring = Ring::new();
+        let options = share::Options { pins: Some(ring.pins()), ..SEARCH };
+        Self { ring: Some(ring), ..Self::with(&mut Table(rows.to_vec()), options, seed) }
+    }
+
     pub fn with(rows: &mut dyn Rows, options: share::Options, seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         share_with(rows, dir.path(), options, &mut rng(seed), |_, _| {}).unwrap();
         let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
-        Self { dir, collection }
+        Self { dir, collection, ring: None }
     }
 
     pub fn store(&self, party: Party) -> Store {
@@ -88,24 +123,37 @@ impl Shares {
         way: Way,
         budget: impl FnOnce(Budget) -> Budget,
     ) -> Running {
-        Self::start(self.trident(party), address, way, budget)
+        self.start(self.store(party), Trident::new, address, way, budget)
     }
 
     /// Starts the server of `party` on `address`, with peers.
     pub fn serve_with(&self, address: SocketAddr, party: Party, way: Way, peers: impl Peers) -> Running {
-        let trident = Trident::with_peers(self.store(party), peers).unwrap();
-        Self::start(trident, address, way, |budget| budget)
+        let trident = |store| Trident::with_peers(store, peers).unwrap();
+        self.start(self.store(party), trident, address, way, |budget| budget)
     }
 
     fn start(
-        trident: Trident,
+        &self,
+        store: Store,
+        trident: impl FnOnce(Store) -> Trident,
         address: SocketAddr,
         way: Way,
         budget: impl FnOnce(Budget) -> Budget,
     ) -> Running {
+        let keys = self.ring.as_ref().map(|ring| &ring.servers[store.party().index()]);
+        let tls = acceptor(&store, keys, &[address]).unwrap();
+        let trident = trident(store);
         let budget = budget(trident.budget());
-        let server = Server::new(trident).bind(address).model(way.model).workers(way.workers);
-        server.budget(budget).start().unwrap()
+        let server = Server::new(trident).bind(address).model(way.model).workers(way.workers).budget(budget);
+        match tls {
+            Some(tls) => server.layer(tls).start().unwrap(),
+            None => server.start().unwrap(),
+        }
+    }
+
+    pub fn client(&self, servers: [SocketAddr; 3], options: Options) -> Client {
+        let keys = self.ring.as_ref().map(|ring| &ring.client);
+        Client::new(self.collection(), servers, keys, options).unwrap()
     }
 
     pub fn serve(&self, way: Way) -> [Running; 3] {
@@ -124,12 +172,12 @@ pub fn addresses(servers: &[Running; 3]) -> [SocketAddr; 3] {
 }
 
 pub fn client(shares: &Shares, servers: [SocketAddr; 3]) -> Client {
-    Client::new(shares.collection(), servers, Options::default()).unwrap()
+    shares.client(servers, Options::default())
 }
 
 /// A client that gives up after `deadline`.
 pub fn hasty(shares: &Shares, servers: [SocketAddr; 3], deadline: Duration) -> Client {
-    Client::new(shares.collection(), servers, Options { deadline, ..Options::default() }).unwrap()
+    shares.client(servers, Options { deadline, ..Options::default() })
 }
 
 /// Scores of integers, from the definition.

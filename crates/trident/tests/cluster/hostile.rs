@@ -244,7 +244,7 @@ fn malformed_keys_and_elements_are_refused() {
 fn a_search_of_a_collection_for_fetching_only_is_refused() {
     guarded(|| {
         let rows = byte_rows(150, 8, 1);
-        let options = roadstead_trident::share::Options { search: false, replace: false };
+        let options = roadstead_trident::share::Options::default();
         let shares = Shares::with(&mut super::common::Table(rows.clone()), options, 2);
         let servers = shares.serve(WAYS[0]);
         let collection = shares.collection();
@@ -255,12 +255,12 @@ fn a_search_of_a_collection_for_fetching_only_is_refused() {
         // Far less than a search would take is already too much here.
         let mut raw = Raw::admitted(address, &collection, FIRST);
         raw.send(Kind::Search as u8, &vec![0; max_request(collection.manifest()) + 1]);
-        raw.closed();
+        assert_refused(raw, 12, "a frame with a body of");
     });
 }
 
 #[test]
-fn what_is_no_frame_closes_the_connection_before_anything_is_allocated() {
+fn what_is_no_frame_is_refused_and_closes_the_connection_before_anything_is_allocated() {
     attacked(|target, servers| {
         let most = max_request(target.collection.manifest());
         let mut whole = Vec::new();
@@ -298,7 +298,7 @@ fn what_is_no_frame_closes_the_connection_before_anything_is_allocated() {
             for mut raw in [target.connect(), target.admitted()] {
                 // The server may have closed before all was written.
                 let _ = raw.stream.write_all(&bytes);
-                raw.closed();
+                assert_refused(raw, 12, "frame");
                 assert!(servers[0].buffered() < 64 << 10, "{}", servers[0].buffered());
             }
         }

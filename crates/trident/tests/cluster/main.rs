@@ -16,3 +16,4 @@ mod relay;
 mod right;
 mod setting;
 mod tampered;
+mod trust;

@@ -43,10 +43,10 @@ fn fetches_and_searches_at_once_are_all_right_on_every_model() {
     guarded(|| {
         let (rows, queries) = (byte_rows(300, 24, 1), byte_rows(7, 24, 2));
         let truth: Vec<Vec<i32>> = queries.iter().map(|query| true_scores(&rows, query)).collect();
-        let shares = Shares::of(&rows, 3);
-        for way in WAYS {
+        let (plain, secured) = (Shares::of(&rows, 3), Shares::over_tls(&rows, 3));
+        for (shares, way) in [&plain, &secured].into_iter().flat_map(|shares| WAYS.map(|way| (shares, way))) {
             let servers = shares.serve(way);
-            let client = client(&shares, addresses(&servers));
+            let client = client(shares, addresses(&servers));
             at_once(2 * rows.len(), |number| {
                 let index = number / 2;
                 if number % 2 == 0 {
@@ -71,7 +71,7 @@ fn unchecked_searches_and_several_clients_share_the_servers() {
             let clients: Vec<Client> = (0..6)
                 .map(|number| {
                     let options = Options { checked: number % 2 == 0, ..Options::default() };
-                    Client::new(shares.collection(), addresses(&servers), options).unwrap()
+                    Client::new(shares.collection(), addresses(&servers), None, options).unwrap()
                 })
                 .collect();
             at_once(240, |number| {
@@ -128,7 +128,7 @@ fn floats_come_back_bit_by_bit_and_are_found() {
 fn a_collection_for_fetching_only_refuses_searches_and_goes_on_fetching() {
     guarded(|| {
         let rows = float_rows(50, 6, 10);
-        let options = share::Options { search: false, replace: false };
+        let options = share::Options::default();
         let shares = Shares::with(&mut Table(rows.clone()), options, 11);
         let servers = shares.serve(WAYS[0]);
         let client = client(&shares, addresses(&servers));

@@ -198,7 +198,7 @@ fn an_unchecked_search_still_refuses_what_is_no_answer() {
         let servers = shares.serve(WAYS[0]);
         let tampering = Tampering::new(addresses(&servers));
         let options = Options { checked: false, ..Default::default() };
-        let client = Client::new(shares.collection(), tampering.addresses(), options).unwrap();
+        let client = Client::new(shares.collection(), tampering.addresses(), None, options).unwrap();
         let party = Party::ALL[1];
         for at in (0..HEAD + COUNTER).step_by(4) {
             tampering.arm(Flip { party, at, mask: u32::MAX });

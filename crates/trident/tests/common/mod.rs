@@ -88,7 +88,7 @@ pub fn float_rows(rows: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     (0..rows).map(|_| (0..dim).map(|_| float(&mut rng)).collect()).collect()
 }
 
-pub const SEARCH: Options = Options { search: true, replace: false };
+pub const SEARCH: Options = Options { search: true, replace: false, pins: None };
 
 pub fn share_rows(rows: &[Vec<f32>], out: &Path, options: Options, seed: u64) -> Manifest {
     share_with(&mut Table(rows.to_vec()), out, options, &mut rng(seed), |_, _| {}).unwrap()
