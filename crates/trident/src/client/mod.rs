@@ -17,7 +17,8 @@
 //! A [`Client`] may be used from any number of threads at once; each call blocks its own thread until the answer is
 //! there or the deadline has passed. The three connections belong together (their nonces make the servers' masks), so
 //! the loss of one ends all three: what is in flight fails with the name of the lost server, and the next question
-//! connects anew. So it does after a deadline has passed, as a connection may be dead without saying so.
+//! connects anew. So it does after a deadline has passed, as a connection may be dead without saying so. Attempts
+//! that fail are 50 ms apart: the questions that come in between wait for the next.
 //!
 //! Each connection is TLS with the one server whose public key the manifest names; see [`trust`].
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ use std::{
     net::SocketAddr,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -185,7 +187,7 @@ impl Client {
         let connectors = trust::connectors(manifest, keys, &servers)?;
         let largest = wire::max_answer(manifest).max(wire::max_request(manifest)) + frame::HEAD;
         let budget = Budget::default()
-            .connections(64)
+            .connections(256)
             .buffer_each((4 * largest).max(1 << 20))
             .buffer_all((256 * largest).clamp(256 << 20, 4 << 30));
         let dialer = Dialer::start(budget)?;
@@ -250,7 +252,7 @@ impl Client {
     ) -> Result<(Q, Answers), ClientError> {
         // Nobody waits longer than that, and a clock can count to it.
         let deadline = Instant::now() + self.options.deadline.min(Duration::from_secs(u32::MAX.into()));
-        let trio = self.trio()?;
+        let trio = self.trio(deadline)?;
         let (question, answers) =
             trio.ask((kind, needed), deadline, question).map_err(|fault| self.explain(fault))??;
         let answers = answers.wait(deadline).map_err(|fault| self.explain(fault))?;
@@ -258,10 +260,19 @@ impl Client {
     }
 
     /// The living connections, or new ones.
-    fn trio(&self) -> Result<Arc<Trio>, ClientError> {
+    fn trio(&self, deadline: Instant) -> Result<Arc<Trio>, ClientError> {
         let mut current = self.trio.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(trio) = current.as_ref().filter(|trio| !trio.is_over()) {
-            return Ok(Arc::clone(trio));
+        if let Some(last) = current.clone() {
+            if !last.is_over() {
+                return Ok(last);
+            }
+            drop(current);
+            thread::sleep(last.pause().min(deadline.saturating_duration_since(Instant::now())));
+            current = self.trio.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whatever becomes of them: nobody waits for a second attempt.
+            if let Some(next) = current.as_ref().filter(|next| !Arc::ptr_eq(next, &last)) {
+                return Ok(Arc::clone(next));
+            }
         }
         let random =
             ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(|error| ClientError::Unavailable {

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rand_chacha::ChaCha20Rng;
@@ -16,6 +16,9 @@ use crate::{mask::Nonce, party::Party, wire::Kind};
 /// reading because its questions are not taken, and a server that stops taking them because its answers are not read,
 /// would wait for each other.
 const UNSENT: usize = 128 << 10;
+/// From an attempt to connect that failed to the next. Without it connections to two servers would pile up in their
+/// handshakes while the third is away.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a question has no answer.
 #[derive(Debug, Clone)]
@@ -30,6 +33,7 @@ pub(super) enum Fault {
 
 /// One generation of three connections. Nothing here is `Debug`: what waits for three servers adds up to the question.
 pub(super) struct Trio {
+    made: Instant,
     state: Mutex<State>,
     /// All three nonces are there, or the trio is down.
     decided: Condvar,
@@ -110,7 +114,7 @@ impl Trio {
             given_up: None,
             down: None,
         };
-        Self { state: Mutex::new(state), decided: Condvar::new() }
+        Self { made: Instant::now(), state: Mutex::new(state), decided: Condvar::new() }
     }
 
     /// The connection to `party` is being made; `waker` wakes its session.
@@ -125,6 +129,12 @@ impl Trio {
     pub(super) fn is_over(&self) -> bool {
         let state = self.state();
         state.down.is_some() || state.given_up.is_some()
+    }
+
+    /// How long to wait before the next three: nothing if these had come to be.
+    pub(super) fn pause(&self) -> Duration {
+        let ready = self.state().all_nonces().is_some();
+        if ready { Duration::ZERO } else { PAUSE.saturating_sub(self.made.elapsed()) }
     }
 
     /// Ends the three: every question in flight fails with `fault`. The first fault is the one that counts.
