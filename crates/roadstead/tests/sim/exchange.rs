@@ -235,7 +235,7 @@ fn a_member_that_dies_and_comes_back_is_waited_for() {
         let died_within = Cell::new(0);
         Sim::check(seeds(50), |mut sim| {
             let seed = sim.seed();
-            let game = Game { queries: 6, rounds: 1, patience: Duration::from_secs(60), ..game(seed) };
+            let game = Game { queries: 6, rounds: 1, patience: Duration::from_secs(300), ..game(seed) };
             let sides = seat(&mut sim, game, &options(strategy));
             let at = Duration::from_micros(noise(seed, 30) % 30_000);
             let again = sim.restart(&sides[1].exchange, at, Duration::from_millis(300)).unwrap();
