@@ -23,7 +23,7 @@ fn echoes(address: SocketAddr) -> TcpStream {
 }
 
 /// The models that are built.
-const RUN: [&str; 11] = [
+const RUN: [&str; 12] = [
     "best",
     "iterative",
     "process",

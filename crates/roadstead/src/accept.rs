@@ -60,8 +60,10 @@ impl<L> Door<L> {
 pub(crate) enum Taken<T> {
     /// A connection.
     One(T, Peer),
-    /// One that was shed, or broke while it waited. There may be more.
+    /// One that broke while it waited. There may be more.
     Lost,
+    /// One that was closed because no descriptors are left. There may be more.
+    Shed,
     /// Nothing waits.
     Empty,
     /// The system has no room for another connection: try again after [`REST`].
@@ -81,7 +83,7 @@ pub(crate) enum Accepted<T> {
 }
 
 /// Takes one connection out of the backlog.
-pub(crate) fn take<N: Net>(net: &mut N, listener: &N::Listener, host: &mut Host) -> Taken<N::Stream> {
+pub(crate) fn take<N: Net>(net: &mut N, listener: &N::Listener) -> Taken<N::Stream> {
     match net.accept(listener) {
         Ok((stream, address)) => Taken::One(stream, Peer { address }),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Empty,
@@ -91,46 +93,50 @@ pub(crate) fn take<N: Net>(net: &mut N, listener: &N::Listener, host: &mut Host)
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
             if is_one_of(&error, &[Errno::MFILE, Errno::NFILE]) && net.shed(listener) {
-                host.count.refused += 1;
-                return Taken::Lost;
+                return Taken::Shed;
             }
             Taken::Exhausted
         }
     }
 }
 
-/// Turns a connection away.
-pub(crate) fn refuse<N: Net>(net: &mut N, stream: N::Stream, peer: Peer, why: Refused, host: &mut Host) {
-    host.count.refused += 1;
-    tracing::debug!(address = %peer.address, %why, "connection refused");
-    net.close(stream, true);
-}
-
 /// Takes one connection out of the backlog and asks the budget about it.
 pub(crate) fn next<N: Net>(net: &mut N, door: &Door<N::Listener>, host: &mut Host) -> Accepted<N::Stream> {
-    let (stream, peer) = match take(net, &door.listener, host) {
-        Taken::One(stream, peer) => (stream, peer),
-        Taken::Lost => return Accepted::Refused,
-        Taken::Empty => return Accepted::Empty,
-        Taken::Exhausted => return Accepted::Exhausted,
-    };
-    match host.shared.gate.admit(Some(peer.address.ip())) {
-        Ok(permit) => match open(&*door.open, peer, permit) {
-            Some(endpoint) => {
-                host.count.accepted += 1;
-                Accepted::Admitted(stream, endpoint)
-            }
+    match take(net, &door.listener) {
+        Taken::One(stream, peer) => match admit(&*door.open, peer, host) {
+            Some(endpoint) => Accepted::Admitted(stream, endpoint),
             None => {
-                host.count.refused += 1;
                 net.close(stream, true);
                 Accepted::Refused
             }
         },
-        Err(why) => {
-            refuse(net, stream, peer, why, host);
+        Taken::Shed => {
+            host.count.refused += 1;
             Accepted::Refused
         }
+        Taken::Lost => Accepted::Refused,
+        Taken::Empty => Accepted::Empty,
+        Taken::Exhausted => Accepted::Exhausted,
     }
+}
+
+/// Asks the budget about a connection. `None` if it is to be closed.
+pub(crate) fn admit(open: &Open, peer: Peer, host: &mut Host) -> Option<Box<dyn Endpoint>> {
+    let endpoint = match host.shared.gate.admit(Some(peer.address.ip())) {
+        Ok(permit) => self::open(open, peer, permit),
+        Err(why) => {
+            refused(peer, why);
+            None
+        }
+    };
+    let count = if endpoint.is_some() { &mut host.count.accepted } else { &mut host.count.refused };
+    *count += 1;
+    endpoint
+}
+
+/// Says that a connection is turned away.
+pub(crate) fn refused(peer: Peer, why: Refused) {
+    tracing::debug!(address = %peer.address, %why, "connection refused");
 }
 
 /// Makes the endpoint of an admitted connection; `None` if the service panics over it.

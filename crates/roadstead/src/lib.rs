@@ -48,7 +48,7 @@
 //! | [`layer`], [`tls`] | between wire and session: TLS 1.3, or a layer of your own |
 //! | [`frame`] | length-prefixed messages |
 //! | [`exchange`] | messages between the servers of a cluster |
-//! | `reactor`, `blocking` | the loops around a connection |
+//! | `blocking`, `reactor`, `proactor` | the loops around a connection |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real reactor loop |
 //! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
 
@@ -77,9 +77,12 @@ mod blocking;
 mod common;
 mod guard;
 mod net;
+mod orders;
 mod os;
+mod proactor;
 mod reactor;
 mod run;
+mod slots;
 
 pub use budget::Budget;
 pub use context::{Busy, Context};

@@ -14,6 +14,10 @@ use crate::input::Chunk;
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.
 const KEPT_TAIL: usize = 256;
 
+/// What is lent at most to one operation: pieces, and bytes that have to be copied for it.
+const LENT_PIECES: usize = 16;
+const LENT_TAIL: usize = 64 << 10;
+
 /// The ordered pieces a connection still has to send.
 #[derive(Debug)]
 pub struct Output {
@@ -161,6 +165,27 @@ impl Output {
             filled += 1;
         }
         (filled, false)
+    }
+
+    /// What comes next, as an output of its own that shares its pieces: an operation in flight must not see its bytes
+    /// move, whatever is written behind them meanwhile. Only bytes that were written rather than given are copied.
+    pub(crate) fn lend(&self) -> Self {
+        let mut lent = Self::new(usize::MAX);
+        for piece in self.pieces.iter().take(LENT_PIECES) {
+            let (piece, file) = match piece {
+                Piece::Bytes(bytes, _) => (Piece::Bytes(bytes.clone(), 0), false),
+                Piece::Chunk(chunk) => (Piece::Bytes(chunk.bytes.clone(), 0), false),
+                Piece::File(range) => (Piece::File(range.clone()), true),
+            };
+            lent.push(piece);
+            if file {
+                return lent;
+            }
+        }
+        if self.pieces.len() < LENT_PIECES {
+            lent.write(&self.tail[..self.tail.len().min(LENT_TAIL)]);
+        }
+        lent
     }
 
     /// Forgets the first `count` bytes: they have been sent.

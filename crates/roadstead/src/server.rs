@@ -22,11 +22,11 @@ use crate::{
     host::{Host, Seeds, Shared},
     layer::Layers,
     model::Model,
+    orders::Orders,
     os::{self, Os},
+    proactor::{Proactor, emulated::Emulated},
     queue::{Fcfs, Workers},
-    reactor::{
-        Orders, Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin,
-    },
+    reactor::{Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
     service::Service,
     stats::Snapshot,
     ticket::Bell,
@@ -301,6 +301,21 @@ fn react<P: Poller<Os> + Send + 'static>(
     })
 }
 
+/// Starts the thread of a proactor; `ending` is closed when it has ended.
+fn proact<P: Poller<Os> + Send + 'static>(
+    poller: P,
+    (net, host, orders, doors): Parts,
+    ending: mpsc::Sender<()>,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
+    let mut proactor = Proactor::new(Emulated::new(net, poller, listeners), host, orders, doors);
+    thread::Builder::new().name("proactor".into()).spawn(move || {
+        let result = proactor.run();
+        drop(ending);
+        result
+    })
+}
+
 impl Lives {
     pub(crate) fn start(
         model: Model,
@@ -336,6 +351,7 @@ impl Lives {
                 Model::Select => react(Select::new(&bell)?, parts, ending),
                 Model::Signal => react(Signal::new(&bell)?, parts, ending),
                 Model::Poll => react(Poll::new(&bell)?, parts, ending),
+                Model::Emulated => proact(Epoll::new(&bell)?, parts, ending),
                 _ => react(Epoll::new(&bell)?, parts, ending),
             };
             (Kind::Reactor { orders, bell }, thread?)

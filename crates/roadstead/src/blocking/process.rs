@@ -47,7 +47,7 @@ impl Strategy for Process {
         }
         for listener in 0..family.listeners.len() {
             for _ in 0..AT_ONCE {
-                match accept::take(&mut family.net, &family.listeners[listener], &mut family.host) {
+                match accept::take(&mut family.net, &family.listeners[listener]) {
                     Taken::One(stream, peer) => {
                         let full = Refused::Full(self.size);
                         let slot = family.free_slot().ok_or(full).and_then(|slot| {
@@ -55,10 +55,15 @@ impl Strategy for Process {
                         });
                         match slot {
                             Ok(slot) => hand_over(family, slot, stream, peer),
-                            Err(why) => accept::refuse(&mut family.net, stream, peer, why, &mut family.host),
+                            Err(why) => {
+                                accept::refused(peer, why);
+                                family.host.count.refused += 1;
+                                family.net.close(stream, true);
+                            }
                         }
                     }
                     Taken::Lost => {}
+                    Taken::Shed => family.host.count.refused += 1,
                     Taken::Empty => break,
                     Taken::Exhausted => {
                         self.resting = Some(Instant::now() + accept::REST);

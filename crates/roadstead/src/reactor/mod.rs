@@ -16,16 +16,7 @@ pub(crate) mod spin;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::VecDeque,
-    io, mem,
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use rustix::event::Timespec;
@@ -35,10 +26,12 @@ use crate::{
     connection::{BLOCK, Endpoint, Event, Op, Outgoing},
     host::Host,
     net::Net,
-    ticket::{Bell, Token},
+    orders::{ORDERS, Orders},
+    slots::Slots,
+    ticket::Token,
 };
 use interrupt::Interrupt;
-use slot::{Slot, Slots};
+use slot::Slot;
 
 /// How readiness is learnt.
 pub(crate) trait Poller<N: Net> {
@@ -75,45 +68,6 @@ pub(crate) struct Readiness {
     pub ended: bool,
 }
 
-/// What other threads ask of a loop.
-#[derive(Debug, Default)]
-pub(crate) struct Orders {
-    drain: AtomicBool,
-    stop: AtomicBool,
-    newcomers: Mutex<Vec<Newcomer>>,
-}
-
-/// An endpoint, and where its connection goes to; nowhere, if it has none.
-type Newcomer = (Option<SocketAddr>, Box<dyn Endpoint>);
-
-impl Orders {
-    pub(crate) fn drain(&self, bell: &Bell) {
-        self.drain.store(true, SeqCst);
-        bell.ring(ORDERS);
-    }
-
-    pub(crate) fn stop(&self, bell: &Bell) {
-        self.stop.store(true, SeqCst);
-        bell.ring(ORDERS);
-    }
-
-    pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>, bell: &Bell) {
-        self.add(Some(address), endpoint, bell);
-    }
-
-    /// Drives a session that has no connection, only timers, tickets and connections that it opens.
-    pub(crate) fn attend(&self, endpoint: Box<dyn Endpoint>, bell: &Bell) {
-        self.add(None, endpoint, bell);
-    }
-
-    fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, bell: &Bell) {
-        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push((address, endpoint));
-        bell.ring(ORDERS);
-    }
-}
-
-/// Rings for the loop itself rather than for a connection.
-const ORDERS: Token = Token(u64::MAX - 1);
 /// Listeners are named from here on; connections far below.
 const LISTENERS: u64 = u64::MAX - 1024;
 /// Connections accepted, and inline jobs run, before the loop looks at anything else.
@@ -129,7 +83,7 @@ pub(crate) struct Reactor<N: Net, P: Poller<N>> {
     orders: Arc<Orders>,
     doors: Vec<Door<N::Listener>>,
     resting: Option<Duration>,
-    slots: Slots<N::Stream>,
+    slots: Slots<Slot<N::Stream>>,
     /// Connections that have more to do although nothing new has happened to them.
     busy: VecDeque<Token>,
     ready: Vec<Readiness>,
@@ -245,19 +199,18 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn obey(&mut self, now: Duration) -> bool {
-        let newcomers = mem::take(&mut *self.orders.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
-        for (address, endpoint) in newcomers {
+        for (address, endpoint) in self.orders.newcomers() {
             match address {
                 Some(address) => self.connect(address, endpoint, now),
                 None => self.insert(None, endpoint, false, now),
             }
         }
-        if self.orders.stop.load(SeqCst) {
+        if self.orders.is_stopped() {
             self.draining = true;
             self.tell_all(now, || Event::Stop);
             return false;
         }
-        if self.orders.drain.load(SeqCst) && !self.draining {
+        if self.orders.is_draining() && !self.draining {
             self.draining = true;
             for door in self.doors.drain(..) {
                 self.poller.ignore(&door.listener);

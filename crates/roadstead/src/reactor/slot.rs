@@ -1,16 +1,15 @@
-//! The reactor's connections: each with its socket, what is known of its readiness, and its deadline.
+//! One of the reactor's connections: its socket, and what is known of its readiness.
 #![forbid(unsafe_code)]
 
-use std::{cmp::Reverse, collections::BinaryHeap, io, mem, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::BytesMut;
-use slab::Slab;
 
 use crate::{
     connection::{Endpoint, Event},
     host::Host,
     net::Net,
-    ticket::Token,
+    slots::Timed,
 };
 
 /// One connection of the loop.
@@ -18,7 +17,6 @@ pub(super) struct Slot<T> {
     /// None for a session without a connection.
     pub(super) stream: Option<T>,
     pub(super) endpoint: Box<dyn Endpoint>,
-    generation: u32,
     pub(super) connecting: bool,
     /// A receive of up to so many bytes is in flight; zero: none.
     pub(super) receive: usize,
@@ -31,8 +29,12 @@ pub(super) struct Slot<T> {
     pub(super) busy: bool,
     /// The interest that the poller knows of.
     pub(super) told: (bool, bool),
-    /// The earliest time for which the heap holds this connection.
-    scheduled: Duration,
+}
+
+impl<T> Timed for Slot<T> {
+    fn deadline(&self) -> Option<Duration> {
+        self.endpoint.deadline()
+    }
 }
 
 impl<T> Slot<T> {
@@ -40,7 +42,6 @@ impl<T> Slot<T> {
         Self {
             stream,
             endpoint,
-            generation: 0,
             connecting,
             receive: 0,
             send: false,
@@ -50,7 +51,6 @@ impl<T> Slot<T> {
             ended: false,
             busy: false,
             told: (false, false),
-            scheduled: Duration::MAX,
         }
     }
 
@@ -127,111 +127,4 @@ impl<T> Slot<T> {
             }
         }
     }
-}
-
-/// All connections of the loop, by token, and a heap of their deadlines.
-///
-/// A deadline that moves back (as an idle timeout does with every byte) is not moved in the heap: when the old time
-/// comes the connection is asked again. So a byte costs nothing here.
-pub(super) struct Slots<T> {
-    slab: Slab<Slot<T>>,
-    heap: BinaryHeap<Reverse<(Duration, Token)>>,
-    generation: u32,
-}
-
-impl<T> Default for Slots<T> {
-    fn default() -> Self {
-        Self { slab: Slab::new(), heap: BinaryHeap::new(), generation: 0 }
-    }
-}
-
-impl<T> Slots<T> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.slab.is_empty()
-    }
-
-    pub(super) fn insert(&mut self, mut slot: Slot<T>) -> Token {
-        // Thirty-one bits keep every token below those of the listeners; a wrapped generation meets an index again
-        // only after two thousand million connections.
-        self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
-        slot.generation = self.generation;
-        let index = self.slab.insert(slot);
-        Token((u64::from(self.generation) << 32) | index as u64)
-    }
-
-    pub(super) fn get(&mut self, token: Token) -> Option<&mut Slot<T>> {
-        self.slab.get_mut(index(token)).filter(|slot| slot.generation == generation(token))
-    }
-
-    pub(super) fn remove(&mut self, token: Token) -> Option<Slot<T>> {
-        self.get(token)?;
-        self.slab.try_remove(index(token))
-    }
-
-    pub(super) fn tokens(&self) -> Vec<Token> {
-        self.slab
-            .iter()
-            .map(|(index, slot)| Token((u64::from(slot.generation) << 32) | index as u64))
-            .collect()
-    }
-
-    /// Sees to it that the connection is asked at its deadline.
-    pub(super) fn schedule(&mut self, token: Token) {
-        let Some(slot) = self.get(token) else { return };
-        if let Some(deadline) = slot.endpoint.deadline()
-            && deadline < slot.scheduled
-        {
-            slot.scheduled = deadline;
-            self.heap.push(Reverse((deadline, token)));
-            self.compact();
-        }
-    }
-
-    /// Forgets the deadlines of connections that are gone once they outnumber the living.
-    fn compact(&mut self) {
-        if self.heap.len() > 2 * self.slab.len() + 64 {
-            let mut heap = mem::take(&mut self.heap);
-            heap.retain(|&Reverse((time, token))| self.get(token).is_some_and(|slot| slot.scheduled == time));
-            self.heap = heap;
-        }
-    }
-
-    /// How many deadlines are noted.
-    pub(super) fn deadlines(&self) -> usize {
-        self.heap.len()
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((deadline, _))| *deadline)
-    }
-
-    /// A connection whose deadline has passed by `now`; each once.
-    pub(super) fn due(&mut self, now: Duration) -> Option<Token> {
-        while let Some(&Reverse((time, token))) = self.heap.peek() {
-            if time > now {
-                return None;
-            }
-            self.heap.pop();
-            let Some(slot) = self.get(token) else {
-                continue;
-            };
-            if slot.scheduled != time {
-                continue;
-            }
-            slot.scheduled = Duration::MAX;
-            match slot.endpoint.deadline() {
-                Some(deadline) if deadline <= now => return Some(token),
-                _ => self.schedule(token),
-            }
-        }
-        None
-    }
-}
-
-fn index(token: Token) -> usize {
-    (token.0 & u64::from(u32::MAX)) as usize
-}
-
-fn generation(token: Token) -> u32 {
-    (token.0 >> 32) as u32
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     connection::Endpoint,
     exchange::{Exchange, ExchangeError, Member, MemberId, Options, Unit},
-    reactor::Orders,
+    orders::Orders,
     ticket::Bell,
 };
 

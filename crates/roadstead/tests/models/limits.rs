@@ -118,7 +118,8 @@ fn all_connections_share_one_memory(setting: Setting) {
     // Half a message of more than half a buffer: its buffer has its full size.
     let part = || {
         let mut stream = setting.connect(server.addresses()[0]);
-        stream.write_all(&frame(ECHO, 0, &vec![0; half - 100])[..half / 2 + 100]).unwrap();
+        // Who has no room may close before all of it is written.
+        let _ = stream.write_all(&frame(ECHO, 0, &vec![0; half - 100])[..half / 2 + 100]);
         stream
     };
     let first = part();

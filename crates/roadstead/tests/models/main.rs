@@ -31,6 +31,7 @@ macro_rules! on_every_model {
         on_model!(signal, Signal, 0: $($scenario)* $($($several)*)?);
         on_model!(select, Select, 0: $($scenario)* $($($several)*)?);
         on_model!(spin, Spin, 0: $($scenario)* $($($several)*)?);
+        on_model!(emulated, Emulated, 0: $($scenario)* $($($several)*)?);
     };
 }
 
@@ -45,6 +46,7 @@ macro_rules! with_and_without_workers {
         on_model!(signal_and_workers, Signal, 2: $($scenario)* $($($several)*)?);
         on_model!(select_and_workers, Select, 2: $($scenario)* $($($several)*)?);
         on_model!(spin_and_workers, Spin, 2: $($scenario)* $($($several)*)?);
+        on_model!(emulated_and_workers, Emulated, 2: $($scenario)* $($($several)*)?);
     };
 }
 

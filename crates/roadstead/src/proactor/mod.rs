@@ -1,0 +1,419 @@
+//! The proactor: "tell me when it is done".
+//!
+//! One loop of submit, wait for completions, session, submit. Where completions arrive is the replaceable part, a
+//! [`Port`]. An operation that was submitted belongs to the port with all that it works on, until its completion comes,
+//! in whatever order. To close a connection is therefore three steps: cancel what is in flight, hear of it, close.
+//!
+//! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
+#![forbid(unsafe_code)]
+
+pub(crate) mod emulated;
+
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use crate::{
+    accept::{self, Open, Taken},
+    connection::{Endpoint, Event, Op, Outgoing},
+    host::Host,
+    orders::{ORDERS, Orders},
+    output::Output,
+    slots::{Slots, Timed},
+    ticket::Token,
+};
+
+/// Where operations are submitted, and completions arrive.
+///
+/// Of each connection at most one operation of each kind is in flight. Every operation completes once, also one that
+/// fails or is cancelled.
+pub(crate) trait Port {
+    /// A connected socket that has no name yet.
+    type Stream;
+
+    /// The time since the engine started.
+    fn now(&self) -> Duration;
+    /// Accepts one more connection from the listener of that number.
+    fn accept(&mut self, listener: usize);
+    /// Listens no more. Accepts in flight complete as cancelled.
+    fn deafen(&mut self);
+    /// Takes a connected socket under the name by which operations speak of it.
+    fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
+    /// Connects a new socket of this name.
+    fn connect(&mut self, address: SocketAddr, token: Token);
+    /// Receives up to `most` bytes into a block of the port's.
+    fn receive(&mut self, token: Token, most: usize);
+    /// Sends from the front of `output`.
+    fn send(&mut self, token: Token, output: Output);
+    /// Finishes sending.
+    fn shutdown(&mut self, token: Token);
+    /// Has whatever is in flight for this connection complete soon.
+    fn cancel(&mut self, token: Token);
+    /// Closes a socket for which nothing is in flight; with `reset` the peer sees one.
+    fn close(&mut self, token: Token, reset: bool);
+    /// Closes a connected socket that was never adopted; the peer sees a reset.
+    fn refuse(&mut self, stream: Self::Stream);
+    /// A block that was received into is free again.
+    fn recycle(&mut self, block: BytesMut);
+    /// Whether something is done already, so that nobody should wait.
+    fn has_done(&self) -> bool;
+    /// Waits until something is done, the time is over, or the loop's bell interrupts.
+    fn wait(&mut self, done: &mut Vec<Completion<Self::Stream>>, timeout: Option<Duration>)
+    -> io::Result<()>;
+}
+
+/// One operation that is done.
+pub(crate) enum Completion<S> {
+    /// What an accept on the listener of that number came to.
+    Accepted(usize, Taken<S>),
+    Connected(Token, io::Result<()>),
+    /// Zero bytes are the peer's end. The block comes back even if nothing was received.
+    Received(Token, BytesMut, io::Result<usize>),
+    Sent(Token, io::Result<u64>),
+}
+
+/// Inline jobs run before the loop looks at anything else.
+const JOBS_AT_ONCE: usize = 64;
+
+/// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
+const REAPS: usize = 100;
+const REAP: Duration = Duration::from_millis(10);
+
+/// One connection of the loop.
+struct Slot {
+    endpoint: Box<dyn Endpoint>,
+    /// Operations that the port has of it.
+    in_flight: usize,
+    /// A session without a connection has no socket to close.
+    socket: bool,
+    /// It wants to be closed once nothing is in flight; whether with a reset.
+    closing: Option<bool>,
+}
+
+impl Timed for Slot {
+    fn deadline(&self) -> Option<Duration> {
+        self.endpoint.deadline().filter(|_| self.closing.is_none())
+    }
+}
+
+/// The loop.
+pub(crate) struct Proactor<P: Port> {
+    port: P,
+    host: Host,
+    orders: Arc<Orders>,
+    /// What becomes of the connections of each listener.
+    doors: Vec<Arc<Open>>,
+    /// Listeners that are not asked for connections now, and since the system had no room for one.
+    resting: Vec<usize>,
+    rested: Option<Duration>,
+    slots: Slots<Slot>,
+    done: Vec<Completion<P::Stream>>,
+    woken: Vec<Token>,
+    draining: bool,
+}
+
+impl<P: Port> Proactor<P> {
+    pub(crate) fn new(mut port: P, host: Host, orders: Arc<Orders>, doors: Vec<Arc<Open>>) -> Self {
+        for listener in 0..doors.len() {
+            port.accept(listener);
+        }
+        Self {
+            port,
+            host,
+            orders,
+            doors,
+            resting: Vec::new(),
+            rested: None,
+            slots: Slots::default(),
+            done: Vec::new(),
+            woken: Vec::new(),
+            draining: false,
+        }
+    }
+
+    /// Runs until the server has drained or is stopped.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// One turn. False when the loop has nothing left to live for.
+    pub(crate) fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.timeout();
+        self.host.count.waits += 1;
+        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        let mut done = mem::take(&mut self.done);
+        let waited = self.port.wait(&mut done, timeout);
+        self.host.bell.wake_up();
+        waited?;
+        let now = self.port.now();
+        for done in done.drain(..) {
+            self.complete(done, now);
+        }
+        self.done = done;
+        let ran = (0..JOBS_AT_ONCE).take_while(|_| self.host.jobs.run_one()).count() > 0;
+        let now = if ran { self.port.now() } else { now };
+        let alive = self.answer_bell(now);
+        self.fire_deadlines(now);
+        self.accept_again(now);
+        self.host.report();
+        Ok(alive && !(self.draining && self.slots.is_empty()))
+    }
+
+    /// How long the next turn would wait; `None`: until something happens.
+    pub(crate) fn timeout(&mut self) -> Option<Duration> {
+        if self.port.has_done() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.slots.next_deadline(), self.rested].into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.port.now()))
+    }
+
+    fn complete(&mut self, done: Completion<P::Stream>, now: Duration) {
+        match done {
+            Completion::Accepted(listener, taken) => self.accepted(listener, taken, now),
+            Completion::Connected(token, Ok(())) => self.completed(token, Event::Opened, now),
+            Completion::Connected(token, Err(error)) => self.completed(token, Event::Failed(error), now),
+            Completion::Sent(token, result) => {
+                self.host.count.sends += 1;
+                self.completed(token, result.map_or_else(Event::Failed, Event::Sent), now);
+            }
+            Completion::Received(token, mut block, result) => {
+                self.host.count.receives += 1;
+                let event = match result {
+                    Ok(0) => Event::Ended,
+                    Ok(_) => Event::Received(&mut block),
+                    Err(error) => Event::Failed(error),
+                };
+                self.completed(token, event, now);
+                self.port.recycle(block);
+            }
+        }
+    }
+
+    /// One operation of a connection is done; of one that closes, nothing else matters.
+    fn completed(&mut self, token: Token, event: Event<'_>, now: Duration) {
+        let Some(slot) = self.slots.get(token) else { return };
+        slot.in_flight -= 1;
+        match slot.closing {
+            None => {
+                slot.endpoint.handle(now, event, &mut self.host);
+                self.drive(token, now);
+            }
+            Some(_) => self.close_if_idle(token),
+        }
+    }
+
+    fn accepted(&mut self, listener: usize, taken: Taken<P::Stream>, now: Duration) {
+        let Some(open) = self.doors.get(listener) else {
+            if let Taken::One(stream, _) = taken {
+                self.port.refuse(stream);
+            }
+            return;
+        };
+        match taken {
+            Taken::One(stream, peer) => match accept::admit(&**open, peer, &mut self.host) {
+                Some(endpoint) => self.adopt(stream, endpoint, now),
+                None => self.port.refuse(stream),
+            },
+            Taken::Shed => self.host.count.refused += 1,
+            Taken::Lost | Taken::Empty => {}
+            Taken::Exhausted => {
+                self.resting.push(listener);
+                self.rested = Some(now + accept::REST);
+                return;
+            }
+        }
+        self.port.accept(listener);
+    }
+
+    fn accept_again(&mut self, now: Duration) {
+        if self.rested.is_some_and(|until| until <= now) {
+            self.rested = None;
+            for listener in mem::take(&mut self.resting) {
+                self.port.accept(listener);
+            }
+        }
+    }
+
+    fn adopt(&mut self, stream: P::Stream, endpoint: Box<dyn Endpoint>, now: Duration) {
+        let token = self.insert(endpoint, true, now);
+        let event = match self.port.adopt(stream, token) {
+            Ok(()) => Event::Opened,
+            Err(error) => Event::Failed(error),
+        };
+        self.open(token, event, now);
+    }
+
+    /// Begins to drive an endpoint that is where it belongs.
+    fn open(&mut self, token: Token, event: Event<'_>, now: Duration) {
+        self.tell(token, event, now);
+        if self.draining {
+            self.tell(token, Event::Drain, now);
+        }
+        self.drive(token, now);
+    }
+
+    fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
+        let token = self.slots.insert(Slot { endpoint, in_flight: 0, socket, closing: None });
+        if let Some(slot) = self.slots.get(token) {
+            slot.endpoint.place(token, &self.host.bell, now);
+        }
+        token
+    }
+
+    fn connect(&mut self, outgoing: Outgoing, now: Duration) {
+        self.host.count.connected += 1;
+        let Outgoing { address, mut endpoint } = outgoing;
+        if self.draining {
+            return endpoint.handle(now, Event::Stop, &mut self.host);
+        }
+        let token = self.insert(endpoint, true, now);
+        if let Some(slot) = self.slots.get(token) {
+            slot.in_flight += 1;
+            self.port.connect(address, token);
+        }
+        self.slots.schedule(token);
+    }
+
+    /// Drives those whose bell has rung. False when the loop was told to stop.
+    fn answer_bell(&mut self, now: Duration) -> bool {
+        let mut woken = mem::take(&mut self.woken);
+        self.host.bell.answer(&mut woken);
+        let mut alive = true;
+        for token in woken.drain(..) {
+            if token == ORDERS {
+                alive &= self.obey(now);
+            } else {
+                self.tell(token, Event::Woken, now);
+                self.drive(token, now);
+            }
+        }
+        self.woken = woken;
+        alive
+    }
+
+    fn obey(&mut self, now: Duration) -> bool {
+        for (address, endpoint) in self.orders.newcomers() {
+            match address {
+                Some(address) => self.connect(Outgoing { address, endpoint }, now),
+                None => {
+                    let token = self.insert(endpoint, false, now);
+                    self.open(token, Event::Opened, now);
+                }
+            }
+        }
+        if self.orders.is_stopped() {
+            self.shut_doors();
+            self.tell_all(now, || Event::Stop);
+            self.reap(now);
+            return false;
+        }
+        if self.orders.is_draining() && !self.draining {
+            self.shut_doors();
+            self.tell_all(now, || Event::Drain);
+        }
+        true
+    }
+
+    fn shut_doors(&mut self) {
+        self.draining = true;
+        self.doors.clear();
+        self.port.deafen();
+        (self.rested, self.resting) = (None, Vec::new());
+    }
+
+    /// Hears of what was cancelled, so that every connection is closed. A port that does not tell is not waited for long.
+    fn reap(&mut self, now: Duration) {
+        let mut done = Vec::new();
+        for _ in 0..REAPS {
+            if self.slots.is_empty() || self.port.wait(&mut done, Some(REAP)).is_err() {
+                return;
+            }
+            for done in done.drain(..) {
+                self.complete(done, now);
+            }
+        }
+    }
+
+    fn tell_all(&mut self, now: Duration, event: impl Fn() -> Event<'static>) {
+        for token in self.slots.tokens() {
+            self.tell(token, event(), now);
+            self.drive(token, now);
+        }
+    }
+
+    fn fire_deadlines(&mut self, now: Duration) {
+        for _ in 0..self.slots.deadlines() {
+            let Some(token) = self.slots.due(now) else { return };
+            self.tell(token, Event::Tick, now);
+            self.drive(token, now);
+        }
+    }
+
+    fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
+        if let Some(slot) = self.slots.get(token).filter(|slot| slot.closing.is_none()) {
+            slot.endpoint.handle(now, event, &mut self.host);
+        }
+    }
+
+    /// Submits what the connection asks for.
+    fn drive(&mut self, token: Token, now: Duration) {
+        let mut connects = Vec::new();
+        let Some(slot) = self.slots.get(token).filter(|slot| slot.closing.is_none()) else { return };
+        slot.closing = submit(slot, token, &mut self.port, &mut connects);
+        if slot.closing.is_none() {
+            slot.endpoint.settle(now, &mut self.host);
+            slot.closing = submit(slot, token, &mut self.port, &mut connects);
+        }
+        if slot.closing.is_some() {
+            if slot.in_flight > 0 {
+                self.port.cancel(token);
+            }
+            self.close_if_idle(token);
+        } else {
+            self.slots.schedule(token);
+        }
+        for outgoing in connects {
+            self.connect(outgoing, now);
+        }
+    }
+
+    fn close_if_idle(&mut self, token: Token) {
+        let Some(slot) = self.slots.get(token) else { return };
+        if let (Some(reset), 0) = (slot.closing, slot.in_flight) {
+            if slot.socket {
+                self.port.close(token, reset);
+            }
+            self.slots.remove(token);
+        }
+    }
+}
+
+/// Takes the operations a connection asks for. `Some` when it asks to be closed.
+fn submit<P: Port>(
+    slot: &mut Slot,
+    token: Token,
+    port: &mut P,
+    connects: &mut Vec<Outgoing>,
+) -> Option<bool> {
+    while let Some(op) = slot.endpoint.next() {
+        match op {
+            Op::Connect(outgoing) => connects.push(*outgoing),
+            Op::Close { reset } => return Some(reset),
+            // A session without a connection hears nothing, and has nobody to finish with.
+            Op::Shutdown if !slot.socket => return Some(false),
+            _ if !slot.socket => {}
+            Op::Receive(most) => {
+                slot.in_flight += 1;
+                port.receive(token, most);
+            }
+            Op::Send => {
+                slot.in_flight += 1;
+                port.send(token, slot.endpoint.output().lend());
+            }
+            Op::Shutdown => port.shutdown(token),
+        }
+    }
+    None
+}

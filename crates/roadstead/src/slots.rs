@@ -1,0 +1,135 @@
+//! A loop's connections by name, and a heap of their deadlines.
+#![forbid(unsafe_code)]
+
+use std::{cmp::Reverse, collections::BinaryHeap, mem, time::Duration};
+
+use slab::Slab;
+
+use crate::ticket::Token;
+
+/// What has a deadline.
+pub(crate) trait Timed {
+    /// When it wants to be asked next.
+    fn deadline(&self) -> Option<Duration>;
+}
+
+/// One connection with what the heap knows of it.
+struct Slot<C> {
+    content: C,
+    generation: u32,
+    /// The earliest time for which the heap holds this connection.
+    scheduled: Duration,
+}
+
+/// All connections of the loop, by token, and a heap of their deadlines.
+///
+/// A deadline that moves back (as an idle timeout does with every byte) is not moved in the heap: when the old time
+/// comes the connection is asked again. So a byte costs nothing here.
+pub(crate) struct Slots<C> {
+    slab: Slab<Slot<C>>,
+    heap: BinaryHeap<Reverse<(Duration, Token)>>,
+    generation: u32,
+}
+
+impl<C> Default for Slots<C> {
+    fn default() -> Self {
+        Self { slab: Slab::new(), heap: BinaryHeap::new(), generation: 0 }
+    }
+}
+
+impl<C: Timed> Slots<C> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, content: C) -> Token {
+        // Thirty-one bits keep every token below those of the listeners; a wrapped generation meets an index again
+        // only after two thousand million connections.
+        self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
+        let slot = Slot { content, generation: self.generation, scheduled: Duration::MAX };
+        let index = self.slab.insert(slot);
+        Token((u64::from(self.generation) << 32) | index as u64)
+    }
+
+    pub(crate) fn get(&mut self, token: Token) -> Option<&mut C> {
+        self.slot(token).map(|slot| &mut slot.content)
+    }
+
+    fn slot(&mut self, token: Token) -> Option<&mut Slot<C>> {
+        self.slab.get_mut(index(token)).filter(|slot| slot.generation == generation(token))
+    }
+
+    pub(crate) fn remove(&mut self, token: Token) -> Option<C> {
+        self.slot(token)?;
+        self.slab.try_remove(index(token)).map(|slot| slot.content)
+    }
+
+    pub(crate) fn tokens(&self) -> Vec<Token> {
+        self.slab
+            .iter()
+            .map(|(index, slot)| Token((u64::from(slot.generation) << 32) | index as u64))
+            .collect()
+    }
+
+    /// Sees to it that the connection is asked at its deadline.
+    pub(crate) fn schedule(&mut self, token: Token) {
+        let Some(slot) = self.slot(token) else { return };
+        if let Some(deadline) = slot.content.deadline()
+            && deadline < slot.scheduled
+        {
+            slot.scheduled = deadline;
+            self.heap.push(Reverse((deadline, token)));
+            self.compact();
+        }
+    }
+
+    /// Forgets the deadlines of connections that are gone once they outnumber the living.
+    fn compact(&mut self) {
+        if self.heap.len() > 2 * self.slab.len() + 64 {
+            let mut heap = mem::take(&mut self.heap);
+            heap.retain(|&Reverse((time, token))| {
+                self.slot(token).is_some_and(|slot| slot.scheduled == time)
+            });
+            self.heap = heap;
+        }
+    }
+
+    /// How many deadlines are noted.
+    pub(crate) fn deadlines(&self) -> usize {
+        self.heap.len()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.heap.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// A connection whose deadline has passed by `now`; each once.
+    pub(crate) fn due(&mut self, now: Duration) -> Option<Token> {
+        while let Some(&Reverse((time, token))) = self.heap.peek() {
+            if time > now {
+                return None;
+            }
+            self.heap.pop();
+            let Some(slot) = self.slot(token) else {
+                continue;
+            };
+            if slot.scheduled != time {
+                continue;
+            }
+            slot.scheduled = Duration::MAX;
+            match slot.content.deadline() {
+                Some(deadline) if deadline <= now => return Some(token),
+                _ => self.schedule(token),
+            }
+        }
+        None
+    }
+}
+
+fn index(token: Token) -> usize {
+    (token.0 & u64::from(u32::MAX)) as usize
+}
+
+fn generation(token: Token) -> u32 {
+    (token.0 >> 32) as u32
+}
