@@ -49,7 +49,7 @@
 //! | [`frame`] | length-prefixed messages |
 //! | [`exchange`] | messages between the servers of a cluster |
 //! | `blocking`, `reactor`, `proactor` | the loops around a connection |
-//! | [`sim`] | a network, a poller and a clock made of one seed, under the real reactor loop |
+//! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
 //! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
 
 pub mod budget;

@@ -1,4 +1,4 @@
-//! A network, a poller and a clock made of one seed, under the real reactor loop. Point it at your own service.
+//! A network, a poller and a clock made of one seed, under the real loops. Point it at your own service.
 //!
 //! A [`Sim`] holds servers and clients, which are sessions too. One seed decides how the bytes between them are torn and
 //! delayed, which sends are short, what is said to be ready and in which order, when jobs run, and which connections
