@@ -35,6 +35,7 @@ const RUN: [&str; 12] = [
     "poll",
     "epoll",
     "signal",
+    "emulated",
 ];
 
 #[test]
