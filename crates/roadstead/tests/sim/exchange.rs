@@ -196,7 +196,7 @@ fn a_member_that_takes_nothing_disturbs_no_query_of_the_others() {
         let waited = Cell::new(0);
         Sim::check(seeds(10), |mut sim| {
             let seed = sim.seed();
-            let game = Game { lengths: 6, rounds: 1, ..game(seed) };
+            let game = Game { lengths: 5, rounds: 1, ..game(seed) };
             let mut options = options(strategy);
             (options.largest, options.per_peer) = (48 << 10, 200_000);
             options.patience = Duration::from_secs(60);
@@ -207,18 +207,19 @@ fn a_member_that_takes_nothing_disturbs_no_query_of_the_others() {
                 assert!(whom.iter().all(|id| *id == MemberId(3)), "{whom:?}");
                 count.fetch_add(whom.len(), Relaxed);
             };
-            play_on(sides.clone().into(), 0, 59, Arc::new(full));
-            let report = sim.faults(kind(seed)).run(LIMIT)?;
+            play_on(sides.clone().into(), 0, 119, Arc::new(full));
+            // On a narrow road its own messages would fill the outbox while their confirmations wait behind others.
+            let report = sim.faults(Faults { short: 0.0, ..kind(seed) }).run(LIMIT)?;
             for side in &sides[..2] {
                 let outcomes = side.outcomes();
-                assert_eq!(outcomes.len(), 60, "{strategy}");
+                assert_eq!(outcomes.len(), 120, "{strategy}");
                 assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Right), "{strategy}");
             }
             waited.update(|sum| sum + turned_away.load(Relaxed));
             // Nobody is cut off for what it could not know, or comes again at once when it is turned away.
             let opened = report.links.len();
             let most = match strategy {
-                Strategy::PerQuery => 5000,
+                Strategy::PerQuery => 20_000,
                 Strategy::Pool(links) => 3 * usize::from(links),
                 Strategy::Shared | Strategy::Multiplexed => 3,
             };
