@@ -9,7 +9,7 @@ use std::{
 
 use clap::ValueEnum;
 use roadstead::{
-    Budget, Model, Running, Server, Service,
+    Budget, Model, Queue, Running, Server, Service,
     server::RunError,
     stats::Snapshot,
     tls::{Acceptor, Clients, Keys},
@@ -62,6 +62,10 @@ pub(crate) struct Listen {
     /// threads [default: 64]; for `prefork`: its processes [default: 16]
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     pub(crate) workers: u16,
+    /// Which of the deferred jobs that wait is next: fcfs (as they came), sjf (the shortest), rr (connections
+    /// take turns), mlfq (who has had least)
+    #[arg(long, value_name = "D", default_value_t)]
+    pub(crate) queue: Queue,
     /// Connections that may wait in the system to be accepted
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) backlog: i32,
@@ -149,6 +153,7 @@ pub(crate) fn run_service(
         .model(listen.model)
         .budget(budget)
         .workers(listen.workers.into())
+        .queue(listen.queue)
         .backlog(listen.backlog);
     if let Some(tls) = tls {
         server = server.layer(tls);

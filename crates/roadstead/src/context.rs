@@ -104,7 +104,7 @@ impl<S: Session> Context<'_, S> {
     pub fn defer(&mut self, cost: u64, job: impl Job<Reply = S::Reply>) -> Result<JobId, Busy> {
         let ticket = self.ticket()?;
         let id = ticket.id();
-        self.submit_task(Task::deferred(cost, job, ticket));
+        self.submit_task(Task::deferred(self.token, cost, job, ticket));
         Ok(id)
     }
 
@@ -121,12 +121,11 @@ impl<S: Session> Context<'_, S> {
     }
 
     /// Queues a job that answers through tickets it holds, such as passes over what several connections asked for. One
-    /// that has [more](crate::Step::More) to do goes behind what else waits, so that it cannot keep others from their
-    /// turn.
+    /// that has [more](crate::Step::More) to do waits anew, so that it cannot keep others from their turn.
     ///
     /// The queue is bounded by the tickets: submit at most one job for each ticket taken.
     pub fn submit(&mut self, cost: u64, job: impl Job<Reply = ()>) {
-        self.submit_task(Task::detached(cost, job));
+        self.submit_task(Task::detached(self.token, cost, job));
     }
 
     /// Opens a connection to `address`, driven by the same loop; `session` hears

@@ -8,6 +8,7 @@ use crate::{
     host::Shared,
     layer::Layers,
     model::Model,
+    queue::Queue,
     server::Lives,
     service::Session,
     stats::Snapshot,
@@ -30,7 +31,7 @@ impl Dialer {
     /// If the system has no thread or descriptors left.
     pub fn start(budget: Budget) -> io::Result<Self> {
         let shared = Shared::new(budget);
-        let lives = Lives::start(Model::best(), Arc::clone(&shared), 0, Vec::new())?;
+        let lives = Lives::start(Model::best(), Arc::clone(&shared), 0, Queue::default(), Vec::new())?;
         Ok(Self { lives, shared })
     }
 

@@ -14,7 +14,7 @@ use crate::{
     budget::{Budget, Gate, Meter, Share},
     common::Ledger,
     os,
-    queue::{Fcfs, Jobs, Workers},
+    queue::{Jobs, Queue},
     stats::{Counters, Stats},
     ticket::Bell,
     tuning::Tuning,
@@ -91,13 +91,9 @@ impl Seeds {
         Ok(Self(Mutex::new(random)))
     }
 
-    /// A host on the system's clock, with randomness of its own. Without `workers` its loop runs its jobs.
-    pub(crate) fn host(&self, shared: Arc<Shared>, workers: Option<Arc<Workers>>) -> Host {
+    /// A host on the system's clock, with randomness of its own.
+    pub(crate) fn host(&self, shared: Arc<Shared>, jobs: Jobs) -> Host {
         let random = ChaCha20Rng::from_rng(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let jobs = match workers {
-            Some(workers) => Jobs::Workers(workers),
-            None => Jobs::Inline(Box::<Fcfs>::default()),
-        };
         Host::new(shared, random, os::wall, jobs)
     }
 }
@@ -129,7 +125,7 @@ impl Host {
     /// [`connection`](crate::connection). Its randomness follows from `seed`; deferred jobs wait for
     /// [`Host::run_job`].
     pub fn alone(shared: Arc<Shared>, seed: u64) -> Self {
-        let jobs = Jobs::Inline(Box::<Fcfs>::default());
+        let jobs = Jobs::inline(Queue::default());
         Self::new(shared, ChaCha20Rng::seed_from_u64(seed), SystemTime::now, jobs)
     }
 
@@ -140,7 +136,7 @@ impl Host {
 
     /// Runs one deferred job, or one slice of it, on this thread. False if none waits here.
     pub fn run_job(&mut self) -> bool {
-        self.jobs.run_one()
+        self.jobs.run_one().is_some()
     }
 
     /// Adds what this loop has counted to the server's statistics.

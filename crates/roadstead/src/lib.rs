@@ -43,7 +43,7 @@
 //! | [`service`] | what a service is: [`Service`], [`Session`], how a connection ends |
 //! | [`connection`] | one connection without any I/O: told what happened, answers what to do next |
 //! | [`input`], [`output`] | the bytes that came, the pieces that go |
-//! | [`ticket`], [`queue`] | finishing something later; who runs the jobs |
+//! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
 //! | [`budget`] | the hard limits |
 //! | [`layer`], [`tls`] | between wire and session: TLS 1.3, or a layer of your own |
 //! | [`frame`] | length-prefixed messages |
@@ -92,7 +92,7 @@ pub use input::{Chunk, Input};
 pub use layer::{Identity, Layer, Layers};
 pub use model::Model;
 pub use output::Output;
-pub use queue::{Job, Step};
+pub use queue::{Job, Queue, Step};
 pub use server::{Running, Server};
 pub use service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Scope, Service, Session};
 pub use ticket::{Ticket, Waker};

@@ -48,7 +48,7 @@ impl<S: Service> Server<S> {
         }
         let listeners = self.listen()?;
         let signals = Signals::watch().map_err(StartError::System)?;
-        let Self { budget, tuning, workers, layers, service, .. } = self;
+        let Self { budget, tuning, workers, queue, layers, service, .. } = self;
         let service = Arc::new(service);
         let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, layers.clone()));
         let size = match model {
@@ -56,7 +56,7 @@ impl<S: Service> Server<S> {
             _ if workers > 0 => workers,
             _ => prefork::SIZE,
         };
-        let family = Family::new(budget, tuning, listeners, open, size).map_err(StartError::System)?;
+        let family = Family::new(budget, tuning, queue, listeners, open, size).map_err(StartError::System)?;
         family.addresses().and_then(|addresses| listening(&addresses)).map_err(StartError::System)?;
         match model {
             Model::Process => family.run(Process::new(size), &signals, patience),

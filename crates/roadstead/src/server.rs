@@ -25,7 +25,7 @@ use crate::{
     orders::Orders,
     os::{self, Os},
     proactor::{Proactor, emulated::Emulated},
-    queue::{Fcfs, Workers},
+    queue::{Jobs, Queue, Workers},
     reactor::{Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
     service::Service,
     stats::Snapshot,
@@ -41,6 +41,7 @@ pub struct Server<S: Service> {
     pub(crate) model: Option<Model>,
     pub(crate) budget: Budget,
     pub(crate) workers: usize,
+    pub(crate) queue: Queue,
     backlog: i32,
     pub(crate) tuning: Tuning,
     pub(crate) layers: Option<Arc<dyn Layers>>,
@@ -113,6 +114,7 @@ impl<S: Service> Server<S> {
             model: None,
             budget: Budget::default(),
             workers: 0,
+            queue: Queue::default(),
             backlog: os::BACKLOG,
             tuning: Tuning::default(),
             layers: None,
@@ -154,6 +156,14 @@ impl<S: Service> Server<S> {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Which of the deferred jobs that wait is next. Default [`Queue::Fcfs`]. Where connections do not share a queue
+    /// (the blocking models, without worker threads) it is among the jobs of one.
+    #[must_use]
+    pub fn queue(mut self, queue: Queue) -> Self {
+        self.queue = queue;
         self
     }
 
@@ -207,7 +217,7 @@ impl<S: Service> Server<S> {
                 Door::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
             })
             .collect();
-        let lives = Lives::start(model, Arc::clone(&shared), self.workers, doors)?;
+        let lives = Lives::start(model, Arc::clone(&shared), self.workers, self.queue, doors)?;
         Ok(Running { lives, shared, addresses, model })
     }
 }
@@ -321,6 +331,7 @@ impl Lives {
         model: Model,
         shared: Arc<Shared>,
         workers: usize,
+        queue: Queue,
         doors: Vec<Door<OwnedFd>>,
     ) -> io::Result<Self> {
         let epoch = Instant::now();
@@ -331,18 +342,20 @@ impl Lives {
             Model::Pool => Some(Box::new(Pool::start(if workers > 0 { workers } else { pool::SIZE })?)),
             _ => None,
         };
-        let units = if workers > 0 && model != Model::Pool { Some(Units::start(workers)?) } else { None };
+        let units =
+            if workers > 0 && model != Model::Pool { Some(Units::start(workers, queue)?) } else { None };
         let workers = units.as_ref().map(|units| Arc::clone(&units.workers));
+        let jobs = move || workers.as_ref().map_or_else(|| Jobs::inline(queue), Workers::attach);
         let (ending, ended) = mpsc::channel();
         let (kind, thread) = if let Some(spawner) = spawner {
-            let make = Box::new(move || seeds.host(Arc::clone(&shared), workers.clone()));
+            let make = Box::new(move || seeds.host(Arc::clone(&shared), jobs()));
             let crew = Crew::new(epoch, make as Box<crew::MakeHost>, spawner)?;
             let thread = crew.start(doors, ending)?;
             (Kind::Blocking(crew), thread)
         } else {
             let orders = Arc::new(Orders::default());
             let tuning = shared.tuning;
-            let host = seeds.host(shared, workers);
+            let host = seeds.host(shared, jobs());
             let bell = Arc::clone(&host.bell);
             let net = Os::non_blocking(epoch, tuning);
             let parts = (net, host, Arc::clone(&orders), doors);
@@ -423,8 +436,8 @@ struct Units {
 }
 
 impl Units {
-    fn start(count: usize) -> io::Result<Self> {
-        let (workers, threads) = Workers::start(count, Box::<Fcfs>::default())?;
+    fn start(count: usize, queue: Queue) -> io::Result<Self> {
+        let (workers, threads) = Workers::start(count, queue)?;
         Ok(Self { workers, threads })
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     common::Ledger,
     host::{Host, Seeds, Shared},
     os::{self, Os},
+    queue::{Jobs, Queue},
     server::{RunError, Undrained},
     service::Peer,
     stats::Snapshot,
@@ -58,6 +59,7 @@ pub(crate) struct Family {
     pub(crate) net: Os,
     pub(crate) host: Host,
     tuning: Tuning,
+    queue: Queue,
     epoch: Instant,
     open: Box<MakeOpen>,
     children: Vec<Option<Child>>,
@@ -68,6 +70,7 @@ impl Family {
     pub(crate) fn new(
         budget: Budget,
         tuning: Tuning,
+        queue: Queue,
         listeners: Vec<OwnedFd>,
         open: Box<MakeOpen>,
         size: usize,
@@ -76,10 +79,10 @@ impl Family {
         let epoch = Instant::now();
         // It has no connections of its own, only counts.
         let shared = Shared::common(&budget, tuning, &Share { ledger: Arc::clone(&ledger), slot: 0 });
-        let host = Seeds::new()?.host(shared, None);
+        let host = Seeds::new()?.host(shared, Jobs::inline(queue));
         let children = (0..size).map(|_| None).collect();
         let net = Os::blocking(epoch, tuning);
-        Ok(Self { budget, listeners, ledger, net, host, tuning, epoch, open, children, killed: 0 })
+        Ok(Self { budget, listeners, ledger, net, host, tuning, queue, epoch, open, children, killed: 0 })
     }
 
     /// The lowest slot without a child.
@@ -105,9 +108,9 @@ impl Family {
         let share = Share { ledger: Arc::clone(&self.ledger), slot };
         let shared = Shared::common(&self.budget, self.tuning, &share);
         // Not a copy of the parent's: no two processes may draw the same numbers.
-        let seeds = Seeds::new()?;
+        let (seeds, queue) = (Seeds::new()?, self.queue);
         let open = (self.open)(Arc::clone(&shared));
-        let make: Box<MakeHost> = Box::new(move || seeds.host(Arc::clone(&shared), None));
+        let make: Box<MakeHost> = Box::new(move || seeds.host(Arc::clone(&shared), Jobs::inline(queue)));
         let crew = Crew::new(self.epoch, make, Box::new(Iterative))?;
         let orders = Arc::clone(&crew);
         thread::Builder::new().name("orders".into()).spawn(move || {

@@ -157,11 +157,7 @@ impl Blocking {
                 return reset;
             }
             match self.wait() {
-                Woke::Readable => {
-                    let result =
-                        os::receive(&self.handle.stream, &mut self.block, self.receive, RecvFlags::DONTWAIT);
-                    self.received(result);
-                }
+                Woke::Readable => self.look(),
                 Woke::Received(result) => self.received(result),
                 Woke::Otherwise => {}
             }
@@ -196,7 +192,13 @@ impl Blocking {
 
     /// This thread is the logic unit too: runs what waits, and hears who rang. True if anything happened.
     fn answer_bell(&mut self) -> bool {
-        let mut happened = self.host.jobs.run_one();
+        let ran = self.host.jobs.run_one();
+        if ran.is_some_and(|slice| slice < Duration::MAX) {
+            // A job in slices is not to hold the connection.
+            self.look();
+            self.try_send();
+        }
+        let mut happened = ran.is_some();
         let mut rung = Vec::new();
         self.host.bell.answer(&mut rung);
         if !rung.is_empty() {
@@ -204,6 +206,14 @@ impl Blocking {
             happened = true;
         }
         happened
+    }
+
+    /// Receives without waiting.
+    fn look(&mut self) {
+        if self.receive > 0 {
+            let result = os::receive(&self.handle.stream, &mut self.block, self.receive, RecvFlags::DONTWAIT);
+            self.received(result);
+        }
     }
 
     /// Sends without waiting. True if anything happened.

@@ -57,6 +57,7 @@ use bytes::Bytes;
 use crate::{
     model::Model,
     os,
+    queue::Queue,
     server::Lives,
     tls::{Keys, TlsError},
     tuning::Tuning,
@@ -202,7 +203,7 @@ impl Exchange {
         }
         unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
         let door = unit.door(listener.socket);
-        let lives = Lives::start(Model::Epoll, Arc::clone(&unit.shared), 0, vec![door])?;
+        let lives = Lives::start(Model::Epoll, Arc::clone(&unit.shared), 0, Queue::default(), vec![door])?;
         lives.attend(unit.keeper().map_err(io::Error::other)?)?;
         Ok(Self::driven(unit, lives))
     }

@@ -72,9 +72,6 @@ pub(crate) enum Completion<S> {
     Sent(Token, io::Result<u64>),
 }
 
-/// Inline jobs run before the loop looks at anything else.
-const JOBS_AT_ONCE: usize = 64;
-
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
 const REAP: Duration = Duration::from_millis(10);
@@ -151,8 +148,7 @@ impl<P: Port> Proactor<P> {
             self.complete(done, now);
         }
         self.done = done;
-        let ran = (0..JOBS_AT_ONCE).take_while(|_| self.host.jobs.run_one()).count() > 0;
-        let now = if ran { self.port.now() } else { now };
+        let now = if self.host.jobs.run_turn() { self.port.now() } else { now };
         let alive = self.answer_bell(now);
         self.fire_deadlines(now);
         self.accept_again(now);

@@ -70,7 +70,7 @@ pub(crate) struct Readiness {
 
 /// Listeners are named from here on; connections far below.
 const LISTENERS: u64 = u64::MAX - 1024;
-/// Connections accepted, and inline jobs run, before the loop looks at anything else.
+/// Connections accepted before the loop looks at anything else.
 const AT_ONCE: usize = 64;
 /// Bytes that one connection may move before the others have their turn.
 const TURN: u64 = 4 * BLOCK as u64;
@@ -175,7 +175,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// True if there were any.
     fn run_jobs(&mut self) -> bool {
-        let ran = (0..AT_ONCE).take_while(|_| self.host.jobs.run_one()).count() > 0;
+        let ran = self.host.jobs.run_turn();
         self.moved |= ran;
         ran
     }

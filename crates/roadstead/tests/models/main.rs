@@ -5,17 +5,21 @@
 macro_rules! on_model {
     ($name:ident, $model:ident, $workers:literal: $($scenario:ident)*) => {
         mod $name {
-            mod plain { in_setting!($model, $workers, false: $($scenario)*); }
-            mod tls { in_setting!($model, $workers, true: $($scenario)*); }
+            mod plain { in_setting!($model, $workers, Fcfs, false: $($scenario)*); }
+            mod tls { in_setting!($model, $workers, Fcfs, true: $($scenario)*); }
         }
     };
 }
 
 /// Makes a test of each scenario in one setting.
 macro_rules! in_setting {
-    ($model:ident, $workers:literal, $tls:literal: $($scenario:ident)*) => {
-        const SETTING: crate::setting::Setting =
-            crate::setting::Setting { model: roadstead::Model::$model, workers: $workers, tls: $tls };
+    ($model:ident, $workers:literal, $queue:ident, $tls:literal: $($scenario:ident)*) => {
+        const SETTING: crate::setting::Setting = crate::setting::Setting {
+            model: roadstead::Model::$model,
+            workers: $workers,
+            queue: roadstead::Queue::$queue,
+            tls: $tls,
+        };
         $(#[test] fn $scenario() { super::super::$scenario(SETTING); })*
     };
 }
@@ -50,12 +54,37 @@ macro_rules! with_and_without_workers {
     };
 }
 
+/// Makes a test of each scenario with each queue discipline, inline and on worker threads; with those that slice also
+/// on other cores.
+macro_rules! with_each_queue {
+    ($($scenario:ident),* $(,)?) => {
+        with_queue!(fcfs, Epoll, Fcfs: $($scenario)*);
+        with_queue!(sjf, Epoll, Sjf: $($scenario)*);
+        with_queue!(rr, Epoll, Rr: $($scenario)*);
+        with_queue!(mlfq, Epoll, Mlfq: $($scenario)*);
+        with_queue!(threads_rr, Threads, Rr: $($scenario)*);
+        with_queue!(threads_mlfq, Threads, Mlfq: $($scenario)*);
+        with_queue!(emulated_mlfq, Emulated, Mlfq: $($scenario)*);
+    };
+}
+
+/// The same with one of them.
+macro_rules! with_queue {
+    ($name:ident, $model:ident, $queue:ident: $($scenario:ident)*) => {
+        mod $name {
+            mod inline { in_setting!($model, 0, $queue, false: $($scenario)*); }
+            mod workers { in_setting!($model, 2, $queue, false: $($scenario)*); }
+        }
+    };
+}
+
 mod client;
 mod desk;
 mod files;
 mod life;
 mod limits;
 mod outgoing;
+mod queues;
 mod setting;
 mod streams;
 mod wire;

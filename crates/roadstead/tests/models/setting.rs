@@ -1,4 +1,4 @@
-//! What a scenario runs on: a model, worker threads or none, TLS or none; and the keys for it.
+//! What a scenario runs on: a model, worker threads or none, a queue discipline, TLS or none; and the keys for it.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use roadstead::{
-    Budget, Model, Running, Server, Service,
+    Budget, Model, Queue, Running, Server, Service,
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
 use roadstead_keys::{Authority, Role};
@@ -21,13 +21,14 @@ const SERVER: &str = "server";
 pub(crate) struct Setting {
     pub(crate) model: Model,
     pub(crate) workers: usize,
+    pub(crate) queue: Queue,
     pub(crate) tls: bool,
 }
 
 impl Setting {
     /// A server that still has to be bound.
     pub(crate) fn server<S: Service>(self, service: S) -> Server<S> {
-        let server = Server::new(service).model(self.model).workers(self.workers);
+        let server = Server::new(service).model(self.model).workers(self.workers).queue(self.queue);
         if self.tls { server.layer(RING.acceptor.clone()) } else { server }
     }
 

@@ -21,7 +21,7 @@ with_and_without_workers!(
     a_session_that_panics_is_lost_alone,
 );
 
-fn jobs_of_many_connections_come_back_to_their_own(setting: Setting) {
+pub(crate) fn jobs_of_many_connections_come_back_to_their_own(setting: Setting) {
     let server = setting.start(Desk::default(), Budget::default());
     let address = server.addresses()[0];
     thread::scope(|scope| {
@@ -45,7 +45,7 @@ fn jobs_of_many_connections_come_back_to_their_own(setting: Setting) {
     assert_eq!(server.drain(PATIENCE).unwrap().jobs, 8 * 50 * 8);
 }
 
-fn tickets_are_answered_in_the_order_they_are_finished(setting: Setting) {
+pub(crate) fn tickets_are_answered_in_the_order_they_are_finished(setting: Setting) {
     let desk = Desk::default();
     let server = setting.start(desk.clone(), Budget::default());
     let mut stream = setting.connect(server.addresses()[0]);
@@ -58,7 +58,7 @@ fn tickets_are_answered_in_the_order_they_are_finished(setting: Setting) {
     }
 }
 
-fn a_ticket_that_is_dropped_is_lost(setting: Setting) {
+pub(crate) fn a_ticket_that_is_dropped_is_lost(setting: Setting) {
     let desk = Desk::default();
     let server = setting.start(desk.clone(), Budget::default());
     let mut stream = setting.connect(server.addresses()[0]);
@@ -67,7 +67,7 @@ fn a_ticket_that_is_dropped_is_lost(setting: Setting) {
     assert_eq!(read_frame(&mut stream), (LOST, vec![HOLD]));
 }
 
-fn a_job_that_panics_is_lost_alone(setting: Setting) {
+pub(crate) fn a_job_that_panics_is_lost_alone(setting: Setting) {
     let server = setting.start(Desk::default(), Budget::default());
     let mut stream = setting.connect(server.addresses()[0]);
     for _ in 0..4 {
@@ -91,13 +91,13 @@ fn a_session_that_panics_is_lost_alone(setting: Setting) {
     assert_eq!((counted.accepted, counted.closed, counted.failed), (2, 2, 1));
 }
 
-fn a_job_runs_in_slices(setting: Setting) {
+pub(crate) fn a_job_runs_in_slices(setting: Setting) {
     let server = setting.start(Desk::default(), Budget::default());
     let mut stream = setting.connect(server.addresses()[0]);
     assert_eq!(ask(&mut stream, SLICES, 1000, b"").0, SLICES);
 }
 
-fn work_for_a_peer_that_is_gone_is_forgotten(setting: Setting) {
+pub(crate) fn work_for_a_peer_that_is_gone_is_forgotten(setting: Setting) {
     let desk = Desk::default();
     let server = setting.start(desk.clone(), Budget::default().jobs(1));
     let mut stream = setting.connect(server.addresses()[0]);

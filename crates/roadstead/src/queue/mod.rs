@@ -1,18 +1,32 @@
 //! Jobs, the request queue they wait in, and the logic units that run them.
 //!
-//! A [`Discipline`] decides which task is next; it is the only thing that differs between FCFS and its rivals. With
-//! worker threads the queue is shared and they take from it; without, the I/O loop runs what waits at the end of each
-//! of its turns, so that everything that arrived together is waiting together.
+//! A [`Discipline`] decides which task is next, and for how long; one file for each, named by [`Queue`]. With worker
+//! threads the queue is shared and they take from it; without, the I/O loop runs what waits at the end of each of its
+//! turns, so that everything that arrived together is waiting together; or, of a queue that slices, one slice a turn.
 #![forbid(unsafe_code)]
 
+mod fcfs;
+mod mlfq;
+mod rr;
+mod sjf;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
-use crate::{guard, ticket::Ticket};
+use crate::{
+    guard,
+    ticket::{Ticket, Token},
+};
 
 /// Work that is deferred off the I/O path, done in one go or in slices.
 pub trait Job: Send + 'static {
@@ -42,17 +56,27 @@ impl<F: FnOnce() -> R + Send + 'static, R: Send + 'static> Job for Once<F> {
     }
 }
 
+/// Whose a task is: a connection's, among those of all loops that share a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    /// The loop.
+    home: u64,
+    /// The connection within its loop.
+    connection: Token,
+}
+
 /// One thing that waits in the queue.
 pub struct Task {
     work: Box<dyn Work>,
+    owner: Owner,
     /// How long it will take, as its session guessed, in any unit the service likes. Disciplines compare it.
     pub cost: u64,
     /// How many slices it has had.
     pub slices: u32,
 }
 
-impl std::fmt::Debug for Task {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task").field("cost", &self.cost).field("slices", &self.slices).finish_non_exhaustive()
     }
 }
@@ -93,18 +117,22 @@ impl<J: Job<Reply = ()>> Work for Detached<J> {
 }
 
 impl Task {
-    pub(crate) fn deferred<J: Job>(cost: u64, job: J, ticket: Ticket<J::Reply>) -> Self {
-        Self { work: Box::new(Deferred { job, ticket: Some(ticket) }), cost, slices: 0 }
+    pub(crate) fn deferred<J: Job>(connection: Token, cost: u64, job: J, ticket: Ticket<J::Reply>) -> Self {
+        Self::new(connection, cost, Box::new(Deferred { job, ticket: Some(ticket) }))
     }
 
-    pub(crate) fn detached(cost: u64, job: impl Job<Reply = ()>) -> Self {
-        Self { work: Box::new(Detached(job)), cost, slices: 0 }
+    pub(crate) fn detached(connection: Token, cost: u64, job: impl Job<Reply = ()>) -> Self {
+        Self::new(connection, cost, Box::new(Detached(job)))
+    }
+
+    fn new(connection: Token, cost: u64, work: Box<dyn Work>) -> Self {
+        Self { work, owner: Owner { home: 0, connection }, cost, slices: 0 }
     }
 
     /// Runs one slice. `Some` with the task if there is more to do. A job that panics is lost, alone: its ticket is
     /// dropped and the session hears of it.
     fn run(mut self, slice: Duration) -> Option<Self> {
-        self.slices += 1;
+        self.slices = self.slices.saturating_add(1);
         match guard::call(|| self.work.run(slice)) {
             Some(true) => None,
             Some(false) => Some(self),
@@ -126,36 +154,101 @@ pub trait Discipline: Send {
     fn is_ready(&self) -> bool;
 }
 
-/// First come, first served; a task runs until it is done.
-#[derive(Debug, Default)]
-pub struct Fcfs(VecDeque<Task>);
+/// The disciplines by name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each variant is described by `Queue::about`")]
+pub enum Queue {
+    #[default]
+    Fcfs,
+    Sjf,
+    Rr,
+    Mlfq,
+}
 
-impl Discipline for Fcfs {
-    fn push(&mut self, task: Task) {
-        self.0.push_back(task);
+impl Queue {
+    /// Every discipline.
+    pub const ALL: [Queue; 4] = [Queue::Fcfs, Queue::Sjf, Queue::Rr, Queue::Mlfq];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Queue::Fcfs => "fcfs",
+            Queue::Sjf => "sjf",
+            Queue::Rr => "rr",
+            Queue::Mlfq => "mlfq",
+        }
     }
-    fn pop(&mut self) -> Option<(Task, Duration)> {
-        self.0.pop_front().map(|task| (task, Duration::MAX))
+
+    /// What it does, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Queue::Fcfs => "first come, first served",
+            Queue::Sjf => "shortest job first, by the costs that sessions guess",
+            Queue::Rr => "round robin: connections take turns, a slice each",
+            Queue::Mlfq => "multi-level feedback: who has had the fewest slices is next",
+        }
     }
-    fn is_ready(&self) -> bool {
-        !self.0.is_empty()
+
+    /// An empty queue of this discipline.
+    pub(crate) fn discipline(self) -> Box<dyn Discipline> {
+        match self {
+            Queue::Fcfs => Box::<fcfs::Fcfs>::default(),
+            Queue::Sjf => Box::<sjf::Sjf>::default(),
+            Queue::Rr => Box::<rr::Rr>::default(),
+            Queue::Mlfq => Box::<mlfq::Mlfq>::default(),
+        }
     }
 }
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// There is no queue discipline of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no queue `{0}`; the queues are: {list}", list = Queue::ALL.map(Queue::name).join(", "))]
+pub struct UnknownQueue(String);
+
+impl FromStr for Queue {
+    type Err = UnknownQueue;
+
+    fn from_str(name: &str) -> Result<Self, UnknownQueue> {
+        Queue::ALL.into_iter().find(|queue| queue.name() == name).ok_or_else(|| UnknownQueue(name.into()))
+    }
+}
+
+/// Tasks that a loop runs before it looks at anything else.
+const AT_ONCE: usize = 64;
 
 /// The queue as a session's context sees it. It cannot grow without bound: every deferred task holds a ticket, and
 /// tickets are counted by the budget.
 pub(crate) enum Jobs {
     /// Run by the loop itself at the end of a turn.
     Inline(Box<dyn Discipline>),
-    /// Run by worker threads.
-    Workers(Arc<Workers>),
+    /// Run by worker threads, for several loops.
+    Workers {
+        /// Whose queue it is.
+        workers: Arc<Workers>,
+        /// The number of this loop among them.
+        home: u64,
+    },
 }
 
 impl Jobs {
-    pub(crate) fn push(&mut self, task: Task) {
+    /// An empty queue for the loop itself.
+    pub(crate) fn inline(queue: Queue) -> Self {
+        Self::Inline(queue.discipline())
+    }
+
+    pub(crate) fn push(&mut self, mut task: Task) {
         match self {
             Jobs::Inline(queue) => queue.push(task),
-            Jobs::Workers(workers) => workers.push(task),
+            Jobs::Workers { workers, home } => {
+                task.owner.home = *home;
+                workers.push(task);
+            }
         }
     }
 
@@ -164,18 +257,32 @@ impl Jobs {
         matches!(self, Jobs::Inline(queue) if queue.is_ready())
     }
 
-    /// Runs one waiting task, if this loop is the logic unit. False if there was none.
-    pub(crate) fn run_one(&mut self) -> bool {
+    /// Runs what waits at the end of a turn of the loop; of a queue that slices one slice, so that it does not hold the
+    /// loop. True if there was anything.
+    pub(crate) fn run_turn(&mut self) -> bool {
+        let mut ran = false;
+        for _ in 0..AT_ONCE {
+            let Some(slice) = self.run_one() else {
+                break;
+            };
+            ran = true;
+            if slice < Duration::MAX {
+                break;
+            }
+        }
+        ran
+    }
+
+    /// Runs one waiting task for a slice, if this loop is the logic unit, and answers how long that was meant to be.
+    pub(crate) fn run_one(&mut self) -> Option<Duration> {
         let Jobs::Inline(queue) = self else {
-            return false;
+            return None;
         };
-        let Some((task, slice)) = queue.pop() else {
-            return false;
-        };
+        let (task, slice) = queue.pop()?;
         if let Some(task) = task.run(slice) {
             queue.push(task);
         }
-        true
+        Some(slice)
     }
 }
 
@@ -183,10 +290,12 @@ impl Jobs {
 pub(crate) struct Workers {
     state: Mutex<State>,
     came: Condvar,
+    /// Loops that put tasks into the queue, so far.
+    loops: AtomicU64,
 }
 
-impl std::fmt::Debug for Workers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Workers").finish_non_exhaustive()
     }
 }
@@ -198,12 +307,9 @@ struct State {
 
 impl Workers {
     /// Starts `count` threads. They end after [`Workers::stop`], each with the task it is at.
-    pub(crate) fn start(
-        count: usize,
-        queue: Box<dyn Discipline>,
-    ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
-        let workers =
-            Arc::new(Self { state: Mutex::new(State { queue, stopped: false }), came: Condvar::new() });
+    pub(crate) fn start(count: usize, queue: Queue) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        let state = Mutex::new(State { queue: queue.discipline(), stopped: false });
+        let workers = Arc::new(Self { state, came: Condvar::new(), loops: AtomicU64::new(0) });
         let threads = (0..count)
             .map(|number| {
                 let workers = Arc::clone(&workers);
@@ -217,6 +323,11 @@ impl Workers {
                 Err(error)
             }
         }
+    }
+
+    /// What one loop puts tasks into the queue by.
+    pub(crate) fn attach(self: &Arc<Self>) -> Jobs {
+        Jobs::Workers { workers: Arc::clone(self), home: self.loops.fetch_add(1, Relaxed) }
     }
 
     fn push(&self, task: Task) {
@@ -257,39 +368,6 @@ impl Workers {
             } else {
                 state = self.came.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    #[test]
-    fn fcfs_runs_in_order_of_arrival() {
-        let (sender, order) = mpsc::channel();
-        let mut jobs = Jobs::Inline(Box::<Fcfs>::default());
-        for number in 0..4 {
-            let sender = sender.clone();
-            jobs.push(Task::detached(4 - number, Once(Some(move || sender.send(number).unwrap()))));
-        }
-        while jobs.run_one() {}
-        assert_eq!(order.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn a_panic_takes_its_own_job_only() {
-        let (sender, done) = mpsc::channel();
-        let (workers, threads) = Workers::start(1, Box::<Fcfs>::default()).unwrap();
-        let broken = || panic!("a job of the test that is meant to fail");
-        workers.push(Task::detached(0, Once(Some(broken))));
-        workers.push(Task::detached(0, Once(Some(move || sender.send(()).unwrap()))));
-        done.recv().unwrap();
-        workers.stop();
-        for thread in threads {
-            thread.join().unwrap();
         }
     }
 }
