@@ -4,6 +4,7 @@ mod exchange;
 mod loss;
 mod member;
 mod payload;
+mod queue;
 mod report;
 
 use clap::Subcommand;
@@ -16,6 +17,8 @@ pub(crate) enum Command {
     Exchange(exchange::Args),
     /// A server is killed under load and started again: what fails meanwhile, and when all is as before
     Loss(loss::Args),
+    /// Short and long jobs in one queue: how long the short ones wait under each discipline
+    Queue(queue::Args),
     /// One of the three, started by the measurement
     #[command(hide = true)]
     Member(member::Args),
@@ -25,6 +28,7 @@ pub(crate) fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Exchange(args) => exchange::run(&args),
         Command::Loss(args) => loss::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Member(args) => member::run(&args),
     }
 }

@@ -1,0 +1,215 @@
+//! The report of `bench queue`: a table and a picture for people, JSON for programs.
+
+use roadstead::Queue;
+use roadstead_load::{
+    chart::{Chart, ChartError, Line, Panel, Scale, Series},
+    machine::Machine,
+    measure::{Latency, Recorder},
+    report::{Column, ReportError, Stream, Table, count, millis, number},
+};
+use serde::{Serialize, Serializer};
+
+use super::round::Tally;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) machine: Machine,
+    pub(super) workers: u16,
+    pub(super) load: f64,
+    pub(super) connections: usize,
+    /// How long jobs came for each discipline.
+    pub(super) seconds: f64,
+    pub(super) seed: u64,
+    /// The pace of the work, measured once for all.
+    pub(super) links_per_ms: f64,
+    pub(super) runs: Vec<Run>,
+}
+
+/// One discipline.
+#[derive(Debug, Serialize)]
+pub(super) struct Run {
+    #[serde(serialize_with = "by_name")]
+    queue: Queue,
+    right: u64,
+    wrong: u64,
+    lost: u64,
+    short: Latency,
+    long: Latency,
+    /// To that of FCFS, round by round; none if it was not measured.
+    short_p99_ratio: Option<Ratio>,
+    rounds: Vec<Round>,
+    #[serde(skip)]
+    all: [Recorder; 2],
+}
+
+/// One round of a discipline.
+#[derive(Debug, Serialize)]
+struct Round {
+    short: Latency,
+    long: Latency,
+    /// The part of the workers' time that the jobs took.
+    busy: f64,
+}
+
+/// The ratios of rounds on the same jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Ratio {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+fn by_name<S: Serializer>(queue: &Queue, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(queue.name())
+}
+
+/// The middle of what is sorted; the mean of the two in the middle of an even number.
+fn median(sorted: &[f64]) -> f64 {
+    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+    (low + high) / 2.0
+}
+
+impl Ratio {
+    fn of(mut ratios: Vec<f64>) -> Option<Self> {
+        ratios.retain(|ratio| ratio.is_finite());
+        ratios.sort_by(f64::total_cmp);
+        let (min, max) = (*ratios.first()?, *ratios.last()?);
+        Some(Self { median: median(&ratios), min, max })
+    }
+}
+
+impl Run {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            right: 0,
+            wrong: 0,
+            lost: 0,
+            short: Latency::UNKNOWN,
+            long: Latency::UNKNOWN,
+            short_p99_ratio: None,
+            rounds: Vec::new(),
+            all: Default::default(),
+        }
+    }
+
+    pub(super) fn queue(&self) -> Queue {
+        self.queue
+    }
+
+    /// Adds what a round with so many workers came to.
+    pub(super) fn add(&mut self, tally: Tally, workers: u16) {
+        self.right += tally.right;
+        self.wrong += tally.wrong;
+        self.lost += tally.lost;
+        self.rounds.push(Round {
+            short: tally.short.latency(),
+            long: tally.long.latency(),
+            busy: tally.cpu.as_secs_f64() / tally.wall.as_secs_f64() / f64::from(workers),
+        });
+        self.all[0].merge(&tally.short);
+        self.all[1].merge(&tally.long);
+        [self.short, self.long] = self.all.each_ref().map(Recorder::latency);
+    }
+
+    fn busy(&self) -> f64 {
+        self.rounds.iter().map(|round| round.busy).sum::<f64>() / self.rounds.len() as f64
+    }
+}
+
+impl Report {
+    pub(super) fn is_clean(&self) -> bool {
+        self.runs.iter().all(|run| run.wrong + run.lost == 0)
+    }
+
+    pub(super) fn has_figures(&self) -> bool {
+        self.runs.iter().any(|run| run.right > 0)
+    }
+
+    /// Compares each round with that of FCFS on the same jobs.
+    pub(super) fn compare(&mut self) {
+        let p99 = |run: &Run| run.rounds.iter().map(|round| round.short.p99_ms).collect::<Vec<_>>();
+        let Some(fcfs) = self.runs.iter().find(|run| run.queue == Queue::Fcfs).map(p99) else {
+            return;
+        };
+        for run in &mut self.runs {
+            run.short_p99_ratio = Ratio::of(p99(run).iter().zip(&fcfs).map(|(own, it)| own / it).collect());
+        }
+    }
+
+    pub(super) fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        let mut columns = vec![Column::Text("queue")];
+        columns.extend(
+            [
+                "right",
+                "wrong",
+                "lost",
+                "short p50 ms",
+                "p99 ms",
+                "p99.9 ms",
+                "long p50 ms",
+                "p99 ms",
+                "busy %",
+                "short p99 to fcfs (min-max)",
+            ]
+            .map(Column::Number),
+        );
+        let mut table = Table::new(&columns);
+        for run in &self.runs {
+            let ratio = run.short_p99_ratio.map_or("-".into(), |ratio| {
+                let [median, min, max] = [ratio.median, ratio.min, ratio.max].map(|it| number(it, 3));
+                format!("{median} ({min}-{max})")
+            });
+            table.row([
+                run.queue.to_string(),
+                count(run.right),
+                count(run.wrong),
+                count(run.lost),
+                millis(run.short.p50_ms),
+                millis(run.short.p99_ms),
+                millis(run.short.p999_ms),
+                millis(run.long.p50_ms),
+                millis(run.long.p99_ms),
+                number(run.busy() * 100.0, 0),
+                ratio,
+            ]);
+        }
+        table.print(stream)
+    }
+
+    /// The latency of short and of long jobs by how many are faster, a line for each discipline.
+    pub(super) fn svg(&self) -> Result<String, ChartError> {
+        let panel = |what: &str, latency: fn(&Run) -> &Latency| {
+            let series = self.runs.iter().enumerate().map(|(subject, run)| {
+                let it = latency(run);
+                let points = vec![(500, it.p50_ms), (950, it.p95_ms), (990, it.p99_ms), (999, it.p999_ms)];
+                Series { name: run.queue.to_string(), subject, line: Line::Solid, points }
+            });
+            let y_axis = format!("latency of {what} jobs, ms");
+            Panel { y_axis, scale: Scale::Logarithmic, series: series.collect() }
+        };
+        Chart {
+            title: "Short and long jobs in one queue".into(),
+            subtitle: format!(
+                "90 % of 0.1 ms and 10 % of 10 ms, {} workers, load {}, on {} cores",
+                self.workers, self.load, self.machine.cores
+            ),
+            x_axis: "jobs of 1,000 that are faster".into(),
+            panels: vec![panel("short", |run| &run.short), panel("long", |run| &run.long)],
+        }
+        .svg()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_that_of_neighbours_and_leaves_out_what_was_not_measured() {
+        let ratio = Ratio::of(vec![0.5, f64::NAN, 0.1, f64::INFINITY, 0.2]).unwrap();
+        assert_eq!(ratio, Ratio { median: 0.2, min: 0.1, max: 0.5 });
+        assert_eq!(Ratio::of(vec![0.25, 0.75]).unwrap().median, 0.5);
+        assert_eq!(Ratio::of(vec![f64::NAN]), None);
+    }
+}
