@@ -9,9 +9,15 @@ use std::{
     io::Write,
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
 };
 
 use common::{Scene, words};
+use roadstead::{
+    Budget, Context, Dialer, Done, Input, Model, Ready, Session,
+    tls::{Connector, Expect, Keys},
+};
 use rustix::process::Signal;
 
 /// The arguments that make keys in `k`.
@@ -82,4 +88,49 @@ fn openssl_and_the_server_prove_their_keys_to_each_other() {
     assert_eq!(call("commonname=server-1,cafile=client/ca.pem").unwrap(), b"", "a stranger hears nothing");
     server.signal(Signal::TERM);
     assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn every_model_speaks_tls() {
+    let scene = Scene::new();
+    scene.ok(keys(&scene, "--servers 1"));
+    let dir = scene.path("k");
+    let client = Keys::load(&dir.join("client")).unwrap();
+    let connector = Connector::new(Some(&client), Expect::Name("server-1".into())).unwrap();
+    for model in Model::ALL.into_iter().filter(|model| model.obstacle().is_none()) {
+        let server = dir.join("server-1");
+        let line = format!("serve echo --bind 127.0.0.1:0 --model {model} --keys {}", server.display());
+        let mut server = scene.serve(words(&line));
+        let (heard, hears) = mpsc::channel();
+        let dialer = Dialer::start(Budget::default()).unwrap();
+        dialer.connect_through(server.listening(), &connector, Ahoy(heard)).unwrap();
+        let answer = hears.recv_timeout(Duration::from_secs(30));
+        assert_eq!(answer.as_deref(), Ok(&b"ahoy"[..]), "{model}");
+        drop(dialer);
+        server.signal(Signal::TERM);
+        assert_eq!(server.end().code(), Some(0), "{model}");
+    }
+}
+
+/// Says a word and waits until it has come back.
+struct Ahoy(mpsc::Sender<Vec<u8>>);
+
+impl Session for Ahoy {
+    type Reply = ();
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened {
+            cx.output().write(b"ahoy");
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        if input.bytes().len() == 4 {
+            let _ = self.0.send(input.bytes().to_vec());
+            input.consume(4);
+            cx.finish();
+        }
+        Ok(())
+    }
 }

@@ -23,7 +23,7 @@ fn echoes(address: SocketAddr) -> TcpStream {
 }
 
 /// The models that are built.
-const RUN: [&str; 12] = [
+const RUN: [&str; 13] = [
     "best",
     "iterative",
     "process",
@@ -36,6 +36,7 @@ const RUN: [&str; 12] = [
     "epoll",
     "signal",
     "emulated",
+    "aio",
 ];
 
 #[test]

@@ -120,7 +120,7 @@ impl Model {
     pub fn obstacle(self) -> Option<&'static str> {
         match self {
             Model::Iocp => Some("needs Windows, and is not built yet"),
-            Model::Aio | Model::Uring => Some("not built yet"),
+            Model::Uring => Some("not built yet"),
             _ => None,
         }
     }

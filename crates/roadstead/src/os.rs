@@ -170,7 +170,7 @@ pub(crate) fn read_at(file: &File, part: &mut [u8], offset: u64) -> io::Result<u
     }
 }
 
-fn shorter_than_promised() -> io::Error {
+pub(crate) fn shorter_than_promised() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what was promised of it")
 }
 

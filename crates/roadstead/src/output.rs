@@ -188,6 +188,15 @@ impl Output {
         lent
     }
 
+    /// The first of what comes next, if that is no file.
+    pub(crate) fn front_bytes(&self) -> Bytes {
+        match self.pieces.front() {
+            Some(Piece::Bytes(bytes, _)) => bytes.clone(),
+            Some(Piece::Chunk(chunk)) => chunk.bytes.clone(),
+            _ => Bytes::copy_from_slice(&self.tail),
+        }
+    }
+
     /// Forgets the first `count` bytes: they have been sent.
     pub(crate) fn advance(&mut self, mut count: u64) {
         while let Some(piece) = self.pieces.front_mut() {

@@ -24,7 +24,12 @@ use crate::{
     model::Model,
     orders::Orders,
     os::{self, Os},
-    proactor::{Proactor, emulated::Emulated},
+    proactor::{
+        Proactor,
+        aio::Requests,
+        emulated::Direct,
+        readiness::{Hands, Ready},
+    },
     queue::{Jobs, Queue, Workers},
     reactor::{Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
     service::Service,
@@ -312,13 +317,14 @@ fn react<P: Poller<Os> + Send + 'static>(
 }
 
 /// Starts the thread of a proactor; `ending` is closed when it has ended.
-fn proact<P: Poller<Os> + Send + 'static>(
-    poller: P,
+fn proact<H: Hands<Os> + Send + 'static>(
+    poller: Epoll,
+    hands: H,
     (net, host, orders, doors): Parts,
     ending: mpsc::Sender<()>,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-    let mut proactor = Proactor::new(Emulated::new(net, poller, listeners), host, orders, doors);
+    let mut proactor = Proactor::new(Ready::new(net, poller, hands, listeners), host, orders, doors);
     thread::Builder::new().name("proactor".into()).spawn(move || {
         let result = proactor.run();
         drop(ending);
@@ -364,7 +370,8 @@ impl Lives {
                 Model::Select => react(Select::new(&bell)?, parts, ending),
                 Model::Signal => react(Signal::new(&bell)?, parts, ending),
                 Model::Poll => react(Poll::new(&bell)?, parts, ending),
-                Model::Emulated => proact(Epoll::new(&bell)?, parts, ending),
+                Model::Emulated => proact(Epoll::new(&bell)?, Direct, parts, ending),
+                Model::Aio => proact(Epoll::new(&bell)?, Requests::new(&bell), parts, ending),
                 _ => react(Epoll::new(&bell)?, parts, ending),
             };
             (Kind::Reactor { orders, bell }, thread?)

@@ -5,9 +5,10 @@
 //! in whatever order. To close a connection is therefore three steps: cancel what is in flight, hear of it, close.
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
-#![forbid(unsafe_code)]
 
+pub(crate) mod aio;
 pub(crate) mod emulated;
+pub(crate) mod readiness;
 
 use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -23,7 +23,10 @@ use crate::{
     host::{Host, Shared},
     layer::Layers,
     orders::Orders,
-    proactor::{Proactor, emulated::Emulated},
+    proactor::{
+        Proactor,
+        emulated::{Direct, Emulated},
+    },
     queue::Jobs,
     reactor::Reactor,
     ticket::Bell,
@@ -217,7 +220,7 @@ impl Run {
             Box::new(reactor.map_err(|error| self.failure(Why::Loop(error)))?)
         } else {
             let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-            let port = Emulated::new(sockets, watcher, listeners);
+            let port = Emulated::new(sockets, watcher, Direct, listeners);
             Box::new(Proactor::new(port, host, Arc::clone(&orders), doors))
         };
         self.nodes.push(Node { turns: Some(turns), shared, orders, bell, backlog, paused, member });

@@ -36,6 +36,7 @@ macro_rules! on_every_model {
         on_model!(select, Select, 0: $($scenario)* $($($several)*)?);
         on_model!(spin, Spin, 0: $($scenario)* $($($several)*)?);
         on_model!(emulated, Emulated, 0: $($scenario)* $($($several)*)?);
+        on_model!(aio, Aio, 0: $($scenario)* $($($several)*)?);
     };
 }
 

@@ -1,0 +1,234 @@
+//! `aio`: POSIX asynchronous I/O. aio(7).
+//!
+//! glibc does it with threads of its own, one request per descriptor at a time, and no more than twenty of them: thirty
+//! silent peers that are being read from would stop everybody else. So a read or a write begins only when the socket is
+//! ready, and none ever waits for the network; what is left to wait for is the disk. Every completion costs a thread
+//! that tells of it, which is why this is the slowest model here: it is worth knowing, not worth using.
+//!
+//! Writes raise SIGPIPE when the peer is gone, unless the process ignores it, as Rust programs do.
+
+use std::{
+    fs::File,
+    io, mem,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    ptr,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+
+use super::readiness::{Finished, Hands, Progress, Receive, Received, Send};
+use crate::{
+    connection::BLOCK,
+    os::{self, Os},
+    output::FileRange,
+    ticket::{Bell, Token},
+};
+
+/// The requests that glibc has: the hands of a port that stands on epoll.
+pub(crate) struct Requests {
+    told: Arc<Told>,
+    /// Each boxed, because glibc knows where it is.
+    requests: Slab<Box<Request>>,
+}
+
+/// Where completions are told of, by threads of glibc's.
+struct Told {
+    bell: Arc<Bell>,
+    numbers: Mutex<Vec<usize>>,
+}
+
+struct Request {
+    block: libc::aiocb,
+    token: Token,
+    descriptor: RawFd,
+    work: Work,
+    number: usize,
+    told: Arc<Told>,
+}
+
+// SAFETY: what keeps this from being `Send` are pointers into buffers that it owns.
+unsafe impl std::marker::Send for Request {}
+
+/// What a request works on. It keeps the memory, and a file open, until the request is done.
+enum Work {
+    Receive(BytesMut),
+    Send(Bytes),
+    /// A part of a file is read, to be sent next.
+    Fill {
+        block: BytesMut,
+        _file: Arc<File>,
+    },
+}
+
+/// What to do with the bytes of a request.
+#[derive(Clone, Copy)]
+enum Way {
+    Read,
+    Write,
+}
+
+impl Requests {
+    /// Completions interrupt the loop of `bell`.
+    pub(crate) fn new(bell: &Arc<Bell>) -> Self {
+        let told = Arc::new(Told { bell: Arc::clone(bell), numbers: Mutex::default() });
+        Self { told, requests: Slab::new() }
+    }
+
+    /// Hands a request over. If glibc has no room for it the work comes back.
+    fn submit(
+        &mut self,
+        token: Token,
+        descriptor: RawFd,
+        work: Work,
+        from: (RawFd, u64),
+    ) -> Result<(), Work> {
+        let entry = self.requests.vacant_entry();
+        // SAFETY: plain numbers and pointers, for which zero is a value.
+        let block = unsafe { mem::zeroed() };
+        let number = entry.key();
+        let told = Arc::clone(&self.told);
+        let mut request = Box::new(Request { block, token, descriptor, work, number, told });
+        let (address, length, way) = match &mut request.work {
+            Work::Receive(bytes) | Work::Fill { block: bytes, .. } => {
+                let room = bytes.spare_capacity_mut();
+                (room.as_mut_ptr().cast(), room.len(), Way::Read)
+            }
+            Work::Send(bytes) => (bytes.as_ptr().cast_mut().cast(), bytes.len(), Way::Write),
+        };
+        request.block.aio_fildes = from.0;
+        request.block.aio_buf = address;
+        request.block.aio_nbytes = length;
+        request.block.aio_offset = from.1 as libc::off_t;
+        tell_by_thread(&mut request);
+        let block = ptr::from_mut(&mut request.block);
+        // SAFETY: the control block and its buffer belong to the request, which stays where it is in its box, untouched,
+        // until glibc has told of its end.
+        let status = unsafe {
+            match way {
+                Way::Read => libc::aio_read(block),
+                Way::Write => libc::aio_write(block),
+            }
+        };
+        if status != 0 {
+            return Err(request.work);
+        }
+        entry.insert(request);
+        Ok(())
+    }
+
+    fn fill(&mut self, task: &Send<'_, OwnedFd>, range: &FileRange) -> io::Result<()> {
+        let block = BytesMut::with_capacity(range.len.min(BLOCK as u64) as usize);
+        let work = Work::Fill { block, _file: Arc::clone(&range.file) };
+        let from = (range.file.as_raw_fd(), range.offset);
+        self.submit(task.token, task.stream.as_raw_fd(), work, from)
+            .map_err(|_| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// A request is done. `None` if another takes its place.
+    fn end(&mut self, request: Box<Request>) -> Option<Finished> {
+        let Request { mut block, token, descriptor, work, .. } = *request;
+        // SAFETY: glibc has told of the end of this request, and this is the only time that it is asked for its status.
+        let result = unsafe {
+            match libc::aio_error(&block) {
+                0 => Ok(libc::aio_return(&mut block) as usize),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        };
+        match work {
+            Work::Send(_) => Some(Finished::Sent(token, result.map(|count| count as u64))),
+            Work::Receive(mut bytes) => {
+                // SAFETY: so many bytes were read into the spare room of an empty buffer.
+                result.iter().for_each(|&count| unsafe { bytes.set_len(count) });
+                Some(Finished::Received(token, (bytes, result)))
+            }
+            Work::Fill { block: mut bytes, .. } => match result {
+                Ok(0) => Some(Finished::Sent(token, Err(os::shorter_than_promised()))),
+                Ok(count) => {
+                    // SAFETY: as above.
+                    unsafe { bytes.set_len(count) };
+                    self.submit(token, descriptor, Work::Send(bytes.freeze()), (descriptor, 0))
+                        .err()
+                        .map(|_| Finished::Sent(token, Err(io::ErrorKind::WouldBlock.into())))
+                }
+                Err(error) => Some(Finished::Sent(token, Err(error))),
+            },
+        }
+    }
+}
+
+/// Has a thread of glibc's call [`tell`] when the request is done. sigevent(3type), `SIGEV_THREAD`.
+fn tell_by_thread(request: &mut Request) {
+    let number = ptr::from_ref(request).cast_mut().cast();
+    let event = &mut request.block.aio_sigevent;
+    event.sigev_notify = libc::SIGEV_THREAD;
+    event.sigev_value = libc::sigval { sival_ptr: number };
+    let function: extern "C" fn(libc::sigval) = tell;
+    // SAFETY: the function to call is the first pointer of the union that begins where the thread's number is; the one
+    // behind it, the thread's attributes, stays null.
+    unsafe { ptr::from_mut(&mut event.sigev_notify_thread_id).cast::<usize>().write(function as usize) };
+}
+
+extern "C" fn tell(value: libc::sigval) {
+    // SAFETY: it is a request that stays where it is until its number is told; nothing of it is used after that.
+    let (number, told) = unsafe {
+        let request = value.sival_ptr.cast::<Request>();
+        ((*request).number, Arc::clone(&(*request).told))
+    };
+    told.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    told.bell.interrupt();
+}
+
+impl Hands<Os> for Requests {
+    fn receive(&mut self, net: &mut Os, task: Receive<'_, OwnedFd>) -> Progress<Received> {
+        let Receive { token, stream, mut block, most } = task;
+        block.clear();
+        // No more room than what was asked for: it is all offered.
+        let block = if block.capacity() == most { block } else { BytesMut::with_capacity(most) };
+        let descriptor = stream.as_raw_fd();
+        match self.submit(token, descriptor, Work::Receive(block), (descriptor, 0)) {
+            Ok(()) => Progress::Later,
+            Err(_) => {
+                let mut block = BytesMut::new();
+                let result = crate::net::Net::receive(net, stream, &mut block, most);
+                Progress::Done((block, result))
+            }
+        }
+    }
+
+    fn send(&mut self, _: &mut Os, task: Send<'_, OwnedFd>) -> Progress<io::Result<u64>> {
+        let descriptor = task.stream.as_raw_fd();
+        let submitted = match task.output.front_file() {
+            Some(range) => self.fill(&task, range).is_ok(),
+            None => {
+                let work = Work::Send(task.output.front_bytes());
+                self.submit(task.token, descriptor, work, (descriptor, 0)).is_ok()
+            }
+        };
+        if submitted { Progress::Later } else { Progress::Done(os::send(task.stream, task.output)) }
+    }
+
+    fn finished(&mut self) -> Option<Finished> {
+        loop {
+            let number = self.told.numbers.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let request = self.requests.try_remove(number)?;
+            if let Some(finished) = self.end(request) {
+                return Some(finished);
+            }
+        }
+    }
+}
+
+impl Drop for Requests {
+    /// glibc writes into the buffers of requests that it still has. None waits for the network, so this is short.
+    fn drop(&mut self) {
+        while !self.requests.is_empty() {
+            if self.finished().is_none() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! A port on a system that only tells of readiness: accepting, connecting, and knowing when an operation may be begun.
+//! How one is done then is what the ports that stand on this differ in: [`Hands`].
+#![forbid(unsafe_code)]
+
+use std::{collections::HashMap, io, mem, net::SocketAddr, time::Duration};
+
+use bytes::BytesMut;
+
+use super::{Completion, Port};
+use crate::{
+    accept::{self, Taken},
+    net::Net,
+    output::Output,
+    reactor::{Poller, Readiness},
+    ticket::Token,
+};
+
+/// Listeners are named from here on; connections far below.
+const LISTENERS: u64 = u64::MAX - 1024;
+/// Blocks that are kept for the next receive.
+const FREE: usize = 16;
+
+/// Does operations on sockets that are ready, at once or in a while. Of each socket it has at most one of each kind.
+pub(crate) trait Hands<N: Net> {
+    /// Receives into `block`, which comes back in the result.
+    fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<Received>;
+    /// Sends from the front of `output`.
+    fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
+    /// The next operation that was not done at once and is now.
+    fn finished(&mut self) -> Option<Finished>;
+}
+
+/// A receive that may be begun.
+pub(crate) struct Receive<'a, S> {
+    pub(crate) token: Token,
+    pub(crate) stream: &'a S,
+    pub(crate) block: BytesMut,
+    pub(crate) most: usize,
+}
+
+/// A send that may be begun.
+pub(crate) struct Send<'a, S> {
+    pub(crate) token: Token,
+    pub(crate) stream: &'a S,
+    pub(crate) output: &'a Output,
+}
+
+/// The block, and what it came to.
+pub(crate) type Received = (BytesMut, io::Result<usize>);
+
+/// How far an operation has come.
+pub(crate) enum Progress<T> {
+    Done(T),
+    Later,
+}
+
+/// An operation that is done in the end.
+pub(crate) enum Finished {
+    Received(Token, Received),
+    Sent(Token, io::Result<u64>),
+}
+
+/// The port: sockets, what is asked of each, and what is known of its readiness.
+pub(crate) struct Ready<N: Net, P: Poller<N>, H: Hands<N>> {
+    net: N,
+    poller: P,
+    hands: H,
+    listeners: Vec<Ear<N::Listener>>,
+    sockets: HashMap<Token, Socket<N::Stream>>,
+    ready: Vec<Readiness>,
+    done: Vec<Completion<N::Stream>>,
+    free: Vec<BytesMut>,
+    moved: bool,
+}
+
+/// A listener, and how many connections are asked of it.
+struct Ear<L> {
+    listener: L,
+    asked: usize,
+    /// The poller tells of its backlog.
+    heard: bool,
+}
+
+struct Socket<S> {
+    stream: S,
+    connecting: bool,
+    receive: Direction<usize>,
+    send: Direction<Output>,
+    /// The interest that the poller knows of.
+    told: (bool, bool),
+}
+
+/// One of a socket's two directions.
+struct Direction<T> {
+    /// What is asked for.
+    asked: Option<T>,
+    /// An operation would not block.
+    ready: bool,
+    /// The hands are at it.
+    busy: bool,
+    /// It has become ready since they began.
+    again: bool,
+    /// Nobody waits for more than its end.
+    cancelled: bool,
+}
+
+impl<T> Direction<T> {
+    fn new(ready: bool) -> Self {
+        Self { asked: None, ready, busy: false, again: false, cancelled: false }
+    }
+
+    /// What the poller says.
+    fn hear(&mut self, ready: bool) {
+        self.ready |= ready;
+        self.again |= ready;
+    }
+
+    /// What may be begun now, if anything.
+    fn begin(&mut self) -> Option<&T> {
+        let begun = self.asked.as_ref().filter(|_| self.ready && !self.busy);
+        self.again &= begun.is_none();
+        begun
+    }
+
+    /// The hands are done. `None` if it has to be tried again when it is ready, and nobody has given up on it.
+    fn end<R>(&mut self, result: io::Result<R>) -> Option<io::Result<R>> {
+        self.busy = false;
+        let blocked = matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        self.ready &= !blocked || mem::take(&mut self.again);
+        if blocked && !self.cancelled {
+            return None;
+        }
+        self.asked = None;
+        Some(result)
+    }
+
+    /// True if its end can be told at once; else it is when the hands are done.
+    fn cancel(&mut self) -> bool {
+        self.cancelled = true;
+        !self.busy && self.asked.take().is_some()
+    }
+}
+
+impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
+    pub(crate) fn new(net: N, poller: P, hands: H, listeners: Vec<N::Listener>) -> Self {
+        let listeners = listeners.into_iter().map(|listener| Ear { listener, asked: 0, heard: false });
+        Self {
+            net,
+            poller,
+            hands,
+            listeners: listeners.collect(),
+            sockets: HashMap::new(),
+            ready: Vec::new(),
+            done: Vec::new(),
+            free: Vec::new(),
+            moved: true,
+        }
+    }
+
+    /// Registers a stream under its name.
+    fn register(&mut self, stream: N::Stream, token: Token, connecting: bool) -> io::Result<()> {
+        self.poller.add(&stream, token)?;
+        let socket = Socket {
+            stream,
+            connecting,
+            receive: Direction::new(false),
+            // A fresh socket has room; if it has not, the first send says so.
+            send: Direction::new(!connecting),
+            told: (false, false),
+        };
+        self.sockets.insert(token, socket);
+        Ok(())
+    }
+
+    /// Begins what can be begun for a connection, and tells the poller what else is wanted.
+    fn advance(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        if socket.connecting {
+            if socket.send.ready {
+                match self.net.connected(&socket.stream) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send.ready = false,
+                    result => {
+                        socket.connecting = false;
+                        self.done.push(Completion::Connected(token, result));
+                    }
+                }
+            }
+        } else {
+            if let Some(output) = socket.send.begin() {
+                match self.hands.send(&mut self.net, Send { token, stream: &socket.stream, output }) {
+                    Progress::Later => socket.send.busy = true,
+                    Progress::Done(result) => self.sent(token, result),
+                }
+            }
+            self.begin_receive(token);
+        }
+        self.want(token);
+    }
+
+    fn begin_receive(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(&most) = socket.receive.begin() else { return };
+        let block = self.free.pop().unwrap_or_default();
+        let task = Receive { token, stream: &socket.stream, block, most };
+        match self.hands.receive(&mut self.net, task) {
+            Progress::Later => socket.receive.busy = true,
+            Progress::Done(received) => self.received(token, received),
+        }
+    }
+
+    /// Tells the poller what it does not know of a connection's wishes.
+    fn want(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let wanted = (socket.receive.asked.is_some(), socket.send.asked.is_some() || socket.connecting);
+        if wanted != mem::replace(&mut socket.told, wanted)
+            && let Err(error) = self.poller.interest(&socket.stream, token, wanted.0, wanted.1)
+        {
+            tracing::warn!(%error, "the poller lost a connection");
+            self.cancel(token);
+        }
+    }
+
+    fn sent(&mut self, token: Token, result: io::Result<u64>) {
+        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        if let Some(result) = socket.send.end(result) {
+            self.done.push(Completion::Sent(token, result));
+        }
+    }
+
+    fn received(&mut self, token: Token, (block, result): Received) {
+        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        match socket.receive.end(result) {
+            Some(result) => self.done.push(Completion::Received(token, block, result)),
+            None => self.recycle(block),
+        }
+    }
+
+    /// Hears of what the hands have done meanwhile.
+    fn finish(&mut self) {
+        while let Some(finished) = self.hands.finished() {
+            let token = match finished {
+                Finished::Received(token, received) => {
+                    self.received(token, received);
+                    token
+                }
+                Finished::Sent(token, result) => {
+                    self.sent(token, result);
+                    token
+                }
+            };
+            self.advance(token);
+        }
+    }
+
+    /// Takes what was asked for out of a listener's backlog.
+    fn take(&mut self, number: usize) {
+        while let Some(ear) = self.listeners.get_mut(number).filter(|ear| ear.asked > 0) {
+            let taken = accept::take(&mut self.net, &ear.listener);
+            if matches!(taken, Taken::Empty) {
+                return;
+            }
+            ear.asked -= 1;
+            self.done.push(Completion::Accepted(number, taken));
+        }
+    }
+
+    /// Has the poller tell no more of listeners of which no connection is asked.
+    fn ignore_unasked(&mut self) {
+        for ear in self.listeners.iter_mut().filter(|ear| ear.heard && ear.asked == 0) {
+            ear.heard = false;
+            self.poller.ignore(&ear.listener);
+        }
+    }
+}
+
+impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
+    type Stream = N::Stream;
+
+    fn now(&self) -> Duration {
+        self.net.now()
+    }
+
+    fn accept(&mut self, listener: usize) {
+        let Some(ear) = self.listeners.get_mut(listener) else { return };
+        if !ear.heard && self.poller.listen(&ear.listener, Token(LISTENERS + listener as u64)).is_err() {
+            return self.done.push(Completion::Accepted(listener, Taken::Exhausted));
+        }
+        ear.heard = true;
+        ear.asked += 1;
+    }
+
+    fn deafen(&mut self) {
+        for ear in self.listeners.drain(..).filter(|ear| ear.heard) {
+            self.poller.ignore(&ear.listener);
+        }
+    }
+
+    fn adopt(&mut self, stream: N::Stream, token: Token) -> io::Result<()> {
+        self.register(stream, token, false)
+    }
+
+    fn connect(&mut self, address: SocketAddr, token: Token) {
+        let begun = self.net.connect(address).and_then(|stream| self.register(stream, token, true));
+        match begun {
+            Ok(()) => self.advance(token),
+            Err(error) => self.done.push(Completion::Connected(token, Err(error))),
+        }
+    }
+
+    fn receive(&mut self, token: Token, most: usize) {
+        match self.sockets.get_mut(&token) {
+            Some(socket) => socket.receive.asked = Some(most),
+            None => {
+                let gone = io::ErrorKind::NotConnected.into();
+                self.done.push(Completion::Received(token, BytesMut::new(), Err(gone)));
+            }
+        }
+        self.advance(token);
+    }
+
+    fn send(&mut self, token: Token, output: Output) {
+        match self.sockets.get_mut(&token) {
+            Some(socket) => socket.send.asked = Some(output),
+            None => self.done.push(Completion::Sent(token, Err(io::ErrorKind::NotConnected.into()))),
+        }
+        self.advance(token);
+    }
+
+    fn shutdown(&mut self, token: Token) {
+        if let Some(socket) = self.sockets.get(&token) {
+            self.net.shutdown(&socket.stream);
+        }
+    }
+
+    fn cancel(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let cancelled = || io::Error::from(io::ErrorKind::Interrupted);
+        if mem::take(&mut socket.connecting) {
+            self.done.push(Completion::Connected(token, Err(cancelled())));
+        }
+        if socket.send.cancel() {
+            self.done.push(Completion::Sent(token, Err(cancelled())));
+        }
+        if socket.receive.cancel() {
+            self.done.push(Completion::Received(token, BytesMut::new(), Err(cancelled())));
+        }
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        if let Some(socket) = self.sockets.remove(&token) {
+            self.poller.remove(&socket.stream);
+            self.net.close(socket.stream, reset);
+        }
+    }
+
+    fn refuse(&mut self, stream: N::Stream) {
+        self.net.close(stream, true);
+    }
+
+    fn recycle(&mut self, block: BytesMut) {
+        if self.free.len() < FREE && block.capacity() > 0 {
+            self.free.push(block);
+        }
+    }
+
+    fn has_done(&self) -> bool {
+        !self.done.is_empty()
+    }
+
+    fn wait(&mut self, done: &mut Vec<Completion<N::Stream>>, timeout: Option<Duration>) -> io::Result<()> {
+        self.ignore_unasked();
+        self.finish();
+        let timeout = if self.done.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let mut ready = mem::take(&mut self.ready);
+        let idle = !mem::take(&mut self.moved);
+        self.poller.wait(&mut ready, timeout, idle)?;
+        for ready in ready.drain(..) {
+            if ready.token.0 >= LISTENERS {
+                self.take((ready.token.0 - LISTENERS) as usize);
+            } else if let Some(socket) = self.sockets.get_mut(&ready.token) {
+                socket.receive.hear(ready.readable);
+                socket.send.hear(ready.writable);
+                self.advance(ready.token);
+            }
+        }
+        self.ready = ready;
+        self.finish();
+        self.moved = !self.done.is_empty();
+        done.append(&mut self.done);
+        Ok(())
+    }
+}
