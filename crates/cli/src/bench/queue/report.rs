@@ -35,11 +35,13 @@ pub(super) struct Run {
     lost: u64,
     short: Latency,
     long: Latency,
+    /// What the loop adds before a job is in the queue; it is in the other latencies too.
+    late: Latency,
     /// To that of FCFS, round by round; none if it was not measured.
     short_p99_ratio: Option<Ratio>,
     rounds: Vec<Round>,
     #[serde(skip)]
-    all: [Recorder; 2],
+    all: [Recorder; 3],
 }
 
 /// One round of a discipline.
@@ -47,6 +49,7 @@ pub(super) struct Run {
 struct Round {
     short: Latency,
     long: Latency,
+    late: Latency,
     /// The part of the workers' time that the jobs took.
     busy: f64,
 }
@@ -87,6 +90,7 @@ impl Run {
             lost: 0,
             short: Latency::UNKNOWN,
             long: Latency::UNKNOWN,
+            late: Latency::UNKNOWN,
             short_p99_ratio: None,
             rounds: Vec::new(),
             all: Default::default(),
@@ -105,11 +109,13 @@ impl Run {
         self.rounds.push(Round {
             short: tally.short.latency(),
             long: tally.long.latency(),
+            late: tally.late.latency(),
             busy: tally.cpu.as_secs_f64() / tally.wall.as_secs_f64() / f64::from(workers),
         });
-        self.all[0].merge(&tally.short);
-        self.all[1].merge(&tally.long);
-        [self.short, self.long] = self.all.each_ref().map(Recorder::latency);
+        for (all, round) in self.all.iter_mut().zip([&tally.short, &tally.long, &tally.late]) {
+            all.merge(round);
+        }
+        [self.short, self.long, self.late] = self.all.each_ref().map(Recorder::latency);
     }
 
     fn busy(&self) -> f64 {
@@ -149,6 +155,7 @@ impl Report {
                 "p99.9 ms",
                 "long p50 ms",
                 "p99 ms",
+                "late p99 ms",
                 "busy %",
                 "short p99 to fcfs (min-max)",
             ]
@@ -170,6 +177,7 @@ impl Report {
                 millis(run.short.p999_ms),
                 millis(run.long.p50_ms),
                 millis(run.long.p99_ms),
+                millis(run.late.p99_ms),
                 number(run.busy() * 100.0, 0),
                 ratio,
             ]);

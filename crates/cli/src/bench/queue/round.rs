@@ -43,6 +43,8 @@ pub(super) struct Tally {
     pub(super) lost: u64,
     pub(super) short: Recorder,
     pub(super) long: Recorder,
+    /// From when a job should have come to when the loop has deferred it.
+    pub(super) late: Recorder,
     /// Processor time of all jobs.
     pub(super) cpu: Duration,
     /// From the first arrival to the end of the last job.
@@ -152,7 +154,8 @@ impl Line {
         };
         while let Some(arrival) = line.get(self.next) {
             let due = *start + arrival.at;
-            let wait = due.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let wait = due.saturating_duration_since(now);
             if !wait.is_zero() {
                 return cx.wake_at(Some(cx.now() + wait));
             }
@@ -161,6 +164,7 @@ impl Line {
                 return;
             }
             tally.begun += 1;
+            tally.late.record(now.saturating_duration_since(due));
             drop(tally);
             self.next += 1;
             let work = Work::new(Arc::clone(&self.round.pace), arrival.size, due);
