@@ -13,8 +13,8 @@ use super::{Discipline, Task};
 
 /// The slice of each level. As nobody is interrupted, a new task may have to wait for the longest.
 const SLICES: [Duration; 3] =
-    [Duration::from_micros(250), Duration::from_micros(500), Duration::from_millis(1)];
-/// So many slices after another all that waits is put at the top: about once a second for each busy worker.
+    [Duration::from_micros(125), Duration::from_micros(250), Duration::from_micros(500)];
+/// So many slices after another all that waits is put at the top: half a second of a worker that is at long tasks.
 const BOOST_EVERY: u64 = 1024;
 
 #[derive(Debug, Default)]
