@@ -52,7 +52,9 @@ impl<'a> Cluster<'a> {
     fn serve(&mut self, index: usize) -> Process {
         let peers = self.peers.map(|address| address.to_string()).join(",");
         let (bind, strategy) = (self.addresses[index], self.strategy);
-        let more = format!("--bind {bind} --peers {peers} --exchange {strategy}");
+        // The order of jobs is each server's own affair.
+        let queue = ["sjf", "rr", "mlfq"][index];
+        let more = format!("--bind {bind} --peers {peers} --exchange {strategy} --queue {queue}");
         let mut server = self.scene.serve(self.scene.server(index + 1, &more));
         self.addresses[index] = server.listening();
         assert_eq!(server.line(), format!("listening for servers on {}\n", self.peers[index]));
