@@ -10,7 +10,7 @@ use std::{
 use clap::ValueEnum;
 use roadstead::{
     Budget, Model, Queue, Running, Server, Service,
-    server::RunError,
+    server::{RunError, Trigger},
     stats::Snapshot,
     tls::{Acceptor, Clients, Keys},
 };
@@ -66,6 +66,9 @@ pub(crate) struct Listen {
     /// take turns), mlfq (who has had least)
     #[arg(long, value_name = "D", default_value_t)]
     pub(crate) queue: Queue,
+    /// Have epoll tell of a connection for as long as it is ready, instead of once: to compare
+    #[arg(long)]
+    level_triggered: bool,
     /// Connections that may wait in the system to be accepted
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) backlog: i32,
@@ -154,6 +157,7 @@ pub(crate) fn run_service(
         .budget(budget)
         .workers(listen.workers.into())
         .queue(listen.queue)
+        .trigger(if listen.level_triggered { Trigger::Level } else { Trigger::Edge })
         .backlog(listen.backlog);
     if let Some(tls) = tls {
         server = server.layer(tls);

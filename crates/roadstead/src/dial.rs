@@ -7,9 +7,8 @@ use crate::{
     context::{Busy, outgoing},
     host::Shared,
     layer::Layers,
+    lives::{Lives, Shape},
     model::Model,
-    queue::Queue,
-    server::Lives,
     service::Session,
     stats::Snapshot,
     ticket::Waker,
@@ -31,7 +30,7 @@ impl Dialer {
     /// If the system has no thread or descriptors left.
     pub fn start(budget: Budget) -> io::Result<Self> {
         let shared = Shared::new(budget);
-        let lives = Lives::start(Model::best(), Arc::clone(&shared), 0, Queue::default(), Vec::new())?;
+        let lives = Lives::start(Shape::of(Model::best()), Arc::clone(&shared), Vec::new())?;
         Ok(Self { lives, shared })
     }
 

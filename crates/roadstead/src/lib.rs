@@ -76,6 +76,7 @@ mod accept;
 mod blocking;
 mod common;
 mod guard;
+mod lives;
 mod net;
 mod orders;
 mod os;

@@ -4,37 +4,22 @@ use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
+pub use crate::reactor::epoll::Trigger;
 use crate::{
     accept::Door,
-    blocking::{
-        crew::{self, Crew, Spawner},
-        iterative::Iterative,
-        pool::{self, Pool},
-        threads::Threads,
-    },
     budget::Budget,
-    connection::Endpoint,
-    host::{Host, Seeds, Shared},
+    host::Shared,
     layer::Layers,
+    lives::{Lives, Shape},
     model::Model,
-    orders::Orders,
-    os::{self, Os},
-    proactor::{
-        Proactor,
-        aio::Requests,
-        emulated::Direct,
-        readiness::{Hands, Ready},
-    },
-    queue::{Jobs, Queue, Workers},
-    reactor::{Poller, Reactor, epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
+    os,
+    queue::Queue,
     service::Service,
     stats::Snapshot,
-    ticket::Bell,
     tuning::Tuning,
 };
 
@@ -47,6 +32,7 @@ pub struct Server<S: Service> {
     pub(crate) budget: Budget,
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
+    trigger: Trigger,
     backlog: i32,
     pub(crate) tuning: Tuning,
     pub(crate) layers: Option<Arc<dyn Layers>>,
@@ -120,6 +106,7 @@ impl<S: Service> Server<S> {
             budget: Budget::default(),
             workers: 0,
             queue: Queue::default(),
+            trigger: Trigger::default(),
             backlog: os::BACKLOG,
             tuning: Tuning::default(),
             layers: None,
@@ -169,6 +156,13 @@ impl<S: Service> Server<S> {
     #[must_use]
     pub fn queue(mut self, queue: Queue) -> Self {
         self.queue = queue;
+        self
+    }
+
+    /// When [`Model::Epoll`] is told of a connection: to compare. Default [`Trigger::Edge`].
+    #[must_use]
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.trigger = trigger;
         self
     }
 
@@ -222,7 +216,8 @@ impl<S: Service> Server<S> {
                 Door::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
             })
             .collect();
-        let lives = Lives::start(model, Arc::clone(&shared), self.workers, self.queue, doors)?;
+        let shape = Shape { model, workers: self.workers, queue: self.queue, trigger: self.trigger };
+        let lives = Lives::start(shape, Arc::clone(&shared), doors)?;
         Ok(Running { lives, shared, addresses, model })
     }
 }
@@ -272,189 +267,5 @@ impl Running {
         let left = self.open();
         self.lives.stop();
         if done || left == 0 { Ok(self.stats()) } else { Err(Undrained(left)) }
-    }
-}
-
-/// The threads behind a server or a dialer, whatever the model.
-#[derive(Debug)]
-pub(crate) struct Lives {
-    kind: Kind,
-    units: Option<Units>,
-    thread: Option<JoinHandle<io::Result<()>>>,
-    /// Closed when the loops have ended.
-    ended: Mutex<mpsc::Receiver<()>>,
-}
-
-enum Kind {
-    Reactor { orders: Arc<Orders>, bell: Arc<Bell> },
-    Blocking(Arc<Crew>),
-}
-
-impl fmt::Debug for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Reactor { .. } => "reactor",
-            Kind::Blocking(_) => "blocking",
-        })
-    }
-}
-
-/// What a reactor is made of besides its poller.
-type Parts = (Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>);
-
-/// Starts the thread of a reactor; `ending` is closed when it has ended.
-fn react<P: Poller<Os> + Send + 'static>(
-    poller: P,
-    (net, host, orders, doors): Parts,
-    ending: mpsc::Sender<()>,
-) -> io::Result<JoinHandle<io::Result<()>>> {
-    let mut reactor = Reactor::new(net, poller, host, orders, doors)?;
-    thread::Builder::new().name("reactor".into()).spawn(move || {
-        let result = reactor.run();
-        drop(ending);
-        result
-    })
-}
-
-/// Starts the thread of a proactor; `ending` is closed when it has ended.
-fn proact<H: Hands<Os> + Send + 'static>(
-    poller: Epoll,
-    hands: H,
-    (net, host, orders, doors): Parts,
-    ending: mpsc::Sender<()>,
-) -> io::Result<JoinHandle<io::Result<()>>> {
-    let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-    let mut proactor = Proactor::new(Ready::new(net, poller, hands, listeners), host, orders, doors);
-    thread::Builder::new().name("proactor".into()).spawn(move || {
-        let result = proactor.run();
-        drop(ending);
-        result
-    })
-}
-
-impl Lives {
-    pub(crate) fn start(
-        model: Model,
-        shared: Arc<Shared>,
-        workers: usize,
-        queue: Queue,
-        doors: Vec<Door<OwnedFd>>,
-    ) -> io::Result<Self> {
-        let epoch = Instant::now();
-        let seeds = Seeds::new()?;
-        let spawner: Option<Box<dyn Spawner>> = match model {
-            Model::Iterative => Some(Box::new(Iterative)),
-            Model::Threads => Some(Box::new(Threads)),
-            Model::Pool => Some(Box::new(Pool::start(if workers > 0 { workers } else { pool::SIZE })?)),
-            _ => None,
-        };
-        let units =
-            if workers > 0 && model != Model::Pool { Some(Units::start(workers, queue)?) } else { None };
-        let workers = units.as_ref().map(|units| Arc::clone(&units.workers));
-        let jobs = move || workers.as_ref().map_or_else(|| Jobs::inline(queue), Workers::attach);
-        let (ending, ended) = mpsc::channel();
-        let (kind, thread) = if let Some(spawner) = spawner {
-            let make = Box::new(move || seeds.host(Arc::clone(&shared), jobs()));
-            let crew = Crew::new(epoch, make as Box<crew::MakeHost>, spawner)?;
-            let thread = crew.start(doors, ending)?;
-            (Kind::Blocking(crew), thread)
-        } else {
-            let orders = Arc::new(Orders::default());
-            let tuning = shared.tuning;
-            let host = seeds.host(shared, jobs());
-            let bell = Arc::clone(&host.bell);
-            let net = Os::non_blocking(epoch, tuning);
-            let parts = (net, host, Arc::clone(&orders), doors);
-            let thread = match model {
-                Model::Spin => react(Spin::default(), parts, ending),
-                Model::Select => react(Select::new(&bell)?, parts, ending),
-                Model::Signal => react(Signal::new(&bell)?, parts, ending),
-                Model::Poll => react(Poll::new(&bell)?, parts, ending),
-                Model::Emulated => proact(Epoll::new(&bell)?, Direct, parts, ending),
-                Model::Aio => proact(Epoll::new(&bell)?, Requests::new(&bell), parts, ending),
-                _ => react(Epoll::new(&bell)?, parts, ending),
-            };
-            (Kind::Reactor { orders, bell }, thread?)
-        };
-        Ok(Self { kind, units, thread: Some(thread), ended: Mutex::new(ended) })
-    }
-
-    pub(crate) fn drain(&self) {
-        match &self.kind {
-            Kind::Reactor { orders, bell } => orders.drain(bell),
-            Kind::Blocking(crew) => crew.order(crew::Orders::Drain),
-        }
-    }
-
-    /// Opens a connection from outside of any session.
-    pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
-        match &self.kind {
-            Kind::Reactor { orders, bell } => orders.connect(address, endpoint, bell),
-            Kind::Blocking(crew) => crew.connect(address, endpoint),
-        }
-    }
-
-    /// Drives a session that has no connection, on a reactor's loop.
-    pub(crate) fn attend(&self, endpoint: Box<dyn Endpoint>) -> io::Result<()> {
-        match &self.kind {
-            Kind::Reactor { orders, bell } => {
-                orders.attend(endpoint, bell);
-                Ok(())
-            }
-            Kind::Blocking(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    /// Waits for the loops to end. False if the time was over before.
-    fn wait(&self, patience: Duration) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience)
-            == Err(mpsc::RecvTimeoutError::Disconnected)
-    }
-
-    pub(crate) fn stop(&mut self) {
-        match &self.kind {
-            Kind::Reactor { orders, bell } => orders.stop(bell),
-            Kind::Blocking(crew) => crew.order(crew::Orders::Stop),
-        }
-        // A session may hold the last handle of its own loop, which then ends by itself.
-        let elsewhere = |thread: &JoinHandle<_>| thread.thread().id() != thread::current().id();
-        if let Some(thread) = self.thread.take().filter(elsewhere) {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a server's loop ended early"),
-                Err(_) => tracing::error!("a server's loop panicked"),
-            }
-        }
-        self.units = None;
-    }
-}
-
-impl Drop for Lives {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// The logic units. Dropping them lets each finish the job it is at, and waits for that.
-#[derive(Debug)]
-struct Units {
-    workers: Arc<Workers>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Units {
-    fn start(count: usize, queue: Queue) -> io::Result<Self> {
-        let (workers, threads) = Workers::start(count, queue)?;
-        Ok(Self { workers, threads })
-    }
-}
-
-impl Drop for Units {
-    fn drop(&mut self) {
-        self.workers.stop();
-        for thread in self.threads.drain(..) {
-            // A logic unit catches its jobs' panics, so there is nothing to learn from its end.
-            let _ = thread.join();
-        }
     }
 }

@@ -55,10 +55,9 @@ use std::{any::Any, fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::
 use bytes::Bytes;
 
 use crate::{
+    lives::{Lives, Shape},
     model::Model,
     os,
-    queue::Queue,
-    server::Lives,
     tls::{Keys, TlsError},
     tuning::Tuning,
 };
@@ -203,7 +202,7 @@ impl Exchange {
         }
         unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
         let door = unit.door(listener.socket);
-        let lives = Lives::start(Model::Epoll, Arc::clone(&unit.shared), 0, Queue::default(), vec![door])?;
+        let lives = Lives::start(Shape::of(Model::Epoll), Arc::clone(&unit.shared), vec![door])?;
         lives.attend(unit.keeper().map_err(io::Error::other)?)?;
         Ok(Self::driven(unit, lives))
     }

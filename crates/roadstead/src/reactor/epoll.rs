@@ -2,7 +2,7 @@
 //!
 //! Connections are registered once, edge-triggered for both directions, and never touched again: the loop remembers
 //! what is readable and writable. Listeners are level-triggered, so that a connection left in the backlog is told of
-//! again.
+//! again. Connections can be too, to compare: then the kernel is told of every wish, and tells of a state until it ends.
 
 use std::{
     io,
@@ -28,6 +28,17 @@ pub(crate) struct Epoll {
     epoll: OwnedFd,
     _interrupt: Interrupt,
     events: Vec<epoll::Event>,
+    trigger: Trigger,
+}
+
+/// When epoll tells of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trigger {
+    /// Once, when it becomes ready.
+    #[default]
+    Edge,
+    /// For as long as it is ready.
+    Level,
 }
 
 // SAFETY: what keeps this from being `Send` is that an event may carry a pointer; ours carry tokens, which are numbers.
@@ -35,13 +46,13 @@ unsafe impl Send for Epoll {}
 
 impl Epoll {
     /// A poller that `bell` can interrupt.
-    pub(crate) fn new(bell: &Bell) -> io::Result<Self> {
+    pub(crate) fn new(bell: &Bell, trigger: Trigger) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let interrupt = Interrupt::new(bell)?;
         // Edge-triggered: every ring is a new edge, so it need not be heard.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &interrupt, epoll::EventData::new_u64(INTERRUPT), flags)?;
-        Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH) })
+        Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH), trigger })
     }
 
     fn register(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
@@ -61,11 +72,21 @@ impl Poller<Os> for Epoll {
 
     fn add(&mut self, stream: &OwnedFd, token: Token) -> io::Result<()> {
         use epoll::EventFlags as E;
-        self.register(stream, token, E::IN | E::OUT | E::RDHUP | E::ET)
+        match self.trigger {
+            Trigger::Edge => self.register(stream, token, E::IN | E::OUT | E::RDHUP | E::ET),
+            Trigger::Level => self.register(stream, token, E::empty()),
+        }
     }
 
-    fn interest(&mut self, _: &OwnedFd, _: Token, _: bool, _: bool) -> io::Result<()> {
-        Ok(())
+    fn interest(&mut self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
+        use epoll::EventFlags as E;
+        if self.trigger == Trigger::Edge {
+            return Ok(());
+        }
+        let mut wanted = E::empty();
+        wanted.set(E::IN | E::RDHUP, receive);
+        wanted.set(E::OUT, send);
+        Ok(epoll::modify(&self.epoll, stream, epoll::EventData::new_u64(token.0), wanted)?)
     }
 
     fn remove(&mut self, _: &OwnedFd) {

@@ -5,19 +5,20 @@
 macro_rules! on_model {
     ($name:ident, $model:ident, $workers:literal: $($scenario:ident)*) => {
         mod $name {
-            mod plain { in_setting!($model, $workers, Fcfs, false: $($scenario)*); }
-            mod tls { in_setting!($model, $workers, Fcfs, true: $($scenario)*); }
+            mod plain { in_setting!($model, $workers, Fcfs, Edge, false: $($scenario)*); }
+            mod tls { in_setting!($model, $workers, Fcfs, Edge, true: $($scenario)*); }
         }
     };
 }
 
 /// Makes a test of each scenario in one setting.
 macro_rules! in_setting {
-    ($model:ident, $workers:literal, $queue:ident, $tls:literal: $($scenario:ident)*) => {
+    ($model:ident, $workers:literal, $queue:ident, $trigger:ident, $tls:literal: $($scenario:ident)*) => {
         const SETTING: crate::setting::Setting = crate::setting::Setting {
             model: roadstead::Model::$model,
             workers: $workers,
             queue: roadstead::Queue::$queue,
+            trigger: roadstead::server::Trigger::$trigger,
             tls: $tls,
         };
         $(#[test] fn $scenario() { super::super::$scenario(SETTING); })*
@@ -31,6 +32,9 @@ macro_rules! on_every_model {
         on_model!(pool, Pool, 0: $($scenario)* $($($several)*)?);
         on_model!(threads, Threads, 0: $($scenario)* $($($several)*)?);
         on_model!(epoll, Epoll, 0: $($scenario)* $($($several)*)?);
+        mod epoll_of_levels {
+            mod plain { in_setting!(Epoll, 0, Fcfs, Level, false: $($scenario)* $($($several)*)?); }
+        }
         on_model!(poll, Poll, 0: $($scenario)* $($($several)*)?);
         on_model!(signal, Signal, 0: $($scenario)* $($($several)*)?);
         on_model!(select, Select, 0: $($scenario)* $($($several)*)?);
@@ -73,8 +77,8 @@ macro_rules! with_each_queue {
 macro_rules! with_queue {
     ($name:ident, $model:ident, $queue:ident: $($scenario:ident)*) => {
         mod $name {
-            mod inline { in_setting!($model, 0, $queue, false: $($scenario)*); }
-            mod workers { in_setting!($model, 2, $queue, false: $($scenario)*); }
+            mod inline { in_setting!($model, 0, $queue, Edge, false: $($scenario)*); }
+            mod workers { in_setting!($model, 2, $queue, Edge, false: $($scenario)*); }
         }
     };
 }

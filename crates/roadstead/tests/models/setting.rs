@@ -7,6 +7,7 @@ use std::{
 
 use roadstead::{
     Budget, Model, Queue, Running, Server, Service,
+    server::Trigger,
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
 use roadstead_keys::{Authority, Role};
@@ -20,6 +21,7 @@ const SERVER: &str = "server";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
     pub(crate) model: Model,
+    pub(crate) trigger: Trigger,
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
     pub(crate) tls: bool,
@@ -28,7 +30,11 @@ pub(crate) struct Setting {
 impl Setting {
     /// A server that still has to be bound.
     pub(crate) fn server<S: Service>(self, service: S) -> Server<S> {
-        let server = Server::new(service).model(self.model).workers(self.workers).queue(self.queue);
+        let server = Server::new(service)
+            .model(self.model)
+            .trigger(self.trigger)
+            .workers(self.workers)
+            .queue(self.queue);
         if self.tls { server.layer(RING.acceptor.clone()) } else { server }
     }
 
