@@ -85,6 +85,7 @@ macro_rules! with_queue {
 
 mod client;
 mod desk;
+mod differential;
 mod files;
 mod life;
 mod limits;

@@ -28,6 +28,11 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
+    /// A model and nothing else.
+    pub(crate) fn of(model: Model) -> Self {
+        Self { model, trigger: Trigger::Edge, workers: 0, queue: Queue::Fcfs, tls: false }
+    }
+
     /// A server that still has to be bound.
     pub(crate) fn server<S: Service>(self, service: S) -> Server<S> {
         let server = Server::new(service)

@@ -6,7 +6,11 @@ use std::{
     any::Any,
     net::SocketAddr,
     panic::resume_unwind,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -161,10 +165,12 @@ impl Shares {
     }
 }
 
-/// A port of the system's choice, on an address from which no connection of a test comes: when a server has left its
-/// port, nobody else gets it before the server is back.
+/// A port of the system's choice, on an address that is nobody else's and from which no connection of a test comes: when
+/// a server has left its port, nobody else gets it before the server is back.
 pub fn any_port() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 2], 0))
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = TAKEN.fetch_add(1, SeqCst).to_be_bytes();
+    SocketAddr::from(([127, 2, high, low.max(1)], 0))
 }
 
 pub fn addresses(servers: &[Running; 3]) -> [SocketAddr; 3] {
