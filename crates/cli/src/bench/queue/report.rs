@@ -214,6 +214,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_run_with_anything_wrong_or_lost_is_not_clean() {
+        for (wrong, lost, clean) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
+            let mut run = Run::new(Queue::Rr);
+            run.add(Tally { right: 1, ..Tally::default() }, 2);
+            run.add(Tally { wrong, lost, ..Tally::default() }, 2);
+            let report = Report {
+                machine: Machine::here(),
+                workers: 2,
+                load: 0.7,
+                connections: 8,
+                seconds: 1.0,
+                seed: 1,
+                links_per_ms: 1.0,
+                runs: vec![run],
+            };
+            assert_eq!((report.is_clean(), report.has_figures()), (clean, true));
+        }
+    }
+
+    #[test]
     fn a_ratio_is_that_of_neighbours_and_leaves_out_what_was_not_measured() {
         let ratio = Ratio::of(vec![0.5, f64::NAN, 0.1, f64::INFINITY, 0.2]).unwrap();
         assert_eq!(ratio, Ratio { median: 0.2, min: 0.1, max: 0.5 });

@@ -50,7 +50,7 @@ pub(super) struct Tally {
     /// From the first arrival to the end of the last job.
     pub(super) wall: Duration,
     /// No more jobs are to come.
-    over: bool,
+    pub(super) over: bool,
 }
 
 impl Tally {
@@ -196,5 +196,42 @@ impl Session for Line {
             self.round.tally().note(*start, reply);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines() -> Vec<Vec<Arrival>> {
+        let arrival = |number: u64| {
+            let size = if number % 4 == 3 { Size::Long } else { Size::Short };
+            Arrival { at: Duration::from_micros(300 * number), size }
+        };
+        vec![(0..8).map(arrival).collect(), (0..4).map(arrival).collect(), Vec::new()]
+    }
+
+    #[test]
+    fn every_job_of_every_connection_is_counted_once() {
+        let pace = Arc::new(Pace::measure(1));
+        for queue in Queue::ALL {
+            let tally = run(queue, 2, &pace, lines()).unwrap();
+            assert_eq!((tally.begun, tally.right, tally.wrong, tally.lost), (12, 12, 0, 0), "{queue}");
+            assert_eq!((tally.short.count(), tally.long.count(), tally.late.count()), (9, 3, 12));
+            assert!(tally.wall >= Duration::from_micros(2100) && tally.cpu > Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn work_that_comes_to_something_else_is_wrong() {
+        let pace = Arc::new(Pace::broken());
+        let tally = run(Queue::Mlfq, 1, &pace, lines()).unwrap();
+        assert_eq!((tally.begun, tally.right, tally.wrong, tally.lost), (12, 0, 12, 0));
+    }
+
+    #[test]
+    fn a_round_without_jobs_is_over_at_once() {
+        let tally = run(Queue::Fcfs, 1, &Arc::new(Pace::broken()), vec![Vec::new(); 2]).unwrap();
+        assert_eq!((tally.begun, tally.lost), (0, 0));
     }
 }

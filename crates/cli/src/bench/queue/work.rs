@@ -132,6 +132,13 @@ impl Job for Work {
 mod tests {
     use super::*;
 
+    impl Pace {
+        /// One that expects what no chain ends in.
+        pub(in super::super) fn broken() -> Self {
+            Self { links_per_ms: 1e3, short: SEED, long: SEED }
+        }
+    }
+
     #[test]
     fn work_in_slices_is_the_same_work_and_less_of_it_is_noticed() {
         let pace = Arc::new(Pace::measure(1));
