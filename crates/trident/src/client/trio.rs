@@ -57,7 +57,8 @@ struct Flight {
     /// So many answers are enough.
     needed: usize,
     answers: [Option<Answer>; 3],
-    refusals: Vec<Fault>,
+    /// In the order they came, one of each server.
+    refusals: Vec<(Party, Fault)>,
     landed: mpsc::SyncSender<Result<Answers, Fault>>,
 }
 
@@ -239,16 +240,19 @@ impl Trio {
         true
     }
 
-    /// `party` refuses question `counter` alone. The others may be enough.
+    /// `party` refuses question `counter` alone. The others may be enough, however often it says so.
     pub(super) fn refuse(&self, party: Party, counter: u64, text: String) {
         let mut state = self.state();
         let Some(flight) = state.flying.get_mut(&counter) else { return };
-        flight.refusals.push(Fault::Refused { party, text });
+        if flight.refusals.iter().any(|(refuser, _)| *refuser == party) {
+            return;
+        }
+        flight.refusals.push((party, Fault::Refused { party, text }));
         if flight.refusals.len() + flight.needed > Party::ALL.len()
             && let Some(Flight { refusals, landed, .. }) = state.flying.remove(&counter)
         {
             // The first is the nearest to the cause.
-            if let Some(fault) = refusals.into_iter().next() {
+            if let Some((_, fault)) = refusals.into_iter().next() {
                 let _ = landed.try_send(Err(fault));
             }
             state.withdraw(counter);
@@ -261,7 +265,8 @@ impl Trio {
         let mut state = self.state();
         let Flight { answers, refusals, .. } = state.flying.remove(&counter)?;
         let silent = Party::ALL.into_iter().filter(|party| answers[party.index()].is_none());
-        let fault = refusals.into_iter().next().unwrap_or_else(|| Fault::Silent(silent.collect()));
+        let refused = refusals.into_iter().next().map(|(_, fault)| fault);
+        let fault = refused.unwrap_or_else(|| Fault::Silent(silent.collect()));
         state.withdraw(counter);
         state.given_up.get_or_insert_with(|| fault.clone());
         state.settle();
@@ -336,5 +341,28 @@ mod tests {
             let nonces = [[1; 16], [2; 16], [3; 16]].concat();
             assert_eq!(trio.take(party, 0).unwrap(), [(Kind::Nonces, nonces)]);
         }
+    }
+
+    #[test]
+    fn a_server_that_refuses_twice_counts_once() {
+        let trio = Arc::new(Trio::new(ChaCha20Rng::from_seed([1; 32])));
+        for party in Party::ALL {
+            trio.welcome(party, [party.number(); 16]);
+        }
+        let question = |_, _: &mut ChaCha20Rng| Ok::<_, std::convert::Infallible>(((), Default::default()));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let Ok(Ok(((), waiting))) = trio.ask((Kind::FetchShare, 2), deadline, question) else {
+            panic!("the question was not asked");
+        };
+        let [one, two, three] = Party::ALL;
+        trio.refuse(one, 1, "busy".into());
+        trio.refuse(one, 1, "still busy".into());
+        assert!(waiting.landing.try_recv().is_err(), "one server failed the question alone");
+        trio.refuse(two, 1, "busy as well".into());
+        trio.refuse(three, 1, "too late".into());
+        let Err(Fault::Refused { party, text }) = waiting.wait(deadline) else {
+            panic!("two servers of three refused a question that needs two");
+        };
+        assert_eq!((party, text.as_str()), (one, "busy"));
     }
 }
