@@ -52,6 +52,8 @@ struct Round {
     late: Latency,
     /// The part of the workers' time that the jobs took.
     busy: f64,
+    /// The part of the jobs' time in which they had a processor.
+    on_processor: f64,
 }
 
 /// The ratios of rounds on the same jobs.
@@ -111,6 +113,7 @@ impl Run {
             long: tally.long.latency(),
             late: tally.late.latency(),
             busy: tally.cpu.as_secs_f64() / tally.wall.as_secs_f64() / f64::from(workers),
+            on_processor: tally.cpu.as_secs_f64() / tally.ran.as_secs_f64(),
         });
         for (all, round) in self.all.iter_mut().zip([&tally.short, &tally.long, &tally.late]) {
             all.merge(round);
@@ -118,8 +121,20 @@ impl Run {
         [self.short, self.long, self.late] = self.all.each_ref().map(Recorder::latency);
     }
 
-    fn busy(&self) -> f64 {
-        self.rounds.iter().map(|round| round.busy).sum::<f64>() / self.rounds.len() as f64
+    fn mean(&self, figure: fn(&Round) -> f64) -> f64 {
+        self.rounds.iter().map(figure).sum::<f64>() / self.rounds.len() as f64
+    }
+
+    /// Says so if something else has used the processors.
+    fn warn(&self) {
+        let had = self.mean(|round| round.on_processor);
+        if had < 0.9 {
+            tracing::warn!(
+                queue = %self.queue,
+                "jobs had a processor for {:.0} % of their time: what else this machine did was measured too",
+                had * 100.0
+            );
+        }
     }
 }
 
@@ -178,11 +193,13 @@ impl Report {
                 millis(run.long.p50_ms),
                 millis(run.long.p99_ms),
                 millis(run.late.p99_ms),
-                number(run.busy() * 100.0, 0),
+                number(run.mean(|round| round.busy) * 100.0, 0),
                 ratio,
             ]);
         }
-        table.print(stream)
+        table.print(stream)?;
+        self.runs.iter().for_each(Run::warn);
+        Ok(())
     }
 
     /// The latency of short and of long jobs by how many are faster, a line for each discipline.

@@ -47,6 +47,8 @@ pub(super) struct Tally {
     pub(super) late: Recorder,
     /// Processor time of all jobs.
     pub(super) cpu: Duration,
+    /// How long all slices took together.
+    pub(super) ran: Duration,
     /// From the first arrival to the end of the last job.
     pub(super) wall: Duration,
     /// No more jobs are to come.
@@ -72,6 +74,7 @@ impl Tally {
             Size::Long => self.long.record(finished.took),
         }
         self.cpu += finished.cpu;
+        self.ran += finished.ran;
         self.wall = self.wall.max(finished.at.saturating_duration_since(start));
     }
 }

@@ -80,6 +80,7 @@ pub(super) struct Work {
     hash: Hash,
     left: u64,
     cpu: Duration,
+    ran: Duration,
 }
 
 /// What became of a job.
@@ -92,12 +93,14 @@ pub(super) struct Finished {
     pub(super) at: Instant,
     /// Processor time spent on it.
     pub(super) cpu: Duration,
+    /// How long its slices took together, with what the processors did in between.
+    pub(super) ran: Duration,
 }
 
 impl Work {
     pub(super) fn new(pace: Arc<Pace>, size: Size, due: Instant) -> Self {
         let left = pace.links(size.time());
-        Self { pace, size, due, hash: SEED, left, cpu: Duration::ZERO }
+        Self { pace, size, due, hash: SEED, left, cpu: Duration::ZERO, ran: Duration::ZERO }
     }
 }
 
@@ -105,11 +108,13 @@ impl Job for Work {
     type Reply = Finished;
 
     fn run(&mut self, slice: Duration) -> Step<Finished> {
-        let start = thread_cpu_time();
+        let (begun, start) = (Instant::now(), thread_cpu_time());
         let links = self.pace.links(slice.min(self.size.time())).clamp(1, self.left.max(1));
         self.hash = grow(self.hash, links);
         self.left = self.left.saturating_sub(links);
         self.cpu += thread_cpu_time().saturating_sub(start);
+        let at = Instant::now();
+        self.ran += at.saturating_duration_since(begun);
         if self.left > 0 {
             return Step::More;
         }
@@ -117,13 +122,13 @@ impl Job for Work {
             Size::Short => self.pace.short,
             Size::Long => self.pace.long,
         };
-        let at = Instant::now();
         Step::Done(Finished {
             size: self.size,
             right: self.hash == whole,
             took: at.saturating_duration_since(self.due),
             at,
             cpu: self.cpu,
+            ran: self.ran,
         })
     }
 }
