@@ -1,11 +1,13 @@
 //! How three servers on this machine reach each other: on ports chosen before they start, if need be the long way.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
     time::Duration,
 };
 
 use roadstead_load::relay::Relay;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
 use crate::Result;
 
@@ -16,17 +18,16 @@ pub(crate) struct Roads {
     /// Where each finds the three.
     seen: [[SocketAddr; 3]; 3],
     _relays: Vec<Relay>,
+    _held: [OwnedFd; 3],
 }
 
 impl Roads {
-    /// Ports that were free a moment ago, as servers must know each other's before they start. With a delay every server
-    /// reaches every other through a relay of its own that takes so long, one way.
+    /// Ports held for servers that must know each other's before they start. With a delay every server reaches every
+    /// other through a relay of its own that takes so long, one way.
     pub(crate) fn new(delay: Duration) -> Result<Self> {
-        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-        let own: Vec<SocketAddr> =
-            held.into_iter().map(|listener| listener?.local_addr()).collect::<Result<_, _>>()?;
-        let own = <[SocketAddr; 3]>::try_from(own.as_slice())?;
-        let mut roads = Self { own, seen: [own; 3], _relays: Vec::new() };
+        let [(a, one), (b, two), (c, three)] = [hold()?, hold()?, hold()?];
+        let own = [a, b, c];
+        let mut roads = Self { own, seen: [own; 3], _relays: Vec::new(), _held: [one, two, three] };
         if !delay.is_zero() {
             for (from, to) in (0..3).flat_map(|from| (0..3).map(move |to| (from, to))) {
                 if from != to {
@@ -43,5 +44,35 @@ impl Roads {
     pub(crate) fn arguments(&self, index: usize) -> [String; 4] {
         let seen = self.seen[index].map(|address| address.to_string()).join(",");
         ["--peers".into(), seen, "--peer-bind".into(), self.own[index].to_string()]
+    }
+}
+
+/// A port of this machine that the system gives to nobody who does not ask for it by number. A server that reuses
+/// addresses can still listen there, as this socket never does.
+fn hold() -> Result<(SocketAddr, OwnedFd)> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    Ok((getsockname(&socket)?.try_into()?, socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead::exchange::Exchange;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_server_can_listen_on_a_port_that_nobody_else_is_given() {
+        let roads = Roads::new(Duration::ZERO).unwrap();
+        for address in roads.own {
+            let other =
+                socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            assert_eq!(bind(&other, &address), Err(Errno::ADDRINUSE));
+            // Twice, as a server that was killed comes back.
+            drop(Exchange::listen(address).unwrap());
+            drop(Exchange::listen(address).unwrap());
+        }
     }
 }
