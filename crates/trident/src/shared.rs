@@ -84,6 +84,28 @@ impl SharedFetch {
         self.row(row)
     }
 
+    /// What the third answer has to be, of which two are given: a digest of its body. `None` if there are not two.
+    pub(crate) fn third(&self, answers: [Option<&[u8]>; 3]) -> Option<[u8; 32]> {
+        let [one, two, three] =
+            Party::ALL.map(|party| answers[party.index()].and_then(|answer| self.share(party, answer).ok()));
+        let third: Vec<u32> = match (&one, &two, &three) {
+            (Some(one), Some(two), None) => {
+                one.iter().zip(two).map(|(&one, &two)| sub(add(two, two), one)).collect()
+            }
+            (None, Some(two), Some(three)) => {
+                two.iter().zip(three).map(|(&two, &three)| sub(add(two, two), three)).collect()
+            }
+            (Some(one), None, Some(three)) => {
+                one.iter().zip(three).map(|(&one, &three)| mul(add(one, three), P.div_ceil(2))).collect()
+            }
+            _ => return None,
+        };
+        let mut digest = blake3::Hasher::new();
+        digest.update(&self.counter.to_le_bytes());
+        third.iter().for_each(|element| _ = digest.update(&element.to_le_bytes()));
+        Some(*digest.finalize().as_bytes())
+    }
+
     fn share(&self, party: Party, answer: &[u8]) -> Result<Vec<u32>, AnswerError> {
         let payload = payload(party, answer, self.counter, 4 * PAYLOAD * self.dim)?;
         wire::parse_elements(payload).map_err(|error| AnswerError::Malformed { party, error })

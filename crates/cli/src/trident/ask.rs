@@ -7,6 +7,7 @@ use roadstead_load::report::{Column, Destination, Stream, Table, number};
 use roadstead_trident::{
     client::{Client, Options, Protocol},
     data,
+    party::Party,
     query::Collection,
 };
 use serde::Serialize;
@@ -69,6 +70,9 @@ struct FetchedRow {
     values: Vec<f32>,
 }
 
+/// How long a fetch that is done waits for what the third servers say.
+pub(crate) const THIRDS: Duration = Duration::from_secs(1);
+
 pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
     let client = args.cluster.client(true, args.protocol)?;
     let mut rows = Vec::new();
@@ -84,7 +88,15 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
             }
         }
     }
-    Ok(Outcome::Done)
+    let contradictions = client.settle(THIRDS);
+    match Party::ALL.into_iter().find(|party| contradictions[party.index()] > 0) {
+        Some(party) => Err(format!(
+            "{party} contradicts the other two, from whose answers the rows above were made and checked: \
+             one of the three does not compute with the shares it was given"
+        )
+        .into()),
+        None => Ok(Outcome::Done),
+    }
 }
 
 #[derive(clap::Args)]

@@ -16,6 +16,7 @@ use roadstead_trident::{
 };
 
 use super::{
+    ask::THIRDS,
     cluster::{Between, Cluster},
     dataset::Dataset,
     report::Report,
@@ -284,6 +285,7 @@ pub(crate) fn measure(
         peer_delay_ms: between.map_or(0.0, |between| between.delay.as_secs_f64() * 1e3),
         machine: Machine::here(),
         servers: cluster.usage(),
+        contradictions: client.settle(THIRDS),
         runs,
     })
 }

@@ -24,12 +24,15 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     /// Of each server, after the sweep; of one that has ended, nothing.
     pub(crate) servers: Vec<Option<Usage>>,
+    /// How often each server contradicted the two whose answers had been enough for a row. Logged when it happens.
+    #[serde(skip)]
+    pub(crate) contradictions: [u64; 3],
     pub(crate) runs: Vec<Run>,
 }
 
 impl Report {
     pub(crate) fn is_clean(&self) -> bool {
-        self.runs.iter().all(|run| run.wrong == 0 && run.failed == 0)
+        self.contradictions == [0; 3] && self.runs.iter().all(|run| run.wrong == 0 && run.failed == 0)
     }
 
     /// Mean recall over all searches, if there were any.

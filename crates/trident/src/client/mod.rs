@@ -24,13 +24,17 @@
 #![forbid(unsafe_code)]
 
 mod link;
+mod thirds;
 mod trio;
 
 use std::{
     fmt, io,
     net::SocketAddr,
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -51,6 +55,7 @@ use crate::{
     wire::{self, Kind},
 };
 use link::Link;
+use thirds::{Question, Thirds};
 use trio::{Answers, Fault, Trio};
 
 /// How a row is read.
@@ -169,6 +174,9 @@ pub struct Client {
     options: Options,
     dialer: Dialer,
     trio: Mutex<Option<Arc<Trio>>>,
+    /// How many there were so far.
+    trios: AtomicU64,
+    thirds: Arc<Thirds>,
 }
 
 impl Client {
@@ -191,7 +199,8 @@ impl Client {
             .buffer_each((4 * largest).max(1 << 20))
             .buffer_all((256 * largest).clamp(256 << 20, 4 << 30));
         let dialer = Dialer::start(budget)?;
-        Ok(Self { collection, servers, connectors, options, dialer, trio: Mutex::new(None) })
+        let (trio, trios, thirds) = Default::default();
+        Ok(Self { collection, servers, connectors, options, dialer, trio, trios, thirds })
     }
 
     /// What the collection is.
@@ -206,16 +215,20 @@ impl Client {
     pub fn fetch(&self, index: usize) -> Result<Row, ClientError> {
         match self.options.protocol {
             Protocol::Direct => {
-                let (fetch, answers) = self
+                let (fetch, answers, _) = self
                     .ask((Kind::Fetch, 3), |counter, random| self.collection.fetch(index, counter, random))?;
                 Ok(fetch.finish(answers.all())?)
             }
             Protocol::Exchange => {
-                let (fetch, answers) = self
+                let (fetch, answers, question) = self
                     .ask((Kind::FetchShare, SharedFetch::ENOUGH), |counter, random| {
                         self.collection.fetch_shared(index, counter, random)
                     })?;
-                Ok(fetch.finish(answers.bodies())?)
+                let row = fetch.finish(answers.bodies())?;
+                if let Some(third) = fetch.third(answers.bodies()) {
+                    self.thirds.expect(question, third);
+                }
+                Ok(row)
             }
         }
     }
@@ -234,10 +247,26 @@ impl Client {
     /// As [`Client::search`].
     pub fn scores(&self, query: &[f32]) -> Result<Scores, ClientError> {
         let checked = self.options.checked;
-        let (search, answers) = self.ask((Kind::Search, 3), |counter, random| {
+        let (search, answers, _) = self.ask((Kind::Search, 3), |counter, random| {
             self.collection.search(query, checked, counter, random)
         })?;
         Ok(search.finish(answers.all())?)
+    }
+
+    /// How often servers 1, 2, 3 have contradicted the two others, whose answers had been enough for a row that was read
+    /// by [`Protocol::Exchange`]. The row was right; but one of the three does not compute with what it was given.
+    pub fn contradictions(&self) -> [u64; 3] {
+        self.thirds.contradictions()
+    }
+
+    /// Waits for the third answers to what was read so far, at most for `patience`; then says
+    /// [`contradictions`](Self::contradictions).
+    pub fn settle(&self, patience: Duration) -> [u64; 3] {
+        let begun = Instant::now();
+        while self.thirds.waiting() > 0 && begun.elapsed() < patience {
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.contradictions()
     }
 
     /// What its connections have moved.
@@ -249,14 +278,15 @@ impl Client {
         &self,
         (kind, needed): (Kind, usize),
         question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), QueryError>,
-    ) -> Result<(Q, Answers), ClientError> {
+    ) -> Result<(Q, Answers, Question), ClientError> {
         // Nobody waits longer than that, and a clock can count to it.
         let deadline = Instant::now() + self.options.deadline.min(Duration::from_secs(u32::MAX.into()));
         let trio = self.trio(deadline)?;
         let (question, answers) =
             trio.ask((kind, needed), deadline, question).map_err(|fault| self.explain(fault))??;
+        let which = answers.question();
         let answers = answers.wait(deadline).map_err(|fault| self.explain(fault))?;
-        Ok((question, answers))
+        Ok((question, answers, which))
     }
 
     /// The living connections, or new ones.
@@ -280,7 +310,8 @@ impl Client {
                 address: self.servers[0],
                 why: format!("this machine gave no randomness to ask it with: {error}"),
             })?;
-        let trio = Arc::new(Trio::new(random));
+        let number = self.trios.fetch_add(1, Relaxed);
+        let trio = Arc::new(Trio::new(number, Arc::clone(&self.thirds), random));
         for (party, address) in Party::ALL.into_iter().zip(self.servers) {
             let link = Link::new(Arc::clone(&trio), party, &self.collection);
             let dialled = match &self.connectors {

@@ -10,6 +10,7 @@ use std::{
 use rand_chacha::ChaCha20Rng;
 use roadstead::{Chunk, Waker, frame::HEAD};
 
+use super::thirds::{Question, Thirds};
 use crate::{mask::Nonce, party::Party, wire::Kind};
 
 /// Bytes of questions that may be unsent at once. Well below the high-water mark of any connection: a client that stops
@@ -33,6 +34,9 @@ pub(super) enum Fault {
 
 /// One generation of three connections. Nothing here is `Debug`: what waits for three servers adds up to the question.
 pub(super) struct Trio {
+    /// Tells this trio from others of its client.
+    number: u64,
+    thirds: Arc<Thirds>,
     made: Instant,
     state: Mutex<State>,
     /// All three nonces are there, or the trio is down.
@@ -90,6 +94,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Which question it is.
+    pub(super) fn question(&self) -> Question {
+        (self.trio.number, self.counter)
+    }
+
     /// Blocks until enough have answered, the trio is down, or the deadline has passed.
     pub(super) fn wait(self, deadline: Instant) -> Result<Answers, Fault> {
         match self.landing.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -104,7 +113,7 @@ impl Waiting {
 }
 
 impl Trio {
-    pub(super) fn new(random: ChaCha20Rng) -> Self {
+    pub(super) fn new(number: u64, thirds: Arc<Thirds>, random: ChaCha20Rng) -> Self {
         let state = State {
             random,
             nonces: [None; 3],
@@ -115,7 +124,8 @@ impl Trio {
             given_up: None,
             down: None,
         };
-        Self { made: Instant::now(), state: Mutex::new(state), decided: Condvar::new() }
+        let (made, decided) = (Instant::now(), Condvar::new());
+        Self { number, thirds, made, state: Mutex::new(state), decided }
     }
 
     /// The connection to `party` is being made; `waker` wakes its session.
@@ -228,12 +238,19 @@ impl Trio {
         if counter == 0 || counter > state.counter {
             return false;
         }
-        // A question that has landed or was given up is no longer in flight; a late answer is dropped.
-        let Some(flight) = state.flying.get_mut(&counter) else { return true };
+        // A question that has landed or was given up is no longer in flight; a late answer is only compared.
+        let Some(flight) = state.flying.get_mut(&counter) else {
+            drop(state);
+            self.thirds.hear((self.number, counter), party, &answer.chunk[answer.body]);
+            return true;
+        };
         flight.answers[party.index()] = Some(answer);
         if flight.answers.iter().flatten().count() >= flight.needed
             && let Some(Flight { answers, landed, .. }) = state.flying.remove(&counter)
         {
+            if let Some(third) = Party::ALL.into_iter().find(|party| answers[party.index()].is_none()) {
+                self.thirds.wait_for((self.number, counter), third);
+            }
             let _ = landed.try_send(Ok(Answers(answers)));
             state.settle();
         }
@@ -332,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_second_welcome_is_refused_and_nobody_is_told_twice() {
-        let trio = Trio::new(ChaCha20Rng::from_seed([1; 32]));
+        let trio = Trio::new(0, Arc::default(), ChaCha20Rng::from_seed([1; 32]));
         for party in Party::ALL {
             assert!(trio.welcome(party, [party.number(); 16]));
             assert!(!trio.welcome(party, [9; 16]));
@@ -345,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_server_that_refuses_twice_counts_once() {
-        let trio = Arc::new(Trio::new(ChaCha20Rng::from_seed([1; 32])));
+        let trio = Arc::new(Trio::new(0, Arc::default(), ChaCha20Rng::from_seed([1; 32])));
         for party in Party::ALL {
             trio.welcome(party, [party.number(); 16]);
         }

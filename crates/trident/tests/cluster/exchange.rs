@@ -129,6 +129,30 @@ fn a_server_whose_answers_do_not_come_delays_nothing() {
 }
 
 #[test]
+fn a_third_answer_that_contradicts_is_found_after_the_row_was_given() {
+    guarded(|| {
+        let cluster = Cluster::new(WAYS[0]);
+        for party in Party::ALL {
+            let relay = Relay::new(cluster.servers[party.index()].addresses()[0]);
+            let client = sharing(&cluster.shares, cluster.through(&relay, party), LONG);
+            for wrong in [0, 1] {
+                relay.rule(move |to, frame| match (to, frame[KIND]) {
+                    (To::Client, SHARE) => {
+                        *frame.last_mut().unwrap() ^= wrong;
+                        Fate::Overtaken(LONG / 40)
+                    }
+                    _ => Fate::Pass,
+                });
+                assert_eq!(client.fetch(3).unwrap().values(), cluster.rows[3]);
+                let mut contradictions = [0; 3];
+                contradictions[party.index()] = u64::from(wrong);
+                assert_eq!(client.settle(LONG), contradictions);
+            }
+        }
+    });
+}
+
+#[test]
 fn without_two_answers_the_deadline_names_those_that_are_missing() {
     guarded(|| {
         let cluster = Cluster::new(WAYS[0]);
