@@ -83,6 +83,7 @@ mod os;
 mod proactor;
 mod reactor;
 mod run;
+mod signals;
 mod slots;
 
 pub use budget::Budget;

@@ -10,12 +10,12 @@ use crate::{
         family::Family,
         prefork::{self, Prefork},
         process::Process,
-        signals::Signals,
     },
     host::Shared,
     model::Model,
     server::{RunError, Server, StartError},
     service::{Scope, Service},
+    signals::Signals,
     stats::Snapshot,
 };
 

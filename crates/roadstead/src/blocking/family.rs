@@ -20,7 +20,6 @@ use super::{
     child::{self, Child, Ending},
     crew::{Crew, MakeHost, Orders},
     iterative::Iterative,
-    signals::{Came, Signals, wait_for_term},
 };
 use crate::{
     accept::{self, Door, Open},
@@ -31,6 +30,7 @@ use crate::{
     queue::{Jobs, Queue},
     server::{RunError, Undrained},
     service::Peer,
+    signals::{Came, Signals, wait_for_term},
     stats::Snapshot,
     tuning::Tuning,
 };
@@ -121,9 +121,8 @@ impl Family {
         match one {
             Some((stream, peer)) => {
                 drop(listeners);
-                if let Some(endpoint) = accept::open(&*open, peer, Permit::elsewhere()) {
-                    crew.serve_one(stream, endpoint);
-                }
+                let endpoint = accept::open(&*open, peer, Permit::elsewhere());
+                crew.serve_one(stream, endpoint.ok_or(io::ErrorKind::ConnectionAborted)?);
             }
             None => {
                 let door = |listener| Door { listener, open: Arc::clone(&open) };
@@ -240,5 +239,12 @@ impl Family {
     /// Where it listens.
     pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(os::local_address).collect()
+    }
+}
+
+impl Drop for Family {
+    /// However it came to this: no child is left.
+    fn drop(&mut self) {
+        self.kill_all();
     }
 }

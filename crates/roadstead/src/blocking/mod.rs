@@ -15,7 +15,6 @@ pub(crate) mod iterative;
 pub(crate) mod pool;
 pub(crate) mod prefork;
 pub(crate) mod process;
-pub(crate) mod signals;
 pub(crate) mod threads;
 
 use std::{

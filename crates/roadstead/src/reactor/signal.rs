@@ -8,8 +8,8 @@
 
 use std::{
     io::{self, Error},
-    mem::{self, MaybeUninit},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    mem,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     ptr,
     time::Duration,
 };
@@ -23,6 +23,7 @@ use rustix::{
 use super::{Interrupt, Poller, Readiness, timespec};
 use crate::{
     os::Os,
+    signals::{queue_of, set_of},
     ticket::{Bell, Token},
 };
 
@@ -53,16 +54,9 @@ pub(crate) struct Signal {
 impl Signal {
     /// A poller that `bell` can interrupt.
     pub(crate) fn new(bell: &Bell) -> io::Result<Self> {
-        let set = signal_set();
-        // SAFETY: the set is initialised; a new descriptor is asked for.
-        let signals = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-        if signals < 0 {
-            return Err(Error::last_os_error());
-        }
         Ok(Self {
             interrupt: Interrupt::new(bell)?,
-            // SAFETY: the descriptor is new, and nobody else's.
-            signals: unsafe { OwnedFd::from_raw_fd(signals) },
+            signals: queue_of(&signal_set())?,
             settled: false,
             watched: Vec::new(),
             fresh: Vec::new(),
@@ -177,14 +171,7 @@ fn number() -> i32 {
 
 /// That, and the one that says that some were lost.
 fn signal_set() -> libc::sigset_t {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: the set is emptied, which initialises it, before it is added to.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), number());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGIO);
-        set.assume_init()
-    }
+    set_of(&[number(), libc::SIGIO])
 }
 
 /// Whom a descriptor's signals are sent to: fcntl(2).

@@ -1,4 +1,4 @@
-//! Signals of a process without other threads, read like a file: signalfd(2).
+//! Signals that are read like a file: signalfd(2); and those of a server in its foreground.
 
 use std::{
     io::{self, Error},
@@ -37,13 +37,7 @@ impl Signals {
             libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr());
             before.assume_init()
         };
-        // SAFETY: the set is initialised; a new descriptor is asked for.
-        let queue = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-        if queue < 0 {
-            return Err(Error::last_os_error());
-        }
-        // SAFETY: the descriptor is new and nobody else's.
-        Ok(Self { queue: unsafe { OwnedFd::from_raw_fd(queue) }, before })
+        Ok(Self { queue: queue_of(&set)?, before })
     }
 
     /// The next that has come; `None` if none has. Never waits.
@@ -79,7 +73,19 @@ pub(crate) fn wait_for_term() {
     while unsafe { libc::sigwait(&set, &mut came) } != 0 {}
 }
 
-fn set_of(signals: &[i32]) -> libc::sigset_t {
+/// A descriptor that is readable when signals of the set wait for the thread that reads it.
+pub(crate) fn queue_of(set: &libc::sigset_t) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised; a new descriptor is asked for.
+    let queue = unsafe { libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if queue < 0 {
+        return Err(Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(queue) })
+}
+
+/// These signals and no others.
+pub(crate) fn set_of(signals: &[i32]) -> libc::sigset_t {
     // SAFETY: a signal set is plain integers, and is emptied before anything is put into it.
     unsafe {
         let mut set = mem::zeroed();
