@@ -9,9 +9,9 @@
 
 use std::{
     fs::File,
-    io, mem,
+    io, marker, mem,
     os::fd::{AsRawFd, OwnedFd, RawFd},
-    ptr,
+    ptr::NonNull,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -23,6 +23,7 @@ use slab::Slab;
 use super::readiness::{Finished, Hands, Progress, Receive, Received, Send};
 use crate::{
     connection::BLOCK,
+    net::Net,
     os::{self, Os},
     output::FileRange,
     ticket::{Bell, Token},
@@ -31,9 +32,15 @@ use crate::{
 /// The requests that glibc has: the hands of a port that stands on epoll.
 pub(crate) struct Requests {
     told: Arc<Told>,
-    /// Each boxed, because glibc knows where it is.
-    requests: Slab<Box<Request>>,
+    /// Each a box of its own, which glibc points into: so it is ours again only when its number was told.
+    requests: Slab<NonNull<Request>>,
 }
+
+// SAFETY: the requests are its own, and whoever else looks at one does so before its number is told.
+unsafe impl marker::Send for Requests {}
+
+/// How long the end of the port waits for what glibc still has, in milliseconds.
+const PATIENCE_MS: u32 = 5_000;
 
 /// Where completions are told of, by threads of glibc's.
 struct Told {
@@ -50,25 +57,16 @@ struct Request {
     told: Arc<Told>,
 }
 
-// SAFETY: what keeps this from being `Send` are pointers into buffers that it owns.
-unsafe impl std::marker::Send for Request {}
-
 /// What a request works on. It keeps the memory, and a file open, until the request is done.
 enum Work {
-    Receive(BytesMut),
+    /// Up to so many bytes.
+    Receive(BytesMut, usize),
     Send(Bytes),
     /// A part of a file is read, to be sent next.
     Fill {
         block: BytesMut,
         _file: Arc<File>,
     },
-}
-
-/// What to do with the bytes of a request.
-#[derive(Clone, Copy)]
-enum Way {
-    Read,
-    Write,
 }
 
 impl Requests {
@@ -78,54 +76,50 @@ impl Requests {
         Self { told, requests: Slab::new() }
     }
 
-    /// Hands a request over. If glibc has no room for it the work comes back.
-    fn submit(
-        &mut self,
-        token: Token,
-        descriptor: RawFd,
-        work: Work,
-        from: (RawFd, u64),
-    ) -> Result<(), Work> {
+    /// Hands a request over. False if glibc has no room for it.
+    fn submit(&mut self, token: Token, descriptor: RawFd, work: Work, from: (RawFd, u64)) -> bool {
         let entry = self.requests.vacant_entry();
         // SAFETY: plain numbers and pointers, for which zero is a value.
         let block = unsafe { mem::zeroed() };
-        let number = entry.key();
-        let told = Arc::clone(&self.told);
+        let (number, told) = (entry.key(), Arc::clone(&self.told));
         let mut request = Box::new(Request { block, token, descriptor, work, number, told });
-        let (address, length, way) = match &mut request.work {
-            Work::Receive(bytes) | Work::Fill { block: bytes, .. } => {
+        let (address, length, reads) = match &mut request.work {
+            Work::Receive(bytes, most) => {
                 let room = bytes.spare_capacity_mut();
-                (room.as_mut_ptr().cast(), room.len(), Way::Read)
+                (room.as_mut_ptr().cast(), room.len().min(*most), true)
             }
-            Work::Send(bytes) => (bytes.as_ptr().cast_mut().cast(), bytes.len(), Way::Write),
+            Work::Fill { block, .. } => {
+                let room = block.spare_capacity_mut();
+                (room.as_mut_ptr().cast(), room.len(), true)
+            }
+            Work::Send(bytes) => (bytes.as_ptr().cast_mut().cast(), bytes.len(), false),
         };
         request.block.aio_fildes = from.0;
         request.block.aio_buf = address;
         request.block.aio_nbytes = length;
         request.block.aio_offset = from.1 as libc::off_t;
-        tell_by_thread(&mut request);
-        let block = ptr::from_mut(&mut request.block);
-        // SAFETY: the control block and its buffer belong to the request, which stays where it is in its box, untouched,
-        // until glibc has told of its end.
+        let request = NonNull::from(Box::leak(request));
+        // SAFETY: the control block and its buffer belong to the request, which stays where it is, untouched, until
+        // glibc has told of its end.
         let status = unsafe {
-            match way {
-                Way::Read => libc::aio_read(block),
-                Way::Write => libc::aio_write(block),
-            }
+            tell_by_thread(request);
+            let block = &raw mut (*request.as_ptr()).block;
+            if reads { libc::aio_read(block) } else { libc::aio_write(block) }
         };
         if status != 0 {
-            return Err(request.work);
+            // SAFETY: it was not accepted, so nobody else knows of it.
+            drop(unsafe { Box::from_raw(request.as_ptr()) });
+            return false;
         }
         entry.insert(request);
-        Ok(())
+        true
     }
 
-    fn fill(&mut self, task: &Send<'_, OwnedFd>, range: &FileRange) -> io::Result<()> {
+    fn fill(&mut self, task: &Send<'_, OwnedFd>, range: &FileRange) -> bool {
         let block = BytesMut::with_capacity(range.len.min(BLOCK as u64) as usize);
         let work = Work::Fill { block, _file: Arc::clone(&range.file) };
         let from = (range.file.as_raw_fd(), range.offset);
         self.submit(task.token, task.stream.as_raw_fd(), work, from)
-            .map_err(|_| io::ErrorKind::WouldBlock.into())
     }
 
     /// A request is done. `None` if another takes its place.
@@ -140,7 +134,7 @@ impl Requests {
         };
         match work {
             Work::Send(_) => Some(Finished::Sent(token, result.map(|count| count as u64))),
-            Work::Receive(mut bytes) => {
+            Work::Receive(mut bytes, _) => {
                 // SAFETY: so many bytes were read into the spare room of an empty buffer.
                 result.iter().for_each(|&count| unsafe { bytes.set_len(count) });
                 Some(Finished::Received(token, (bytes, result)))
@@ -150,9 +144,8 @@ impl Requests {
                 Ok(count) => {
                     // SAFETY: as above.
                     unsafe { bytes.set_len(count) };
-                    self.submit(token, descriptor, Work::Send(bytes.freeze()), (descriptor, 0))
-                        .err()
-                        .map(|_| Finished::Sent(token, Err(io::ErrorKind::WouldBlock.into())))
+                    let sent = self.submit(token, descriptor, Work::Send(bytes.freeze()), (descriptor, 0));
+                    (!sent).then(|| Finished::Sent(token, Err(io::ErrorKind::WouldBlock.into())))
                 }
                 Err(error) => Some(Finished::Sent(token, Err(error))),
             },
@@ -161,15 +154,20 @@ impl Requests {
 }
 
 /// Has a thread of glibc's call [`tell`] when the request is done. sigevent(3type), `SIGEV_THREAD`.
-fn tell_by_thread(request: &mut Request) {
-    let number = ptr::from_ref(request).cast_mut().cast();
-    let event = &mut request.block.aio_sigevent;
-    event.sigev_notify = libc::SIGEV_THREAD;
-    event.sigev_value = libc::sigval { sival_ptr: number };
+///
+/// # Safety
+/// The request must be valid, and nobody else may know of it.
+unsafe fn tell_by_thread(request: NonNull<Request>) {
     let function: extern "C" fn(libc::sigval) = tell;
-    // SAFETY: the function to call is the first pointer of the union that begins where the thread's number is; the one
-    // behind it, the thread's attributes, stays null.
-    unsafe { ptr::from_mut(&mut event.sigev_notify_thread_id).cast::<usize>().write(function as usize) };
+    // SAFETY: by the caller's promise the event may be written to. The function to call is the first pointer of the union
+    // that begins where the thread's number is; the one behind it, the thread's attributes, stays null.
+    unsafe {
+        let event = &raw mut (*request.as_ptr()).block.aio_sigevent;
+        (*event).sigev_notify = libc::SIGEV_THREAD;
+        (*event).sigev_value = libc::sigval { sival_ptr: request.as_ptr().cast() };
+        let union = event.byte_add(mem::offset_of!(libc::sigevent, sigev_notify_thread_id));
+        union.cast::<extern "C" fn(libc::sigval)>().write(function);
+    }
 }
 
 extern "C" fn tell(value: libc::sigval) {
@@ -186,26 +184,23 @@ impl Hands<Os> for Requests {
     fn receive(&mut self, net: &mut Os, task: Receive<'_, OwnedFd>) -> Progress<Received> {
         let Receive { token, stream, mut block, most } = task;
         block.clear();
-        // No more room than what was asked for: it is all offered.
-        let block = if block.capacity() == most { block } else { BytesMut::with_capacity(most) };
+        block.reserve(most);
         let descriptor = stream.as_raw_fd();
-        match self.submit(token, descriptor, Work::Receive(block), (descriptor, 0)) {
-            Ok(()) => Progress::Later,
-            Err(_) => {
-                let mut block = BytesMut::new();
-                let result = crate::net::Net::receive(net, stream, &mut block, most);
-                Progress::Done((block, result))
-            }
+        if self.submit(token, descriptor, Work::Receive(block, most), (descriptor, 0)) {
+            return Progress::Later;
         }
+        let mut block = BytesMut::new();
+        let result = net.receive(stream, &mut block, most);
+        Progress::Done((block, result))
     }
 
     fn send(&mut self, _: &mut Os, task: Send<'_, OwnedFd>) -> Progress<io::Result<u64>> {
         let descriptor = task.stream.as_raw_fd();
         let submitted = match task.output.front_file() {
-            Some(range) => self.fill(&task, range).is_ok(),
+            Some(range) => self.fill(&task, range),
             None => {
                 let work = Work::Send(task.output.front_bytes());
-                self.submit(task.token, descriptor, work, (descriptor, 0)).is_ok()
+                self.submit(task.token, descriptor, work, (descriptor, 0))
             }
         };
         if submitted { Progress::Later } else { Progress::Done(os::send(task.stream, task.output)) }
@@ -215,6 +210,8 @@ impl Hands<Os> for Requests {
         loop {
             let number = self.told.numbers.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             let request = self.requests.try_remove(number)?;
+            // SAFETY: it was leaked from a box when it was submitted, and its number is told last of all and once.
+            let request = unsafe { Box::from_raw(request.as_ptr()) };
             if let Some(finished) = self.end(request) {
                 return Some(finished);
             }
@@ -223,12 +220,15 @@ impl Hands<Os> for Requests {
 }
 
 impl Drop for Requests {
-    /// glibc writes into the buffers of requests that it still has. None waits for the network, so this is short.
+    /// glibc writes into the buffers of requests that it still has. None waits for the network, so this is short; what
+    /// a disk still holds after a while is never freed, which is better than too early.
     fn drop(&mut self) {
-        while !self.requests.is_empty() {
-            if self.finished().is_none() {
-                thread::sleep(Duration::from_millis(1));
+        for _ in 0..PATIENCE_MS {
+            while self.finished().is_some() {}
+            if self.requests.is_empty() {
+                return;
             }
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
