@@ -1,7 +1,7 @@
 //! The threads behind a server, a dialer or an exchange, whatever the model.
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -11,32 +11,21 @@ use std::{
 
 use crate::{
     accept::Door,
-    blocking::{
-        crew::{self, Crew, Spawner},
-        iterative::Iterative,
-        pool::{self, Pool},
-        threads::Threads,
-    },
+    blocking::crew::{self, Crew, Spawner},
     connection::Endpoint,
     host::{Host, Seeds, Shared},
-    model::Model,
+    model::{
+        Begin, Model,
+        epoll::{Epoll, Trigger},
+    },
     orders::Orders,
     os::Os,
     proactor::{
         Proactor,
-        aio::Requests,
-        emulated::Direct,
         readiness::{Hands, Ready},
     },
     queue::{Jobs, Queue, Workers},
-    reactor::{
-        Poller, Reactor,
-        epoll::{Epoll, Trigger},
-        poll::Poll,
-        select::Select,
-        signal::Signal,
-        spin::Spin,
-    },
+    reactor::{Poller, Reactor},
     ticket::Bell,
 };
 
@@ -80,78 +69,95 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// What a reactor is made of besides its poller.
-type Parts = (Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>);
-
-/// Starts the thread of a reactor; `ending` is closed when it has ended.
-fn react<P: Poller<Os> + Send + 'static>(
-    poller: P,
-    (net, host, orders, doors): Parts,
+/// What a model is given to begin with.
+pub(crate) struct Parts {
+    shape: Shape,
+    seeds: Seeds,
+    shared: Arc<Shared>,
+    doors: Vec<Door<OwnedFd>>,
+    /// Closed when the loops have ended.
     ending: mpsc::Sender<()>,
-) -> io::Result<JoinHandle<io::Result<()>>> {
-    let mut reactor = Reactor::new(net, poller, host, orders, doors)?;
-    thread::Builder::new().name("reactor".into()).spawn(move || {
-        let result = reactor.run();
-        drop(ending);
-        result
-    })
 }
 
-/// Starts the thread of a proactor; `ending` is closed when it has ended.
-fn proact<H: Hands<Os> + Send + 'static>(
-    poller: Epoll,
-    hands: H,
-    (net, host, orders, doors): Parts,
-    ending: mpsc::Sender<()>,
-) -> io::Result<JoinHandle<io::Result<()>>> {
-    let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-    let mut proactor = Proactor::new(Ready::new(net, poller, hands, listeners), host, orders, doors);
-    thread::Builder::new().name("proactor".into()).spawn(move || {
-        let result = proactor.run();
-        drop(ending);
-        result
-    })
+/// A model that has begun.
+pub(crate) struct Begun {
+    kind: Kind,
+    units: Option<Units>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Parts {
+    /// Takes the number of workers that was asked for, if one was, so that no logic units are started.
+    pub(crate) fn take_workers(&mut self) -> Option<usize> {
+        Some(mem::take(&mut self.shape.workers)).filter(|&workers| workers > 0)
+    }
+
+    /// Begins with threads that wait, each for one connection.
+    pub(crate) fn crew(self, spawner: impl Spawner + 'static) -> io::Result<Begun> {
+        let Self { shape, seeds, shared, doors, ending } = self;
+        let units = Units::of(shape)?;
+        let jobs = Units::jobs(units.as_ref(), shape.queue);
+        let make = Box::new(move || seeds.host(Arc::clone(&shared), jobs()));
+        let crew = Crew::new(Instant::now(), make as Box<crew::MakeHost>, Box::new(spawner))?;
+        let thread = crew.start(doors, ending)?;
+        Ok(Begun { kind: Kind::Blocking(crew), units, thread })
+    }
+
+    /// Begins with the loop of a reactor, around the poller that `make` makes.
+    pub(crate) fn reactor<P: Poller<Os> + Send + 'static>(
+        self,
+        make: impl FnOnce(&Bell, Shape) -> io::Result<P>,
+    ) -> io::Result<Begun> {
+        let shape = self.shape;
+        self.looped("reactor", |net, host, orders, doors| {
+            let poller = make(&host.bell, shape)?;
+            let mut reactor = Reactor::new(net, poller, host, orders, doors)?;
+            Ok(move || reactor.run())
+        })
+    }
+
+    /// Begins with the loop of a proactor, around a port on epoll with the hands that `make` makes.
+    pub(crate) fn proactor<H: Hands<Os> + Send + 'static>(
+        self,
+        make: impl FnOnce(&Arc<Bell>) -> H,
+    ) -> io::Result<Begun> {
+        self.looped("proactor", |net, host, orders, doors| {
+            let (poller, hands) = (Epoll::new(&host.bell, Trigger::Edge)?, make(&host.bell));
+            let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
+            let mut proactor = Proactor::new(Ready::new(net, poller, hands, listeners), host, orders, doors);
+            Ok(move || proactor.run())
+        })
+    }
+
+    /// Begins with the loop that `make` makes, on a thread of its own.
+    fn looped<R: FnMut() -> io::Result<()> + Send + 'static>(
+        self,
+        name: &str,
+        make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>) -> io::Result<R>,
+    ) -> io::Result<Begun> {
+        let Self { shape, seeds, shared, doors, ending } = self;
+        let units = Units::of(shape)?;
+        let net = Os::non_blocking(Instant::now(), shared.tuning);
+        let host = seeds.host(shared, Units::jobs(units.as_ref(), shape.queue)());
+        let (orders, bell) = (Arc::new(Orders::default()), Arc::clone(&host.bell));
+        let mut run = make(net, host, Arc::clone(&orders), doors)?;
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            let result = run();
+            drop(ending);
+            result
+        })?;
+        Ok(Begun { kind: Kind::Reactor { orders, bell }, units, thread })
+    }
 }
 
 impl Lives {
     pub(crate) fn start(shape: Shape, shared: Arc<Shared>, doors: Vec<Door<OwnedFd>>) -> io::Result<Self> {
-        let Shape { model, workers, queue, trigger } = shape;
-        let epoch = Instant::now();
-        let seeds = Seeds::new()?;
-        let spawner: Option<Box<dyn Spawner>> = match model {
-            Model::Iterative => Some(Box::new(Iterative)),
-            Model::Threads => Some(Box::new(Threads)),
-            Model::Pool => Some(Box::new(Pool::start(if workers > 0 { workers } else { pool::SIZE })?)),
-            _ => None,
+        let Begin::Here(begin) = shape.model.entry().begin else {
+            return Err(io::ErrorKind::Unsupported.into());
         };
-        let units =
-            if workers > 0 && model != Model::Pool { Some(Units::start(workers, queue)?) } else { None };
-        let workers = units.as_ref().map(|units| Arc::clone(&units.workers));
-        let jobs = move || workers.as_ref().map_or_else(|| Jobs::inline(queue), Workers::attach);
         let (ending, ended) = mpsc::channel();
-        let (kind, thread) = if let Some(spawner) = spawner {
-            let make = Box::new(move || seeds.host(Arc::clone(&shared), jobs()));
-            let crew = Crew::new(epoch, make as Box<crew::MakeHost>, spawner)?;
-            let thread = crew.start(doors, ending)?;
-            (Kind::Blocking(crew), thread)
-        } else {
-            let orders = Arc::new(Orders::default());
-            let tuning = shared.tuning;
-            let host = seeds.host(shared, jobs());
-            let bell = Arc::clone(&host.bell);
-            let net = Os::non_blocking(epoch, tuning);
-            let parts = (net, host, Arc::clone(&orders), doors);
-            let thread = match model {
-                Model::Spin => react(Spin::default(), parts, ending),
-                Model::Select => react(Select::new(&bell)?, parts, ending),
-                Model::Signal => react(Signal::new(&bell)?, parts, ending),
-                Model::Poll => react(Poll::new(&bell)?, parts, ending),
-                Model::Emulated => proact(Epoll::new(&bell, Trigger::Edge)?, Direct, parts, ending),
-                Model::Aio => proact(Epoll::new(&bell, Trigger::Edge)?, Requests::new(&bell), parts, ending),
-                _ => react(Epoll::new(&bell, trigger)?, parts, ending),
-            };
-            (Kind::Reactor { orders, bell }, thread?)
-        };
+        let Begun { kind, units, thread } =
+            begin(Parts { shape, seeds: Seeds::new()?, shared, doors, ending })?;
         Ok(Self { kind, units, thread: Some(thread), ended: Mutex::new(ended) })
     }
 
@@ -219,9 +225,19 @@ struct Units {
 }
 
 impl Units {
-    fn start(count: usize, queue: Queue) -> io::Result<Self> {
-        let (workers, threads) = Workers::start(count, queue)?;
-        Ok(Self { workers, threads })
+    /// As many as are asked for; none if the loops are to run the jobs themselves.
+    fn of(shape: Shape) -> io::Result<Option<Self>> {
+        if shape.workers == 0 {
+            return Ok(None);
+        }
+        let (workers, threads) = Workers::start(shape.workers, shape.queue)?;
+        Ok(Some(Self { workers, threads }))
+    }
+
+    /// Makes what a loop puts its jobs into.
+    fn jobs(units: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
+        let workers = units.map(|units| Arc::clone(&units.workers));
+        move || workers.as_ref().map_or_else(|| Jobs::inline(queue), Workers::attach)
     }
 }
 

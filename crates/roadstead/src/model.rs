@@ -1,27 +1,108 @@
 //! The I/O models: which core, with which replaceable part.
-#![forbid(unsafe_code)]
+//!
+//! Each model is one file beside its core, with an entry that says what it is and how it begins. This file is the
+//! list of them, and all else that a new one touches.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, io, str::FromStr};
 
-/// Which core, with which replaceable part, drives a server's connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "each variant is described by `Model::about`")]
-pub enum Model {
-    Iterative,
-    Process,
-    Prefork,
-    Threads,
-    Pool,
-    Spin,
-    Select,
-    Poll,
-    Epoll,
-    Signal,
-    Emulated,
-    Aio,
-    Uring,
-    Iocp,
+use crate::{
+    blocking::family::Strategy,
+    budget::Budget,
+    lives::{Begun, Parts},
+};
+
+#[path = "proactor/aio.rs"]
+pub(crate) mod aio;
+#[path = "proactor/emulated.rs"]
+pub(crate) mod emulated;
+#[path = "reactor/epoll.rs"]
+pub(crate) mod epoll;
+#[path = "blocking/iterative.rs"]
+pub(crate) mod iterative;
+#[path = "reactor/poll.rs"]
+mod poll;
+#[path = "blocking/pool.rs"]
+mod pool;
+#[path = "blocking/prefork.rs"]
+mod prefork;
+#[path = "blocking/process.rs"]
+mod process;
+#[path = "reactor/select.rs"]
+mod select;
+#[path = "reactor/signal.rs"]
+mod signal;
+#[path = "reactor/spin.rs"]
+mod spin;
+#[path = "blocking/threads.rs"]
+mod threads;
+
+/// Makes the list: a variant for each model, and where its entry is.
+macro_rules! list {
+    ($($model:ident => $entry:expr,)*) => {
+        /// Which core, with which replaceable part, drives a server's connections.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[allow(missing_docs, reason = "each variant is described by `Model::about`")]
+        pub enum Model {
+            $($model,)*
+        }
+
+        impl Model {
+            /// Every model, in the order of the cores.
+            pub const ALL: [Model; [$(Model::$model),*].len()] = [$(Model::$model),*];
+
+            /// What its file says of it.
+            pub(crate) fn entry(self) -> &'static Entry {
+                match self {
+                    $(Model::$model => const { &$entry },)*
+                }
+            }
+        }
+    };
+}
+
+list! {
+    Iterative => iterative::ENTRY,
+    Process => process::ENTRY,
+    Prefork => prefork::ENTRY,
+    Threads => threads::ENTRY,
+    Pool => pool::ENTRY,
+    Spin => spin::ENTRY,
+    Select => select::ENTRY,
+    Poll => poll::ENTRY,
+    Epoll => epoll::ENTRY,
+    Signal => signal::ENTRY,
+    Emulated => emulated::ENTRY,
+    Aio => aio::ENTRY,
+    Uring => Entry::missing("uring", "io_uring", Core::Proactor, "not built yet"),
+    Iocp => Entry::missing("iocp", "Windows completion ports", Core::Proactor, "needs Windows, and is not built yet"),
+}
+
+/// What a model's file says of it.
+pub(crate) struct Entry {
+    /// On the command line.
+    pub(crate) name: &'static str,
+    /// What it does, in a few words.
+    pub(crate) about: &'static str,
+    pub(crate) core: Core,
+    pub(crate) begin: Begin,
+}
+
+/// How a server begins on a model.
+pub(crate) enum Begin {
+    /// With threads of this process.
+    Here(fn(Parts) -> io::Result<Begun>),
+    /// With children of this process: how many there may be, by the budget and the workers that were asked for; and
+    /// when there are some.
+    Forking { size: fn(&Budget, usize) -> usize, strategy: fn(usize) -> Box<dyn Strategy> },
+    /// Not at all, and why.
+    Not(&'static str),
+}
+
+impl Entry {
+    const fn missing(name: &'static str, about: &'static str, core: Core, why: &'static str) -> Self {
+        Self { name, about, core, begin: Begin::Not(why) }
+    }
 }
 
 /// How the system is asked.
@@ -36,24 +117,6 @@ pub enum Core {
 }
 
 impl Model {
-    /// Every model, in the order of the cores.
-    pub const ALL: [Model; 14] = [
-        Model::Iterative,
-        Model::Process,
-        Model::Prefork,
-        Model::Threads,
-        Model::Pool,
-        Model::Spin,
-        Model::Select,
-        Model::Poll,
-        Model::Epoll,
-        Model::Signal,
-        Model::Emulated,
-        Model::Aio,
-        Model::Uring,
-        Model::Iocp,
-    ];
-
     /// The model that this machine runs best, among those that exist here.
     pub fn best() -> Self {
         tracing::info!(model = %Model::Epoll, "chosen: the fastest of the models built so far on this system");
@@ -62,65 +125,28 @@ impl Model {
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Model::Iterative => "iterative",
-            Model::Process => "process",
-            Model::Prefork => "prefork",
-            Model::Threads => "threads",
-            Model::Pool => "pool",
-            Model::Spin => "spin",
-            Model::Select => "select",
-            Model::Poll => "poll",
-            Model::Epoll => "epoll",
-            Model::Signal => "signal",
-            Model::Emulated => "emulated",
-            Model::Aio => "aio",
-            Model::Uring => "uring",
-            Model::Iocp => "iocp",
-        }
+        self.entry().name
     }
 
     /// What it does, in a few words.
     pub fn about(self) -> &'static str {
-        match self {
-            Model::Iterative => "one client at a time",
-            Model::Process => "a child process per connection",
-            Model::Prefork => "worker processes share the listener",
-            Model::Threads => "a thread per connection",
-            Model::Pool => "fixed threads take connections from a queue",
-            Model::Spin => "non-blocking calls over all connections",
-            Model::Select => "select",
-            Model::Poll => "poll",
-            Model::Epoll => "epoll, edge-triggered",
-            Model::Signal => "a signal tells of readiness",
-            Model::Emulated => "a reactor that does the I/O and hands over finished buffers",
-            Model::Aio => "POSIX asynchronous I/O",
-            Model::Uring => "io_uring",
-            Model::Iocp => "Windows completion ports",
-        }
+        self.entry().about
     }
 
     /// Its core.
     pub fn core(self) -> Core {
-        match self {
-            Model::Iterative | Model::Process | Model::Prefork | Model::Threads | Model::Pool => {
-                Core::Blocking
-            }
-            Model::Spin | Model::Select | Model::Poll | Model::Epoll | Model::Signal => Core::Reactor,
-            Model::Emulated | Model::Aio | Model::Uring | Model::Iocp => Core::Proactor,
-        }
+        self.entry().core
     }
 
     /// Whether it makes processes, and so needs [`Server::run`](crate::Server::run) in one that has no other threads.
     pub fn forks(self) -> bool {
-        matches!(self, Model::Process | Model::Prefork)
+        matches!(self.entry().begin, Begin::Forking { .. })
     }
 
     /// Why this machine cannot run it; `None` if it can.
     pub fn obstacle(self) -> Option<&'static str> {
-        match self {
-            Model::Iocp => Some("needs Windows, and is not built yet"),
-            Model::Uring => Some("not built yet"),
+        match self.entry().begin {
+            Begin::Not(why) => Some(why),
             _ => None,
         }
     }

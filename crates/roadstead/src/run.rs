@@ -5,14 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     accept::opener,
-    blocking::{
-        child,
-        family::Family,
-        prefork::{self, Prefork},
-        process::Process,
-    },
+    blocking::{child, family::Family},
     host::Shared,
-    model::Model,
+    model::{Begin, Model},
     server::{RunError, Server, StartError},
     service::{Scope, Service},
     signals::Signals,
@@ -35,9 +30,9 @@ impl<S: Service> Server<S> {
     ) -> Result<Snapshot, RunError> {
         let model = self.model.unwrap_or_else(Model::best);
         let impossible = |why| Err(StartError::Model { model, why }.into());
-        if !model.forks() {
+        let Begin::Forking { size, strategy } = model.entry().begin else {
             return impossible("it does not fork: use `Server::start`");
-        }
+        };
         if S::SCOPE == Scope::Process {
             return impossible(
                 "this service's connections share state, and each child would see a copy of it",
@@ -51,16 +46,9 @@ impl<S: Service> Server<S> {
         let Self { budget, tuning, workers, queue, layers, service, .. } = self;
         let service = Arc::new(service);
         let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, layers.clone()));
-        let size = match model {
-            Model::Process => budget.connections,
-            _ if workers > 0 => workers,
-            _ => prefork::SIZE,
-        };
+        let size = size(&budget, workers);
         let family = Family::new(budget, tuning, queue, listeners, open, size).map_err(StartError::System)?;
         family.addresses().and_then(|addresses| listening(&addresses)).map_err(StartError::System)?;
-        match model {
-            Model::Process => family.run(Process::new(size), &signals, patience),
-            _ => family.run(Prefork::new(size), &signals, patience),
-        }
+        family.run(strategy(size), &signals, patience)
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-pub use crate::reactor::epoll::Trigger;
+pub use crate::model::epoll::Trigger;
 use crate::{
     accept::Door,
     budget::Budget,

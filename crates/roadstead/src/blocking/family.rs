@@ -19,13 +19,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{
     child::{self, Child, Ending},
     crew::{Crew, MakeHost, Orders},
-    iterative::Iterative,
 };
 use crate::{
     accept::{self, Door, Open},
     budget::{Budget, Permit, Share},
     common::Ledger,
     host::{Host, Seeds, Shared},
+    model::iterative::Iterative,
     os::{self, Os},
     queue::{Jobs, Queue},
     server::{RunError, Undrained},
@@ -136,7 +136,7 @@ impl Family {
     /// Serves until SIGINT or SIGTERM, then drains; the second ends all at once.
     pub(crate) fn run(
         mut self,
-        mut strategy: impl Strategy,
+        mut strategy: Box<dyn Strategy>,
         signals: &Signals,
         patience: Duration,
     ) -> Result<Snapshot, RunError> {
@@ -156,7 +156,7 @@ impl Family {
             self.wait(signals, strategy.accepts(), next)?;
             while let Some(came) = signals.next() {
                 match came {
-                    Came::Child => self.join(&mut strategy),
+                    Came::Child => self.join(&mut *strategy),
                     Came::End if until.is_none() => {
                         until = Some(Instant::now() + patience.min(FOR_EVER));
                         self.drain();
@@ -189,7 +189,7 @@ impl Family {
     }
 
     /// Takes note of the children that have ended.
-    fn join(&mut self, strategy: &mut impl Strategy) {
+    fn join(&mut self, strategy: &mut dyn Strategy) {
         while let Some((pid, ending)) = child::join_one(false) {
             let is_it = |child: &Option<Child>| child.as_ref().is_some_and(|child| child.pid() == pid);
             let Some(slot) = self.children.iter().position(is_it) else { continue };

@@ -10,10 +10,23 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::crew::{Living, STACK, Spawner};
+use super::{Begin, Core, Entry};
+use crate::blocking::crew::{Living, STACK, Spawner};
 
 /// The threads of a pool whose size nobody has chosen.
-pub(crate) const SIZE: usize = 64;
+const SIZE: usize = 64;
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "pool",
+    about: "fixed threads take connections from a queue",
+    core: Core::Blocking,
+    begin: Begin::Here(|mut parts| {
+        // Its threads run their jobs themselves.
+        let size = parts.take_workers().unwrap_or(SIZE);
+        parts.crew(Pool::start(size)?)
+    }),
+};
 
 /// The queue's end, and the threads at its other.
 pub(crate) struct Pool(Mutex<Option<Hands>>);
@@ -25,7 +38,7 @@ struct Hands {
 
 impl Pool {
     /// Starts `size` threads.
-    pub(crate) fn start(size: usize) -> io::Result<Self> {
+    fn start(size: usize) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let threads = (0..size)

@@ -6,15 +6,27 @@
 
 use std::time::{Duration, Instant};
 
-use super::family::{Family, Strategy};
+use super::{Begin, Core, Entry};
+use crate::blocking::family::{Family, Strategy};
 
 /// The workers when nobody has chosen how many.
-pub(crate) const SIZE: usize = 16;
+const SIZE: usize = 16;
 /// A worker that dies before this age dies young.
 const YOUNG: Duration = Duration::from_secs(1);
 /// How long its place stays empty at first, and at most.
 const FIRST: Duration = Duration::from_millis(20);
 const MOST: Duration = Duration::from_millis(500);
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "prefork",
+    about: "worker processes share the listener",
+    core: Core::Blocking,
+    begin: Begin::Forking {
+        size: |_, workers| if workers > 0 { workers } else { SIZE },
+        strategy: |size| Box::new(Prefork::new(size)),
+    },
+};
 
 /// The places of the workers.
 pub(crate) struct Prefork(Vec<Place>);
@@ -27,7 +39,7 @@ struct Place {
 
 impl Prefork {
     /// So many workers.
-    pub(crate) fn new(size: usize) -> Self {
+    fn new(size: usize) -> Self {
         Self(vec![Place { due: Instant::now(), pause: Duration::ZERO }; size])
     }
 }

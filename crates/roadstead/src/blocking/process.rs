@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::family::{Family, Strategy};
+use super::{Begin, Core, Entry};
 use crate::{
     accept::{self, Taken},
+    blocking::family::{Family, Strategy},
     budget::Refused,
     net::Net,
     service::Peer,
@@ -20,6 +21,17 @@ use crate::{
 
 /// Connections accepted before the parent looks at anything else.
 const AT_ONCE: usize = 16;
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "process",
+    about: "a child process per connection",
+    core: Core::Blocking,
+    begin: Begin::Forking {
+        size: |budget, _| budget.connections,
+        strategy: |size| Box::new(Process::new(size)),
+    },
+};
 
 /// A child for each connection.
 pub(crate) struct Process {
@@ -30,7 +42,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// At most so many at once.
-    pub(crate) fn new(size: usize) -> Self {
+    fn new(size: usize) -> Self {
         Self { size, resting: None }
     }
 }

@@ -20,13 +20,22 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
-use super::readiness::{Finished, Hands, Progress, Receive, Received, Send};
+use super::{Begin, Core, Entry};
 use crate::{
     connection::BLOCK,
     net::Net,
     os::{self, Os},
     output::FileRange,
+    proactor::readiness::{Finished, Hands, Progress, Receive, Received, Send},
     ticket::{Bell, Token},
+};
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "aio",
+    about: "POSIX asynchronous I/O",
+    core: Core::Proactor,
+    begin: Begin::Here(|parts| parts.proactor(Requests::new)),
 };
 
 /// The requests that glibc has: the hands of a port that stands on epoll.

@@ -6,8 +6,19 @@
 
 use std::io;
 
-use super::readiness::{Finished, Hands, Progress, Ready, Receive, Received, Send};
-use crate::net::Net;
+use super::{Begin, Core, Entry};
+use crate::{
+    net::Net,
+    proactor::readiness::{Finished, Hands, Progress, Ready, Receive, Received, Send},
+};
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "emulated",
+    about: "a reactor that does the I/O and hands over finished buffers",
+    core: Core::Proactor,
+    begin: Begin::Here(|parts| parts.proactor(|_| Direct)),
+};
 
 /// The port.
 pub(crate) type Emulated<N, P> = Ready<N, P, Direct>;

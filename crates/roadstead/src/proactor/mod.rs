@@ -6,8 +6,6 @@
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
 
-pub(crate) mod aio;
-pub(crate) mod emulated;
 pub(crate) mod readiness;
 
 use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};

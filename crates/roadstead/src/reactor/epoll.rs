@@ -12,10 +12,19 @@ use std::{
 
 use rustix::{event::epoll, io::Errno};
 
-use super::{Interrupt, Poller, Readiness, timespec};
+use super::{Begin, Core, Entry};
 use crate::{
     os::Os,
+    reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
     ticket::{Bell, Token},
+};
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "epoll",
+    about: "epoll, edge-triggered",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|bell, shape| Epoll::new(bell, shape.trigger))),
 };
 
 /// Events taken per wait.

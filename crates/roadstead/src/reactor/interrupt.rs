@@ -10,11 +10,11 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::ticket::Bell;
 
-pub(super) struct Interrupt(Arc<OwnedFd>);
+pub(crate) struct Interrupt(Arc<OwnedFd>);
 
 impl Interrupt {
     /// A descriptor that `bell` makes readable.
-    pub(super) fn new(bell: &Bell) -> io::Result<Self> {
+    pub(crate) fn new(bell: &Bell) -> io::Result<Self> {
         let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let rung = Arc::clone(&event);
         bell.interrupt_with(move || {
@@ -25,7 +25,7 @@ impl Interrupt {
     }
 
     /// Makes it unreadable until the bell rings again. Needless where only edges are told.
-    pub(super) fn heard(&self) {
+    pub(crate) fn heard(&self) {
         // Fails only when it is unreadable already.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }

@@ -6,13 +6,8 @@
 //!
 //! A turn of the loop: wait · accept · drive what is ready · run inline jobs · drive what was woken · fire deadlines.
 
-pub(crate) mod epoll;
-mod interrupt;
-pub(crate) mod poll;
-pub(crate) mod select;
-pub(crate) mod signal;
+pub(crate) mod interrupt;
 mod slot;
-pub(crate) mod spin;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +25,6 @@ use crate::{
     slots::Slots,
     ticket::Token,
 };
-use interrupt::Interrupt;
 use slot::Slot;
 
 /// How readiness is learnt.
@@ -51,7 +45,7 @@ pub(crate) trait Poller<N: Net> {
 }
 
 /// A time to wait as the system takes it; one beyond that is for ever.
-fn timespec(time: Duration) -> Timespec {
+pub(crate) fn timespec(time: Duration) -> Timespec {
     Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
 }
 

@@ -14,10 +14,19 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Interrupt, Poller, Readiness, timespec};
+use super::{Begin, Core, Entry};
 use crate::{
     os::Os,
+    reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
     ticket::{Bell, Token},
+};
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "poll",
+    about: "poll",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|bell, _| Poll::new(bell))),
 };
 
 /// Stands for a descriptor that is not on the list.

@@ -16,10 +16,19 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Interrupt, Poller, Readiness, timespec};
+use super::{Begin, Core, Entry};
 use crate::{
     os::Os,
+    reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
     ticket::{Bell, Token},
+};
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "select",
+    about: "select",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|bell, _| Select::new(bell))),
 };
 
 /// Descriptors that a set has room for: `FD_SETSIZE`.

@@ -20,11 +20,20 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{Interrupt, Poller, Readiness, timespec};
+use super::{Begin, Core, Entry};
 use crate::{
     os::Os,
+    reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
     signals::{queue_of, set_of},
     ticket::{Bell, Token},
+};
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "signal",
+    about: "a signal tells of readiness",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|bell, _| Signal::new(bell))),
 };
 
 /// Signals read at once.

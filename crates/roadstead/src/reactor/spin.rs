@@ -11,8 +11,20 @@ use std::{
     time::Duration,
 };
 
-use super::{Poller, Readiness};
-use crate::{os::Os, ticket::Token};
+use super::{Begin, Core, Entry};
+use crate::{
+    os::Os,
+    reactor::{Poller, Readiness},
+    ticket::Token,
+};
+
+/// What the list of models says of it.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "spin",
+    about: "non-blocking calls over all connections",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|_, _| Ok(Spin::default()))),
+};
 
 /// Turns in which nothing moved before it sleeps.
 const YIELDS: u32 = 64;

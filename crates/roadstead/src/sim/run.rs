@@ -22,11 +22,9 @@ use crate::{
     guard,
     host::{Host, Shared},
     layer::Layers,
+    model::emulated::{Direct, Emulated},
     orders::Orders,
-    proactor::{
-        Proactor,
-        emulated::{Direct, Emulated},
-    },
+    proactor::Proactor,
     queue::Jobs,
     reactor::Reactor,
     ticket::Bell,
