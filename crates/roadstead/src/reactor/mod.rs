@@ -6,6 +6,7 @@
 //!
 //! A turn of the loop: wait · accept · drive what is ready · run inline jobs · drive what was woken · fire deadlines.
 
+mod doors;
 pub(crate) mod interrupt;
 mod slot;
 #[cfg(test)]
@@ -17,15 +18,16 @@ use bytes::BytesMut;
 use rustix::event::Timespec;
 
 use crate::{
-    accept::{self, Accepted, Door},
-    connection::{BLOCK, Endpoint, Event, Op, Outgoing},
+    accept::{Accepted, Door},
+    connection::{BLOCK, Endpoint, Event},
     host::Host,
     net::Net,
     orders::{ORDERS, Orders},
     slots::Slots,
     ticket::Token,
 };
-use slot::Slot;
+use doors::Doors;
+use slot::{Slot, Turn};
 
 /// How readiness is learnt.
 pub(crate) trait Poller<N: Net> {
@@ -62,12 +64,8 @@ pub(crate) struct Readiness {
     pub ended: bool,
 }
 
-/// Listeners are named from here on; connections far below.
-const LISTENERS: u64 = u64::MAX - 1024;
 /// Connections accepted before the loop looks at anything else.
 const AT_ONCE: usize = 64;
-/// Bytes that one connection may move before the others have their turn.
-const TURN: u64 = 4 * BLOCK as u64;
 
 /// The loop.
 pub(crate) struct Reactor<N: Net, P: Poller<N>> {
@@ -75,8 +73,7 @@ pub(crate) struct Reactor<N: Net, P: Poller<N>> {
     poller: P,
     host: Host,
     orders: Arc<Orders>,
-    doors: Vec<Door<N::Listener>>,
-    resting: Option<Duration>,
+    doors: Doors<N::Listener>,
     slots: Slots<Slot<N::Stream>>,
     /// Connections that have more to do although nothing new has happened to them.
     busy: VecDeque<Token>,
@@ -91,18 +88,18 @@ pub(crate) struct Reactor<N: Net, P: Poller<N>> {
 impl<N: Net, P: Poller<N>> Reactor<N, P> {
     pub(crate) fn new(
         net: N,
-        poller: P,
+        mut poller: P,
         host: Host,
         orders: Arc<Orders>,
         doors: Vec<Door<N::Listener>>,
     ) -> io::Result<Self> {
-        let mut reactor = Self {
+        let doors = Doors::new(doors, &mut poller)?;
+        Ok(Self {
             net,
             poller,
             host,
             orders,
             doors,
-            resting: None,
             slots: Slots::default(),
             busy: VecDeque::new(),
             ready: Vec::new(),
@@ -110,9 +107,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             block: BytesMut::with_capacity(BLOCK),
             draining: false,
             moved: true,
-        };
-        reactor.accept_again()?;
-        Ok(reactor)
+        })
     }
 
     /// Runs until the server has drained or is stopped.
@@ -133,10 +128,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         waited?;
         let now = self.net.now();
         for ready in ready.drain(..) {
-            if ready.token.0 >= LISTENERS {
-                self.accept((ready.token.0 - LISTENERS) as usize, now);
-            } else {
-                self.hear(ready, now);
+            match Doors::<N::Listener>::number(ready.token) {
+                Some(number) => self.accept(number, now),
+                None => self.hear(ready, now),
             }
         }
         self.ready = ready;
@@ -151,9 +145,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let now = if self.run_jobs() { self.net.now() } else { now };
         let alive = self.answer_bell(now);
         self.fire_deadlines(now);
-        if self.resting.is_some_and(|until| until <= now) {
-            self.accept_again()?;
-        }
+        self.doors.wake(&mut self.poller, now)?;
         self.host.report();
         Ok(alive && !(self.draining && self.slots.is_empty()))
     }
@@ -163,7 +155,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         if !self.busy.is_empty() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
             return Some(Duration::ZERO);
         }
-        let next = [self.slots.next_deadline(), self.resting].into_iter().flatten().min()?;
+        let next = [self.slots.next_deadline(), self.doors.resting()].into_iter().flatten().min()?;
         Some(next.saturating_sub(self.net.now()))
     }
 
@@ -206,10 +198,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
         if self.orders.is_draining() && !self.draining {
             self.draining = true;
-            for door in self.doors.drain(..) {
-                self.poller.ignore(&door.listener);
-            }
-            self.resting = None;
+            self.doors.close(&mut self.poller);
             self.tell_all(now, || Event::Drain);
         }
         true
@@ -235,34 +224,15 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     /// Takes what waits in a listener's backlog, a bounded number at a time.
     fn accept(&mut self, number: usize, now: Duration) {
         for _ in 0..AT_ONCE {
-            let Some(door) = self.doors.get(number) else {
-                return;
-            };
-            match accept::next(&mut self.net, door, &mut self.host) {
+            match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
                 Accepted::Admitted(stream, endpoint) => {
                     self.moved = true;
                     self.insert(Some(stream), endpoint, false, now);
                 }
                 Accepted::Refused => {}
-                Accepted::Empty => return,
-                Accepted::Exhausted => return self.rest_from_accepting(now),
+                Accepted::Empty | Accepted::Exhausted => return,
             }
         }
-    }
-
-    fn rest_from_accepting(&mut self, now: Duration) {
-        for door in &self.doors {
-            self.poller.ignore(&door.listener);
-        }
-        self.resting = Some(now + accept::REST);
-    }
-
-    fn accept_again(&mut self) -> io::Result<()> {
-        self.resting = None;
-        for (number, door) in self.doors.iter().enumerate() {
-            self.poller.listen(&door.listener, Token(LISTENERS + number as u64))?;
-        }
-        Ok(())
     }
 
     fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
@@ -307,22 +277,11 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let Some(slot) = self.slots.get(ready.token) else {
             return;
         };
-        slot.readable |= ready.readable;
-        slot.writable |= ready.writable;
-        slot.ended |= ready.ended;
+        slot.note(ready.readable, ready.writable, ready.ended);
         if slot.busy {
             return;
         }
-        if slot.connecting
-            && slot.writable
-            && let Some(stream) = &slot.stream
-        {
-            let event = match self.net.connected(stream) {
-                Ok(()) => Event::Opened,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return slot.writable = false,
-                Err(error) => Event::Failed(error),
-            };
-            slot.connecting = false;
+        if let Some(event) = slot.decided(&mut self.net) {
             self.moved = true;
             self.tell(ready.token, event, now);
         }
@@ -335,38 +294,23 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
     }
 
-    /// Does what the connection asks for until it has to wait, or until it is the others' turn.
+    /// Gives a connection its turn.
     fn drive(&mut self, token: Token, now: Duration) {
         let mut connects = Vec::new();
         let Some(slot) = self.slots.get(token) else {
             return;
         };
-        let mut moved = 0;
-        let close = loop {
-            if let Some(reset) = collect(slot, &mut self.net, &mut connects) {
-                break Some(reset);
-            }
-            if moved >= TURN {
+        let (turn, moved) = slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut connects);
+        self.moved |= moved > 0;
+        match turn {
+            Turn::Closes { reset } => self.close(token, reset),
+            Turn::Rests => self.rest(token),
+            Turn::HasMore => {
                 if !mem::replace(&mut slot.busy, true) {
                     self.busy.push_back(token);
                 }
-                break None;
+                self.rest(token);
             }
-            match slot.step(&mut self.net, &mut self.block, now, &mut self.host) {
-                Some(count) => {
-                    moved += count;
-                    self.moved |= count > 0;
-                }
-                None => break None,
-            }
-        };
-        let close = close.or_else(|| {
-            slot.endpoint.settle(now, &mut self.host);
-            collect(slot, &mut self.net, &mut connects)
-        });
-        match close {
-            Some(reset) => self.close(token, reset),
-            None => self.rest(token),
         }
         for outgoing in connects {
             self.connect(outgoing.address, outgoing.endpoint, now);
@@ -397,21 +341,4 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             self.net.close(stream, reset);
         }
     }
-}
-
-/// Takes the operations a connection asks for. `Some` when it asks to be closed.
-fn collect<N: Net>(slot: &mut Slot<N::Stream>, net: &mut N, connects: &mut Vec<Outgoing>) -> Option<bool> {
-    while let Some(op) = slot.endpoint.next() {
-        match op {
-            Op::Receive(most) => slot.receive = most,
-            Op::Send => slot.send = true,
-            Op::Shutdown => match &slot.stream {
-                Some(stream) => net.shutdown(stream),
-                None => return Some(false),
-            },
-            Op::Connect(outgoing) => connects.push(*outgoing),
-            Op::Close { reset } => return Some(reset),
-        }
-    }
-    None
 }

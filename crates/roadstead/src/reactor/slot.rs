@@ -6,11 +6,27 @@ use std::{io, time::Duration};
 use bytes::BytesMut;
 
 use crate::{
-    connection::{Endpoint, Event},
+    connection::{BLOCK, Endpoint, Event, Op, Outgoing},
     host::Host,
     net::Net,
     slots::Timed,
 };
+
+/// Bytes that one connection may move before the others have their turn.
+pub(super) const TURN: u64 = 4 * BLOCK as u64;
+
+/// How a connection's turn came out.
+pub(super) enum Turn {
+    /// It waits: for the poller, or for its deadline.
+    Rests,
+    /// It has more to do although nothing new has happened to it, and it is the others' turn.
+    HasMore,
+    /// It is to be closed.
+    Closes {
+        /// Whether the peer sees a reset.
+        reset: bool,
+    },
+}
 
 /// One connection of the loop.
 pub(super) struct Slot<T> {
@@ -59,8 +75,74 @@ impl<T> Slot<T> {
         (self.receive > 0, self.connecting || self.send)
     }
 
+    /// Notes what a poller said.
+    pub(super) fn note(&mut self, readable: bool, writable: bool, ended: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+        self.ended |= ended;
+    }
+
+    /// What became of a connection that was being opened, once there is news of it.
+    pub(super) fn decided<N: Net<Stream = T>>(&mut self, net: &mut N) -> Option<Event<'static>> {
+        let stream = self.stream.as_ref().filter(|_| self.connecting && self.writable)?;
+        let event = match net.connected(stream) {
+            Ok(()) => Event::Opened,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                return None;
+            }
+            Err(error) => Event::Failed(error),
+        };
+        self.connecting = false;
+        Some(event)
+    }
+
+    /// Does what the connection asks for until it has to wait, or until it is the others' turn. Answers how many bytes
+    /// that moved, and adds the connections that it wants opened to `connects`.
+    pub(super) fn drive<N: Net<Stream = T>>(
+        &mut self,
+        net: &mut N,
+        block: &mut BytesMut,
+        now: Duration,
+        host: &mut Host,
+        connects: &mut Vec<Outgoing>,
+    ) -> (Turn, u64) {
+        let mut moved = 0;
+        let turn = loop {
+            if let Some(reset) = self.collect(net, connects) {
+                return (Turn::Closes { reset }, moved);
+            }
+            if moved >= TURN {
+                break Turn::HasMore;
+            }
+            match self.step(net, block, now, host) {
+                Some(count) => moved += count,
+                None => break Turn::Rests,
+            }
+        };
+        self.endpoint.settle(now, host);
+        (self.collect(net, connects).map_or(turn, |reset| Turn::Closes { reset }), moved)
+    }
+
+    /// Takes the operations that the connection asks for. `Some` when it asks to be closed.
+    fn collect<N: Net<Stream = T>>(&mut self, net: &mut N, connects: &mut Vec<Outgoing>) -> Option<bool> {
+        while let Some(op) = self.endpoint.next() {
+            match op {
+                Op::Receive(most) => self.receive = most,
+                Op::Send => self.send = true,
+                Op::Shutdown => match &self.stream {
+                    Some(stream) => net.shutdown(stream),
+                    None => return Some(false),
+                },
+                Op::Connect(outgoing) => connects.push(*outgoing),
+                Op::Close { reset } => return Some(reset),
+            }
+        }
+        None
+    }
+
     /// Does one operation that is in flight and would not block. `None` when there is none; else the bytes it moved.
-    pub(super) fn step<N: Net<Stream = T>>(
+    fn step<N: Net<Stream = T>>(
         &mut self,
         net: &mut N,
         block: &mut BytesMut,

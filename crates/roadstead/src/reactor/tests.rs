@@ -1,7 +1,7 @@
 //! The loop itself, on a network that never runs dry.
 #![forbid(unsafe_code)]
 
-use super::*;
+use super::{slot::TURN, *};
 use crate::output::Output;
 use crate::{
     budget::Budget,

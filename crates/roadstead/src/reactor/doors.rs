@@ -1,0 +1,91 @@
+//! The reactor's listeners: who waits at them, and that they rest when the system has no room for another connection.
+#![forbid(unsafe_code)]
+
+use std::{io, time::Duration};
+
+use super::Poller;
+use crate::{
+    accept::{self, Accepted, Door},
+    host::Host,
+    net::Net,
+    ticket::Token,
+};
+
+/// Listeners are named from here on; connections far below.
+const LISTENERS: u64 = u64::MAX - 1024;
+
+pub(super) struct Doors<L> {
+    doors: Vec<Door<L>>,
+    resting: Option<Duration>,
+}
+
+impl<L> Doors<L> {
+    /// Has `poller` tell of all that wait.
+    pub(super) fn new<N: Net<Listener = L>>(
+        doors: Vec<Door<L>>,
+        poller: &mut impl Poller<N>,
+    ) -> io::Result<Self> {
+        let mut doors = Self { doors, resting: None };
+        doors.listen(poller)?;
+        Ok(doors)
+    }
+
+    /// Which listener a token names, if it is one.
+    pub(super) fn number(token: Token) -> Option<usize> {
+        token.0.checked_sub(LISTENERS).map(|number| number as usize)
+    }
+
+    /// Takes one connection out of a listener's backlog.
+    pub(super) fn next<N: Net<Listener = L>>(
+        &mut self,
+        number: usize,
+        net: &mut N,
+        poller: &mut impl Poller<N>,
+        host: &mut Host,
+    ) -> Accepted<N::Stream> {
+        let Some(door) = self.doors.get(number) else {
+            return Accepted::Empty;
+        };
+        let accepted = accept::next(net, door, host);
+        if matches!(accepted, Accepted::Exhausted) {
+            self.ignore(poller);
+            self.resting = Some(net.now() + accept::REST);
+        }
+        accepted
+    }
+
+    /// Until when they rest, if they do.
+    pub(super) fn resting(&self) -> Option<Duration> {
+        self.resting
+    }
+
+    /// Ends a rest that has lasted until `now`.
+    pub(super) fn wake<N: Net<Listener = L>>(
+        &mut self,
+        poller: &mut impl Poller<N>,
+        now: Duration,
+    ) -> io::Result<()> {
+        if self.resting.is_some_and(|until| until <= now) { self.listen(poller) } else { Ok(()) }
+    }
+
+    /// Nobody is let in any more.
+    pub(super) fn close<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>) {
+        self.ignore(poller);
+        self.doors.clear();
+        self.resting = None;
+    }
+
+    fn listen<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>) -> io::Result<()> {
+        self.resting = None;
+        for (number, door) in self.doors.iter().enumerate() {
+            poller.listen(&door.listener, Token(LISTENERS + number as u64))?;
+        }
+        Ok(())
+    }
+
+    fn ignore<N: Net<Listener = L>>(&self, poller: &mut impl Poller<N>) {
+        for door in &self.doors {
+            poller.ignore(&door.listener);
+        }
+    }
+}
