@@ -95,8 +95,8 @@ pub enum Ready {
     Room,
     /// The time set with [`Context::wake_at`] has come.
     Timer,
-    /// The server is draining: finish what was begun, begin nothing new. What the peer has not sent yet may never come:
-    /// some models hear of a drain only by ending the peer's direction.
+    /// The server is draining: finish what was begun, begin nothing new. A session that does not answer this with
+    /// [`Context::finish`] still receives, for as long as the server's patience lasts.
     Draining,
 }
 

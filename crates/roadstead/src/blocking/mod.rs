@@ -4,29 +4,22 @@
 //! the thread that accepts, a thread of its own, one of a pool; or, with a [`Family`](family::Family) of processes, a
 //! child of its own or one of several that were forked in advance.
 //!
-//! A connection that only bytes can move waits in `recv` itself, one call per message. Where something else may move
-//! it (a ticket, a waker, a peer that does not take its answer) the thread waits in `poll` for the socket and its bell.
-//! Nothing else ever waits, so that deadlines and orders are always looked at.
+//! A connection that only bytes can move waits in `recv` itself, one call per message; but not for long, since nobody
+//! can call its thread out of there. If nothing comes, or something else may move it (a ticket, a waker, a peer that
+//! does not take its answer), the thread waits in `poll` for the socket and its bell. Nothing else ever waits, so that
+//! deadlines and orders are always looked at.
 
 pub(crate) mod child;
 pub(crate) mod crew;
 pub(crate) mod family;
 
-use std::{
-    io, mem,
-    os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{io, mem, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::Errno,
-    net::{RecvFlags, Shutdown, sockopt},
+    net::{RecvFlags, sockopt},
 };
 
 use crate::{
@@ -37,25 +30,19 @@ use crate::{
 };
 use crew::{Crew, Orders};
 
-/// What others may do to a connection's thread: ring its bell, or end its wait in `recv`.
+/// What others may do to a connection's thread: ring its bell.
 #[derive(Debug, Clone)]
-pub(crate) struct Handle {
-    stream: Arc<OwnedFd>,
-    bell: Arc<Bell>,
-    /// The thread is in `recv`, or about to be.
-    parked: Arc<AtomicBool>,
-}
+pub(crate) struct Handle(Arc<Bell>);
 
 impl Handle {
-    /// There are new orders. A parked thread leaves `recv` with what looks like the peer's end.
+    /// There are new orders. Who waits in `recv` hears of it a little later.
     pub(crate) fn order(&self) {
-        self.bell.ring(TOKEN);
-        if self.parked.load(SeqCst) {
-            // Fails only when the peer is gone, and then the thread is not parked.
-            let _ = rustix::net::shutdown(&self.stream, Shutdown::Read);
-        }
+        self.0.ring(TOKEN);
     }
 }
+
+/// The longest wait in `recv`: so much later does a busy connection hear of new orders.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// A loop of one connection needs but one name.
 const TOKEN: Token = Token(0);
@@ -63,7 +50,7 @@ const TOKEN: Token = Token(0);
 /// One connection and the thread that waits for it.
 pub(crate) struct Blocking {
     crew: Arc<Crew>,
-    handle: Handle,
+    stream: OwnedFd,
     interrupt: Option<Arc<OwnedFd>>,
     endpoint: Box<dyn Endpoint>,
     host: Host,
@@ -73,8 +60,10 @@ pub(crate) struct Blocking {
     receive: usize,
     /// A send is in flight.
     send: bool,
-    /// The receive timeout the socket has.
-    patience: Option<Duration>,
+    /// The socket has a receive timeout.
+    glances: bool,
+    /// Nothing came in the last wait in `recv`.
+    silent: bool,
     orders: Orders,
     /// Calls on the socket wait, as `recv` is meant to and `sendfile`, which knows no flag against it, must not.
     waits: bool,
@@ -96,14 +85,9 @@ impl Blocking {
         connecting: bool,
         host: Host,
     ) -> Self {
-        let handle = Handle {
-            stream: Arc::new(stream),
-            bell: Arc::clone(&host.bell),
-            parked: Arc::new(AtomicBool::new(false)),
-        };
         Self {
             crew,
-            handle,
+            stream,
             interrupt: None,
             endpoint,
             host,
@@ -111,20 +95,21 @@ impl Blocking {
             connecting,
             receive: 0,
             send: false,
-            patience: None,
+            glances: false,
+            silent: false,
             orders: Orders::Serve,
             waits: !connecting,
         }
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        self.handle.clone()
+        Handle(Arc::clone(&self.host.bell))
     }
 
     /// Drives the connection to its end.
     pub(crate) fn run(mut self) {
         if self.drive() {
-            let _ = sockopt::set_socket_linger(&self.handle.stream, Some(Duration::ZERO));
+            let _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
         }
         self.host.report();
     }
@@ -176,7 +161,7 @@ impl Blocking {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
-                Op::Shutdown => os::shutdown(&self.handle.stream),
+                Op::Shutdown => os::shutdown(&self.stream),
                 Op::Connect(outgoing) => self.crew.connect(outgoing.address, outgoing.endpoint),
                 Op::Close { reset } => return Some(reset),
             }
@@ -205,7 +190,7 @@ impl Blocking {
     /// Receives without waiting.
     fn look(&mut self) {
         if self.receive > 0 {
-            let result = os::receive(&self.handle.stream, &mut self.block, self.receive, RecvFlags::DONTWAIT);
+            let result = os::receive(&self.stream, &mut self.block, self.receive, RecvFlags::DONTWAIT);
             self.received(result);
         }
     }
@@ -220,7 +205,7 @@ impl Blocking {
             Some(_) => self.let_wait(false),
             None => Ok(()),
         };
-        match sent.and_then(|()| os::send(&self.handle.stream, self.endpoint.output())) {
+        match sent.and_then(|()| os::send(&self.stream, self.endpoint.output())) {
             Ok(count) => {
                 self.send = false;
                 self.tell(Event::Sent(count));
@@ -236,7 +221,7 @@ impl Blocking {
 
     fn let_wait(&mut self, waits: bool) -> io::Result<()> {
         if self.waits != waits {
-            rustix::io::ioctl_fionbio(&self.handle.stream, !waits)?;
+            rustix::io::ioctl_fionbio(&self.stream, !waits)?;
             self.waits = waits;
         }
         Ok(())
@@ -245,7 +230,6 @@ impl Blocking {
     fn received(&mut self, result: io::Result<usize>) {
         self.host.count.receives += 1;
         match result {
-            Ok(0) if self.crew.orders() != self.orders => {}
             Ok(0) => {
                 self.receive = 0;
                 self.tell(Event::Ended);
@@ -269,8 +253,10 @@ impl Blocking {
             return Woke::Otherwise;
         }
         self.host.count.sleeps += 1;
-        if self.receive > 0 && !self.send && self.endpoint.is_quiet() {
-            self.park(left)
+        let soon = left.is_some_and(|left| left < GLANCE);
+        let silent = mem::take(&mut self.silent) && self.interrupt().is_ok();
+        if self.receive > 0 && !self.send && !soon && !silent && self.endpoint.is_quiet() {
+            self.park()
         } else {
             self.poll(left)
         }
@@ -280,37 +266,16 @@ impl Blocking {
         })
     }
 
-    /// Waits in `recv` itself.
-    fn park(&mut self, left: Option<Duration>) -> io::Result<Woke> {
+    /// Waits in `recv` itself, for a while.
+    fn park(&mut self) -> io::Result<Woke> {
         self.host.report();
         self.let_wait(true)?;
-        self.be_patient(left);
-        self.handle.parked.store(true, SeqCst);
-        let woke = if self.crew.orders() == self.orders {
-            Woke::Received(os::receive(
-                &self.handle.stream,
-                &mut self.block,
-                self.receive,
-                RecvFlags::empty(),
-            ))
-        } else {
-            Woke::Otherwise
-        };
-        self.handle.parked.store(false, SeqCst);
-        Ok(woke)
-    }
-
-    /// Makes `recv` return by the deadline. A timeout that is at most twice too short stays: waking early costs less
-    /// than setting it for every message.
-    fn be_patient(&mut self, left: Option<Duration>) {
-        let fits = match (left, self.patience) {
-            (None, None) => true,
-            (Some(left), Some(set)) => set <= left && left <= set.saturating_mul(2),
-            _ => false,
-        };
-        if !fits && sockopt::set_socket_timeout(&self.handle.stream, sockopt::Timeout::Recv, left).is_ok() {
-            self.patience = left;
+        if !mem::replace(&mut self.glances, true) {
+            sockopt::set_socket_timeout(&self.stream, sockopt::Timeout::Recv, Some(GLANCE))?;
         }
+        let result = os::receive(&self.stream, &mut self.block, self.receive, RecvFlags::empty());
+        self.silent = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        Ok(Woke::Received(result))
     }
 
     /// Waits for the socket and the bell.
@@ -330,7 +295,7 @@ impl Blocking {
         }
         let timeout =
             left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
-        let mut fds = [PollFd::new(&interrupt, PollFlags::IN), PollFd::new(&self.handle.stream, wanted)];
+        let mut fds = [PollFd::new(&interrupt, PollFlags::IN), PollFd::new(&self.stream, wanted)];
         let polled = poll(&mut fds, timeout.as_ref());
         let came = fds[1].revents();
         let rang = !fds[0].revents().is_empty();
@@ -344,7 +309,7 @@ impl Blocking {
             Err(error) => Err(error.into()),
             Ok(_) if self.connecting && !came.is_empty() => {
                 self.connecting = false;
-                os::connected(&self.handle.stream)?;
+                os::connected(&self.stream)?;
                 self.tell(Event::Opened);
                 Ok(Woke::Otherwise)
             }
@@ -352,7 +317,7 @@ impl Blocking {
                 Ok(Woke::Readable)
             }
             Ok(_) if came.contains(PollFlags::ERR) => {
-                Err(sockopt::socket_error(&self.handle.stream)?.err().unwrap_or(Errno::CONNRESET).into())
+                Err(sockopt::socket_error(&self.stream)?.err().unwrap_or(Errno::CONNRESET).into())
             }
             Ok(_) => Ok(Woke::Otherwise),
         }
@@ -365,7 +330,7 @@ impl Blocking {
         }
         let interrupt = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let handle = Arc::clone(&interrupt);
-        self.handle.bell.interrupt_with(move || {
+        self.host.bell.interrupt_with(move || {
             // Fails only when the counter is full, and then the wait is interrupted already.
             let _ = rustix::io::write(&handle, &1u64.to_ne_bytes());
         });

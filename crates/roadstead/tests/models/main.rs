@@ -86,6 +86,7 @@ macro_rules! with_queue {
 mod client;
 mod desk;
 mod differential;
+mod drain;
 mod files;
 mod life;
 mod limits;
