@@ -9,7 +9,7 @@ use crate::{
     host::Shared,
     model::{Begin, Model},
     server::{RunError, Server, StartError},
-    service::{Scope, Service},
+    service::Service,
     signals::Signals,
     stats::Snapshot,
 };
@@ -33,10 +33,8 @@ impl<S: Service> Server<S> {
         let Begin::Forking { size, strategy } = model.entry().begin else {
             return impossible("it does not fork: use `Server::start`");
         };
-        if S::SCOPE == Scope::Process {
-            return impossible(
-                "this service's connections share state, and each child would see a copy of it",
-            );
+        if let Some(why) = Self::unforkable() {
+            return impossible(why);
         }
         if !child::is_alone().map_err(StartError::System)? {
             return impossible("it forks, and this process has other threads");

@@ -18,7 +18,7 @@ use crate::{
     model::Model,
     os,
     queue::Queue,
-    service::Service,
+    service::{Scope, Service},
     stats::Snapshot,
     tuning::Tuning,
 };
@@ -180,6 +180,12 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Why no model that forks can run the service, wherever it is started.
+    pub(crate) fn unforkable() -> Option<&'static str> {
+        (S::SCOPE == Scope::Process)
+            .then_some("this service's connections share state, and each child would see a copy of it")
+    }
+
     /// Listens on all addresses.
     pub(crate) fn listen(&self) -> Result<Vec<OwnedFd>, StartError> {
         let mut listeners = Vec::new();
@@ -203,8 +209,8 @@ impl<S: Service> Server<S> {
             return Err(StartError::Model { model, why });
         }
         if model.forks() {
-            let why = "it forks: use `Server::run`, in a process without other threads";
-            return Err(StartError::Model { model, why });
+            let alone = "it forks: use `Server::run`, in a process without other threads";
+            return Err(StartError::Model { model, why: Self::unforkable().unwrap_or(alone) });
         }
         let listeners = self.listen()?;
         let addresses = listeners.iter().map(os::local_address).collect::<io::Result<Vec<_>>>()?;
