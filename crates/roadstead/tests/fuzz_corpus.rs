@@ -16,6 +16,10 @@ mod link;
 mod mirror;
 #[path = "../../../fuzz/properties/network.rs"]
 mod network;
+#[path = "../examples/resp/request.rs"]
+mod request;
+#[path = "../../../fuzz/properties/resp.rs"]
+mod resp;
 
 use corpus::Corpus;
 use roadstead::{Frame, frame::Fields};
@@ -171,6 +175,36 @@ fn layers() -> Corpus {
     Corpus { target: "layer", seeds: seeds.collect(), check: layer::check }
 }
 
+/// Requests of RESP2, as clients of Redis send them, and what is none.
+fn requests() -> Corpus {
+    let ping = resp::encode(&["PING"]);
+    let set = resp::encode(&["SET", "port", "Reede"]);
+    let many = vec!["a"; request::ARGUMENTS + 1];
+    let seeds = [
+        ("ping", ping.clone()),
+        ("pipelined", [&set[..], &ping, b"PING\r\n", &set].concat()),
+        ("inline", b"  SET port \t Reede \n\r\n".to_vec()),
+        ("empty", b"*0\r\n".to_vec()),
+        ("empty-arguments", resp::encode(&[""; 3])),
+        ("binary", resp::encode(&[b"ECHO", &b"*1\r\n$-"[..]])),
+        ("cut", set[..set.len() - 1].to_vec()),
+        ("head-cut", b"*3\r\n$3".to_vec()),
+        ("arguments-at-limit", resp::encode(&many[1..])),
+        ("arguments-above-limit", resp::encode(&many)),
+        ("too-large", b"*2\r\n$0\r\n\r\n$262144\r\n".to_vec()),
+        ("long-line", vec![b'a'; request::INLINE]),
+        ("negative", b"*-1\r\n".to_vec()),
+        ("no-end", b"*1\r\n$4\r\nPINGS".to_vec()),
+    ];
+    let seeds = seeds.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+    Corpus { target: "resp", seeds, check: resp::check }
+}
+
+#[test]
+fn requests_are_judged_as_every_input_is() {
+    requests().replay(14);
+}
+
 #[test]
 fn nothing_that_happens_to_sealed_bytes_changes_what_is_read() {
     layers().replay(49);
@@ -204,4 +238,5 @@ fn write_the_seeds() {
     networks().write();
     links().write();
     layers().write();
+    requests().write();
 }

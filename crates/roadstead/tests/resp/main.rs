@@ -1,0 +1,20 @@
+//! The example service that speaks RESP2: its parser, its answers in any network, and the clients of Redis on every
+//! model.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../../examples/resp/answer.rs"]
+mod answer;
+#[path = "../../examples/resp/command.rs"]
+mod command;
+#[path = "../../examples/resp/request.rs"]
+mod request;
+#[path = "../../../../fuzz/properties/resp.rs"]
+mod resp;
+#[path = "../../examples/resp/service.rs"]
+mod service;
+#[path = "../../examples/resp/store.rs"]
+mod store;
+
+mod foreign;
+mod limits;
+mod simulated;
