@@ -86,6 +86,8 @@ pub(crate) type Account = fn(&Slot) -> &AtomicUsize;
 pub(crate) struct Ledger {
     stats: Common<Stats>,
     slots: Common<Slot>,
+    /// All slots from this one on have nothing: sums need not look at them.
+    used: Common<AtomicUsize>,
     /// Of addresses, so that they can be compared across processes.
     hasher: RandomState,
 }
@@ -93,7 +95,8 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Accounts at zero for up to `children`.
     pub(crate) fn new(children: usize) -> io::Result<Self> {
-        Ok(Self { stats: Common::new(1)?, slots: Common::new(children)?, hasher: RandomState::new() })
+        let (stats, slots, used) = (Common::new(1)?, Common::new(children)?, Common::new(1)?);
+        Ok(Self { stats, slots, used, hasher: RandomState::new() })
     }
 
     /// What all processes have counted.
@@ -101,14 +104,24 @@ impl Ledger {
         &self.stats[0]
     }
 
+    /// There is to be a child for this slot. Said by the parent, before anything is counted there.
+    pub(crate) fn occupy(&self, slot: usize) {
+        self.used[0].fetch_max(slot + 1, SeqCst);
+    }
+
+    /// The slots that may have something.
+    fn used(&self) -> &[Slot] {
+        &self.slots[..self.used[0].load(SeqCst)]
+    }
+
     /// How many connections are open, in all processes.
     pub(crate) fn open(&self) -> usize {
-        self.slots.iter().map(|slot| slot.accepted.load(SeqCst) + slot.outgoing.load(SeqCst)).sum()
+        self.used().iter().map(|slot| slot.accepted.load(SeqCst) + slot.outgoing.load(SeqCst)).sum()
     }
 
     /// The sum of one kind of account.
     pub(crate) fn sum(&self, account: Account) -> usize {
-        self.slots.iter().map(|slot| account(slot).load(Relaxed)).fold(0, usize::saturating_add)
+        self.used().iter().map(|slot| account(slot).load(Relaxed)).fold(0, usize::saturating_add)
     }
 
     /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last
@@ -138,7 +151,7 @@ impl Ledger {
         let from = self.hasher.hash_one(from) | 1;
         mine.from.store(from, SeqCst);
         mine.accepted.store(1, SeqCst);
-        let same = self.slots.iter().filter(|slot| slot.from.load(SeqCst) == from).count();
+        let same = self.used().iter().filter(|slot| slot.from.load(SeqCst) == from).count();
         let refused = if self.open() > budget.connections {
             Refused::Full(budget.connections)
         } else if same > budget.per_address {
@@ -167,13 +180,16 @@ impl Ledger {
         mine.accepted.swap(0, SeqCst) > 0
     }
 
-    /// The child of `slot` is gone, with all it had. True if it had a connection.
+    /// The child of `slot` is gone, with all it had. True if it had a connection. Said by the parent, as `occupy` is.
     pub(crate) fn clear(&self, slot: usize) -> bool {
         let mine = &self.slots[slot];
         for account in [&mine.outgoing, &mine.memory, &mine.jobs] {
             account.store(0, SeqCst);
         }
-        self.release(slot)
+        let served = self.release(slot);
+        // Fails if it was not the last, and then there is nothing to give up.
+        let _ = self.used[0].compare_exchange(slot + 1, slot, SeqCst, SeqCst);
+        served
     }
 }
 
@@ -187,9 +203,29 @@ impl fmt::Debug for Ledger {
 mod tests {
     use super::*;
 
+    /// A ledger of so many children, all of whom live.
+    fn of(children: usize) -> Ledger {
+        let ledger = Ledger::new(children).unwrap();
+        ledger.occupy(children - 1);
+        ledger
+    }
+
+    #[test]
+    fn slots_without_children_are_not_looked_at() {
+        let ledger = Ledger::new(1000).unwrap();
+        assert_eq!(ledger.used().len(), 0);
+        [0, 1, 2].map(|slot| ledger.occupy(slot));
+        ledger.clear(1);
+        assert_eq!(ledger.used().len(), 3);
+        ledger.clear(2);
+        assert_eq!(ledger.used().len(), 2);
+        ledger.occupy(999);
+        assert_eq!(ledger.used().len(), 1000);
+    }
+
     #[test]
     fn limits_hold_over_all_slots_and_a_cleared_slot_gives_all_back() {
-        let ledger = Ledger::new(3).unwrap();
+        let ledger = of(3);
         let memory: Account = |slot| &slot.memory;
         assert!(ledger.add(0, memory, 6, 10) && ledger.add(1, memory, 4, 10));
         assert!(!ledger.add(2, memory, 1, 10) && !ledger.add(2, memory, usize::MAX, 10));
@@ -201,7 +237,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_over_all_slots_and_per_address() {
-        let ledger = Ledger::new(4).unwrap();
+        let ledger = of(4);
         let budget = Budget::default().connections(3).per_address(2);
         let [a, b] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
         assert_eq!((ledger.admit(0, a, &budget), ledger.admit(1, a, &budget)), (Ok(()), Ok(())));

@@ -96,6 +96,7 @@ impl Family {
 
     /// Begins a child that serves one connection, or, without one, whoever comes, one at a time.
     pub(crate) fn begin(&mut self, slot: usize, name: &str, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
+        self.ledger.occupy(slot);
         let name = format!("{name}-{slot}");
         let child = Child::fork(name, || self.live(slot, one).map_or(1, |()| 0))?;
         tracing::debug!("{child} begins");

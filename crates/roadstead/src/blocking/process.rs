@@ -63,6 +63,7 @@ impl Strategy for Process {
                     Taken::One(stream, peer) => {
                         let full = Refused::Full(self.size);
                         let slot = family.free_slot().ok_or(full).and_then(|slot| {
+                            family.ledger.occupy(slot);
                             family.ledger.admit(slot, peer.address.ip(), &family.budget).map(|()| slot)
                         });
                         match slot {
