@@ -214,7 +214,7 @@ mod tests {
     fn slots_without_children_are_not_looked_at() {
         let ledger = Ledger::new(1000).unwrap();
         assert_eq!(ledger.used().len(), 0);
-        [0, 1, 2].map(|slot| ledger.occupy(slot));
+        (0..3).for_each(|slot| ledger.occupy(slot));
         ledger.clear(1);
         assert_eq!(ledger.used().len(), 3);
         ledger.clear(2);
