@@ -26,6 +26,7 @@ use crate::{
     connection::{BLOCK, Endpoint, Event, Op},
     host::Host,
     os,
+    queue::Run,
     ticket::{Bell, Token},
 };
 use crew::{Crew, Orders};
@@ -172,7 +173,7 @@ impl Blocking {
     /// This thread is the logic unit too: runs what waits, and hears who rang. True if anything happened.
     fn answer_bell(&mut self) -> bool {
         let ran = self.host.jobs.run_one();
-        if ran.is_some_and(|slice| slice < Duration::MAX) {
+        if ran == Some(Run::Slice) {
             // A job in slices is not to hold the connection.
             self.look();
             self.try_send();

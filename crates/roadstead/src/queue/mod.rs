@@ -257,33 +257,44 @@ impl Jobs {
         matches!(self, Jobs::Inline(queue) if queue.is_ready())
     }
 
-    /// Runs what waits at the end of a turn of the loop; of a queue that slices one slice, so that it does not hold the
-    /// loop. True if there was anything.
+    /// Runs what waits at the end of a turn of the loop, up to a task that is not to hold the loop. True if there was
+    /// anything.
     pub(crate) fn run_turn(&mut self) -> bool {
         let mut ran = false;
         for _ in 0..AT_ONCE {
-            let Some(slice) = self.run_one() else {
+            let Some(run) = self.run_one() else {
                 break;
             };
             ran = true;
-            if slice < Duration::MAX {
+            if run == Run::Slice {
                 break;
             }
         }
         ran
     }
 
-    /// Runs one waiting task for a slice, if this loop is the logic unit, and answers how long that was meant to be.
-    pub(crate) fn run_one(&mut self) -> Option<Duration> {
+    /// Runs one waiting task, or a slice of it, if this loop is the logic unit.
+    pub(crate) fn run_one(&mut self) -> Option<Run> {
         let Jobs::Inline(queue) = self else {
             return None;
         };
         let (task, slice) = queue.pop()?;
-        if let Some(task) = task.run(slice) {
+        let more = task.run(slice);
+        let run = if slice < Duration::MAX || more.is_some() { Run::Slice } else { Run::Whole };
+        if let Some(task) = more {
             queue.push(task);
         }
-        Some(slice)
+        Some(run)
     }
+}
+
+/// What was run of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// All of it.
+    Whole,
+    /// As much as the queue or the job itself found enough at a stretch: the connections have their turn first.
+    Slice,
 }
 
 /// Worker threads around one shared queue.
