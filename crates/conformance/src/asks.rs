@@ -1,0 +1,33 @@
+//! What a frame can ask of the program's `desk`, by its kind. `n` is the frame's first field, 0 if it has none.
+//!
+//! An answer has the kind of what was asked, unless said otherwise.
+
+/// The same body.
+pub const ECHO: u8 = 1;
+/// A job that answers `n`.
+pub const JOB: u8 = 2;
+/// A job in `n` slices.
+pub const SLICES: u8 = 3;
+/// A ticket is put aside; the first of a connection has the number 0.
+pub const HOLD: u8 = 4;
+/// The ticket of number `n` is finished; the answer is one to [`HOLD`], with that number.
+pub const FINISH: u8 = 5;
+/// The ticket of number `n` is dropped.
+pub const DROP: u8 = 6;
+/// Another thread finishes a ticket after `n` milliseconds.
+pub const LATER: u8 = 7;
+/// A job that panics.
+pub const PANIC_JOB: u8 = 8;
+/// The session itself panics.
+pub const PANIC: u8 = 9;
+/// A body of `n` bytes.
+pub const ANSWER: u8 = 10;
+/// The first `n` bytes of the desk's file, which holds a [pattern](crate::client::pattern).
+pub const FILE: u8 = 11;
+/// The desk says `go away`, and calls the frame a violation.
+pub const REFUSE: u8 = 12;
+
+/// An answer: the budget has no room; its body is `n`.
+pub const BUSY: u8 = 100;
+/// An answer: the ticket was lost; its body is the kind of what was asked.
+pub const LOST: u8 = 101;

@@ -1,0 +1,160 @@
+//! A desk that does what each frame asks of it: see [`roadstead_conformance::asks`].
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Write},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use roadstead::{
+    Busy, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Service, Session, Step, Ticket,
+    frame::{Fields, Limits, Parsed},
+};
+use roadstead_conformance::{
+    asks::{ANSWER, BUSY, DROP, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, REFUSE, SLICES},
+    client::pattern,
+};
+
+use crate::say;
+
+/// Each connection has its own tickets, so that all goes as well where each has its own process.
+pub(crate) struct Desk {
+    file: Arc<File>,
+}
+
+impl Desk {
+    /// One with a file of so many bytes.
+    pub(crate) fn new(bytes: usize) -> io::Result<Self> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(&pattern(bytes))?;
+        Ok(Self { file: Arc::new(file) })
+    }
+}
+
+impl Service for Desk {
+    type Session = DeskSession;
+
+    fn open(&self, _: &Peer) -> DeskSession {
+        DeskSession { file: Arc::clone(&self.file), kinds: HashMap::new(), held: Vec::new() }
+    }
+}
+
+pub(crate) struct DeskSession {
+    file: Arc<File>,
+    /// What was asked by those who wait for a reply.
+    kinds: HashMap<JobId, u8>,
+    held: Vec<Option<Ticket<u64>>>,
+}
+
+impl DeskSession {
+    fn serve(&mut self, frame: &Frame<'_>, cx: &mut Context<'_, Self>) -> Done {
+        let n = frame.number(1).unwrap_or(0);
+        let deferred = match frame.kind {
+            JOB => cx.run(n, move || n),
+            SLICES => cx.defer(n, Slices(n)),
+            PANIC_JOB => cx.run(0, || panic!("a job that is meant to panic")),
+            HOLD => self.hold(cx),
+            LATER => later(cx, n),
+            kind => return self.answer(kind, n, frame.body, cx),
+        };
+        match deferred {
+            Ok(id) => drop(self.kinds.insert(id, frame.kind)),
+            Err(Busy) => Frame::send(cx.output(), BUSY, &n.to_le_bytes()),
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, cx: &mut Context<'_, Self>) -> Result<JobId, Busy> {
+        let ticket = cx.ticket()?;
+        let id = ticket.id();
+        self.held.push(Some(ticket));
+        Ok(id)
+    }
+
+    fn answer(&mut self, kind: u8, n: u64, body: &[u8], cx: &mut Context<'_, Self>) -> Done {
+        match kind {
+            FINISH => self.held(n)?.finish(n),
+            DROP => drop(self.held(n)?),
+            ANSWER => Frame::send(cx.output(), ANSWER, &vec![b'a'; n as usize]),
+            FILE => {
+                Frame::begin(cx.output(), FILE, &Fields::new(), n as usize);
+                cx.output().file(Arc::clone(&self.file), 0, n);
+            }
+            PANIC => panic!("a session that is meant to panic"),
+            REFUSE => {
+                Frame::send(cx.output(), REFUSE, b"go away");
+                return Err(Close::violation("refused"));
+            }
+            _ => Frame::send(cx.output(), kind, body),
+        }
+        Ok(())
+    }
+
+    fn held(&mut self, number: u64) -> Result<Ticket<u64>, Close> {
+        let held = self.held.get_mut(number as usize).and_then(Option::take);
+        held.ok_or_else(|| Close::violation("no such ticket is held"))
+    }
+}
+
+/// A thread that has a ticket, as whoever computes elsewhere would.
+fn later(cx: &mut Context<'_, DeskSession>, millis: u64) -> Result<JobId, Busy> {
+    let ticket = cx.ticket()?;
+    let id = ticket.id();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(millis));
+        ticket.finish(millis);
+    });
+    Ok(id)
+}
+
+struct Slices(u64);
+
+impl Job for Slices {
+    type Reply = u64;
+
+    fn run(&mut self, _: Duration) -> Step<u64> {
+        match self.0.checked_sub(1) {
+            Some(left) => {
+                self.0 = left;
+                Step::More
+            }
+            None => Step::Done(0),
+        }
+    }
+}
+
+impl Session for DeskSession {
+    type Reply = u64;
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        let limits = Limits { body: 1 << 30, ..Limits::default() };
+        let used = match Frame::parse(input.bytes(), &limits)? {
+            Parsed::Need(more) => {
+                input.need(more);
+                return Ok(());
+            }
+            Parsed::Frame(frame) => {
+                self.serve(&frame, cx)?;
+                frame.len()
+            }
+        };
+        input.consume(used);
+        Ok(())
+    }
+
+    fn reply(&mut self, id: JobId, reply: Result<u64, Lost>, cx: &mut Context<'_, Self>) -> Done {
+        let kind = self.kinds.remove(&id).ok_or_else(|| Close::abort("a reply to nothing"))?;
+        match reply {
+            Ok(number) => Frame::send(cx.output(), kind, &number.to_le_bytes()),
+            Err(Lost) => Frame::send(cx.output(), LOST, &[kind]),
+        }
+        Ok(())
+    }
+
+    fn closed(self, why: &Closed) {
+        say::closed("closed", why);
+    }
+}

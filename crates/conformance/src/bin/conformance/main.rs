@@ -1,0 +1,206 @@
+//! The program under test: a service on any model, which tells of every connection's end.
+//!
+//! stdout: `listening ADDRESS...`; for each session that ends `closed WHY`, for one that the server itself has connected
+//! `far WHY`; last `stats NAME=COUNT...`, or `undrained COUNT`. Exit codes as those of `roadstead serve`: 0 after SIGTERM
+//! and a drain, 1 an error, 130 a second signal.
+#![forbid(unsafe_code)]
+
+mod desk;
+mod echo;
+mod relay;
+mod say;
+
+use std::{
+    error::Error,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use clap::{Parser, ValueEnum};
+use roadstead::{
+    Budget, Model, Queue, Server, Service,
+    server::{RunError, Trigger},
+    tls::{Acceptor, Clients, Connector, Expect, Keys},
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM, SIGUSR1},
+    iterator::Signals,
+};
+
+use say::say;
+
+/// A test service on any model.
+#[derive(Parser)]
+struct Args {
+    service: Which,
+    #[arg(long, default_value = "127.0.0.1:0")]
+    bind: Vec<SocketAddr>,
+    #[arg(long)]
+    model: Model,
+    #[arg(long, default_value_t = 0)]
+    workers: usize,
+    #[arg(long, default_value_t)]
+    queue: Queue,
+    #[arg(long)]
+    level_triggered: bool,
+    /// Speak TLS with the keys in this directory
+    #[arg(long)]
+    keys: Option<PathBuf>,
+    /// Longest time to drain, in milliseconds
+    #[arg(long, default_value = "30000", value_parser = millis)]
+    drain: Duration,
+    /// The size of the desk's file
+    #[arg(long, default_value_t = 0)]
+    file: usize,
+    /// Where the relay goes to
+    #[arg(long)]
+    far: Option<SocketAddr>,
+    /// That this is no server with our keys
+    #[arg(long)]
+    far_plain: bool,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    Echo,
+    Desk,
+    Relay,
+}
+
+/// The budget, where it is not the default; times in milliseconds.
+#[derive(clap::Args)]
+struct Limits {
+    #[arg(long)]
+    connections: Option<usize>,
+    #[arg(long)]
+    per_address: Option<usize>,
+    #[arg(long)]
+    buffer_each: Option<usize>,
+    #[arg(long)]
+    buffer_all: Option<usize>,
+    #[arg(long)]
+    jobs: Option<usize>,
+    #[arg(long)]
+    slowest: Option<u64>,
+    #[arg(long, value_parser = millis)]
+    first_byte: Option<Duration>,
+    #[arg(long, value_parser = millis)]
+    idle: Option<Duration>,
+    #[arg(long, value_parser = millis)]
+    connect: Option<Duration>,
+    #[arg(long, value_parser = millis)]
+    linger: Option<Duration>,
+}
+
+impl Limits {
+    fn budget(&self) -> Budget {
+        let mut budget = Budget::default();
+        budget.connections = self.connections.unwrap_or(budget.connections);
+        budget.per_address = self.per_address.unwrap_or(budget.per_address);
+        budget.buffer_each = self.buffer_each.unwrap_or(budget.buffer_each);
+        budget.buffer_all = self.buffer_all.unwrap_or(budget.buffer_all);
+        budget.jobs = self.jobs.unwrap_or(budget.jobs);
+        budget.slowest = self.slowest.unwrap_or(budget.slowest);
+        budget.first_byte = self.first_byte.unwrap_or(budget.first_byte);
+        budget.idle = self.idle.unwrap_or(budget.idle);
+        budget.connect = self.connect.unwrap_or(budget.connect);
+        budget.linger = self.linger.unwrap_or(budget.linger);
+        budget
+    }
+}
+
+fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).with_ansi(false).init();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conformance: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    // A signal that does nothing but interrupt whatever call is under way.
+    signal_hook::flag::register(SIGUSR1, Arc::default())?;
+    match args.service {
+        Which::Echo => serve(echo::Echo, args),
+        Which::Desk => serve(desk::Desk::new(args.file)?, args),
+        Which::Relay => serve(relay(args)?, args),
+    }
+}
+
+fn relay(args: &Args) -> Result<relay::Relay> {
+    let connector = |keys: &Path| -> Result<_> {
+        Ok(Connector::new(Some(&Keys::load(keys)?), Expect::Name("server".into()))?)
+    };
+    let keys = args.keys.as_deref().filter(|_| !args.far_plain);
+    let far = args.far.ok_or("a relay needs --far")?;
+    Ok(relay::Relay { far, connector: keys.map(connector).transpose()? })
+}
+
+fn serve(service: impl Service, args: &Args) -> Result<()> {
+    let mut server = Server::new(service)
+        .model(args.model)
+        .workers(args.workers)
+        .queue(args.queue)
+        .trigger(if args.level_triggered { Trigger::Level } else { Trigger::Edge })
+        .budget(args.limits.budget());
+    if let Some(keys) = &args.keys {
+        server = server.layer(Acceptor::new(&Keys::load(keys)?, Clients::Known)?);
+    }
+    for address in &args.bind {
+        server = server.bind(*address);
+    }
+    let drained = if args.model.forks() {
+        let drained = server.run(args.drain, |addresses| {
+            say::listening(addresses);
+            Ok(())
+        });
+        match drained {
+            Ok(stats) => Ok(stats),
+            Err(RunError::Undrained(left)) => Err(left),
+            Err(RunError::Interrupted) => std::process::exit(130),
+            Err(error) => return Err(error.into()),
+        }
+    } else {
+        let signal = watch()?;
+        let running = server.start()?;
+        say::listening(running.addresses());
+        signal.recv()?;
+        running.drain(args.drain)
+    };
+    match drained {
+        Ok(stats) => say::stats(&stats),
+        Err(left) => say(&format!("undrained {}", left.0)),
+    }
+    Ok(())
+}
+
+/// Hears of the first SIGTERM or SIGINT; the second ends the process.
+fn watch() -> Result<mpsc::Receiver<()>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (first, came) = mpsc::channel();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for (number, _) in signals.forever().enumerate() {
+            if number > 0 {
+                std::process::exit(130);
+            }
+            // Nobody listens when the server has ended already.
+            let _ = first.send(());
+        }
+    })?;
+    Ok(came)
+}

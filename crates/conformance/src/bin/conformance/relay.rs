@@ -1,0 +1,109 @@
+//! A relay: each connection opens another, and carries the bytes and the ends of both.
+
+use std::{
+    mem,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use roadstead::{Close, Closed, Context, Done, Input, Peer, Ready, Service, Session, Waker, tls::Connector};
+
+use crate::say;
+
+/// Where it goes to, and through what.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    pub(crate) far: SocketAddr,
+    pub(crate) connector: Option<Connector>,
+}
+
+impl Service for Relay {
+    type Session = Side;
+
+    fn open(&self, _: &Peer) -> Side {
+        Side { pipe: Arc::default(), me: 0, relay: Some(self.clone()) }
+    }
+}
+
+/// What the two sides of a relayed connection share.
+#[derive(Default)]
+struct Pipe {
+    /// From each side, for the other.
+    bytes: [Vec<u8>; 2],
+    ended: [bool; 2],
+    wakers: [Option<Waker>; 2],
+}
+
+/// One side: reads for the other, and writes what the other has read.
+pub(crate) struct Side {
+    pipe: Arc<Mutex<Pipe>>,
+    me: usize,
+    relay: Option<Relay>,
+}
+
+impl Side {
+    fn pipe(&self) -> MutexGuard<'_, Pipe> {
+        self.pipe.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_other(&self) {
+        if let Some(waker) = &self.pipe().wakers[1 - self.me] {
+            waker.wake();
+        }
+    }
+
+    fn pump(&mut self, cx: &mut Context<'_, Self>) {
+        let mut pipe = self.pipe();
+        cx.output().write(&mem::take(&mut pipe.bytes[1 - self.me]));
+        if pipe.ended[1 - self.me] {
+            cx.finish();
+        }
+    }
+
+    fn dial(&mut self, relay: &Relay, cx: &mut Context<'_, Self>) -> Done {
+        let side = Side { pipe: Arc::clone(&self.pipe), me: 1, relay: None };
+        let dialled = match &relay.connector {
+            Some(connector) => cx.connect_through(relay.far, connector, side),
+            None => cx.connect(relay.far, side),
+        };
+        let waker = dialled.map_err(|_| Close::abort("no room for the far side"))?;
+        self.pipe().wakers = [Some(cx.waker()), Some(waker)];
+        Ok(())
+    }
+}
+
+impl Session for Side {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        self.pipe().bytes[self.me].extend_from_slice(input.bytes());
+        input.consume(usize::MAX);
+        self.wake_other();
+        Ok(())
+    }
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened
+            && let Some(relay) = self.relay.take()
+        {
+            self.dial(&relay, cx)?;
+        }
+        if why == Ready::Draining {
+            cx.finish();
+        }
+        self.pump(cx);
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Context<'_, Self>) -> Done {
+        self.pipe().ended[self.me] = true;
+        self.wake_other();
+        Ok(())
+    }
+
+    fn closed(self, why: &Closed) {
+        say::closed(if self.me == 0 { "closed" } else { "far" }, why);
+        self.pipe().ended[self.me] = true;
+        self.wake_other();
+    }
+}

@@ -1,0 +1,34 @@
+//! What the program says: each line in one call, so that the lines of several processes do not mix. pipe(7), `PIPE_BUF`.
+
+use std::{fmt::Write, net::SocketAddr};
+
+use roadstead::{Closed, stats::Snapshot};
+
+/// Writes a line to stdout.
+pub(crate) fn say(line: &str) {
+    // Whoever has started the program may be gone; then nobody is to be told that either.
+    let _ = rustix::io::write(std::io::stdout(), format!("{line}\n").as_bytes());
+}
+
+/// Why a session ended.
+pub(crate) fn closed(what: &str, why: &Closed) {
+    say(&format!("{what} {why}"));
+}
+
+/// Where the server listens.
+pub(crate) fn listening(addresses: &[SocketAddr]) {
+    let mut line = "listening".to_owned();
+    for address in addresses {
+        let _ = write!(line, " {address}");
+    }
+    say(&line);
+}
+
+/// What the server has counted.
+pub(crate) fn stats(stats: &Snapshot) {
+    let Snapshot { accepted, refused, connected, closed, failed, bytes_in, bytes_out, jobs, .. } = stats;
+    say(&format!(
+        "stats accepted={accepted} refused={refused} connected={connected} closed={closed} failed={failed} \
+         bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs}"
+    ));
+}

@@ -1,0 +1,267 @@
+//! The program under test as a child process: started, watched from outside, and gone when this is dropped.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    fs::File,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpStream},
+    ops::Index,
+    os::unix::{fs::FileExt, process::CommandExt},
+    process::{self, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
+use tempfile::TempDir;
+
+use crate::{client::eventually, setting::Setting, wire::Wire};
+
+/// A running server.
+pub struct Child {
+    setting: Setting,
+    process: process::Child,
+    said: Arc<Mutex<Vec<String>>>,
+    listener: Option<JoinHandle<()>>,
+    log: File,
+    addresses: Vec<SocketAddr>,
+    _keys: TempDir,
+}
+
+/// What a server had counted when it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats(BTreeMap<String, u64>);
+
+/// What a server and its children hold of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Processes, also those that ended and that nobody waited for.
+    pub processes: usize,
+    /// Their threads.
+    pub threads: usize,
+    /// Their descriptors.
+    pub descriptors: usize,
+}
+
+impl Child {
+    /// Starts the program with the words of `line`, a service and options of its own, and waits until it listens.
+    #[track_caller]
+    pub fn start(setting: &Setting, line: &str) -> Self {
+        Self::start_under(&[], setting, line)
+    }
+
+    /// The same under another program, which is to become it: `prlimit`, `setpriv`.
+    #[track_caller]
+    pub fn start_under(before: &[&str], setting: &Setting, line: &str) -> Self {
+        let mut child = Self::launch(before, setting, line);
+        eventually("it listens", || {
+            child.addresses = child.said("listening ").first().map_or(Vec::new(), |line| addresses(line));
+            let ended = child.process.try_wait().unwrap();
+            assert!(ended.is_none(), "`{line}` has ended ({}): {}", ended.unwrap(), child.log());
+            !child.addresses.is_empty()
+        });
+        child
+    }
+
+    /// Runs what must fail to start; answers its exit code and what it said of it.
+    #[track_caller]
+    pub fn fails_under(before: &[&str], setting: &Setting, line: &str) -> (Option<i32>, String) {
+        let mut child = Self::launch(before, setting, line);
+        let code = child.end();
+        (code, child.log())
+    }
+
+    fn launch(before: &[&str], setting: &Setting, line: &str) -> Self {
+        let (keys, log) = (tempfile::tempdir().unwrap(), tempfile::tempfile().unwrap());
+        let program = env::var("CARGO_BIN_EXE_conformance").expect("cargo tells a test where the program is");
+        let mut words: Vec<_> = before.iter().map(|&word| word.to_owned()).collect();
+        words.push(program);
+        words.extend(line.split_whitespace().map(str::to_owned));
+        words.extend(setting.options(keys.path()));
+        let mut process = Command::new(&words[0])
+            .args(&words[1..])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let (said, stdout) = (Arc::default(), process.stdout.take().unwrap());
+        let listener = listen(stdout, Arc::clone(&said));
+        Self {
+            setting: *setting,
+            process,
+            said,
+            listener: Some(listener),
+            log,
+            addresses: Vec::new(),
+            _keys: keys,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// All addresses, in the order of its options.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A connection to it.
+    #[track_caller]
+    pub fn connect(&self) -> Wire {
+        self.setting.speak(TcpStream::connect(self.address()).unwrap())
+    }
+
+    /// Connections to it, all open.
+    #[track_caller]
+    pub fn connect_many(&self, count: usize) -> Vec<Wire> {
+        (0..count).map(|_| self.connect()).collect()
+    }
+
+    /// The rest of each line that begins so.
+    pub fn said(&self, beginning: &str) -> Vec<String> {
+        let said = self.said.lock().unwrap();
+        said.iter().filter_map(|line| line.strip_prefix(beginning)).map(str::to_owned).collect()
+    }
+
+    /// Why connections were closed, in order.
+    pub fn closed(&self) -> Vec<String> {
+        self.said("closed ")
+    }
+
+    /// Why the first connection was closed, as soon as it is.
+    #[track_caller]
+    pub fn first_closed(&self) -> String {
+        eventually("a connection ends", || !self.closed().is_empty());
+        self.closed().remove(0)
+    }
+
+    /// What it has written to its log: warnings, and the errors it ends with.
+    pub fn log(&self) -> String {
+        let mut log = vec![0; self.log.metadata().unwrap().len() as usize];
+        self.log.read_exact_at(&mut log, 0).unwrap();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Asks it to drain, and waits for its end.
+    #[track_caller]
+    pub fn drain(mut self) -> Stats {
+        self.signal(Signal::TERM);
+        self.stats()
+    }
+
+    /// Waits for the end of a server that drains: in good order, and without any child left.
+    #[track_caller]
+    pub fn stats(&mut self) -> Stats {
+        let code = self.end();
+        assert_eq!(code, Some(0), "{}", self.log());
+        assert!(test_kill_process_group(self.pid()).is_err(), "children are left");
+        let stats = self.said("stats ").pop().unwrap_or_else(|| panic!("no stats: {}", self.log()));
+        let count =
+            |word: &str| word.split_once('=').map(|(name, count)| (name.into(), count.parse().unwrap()));
+        Stats(stats.split(' ').filter_map(count).collect())
+    }
+
+    /// Waits for its end and for all that it said; answers its exit code, if no signal ended it.
+    #[track_caller]
+    pub fn end(&mut self) -> Option<i32> {
+        let mut ended = None;
+        eventually("the process ends", || {
+            ended = self.process.try_wait().unwrap();
+            ended.is_some()
+        });
+        if let Some(listener) = self.listener.take() {
+            eventually("nobody writes any more", || listener.is_finished());
+        }
+        ended.unwrap().code()
+    }
+
+    /// Its processes: its own, and those of its children.
+    pub fn processes(&self) -> Vec<Pid> {
+        let group = self.pid().as_raw_nonzero().to_string();
+        let is_one = |name: &str| {
+            let stat = fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+            // The state, the parent, the group.
+            (stat.rsplit_once(") ")?.1.split(' ').nth(2)? == group).then_some(())?;
+            Pid::from_raw(name.parse().ok()?)
+        };
+        let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter_map(|name| is_one(name.to_str()?)).collect()
+    }
+
+    /// Its threads and those of its children: process and thread.
+    pub fn threads(&self) -> Vec<(i32, i32)> {
+        let of = |pid: Pid| {
+            let pid = pid.as_raw_nonzero().get();
+            list(&format!("/proc/{pid}/task")).into_iter().map(move |thread| (pid, thread))
+        };
+        self.processes().into_iter().flat_map(of).collect()
+    }
+
+    /// What it and its children hold.
+    pub fn held(&self) -> Held {
+        let processes = self.processes();
+        let descriptors = |pid: &Pid| list(&format!("/proc/{}/fd", pid.as_raw_nonzero())).len();
+        Held {
+            processes: processes.len(),
+            threads: self.threads().len(),
+            descriptors: processes.iter().map(descriptors).sum(),
+        }
+    }
+
+    /// Bytes of memory that its own process has in use, without what it shares with files.
+    pub fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Whoever has ended already cannot be killed.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Index<&str> for Stats {
+    type Output = u64;
+    fn index(&self, name: &str) -> &u64 {
+        &self.0[name]
+    }
+}
+
+/// Keeps what is said, line by line, until nobody can say any more.
+fn listen(stdout: ChildStdout, said: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            said.lock().unwrap().push(line.unwrap());
+        }
+    })
+}
+
+fn addresses(line: &str) -> Vec<SocketAddr> {
+    line.split(' ').map(|address| address.parse().unwrap()).collect()
+}
+
+/// The numbers that a directory's entries are; empty if it has gone.
+fn list(directory: &str) -> Vec<i32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}

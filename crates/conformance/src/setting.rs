@@ -1,0 +1,134 @@
+//! What a scenario runs on: a model, worker threads or none, a queue discipline, TLS or none; and the keys for it.
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use roadstead::{Model, Queue, server::Trigger};
+use roadstead_keys::{Authority, Issued, Role};
+use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject};
+
+use crate::wire::Wire;
+
+/// The name of every server.
+const SERVER: &str = "server";
+
+/// A way to run a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The I/O model.
+    pub model: Model,
+    /// When epoll tells of a connection.
+    pub trigger: Trigger,
+    /// Threads for deferred jobs.
+    pub workers: usize,
+    /// Which of the jobs is next.
+    pub queue: Queue,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+impl Setting {
+    /// A model and nothing else.
+    pub fn of(model: Model) -> Self {
+        Self { model, trigger: Trigger::Edge, workers: 0, queue: Queue::Fcfs, tls: false }
+    }
+
+    /// All settings of every model that this machine runs.
+    pub fn all() -> Vec<Self> {
+        let models = Model::ALL.into_iter().filter(|model| model.obstacle().is_none()).map(Self::of);
+        let mut all: Vec<_> = models.flat_map(|plain| [plain, Self { tls: true, ..plain }]).collect();
+        let with_workers = |plain: &Self| Self { workers: 2, ..*plain };
+        all.push(Self { trigger: Trigger::Level, ..Self::of(Model::Epoll) });
+        let queues = [
+            (Model::Epoll, Queue::Sjf),
+            (Model::Epoll, Queue::Rr),
+            (Model::Epoll, Queue::Mlfq),
+            (Model::Threads, Queue::Rr),
+            (Model::Threads, Queue::Mlfq),
+            (Model::Emulated, Queue::Mlfq),
+        ];
+        all.extend(queues.map(|(model, queue)| Self { queue, ..Self::of(model) }));
+        // For `pool` and `prefork` the number has another meaning, and the children of `process` work for themselves.
+        let fixed = [Model::Pool, Model::Prefork, Model::Process];
+        let more = all.iter().filter(|setting| !setting.tls && !fixed.contains(&setting.model));
+        let more: Vec<_> =
+            more.filter(|setting| setting.trigger == Trigger::Edge).map(with_workers).collect();
+        all.extend(more);
+        all
+    }
+
+    /// The name of it in the names of tests, such as `epoll::tls`.
+    pub fn name(&self) -> String {
+        let mut words = Vec::new();
+        if self.trigger == Trigger::Level {
+            words.push("levels".into());
+        }
+        if self.queue != Queue::Fcfs {
+            words.push(self.queue.to_string());
+        }
+        if self.workers > 0 {
+            words.push("workers".into());
+        }
+        if self.tls {
+            words.push("tls".into());
+        }
+        if words.is_empty() {
+            words.push("plain".into());
+        }
+        format!("{}::{}", self.model, words.join("_"))
+    }
+
+    /// The program's options for it. `keys` is where its keys are.
+    pub(crate) fn options(&self, keys: &Path) -> Vec<String> {
+        let mut options =
+            vec!["--model".into(), self.model.to_string(), "--queue".into(), self.queue.to_string()];
+        if self.workers > 0 {
+            options.extend(["--workers".into(), self.workers.to_string()]);
+        }
+        if self.trigger == Trigger::Level {
+            options.push("--level-triggered".into());
+        }
+        if self.tls {
+            let texts =
+                [("cert.pem", &RING.server.cert), ("key.pem", &RING.server.key), ("ca.pem", &RING.server.ca)];
+            for (name, text) in texts {
+                fs::write(keys.join(name), text.as_bytes()).unwrap();
+            }
+            options.extend(["--keys".into(), keys.display().to_string()]);
+        }
+        options
+    }
+
+    /// Speaks as a client of such a server over `socket`, with a bound on every wait.
+    pub fn speak(&self, socket: TcpStream) -> Wire {
+        Wire::new(socket, self.tls.then(|| (Arc::clone(&RING.client), SERVER)))
+    }
+}
+
+/// The keys of all servers and all clients.
+struct Ring {
+    server: Issued,
+    client: Arc<ClientConfig>,
+}
+
+static RING: LazyLock<Ring> = LazyLock::new(|| {
+    let authority = Authority::new("conformance").unwrap();
+    let [server, client] = [(SERVER, Role::Server), ("client", Role::Client)]
+        .map(|(name, role)| authority.issue(name, role).unwrap());
+    let mut roots = RootCertStore::empty();
+    roots.add(PemObject::from_pem_slice(client.ca.as_bytes()).unwrap()).unwrap();
+    let foreign = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![PemObject::from_pem_slice(client.cert.as_bytes()).unwrap()],
+            PemObject::from_pem_slice(client.key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    Ring { server, client: Arc::new(foreign) }
+});

@@ -1,0 +1,156 @@
+//! A client's end of a connection, plain or through TLS: what is done to it means the same on both.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use rustls::{ClientConfig, ClientConnection};
+
+use crate::client::PATIENCE;
+
+/// A blocking connection whose directions may be used by two threads. Dropped, it ends in good order.
+pub struct Wire {
+    socket: TcpStream,
+    tls: Option<Arc<Tls>>,
+    /// Received records that were not opened yet.
+    came: Vec<u8>,
+    /// The handshake went wrong: whoever reads or writes hears of it, as without TLS.
+    failed: Option<ErrorKind>,
+}
+
+struct Tls {
+    session: Mutex<ClientConnection>,
+    /// Records that the socket has not taken; `None` after the last. Locked while they leave, so that they stay in order.
+    unsent: Mutex<Option<Vec<u8>>>,
+}
+
+impl Wire {
+    /// Speaks over `socket`, as a client of a server with that name if that is given.
+    pub fn new(mut socket: TcpStream, tls: Option<(Arc<ClientConfig>, &'static str)>) -> Self {
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut failed = None;
+        let tls = tls.map(|(config, name)| {
+            let mut session = ClientConnection::new(config, name.try_into().unwrap()).unwrap();
+            failed = session.complete_io(&mut socket).err().map(|error| error.kind());
+            Arc::new(Tls { session: Mutex::new(session), unsent: Mutex::new(Some(Vec::new())) })
+        });
+        Self { socket, tls, came: Vec::new(), failed }
+    }
+
+    /// The same connection, for another thread.
+    pub fn another(&self) -> Self {
+        let socket = self.socket.try_clone().unwrap();
+        Self { socket, tls: self.tls.clone(), came: Vec::new(), failed: self.failed }
+    }
+
+    /// Says that nothing follows.
+    pub fn finish(&self) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            let mut unsent = tls.unsent.lock().unwrap();
+            if let Some(mut last) = unsent.take() {
+                let mut session = tls.session();
+                session.send_close_notify();
+                while session.wants_write() {
+                    session.write_tls(&mut last)?;
+                }
+                self.push(&mut last)?;
+            }
+        }
+        self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Ends without a word.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+        if let Some(tls) = &self.tls {
+            *tls.unsent.lock().unwrap() = None;
+        }
+    }
+
+    /// Has calls fail that would wait.
+    pub fn set_nonblocking(&self) {
+        self.socket.set_nonblocking(true).unwrap();
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn push(&self, unsent: &mut Vec<u8>) -> io::Result<()> {
+        while !unsent.is_empty() {
+            let count = (&self.socket).write(unsent)?;
+            unsent.drain(..count);
+        }
+        Ok(())
+    }
+}
+
+impl Tls {
+    fn session(&self) -> MutexGuard<'_, ClientConnection> {
+        self.session.lock().unwrap()
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        let Some(tls) = &self.tls else { return self.socket.read(bytes) };
+        loop {
+            match tls.session().reader().read(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if self.came.is_empty() {
+                self.came.resize(16 << 10, 0);
+                let count = self.socket.read(&mut self.came);
+                self.came.truncate(*count.as_ref().unwrap_or(&0));
+                count?;
+            }
+            // It takes no more than fits beside what was not read yet.
+            let mut session = tls.session();
+            let count = session.read_tls(&mut &self.came[..])?;
+            self.came.drain(..count);
+            session.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        let Some(tls) = &self.tls else { return self.socket.write(bytes) };
+        let mut unsent = tls.unsent.lock().unwrap();
+        let unsent = unsent.as_mut().ok_or(ErrorKind::BrokenPipe)?;
+        self.push(unsent)?;
+        let mut session = tls.session();
+        let count = session.writer().write(bytes)?;
+        while session.wants_write() {
+            session.write_tls(unsent)?;
+        }
+        drop(session);
+        match self.push(unsent) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(tls) = &self.tls
+            && Arc::strong_count(tls) == 1
+            && tls.unsent.lock().unwrap().is_some()
+        {
+            let _ = self.finish();
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What a model cannot do by nature, and why.
+
+use roadstead::Model;
+
+/// Scenarios that are not asked of a model.
+pub(crate) struct Excluded {
+    pub(crate) model: Model,
+    pub(crate) scenarios: &'static [&'static str],
+    pub(crate) why: &'static str,
+}
+
+pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
+    model: Model::Iterative,
+    scenarios: &[
+        "a_session_that_panics_is_lost_alone",
+        "all_connections_share_one_memory",
+        "connections_are_counted",
+        "connections_of_one_address_are_counted",
+        "a_drain_ends_idle_connections",
+        "endless_jobs_hold_neither_their_connection_nor_another",
+    ],
+    why: "it serves one client at a time: several that are open at once there cannot be",
+}];
+
+/// Why a scenario is not asked of a model.
+pub(crate) fn why(model: Model, scenario: &str) -> Option<&'static str> {
+    let excluded = EXCLUDED.iter().find(|row| row.model == model && row.scenarios.contains(&scenario));
+    excluded.map(|row| row.why)
+}

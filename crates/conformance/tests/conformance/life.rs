@@ -1,0 +1,161 @@
+//! A server's life: start, drain, end, start again.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst},
+    thread,
+};
+
+use roadstead_conformance::{
+    asks::{ECHO, HOLD, JOB, LATER},
+    child::Child,
+    client::{End, ask, echo, end_of, eventually, frame, read_frame},
+    setting::Setting,
+};
+use rustix::process::Signal;
+
+scenarios! {
+    a_drain_lets_work_in_flight_finish (Everything): "while it drains nobody comes any more, and what was begun is answered",
+    a_drain_ends_idle_connections (Wires): "who is idle sees the end in good order, and need not answer it",
+    a_drain_that_runs_out_of_patience_resets (Wires): "what has not finished in time is reset and counted",
+    a_second_signal_ends_everything (Everything): "under load: the program exits with 130, and no client waits in vain",
+    a_server_starts_again_on_its_port_at_once (Wires): "three times, with clients connected and at work",
+    a_port_in_use_is_named (Models): "exit 1 and one line: `address ... is in use`",
+    a_low_port_needs_permission (Models): "exit 1 and one line that names the address and says what to do",
+    it_listens_on_several_addresses (Models): "two addresses, each of which is served",
+    it_listens_on_version_six (Wires): "the same over IPv6",
+}
+
+fn a_drain_lets_work_in_flight_finish(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    stream.write_all(&[frame(LATER, 400, b""), frame(JOB, 4, b"")].concat()).unwrap();
+    assert_eq!(read_frame(&mut stream).0, JOB);
+    child.signal(Signal::TERM);
+    eventually("nobody is accepted any more", || TcpStream::connect(child.address()).is_err());
+    assert_eq!(read_frame(&mut stream), (LATER, 400u64.to_le_bytes().to_vec()));
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    drop(stream);
+    let stats = child.stats();
+    assert!(stats["closed"] > stats["failed"]);
+    // Who only looked whether anybody accepts ended before.
+    assert_eq!(child.closed().last().unwrap(), "finished");
+}
+
+fn a_drain_ends_idle_connections(setting: &Setting) {
+    let mut child = Child::start(setting, "echo --linger 200");
+    let mut streams = child.connect_many(5);
+    streams.iter_mut().for_each(|stream| echo(stream, b"once"));
+    child.signal(Signal::TERM);
+    // They do not answer the server's end with their own.
+    assert_eq!(child.stats()["failed"], 0);
+    streams.iter_mut().for_each(|stream| assert_eq!(end_of(stream), End::Orderly));
+}
+
+fn a_drain_that_runs_out_of_patience_resets(setting: &Setting) {
+    let mut child = Child::start(setting, "desk --drain 200");
+    let mut stream = child.connect();
+    stream.write_all(&[frame(HOLD, 0, b""), frame(ECHO, 0, b"")].concat()).unwrap();
+    assert_eq!(read_frame(&mut stream).0, ECHO);
+    child.signal(Signal::TERM);
+    assert_eq!(child.end(), Some(0));
+    assert_eq!(child.said("undrained "), ["1"]);
+    assert_ne!(stream.read(&mut [0; 1]).unwrap_or(0), 1);
+}
+
+fn a_second_signal_ends_everything(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    under_load(setting, &mut child, |child| {
+        child.signal(Signal::TERM);
+        child.signal(Signal::TERM);
+        assert!(matches!(child.end(), Some(130 | 0)), "{}", child.log());
+    });
+}
+
+/// Does something to a server that has much to do, and sees that everybody hears of its end.
+fn under_load(setting: &Setting, child: &mut Child, end: impl FnOnce(&mut Child)) {
+    let answered = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        // Connected before anybody can be told to stop.
+        let sockets: Vec<_> = (0..8).map(|_| TcpStream::connect(child.address()).unwrap()).collect();
+        for (client, socket) in sockets.into_iter().enumerate() {
+            let answered = &answered;
+            scope.spawn(move || {
+                let mut stream = setting.speak(socket);
+                let wire = frame(if client % 2 == 0 { JOB } else { ECHO }, 1, &[0; 1000]).repeat(8);
+                let mut block = vec![0; 1 << 16];
+                while stream.write_all(&wire).is_ok() {
+                    match stream.read(&mut block) {
+                        Ok(0) => return,
+                        Ok(_) => _ = answered.fetch_add(1, SeqCst),
+                        Err(error) => {
+                            return assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "forgotten");
+                        }
+                    }
+                }
+            });
+        }
+        eventually("they are at it", || answered.load(SeqCst) > 100);
+        end(child);
+    });
+}
+
+/// An address that no other scenario of this program uses, so that its port stays free.
+fn own_address() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    format!("127.7.{}.1", NEXT.fetch_add(1, SeqCst))
+}
+
+fn a_server_starts_again_on_its_port_at_once(setting: &Setting) {
+    let mut child = Child::start(setting, &format!("desk --bind {}:0", own_address()));
+    let address = child.address();
+    for _ in 0..3 {
+        under_load(setting, &mut child, |child| {
+            child.signal(Signal::TERM);
+            child.signal(Signal::TERM);
+            child.end();
+        });
+        child = Child::start(setting, &format!("desk --bind {address}"));
+        assert_eq!(ask(&mut child.connect(), ECHO, 0, b"again"), (ECHO, b"again".to_vec()));
+    }
+}
+
+fn a_port_in_use_is_named(setting: &Setting) {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (code, log) = Child::fails_under(&[], setting, &format!("echo --bind {address}"));
+    assert_eq!((code, log), (Some(1), format!("conformance: address {address} is in use\n")));
+}
+
+fn a_low_port_needs_permission(setting: &Setting) {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if first.trim().parse::<u16>().unwrap() < 2 {
+        eprintln!("skipped: this system lets everybody listen on any port");
+        return;
+    }
+    let without = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
+    let privileged = rustix::process::geteuid().is_root();
+    let before = if privileged { &without[..] } else { &[] };
+    let (code, log) = Child::fails_under(before, setting, "echo --bind 127.0.0.1:1");
+    let why = "no permission to listen on 127.0.0.1:1: ports below 1024 need privileges, choose another";
+    assert_eq!((code, log), (Some(1), format!("conformance: {why}\n")));
+}
+
+fn it_listens_on_several_addresses(setting: &Setting) {
+    let child = Child::start(setting, "echo --bind 127.0.0.1:0 --bind 127.0.0.2:0");
+    assert_eq!(child.addresses().len(), 2);
+    for address in child.addresses() {
+        echo(&mut setting.speak(TcpStream::connect(address).unwrap()), b"here too");
+    }
+}
+
+fn it_listens_on_version_six(setting: &Setting) {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no [::1]");
+        return;
+    }
+    let child = Child::start(setting, "desk --bind [::1]:0");
+    assert!(child.address().is_ipv6());
+    assert_eq!(ask(&mut child.connect(), ECHO, 0, b"six"), (ECHO, b"six".to_vec()));
+}

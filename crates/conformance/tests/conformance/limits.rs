@@ -1,0 +1,237 @@
+//! The budget: every limit below, at and above, and every deadline.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead::frame::HEAD;
+use roadstead_conformance::{
+    asks::{ANSWER, BUSY, ECHO, FILE, FINISH, HOLD, LATER, REFUSE},
+    child::Child,
+    client::{End, ask, echo, end_of, eventually, frame, read_frame},
+    setting::Setting,
+    wire::Wire,
+};
+
+scenarios! {
+    connections_are_counted (Wires): "three of three are admitted, the fourth is reset, and there is room again after one",
+    connections_of_one_address_are_counted (Wires): "two of two, and the third reset; another address is another matter",
+    a_message_fits_its_buffer_or_closes (Wires): "one byte less than may be buffered, as many, one more",
+    an_answer_fits_its_buffer_or_closes (Wires): "the same of an answer",
+    all_connections_share_one_memory (Wires): "of three that would hold more than all may, two are served to the end",
+    tickets_are_counted (Wires): "three tickets of three, the fourth is refused as busy, and there is room again after one",
+    who_connects_and_says_nothing_is_closed (Wires): "the time for the first byte passes: a reset",
+    who_falls_silent_is_closed (Wires): "the idle time runs from the last byte on: a reset",
+    who_is_being_worked_for_is_not_idle (Wires): "a connection that waits for a ticket is not closed as idle",
+    who_sends_too_slowly_is_closed (Wires): "a message that comes slower than it may is cut off",
+    who_sends_just_fast_enough_is_served (Wires): "one that comes faster than it must is answered, whatever time it takes",
+    who_takes_too_slowly_is_closed (Wires): "an answer that is taken slower than it may is cut off",
+    who_does_not_end_is_not_waited_for (Wires): "a peer that answers no end is waited for no longer than the linger time",
+}
+
+const BRIEF: Duration = Duration::from_millis(200);
+
+#[track_caller]
+fn is_refused(mut stream: Wire) {
+    assert_eq!(end_of(&mut stream), End::Reset);
+}
+
+/// Waits until somebody new is served.
+#[track_caller]
+fn room_again(mut connect: impl FnMut() -> Wire) {
+    eventually("there is room again", || {
+        let mut stream = connect();
+        let mut byte = [0];
+        stream.write_all(b"!").and_then(|()| stream.read_exact(&mut byte)).is_ok()
+    });
+}
+
+fn connections_are_counted(setting: &Setting) {
+    let child = Child::start(setting, "echo --connections 3");
+    let mut streams = child.connect_many(3);
+    streams.iter_mut().for_each(|stream| echo(stream, b"admitted"));
+    is_refused(child.connect());
+    is_refused(child.connect());
+    streams.iter_mut().for_each(|stream| echo(stream, b"still here"));
+    streams.pop();
+    room_again(|| child.connect());
+    drop(streams);
+    assert!(child.drain()["refused"] >= 2);
+}
+
+fn connections_of_one_address_are_counted(setting: &Setting) {
+    let child = Child::start(setting, "echo --per-address 2");
+    let from = |last: u8| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
+        socket.connect(&child.address().into()).unwrap();
+        setting.speak(TcpStream::from(socket))
+    };
+    let mut two = [from(1), from(1)];
+    two.iter_mut().for_each(|stream| echo(stream, b"admitted"));
+    is_refused(from(1));
+    echo(&mut from(2), b"another address");
+    drop(two);
+    room_again(|| from(1));
+}
+
+fn a_message_fits_its_buffer_or_closes(setting: &Setting) {
+    let each = 100_000;
+    for (whole, fits) in [(each - 1, true), (each, true), (each + 1, false)] {
+        let child = Child::start(setting, &format!("desk --buffer-each {each}"));
+        let mut stream = child.connect();
+        let wire = frame(ECHO, 0, &vec![b'm'; whole - frame(ECHO, 0, b"").len()]);
+        assert_eq!(wire.len(), whole);
+        if fits {
+            stream.write_all(&wire).unwrap();
+            assert_eq!(read_frame(&mut stream).0, ECHO);
+        } else {
+            stream.write_all(&wire[..64]).unwrap();
+            assert_eq!(end_of(&mut stream), End::Reset);
+            let why = "a message is larger than the 100000 bytes a connection may buffer";
+            assert_eq!(child.first_closed(), why);
+        }
+    }
+}
+
+fn an_answer_fits_its_buffer_or_closes(setting: &Setting) {
+    let each = 100_000;
+    for (whole, fits) in [(each - 1, true), (each, true), (each + 1, false)] {
+        let child = Child::start(setting, &format!("desk --buffer-each {each}"));
+        let mut stream = child.connect();
+        let body = (whole - HEAD) as u64;
+        if fits {
+            assert_eq!(ask(&mut stream, ANSWER, body, b"").1.len() as u64, body);
+        } else {
+            stream.write_all(&frame(ANSWER, body, b"")).unwrap();
+            assert_eq!(end_of(&mut stream), End::Reset);
+            let why = "the answer is larger than the 100000 bytes a connection may buffer";
+            assert_eq!(child.first_closed(), why);
+        }
+    }
+}
+
+fn all_connections_share_one_memory(setting: &Setting) {
+    let half = 1 << 15;
+    // A record of which a part has come is charged until the rest has.
+    let all = 2 * half + if setting.tls { 30_000 } else { 0 };
+    let child = Child::start(setting, &format!("desk --buffer-each {half} --buffer-all {all}"));
+    // Its answer is small.
+    let whole = frame(ANSWER, 0, &vec![0; half - 100]);
+    // Half a message of more than half a buffer: its buffer has its full size.
+    let (part, rest) = whole.split_at(half / 2 + 100);
+    let mut streams = child.connect_many(3);
+    for stream in &mut streams {
+        // Who has no room may close before all of it is written.
+        let _ = stream.write_all(part);
+        thread::sleep(BRIEF / 4);
+    }
+    let why = format!("all connections together would buffer more than {all} bytes");
+    assert_eq!(child.first_closed(), why);
+    let served = |stream: &mut Wire| {
+        let sent = stream.write_all(rest).is_ok();
+        sent && stream.read_exact(&mut [0; HEAD]).is_ok()
+    };
+    assert_eq!(streams.iter_mut().filter_map(|stream| served(stream).then_some(())).count(), 2);
+    assert_eq!(child.closed(), [why]);
+    drop(streams);
+    let mut stream = child.connect();
+    stream.write_all(&whole).unwrap();
+    assert_eq!(read_frame(&mut stream).0, ANSWER);
+}
+
+fn tickets_are_counted(setting: &Setting) {
+    let child = Child::start(setting, "desk --jobs 3");
+    let mut stream = child.connect();
+    stream.write_all(&frame(HOLD, 0, b"").repeat(3)).unwrap();
+    assert_eq!(ask(&mut stream, HOLD, 9, b""), (BUSY, 9u64.to_le_bytes().to_vec()));
+    for number in 0..3 {
+        assert_eq!(ask(&mut stream, FINISH, number, b"").0, HOLD);
+        // The room is there as soon as the answer is.
+        stream.write_all(&frame(HOLD, 0, b"")).unwrap();
+        assert_eq!(ask(&mut stream, HOLD, 9, b"").0, BUSY);
+    }
+}
+
+#[track_caller]
+fn is_closed_for(child: &Child, begun: Instant, patience: Duration, why: &str) {
+    assert_eq!(child.first_closed(), why);
+    assert!(begun.elapsed() >= patience, "too early");
+}
+
+fn who_connects_and_says_nothing_is_closed(setting: &Setting) {
+    let child = Child::start(setting, "echo --first-byte 200");
+    let begun = Instant::now();
+    let mut stream = child.connect();
+    assert_eq!(end_of(&mut stream), End::Reset);
+    is_closed_for(&child, begun, BRIEF, "the peer connected and sent nothing in time");
+}
+
+fn who_falls_silent_is_closed(setting: &Setting) {
+    let child = Child::start(setting, "echo --idle 200");
+    let begun = Instant::now();
+    let mut stream = child.connect();
+    for _ in 0..4 {
+        thread::sleep(BRIEF / 8);
+        echo(&mut stream, b"not idle");
+    }
+    assert_eq!(end_of(&mut stream), End::Reset);
+    is_closed_for(&child, begun, BRIEF + BRIEF / 2, "the peer neither sent nor took a byte in time");
+}
+
+fn who_is_being_worked_for_is_not_idle(setting: &Setting) {
+    let child = Child::start(setting, "desk --idle 200");
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, LATER, 600, b"").0, LATER);
+    assert_eq!(end_of(&mut stream), End::Reset);
+    assert_eq!(child.first_closed(), "the peer neither sent nor took a byte in time");
+}
+
+/// Sends a message a byte at a time; answers whether the server took all of it.
+fn dribble(stream: &mut Wire) -> bool {
+    frame(ECHO, 0, &[b'd'; 100]).iter().all(|&byte| {
+        thread::sleep(Duration::from_millis(5));
+        stream.write_all(&[byte]).is_ok()
+    })
+}
+
+fn who_sends_too_slowly_is_closed(setting: &Setting) {
+    let child = Child::start(setting, "desk --idle 100 --slowest 1000");
+    let mut stream = child.connect();
+    dribble(&mut stream);
+    assert_eq!(child.first_closed(), "the peer moved fewer than 1000 bytes per second");
+}
+
+fn who_sends_just_fast_enough_is_served(setting: &Setting) {
+    let child = Child::start(setting, "desk --idle 400 --slowest 1");
+    let mut stream = child.connect();
+    assert!(dribble(&mut stream));
+    assert_eq!(read_frame(&mut stream), (ECHO, vec![b'd'; 100]));
+}
+
+fn who_takes_too_slowly_is_closed(setting: &Setting) {
+    let child = Child::start(setting, "desk --file 20000000 --idle 400 --slowest 1000000000");
+    let mut stream = child.connect();
+    stream.write_all(&frame(FILE, 20_000_000, b"")).unwrap();
+    let mut some = vec![0; 1 << 16];
+    let why = "the peer moved fewer than 1000000000 bytes per second";
+    while child.closed().is_empty() {
+        thread::sleep(Duration::from_millis(5));
+        if stream.read_exact(&mut some).is_err() {
+            break;
+        }
+    }
+    assert_eq!(child.first_closed(), why);
+}
+
+fn who_does_not_end_is_not_waited_for(setting: &Setting) {
+    let child = Child::start(setting, "desk --linger 200");
+    let begun = Instant::now();
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, REFUSE, 0, b"").0, REFUSE);
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    is_closed_for(&child, begun, BRIEF, "refused");
+}
