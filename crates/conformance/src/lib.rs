@@ -8,5 +8,6 @@
 pub mod asks;
 pub mod child;
 pub mod client;
+pub mod foreign;
 pub mod setting;
 pub mod wire;

@@ -20,6 +20,7 @@ macro_rules! scenarios {
 }
 
 mod book;
+mod clients;
 mod excluded;
 mod files;
 mod life;
@@ -68,12 +69,13 @@ impl On {
 }
 
 /// All scenarios, by theme.
-const THEMES: [(&str, &[Scenario]); 5] = [
+const THEMES: [(&str, &[Scenario]); 6] = [
     ("Bytes in, bytes out", streams::SCENARIOS),
     ("Limits and deadlines", limits::SCENARIOS),
     ("Deferred work", work::SCENARIOS),
     ("Files", files::SCENARIOS),
     ("A server's life", life::SCENARIOS),
+    ("Clients that we did not write", clients::SCENARIOS),
 ];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {

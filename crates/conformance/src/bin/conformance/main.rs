@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod desk;
+mod discard;
 mod echo;
 mod relay;
 mod say;
@@ -69,6 +70,7 @@ struct Args {
 #[derive(Clone, Copy, ValueEnum)]
 enum Which {
     Echo,
+    Discard,
     Desk,
     Relay,
 }
@@ -137,6 +139,7 @@ fn run(args: &Args) -> Result<()> {
     signal_hook::flag::register(SIGUSR1, Arc::default())?;
     match args.service {
         Which::Echo => serve(echo::Echo, args),
+        Which::Discard => serve(discard::Discard, args),
         Which::Desk => serve(desk::Desk::new(args.file)?, args),
         Which::Relay => serve(relay(args)?, args),
     }
