@@ -12,6 +12,9 @@ pub(crate) struct Excluded {
 pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
     model: Model::Iterative,
     scenarios: &[
+        "a_crowd_that_says_nothing",
+        "a_crowd_that_sends_slowly",
+        "a_crowd_that_takes_slowly",
         "a_session_that_panics_is_lost_alone",
         "all_connections_share_one_memory",
         "connections_are_counted",

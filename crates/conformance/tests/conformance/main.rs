@@ -23,6 +23,7 @@ mod book;
 mod clients;
 mod excluded;
 mod files;
+mod hostile;
 mod life;
 mod limits;
 mod streams;
@@ -69,12 +70,13 @@ impl On {
 }
 
 /// All scenarios, by theme.
-const THEMES: [(&str, &[Scenario]); 6] = [
+const THEMES: [(&str, &[Scenario]); 7] = [
     ("Bytes in, bytes out", streams::SCENARIOS),
     ("Limits and deadlines", limits::SCENARIOS),
     ("Deferred work", work::SCENARIOS),
     ("Files", files::SCENARIOS),
     ("A server's life", life::SCENARIOS),
+    ("Peers that are in the way", hostile::SCENARIOS),
     ("Clients that we did not write", clients::SCENARIOS),
 ];
 

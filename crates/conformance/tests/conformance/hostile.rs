@@ -1,0 +1,93 @@
+//! Crowds that only want to be in the way: others are served all along, and the budget ends every one of them.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use roadstead::Model;
+use roadstead_conformance::{
+    asks::{ECHO, FILE, JOB},
+    child::Child,
+    client::{ask, eventually, frame, read_frame},
+    setting::Setting,
+};
+
+scenarios! {
+    a_crowd_that_says_nothing (Models): "300 connect and are silent: others are served, and they are ended for it",
+    a_crowd_that_sends_slowly (Models): "300 send a long message byte by byte: others are served, and they are ended for it",
+    a_crowd_that_takes_slowly (Models): "100 take a long answer little by little: others are served, and they are ended for it",
+    who_waits_behind_the_silent_is_served (Models): "where workers serve one client at a time, the deadline makes room",
+}
+
+/// A server with room for a crowd and a few others, also where a worker serves one at a time.
+fn start(setting: &Setting, crowd: usize, options: &str) -> Child {
+    let workers = match setting.model {
+        Model::Pool | Model::Prefork => format!("--workers {}", crowd + 4),
+        _ => String::new(),
+    };
+    Child::start(setting, &format!("desk {options} {workers}"))
+}
+
+const SILENT: &str = "the peer connected and sent nothing in time";
+const SLOW: &str = "the peer moved fewer than 1000000000 bytes per second";
+/// What a slow one is called too, where the machine let it rest for that long.
+const IDLE: &str = "the peer neither sent nor took a byte in time";
+
+/// Lets the crowd go on until all of it are ended for one of the reasons, and nobody else is. Somebody else comes in every
+/// round and is answered.
+#[track_caller]
+fn beside_others(child: &Child, crowd: usize, reasons: &[&str], mut go_on: impl FnMut()) {
+    let is_of_crowd = |why: &&String| reasons.contains(&why.as_str());
+    eventually("the whole crowd is ended", || {
+        go_on();
+        let mut quick = child.connect();
+        quick.write_all(&[frame(ECHO, 0, b"quick"), frame(JOB, 1, b"")].concat()).unwrap();
+        assert_eq!(read_frame(&mut quick), (ECHO, b"quick".to_vec()));
+        assert_eq!(read_frame(&mut quick).0, JOB);
+        child.closed().iter().filter(is_of_crowd).count() == crowd
+    });
+    let others: Vec<_> = child.closed().into_iter().filter(|why| !is_of_crowd(&why)).collect();
+    assert!(others.iter().all(|why| why == "finished"), "{others:?}");
+}
+
+fn a_crowd_that_says_nothing(setting: &Setting) {
+    let child = start(setting, 300, "--first-byte 3000");
+    let _crowd = child.connect_many(300);
+    beside_others(&child, 300, &[SILENT], || {});
+}
+
+fn a_crowd_that_sends_slowly(setting: &Setting) {
+    let child = start(setting, 300, "--idle 3000 --slowest 1000000000");
+    let mut crowd = child.connect_many(300);
+    let message = frame(ECHO, 0, &[b's'; 100_000]);
+    let mut bytes = message.chunks(1);
+    beside_others(&child, 300, &[SLOW, IDLE], || {
+        let byte = bytes.next().expect("nobody gets to the end of the message");
+        // Who is ended already hears of it.
+        crowd.iter_mut().for_each(|stream| _ = stream.write_all(byte));
+    });
+}
+
+fn a_crowd_that_takes_slowly(setting: &Setting) {
+    let child = start(setting, 100, "--idle 3000 --slowest 1000000000 --file 20000000");
+    let mut crowd = child.connect_many(100);
+    for stream in &mut crowd {
+        stream.set_nonblocking();
+        stream.write_all(&frame(FILE, 20_000_000, b"")).unwrap();
+    }
+    let mut some = vec![0; 4 << 10];
+    beside_others(&child, 100, &[SLOW, IDLE], || {
+        crowd.iter_mut().for_each(|stream| _ = stream.read(&mut some));
+    });
+}
+
+fn who_waits_behind_the_silent_is_served(setting: &Setting) {
+    let child = match setting.model {
+        Model::Pool | Model::Prefork => Child::start(setting, "desk --first-byte 300 --workers 2"),
+        _ => Child::start(setting, "desk --first-byte 300"),
+    };
+    let silent: Vec<_> = (0..6).map(|_| TcpStream::connect(child.address()).unwrap()).collect();
+    assert_eq!(ask(&mut child.connect(), ECHO, 0, b"patient"), (ECHO, b"patient".to_vec()));
+    drop(silent);
+}
