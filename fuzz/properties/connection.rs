@@ -9,7 +9,7 @@ use std::{collections::VecDeque, io, io::IoSlice, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use roadstead::{
     Budget, Peer,
-    connection::{BLOCK, Connection, Endpoint, Event, Op},
+    connection::{BLOCK, Connection, Endpoint, Event, Op, Transfer},
     host::{Host, Shared},
     ticket::Token,
 };
@@ -83,6 +83,12 @@ impl Rig {
             // Rare by their nature: most conversations should come further.
             _ if amount == 0 => self.happen(Event::Drain),
             _ if amount == 1 => self.happen(Event::Failed(io::ErrorKind::ConnectionReset.into())),
+            _ if amount == 2 && self.receiving.take().is_some() => {
+                self.happen(Event::Exhausted(Transfer::Receive));
+            }
+            _ if amount == 3 && std::mem::take(&mut self.sending) => {
+                self.happen(Event::Exhausted(Transfer::Send));
+            }
             _ => {}
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     service::{Peer, Service},
 };
 
-/// How long a listener rests when the system has no room for another connection.
+/// How long that rests for which the system has no room: a listener, or one operation of a connection.
 pub(crate) const REST: Duration = Duration::from_millis(50);
 
 /// A listening socket, and what becomes of the connections that come to it.

@@ -4,6 +4,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
+use rustix::io::Errno;
 
 use crate::output::Output;
 
@@ -32,4 +33,9 @@ pub(crate) trait Net {
     fn shutdown(&mut self, stream: &Self::Stream);
     /// Closes; with `reset` the peer sees one.
     fn close(&mut self, stream: Self::Stream, reset: bool);
+}
+
+/// Whether a call failed because the system has no room for it now, and for no reason of its own.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
 }

@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use crate::{
-    connection::{BLOCK, Endpoint, Event, Op},
+    connection::{BLOCK, Endpoint, Event, Op, Transfer},
     host::Host,
     os,
     queue::Run,
@@ -214,7 +214,10 @@ impl Blocking {
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return false,
                 io::ErrorKind::Interrupted => {}
-                _ => self.tell(Event::Failed(error)),
+                _ => {
+                    self.send = false;
+                    self.tell(Event::failed(Transfer::Send, error));
+                }
             },
         }
         true
@@ -243,7 +246,10 @@ impl Blocking {
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
-                _ => self.tell(Event::Failed(error)),
+                _ => {
+                    self.receive = 0;
+                    self.tell(Event::failed(Transfer::Receive, error));
+                }
             },
         }
     }

@@ -32,6 +32,7 @@ impl Wait {
 
 impl<S: Session> Connection<S> {
     pub(super) fn tick(&mut self, now: Duration, host: &mut Host) {
+        self.flight.tick(now);
         match self.phase {
             Phase::Connecting if self.answered_by() <= now => {
                 self.close(if self.outgoing { Closed::Unanswered } else { Closed::Silent }, host);

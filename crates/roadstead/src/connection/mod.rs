@@ -55,6 +55,7 @@
 #![forbid(unsafe_code)]
 
 mod ending;
+mod flight;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -68,10 +69,13 @@ use crate::{
     budget::{Charge, Permit},
     host::{Host, Shared},
     layer::Identity,
+    net,
     output::Output,
     service::{Closed, Peer, Ready, Session},
     ticket::{Alarm, Bell, Mailbox, Token, Waker},
 };
+pub(crate) use flight::Flight;
+pub use flight::Transfer;
 pub(crate) use unread::Unread;
 
 /// The most a connection is given at once, in bytes: the size of the block a loop receives into.
@@ -90,6 +94,9 @@ pub enum Event<'a> {
     Ended,
     /// So many bytes at the front of the output were sent.
     Sent(u64),
+    /// The system has no room for this operation, which has moved nothing and is no longer in flight. The connection
+    /// asks for it again after a rest.
+    Exhausted(Transfer),
     /// The system failed it.
     Failed(io::Error),
     /// Its [`Bell`] rang for it.
@@ -100,6 +107,13 @@ pub enum Event<'a> {
     Drain,
     /// The server stops now.
     Stop,
+}
+
+impl Event<'_> {
+    /// What an operation has come to that failed with `error`: nothing for now, or the end.
+    pub fn failed(transfer: Transfer, error: io::Error) -> Self {
+        if net::is_exhausted(&error) { Self::Exhausted(transfer) } else { Self::Failed(error) }
+    }
 }
 
 /// What to do next for a connection.
@@ -183,8 +197,7 @@ pub struct Connection<S: Session> {
     output: Output,
     control: Control,
     mailbox: Option<Arc<Mailbox<S::Reply>>>,
-    receiving: bool,
-    sending: bool,
+    flight: Flight,
     /// The output passed its high-water mark and has not fallen below half of it.
     flooded: bool,
     peer_ended: bool,
@@ -224,8 +237,7 @@ impl<S: Session> Connection<S> {
             output: Output::new(shared.budget.buffer_each),
             control: Control::default(),
             mailbox: None,
-            receiving: false,
-            sending: false,
+            flight: Flight::default(),
             flooded: false,
             peer_ended: false,
             end_told: false,
@@ -279,7 +291,7 @@ impl<S: Session> Endpoint for Connection<S> {
             Event::Proven(identity) => self.identity = Some(identity),
             Event::Opened => self.opened(now, host),
             Event::Received(block) => {
-                self.receiving = false;
+                self.flight.receiving = false;
                 host.count.bytes_in += block.len() as u64;
                 if self.phase == Phase::Open {
                     self.touch(now, block.len() as u64);
@@ -288,13 +300,14 @@ impl<S: Session> Endpoint for Connection<S> {
                 block.clear();
             }
             Event::Ended => {
-                self.receiving = false;
+                self.flight.receiving = false;
                 self.peer_ended = true;
                 if let Phase::Lingering(_) = self.phase {
                     self.conclude(host);
                 }
             }
             Event::Sent(count) => self.sent(count, now, host),
+            Event::Exhausted(transfer) => self.flight.rest(transfer, now),
             Event::Failed(error) => self.close(Closed::System(error), host),
             Event::Woken => self.woken(now, host),
             Event::Tick => self.tick(now, host),
@@ -317,27 +330,31 @@ impl<S: Session> Endpoint for Connection<S> {
             Some(Farewell::Close { reset }) => return Some(Op::Close { reset }),
             None => {}
         }
-        if self.phase == Phase::Open && !self.sending && !self.output.is_empty() {
-            self.sending = true;
+        if self.phase == Phase::Open && !self.flight.sending && !self.output.is_empty() {
+            self.flight.sending = true;
             return Some(Op::Send);
         }
         let most = self.wants_to_receive();
-        if !self.receiving && most > 0 {
-            self.receiving = true;
+        if !self.flight.receiving && most > 0 {
+            self.flight.receiving = true;
             return Some(Op::Receive(most));
         }
         None
     }
 
     fn deadline(&self) -> Option<Duration> {
-        match self.phase {
+        let patience = match self.phase {
             Phase::Connecting => Some(self.answered_by()),
             Phase::Lingering(until) => Some(until),
             Phase::Open => {
                 let patience = self.patience().map(|(when, _)| when);
                 [patience, self.control.timer].into_iter().flatten().min()
             }
-            Phase::Closed => None,
+            Phase::Closed => return None,
+        };
+        match self.flight.deadline() {
+            None => patience,
+            Some(rest) => Some(patience.map_or(rest, |patience| patience.min(rest))),
         }
     }
 

@@ -121,7 +121,7 @@ impl<S: Session> Connection<S> {
     }
 
     pub(super) fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
-        self.sending = false;
+        self.flight.sending = false;
         self.output.advance(count);
         if count > 0 {
             self.touch(now, count);

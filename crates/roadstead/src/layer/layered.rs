@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use super::{End, Layer};
 use crate::{
     budget::{Charge, Permit},
-    connection::{BLOCK, Endpoint, Event, Op, Outgoing, Unread},
+    connection::{BLOCK, Endpoint, Event, Flight, Op, Outgoing, Unread},
     guard,
     host::{Host, Shared},
     os,
@@ -39,8 +39,7 @@ pub(super) struct Layered {
     wire: Output,
     /// Plaintext that is in `wire` and was not reported as sent.
     sealed: u64,
-    receiving: bool,
-    sending: bool,
+    flight: Flight,
     wire_ended: bool,
     /// The connection waits for up to so many bytes; zero: it does not.
     wants: usize,
@@ -88,8 +87,7 @@ impl Layered {
             plain: Unread::default(),
             wire: Output::new(usize::MAX),
             sealed: 0,
-            receiving: false,
-            sending: false,
+            flight: Flight::default(),
             wire_ended: false,
             wants: 0,
             offers: false,
@@ -190,7 +188,7 @@ impl Layered {
     }
 
     fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
-        self.sending = false;
+        self.flight.sending = false;
         self.wire.advance(count);
         let told = if self.wire.is_empty() { self.sealed } else { count.min(self.sealed.saturating_sub(1)) };
         self.sealed -= told;
@@ -318,17 +316,17 @@ impl Layered {
         };
         let over = match event {
             Event::Received(block) => {
-                self.receiving = false;
+                self.flight.receiving = false;
                 block.clear();
                 false
             }
             Event::Sent(count) => {
-                self.sending = false;
+                self.flight.sending = false;
                 self.wire.advance(count);
                 !failing && self.wire.is_empty()
             }
             Event::Ended => {
-                (self.receiving, self.wire_ended) = (false, true);
+                (self.flight.receiving, self.wire_ended) = (false, true);
                 failing
             }
             Event::Failed(_) | Event::Stop => true,
@@ -378,16 +376,20 @@ impl Endpoint for Layered {
     }
 
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+        if matches!(event, Event::Tick) {
+            self.flight.tick(now);
+        }
         match (&self.phase, event) {
             (Phase::Closed, Event::Received(block)) => return block.clear(),
             (Phase::Closed, _) => return,
+            (_, Event::Exhausted(transfer)) => self.flight.rest(transfer, now),
             (Phase::Failing(..) | Phase::Closing(_), event) => self.handle_late(now, event, host),
             (_, Event::Opened) => {
                 self.phase = Phase::Handshake;
                 self.receive(&mut BytesMut::new(), now, host);
             }
             (_, Event::Received(block)) => {
-                self.receiving = false;
+                self.flight.receiving = false;
                 // After our end the peer's is awaited and nothing else, and nothing could be answered.
                 if !self.finished {
                     self.receive(block, now, host);
@@ -395,7 +397,7 @@ impl Endpoint for Layered {
                 block.clear();
             }
             (_, Event::Ended) => {
-                self.receiving = false;
+                self.flight.receiving = false;
                 self.ended(now, host);
             }
             (_, Event::Sent(count)) => self.sent(count, now, host),
@@ -421,25 +423,26 @@ impl Endpoint for Layered {
             return None;
         }
         if !self.wire.is_empty() {
-            if !mem::replace(&mut self.sending, true) {
+            if !mem::replace(&mut self.flight.sending, true) {
                 return Some(Op::Send);
             }
         } else if mem::take(&mut self.shutdown) {
             return Some(Op::Shutdown);
         }
-        if !self.receiving && !self.wire_ended && self.wants_the_wire() {
-            self.receiving = true;
+        if !self.flight.receiving && !self.wire_ended && self.wants_the_wire() {
+            self.flight.receiving = true;
             return Some(Op::Receive(BLOCK));
         }
         None
     }
 
     fn deadline(&self) -> Option<Duration> {
-        match self.phase {
+        let patience = match self.phase {
             Phase::Failing(_, until) | Phase::Closing(until) => Some(until),
-            Phase::Closed => None,
+            Phase::Closed => return None,
             _ => self.inner.deadline(),
-        }
+        };
+        [patience, self.flight.deadline()].into_iter().flatten().min()
     }
 
     fn output(&self) -> &Output {

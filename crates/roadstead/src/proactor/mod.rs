@@ -14,7 +14,7 @@ use bytes::BytesMut;
 
 use crate::{
     accept::{self, Open, Taken},
-    connection::{Endpoint, Event, Op, Outgoing},
+    connection::{Endpoint, Event, Op, Outgoing, Transfer},
     host::Host,
     orders::{ORDERS, Orders},
     output::Output,
@@ -171,14 +171,15 @@ impl<P: Port> Proactor<P> {
             Completion::Connected(token, Err(error)) => self.completed(token, Event::Failed(error), now),
             Completion::Sent(token, result) => {
                 self.host.count.sends += 1;
-                self.completed(token, result.map_or_else(Event::Failed, Event::Sent), now);
+                let failed = |error| Event::failed(Transfer::Send, error);
+                self.completed(token, result.map_or_else(failed, Event::Sent), now);
             }
             Completion::Received(token, mut block, result) => {
                 self.host.count.receives += 1;
                 let event = match result {
                     Ok(0) => Event::Ended,
                     Ok(_) => Event::Received(&mut block),
-                    Err(error) => Event::Failed(error),
+                    Err(error) => Event::failed(Transfer::Receive, error),
                 };
                 self.completed(token, event, now);
                 self.port.recycle(block);

@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use bytes::BytesMut;
 
 use crate::{
-    connection::{BLOCK, Endpoint, Event, Op, Outgoing},
+    connection::{BLOCK, Endpoint, Event, Op, Outgoing, Transfer},
     host::Host,
     net::Net,
     slots::Timed,
@@ -173,7 +173,10 @@ impl<T> Slot<T> {
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => self.writable = false,
                 io::ErrorKind::Interrupted => {}
-                _ => self.endpoint.handle(now, Event::Failed(error), host),
+                _ => {
+                    self.send = false;
+                    self.endpoint.handle(now, Event::failed(Transfer::Send, error), host);
+                }
             },
         }
         0
@@ -203,7 +206,10 @@ impl<T> Slot<T> {
                 match error.kind() {
                     io::ErrorKind::WouldBlock => self.readable = false,
                     io::ErrorKind::Interrupted => {}
-                    _ => self.endpoint.handle(now, Event::Failed(error), host),
+                    _ => {
+                        self.receive = 0;
+                        self.endpoint.handle(now, Event::failed(Transfer::Receive, error), host);
+                    }
                 }
                 0
             }

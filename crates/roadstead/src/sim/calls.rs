@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use rustix::io::Errno;
 
 use super::{
     Cut,
@@ -60,8 +61,8 @@ impl World {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let end = End { link, side: 1 };
+        self.make_room(end)?;
         if self.dice.chance(self.faults.exhausted) {
-            use rustix::io::Errno;
             return Err(match self.dice.below(4) {
                 0 => {
                     self.turn_away(listener);
@@ -79,6 +80,15 @@ impl World {
         let address =
             SocketAddr::from(([SUBNET[0], SUBNET[1], SUBNET[2], last], 40_000 + (link % 20_000) as u16));
         Ok((end, address))
+    }
+
+    /// The system has room for an operation, as it nearly always has.
+    fn make_room(&mut self, end: End) -> io::Result<()> {
+        if self.dice.chance(self.faults.scarce) {
+            self.note(end, What::Exhausted);
+            return Err([Errno::NOBUFS, Errno::NOMEM][self.dice.below(2)].into());
+        }
+        Ok(())
     }
 
     /// Loses the first connection of a backlog. False if there was none.
@@ -102,6 +112,7 @@ impl World {
     /// Takes bytes from the front of what `end` has to send, as many as there is room for.
     pub(super) fn send(&mut self, end: End, offered: &mut BytesMut) -> io::Result<u64> {
         let (faults, peer) = (self.faults, end.other());
+        self.make_room(end)?;
         let link = &mut self.links[end.link];
         if let Some(kind) = link.sides[end.side].broken {
             return Err(kind.into());
@@ -188,12 +199,12 @@ impl World {
     }
 
     pub(super) fn receive(&mut self, end: End, block: &mut BytesMut, most: usize) -> io::Result<usize> {
-        let interrupted = self.dice.chance(self.faults.spurious / 4.0);
-        let link = &mut self.links[end.link];
         assert!(most > 0, "the engine receives into nothing");
-        if interrupted {
+        if self.dice.chance(self.faults.spurious / 4.0) {
             return Err(io::ErrorKind::Interrupted.into());
         }
+        self.make_room(end)?;
+        let link = &mut self.links[end.link];
         let back = link.pipes[1 - end.side].delay;
         let pipe = &mut link.pipes[end.side];
         if pipe.inbox.is_empty() {

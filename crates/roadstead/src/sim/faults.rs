@@ -20,6 +20,8 @@ pub struct Faults {
     pub spurious: f64,
     /// Per turn of a node: it stands still for a while and finds everything at once.
     pub pause: f64,
+    /// Per accept, receive and send: the system has no room for it now (`ENOBUFS`, `ENOMEM`).
+    pub scarce: f64,
 
     /// Per connection: the network ends one direction, behind some bytes; what is sent there afterwards is lost.
     pub half_close: f64,
@@ -43,6 +45,7 @@ impl Faults {
             short: 0.0,
             spurious: 0.0,
             pause: 0.0,
+            scarce: 0.0,
             half_close: 0.0,
             reset: 0.0,
             refuse: 0.0,
@@ -59,6 +62,7 @@ impl Faults {
             short: 0.3,
             spurious: 0.1,
             pause: 0.05,
+            scarce: 0.002,
             ..Self::none()
         }
     }
@@ -71,6 +75,7 @@ impl Faults {
             short: 0.5,
             spurious: 0.3,
             pause: 0.1,
+            scarce: 0.01,
             half_close: 0.2,
             reset: 0.2,
             refuse: 0.04,

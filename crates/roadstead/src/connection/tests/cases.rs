@@ -1,5 +1,7 @@
 //! Named behaviours of a connection, each at its edge.
 
+use std::io;
+
 use super::*;
 
 const INSTANT: Duration = Duration::from_nanos(1);
@@ -36,6 +38,39 @@ fn last_words_go_out_before_a_violation_closes() {
     rig.take_all();
     assert_eq!((&rig.sent[..], rig.shut), (&b"last words"[..], Some(rig.now)), "it waits for no ticket");
     half_closed(rig).dismantle();
+}
+
+#[test]
+fn an_operation_that_the_system_has_no_room_for_is_asked_for_again_and_nothing_is_lost() {
+    let mut rig = Rig::opened(budget());
+    rig.bytes(b"e\x03one");
+    rig.exhaust(Transfer::Send);
+    rig.now += REST - INSTANT;
+    rig.happen(Event::Tick);
+    assert!(!rig.sending, "too early");
+    rig.exhaust(Transfer::Receive);
+    rig.bytes(b"e\x03two");
+    rig.now += REST;
+    rig.happen(Event::Tick);
+    assert!(rig.sending && rig.receiving.is_some());
+    rig.deliver(usize::MAX);
+    rig.take_all();
+    assert_eq!((&rig.sent[..], rig.why()), (&b"onetwo"[..], None));
+    rig.happen(Event::Stop);
+    rig.dismantle();
+}
+
+#[test]
+fn only_what_the_system_has_no_room_for_is_tried_again() {
+    let failed = |code: rustix::io::Errno| Event::failed(Transfer::Send, code.into());
+    for code in [rustix::io::Errno::NOBUFS, rustix::io::Errno::NOMEM] {
+        assert!(matches!(failed(code), Event::Exhausted(Transfer::Send)), "{code}");
+    }
+    for code in [rustix::io::Errno::PIPE, rustix::io::Errno::CONNRESET, rustix::io::Errno::NOSPC] {
+        assert!(matches!(failed(code), Event::Failed(_)), "{code}");
+    }
+    // Not the system's: the budget's.
+    assert!(matches!(Event::failed(Transfer::Send, io::ErrorKind::OutOfMemory.into()), Event::Failed(_)));
 }
 
 #[test]

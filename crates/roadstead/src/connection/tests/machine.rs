@@ -15,6 +15,7 @@ enum Action {
     End,
     Take(usize),
     TakeAll,
+    Exhaust(bool),
     Finish(Index, u8),
     Lose(Index),
     Wake(Index),
@@ -59,6 +60,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::End),
         8 => (0..300usize).prop_map(Action::Take),
         6 => Just(Action::TakeAll),
+        2 => any::<bool>().prop_map(Action::Exhaust),
         4 => any::<(Index, u8)>().prop_map(|(which, reply)| Action::Finish(which, reply)),
         2 => any::<Index>().prop_map(Action::Lose),
         3 => any::<Index>().prop_map(Action::Wake),
@@ -91,6 +93,9 @@ impl Rig {
             }
             Action::Take(most) => self.take(*most),
             Action::TakeAll => self.take_all(),
+            Action::Exhaust(receive) => {
+                self.exhaust(if *receive { Transfer::Receive } else { Transfer::Send });
+            }
             Action::Finish(which, reply) => {
                 let ticket = remove(&mut self.log().tickets, which);
                 if let Some(ticket) = ticket {

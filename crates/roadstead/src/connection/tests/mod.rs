@@ -1,13 +1,13 @@
-//! A connection without sockets: the rig that plays the loop, and a session that obeys the bytes it is sent.
+//! A connection without sockets, and the rig that plays the loop.
 //!
 //! The rig watches from outside, with books of its own, that the contract between a loop and a connection is kept.
 
 mod cases;
 mod machine;
 mod pace;
+mod probe;
 
 use std::{
-    fs::File,
     io::IoSlice,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -15,15 +15,15 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Connection, Endpoint, Event, Op, Phase};
+use super::{Connection, Endpoint, Event, Op, Phase, Transfer};
 use crate::{
+    accept::REST,
     budget::Budget,
-    context::Context,
     host::{Host, Shared},
-    input::{Chunk, Input},
-    service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Session},
+    service::{Done, JobId, Lost, Peer, Ready, Session},
     ticket::{Ticket, Token, Waker},
 };
+use probe::{Log, Probe};
 
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,177 +43,6 @@ fn budget() -> Budget {
         .linger(LINGER)
 }
 
-/// What the session has seen and done, as its rig reads it.
-#[derive(Default)]
-struct Log {
-    consumed: Vec<u8>,
-    written: Vec<u8>,
-    heard: Vec<Ready>,
-    replies: Vec<(JobId, Result<u8, Lost>)>,
-    taken: usize,
-    tickets: Vec<Ticket<u8>>,
-    wakers: Vec<Waker>,
-    chunks: Vec<Chunk>,
-    timer: Option<Duration>,
-    flooded: bool,
-    overflowed: bool,
-    finished: bool,
-    violated: bool,
-    ended: bool,
-    panicked: bool,
-    closed: Vec<String>,
-}
-
-/// A session that does what its input says: a letter, for most followed by a count.
-struct Probe {
-    log: Arc<Mutex<Log>>,
-    file: Arc<File>,
-}
-
-impl Probe {
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap()
-    }
-
-    fn write(&self, bytes: &[u8], cx: &mut Context<'_, Self>) {
-        let fits = cx.output().room() >= bytes.len();
-        let mut log = self.log();
-        log.overflowed |= !fits;
-        if fits && !log.overflowed {
-            log.written.extend_from_slice(bytes);
-        }
-        cx.output().write(bytes);
-    }
-
-    /// At the end of every call: has the output passed its mark?
-    fn leave(&self, cx: &mut Context<'_, Self>) -> Done {
-        let over = cx.output().buffered() > HIGH_WATER || cx.output().has_file();
-        self.log().flooded |= over;
-        Ok(())
-    }
-
-    /// Obeys one command whose argument is there. Answers how many bytes it took up.
-    fn obey(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Result<usize, Close> {
-        let (command, count) = (input.bytes()[0], usize::from(input.bytes()[1]));
-        match command {
-            b'e' if input.len() < 2 + count => {
-                input.need(2 + count);
-                return Ok(0);
-            }
-            b'e' => {
-                self.write(&input.bytes()[2..2 + count], cx);
-                return Ok(2 + count);
-            }
-            b'w' => self.write(&vec![b'w'; count * 4], cx),
-            b'f' => {
-                cx.output().file(Arc::clone(&self.file), 0, count as u64);
-                self.log().written.extend(std::iter::repeat_n(b'F', count));
-            }
-            b't' => match cx.ticket() {
-                Ok(ticket) => {
-                    self.log().taken += 1;
-                    self.log().tickets.push(ticket);
-                }
-                Err(_) => assert_eq!(self.log().tickets.len(), 3, "busy only at the limit"),
-            },
-            b'k' => {
-                let waker = cx.waker();
-                self.log().wakers.push(waker);
-            }
-            b'm' => {
-                let when = (count > 0).then(|| cx.now() + Duration::from_millis(count as u64 * 100));
-                self.log().timer = when;
-                cx.wake_at(when);
-            }
-            b'n' => {
-                input.need(EACH - 100 + count);
-                return Ok(0);
-            }
-            b'x' => {
-                self.log().finished = true;
-                cx.finish();
-            }
-            b'v' => {
-                self.write(b"last words", cx);
-                self.log().violated = true;
-                return Err(Close::violation("the test said so"));
-            }
-            b'a' => return Err(Close::abort("the test said so")),
-            b'p' => {
-                self.log().panicked = true;
-                panic!("a session of the test that is meant to panic");
-            }
-            _ => {}
-        }
-        Ok(2)
-    }
-}
-
-impl Session for Probe {
-    type Reply = u8;
-
-    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        assert!(!self.log().flooded, "input is delivered while the output is flooded");
-        assert!(!self.log().finished && !self.log().violated, "input is delivered after the end");
-        if input.len() < 2 {
-            input.need(2);
-            return Ok(());
-        }
-        let count = usize::from(input.bytes()[1]);
-        if input.bytes()[0] == b'c' && input.len() >= 2 + count {
-            self.log().consumed.extend_from_slice(&input.bytes()[..2 + count]);
-            input.consume(2);
-            let Some(chunk) = input.take(count) else { return Err(Close::abort("no memory")) };
-            if count % 2 == 0 {
-                self.log().written.extend_from_slice(&chunk);
-                cx.output().forward(chunk);
-            } else {
-                self.log().chunks.push(chunk);
-            }
-            return self.leave(cx);
-        }
-        let done = self.obey(input, cx);
-        let used = done.as_ref().map_or(2, |used| *used);
-        self.log().consumed.extend_from_slice(&input.bytes()[..used]);
-        input.consume(used);
-        self.leave(cx)?;
-        done.map(drop)
-    }
-
-    fn reply(&mut self, id: JobId, reply: Result<u8, Lost>, cx: &mut Context<'_, Self>) -> Done {
-        self.log().replies.push((id, reply));
-        self.write(&vec![b'r'; usize::from(reply.unwrap_or(0))], cx);
-        self.leave(cx)
-    }
-
-    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
-        self.log().heard.push(why);
-        match why {
-            Ready::Room => self.log().flooded = false,
-            Ready::Timer => self.log().timer = None,
-            Ready::Draining => {
-                self.log().finished = true;
-                cx.finish();
-            }
-            Ready::Woken => self.write(b"woken", cx),
-            Ready::Opened => {}
-        }
-        self.leave(cx)
-    }
-
-    fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
-        assert!(!self.log().ended, "the peer's end is told twice");
-        self.log().ended = true;
-        self.log().finished = true;
-        cx.finish();
-        self.leave(cx)
-    }
-
-    fn closed(self, why: &Closed) {
-        self.log().closed.push(why.to_string());
-    }
-}
-
 /// Plays the loop: keeps what is in flight, and checks every answer against books of its own.
 struct Rig {
     connection: Connection<Probe>,
@@ -224,6 +53,9 @@ struct Rig {
     now: Duration,
     receiving: Option<usize>,
     sending: bool,
+    /// The system had no room for these, a receive or a send, which rest until then.
+    rests: (bool, bool),
+    rest: Option<Duration>,
     /// What the peer has sent and the connection has not taken, and whether its end is behind that.
     wire: Vec<u8>,
     peer_ended: bool,
@@ -262,6 +94,8 @@ impl Rig {
             now,
             receiving: None,
             sending: false,
+            rests: (false, false),
+            rest: None,
             wire: Vec::new(),
             peer_ended: false,
             end_heard: false,
@@ -352,9 +186,26 @@ impl Rig {
         }
     }
 
+    /// The system has no room for what is in flight.
+    fn exhaust(&mut self, transfer: Transfer) {
+        let was_in_flight = match transfer {
+            Transfer::Receive => self.receiving.take().is_some(),
+            Transfer::Send => std::mem::take(&mut self.sending),
+        };
+        if was_in_flight {
+            self.rests.0 |= transfer == Transfer::Receive;
+            self.rests.1 |= transfer == Transfer::Send;
+            self.rest = Some(self.now + REST);
+            self.happen(Event::Exhausted(transfer));
+        }
+    }
+
     /// Something happens, the connection is asked what to do, and every invariant is checked.
     fn happen(&mut self, event: Event<'_>) {
         let replies = self.log().replies.len();
+        if matches!(event, Event::Tick) && self.rest.is_some_and(|rest| rest <= self.now) {
+            (self.rests, self.rest) = ((false, false), None);
+        }
         self.connection.handle(self.now, event, &mut self.host);
         if self.log().replies.len() > replies {
             self.active = self.now;
@@ -369,12 +220,14 @@ impl Rig {
             assert!(self.closed.is_none(), "{op:?} after the close");
             match op {
                 Op::Receive(most) => {
+                    assert!(!self.rests.0, "a receive before the rest is over");
                     assert!(most > 0 && self.receiving.is_none(), "two receives in flight");
                     assert!(!self.end_heard, "a receive behind the peer's end");
                     assert!(self.shut.is_some() || !self.log().flooded, "a flooded connection is read from");
                     self.receiving = Some(most);
                 }
                 Op::Send => {
+                    assert!(!self.rests.1, "a send before the rest is over");
                     assert!(
                         !self.sending && self.shut.is_none(),
                         "two sends in flight, or one behind the end"
@@ -416,7 +269,9 @@ impl Rig {
         let told = usize::from(self.closed.is_some() && !log.panicked);
         assert_eq!(log.closed.len(), told, "the end is told once, and at once");
         assert_eq!(self.closed.is_some(), connection.phase == Phase::Closed);
-        assert_eq!(connection.deadline(), self.deadline(&log), "deadlines are exact");
+        let rest = self.rest.filter(|_| self.closed.is_none());
+        let deadline = [self.deadline(&log), rest].into_iter().flatten().min();
+        assert_eq!(connection.deadline(), deadline, "deadlines are exact");
         if self.closed.is_some() {
             assert_eq!(self.shared.gate.open(), 0);
         } else {
