@@ -112,6 +112,21 @@ fn echo_through_a_layer_is_whole_unless_cut() {
 }
 
 #[test]
+fn a_system_without_room_costs_time_and_nothing_else() {
+    Sim::check(seeds(500), |sim| {
+        let scarce = [0.03, 0.3][(noise(sim.seed(), 4) % 2) as usize];
+        let mut sim = sim.faults(Faults { scarce, split: 0.4, ..Faults::none() });
+        if noise(sim.seed(), 5).is_multiple_of(2) {
+            sim = sim.layers(layer::Toy, layer::Toy);
+        }
+        let (report, whole) = run_echo(sim, false)?;
+        assert_eq!(whole, report.links.len(), "an answer was lost");
+        assert!(report.stats.iter().all(|stats| stats.failed == 0), "a connection was lost");
+        Ok(())
+    });
+}
+
+#[test]
 fn an_end_that_a_layer_did_not_announce_is_told_from_one_that_it_did() {
     Sim::check(seeds(2000), |sim| {
         let seed = sim.seed();
