@@ -46,8 +46,8 @@ pub struct Budget {
     pub slowest: u64,
     /// For an outgoing connection to be answered. Default 5 s.
     pub connect: Duration,
-    /// How long the engine waits for the peer's end after its own, so that the last bytes are not lost to a reset.
-    /// Default 2 s.
+    /// How long the engine waits for the peer's end after its own, so that the last bytes are not lost to a reset; or
+    /// before its own, where the peer is to end first. Default 2 s.
     pub linger: Duration,
 }
 

@@ -69,8 +69,23 @@ impl<S: Session> Context<'_, S> {
     }
 
     /// Read no more. The connection closes once every outstanding ticket has come back and the output has gone out.
+    ///
+    /// Unless the peer has ended already, this side is the first to: the peer learns that nothing follows, and the
+    /// system keeps the connection in TIME_WAIT for a while. [`Context::finish_after_peer`] is the other choice.
     pub fn finish(&mut self) {
-        self.control.finish = true;
+        (self.control.finish, self.control.yields) = (true, false);
+    }
+
+    /// Like [`Context::finish`], but the peer is to end first: once everything has gone out the connection waits for the
+    /// peer's end, and closes then.
+    ///
+    /// Who ends first keeps TIME_WAIT (RFC 9293, section 3.6): some memory of the kernel and a pair of ports, for about
+    /// a minute. A server with many short connections leaves it to its clients, if these can tell from the protocol
+    /// that all was said. The price is that it depends on them: one that has not ended within
+    /// [`linger`](struct@crate::Budget) is reset, and may lose what it has not read by then. The last of `finish`
+    /// and `finish_after_peer` to be called counts.
+    pub fn finish_after_peer(&mut self) {
+        (self.control.finish, self.control.yields) = (true, true);
     }
 
     /// Calls [`Session::ready`] with [`Ready::Timer`](crate::Ready::Timer) at `when` (compare [`Context::now`]).

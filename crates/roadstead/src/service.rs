@@ -146,6 +146,9 @@ pub enum Closed {
     /// The peer moved fewer bytes per second than this, with a message half sent or an answer half taken.
     #[error("the peer moved fewer than {0} bytes per second")]
     Slow(u64),
+    /// The peer was to end the connection first, and did not in time.
+    #[error("the peer did not end the connection in time")]
+    Unended,
     /// An outgoing connection was not answered in time.
     #[error("the peer did not answer the connection in time")]
     Unanswered,

@@ -11,6 +11,8 @@ mod cluster;
 mod desk;
 #[path = "sim/exchange.rs"]
 mod exchange;
+#[path = "sim/farewell.rs"]
+mod farewell;
 #[path = "sim/layer.rs"]
 mod layer;
 #[path = "sim/relay.rs"]

@@ -37,7 +37,7 @@ impl<S: Session> Connection<S> {
             Phase::Connecting if self.answered_by() <= now => {
                 self.close(if self.outgoing { Closed::Unanswered } else { Closed::Silent }, host);
             }
-            Phase::Lingering(until) if until <= now => self.conclude(host),
+            Phase::Lingering(until) if until <= now => self.give_up(host),
             Phase::Open => {
                 self.ring_timer(now, host);
                 if let Some((when, wait)) = self.patience()
@@ -110,7 +110,7 @@ impl<S: Session> Connection<S> {
             } else {
                 self.held = Unread::default();
                 self.phase = Phase::Lingering(now.saturating_add(self.shared.budget.linger));
-                self.farewell = Some(Farewell::Shutdown);
+                self.farewell = (!self.control.yields).then_some(Farewell::Shutdown);
             }
         }
     }
@@ -135,6 +135,15 @@ impl<S: Session> Connection<S> {
     pub(super) fn conclude(&mut self, host: &mut Host) {
         let why = self.verdict.take().map_or(Closed::Finished, Closed::Violation);
         self.end(&why, false, host);
+    }
+
+    /// The peer has not ended in time. If it was to be first, an orderly end would make us that after all.
+    fn give_up(&mut self, host: &mut Host) {
+        if !self.control.yields {
+            return self.conclude(host);
+        }
+        let why = self.verdict.take().map_or(Closed::Unended, Closed::Violation);
+        self.end(&why, true, host);
     }
 
     /// The end that takes no care of what was not sent.

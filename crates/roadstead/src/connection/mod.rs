@@ -159,12 +159,16 @@ pub trait Endpoint: Send + fmt::Debug {
     fn settle(&mut self, now: Duration, host: &mut Host);
     /// Whether nothing can happen to it but bytes and deadlines: no ticket or waker is out, no message is half read.
     fn is_quiet(&self) -> bool;
+    /// Whether everything was said, and nothing is waited for but the peer's end.
+    fn awaits_end(&self) -> bool;
 }
 
 /// Requests a session makes through its context.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     pub(crate) finish: bool,
+    /// The peer is to end first.
+    pub(crate) yields: bool,
     pub(crate) timer: Option<Duration>,
     pub(crate) next_job: u64,
     pub(crate) outstanding: usize,
@@ -175,7 +179,7 @@ pub(crate) struct Control {
 enum Phase {
     Connecting,
     Open,
-    /// Our end was sent; the peer's is awaited until then.
+    /// Everything was sent, and unless the peer is to be first our end too; the peer's is awaited until then.
     Lingering(Duration),
     Closed,
 }
@@ -381,6 +385,10 @@ impl<S: Session> Endpoint for Connection<S> {
 
     fn is_quiet(&self) -> bool {
         self.held.is_empty() && !self.is_awaited()
+    }
+
+    fn awaits_end(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(_))
     }
 }
 

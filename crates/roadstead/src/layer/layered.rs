@@ -5,25 +5,25 @@
 //! handshake; until then its own deadline for being opened runs.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, fmt, io, io::IoSlice, mem, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, io, mem, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use super::{End, Layer};
+use super::{
+    End, Layer,
+    batch::{BATCH, next_batch},
+};
 use crate::{
     budget::{Charge, Permit},
     connection::{BLOCK, Endpoint, Event, Flight, Op, Outgoing, Unread},
     guard,
     host::{Host, Shared},
-    os,
     output::Output,
     ticket::{Bell, Token},
 };
 
 /// The most that may be held back for an incomplete record or handshake message, in bytes.
 const HELD: usize = 80 << 10;
-/// The most plaintext that is sealed at once, in bytes.
-const BATCH: usize = BLOCK;
 
 pub(super) struct Layered {
     inner: Box<dyn Endpoint>,
@@ -210,7 +210,7 @@ impl Layered {
             if self.wants > 0 && !self.plain.is_empty() {
                 let mut block = self.take_plain();
                 self.inner.handle(now, Event::Received(&mut block), host);
-            } else if self.wants > 0 && self.layer.has_ended() && !self.end_told {
+            } else if self.wants > 0 && self.layer.has_ended() && !self.end_told && self.may_end() {
                 (self.wants, self.end_told) = (0, true);
                 self.inner.handle(now, Event::Ended, host);
             } else if self.offers && self.sealed == 0 && self.wire.is_empty() {
@@ -224,6 +224,11 @@ impl Layered {
                 return;
             }
         }
+    }
+
+    /// Who waits for nothing but the peer's end is to be the last to close the wire too.
+    fn may_end(&self) -> bool {
+        self.wire_ended || !self.inner.awaits_end()
     }
 
     /// As much plaintext as the connection has asked for.
@@ -351,25 +356,6 @@ fn panicked() -> io::Error {
     io::Error::other("the connection's layer panicked")
 }
 
-/// What comes next in `output`: bytes, or the next part of a file.
-fn next_batch(output: &Output) -> io::Result<Bytes> {
-    if let Some(range) = output.front_file() {
-        let mut part = vec![0; range.len.min(BATCH as u64) as usize];
-        let count = os::read_at(&range.file, &mut part, range.offset)?;
-        part.truncate(count);
-        return Ok(part.into());
-    }
-    let mut slices = [IoSlice::new(&[]); 16];
-    let (count, _) = output.gather(&mut slices);
-    let all: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-    let mut batch = BytesMut::with_capacity(all.min(BATCH));
-    for slice in &slices[..count] {
-        let room = BATCH - batch.len();
-        batch.extend_from_slice(&slice[..slice.len().min(room)]);
-    }
-    Ok(batch.freeze())
-}
-
 impl Endpoint for Layered {
     fn place(&mut self, token: Token, bell: &Arc<Bell>, now: Duration) {
         self.inner.place(token, bell, now);
@@ -480,6 +466,10 @@ impl Endpoint for Layered {
             && self.plain.is_empty()
             && self.wire.is_empty()
             && self.inner.is_quiet()
+    }
+
+    fn awaits_end(&self) -> bool {
+        self.inner.awaits_end()
     }
 }
 

@@ -5,6 +5,7 @@
 //! model, and connections without one pay nothing for it.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod layered;
 #[cfg(test)]
 mod tests;

@@ -74,6 +74,35 @@ fn only_what_the_system_has_no_room_for_is_tried_again() {
 }
 
 #[test]
+fn a_peer_that_is_to_end_first_is_waited_for_once_it_has_everything() {
+    let mut rig = Rig::opened(budget());
+    rig.bytes(b"t.e\x03oney.e\x03two");
+    rig.take_all();
+    rig.jump();
+    assert_eq!((rig.closed, rig.shut), (None, None), "a ticket is outstanding");
+    rig.log().tickets.remove(0).finish(2);
+    rig.answer_bell();
+    rig.take(1);
+    rig.take_all();
+    assert_eq!((&rig.sent[..], rig.closed, rig.shut), (&b"onerr"[..], None, None), "no end of ours yet");
+    rig.bytes(b"e\x05three");
+    let rig = half_closed(rig);
+    assert_eq!((rig.sent.len(), rig.closed, rig.why().as_deref()), (5, Some(false), Some("finished")));
+    rig.dismantle();
+}
+
+#[test]
+fn a_peer_that_is_to_end_first_and_does_not_is_reset() {
+    let mut rig = Rig::opened(budget());
+    rig.bytes(b"y.");
+    rig.happen(Event::Drain);
+    rig.now += LINGER;
+    rig.happen(Event::Tick);
+    assert_eq!(rig.closed, Some(true));
+    rig.dismantle();
+}
+
+#[test]
 fn an_abort_drops_what_was_not_sent() {
     let mut rig = Rig::opened(budget());
     rig.bytes(b"e\x03onea.");
@@ -101,12 +130,18 @@ fn deadlines_hold_at_their_instant_and_not_before() {
         rig.bytes(b"x.");
         rig
     };
-    let rows: [(&dyn Fn() -> Rig, Duration, &str); 5] = [
+    let yielding = || {
+        let mut rig = Rig::opened(budget());
+        rig.bytes(b"y.");
+        rig
+    };
+    let rows: [(&dyn Fn() -> Rig, Duration, &str); 6] = [
         (&connecting, CONNECT, "the peer did not answer the connection in time"),
         (&silent, FIRST_BYTE, "the peer connected and sent nothing in time"),
         (&idle, IDLE, "the peer neither sent nor took a byte in time"),
         (&unread, IDLE, "the peer neither sent nor took a byte in time"),
         (&lingering, LINGER, "finished"),
+        (&yielding, LINGER, "the peer did not end the connection in time"),
     ];
     for (make, patience, why) in rows {
         let mut rig = make();

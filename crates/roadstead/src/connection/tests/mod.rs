@@ -66,6 +66,8 @@ struct Rig {
     spoken: bool,
     active: Duration,
     shut: Option<Duration>,
+    /// Since when the peer's end is awaited that is to be first.
+    yielded: Option<Duration>,
     closed: Option<bool>,
 }
 
@@ -105,6 +107,7 @@ impl Rig {
             spoken: false,
             active: now,
             shut: None,
+            yielded: None,
             closed: None,
         }
     }
@@ -141,7 +144,7 @@ impl Rig {
         {
             let some = self.wire.drain(..asked.min(most).min(self.wire.len())).collect::<Vec<_>>();
             self.receiving = None;
-            if self.shut.is_none() {
+            if self.shut.or(self.yielded).is_none() {
                 (self.active, self.spoken) = (self.now, true);
                 self.delivered.extend_from_slice(&some);
             }
@@ -212,6 +215,12 @@ impl Rig {
         }
         self.connection.settle(self.now, &mut self.host);
         self.collect();
+        let lingers = matches!(self.connection.phase, Phase::Lingering(_));
+        if lingers && self.shut.or(self.yielded).is_none() {
+            assert!(self.log().yields, "it lingers without an end of its own");
+            self.assert_owes_nothing();
+            self.yielded = Some(self.now);
+        }
         self.check();
     }
 
@@ -229,13 +238,13 @@ impl Rig {
                 Op::Send => {
                     assert!(!self.rests.1, "a send before the rest is over");
                     assert!(
-                        !self.sending && self.shut.is_none(),
+                        !self.sending && self.shut.or(self.yielded).is_none(),
                         "two sends in flight, or one behind the end"
                     );
                     self.sending = true;
                 }
                 Op::Shutdown => {
-                    assert!(self.shut.is_none() && !self.end_heard);
+                    assert!(self.shut.or(self.yielded).is_none() && !self.end_heard);
                     self.assert_owes_nothing();
                     self.shut = Some(self.now);
                 }
@@ -285,7 +294,7 @@ impl Rig {
     /// When something is due, by the rig's own books.
     fn deadline(&self, log: &Log) -> Option<Duration> {
         let start = Duration::from_secs(100);
-        match self.shut {
+        match self.shut.or(self.yielded) {
             _ if self.closed.is_some() => None,
             _ if !self.open => Some(start + if self.outgoing { CONNECT } else { FIRST_BYTE }),
             Some(at) => Some(at + LINGER),

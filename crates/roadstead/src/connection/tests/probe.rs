@@ -29,6 +29,7 @@ pub(super) struct Log {
     pub(super) flooded: bool,
     pub(super) overflowed: bool,
     pub(super) finished: bool,
+    pub(super) yields: bool,
     pub(super) violated: bool,
     pub(super) ended: bool,
     pub(super) panicked: bool,
@@ -104,6 +105,10 @@ impl Probe {
                 self.log().finished = true;
                 cx.finish();
             }
+            b'y' => {
+                (self.log().finished, self.log().yields) = (true, true);
+                cx.finish_after_peer();
+            }
             b'v' => {
                 self.write(b"last words", cx);
                 self.log().violated = true;
@@ -163,7 +168,7 @@ impl Session for Probe {
             Ready::Room => self.log().flooded = false,
             Ready::Timer => self.log().timer = None,
             Ready::Draining => {
-                self.log().finished = true;
+                (self.log().finished, self.log().yields) = (true, false);
                 cx.finish();
             }
             Ready::Woken => self.write(b"woken", cx),
@@ -175,7 +180,7 @@ impl Session for Probe {
     fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
         assert!(!self.log().ended, "the peer's end is told twice");
         self.log().ended = true;
-        self.log().finished = true;
+        (self.log().finished, self.log().yields) = (true, false);
         cx.finish();
         self.leave(cx)
     }
