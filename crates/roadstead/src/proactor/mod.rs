@@ -7,13 +7,16 @@
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
 
 pub(crate) mod readiness;
+mod sends;
+#[cfg(test)]
+mod tests;
 
 use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
 use crate::{
-    accept::{self, Open, Taken},
+    accept::{self, Open, Pool, Taken},
     connection::{Endpoint, Event, Op, Outgoing, Transfer},
     host::Host,
     orders::{ORDERS, Orders},
@@ -21,6 +24,7 @@ use crate::{
     slots::{Slots, Timed},
     ticket::Token,
 };
+use sends::{Sends, pages};
 
 /// Where operations are submitted, and completions arrive.
 ///
@@ -80,6 +84,10 @@ struct Slot {
     endpoint: Box<dyn Endpoint>,
     /// Operations that the port has of it.
     in_flight: usize,
+    /// Pages that its send pins; zero: none is in flight.
+    pinned: usize,
+    /// Its send waits for others.
+    waits: bool,
     /// A session without a connection has no socket to close.
     socket: bool,
     /// It wants to be closed once nothing is in flight; whether with a reset.
@@ -92,39 +100,44 @@ impl Timed for Slot {
     }
 }
 
+/// One listener of the loop.
+struct Listener {
+    /// What becomes of its connections.
+    open: Arc<Open>,
+    pool: Pool,
+    /// The system had no room for another connection: it is not asked for one until then.
+    resting: Option<Duration>,
+}
+
 /// The loop.
 pub(crate) struct Proactor<P: Port> {
     port: P,
     host: Host,
     orders: Arc<Orders>,
-    /// What becomes of the connections of each listener.
-    doors: Vec<Arc<Open>>,
-    /// Listeners that are not asked for connections now, and since the system had no room for one.
-    resting: Vec<usize>,
-    rested: Option<Duration>,
+    listeners: Vec<Listener>,
     slots: Slots<Slot>,
+    sends: Sends,
     done: Vec<Completion<P::Stream>>,
     woken: Vec<Token>,
     draining: bool,
 }
 
 impl<P: Port> Proactor<P> {
-    pub(crate) fn new(mut port: P, host: Host, orders: Arc<Orders>, doors: Vec<Arc<Open>>) -> Self {
-        for listener in 0..doors.len() {
-            port.accept(listener);
-        }
-        Self {
+    pub(crate) fn new(port: P, host: Host, orders: Arc<Orders>, doors: Vec<Arc<Open>>) -> Self {
+        let listeners = doors.into_iter().map(|open| Listener { open, pool: Pool::new(), resting: None });
+        let mut proactor = Self {
             port,
             host,
             orders,
-            doors,
-            resting: Vec::new(),
-            rested: None,
+            listeners: listeners.collect(),
             slots: Slots::default(),
+            sends: Sends::new(),
             done: Vec::new(),
             woken: Vec::new(),
             draining: false,
-        }
+        };
+        proactor.accept_again(Duration::MAX);
+        proactor
     }
 
     /// Runs until the server has drained or is stopped.
@@ -160,7 +173,8 @@ impl<P: Port> Proactor<P> {
         if self.port.has_done() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
             return Some(Duration::ZERO);
         }
-        let next = [self.slots.next_deadline(), self.rested].into_iter().flatten().min()?;
+        let resting = self.listeners.iter().filter_map(|listener| listener.resting);
+        let next = resting.chain(self.slots.next_deadline()).min()?;
         Some(next.saturating_sub(self.port.now()))
     }
 
@@ -169,11 +183,7 @@ impl<P: Port> Proactor<P> {
             Completion::Accepted(listener, taken) => self.accepted(listener, taken, now),
             Completion::Connected(token, Ok(())) => self.completed(token, Event::Opened, now),
             Completion::Connected(token, Err(error)) => self.completed(token, Event::Failed(error), now),
-            Completion::Sent(token, result) => {
-                self.host.count.sends += 1;
-                let failed = |error| Event::failed(Transfer::Send, error);
-                self.completed(token, result.map_or_else(failed, Event::Sent), now);
-            }
+            Completion::Sent(token, result) => self.sent(token, result, now),
             Completion::Received(token, mut block, result) => {
                 self.host.count.receives += 1;
                 let event = match result {
@@ -187,8 +197,34 @@ impl<P: Port> Proactor<P> {
         }
     }
 
+    fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {
+        self.host.count.sends += 1;
+        let pinned = self.slots.get(token).map_or(0, |slot| mem::take(&mut slot.pinned));
+        let well = result.is_ok();
+        let failed = |error| Event::failed(Transfer::Send, error);
+        self.completed(token, result.map_or_else(failed, Event::Sent), now);
+        self.sends.end(pinned, well);
+        self.send_waiting();
+    }
+
+    /// Begins the sends that waited, as many as there is room for.
+    fn send_waiting(&mut self) {
+        while let Some(token) = self.sends.first() {
+            let Some(slot) = self.slots.get(token) else { return self.sends.leave(token) };
+            let pages = pages(slot.endpoint.output().buffered());
+            if !self.sends.begin_first(pages) {
+                return;
+            }
+            slot.waits = false;
+            send(slot, token, &mut self.port, pages);
+        }
+    }
+
     /// One operation of a connection is done; of one that closes, nothing else matters.
     fn completed(&mut self, token: Token, event: Event<'_>, now: Duration) {
+        if let Event::Exhausted(_) = event {
+            self.sends.exhausted();
+        }
         let Some(slot) = self.slots.get(token) else { return };
         slot.in_flight -= 1;
         match slot.closing {
@@ -200,34 +236,35 @@ impl<P: Port> Proactor<P> {
         }
     }
 
-    fn accepted(&mut self, listener: usize, taken: Taken<P::Stream>, now: Duration) {
-        let Some(open) = self.doors.get(listener) else {
+    fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, now: Duration) {
+        let Some(listener) = self.listeners.get_mut(number) else {
             if let Taken::One(stream, _) = taken {
                 self.port.refuse(stream);
             }
             return;
         };
+        if let Taken::Exhausted = taken {
+            listener.pool.exhausted();
+            listener.resting = Some(now + accept::REST);
+            return;
+        }
+        listener.pool.complete(now);
         match taken {
-            Taken::One(stream, peer) => match accept::admit(&**open, peer, &mut self.host) {
+            Taken::One(stream, peer) => match accept::admit(&*listener.open, peer, &mut self.host) {
                 Some(endpoint) => self.adopt(stream, endpoint, now),
                 None => self.port.refuse(stream),
             },
             Taken::Shed => self.host.count.refused += 1,
-            Taken::Lost | Taken::Empty => {}
-            Taken::Exhausted => {
-                self.resting.push(listener);
-                self.rested = Some(now + accept::REST);
-                return;
-            }
+            Taken::Lost | Taken::Empty | Taken::Exhausted => {}
         }
-        self.port.accept(listener);
     }
 
+    /// Fills the pools of the listeners that do not rest.
     fn accept_again(&mut self, now: Duration) {
-        if self.rested.is_some_and(|until| until <= now) {
-            self.rested = None;
-            for listener in mem::take(&mut self.resting) {
-                self.port.accept(listener);
+        for (number, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.resting.is_none_or(|until| until <= now) {
+                listener.resting = None;
+                (0..listener.pool.fill()).for_each(|_| self.port.accept(number));
             }
         }
     }
@@ -251,7 +288,14 @@ impl<P: Port> Proactor<P> {
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
-        let token = self.slots.insert(Slot { endpoint, in_flight: 0, socket, closing: None });
+        let token = self.slots.insert(Slot {
+            endpoint,
+            in_flight: 0,
+            pinned: 0,
+            waits: false,
+            socket,
+            closing: None,
+        });
         if let Some(slot) = self.slots.get(token) {
             slot.endpoint.place(token, &self.host.bell, now);
         }
@@ -314,9 +358,8 @@ impl<P: Port> Proactor<P> {
 
     fn shut_doors(&mut self) {
         self.draining = true;
-        self.doors.clear();
+        self.listeners.clear();
         self.port.deafen();
-        (self.rested, self.resting) = (None, Vec::new());
     }
 
     /// Hears of what was cancelled, so that every connection is closed. A port that does not tell is not waited for long.
@@ -357,12 +400,15 @@ impl<P: Port> Proactor<P> {
     fn drive(&mut self, token: Token, now: Duration) {
         let mut connects = Vec::new();
         let Some(slot) = self.slots.get(token).filter(|slot| slot.closing.is_none()) else { return };
-        slot.closing = submit(slot, token, &mut self.port, &mut connects);
+        slot.closing = submit(slot, token, &mut self.port, &mut self.sends, &mut connects);
         if slot.closing.is_none() {
             slot.endpoint.settle(now, &mut self.host);
-            slot.closing = submit(slot, token, &mut self.port, &mut connects);
+            slot.closing = submit(slot, token, &mut self.port, &mut self.sends, &mut connects);
         }
         if slot.closing.is_some() {
+            if mem::take(&mut slot.waits) {
+                self.sends.leave(token);
+            }
             if slot.in_flight > 0 {
                 self.port.cancel(token);
             }
@@ -391,6 +437,7 @@ fn submit<P: Port>(
     slot: &mut Slot,
     token: Token,
     port: &mut P,
+    sends: &mut Sends,
     connects: &mut Vec<Outgoing>,
 ) -> Option<bool> {
     while let Some(op) = slot.endpoint.next() {
@@ -405,11 +452,22 @@ fn submit<P: Port>(
                 port.receive(token, most);
             }
             Op::Send => {
-                slot.in_flight += 1;
-                port.send(token, slot.endpoint.output().lend());
+                let pages = pages(slot.endpoint.output().buffered());
+                if sends.begin(token, pages) {
+                    send(slot, token, port, pages);
+                } else {
+                    slot.waits = true;
+                }
             }
             Op::Shutdown => port.shutdown(token),
         }
     }
     None
+}
+
+/// Begins a send that pins so many pages.
+fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, pages: usize) {
+    slot.pinned = pages;
+    slot.in_flight += 1;
+    port.send(token, slot.endpoint.output().lend());
 }

@@ -256,11 +256,18 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
     fn take(&mut self, number: usize) {
         while let Some(ear) = self.listeners.get_mut(number).filter(|ear| ear.asked > 0) {
             let taken = accept::take(&mut self.net, &ear.listener);
-            if matches!(taken, Taken::Empty) {
-                return;
+            match taken {
+                Taken::Empty => return,
+                // The others that are asked for would fare no better.
+                Taken::Exhausted => {
+                    let all = mem::take(&mut ear.asked);
+                    self.done.extend((0..all).map(|_| Completion::Accepted(number, Taken::Exhausted)));
+                }
+                taken => {
+                    ear.asked -= 1;
+                    self.done.push(Completion::Accepted(number, taken));
+                }
             }
-            ear.asked -= 1;
-            self.done.push(Completion::Accepted(number, taken));
         }
     }
 

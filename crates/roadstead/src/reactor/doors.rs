@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 
 use super::Poller;
 use crate::{
-    accept::{self, Accepted, Door},
+    accept::{self, Accepted, Door, Pool},
     host::Host,
     net::Net,
     ticket::Token,
@@ -15,7 +15,7 @@ use crate::{
 const LISTENERS: u64 = u64::MAX - 1024;
 
 pub(super) struct Doors<L> {
-    doors: Vec<Door<L>>,
+    doors: Vec<(Door<L>, Pool)>,
     resting: Option<Duration>,
 }
 
@@ -25,7 +25,12 @@ impl<L> Doors<L> {
         doors: Vec<Door<L>>,
         poller: &mut impl Poller<N>,
     ) -> io::Result<Self> {
-        let mut doors = Self { doors, resting: None };
+        let doors = doors.into_iter().map(|door| {
+            let mut pool = Pool::new();
+            pool.fill();
+            (door, pool)
+        });
+        let mut doors = Self { doors: doors.collect(), resting: None };
         doors.listen(poller)?;
         Ok(doors)
     }
@@ -35,7 +40,7 @@ impl<L> Doors<L> {
         token.0.checked_sub(LISTENERS).map(|number| number as usize)
     }
 
-    /// Takes one connection out of a listener's backlog.
+    /// Takes one connection out of a listener's backlog; none when it is the others' turn.
     pub(super) fn next<N: Net<Listener = L>>(
         &mut self,
         number: usize,
@@ -43,13 +48,24 @@ impl<L> Doors<L> {
         poller: &mut impl Poller<N>,
         host: &mut Host,
     ) -> Accepted<N::Stream> {
-        let Some(door) = self.doors.get(number) else {
+        let Some((door, pool)) = self.doors.get_mut(number) else {
             return Accepted::Empty;
         };
+        if pool.is_empty() {
+            pool.fill();
+            return Accepted::Empty;
+        }
         let accepted = accept::next(net, door, host);
-        if matches!(accepted, Accepted::Exhausted) {
-            self.ignore(poller);
-            self.resting = Some(net.now() + accept::REST);
+        match accepted {
+            Accepted::Admitted(..) | Accepted::Refused => pool.complete(net.now()),
+            Accepted::Empty => {
+                pool.fill();
+            }
+            Accepted::Exhausted => {
+                pool.exhausted();
+                self.ignore(poller);
+                self.resting = Some(net.now() + accept::REST);
+            }
         }
         accepted
     }
@@ -77,14 +93,14 @@ impl<L> Doors<L> {
 
     fn listen<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>) -> io::Result<()> {
         self.resting = None;
-        for (number, door) in self.doors.iter().enumerate() {
+        for (number, (door, _)) in self.doors.iter().enumerate() {
             poller.listen(&door.listener, Token(LISTENERS + number as u64))?;
         }
         Ok(())
     }
 
     fn ignore<N: Net<Listener = L>>(&self, poller: &mut impl Poller<N>) {
-        for door in &self.doors {
+        for (door, _) in &self.doors {
             poller.ignore(&door.listener);
         }
     }

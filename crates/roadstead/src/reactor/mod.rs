@@ -64,9 +64,6 @@ pub(crate) struct Readiness {
     pub ended: bool,
 }
 
-/// Connections accepted before the loop looks at anything else.
-const AT_ONCE: usize = 64;
-
 /// The loop.
 pub(crate) struct Reactor<N: Net, P: Poller<N>> {
     net: N,
@@ -221,9 +218,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
     }
 
-    /// Takes what waits in a listener's backlog, a bounded number at a time.
+    /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize, now: Duration) {
-        for _ in 0..AT_ONCE {
+        loop {
             match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
                 Accepted::Admitted(stream, endpoint) => {
                     self.moved = true;

@@ -1,6 +1,8 @@
 //! Taking connections out of the backlog without ever losing the listener: the same for every model.
 #![forbid(unsafe_code)]
 
+mod pool;
+
 use std::{io, sync::Arc, time::Duration};
 
 use rustix::io::Errno;
@@ -14,6 +16,7 @@ use crate::{
     net::Net,
     service::{Peer, Service},
 };
+pub(crate) use pool::Pool;
 
 /// How long that rests for which the system has no room: a listener, or one operation of a connection.
 pub(crate) const REST: Duration = Duration::from_millis(50);

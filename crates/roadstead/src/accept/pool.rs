@@ -1,0 +1,139 @@
+//! How many accepts a listener has outstanding.
+//!
+//! Who comes while none is outstanding has to wait for the loop, so the pool grows when all of them were completed
+//! before it was filled again. It shrinks when nobody has come for a while, by putting back fewer than were taken: one
+//! that is outstanding is not withdrawn.
+//!
+//! To a proactor an outstanding accept is a submission. To a reactor it is the permission to take one more connection
+//! before the others have their turn.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+/// The fewest that a pool is filled up to.
+const FLOOR: usize = 4;
+/// The most; a loop that takes so many at once keeps its connections waiting for less than a millisecond.
+const CEILING: usize = 64;
+/// Without anybody for so long the pool halves.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The accepts of one listener.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    size: usize,
+    outstanding: usize,
+    /// When somebody came last.
+    last: Duration,
+}
+
+impl Pool {
+    /// A pool that is still to be filled.
+    pub(crate) fn new() -> Self {
+        Self { size: FLOOR, outstanding: 0, last: Duration::ZERO }
+    }
+
+    /// Fills the pool. So many accepts are to be begun; they are outstanding from now on.
+    pub(crate) fn fill(&mut self) -> usize {
+        let more = self.size.saturating_sub(self.outstanding);
+        self.outstanding += more;
+        more
+    }
+
+    /// Whether none is outstanding.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outstanding == 0
+    }
+
+    /// Somebody came, at `now`.
+    pub(crate) fn complete(&mut self, now: Duration) {
+        let idle = now.saturating_sub(self.last).as_secs() / IDLE.as_secs();
+        self.last = now;
+        self.size = self.size.checked_shr(idle.try_into().unwrap_or(u32::MAX)).unwrap_or(0).max(FLOOR);
+        self.outstanding = self.outstanding.saturating_sub(1);
+        if self.outstanding == 0 {
+            self.size = (self.size * 2).min(CEILING);
+        }
+    }
+
+    /// The system had no room for one.
+    pub(crate) fn exhausted(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.size = (self.size / 2).max(FLOOR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// So many come before the pool is filled again; answers how many had an accept waiting for them.
+    fn burst(pool: &mut Pool, come: usize, now: Duration) -> usize {
+        pool.fill();
+        let served = come.min(pool.outstanding);
+        (0..served).for_each(|_| pool.complete(now));
+        served
+    }
+
+    #[test]
+    fn it_doubles_while_the_listener_has_to_wait_and_no_further_than_to_its_ceiling() {
+        let mut pool = Pool::new();
+        let served: Vec<_> = (0..6).map(|_| burst(&mut pool, 1000, Duration::ZERO)).collect();
+        assert_eq!(served, [4, 8, 16, 32, 64, 64]);
+    }
+
+    #[test]
+    fn one_fewer_than_are_outstanding_is_no_reason_to_grow() {
+        let mut pool = Pool::new();
+        for _ in 0..10 {
+            assert_eq!(burst(&mut pool, FLOOR - 1, Duration::ZERO), FLOOR - 1);
+        }
+        assert_eq!(pool.size, FLOOR);
+    }
+
+    #[test]
+    fn it_halves_for_every_idle_second_by_putting_fewer_back() {
+        let mut pool = Pool::new();
+        (0..5).for_each(|_| _ = burst(&mut pool, 1000, Duration::ZERO));
+        pool.fill();
+        assert_eq!((pool.size, pool.outstanding), (64, 64));
+        pool.complete(IDLE - Duration::from_nanos(1));
+        assert_eq!((pool.size, pool.fill()), (64, 1), "not idle for long enough");
+        pool.complete(IDLE * 3);
+        assert_eq!((pool.size, pool.outstanding, pool.fill()), (16, 63, 0), "two seconds");
+        pool.complete(IDLE * 3000);
+        assert_eq!((pool.size, pool.outstanding, pool.fill()), (FLOOR, 62, 0));
+        (0..59).for_each(|_| pool.complete(IDLE * 3000));
+        assert_eq!((pool.size, pool.fill()), (FLOOR, 1), "back to where it began");
+    }
+
+    #[test]
+    fn a_system_without_room_is_asked_for_less() {
+        let mut pool = Pool::new();
+        (0..5).for_each(|_| _ = burst(&mut pool, 1000, Duration::ZERO));
+        assert_eq!(pool.fill(), 64);
+        (0..64).for_each(|_| pool.exhausted());
+        assert_eq!(pool.fill(), FLOOR, "and all the same never for nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn a_filled_pool_is_neither_empty_nor_above_its_ceiling(
+            steps in vec((0..3u8, 0..100usize, 0..5000u64), 0..200),
+        ) {
+            let (mut pool, mut now) = (Pool::new(), Duration::ZERO);
+            for (what, count, millis) in steps {
+                now += Duration::from_millis(millis);
+                match what {
+                    0 => (0..count).for_each(|_| pool.complete(now)),
+                    1 => (0..count).for_each(|_| pool.exhausted()),
+                    _ => {}
+                }
+                pool.fill();
+                prop_assert!((FLOOR..=CEILING).contains(&pool.size));
+                prop_assert!((pool.size..=CEILING).contains(&pool.outstanding));
+            }
+        }
+    }
+}

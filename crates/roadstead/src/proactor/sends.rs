@@ -1,0 +1,158 @@
+//! The cap on sends in flight: how much of what all connections of a loop send the kernel may hold on to.
+//!
+//! A send that was submitted pins the pages that it reads until it is done. One that would pin too many waits in line,
+//! and its bytes are not lent before its turn. When the system has no room the cap falls to half of what is pinned, and
+//! every send that goes well raises it by a page: as TCP treats congestion (RFC 5681, section 3.1).
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+
+use crate::ticket::Token;
+
+/// What is pinned at most, in pages: what Linux lets a process lock unless it is told otherwise.
+const MOST: usize = (8 << 20) / PAGE;
+/// What can be pinned at least, in bytes.
+const PAGE: usize = 4 << 10;
+
+/// How many pages a send of so many bytes pins.
+pub(super) fn pages(bytes: usize) -> usize {
+    bytes.div_ceil(PAGE).max(1)
+}
+
+/// The sends of all connections of a loop.
+#[derive(Debug)]
+pub(super) struct Sends {
+    /// Pages that may be pinned, and that are.
+    limit: usize,
+    pinned: usize,
+    /// Who waits, in order of arrival.
+    line: VecDeque<Token>,
+}
+
+impl Sends {
+    pub(super) fn new() -> Self {
+        Self { limit: MOST, pinned: 0, line: VecDeque::new() }
+    }
+
+    /// Whether a send of so many pages may begin. If not, its connection waits in line.
+    pub(super) fn begin(&mut self, token: Token, pages: usize) -> bool {
+        let begins = self.line.is_empty() && self.take(pages);
+        if !begins {
+            self.line.push_back(token);
+        }
+        begins
+    }
+
+    /// Who has waited longest.
+    pub(super) fn first(&self) -> Option<Token> {
+        self.line.front().copied()
+    }
+
+    /// Whether the send of who has waited longest, of so many pages, may begin now.
+    pub(super) fn begin_first(&mut self, pages: usize) -> bool {
+        let begins = self.take(pages);
+        if begins {
+            self.line.pop_front();
+        }
+        begins
+    }
+
+    /// A connection waits no longer.
+    pub(super) fn leave(&mut self, token: Token) {
+        self.line.retain(|&waits| waits != token);
+    }
+
+    /// A send is done, well or not.
+    pub(super) fn end(&mut self, pages: usize, well: bool) {
+        self.pinned -= pages;
+        self.limit = (self.limit + usize::from(well)).min(MOST);
+    }
+
+    /// The system had no room for an operation.
+    pub(super) fn exhausted(&mut self) {
+        self.limit = (self.limit.min(self.pinned) / 2).max(1);
+    }
+
+    /// One send may always be in flight, however large it is.
+    fn take(&mut self, pages: usize) -> bool {
+        let fits = self.pinned == 0 || self.pinned + pages <= self.limit;
+        self.pinned += if fits { pages } else { 0 };
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[test]
+    fn the_cap_holds_at_its_edge() {
+        for (last, begins) in [(1, true), (2, true), (3, false)] {
+            let mut sends = Sends::new();
+            assert!(sends.begin(Token(0), MOST - 2));
+            assert_eq!(sends.begin(Token(1), last), begins, "{last} more pages where two are left");
+        }
+        assert!(Sends::new().begin(Token(0), MOST + 1), "alone, a send may be of any size");
+        assert_eq!([0, 1, PAGE, PAGE + 1].map(pages), [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn who_fits_does_not_overtake_who_does_not() {
+        let mut sends = Sends::new();
+        assert!(sends.begin(Token(0), MOST));
+        assert!(!sends.begin(Token(1), MOST) && !sends.begin(Token(2), 1));
+        sends.end(MOST, true);
+        assert!(!sends.begin(Token(3), 1), "there is room, and there are others");
+        assert_eq!(sends.first(), Some(Token(1)));
+        assert!(sends.begin_first(MOST) && !sends.begin_first(1));
+        sends.leave(Token(2));
+        assert_eq!(sends.first(), Some(Token(3)));
+    }
+
+    #[test]
+    fn a_system_without_room_gets_half_and_one_page_more_for_every_send_that_goes_well() {
+        let mut sends = Sends::new();
+        assert!(sends.begin(Token(0), 100) && sends.begin(Token(1), 100));
+        sends.exhausted();
+        sends.end(100, false);
+        assert_eq!(sends.limit, 100);
+        assert!(!sends.begin(Token(2), 1));
+        for _ in 0..10 {
+            sends.exhausted();
+        }
+        assert_eq!(sends.limit, 1, "never nothing");
+        sends.end(100, true);
+        assert_eq!(sends.limit, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_waits_while_nothing_is_in_flight(steps in vec((0..5u8, 1..2 * MOST), 0..300)) {
+            let (mut sends, mut line, mut in_flight) = (Sends::new(), VecDeque::new(), VecDeque::new());
+            for (number, (what, pages)) in steps.into_iter().enumerate() {
+                let token = Token(number as u64);
+                match what {
+                    0 | 1 if sends.begin(token, pages) => in_flight.push_back(pages),
+                    0 | 1 => line.push_back((token, pages)),
+                    2 => if let Some((token, _)) = line.remove(pages % line.len().max(1)) { sends.leave(token) },
+                    3 => sends.exhausted(),
+                    _ => {
+                        if let Some(pages) = in_flight.pop_front() { sends.end(pages, pages % 3 > 0) }
+                        while let Some(&(token, pages)) = line.front() {
+                            prop_assert_eq!(sends.first(), Some(token), "in order of arrival");
+                            if !sends.begin_first(pages) { break }
+                            line.pop_front();
+                            in_flight.push_back(pages);
+                        }
+                    }
+                }
+                prop_assert!(line.is_empty() || !in_flight.is_empty(), "they would wait for ever");
+                prop_assert!(in_flight.len() <= 1 || sends.pinned <= MOST);
+                prop_assert_eq!(sends.pinned, in_flight.iter().sum::<usize>());
+                prop_assert!((1..=MOST).contains(&sends.limit));
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The loop itself, over a port that does what it is told and when.
+#![forbid(unsafe_code)]
+
+use rustix::io::Errno;
+
+use super::*;
+use crate::{
+    budget::Budget,
+    context::Context,
+    host::Shared,
+    input::Input,
+    service::{Done, Peer, Ready, Service, Session},
+};
+
+/// As much as a connection may have to send, in bytes: a part of what all may send at once.
+const LARGE: usize = 1 << 20;
+/// How many such sends there may be in flight.
+const AT_ONCE: usize = (8 << 20) / LARGE;
+
+/// Keeps what it is asked for; the test says what is done.
+#[derive(Default)]
+struct Obedient {
+    now: Duration,
+    accepts: usize,
+    named: Vec<Token>,
+    sends: Vec<Token>,
+    receives: Vec<Token>,
+    closed: Vec<Token>,
+    done: Vec<Completion<()>>,
+}
+
+impl Port for Obedient {
+    type Stream = ();
+
+    fn now(&self) -> Duration {
+        self.now
+    }
+    fn accept(&mut self, _: usize) {
+        self.accepts += 1;
+    }
+    fn deafen(&mut self) {}
+    fn adopt(&mut self, (): (), token: Token) -> io::Result<()> {
+        self.named.push(token);
+        Ok(())
+    }
+    fn connect(&mut self, _: SocketAddr, _: Token) {}
+    fn receive(&mut self, token: Token, _: usize) {
+        self.receives.push(token);
+    }
+    fn send(&mut self, token: Token, _: Output) {
+        self.sends.push(token);
+    }
+    fn shutdown(&mut self, _: Token) {}
+    fn cancel(&mut self, _: Token) {}
+    fn close(&mut self, token: Token, _: bool) {
+        self.closed.push(token);
+    }
+    fn refuse(&mut self, (): ()) {}
+    fn recycle(&mut self, _: BytesMut) {}
+    fn has_done(&self) -> bool {
+        !self.done.is_empty()
+    }
+    fn wait(&mut self, done: &mut Vec<Completion<()>>, _: Option<Duration>) -> io::Result<()> {
+        done.append(&mut self.done);
+        Ok(())
+    }
+}
+
+/// Has much to say as soon as it is opened.
+struct Loud;
+
+impl Service for Loud {
+    type Session = Loud;
+    fn open(&self, _: &Peer) -> Loud {
+        Loud
+    }
+}
+
+impl Session for Loud {
+    type Reply = ();
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened {
+            cx.output().send(vec![0; LARGE]);
+        }
+        Ok(())
+    }
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+fn start() -> Proactor<Obedient> {
+    // Room enough that it is read from all the same.
+    let shared = Shared::new(Budget::default().buffer_each(8 * LARGE));
+    let open = accept::opener(Arc::new(Loud), Arc::clone(&shared), None);
+    let host = Host::alone(shared, 1);
+    Proactor::new(Obedient::default(), host, Arc::default(), vec![open])
+}
+
+impl Proactor<Obedient> {
+    /// One turn in which this is done.
+    fn happen(&mut self, done: impl IntoIterator<Item = Completion<()>>) {
+        self.port.done.extend(done);
+        assert!(self.turn().unwrap());
+    }
+
+    /// So many come at once; answers their names.
+    fn admit(&mut self, count: usize) -> Vec<Token> {
+        let before = self.port.named.len();
+        let peer = Peer { address: ([192, 0, 2, 1], 7).into() };
+        self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), peer))));
+        self.port.named[before..].to_vec()
+    }
+}
+
+fn sent(token: Token) -> Completion<()> {
+    Completion::Sent(token, Ok(LARGE as u64))
+}
+
+#[test]
+fn sends_beyond_the_cap_wait_in_order_of_arrival() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE + 3);
+    assert_eq!(proactor.port.sends, tokens[..AT_ONCE]);
+    proactor.happen([sent(tokens[1])]);
+    assert_eq!(proactor.port.sends[AT_ONCE..], tokens[AT_ONCE..=AT_ONCE]);
+    proactor.happen([sent(tokens[0]), sent(tokens[2])]);
+    assert_eq!(proactor.port.sends, tokens);
+}
+
+#[test]
+fn who_closes_leaves_the_line() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE + 2);
+    let reset = Err(io::ErrorKind::ConnectionReset.into());
+    proactor.happen([Completion::Received(tokens[AT_ONCE], BytesMut::new(), reset)]);
+    assert_eq!(proactor.port.closed, [tokens[AT_ONCE]], "nothing of it was in flight any more");
+    proactor.happen([sent(tokens[0])]);
+    assert_eq!(proactor.port.sends[AT_ONCE..], [tokens[AT_ONCE + 1]]);
+}
+
+#[test]
+fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE);
+    let exhausted = |&token| Completion::Sent(token, Err(Errno::NOBUFS.into()));
+    proactor.happen(tokens.iter().map(exhausted));
+    assert_eq!(proactor.port.sends.len(), AT_ONCE, "not at once");
+    assert_eq!(proactor.timeout(), Some(accept::REST));
+    proactor.port.now = accept::REST;
+    proactor.happen([]);
+    assert_eq!(proactor.port.sends.len(), AT_ONCE + 1, "one after the other");
+    for number in AT_ONCE..2 * AT_ONCE {
+        proactor.happen([sent(proactor.port.sends[number])]);
+    }
+    let mut again = proactor.port.sends[AT_ONCE..].to_vec();
+    again.sort();
+    assert_eq!(again, tokens, "nobody was forgotten");
+    assert_eq!(proactor.port.closed, []);
+}
+
+#[test]
+fn more_accepts_are_outstanding_when_all_were_taken_and_none_while_the_listener_rests() {
+    let mut proactor = start();
+    let few = proactor.port.accepts;
+    proactor.admit(few - 1);
+    assert_eq!(proactor.port.accepts, 2 * few - 1, "as many as before");
+    proactor.admit(few);
+    assert_eq!(proactor.port.accepts, 4 * few - 1, "twice as many");
+    proactor.happen((0..2 * few).map(|_| Completion::Accepted(0, Taken::Exhausted)));
+    assert_eq!(proactor.port.accepts, 4 * few - 1, "it rests");
+    assert_eq!(proactor.timeout(), Some(accept::REST));
+    proactor.port.now = accept::REST;
+    proactor.happen([]);
+    assert_eq!(proactor.port.accepts, 5 * few - 1, "and listens again, for no more than at first");
+}
