@@ -75,6 +75,7 @@ pub mod tuning;
 mod accept;
 mod blocking;
 mod common;
+mod free;
 mod guard;
 mod lives;
 mod net;

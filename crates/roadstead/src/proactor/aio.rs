@@ -23,6 +23,7 @@ use slab::Slab;
 use super::{Begin, Core, Entry};
 use crate::{
     connection::BLOCK,
+    free::FreeList,
     net::Net,
     os::{self, Os},
     output::FileRange,
@@ -43,6 +44,7 @@ pub(crate) struct Requests {
     told: Arc<Told>,
     /// Each a box of its own, which glibc points into: so it is ours again only when its number was told.
     requests: Slab<NonNull<Request>>,
+    free: FreeList<Box<Request>>,
 }
 
 // SAFETY: the requests are its own, and whoever else looks at one does so before its number is told.
@@ -50,6 +52,9 @@ unsafe impl marker::Send for Requests {}
 
 /// How long the end of the port waits for what glibc still has, in milliseconds.
 const PATIENCE_MS: u32 = 5_000;
+
+/// Requests that are kept for the next ones: more than glibc has threads.
+const FREE: usize = 64;
 
 /// Where completions are told of, by threads of glibc's.
 struct Told {
@@ -61,7 +66,8 @@ struct Request {
     block: libc::aiocb,
     token: Token,
     descriptor: RawFd,
-    work: Work,
+    /// None: the request is free.
+    work: Option<Work>,
     number: usize,
     told: Arc<Told>,
 }
@@ -82,7 +88,7 @@ impl Requests {
     /// Completions interrupt the loop of `bell`.
     pub(crate) fn new(bell: &Arc<Bell>) -> Self {
         let told = Arc::new(Told { bell: Arc::clone(bell), numbers: Mutex::default() });
-        Self { told, requests: Slab::new() }
+        Self { told, requests: Slab::new(), free: FreeList::new(FREE) }
     }
 
     /// Hands a request over. False if glibc has no room for it.
@@ -90,9 +96,17 @@ impl Requests {
         let entry = self.requests.vacant_entry();
         // SAFETY: plain numbers and pointers, for which zero is a value.
         let block = unsafe { mem::zeroed() };
-        let (number, told) = (entry.key(), Arc::clone(&self.told));
-        let mut request = Box::new(Request { block, token, descriptor, work, number, told });
-        let (address, length, reads) = match &mut request.work {
+        let number = entry.key();
+        let told = || Arc::clone(&self.told);
+        let mut request = match self.free.take() {
+            Some(mut request) => {
+                (request.block, request.token, request.descriptor, request.number) =
+                    (block, token, descriptor, number);
+                request
+            }
+            None => Box::new(Request { block, token, descriptor, work: None, number, told: told() }),
+        };
+        let (address, length, reads) = match request.work.insert(work) {
             Work::Receive(bytes, most) => {
                 let room = bytes.spare_capacity_mut();
                 (room.as_mut_ptr().cast(), room.len().min(*most), true)
@@ -117,7 +131,9 @@ impl Requests {
         };
         if status != 0 {
             // SAFETY: it was not accepted, so nobody else knows of it.
-            drop(unsafe { Box::from_raw(request.as_ptr()) });
+            let mut request = unsafe { Box::from_raw(request.as_ptr()) };
+            request.work = None;
+            self.free.put(request);
             return false;
         }
         entry.insert(request);
@@ -132,16 +148,17 @@ impl Requests {
     }
 
     /// A request is done. `None` if another takes its place.
-    fn end(&mut self, request: Box<Request>) -> Option<Finished> {
-        let Request { mut block, token, descriptor, work, .. } = *request;
+    fn end(&mut self, mut request: Box<Request>) -> Option<Finished> {
         // SAFETY: glibc has told of the end of this request, and this is the only time that it is asked for its status.
         let result = unsafe {
-            match libc::aio_error(&block) {
-                0 => Ok(libc::aio_return(&mut block) as usize),
+            match libc::aio_error(&request.block) {
+                0 => Ok(libc::aio_return(&mut request.block) as usize),
                 error => Err(io::Error::from_raw_os_error(error)),
             }
         };
-        match work {
+        let (token, descriptor, work) = (request.token, request.descriptor, request.work.take());
+        self.free.put(request);
+        match work? {
             Work::Send(_) => Some(Finished::Sent(token, result.map(|count| count as u64))),
             Work::Receive(mut bytes, _) => {
                 // SAFETY: so many bytes were read into the spare room of an empty buffer.
@@ -225,6 +242,10 @@ impl Hands<Os> for Requests {
                 return Some(finished);
             }
         }
+    }
+
+    fn trim(&mut self) {
+        self.free.trim();
     }
 }
 

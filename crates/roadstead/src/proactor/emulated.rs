@@ -40,6 +40,8 @@ impl<N: Net> Hands<N> for Direct {
     fn finished(&mut self) -> Option<Finished> {
         None
     }
+
+    fn trim(&mut self) {}
 }
 
 /// Makes a call again for as long as a signal interrupts it.

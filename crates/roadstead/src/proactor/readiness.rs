@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use super::{Completion, Port};
 use crate::{
     accept::{self, Taken},
+    free::FreeList,
     net::Net,
     output::Output,
     reactor::{Poller, Readiness},
@@ -28,6 +29,8 @@ pub(crate) trait Hands<N: Net> {
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
     /// The next operation that was not done at once and is now.
     fn finished(&mut self) -> Option<Finished>;
+    /// Nothing is to be done for a while: gives back what is kept for the next operations and was not needed of late.
+    fn trim(&mut self);
 }
 
 /// A receive that may be begun.
@@ -69,7 +72,7 @@ pub(crate) struct Ready<N: Net, P: Poller<N>, H: Hands<N>> {
     sockets: HashMap<Token, Socket<N::Stream>>,
     ready: Vec<Readiness>,
     done: Vec<Completion<N::Stream>>,
-    free: Vec<BytesMut>,
+    free: FreeList<BytesMut>,
     moved: bool,
 }
 
@@ -152,7 +155,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
             sockets: HashMap::new(),
             ready: Vec::new(),
             done: Vec::new(),
-            free: Vec::new(),
+            free: FreeList::new(FREE),
             moved: true,
         }
     }
@@ -200,7 +203,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
     fn begin_receive(&mut self, token: Token) {
         let Some(socket) = self.sockets.get_mut(&token) else { return };
         let Some(&most) = socket.receive.begin() else { return };
-        let block = self.free.pop().unwrap_or_default();
+        let block = self.free.take().unwrap_or_default();
         let task = Receive { token, stream: &socket.stream, block, most };
         match self.hands.receive(&mut self.net, task) {
             Progress::Later => socket.receive.busy = true,
@@ -365,8 +368,8 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn recycle(&mut self, block: BytesMut) {
-        if self.free.len() < FREE && block.capacity() > 0 {
-            self.free.push(block);
+        if block.capacity() > 0 {
+            self.free.put(block);
         }
     }
 
@@ -378,6 +381,10 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         self.ignore_unasked();
         self.finish();
         let timeout = if self.done.is_empty() { timeout } else { Some(Duration::ZERO) };
+        if timeout != Some(Duration::ZERO) {
+            self.free.trim();
+            self.hands.trim();
+        }
         let mut ready = mem::take(&mut self.ready);
         let idle = !mem::take(&mut self.moved);
         self.poller.wait(&mut ready, timeout, idle)?;
