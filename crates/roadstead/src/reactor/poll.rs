@@ -6,6 +6,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    thread,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use rustix::{
 
 use super::{Begin, Core, Entry};
 use crate::{
+    accept::REST,
     os::Os,
     reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
     ticket::{Bell, Token},
@@ -125,6 +127,11 @@ impl Poller<Os> for Poll {
     fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>, _: bool) -> io::Result<()> {
         let mut left = match poll(&mut self.fds, timeout.map(timespec).as_ref()) {
             Err(Errno::INTR) => return Ok(()),
+            // No room for a copy of the list.
+            Err(Errno::NOMEM) => {
+                thread::sleep(REST);
+                return Ok(());
+            }
             other => other?,
         };
         if !self.fds[0].revents().is_empty() {

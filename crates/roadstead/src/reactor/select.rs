@@ -6,6 +6,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    thread,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use rustix::{
 
 use super::{Begin, Core, Entry};
 use crate::{
+    accept::REST,
     os::Os,
     reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
     ticket::{Bell, Token},
@@ -120,6 +122,11 @@ impl Poller<Os> for Select {
         let found = unsafe { select(bound, Some(read), Some(write), None, timeout.map(timespec).as_ref()) };
         match found {
             Err(Errno::INTR) => return Ok(()),
+            // No room for a copy of the list.
+            Err(Errno::NOMEM) => {
+                thread::sleep(REST);
+                return Ok(());
+            }
             other => other?,
         };
         let interrupt = self.interrupt.as_fd().as_raw_fd();

@@ -97,6 +97,21 @@ impl Session for Discard {
 }
 
 #[test]
+fn a_turn_takes_more_from_a_backlog_the_longer_that_does_not_empty() {
+    let shared = Shared::new(Budget::default());
+    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let net = Torrent { backlog: 200, received: [0; 256] };
+    let host = Host::alone(shared, 1);
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    let mut taken = || {
+        let before = reactor.net.backlog;
+        assert!(reactor.turn().unwrap());
+        before - reactor.net.backlog
+    };
+    assert_eq!([taken(), taken(), taken(), taken(), taken(), taken(), taken()], [4, 8, 16, 32, 64, 64, 12]);
+}
+
+#[test]
 fn everybody_has_the_same_share_of_every_turn() {
     let shared = Shared::new(Budget::default());
     let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
