@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Which clients to talk to: those with a certificate of the keys' authority, or anyone
     #[arg(long, value_name = "WHO", default_value = "known", requires = "keys")]
     clients: Who,
+    /// End when the process of this number, which started this one, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    with_parent: Option<i32>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -128,6 +131,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
+    args.with_parent.map(end_with).transpose()?;
     let budget = args.limits.apply(Budget::default());
     let tls = args.keys.as_deref().map(|dir| acceptor(dir, args.clients)).transpose()?;
     match args.service {

@@ -19,6 +19,7 @@
 //! ```
 
 mod connect;
+mod descriptors;
 mod pattern;
 mod plan;
 mod run;
@@ -30,6 +31,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
+
+pub use descriptors::allow_connections;
 
 use crate::machine;
 use crate::measure::Latency;

@@ -1,5 +1,6 @@
-//! Latencies of many operations in little memory, and the figures that are read from them.
+//! Latencies of many operations in little memory, the figures that are read from them, and how figures are compared.
 
+use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -122,6 +123,46 @@ impl Latency {
     };
 }
 
+/// The middle of some figures, or the mean of the two in the middle; those that are not finite are left out.
+/// NaN if none is left.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = figures.into_iter().filter(|figure| figure.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        count => (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0,
+    }
+}
+
+/// How much one thing costs compared with another, from pairs of measurements made side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ratio {
+    /// The median of the pairs' ratios.
+    pub median: f64,
+    /// The least of them.
+    pub min: f64,
+    /// The greatest of them.
+    pub max: f64,
+}
+
+impl Ratio {
+    /// Takes the ratios of the pairs; those that are not finite, because something was not measured, are left out.
+    /// `None` if none is left.
+    pub fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let finite: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
+        let min = finite.iter().copied().reduce(f64::min)?;
+        let max = finite.iter().copied().reduce(f64::max)?;
+        Some(Self { median: median(finite), min, max })
+    }
+}
+
+/// `0.250 (0.090-0.440)`: the median and, in parentheses, the least and the greatest.
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} ({:.3}-{:.3})", self.median, self.min, self.max)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,5 +224,15 @@ mod tests {
             recorder.record(Duration::from_secs(1));
         }
         assert_eq!(recorder.overlap(Duration::from_secs(2)), 8.0);
+    }
+
+    #[test]
+    fn a_ratio_leaves_out_what_was_not_measured() {
+        let ratio = Ratio::of([0.5, f64::NAN, 0.1, f64::INFINITY, 0.2]).unwrap();
+        assert_eq!(ratio, Ratio { median: 0.2, min: 0.1, max: 0.5 });
+        assert_eq!(ratio.to_string(), "0.200 (0.100-0.500)");
+        assert_eq!(median([0.75, 0.25]), 0.5);
+        assert_eq!(Ratio::of([f64::NAN]), None);
+        assert!(median([f64::NAN]).is_nan());
     }
 }

@@ -93,6 +93,21 @@ pub fn cpu_time(pid: u32) -> Result<Duration, ProcessError> {
     Ok(total)
 }
 
+/// Memory that the process `pid` has written to and shares with nobody (Private_Dirty of `smaps_rollup`), in bytes:
+/// heap and stacks, to the page.
+pub fn private_bytes(pid: u32) -> Result<u64, ProcessError> {
+    Source::read(format!("/proc/{pid}/smaps_rollup"))?.kilobytes("Private_Dirty:")
+}
+
+/// How many descriptors the process `pid` has open.
+pub fn descriptors(pid: u32) -> Result<usize, ProcessError> {
+    let path = format!("/proc/{pid}/fd");
+    match fs::read_dir(&path) {
+        Ok(open) => Ok(open.count()),
+        Err(source) => Err(ProcessError::Unreadable { path, source }),
+    }
+}
+
 /// One file of `/proc` and where it came from.
 struct Source {
     path: String,
@@ -158,10 +173,19 @@ mod tests {
         let before = Usage::own().unwrap();
         let block = std::hint::black_box(vec![1_u8; SIZE as usize]);
         let after = Usage::of(std::process::id()).unwrap();
+        let private = private_bytes(std::process::id()).unwrap();
         drop(block);
+        assert!(private >= SIZE, "{private}");
         assert!(after.anonymous_bytes >= before.anonymous_bytes + SIZE / 2);
         assert!(after.peak_bytes >= after.resident_bytes);
         assert!(after.resident_bytes >= after.anonymous_bytes);
+    }
+
+    #[test]
+    fn an_open_file_is_a_descriptor() {
+        let files: Vec<_> = (0..500).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
+        assert!(descriptors(std::process::id()).unwrap() >= files.len());
+        assert!(descriptors(u32::MAX).unwrap_err().to_string().contains("/proc/4294967295/fd"));
     }
 
     #[test]

@@ -4,12 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpStream;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
+use super::descriptors::allow_connections;
 use super::{Fault, Load, LoadError};
-
-/// Descriptors that the process needs beside the connections.
-const OTHER_DESCRIPTORS: u64 = 64;
 
 /// The connections of a load.
 pub(super) struct Opened {
@@ -23,7 +19,7 @@ pub(super) struct Opened {
 
 /// Opens the silent connections first and then the active ones, one after the other.
 pub(super) fn open(load: &Load) -> Result<Opened, LoadError> {
-    allow_descriptors((load.connections + load.idle) as u64 + OTHER_DESCRIPTORS)?;
+    allow_connections((load.connections + load.idle) as u64)?;
     let mut opened = Opened {
         active: Vec::with_capacity(load.connections),
         idle: Vec::with_capacity(load.idle),
@@ -60,18 +56,4 @@ fn connect(load: &Load) -> io::Result<TcpStream> {
     socket.set_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-/// Raises the soft limit of descriptors as far as it must and may.
-fn allow_descriptors(needed: u64) -> Result<(), LoadError> {
-    let limit = getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
-    if enough(limit.current) {
-        return Ok(());
-    }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if enough(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok() {
-        return Ok(());
-    }
-    Err(LoadError::Descriptors { needed, limit: limit.maximum.unwrap_or(u64::MAX) })
 }

@@ -4,7 +4,7 @@ use roadstead::Queue;
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
     machine::Machine,
-    measure::{Latency, Recorder},
+    measure::{Latency, Ratio, Recorder},
     report::{Column, ReportError, Stream, Table, count, millis, number},
 };
 use serde::{Serialize, Serializer};
@@ -56,31 +56,8 @@ struct Round {
     on_processor: f64,
 }
 
-/// The ratios of rounds on the same jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Ratio {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
 fn by_name<S: Serializer>(queue: &Queue, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(queue.name())
-}
-
-/// The middle of what is sorted; the mean of the two in the middle of an even number.
-fn median(sorted: &[f64]) -> f64 {
-    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-    (low + high) / 2.0
-}
-
-impl Ratio {
-    fn of(mut ratios: Vec<f64>) -> Option<Self> {
-        ratios.retain(|ratio| ratio.is_finite());
-        ratios.sort_by(f64::total_cmp);
-        let (min, max) = (*ratios.first()?, *ratios.last()?);
-        Some(Self { median: median(&ratios), min, max })
-    }
 }
 
 impl Run {
@@ -154,7 +131,7 @@ impl Report {
             return;
         };
         for run in &mut self.runs {
-            run.short_p99_ratio = Ratio::of(p99(run).iter().zip(&fcfs).map(|(own, it)| own / it).collect());
+            run.short_p99_ratio = Ratio::of(p99(run).iter().zip(&fcfs).map(|(own, it)| own / it));
         }
     }
 
@@ -178,10 +155,6 @@ impl Report {
         );
         let mut table = Table::new(&columns);
         for run in &self.runs {
-            let ratio = run.short_p99_ratio.map_or("-".into(), |ratio| {
-                let [median, min, max] = [ratio.median, ratio.min, ratio.max].map(|it| number(it, 3));
-                format!("{median} ({min}-{max})")
-            });
             table.row([
                 run.queue.to_string(),
                 count(run.right),
@@ -194,7 +167,7 @@ impl Report {
                 millis(run.long.p99_ms),
                 millis(run.late.p99_ms),
                 number(run.mean(|round| round.busy) * 100.0, 0),
-                ratio,
+                run.short_p99_ratio.map_or("-".into(), |ratio| ratio.to_string()),
             ]);
         }
         table.print(stream)?;
@@ -248,13 +221,5 @@ mod tests {
             };
             assert_eq!((report.is_clean(), report.has_figures()), (clean, true));
         }
-    }
-
-    #[test]
-    fn a_ratio_is_that_of_neighbours_and_leaves_out_what_was_not_measured() {
-        let ratio = Ratio::of(vec![0.5, f64::NAN, 0.1, f64::INFINITY, 0.2]).unwrap();
-        assert_eq!(ratio, Ratio { median: 0.2, min: 0.1, max: 0.5 });
-        assert_eq!(Ratio::of(vec![0.25, 0.75]).unwrap().median, 0.5);
-        assert_eq!(Ratio::of(vec![f64::NAN]), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blake3::OutputReader;
+use crate::bench::dice::Dice;
 
 /// One job in so many is long.
 const LONG_EVERY: u64 = 10;
@@ -46,7 +46,7 @@ pub(super) fn draw(
     length: Duration,
     connections: usize,
 ) -> Vec<Vec<Arrival>> {
-    let mut dice = Dice::new(seed, round);
+    let mut dice = Dice::new("roadstead bench queue", seed, round);
     let mut lines = vec![Vec::new(); connections];
     let mut at = 0.0;
     loop {
@@ -58,32 +58,6 @@ pub(super) fn draw(
         let size = if dice.below(LONG_EVERY) == 0 { Size::Long } else { Size::Short };
         let line = dice.below(connections as u64) as usize;
         lines[line].push(Arrival { at: Duration::from_secs_f64(at), size });
-    }
-}
-
-struct Dice(OutputReader);
-
-impl Dice {
-    fn new(seed: u64, round: u64) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"roadstead bench queue").update(&seed.to_le_bytes()).update(&round.to_le_bytes());
-        Self(hasher.finalize_xof())
-    }
-
-    fn next(&mut self) -> u64 {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        u64::from_le_bytes(bytes)
-    }
-
-    /// From 0, and below 1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// From 0, and below `end`, which is far below what a number can be, so that none is likelier than another.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
     }
 }
 
