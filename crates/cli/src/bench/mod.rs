@@ -1,6 +1,10 @@
 //! `roadstead bench`: side-by-side measurements.
 
+mod dice;
+mod echo_server;
 mod exchange;
+mod idle;
+mod kills;
 mod loss;
 mod member;
 mod payload;
@@ -15,6 +19,10 @@ use crate::{Outcome, Result};
 pub(crate) enum Command {
     /// Three servers that exchange messages for every query: which way of doing it a user should take
     Exchange(exchange::Args),
+    /// Connections that say nothing beside some that do: what they cost in time and in memory
+    Idle(idle::Args),
+    /// Processes of a server are killed under load: whom it hits, and when all are there again
+    Kills(kills::Args),
     /// A server is killed under load and started again: what fails meanwhile, and when all is as before
     Loss(loss::Args),
     /// Short and long jobs in one queue: how long the short ones wait under each discipline
@@ -27,6 +35,8 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Exchange(args) => exchange::run(&args),
+        Command::Idle(args) => idle::run(&args),
+        Command::Kills(args) => kills::run(&args),
         Command::Loss(args) => loss::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Member(args) => member::run(&args),

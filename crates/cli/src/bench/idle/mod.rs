@@ -1,0 +1,82 @@
+//! `roadstead bench idle`: what connections that say nothing cost those that do, and how much memory they keep.
+//!
+//! Each round has a server of its own, and measures the active connections alone and then beside the idle ones. So the
+//! two that are compared are neighbours in time, and rounds alternate.
+
+mod crowd;
+mod report;
+mod round;
+
+use std::{ffi::OsString, time::Duration};
+
+use roadstead::Model;
+use roadstead_load::{
+    generator::allow_connections,
+    machine::Machine,
+    report::{Destination, Stream},
+};
+
+use crate::{Outcome, Result, progress, serve::seconds, signals};
+use report::Report;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// I/O model of the server, one that is a single process: see `roadstead models`
+    #[arg(long, value_name = "M", default_value = "epoll", value_parser = single)]
+    model: Model,
+    /// Connections that have 16 KiB echoed once and then say nothing
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=25_000))]
+    idle: u16,
+    /// Connections that send 128 bytes, wait for them, and send again
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    active: u16,
+    /// How long is measured: half of it alone, half beside the idle ones, in five rounds
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length)]
+    seconds: Duration,
+    /// Write the report, with the figures of every round, as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+}
+
+fn single(text: &str) -> Result<Model, String> {
+    let model: Model = text.parse().map_err(|error| format!("{error}"))?;
+    let fits = !model.forks() && model.obstacle().is_none();
+    fits.then_some(model).ok_or_else(|| match model.obstacle() {
+        Some(why) => format!("{model} does not run here: {why}"),
+        None => format!("{model} is many processes, and this measures one"),
+    })
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(600);
+    seconds(text).and_then(|time| {
+        let fits = (Duration::from_secs(1)..=most).contains(&time);
+        fits.then_some(time).ok_or_else(|| format!("`{text}` is not a time from 1 to 600 seconds"))
+    })
+}
+
+/// So many pairs are compared.
+const ROUNDS: u32 = 5;
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    allow_connections((args.idle + args.active).into())?;
+    signals::watch()?;
+    let bar = progress::bar(ROUNDS.into(), "measuring");
+    let mut report = Report::new(Machine::here(), args.model, args.idle, args.active);
+    for _ in 0..ROUNDS {
+        if signals::interrupted() {
+            tracing::warn!("interrupted: the report holds what was measured until now");
+            break;
+        }
+        report.rounds.push(round::run(args, args.seconds / ROUNDS / 2)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    report.compare();
+    let json = args.json.clone().map(Destination::from);
+    report.print(Stream::beside(json.as_ref()))?;
+    if let Some(json) = json {
+        json.write_json(&report)?;
+    }
+    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+}

@@ -1,0 +1,187 @@
+//! Kills a random process of the server now and then, and watches the others.
+
+use std::{
+    collections::{HashMap, HashSet},
+    thread,
+    time::{Duration, Instant},
+};
+
+use indicatif::ProgressBar;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Serialize;
+
+use super::{
+    LASTING, WHAT,
+    clients::Clients,
+    group::{self, Member},
+};
+use crate::{
+    Result,
+    bench::{dice::Dice, echo_server::EchoServer},
+    signals,
+};
+
+/// Between one kill and the next.
+const PAUSE_MS: std::ops::Range<u64> = 100..300;
+/// How often the processes are looked at.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long full strength is waited for at the end, and for a process to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The dice of the clients have lower numbers.
+const PART: u64 = 1 << 32;
+
+/// What was seen of the server's processes.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Watched {
+    pub(super) kills: Vec<Kill>,
+    /// Processes that were dead for a second and that nobody had joined.
+    pub(super) lasting_zombies: usize,
+}
+
+/// The end of one process.
+#[derive(Debug, Serialize)]
+pub(super) struct Kill {
+    /// Since the start.
+    at_s: f64,
+    /// Connections that it had.
+    connections: usize,
+    /// Until as many processes lived as should, where that is known; none if that was not seen.
+    pub(super) replaced_ms: Option<f64>,
+    /// Until every client has been served after that; none if that was not seen.
+    pub(super) back_ms: Option<f64>,
+}
+
+pub(super) struct Killer<'a> {
+    server: &'a EchoServer,
+    clients: &'a Clients,
+    /// How many processes there should be; none if that depends on who comes.
+    workers: Option<usize>,
+    dice: Dice,
+    start: Instant,
+    watched: Watched,
+    /// Kills after which not everything has been seen to be there again, by their numbers.
+    open: Vec<(usize, Instant)>,
+    /// Since when as many processes live as should.
+    complete: Option<Instant>,
+    /// Since when the dead are dead.
+    dead: HashMap<u32, Instant>,
+    lasting: HashSet<u32>,
+}
+
+impl<'a> Killer<'a> {
+    pub(super) fn new(
+        server: &'a EchoServer,
+        clients: &'a Clients,
+        workers: Option<usize>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            server,
+            clients,
+            workers,
+            dice: Dice::new(WHAT, seed, PART),
+            start: Instant::now(),
+            watched: Watched::default(),
+            open: Vec::new(),
+            complete: None,
+            dead: HashMap::new(),
+            lasting: HashSet::new(),
+        }
+    }
+
+    /// Kills for so long, or until Ctrl-C, and waits until all is as before.
+    pub(super) fn run(mut self, time: Duration, bar: &ProgressBar) -> Result<Watched> {
+        let end = self.start + time;
+        let mut due = self.start + self.pause();
+        loop {
+            let now = Instant::now();
+            bar.set_position((now - self.start).as_millis() as u64);
+            let over = now >= end || signals::interrupted();
+            let children = self.look()?;
+            if over && self.open.is_empty() || now >= end + PATIENCE {
+                break;
+            }
+            if !over && now >= due && !children.is_empty() {
+                let victim = children[self.dice.below(children.len() as u64) as usize];
+                self.kill(victim)?;
+                due = Instant::now() + self.pause();
+            }
+            thread::sleep(LOOK);
+        }
+        self.watched.lasting_zombies = self.lasting.len();
+        Ok(self.watched)
+    }
+
+    fn pause(&mut self) -> Duration {
+        Duration::from_millis(PAUSE_MS.start + self.dice.below(PAUSE_MS.end - PAUSE_MS.start))
+    }
+
+    /// Takes note of how things are; answers the children that live.
+    fn look(&mut self) -> Result<Vec<Member>> {
+        let server = self.server.pid();
+        let members = group::members(server)?;
+        let now = Instant::now();
+        if !members.iter().any(|member| member.pid == server && !member.is_zombie()) {
+            return Err("the server has ended, and not only some of its processes".into());
+        }
+        let (dead, live): (Vec<_>, Vec<_>) =
+            members.into_iter().filter(|member| member.parent == server).partition(Member::is_zombie);
+        self.dead.retain(|pid, _| dead.iter().any(|member| member.pid == *pid));
+        for member in dead {
+            let since = *self.dead.entry(member.pid).or_insert(now);
+            if now - since > LASTING {
+                self.lasting.insert(member.pid);
+            }
+        }
+        let complete = self.workers.is_none_or(|workers| live.len() == workers);
+        self.complete = complete.then(|| self.complete.unwrap_or(now));
+        if self.complete.is_some() && self.workers.is_some() {
+            for (number, at) in &self.open {
+                self.watched.kills[*number].replaced_ms.get_or_insert((now - *at).as_secs_f64() * 1e3);
+            }
+        }
+        if self.complete.is_some_and(|since| self.clients.all_served_since(since)) {
+            for (number, at) in self.open.drain(..) {
+                self.watched.kills[number].back_ms = Some((now - at).as_secs_f64() * 1e3);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Kills a child, unless it ends by itself meanwhile.
+    fn kill(&mut self, victim: Member) -> Result<()> {
+        // The number may be another process's by now. Once it is open it stays this one's.
+        let Some(pid) = Pid::from_raw(victim.pid.cast_signed()) else { return Ok(()) };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        let server = self.server.pid();
+        if group::look(victim.pid).is_none_or(|(member, group)| (member.parent, group) != (server, server)) {
+            return Ok(());
+        }
+        // It may end at any time before it is stopped.
+        if pidfd_send_signal(&process, Signal::STOP).is_err() {
+            return Ok(());
+        }
+        wait_until(|| group::is_still(victim.pid));
+        let ports = group::connected(victim.pid, self.server.address().port())?;
+        self.clients.doom(ports.iter().copied());
+        let lives = || group::look(victim.pid).is_some_and(|(member, _)| !member.is_zombie());
+        let at = Instant::now();
+        if !lives() || pidfd_send_signal(&process, Signal::KILL).is_err() {
+            return Ok(());
+        }
+        // Until it is dead it would count as one that is there.
+        wait_until(|| !lives());
+        self.complete = None;
+        self.open.push((self.watched.kills.len(), at));
+        let at_s = (at - self.start).as_secs_f64();
+        self.watched.kills.push(Kill { at_s, connections: ports.len(), replaced_ms: None, back_ms: None });
+        Ok(())
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() && Instant::now() < deadline {
+        thread::yield_now();
+    }
+}

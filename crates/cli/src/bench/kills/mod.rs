@@ -1,0 +1,128 @@
+//! `roadstead bench kills`: processes of a server are killed under load; whom it hits, and when all are there again.
+//!
+//! A process is stopped for a moment before it is killed, so that what it has can be read while nothing changes. So it
+//! is known which connections may fail, and every other failure counts against the server.
+
+mod clients;
+mod group;
+mod killer;
+mod report;
+
+use std::{
+    ffi::OsString,
+    sync::atomic::Ordering::SeqCst,
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead::Model;
+use roadstead_load::{
+    machine::Machine,
+    report::{Destination, Stream},
+};
+
+use super::echo_server::EchoServer;
+use crate::{Outcome, Result, progress, serve::seconds, signals};
+use clients::{Clients, Tally};
+use killer::Killer;
+use report::{Report, Run};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// I/O models to kill processes of: those that are many processes
+    #[arg(long, value_name = "M,...", value_delimiter = ',', default_value = "process,prefork", value_parser = forking)]
+    models: Vec<Model>,
+    /// How long processes are killed for each model, one every 100 to 300 ms
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = length)]
+    seconds: Duration,
+    /// Clients, each with a connection at a time, short or long; `prefork` has as many workers
+    #[arg(long, value_name = "L", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=250))]
+    level: u8,
+    /// From which messages, lengths of connections, and who is killed when are drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Write the report, with every kill, as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+}
+
+fn forking(text: &str) -> Result<Model, String> {
+    let model: Model = text.parse().map_err(|error| format!("{error}"))?;
+    model
+        .forks()
+        .then_some(model)
+        .ok_or_else(|| format!("{model} is one process; process and prefork are many"))
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(3600);
+    seconds(text).and_then(|time| {
+        let fits = (Duration::from_millis(1)..=most).contains(&time);
+        fits.then_some(time).ok_or_else(|| format!("`{text}` is not a time from 0.001 to 3600 seconds"))
+    })
+}
+
+/// What this measurement draws by chance.
+const WHAT: &str = "roadstead bench kills";
+/// A dead process that nobody has joined after this time stays one, and one of a group whose leader has ended stays.
+const LASTING: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    signals::watch()?;
+    let mut report = Report::new(Machine::here(), args.level, args.seconds, args.seed);
+    for model in &args.models {
+        if signals::interrupted() {
+            break;
+        }
+        report.runs.push(measure(args, *model)?);
+    }
+    if signals::interrupted() {
+        tracing::warn!("interrupted: the report holds what was measured until now");
+    }
+    let json = args.json.clone().map(Destination::from);
+    report.print(Stream::beside(json.as_ref()))?;
+    if let Some(json) = json {
+        json.write_json(&report)?;
+    }
+    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+}
+
+fn measure(args: &Args, model: Model) -> Result<Run> {
+    let workers = (model == Model::Prefork).then_some(usize::from(args.level));
+    let mut options = vec!["--model".to_owned(), model.to_string()];
+    options.extend(workers.iter().flat_map(|count| ["--workers".to_owned(), count.to_string()]));
+    let mut server = EchoServer::start(&options)?;
+    let clients = &Clients::new(server.address(), args.seed, args.level);
+    let bar = progress::bar(args.seconds.as_millis() as u64, "killing processes");
+    let (watched, tally) = thread::scope(|scope| {
+        let ask = |client| scope.spawn(move || clients.ask(client));
+        let asking: Vec<_> = (0..args.level).map(ask).collect();
+        let watched = Killer::new(&server, clients, workers, args.seed).run(args.seconds, &bar);
+        clients.over.store(true, SeqCst);
+        let tally = asking.into_iter().filter_map(|client| client.join().ok()).sum::<Tally>();
+        (watched, tally)
+    });
+    bar.finish_and_clear();
+    let at_once = clients.all_at_once();
+    let ended = server.stop()?;
+    Ok(Run {
+        model: model.to_string(),
+        tally,
+        watched: watched?,
+        at_once,
+        exit_code: ended.code(),
+        left: left(server.pid())?,
+    })
+}
+
+/// How many processes of the server are there when it has ended.
+fn left(server: u32) -> Result<usize> {
+    let deadline = Instant::now() + LASTING;
+    loop {
+        let left = group::members(server)?.len();
+        if left == 0 || Instant::now() > deadline {
+            return Ok(left);
+        }
+        thread::sleep(LASTING / 100);
+    }
+}

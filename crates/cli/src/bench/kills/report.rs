@@ -1,0 +1,121 @@
+//! The report of `bench kills`: a table for people, JSON for programs.
+
+use std::time::Duration;
+
+use roadstead_load::{
+    machine::Machine,
+    measure::median,
+    report::{Column, ReportError, Stream, Table, count, number},
+};
+use serde::Serialize;
+
+use super::{
+    clients::Tally,
+    killer::{Kill, Watched},
+};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    machine: Machine,
+    level: u8,
+    seconds: f64,
+    seed: u64,
+    pub(super) runs: Vec<Run>,
+}
+
+/// One model.
+#[derive(Debug, Serialize)]
+pub(super) struct Run {
+    pub(super) model: String,
+    #[serde(flatten)]
+    pub(super) tally: Tally,
+    #[serde(flatten)]
+    pub(super) watched: Watched,
+    /// Clients that were served at once when it was over.
+    pub(super) at_once: usize,
+    /// Of the server, after SIGTERM; none if it had to be killed.
+    pub(super) exit_code: Option<i32>,
+    /// Processes that were there when it had ended.
+    pub(super) left: usize,
+}
+
+impl Run {
+    fn is_clean(&self, level: u8) -> bool {
+        let back = self.watched.kills.iter().all(|kill| kill.back_ms.is_some());
+        let ended = self.exit_code == Some(0) && self.left == 0 && self.watched.lasting_zombies == 0;
+        back && ended
+            && self.tally.wrong + self.tally.failed_of_others == 0
+            && self.at_once == usize::from(level)
+    }
+
+    /// The median of a time after every kill, and the longest.
+    fn times(&self, time: fn(&Kill) -> Option<f64>) -> [String; 2] {
+        let all = || self.watched.kills.iter().filter_map(time);
+        [median(all()), all().reduce(f64::max).unwrap_or(f64::NAN)].map(|ms| number(ms, 0))
+    }
+}
+
+impl Report {
+    pub(super) fn new(machine: Machine, level: u8, time: Duration, seed: u64) -> Self {
+        Self { machine, level, seconds: time.as_secs_f64(), seed, runs: Vec::new() }
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.runs.iter().all(|run| run.is_clean(self.level))
+    }
+
+    pub(super) fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        let mut columns = vec![Column::Text("model")];
+        columns.extend(
+            [
+                "kills",
+                "right",
+                "wrong",
+                "opened",
+                "failed: killed",
+                "others",
+                "replaced p50 ms",
+                "slowest",
+                "all served p50 ms",
+                "slowest",
+                "never",
+                "zombies",
+                "at once",
+                "left",
+            ]
+            .map(Column::Number),
+        );
+        let mut table = Table::new(&columns);
+        for run in &self.runs {
+            let kills = &run.watched.kills;
+            let [replaced, slowest_replaced] = run.times(|kill| kill.replaced_ms);
+            let [back, slowest_back] = run.times(|kill| kill.back_ms);
+            table.row([
+                run.model.clone(),
+                count(kills.len() as u64),
+                count(run.tally.right),
+                count(run.tally.wrong),
+                count(run.tally.connections),
+                count(run.tally.failed_of_killed),
+                count(run.tally.failed_of_others),
+                replaced,
+                slowest_replaced,
+                back,
+                slowest_back,
+                kills.iter().filter(|kill| kill.back_ms.is_none()).count().to_string(),
+                run.watched.lasting_zombies.to_string(),
+                format!("{} of {}", run.at_once, self.level),
+                run.left.to_string(),
+            ]);
+        }
+        table.print(stream)?;
+        for run in self.runs.iter().filter(|run| run.exit_code != Some(0)) {
+            tracing::error!(
+                model = run.model,
+                exit_code = run.exit_code,
+                "the server did not end as it should"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! `roadstead bench idle` and `bench kills` as processes: what they count, and that they leave nothing behind.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{fs, process::Stdio, thread, time::Duration};
+
+use common::{Process, Scene, until, words};
+use rustix::process::Signal;
+use serde_json::Value;
+
+#[test]
+fn idle_connections_are_measured_beside_active_ones() {
+    let scene = Scene::new();
+    let said = scene.ok(words("bench idle --idle 200 --active 3 --seconds 1 --json -"));
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&report["model"], &report["idle"], &report["active"]),
+        (&"epoll".into(), &200.into(), &3.into())
+    );
+    assert_eq!((&report["size"], &report["first"]), (&128.into(), &(16 << 10).into()));
+    let rounds = report["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 5);
+    for round in rounds {
+        assert_eq!((&round["wrong"], &round["lost"]), (&0.into(), &0.into()), "{round}");
+        for half in ["alone", "beside"] {
+            let window = &round[half];
+            assert_eq!(
+                (&window["wrong"], &window["failed"], &window["connections"]),
+                (&0.into(), &0.into(), &3.into())
+            );
+            for figure in ["right", "cpu_us", "p50_ms", "p99_ms"] {
+                assert!(window[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure} of {window}");
+            }
+        }
+        for moment in ["before", "opened", "echoed", "closed"] {
+            assert!(round["memory"][moment].as_u64() > Some(0), "{moment} of {round}");
+        }
+    }
+    for ratio in ["cpu_ratio", "p50_ratio", "p99_ratio"] {
+        assert!(report[ratio]["median"].as_f64().is_some_and(|ratio| ratio > 0.0), "{ratio}");
+    }
+    assert!(report["each"]["echoed"].is_f64());
+    scene.nothing_lives();
+}
+
+#[test]
+fn processes_are_killed_and_nobody_else_is_hit() {
+    let scene = Scene::new();
+    let said = scene.ok(words("bench kills --seconds 1.5 --level 4 --seed 3 --json -"));
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["level"], &report["seed"]), (&4.into(), &3.into()));
+    let runs = report["runs"].as_array().unwrap();
+    let models: Vec<_> = runs.iter().map(|run| run["model"].as_str().unwrap()).collect();
+    assert_eq!(models, ["process", "prefork"]);
+    for run in runs {
+        for figure in ["wrong", "failed_of_others", "lasting_zombies", "exit_code", "left"] {
+            assert_eq!(run[figure], 0, "{figure} of {run}");
+        }
+        assert!(run["right"].as_u64() > Some(0) && run["connections"].as_u64() > Some(3), "{run}");
+        assert_eq!(run["at_once"], 4);
+        let kills = run["kills"].as_array().unwrap();
+        assert!(!kills.is_empty());
+        let had = |kill: &Value| kill["connections"].as_u64().unwrap();
+        let had: u64 = kills.iter().map(had).sum();
+        assert!(had > 0 && run["failed_of_killed"].as_u64() <= Some(had), "{run}");
+        assert!(kills.iter().all(|kill| kill["at_s"].is_f64() && kill["back_ms"].is_f64()), "{run}");
+    }
+    scene.nothing_lives();
+}
+
+/// A measurement of an hour that has a server.
+fn endless(scene: &Scene, line: &str) -> Process {
+    let mut command = scene.command(words(line));
+    command.arg("--json").arg(scene.path("some.json")).stderr(Stdio::null());
+    let bench = Process::start(command);
+    until("a server", || scene.living().len() > 1);
+    bench
+}
+
+#[test]
+fn interrupted_kills_are_reported_and_leave_nothing() {
+    let scene = Scene::new();
+    for wait in [0, 700] {
+        let mut bench = endless(&scene, "bench kills --seconds 3600 --level 3");
+        thread::sleep(Duration::from_millis(wait));
+        bench.signal(Signal::INT);
+        assert_eq!(bench.end().code(), Some(0), "after {wait} ms");
+        let report: Value = serde_json::from_slice(&fs::read(scene.path("some.json")).unwrap()).unwrap();
+        assert_eq!(report["runs"].as_array().unwrap().len(), 1);
+        scene.nothing_lives();
+    }
+}
+
+#[test]
+fn servers_end_with_the_measurement_even_when_it_is_killed() {
+    let scene = Scene::new();
+    for line in ["bench idle --idle 50", "bench kills", "bench kills --models prefork"] {
+        let mut bench = endless(&scene, line);
+        bench.kill();
+        scene.nothing_lives();
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_bad_usage() {
+    let scene = Scene::new();
+    for (wrong, words_of_it) in [
+        ("idle --model prefork", "prefork is many processes, and this measures one"),
+        ("idle --model lifo", "there is no model `lifo`"),
+        ("idle --idle 0", "0 is not in 1..=25000"),
+        ("idle --active 1001", "1001 is not in 1..=1000"),
+        ("idle --seconds 0.5", "is not a time from 1 to 600 seconds"),
+        ("idle --seconds 601", "is not a time"),
+        ("kills --models process,epoll", "epoll is one process; process and prefork are many"),
+        ("kills --level 0", "0 is not in 1..=250"),
+        ("kills --seconds 0", "is not a time"),
+    ] {
+        let output = scene.run(words(&format!("bench {wrong}")));
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(words_of_it), "{said}");
+    }
+}
+
+#[test]
+fn more_connections_than_the_system_allows_are_an_error_that_says_so() {
+    let scene = Scene::new();
+    let mut command = std::process::Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_roadstead");
+    command.arg("-c").arg(format!("ulimit -n 500 && exec {binary} bench idle --idle 1000"));
+    let output = command.env("TMPDIR", scene.path("tmp")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("1074 descriptors are needed but 500 allowed"), "{said}");
+}
