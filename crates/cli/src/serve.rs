@@ -10,7 +10,7 @@ use std::{
 use clap::ValueEnum;
 use roadstead::{
     Budget, Model, Queue, Running, Server, Service,
-    server::{RunError, Trigger},
+    server::{Io, RunError, Trigger},
     stats::Snapshot,
     tls::{Acceptor, Clients, Keys},
 };
@@ -52,6 +52,12 @@ enum Ready {
     Discard,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Units {
+    Loop,
+    Workers,
+}
+
 /// Where and how a server listens.
 #[derive(clap::Args)]
 pub(crate) struct Listen {
@@ -62,7 +68,7 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
     /// Threads that run deferred jobs; with 0 the I/O thread runs them. For `pool`: its
-    /// threads [default: 64]; for `prefork`: its processes [default: 16]
+    /// threads [default: 64]; for `prefork`: its processes [default: 16]; with `--io workers`: one for each processor
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     pub(crate) workers: u16,
     /// Which of the deferred jobs that wait is next: fcfs (as they came), sjf (the shortest), rr (connections
@@ -72,6 +78,9 @@ pub(crate) struct Listen {
     /// Have epoll tell of a connection for as long as it is ready, instead of once: to compare
     #[arg(long)]
     level_triggered: bool,
+    /// Who receives and sends, on `epoll`: the I/O thread, or the workers, which then run the sessions and their jobs
+    #[arg(long, value_name = "WHO", default_value = "loop", conflicts_with = "level_triggered")]
+    io: Units,
     /// Connections that may wait in the system to be accepted
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) backlog: i32,
@@ -162,6 +171,10 @@ pub(crate) fn run_service(
         .workers(listen.workers.into())
         .queue(listen.queue)
         .trigger(if listen.level_triggered { Trigger::Level } else { Trigger::Edge })
+        .io(match listen.io {
+            Units::Loop => Io::Loop,
+            Units::Workers => Io::Workers,
+        })
         .backlog(listen.backlog);
     if let Some(tls) = tls {
         server = server.layer(tls);

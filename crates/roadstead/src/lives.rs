@@ -25,7 +25,10 @@ use crate::{
         readiness::{Hands, Ready},
     },
     queue::{Jobs, Queue, Workers},
-    reactor::{Poller, Reactor},
+    reactor::{
+        Poller, Reactor,
+        workers::{Dispatcher, Io},
+    },
     ticket::Bell,
 };
 
@@ -36,12 +39,13 @@ pub(crate) struct Shape {
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
     pub(crate) trigger: Trigger,
+    pub(crate) io: Io,
 }
 
 impl Shape {
     /// A loop that runs its own jobs in the order they come.
     pub(crate) fn of(model: Model) -> Self {
-        Self { model, workers: 0, queue: Queue::default(), trigger: Trigger::default() }
+        Self { model, workers: 0, queue: Queue::default(), trigger: Trigger::default(), io: Io::default() }
     }
 }
 
@@ -113,6 +117,26 @@ impl Parts {
             let poller = make(&host.bell, shape)?;
             let mut reactor = Reactor::new(net, poller, host, orders, doors)?;
             Ok(move || reactor.run())
+        })
+    }
+
+    /// Who is to receive and send.
+    pub(crate) fn io(&self) -> Io {
+        self.shape.io
+    }
+
+    /// Begins with the loop of a reactor that leaves the connections to workers.
+    pub(crate) fn dispatcher(mut self) -> io::Result<Begun> {
+        let workers = match self.take_workers() {
+            Some(workers) => workers,
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        let Self { shape, seeds, shared, .. } = &self;
+        let host = || seeds.host(Arc::clone(shared), Jobs::inline(shape.queue));
+        let hosts = (0..workers).map(|_| host()).collect();
+        self.looped("reactor", |net, host, orders, doors| {
+            let mut dispatcher = Dispatcher::new(net, host, hosts, orders, doors)?;
+            Ok(move || dispatcher.run())
         })
     }
 

@@ -55,6 +55,11 @@ impl Os {
         Self::new(epoch, SocketFlags::empty(), tuning)
     }
 
+    /// For another thread of the same loop, which accepts nothing and so needs nothing in reserve.
+    pub(crate) fn another(&self) -> Self {
+        Self { null: None, spare: None, ..*self }
+    }
+
     fn new(epoch: Instant, accepted: SocketFlags, tuning: Tuning) -> Self {
         let null = File::open("/dev/null").ok().map(OwnedFd::from);
         let spare = null.as_ref().and_then(|null| null.try_clone().ok());

@@ -8,7 +8,7 @@ use crate::{
     blocking::{child, family::Family},
     host::Shared,
     model::{Begin, Model},
-    server::{RunError, Server, StartError},
+    server::{RunError, Server, StartError, Trigger},
     service::Service,
     signals::Signals,
     stats::Snapshot,
@@ -33,7 +33,7 @@ impl<S: Service> Server<S> {
         let Begin::Forking { size, strategy } = model.entry().begin else {
             return impossible("it does not fork: use `Server::start`");
         };
-        if let Some(why) = Self::unforkable() {
+        if let Some(why) = Self::unforkable().or_else(|| self.io.obstacle(model, Trigger::default())) {
             return impossible(why);
         }
         if !child::is_alone().map_err(StartError::System)? {

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-pub use crate::model::epoll::Trigger;
 use crate::{
     accept::Door,
     budget::Budget,
@@ -22,6 +21,7 @@ use crate::{
     stats::Snapshot,
     tuning::Tuning,
 };
+pub use crate::{model::epoll::Trigger, reactor::workers::Io};
 
 /// How to run a [`Service`]. See the crate's first page for an example.
 pub struct Server<S: Service> {
@@ -33,6 +33,7 @@ pub struct Server<S: Service> {
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
     trigger: Trigger,
+    pub(crate) io: Io,
     backlog: i32,
     pub(crate) tuning: Tuning,
     pub(crate) layers: Option<Arc<dyn Layers>>,
@@ -107,6 +108,7 @@ impl<S: Service> Server<S> {
             workers: 0,
             queue: Queue::default(),
             trigger: Trigger::default(),
+            io: Io::default(),
             backlog: os::BACKLOG,
             tuning: Tuning::default(),
             layers: None,
@@ -166,6 +168,16 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Who receives and sends, on [`Model::Epoll`]; every other model refuses [`Io::Workers`]. Then
+    /// [`workers`](Server::workers) is how many threads receive, send, and run the sessions and their jobs, by default
+    /// one for each processor; and [`queue`](Server::queue) orders the jobs that one of them has before it. Default
+    /// [`Io::Loop`].
+    #[must_use]
+    pub fn io(mut self, io: Io) -> Self {
+        self.io = io;
+        self
+    }
+
     /// Connections that may wait in the system to be accepted. Default 1,024.
     #[must_use]
     pub fn backlog(mut self, backlog: i32) -> Self {
@@ -205,7 +217,7 @@ impl<S: Service> Server<S> {
     /// [`StartError`], and nothing listens then.
     pub fn start(self) -> Result<Running, StartError> {
         let model = self.model.unwrap_or_else(Model::best);
-        if let Some(why) = model.obstacle() {
+        if let Some(why) = model.obstacle().or_else(|| self.io.obstacle(model, self.trigger)) {
             return Err(StartError::Model { model, why });
         }
         if model.forks() {
@@ -222,7 +234,8 @@ impl<S: Service> Server<S> {
                 Door::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
             })
             .collect();
-        let shape = Shape { model, workers: self.workers, queue: self.queue, trigger: self.trigger };
+        let shape =
+            Shape { model, workers: self.workers, queue: self.queue, trigger: self.trigger, io: self.io };
         let lives = Lives::start(shape, Arc::clone(&shared), doors)?;
         Ok(Running { lives, shared, addresses, model })
     }

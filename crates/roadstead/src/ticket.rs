@@ -157,12 +157,19 @@ pub struct Bell {
     rung: Mutex<Vec<Token>>,
     asleep: AtomicBool,
     interrupt: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What a ring does instead of all that.
+    call: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Bell {
     /// A bell nobody can hear asleep until [`Bell::interrupt_with`] was called.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// A bell of one connection, that calls whoever sees to it at once. It keeps no list.
+    pub(crate) fn calling(call: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { call: Some(Box::new(call)), ..Self::default() })
     }
 
     /// Says how the loop's wait is interrupted. Only the first call counts.
@@ -172,6 +179,9 @@ impl Bell {
 
     /// Puts `token` on the list and interrupts the loop if it sleeps.
     pub fn ring(&self, token: Token) {
+        if let Some(call) = &self.call {
+            return call();
+        }
         self.rung.lock().unwrap_or_else(PoisonError::into_inner).push(token);
         self.interrupt();
     }
@@ -214,6 +224,8 @@ impl fmt::Debug for Bell {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
     use crate::budget::Meter;
 
@@ -269,6 +281,21 @@ mod tests {
         Waker(Arc::clone(&alarm)).wake();
         alarm.settle(&bell, Token(3));
         assert_eq!(rung(&bell), [Token(3)]);
+    }
+
+    #[test]
+    fn a_bell_of_one_connection_calls_instead_of_keeping_a_list() {
+        let (calls, alarm) = (Arc::new(AtomicUsize::new(0)), Arc::new(Alarm::default()));
+        let called = Arc::clone(&calls);
+        let bell = Bell::calling(move || _ = called.fetch_add(1, SeqCst));
+        Waker(Arc::clone(&alarm)).wake();
+        alarm.settle(&bell, Token(3));
+        assert_eq!(calls.load(SeqCst), 1, "what rang before is heard");
+        Waker(Arc::clone(&alarm)).wake();
+        assert_eq!(calls.load(SeqCst), 1, "and not twice until it is");
+        assert!(alarm.hear());
+        Waker(alarm).wake();
+        assert_eq!((calls.load(SeqCst), rung(&bell)), (2, Vec::new()));
     }
 
     #[test]

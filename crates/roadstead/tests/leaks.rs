@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Budget, Close, Context, Done, Input, Model, Peer, Running, Server, Service, Session};
+use roadstead::{
+    Budget, Close, Context, Done, Input, Model, Peer, Running, Server, Service, Session, server::Io,
+};
 
 struct Echo;
 struct EchoSession;
@@ -60,9 +62,10 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn start(model: Model, workers: usize) -> Running {
+fn start(model: Model, workers: usize, io: Io) -> Running {
     let budget = Budget::default().jobs(1000);
-    Server::new(Echo).bind("127.0.0.1:0").model(model).workers(workers).budget(budget).start().unwrap()
+    let server = Server::new(Echo).bind("127.0.0.1:0").model(model).workers(workers).io(io);
+    server.budget(budget).start().unwrap()
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -90,8 +93,8 @@ fn visit(address: SocketAddr, way: usize) {
     }
 }
 
-fn come_and_go(model: Model, workers: usize) {
-    let server = start(model, workers);
+fn come_and_go(model: Model, workers: usize, io: Io) {
+    let server = start(model, workers, io);
     let address = server.addresses()[0];
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -104,8 +107,8 @@ fn come_and_go(model: Model, workers: usize) {
     });
 }
 
-fn a_thousand_at_once(model: Model, workers: usize) {
-    let server = start(model, workers);
+fn a_thousand_at_once(model: Model, workers: usize, io: Io) {
+    let server = start(model, workers, io);
     let mut streams = (0..1000).map(|_| connect(server.addresses()[0])).collect::<Vec<_>>();
     for round in 0..3u8 {
         streams.iter_mut().for_each(|stream| stream.write_all(&[round]).unwrap());
@@ -122,13 +125,18 @@ fn a_thousand_at_once(model: Model, workers: usize) {
 
 #[test]
 fn nothing_stays_behind() {
-    for model in [Model::Threads, Model::Epoll] {
-        for workers in [0, 2] {
-            let before = held();
-            come_and_go(model, workers);
-            a_thousand_at_once(model, workers);
-            eventually("descriptors and threads are as before", || held() == before);
-        }
+    let settings = [
+        (Model::Threads, 0, Io::Loop),
+        (Model::Threads, 2, Io::Loop),
+        (Model::Epoll, 0, Io::Loop),
+        (Model::Epoll, 2, Io::Loop),
+        (Model::Epoll, 2, Io::Workers),
+    ];
+    for (model, workers, io) in settings {
+        let before = held();
+        come_and_go(model, workers, io);
+        a_thousand_at_once(model, workers, io);
+        eventually("descriptors and threads are as before", || held() == before);
     }
     let before = held();
     Server::new(Echo).bind("127.0.0.1:0").bind("192.0.2.1:1").workers(2).start().unwrap_err();

@@ -7,6 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use rustix::{event::epoll, io::Errno};
 use super::{Begin, Core, Entry};
 use crate::{
     os::Os,
-    reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
+    reactor::{Poller, Readiness, interrupt::Interrupt, timespec, workers::Io},
     ticket::{Bell, Token},
 };
 
@@ -24,7 +25,10 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "epoll",
     about: "epoll, edge-triggered",
     core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|bell, shape| Epoll::new(bell, shape.trigger))),
+    begin: Begin::Here(|parts| match parts.io() {
+        Io::Loop => parts.reactor(|bell, shape| Epoll::new(bell, shape.trigger)),
+        Io::Workers => parts.dispatcher(),
+    }),
 };
 
 /// Events taken per wait.
@@ -34,7 +38,7 @@ const BATCH: usize = 256;
 const INTERRUPT: u64 = u64::MAX;
 
 pub(crate) struct Epoll {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     _interrupt: Interrupt,
     events: Vec<epoll::Event>,
     trigger: Trigger,
@@ -56,7 +60,7 @@ unsafe impl Send for Epoll {}
 impl Epoll {
     /// A poller that `bell` can interrupt.
     pub(crate) fn new(bell: &Bell, trigger: Trigger) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let interrupt = Interrupt::new(bell)?;
         // Edge-triggered: every ring is a new edge, so it need not be heard.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
@@ -64,9 +68,43 @@ impl Epoll {
         Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH), trigger })
     }
 
+    /// By which other threads ask to be told.
+    pub(crate) fn one_shot(&self) -> OneShot {
+        OneShot(Arc::clone(&self.epoll))
+    }
+
     fn register(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.0), flags)?)
     }
+}
+
+/// Has connections told of once, and no more until that is asked for again, which any thread may do: `EPOLLONESHOT`.
+#[derive(Debug, Clone)]
+pub(crate) struct OneShot(Arc<OwnedFd>);
+
+impl OneShot {
+    /// Tells once of a new connection.
+    pub(crate) fn add(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
+        let flags = wanted(receive, send) | epoll::EventFlags::ONESHOT;
+        Ok(epoll::add(&self.0, stream, epoll::EventData::new_u64(token.0), flags)?)
+    }
+
+    /// Tells once more: at once, if it is ready already.
+    pub(crate) fn arm(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
+        modify(&self.0, stream, token, wanted(receive, send) | epoll::EventFlags::ONESHOT)
+    }
+}
+
+fn wanted(receive: bool, send: bool) -> epoll::EventFlags {
+    use epoll::EventFlags as E;
+    let mut wanted = E::empty();
+    wanted.set(E::IN | E::RDHUP, receive);
+    wanted.set(E::OUT, send);
+    wanted
+}
+
+fn modify(epoll: &OwnedFd, stream: &OwnedFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
+    Ok(epoll::modify(epoll, stream, epoll::EventData::new_u64(token.0), flags)?)
 }
 
 impl Poller<Os> for Epoll {
@@ -88,14 +126,10 @@ impl Poller<Os> for Epoll {
     }
 
     fn interest(&mut self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
-        use epoll::EventFlags as E;
-        if self.trigger == Trigger::Edge {
-            return Ok(());
+        match self.trigger {
+            Trigger::Edge => Ok(()),
+            Trigger::Level => modify(&self.epoll, stream, token, wanted(receive, send)),
         }
-        let mut wanted = E::empty();
-        wanted.set(E::IN | E::RDHUP, receive);
-        wanted.set(E::OUT, send);
-        Ok(epoll::modify(&self.epoll, stream, epoll::EventData::new_u64(token.0), wanted)?)
     }
 
     fn remove(&mut self, _: &OwnedFd) {

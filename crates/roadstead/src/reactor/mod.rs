@@ -11,6 +11,7 @@ pub(crate) mod interrupt;
 mod slot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod workers;
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,0 +1,298 @@
+//! The I/O thread: waits, accepts, and raises what it hears; it never touches a connection that a worker may have.
+#![forbid(unsafe_code)]
+
+use std::{
+    io, mem,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use super::{
+    claim::{DRAIN, DUE, ENDED, Events, OPENED, READABLE, STOP, WRITABLE},
+    line::Line,
+    member::Member,
+    reports::{REPORTS, Report, Reports},
+    worker::Worker,
+};
+use crate::{
+    accept::{Accepted, Door},
+    connection::{Endpoint, Event},
+    host::Host,
+    model::epoll::{Epoll, OneShot, Trigger},
+    net::Net,
+    orders::{ORDERS, Orders},
+    os::Os,
+    reactor::{Poller, Readiness, doors::Doors, slot::Slot},
+    slots::{Slots, Timed},
+    ticket::Token,
+};
+
+/// The loop of the I/O thread.
+pub(crate) struct Dispatcher {
+    net: Os,
+    poller: Epoll,
+    one_shot: OneShot,
+    host: Host,
+    orders: Arc<Orders>,
+    reports: Arc<Reports>,
+    doors: Doors<OwnedFd>,
+    slots: Slots<Entry>,
+    ready: Vec<Readiness>,
+    woken: Vec<Token>,
+    /// What every newcomer is to hear of: that the server drains, or stops.
+    ending: Events,
+    crew: Crew,
+}
+
+/// A connection, and when it is to be looked at.
+struct Entry {
+    member: Arc<Member>,
+    deadline: Option<Duration>,
+}
+
+impl Timed for Entry {
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+}
+
+impl Dispatcher {
+    /// A loop with one worker for each of `hosts`, which are at work from now on.
+    pub(crate) fn new(
+        net: Os,
+        host: Host,
+        hosts: Vec<Host>,
+        orders: Arc<Orders>,
+        doors: Vec<Door<OwnedFd>>,
+    ) -> io::Result<Self> {
+        let mut poller = Epoll::new(&host.bell, Trigger::Edge)?;
+        let one_shot = poller.one_shot();
+        let reports = Reports::new(Arc::clone(&orders), Arc::clone(&host.bell));
+        let mut crew = Crew { line: Arc::default(), threads: Vec::new() };
+        for host in hosts {
+            let line = Arc::clone(&crew.line);
+            crew.add(Worker::new(net.another(), one_shot.clone(), host, line, Arc::clone(&reports)))?;
+        }
+        let doors = Doors::new(doors, &mut poller)?;
+        Ok(Self {
+            net,
+            poller,
+            one_shot,
+            host,
+            orders,
+            reports,
+            doors,
+            slots: Slots::default(),
+            ready: Vec::new(),
+            woken: Vec::new(),
+            ending: 0,
+            crew,
+        })
+    }
+
+    /// Runs until the server has drained or is stopped, and no connection is left.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.timeout();
+        self.host.count.waits += 1;
+        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        let mut ready = mem::take(&mut self.ready);
+        let waited = self.poller.wait(&mut ready, timeout, false);
+        self.host.bell.wake_up();
+        waited?;
+        let now = self.net.now();
+        for ready in ready.drain(..) {
+            match Doors::<OwnedFd>::number(ready.token) {
+                Some(number) => self.accept(number, now),
+                None => self.hear(ready),
+            }
+        }
+        self.ready = ready;
+        self.answer_bell(now);
+        self.fire_deadlines(now);
+        self.doors.wake(&mut self.poller, now)?;
+        self.host.report();
+        Ok(self.ending == 0 || !self.slots.is_empty())
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        if !self.host.bell.fall_asleep() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.slots.next_deadline(), self.doors.resting()].into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.net.now()))
+    }
+
+    fn hear(&mut self, ready: Readiness) {
+        let mut events = 0;
+        for (is, event) in [(ready.readable, READABLE), (ready.writable, WRITABLE), (ready.ended, ENDED)] {
+            events |= if is { event } else { 0 };
+        }
+        self.raise(ready.token, events);
+    }
+
+    fn raise(&mut self, token: Token, events: Events) {
+        if let Some(entry) = self.slots.get(token) {
+            entry.member.raise(events);
+        }
+    }
+
+    fn answer_bell(&mut self, now: Duration) {
+        let mut woken = mem::take(&mut self.woken);
+        self.host.bell.answer(&mut woken);
+        for token in woken.drain(..) {
+            match token {
+                ORDERS => self.obey(now),
+                REPORTS => self.read_reports(),
+                _ => {}
+            }
+        }
+        self.woken = woken;
+    }
+
+    fn obey(&mut self, now: Duration) {
+        for (address, endpoint) in self.orders.newcomers() {
+            match address {
+                Some(address) => self.connect(address, endpoint, now),
+                None => self.insert(None, endpoint, false, now),
+            }
+        }
+        let ordered = if self.orders.is_stopped() {
+            STOP
+        } else if self.orders.is_draining() {
+            DRAIN
+        } else {
+            0
+        };
+        if ordered > self.ending {
+            self.ending = ordered;
+            self.doors.close(&mut self.poller);
+            for token in self.slots.tokens() {
+                self.raise(token, ordered);
+            }
+        }
+    }
+
+    fn read_reports(&mut self) {
+        for (token, report) in self.reports.take() {
+            match report {
+                Report::Closed => _ = self.slots.remove(token),
+                Report::Due(deadline) => self.schedule(token, deadline),
+            }
+        }
+    }
+
+    fn schedule(&mut self, token: Token, deadline: Duration) {
+        if let Some(entry) = self.slots.get(token) {
+            entry.deadline = Some(deadline);
+            self.slots.schedule(token);
+        }
+    }
+
+    /// A worker that has heard of it says when to look again.
+    fn fire_deadlines(&mut self, now: Duration) {
+        while let Some(token) = self.slots.due(now) {
+            if let Some(entry) = self.slots.get(token) {
+                entry.deadline = None;
+                entry.member.raise(DUE);
+            }
+        }
+    }
+
+    /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
+    fn accept(&mut self, number: usize, now: Duration) {
+        loop {
+            match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
+                Accepted::Admitted(stream, endpoint) => self.insert(Some(stream), endpoint, false, now),
+                Accepted::Refused => {}
+                Accepted::Empty | Accepted::Exhausted => return,
+            }
+        }
+    }
+
+    fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
+        self.host.count.connected += 1;
+        match self.net.connect(address) {
+            Ok(stream) if self.ending == 0 => self.insert(Some(stream), endpoint, true, now),
+            Ok(stream) => {
+                self.net.close(stream, true);
+                endpoint.handle(now, Event::Stop, &mut self.host);
+            }
+            Err(error) => endpoint.handle(now, Event::Failed(error), &mut self.host),
+        }
+    }
+
+    /// Places an endpoint on its stream, and leaves it to the workers.
+    fn insert(
+        &mut self,
+        stream: Option<OwnedFd>,
+        endpoint: Box<dyn Endpoint>,
+        connecting: bool,
+        now: Duration,
+    ) {
+        let member = Member::new(Slot::new(stream, endpoint, connecting), &self.crew.line);
+        let token = self.slots.insert(Entry { member: Arc::clone(&member), deadline: None });
+        let mut guard = member.content();
+        let Some(content) = guard.as_mut() else {
+            return;
+        };
+        content.token = token;
+        let slot = &mut content.slot;
+        slot.endpoint.place(token, &content.bell, now);
+        // Nearly every session waits for its peer, and every connection that is being opened for the answer.
+        slot.told = (!connecting, connecting);
+        let added = slot
+            .stream
+            .as_ref()
+            .map_or(Ok(()), |stream| self.one_shot.add(stream, token, slot.told.0, slot.told.1));
+        let events = match added {
+            Ok(()) if connecting => 0,
+            Ok(()) => OPENED | self.ending,
+            Err(error) => {
+                slot.endpoint.handle(now, Event::Failed(error), &mut self.host);
+                DUE
+            }
+        };
+        let deadline = slot.endpoint.deadline();
+        content.known = deadline.unwrap_or(Duration::MAX);
+        drop(guard);
+        if let Some(deadline) = deadline {
+            self.schedule(token, deadline);
+        }
+        if events != 0 {
+            member.raise(events);
+        }
+    }
+}
+
+/// The workers' threads. Dropping them waits until each has ended.
+struct Crew {
+    line: Arc<Line>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    fn add(&mut self, worker: Worker) -> io::Result<()> {
+        let thread = thread::Builder::new().name(format!("worker-{}", self.threads.len()));
+        self.threads.push(thread.spawn(move || worker.run())?);
+        Ok(())
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.line.end();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a server's worker panicked");
+            }
+        }
+    }
+}

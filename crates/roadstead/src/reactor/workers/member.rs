@@ -1,0 +1,61 @@
+//! One connection as the I/O thread and the workers see it: a claim, and what only who has the claim may touch.
+#![forbid(unsafe_code)]
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use super::{
+    claim::{Claim, Events, WOKEN},
+    line::Line,
+};
+use crate::{
+    reactor::slot::Slot,
+    ticket::{Bell, Token},
+};
+
+pub(super) struct Member {
+    pub(super) claim: Claim,
+    line: Arc<Line>,
+    /// Locked by who has the claim, so nobody ever waits for it. None once the connection is closed.
+    content: Mutex<Option<Content>>,
+}
+
+/// What a turn of a connection needs.
+pub(super) struct Content {
+    pub(super) slot: Slot<OwnedFd>,
+    pub(super) token: Token,
+    /// On which its own tickets and wakers ring; lent to the host for the time of a turn.
+    pub(super) bell: Arc<Bell>,
+    /// The earliest of its deadlines that the I/O thread knows of.
+    pub(super) known: Duration,
+}
+
+impl Member {
+    /// A connection whose turns come in `line`.
+    pub(super) fn new(slot: Slot<OwnedFd>, line: &Arc<Line>) -> Arc<Self> {
+        Arc::new_cyclic(|member: &Weak<Self>| {
+            let member = Weak::clone(member);
+            let bell = Bell::calling(move || {
+                if let Some(member) = member.upgrade() {
+                    member.raise(WOKEN);
+                }
+            });
+            let content = Content { slot, token: Token(0), bell, known: Duration::MAX };
+            Self { claim: Claim::new(), line: Arc::clone(line), content: Mutex::new(Some(content)) }
+        })
+    }
+
+    /// Something has happened to the connection: it will have a turn.
+    pub(super) fn raise(self: &Arc<Self>, events: Events) {
+        if self.claim.raise(events) {
+            self.line.push(Arc::clone(self));
+        }
+    }
+
+    pub(super) fn content(&self) -> MutexGuard<'_, Option<Content>> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,60 @@
+//! Workers that do the reads and writes themselves: the other way to divide a reactor among threads.
+//!
+//! The I/O thread only waits. It accepts, and hears of readiness, deadlines and orders; whatever concerns a connection
+//! it raises in that connection's [claim](claim), one atomic word, and who makes it queued puts it into the
+//! [line](line). A [worker](worker) takes it out, gives it the same turn that the reactor's own loop would
+//! ([`Slot::drive`](super::slot::Slot::drive)), runs the jobs that came of it, and lets go of it: to the end of the line
+//! if there is more, or news; else it has the poller tell once more, and of that only (`EPOLLONESHOT`).
+//!
+//! ```text
+//!             ready, due, drain, stop              ┌───────────▶ worker: claim · receive, session, send · re-arm
+//!  I/O thread ────────────────────────▶ claim ──▶ line ────────▶ worker            │
+//!      ▲        ticket, waker ────────────┘ ▲      └───────────▶ worker            │
+//!      │                                    └───────────────── run again ◀─────────┤
+//!      └──────── reports: an earlier deadline, a connection opened, one ended ◀────┘
+//! ```
+//! A ticket or a waker needs no I/O thread: the connection's own bell raises it. The I/O thread keeps a heap of
+//! deadlines, each the earliest it was told of; a deadline that moves back costs nothing, as in the loop.
+//!
+//! No lock is held while a session runs but the connection's own, for which nobody waits.
+
+/// The atomics of [`claim`], which a test replaces with those of a model checker.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU32, Ordering};
+}
+mod claim;
+mod dispatcher;
+mod line;
+mod member;
+mod reports;
+mod worker;
+
+pub(crate) use dispatcher::Dispatcher;
+
+use crate::model::{Model, epoll::Trigger};
+
+/// Who receives and sends, of a server on [`Model::Epoll`](crate::Model::Epoll).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Io {
+    /// The I/O thread; worker threads run deferred jobs, if there are any.
+    #[default]
+    Loop,
+    /// Worker threads, which run their connections' sessions and jobs too. The I/O thread only tells them of readiness.
+    Workers,
+}
+
+impl Io {
+    /// Why it cannot be had on `model`, which tells like this; `None` if it can.
+    pub(crate) fn obstacle(self, model: Model, trigger: Trigger) -> Option<&'static str> {
+        match self {
+            Io::Loop => None,
+            Io::Workers if model != Model::Epoll => {
+                Some("its workers cannot do the I/O: only `epoll` can be asked to tell of a connection once")
+            }
+            Io::Workers if trigger == Trigger::Level => {
+                Some("workers that do the I/O are told of a connection once, not for as long as it is ready")
+            }
+            Io::Workers => None,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the workers let the I/O thread know: that a connection has an earlier deadline, opens another, or has ended.
+#![forbid(unsafe_code)]
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    connection::Outgoing,
+    orders::Orders,
+    ticket::{Bell, Token},
+};
+
+/// Rings for the list of reports rather than for a connection.
+pub(super) const REPORTS: Token = Token(u64::MAX - 2);
+
+pub(super) struct Reports {
+    orders: Arc<Orders>,
+    bell: Arc<Bell>,
+    list: Mutex<Vec<(Token, Report)>>,
+}
+
+/// What has become of a connection in its turn.
+pub(super) enum Report {
+    /// It is to be looked at by then, which is earlier than it was.
+    Due(Duration),
+    /// It is gone.
+    Closed,
+}
+
+impl Reports {
+    /// An empty list. `bell` is the I/O thread's.
+    pub(super) fn new(orders: Arc<Orders>, bell: Arc<Bell>) -> Arc<Self> {
+        Arc::new(Self { orders, bell, list: Mutex::default() })
+    }
+
+    pub(super) fn add(&self, token: Token, report: Report) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push((token, report));
+        let first = list.len() == 1;
+        drop(list);
+        if first {
+            self.bell.ring(REPORTS);
+        }
+    }
+
+    /// A session opens a connection.
+    pub(super) fn connect(&self, outgoing: Outgoing) {
+        self.orders.connect(outgoing.address, outgoing.endpoint, &self.bell);
+    }
+
+    /// Takes all, in the order they were made.
+    pub(super) fn take(&self) -> Vec<(Token, Report)> {
+        mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,151 @@
+//! A worker: takes a connection out of the line, gives it its turn, runs the jobs that came of it.
+#![forbid(unsafe_code)]
+
+use std::{mem, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use super::{
+    claim::{Claim, DRAIN, DUE, ENDED, Events, OPENED, READABLE, STOP, WOKEN, WRITABLE},
+    line::{Line, Next},
+    member::{Content, Member},
+    reports::{Report, Reports},
+};
+use crate::{
+    connection::{BLOCK, Event, Outgoing},
+    host::Host,
+    model::epoll::OneShot,
+    net::Net,
+    os::Os,
+    reactor::slot::{Slot, Turn},
+};
+
+pub(super) struct Worker {
+    net: Os,
+    poller: OneShot,
+    host: Host,
+    line: Arc<Line>,
+    reports: Arc<Reports>,
+    block: BytesMut,
+    connects: Vec<Outgoing>,
+}
+
+impl Worker {
+    pub(super) fn new(net: Os, poller: OneShot, host: Host, line: Arc<Line>, reports: Arc<Reports>) -> Self {
+        let block = BytesMut::with_capacity(BLOCK);
+        Self { net, poller, host, line, reports, block, connects: Vec::new() }
+    }
+
+    /// Works until the line is over.
+    pub(super) fn run(mut self) {
+        loop {
+            let patient = !self.host.jobs.are_ready();
+            match self.line.next(patient, &mut self.host.count) {
+                Next::Turn(member) => self.turn(member),
+                Next::Nobody => _ = self.host.jobs.run_turn(),
+                Next::Over => return,
+            }
+            self.host.report();
+        }
+    }
+
+    /// One turn of a connection that this worker has the claim of.
+    fn turn(&mut self, member: Arc<Member>) {
+        let events = member.claim.begin();
+        let mut guard = member.content();
+        let Some(content) = guard.as_mut() else {
+            return;
+        };
+        mem::swap(&mut self.host.bell, &mut content.bell);
+        let turn = self.drive(content, events);
+        mem::swap(&mut self.host.bell, &mut content.bell);
+        for outgoing in self.connects.drain(..) {
+            self.reports.connect(outgoing);
+        }
+        let turn = match turn {
+            Turn::Closes { .. } => turn,
+            _ => self.leave(&member.claim, content, turn),
+        };
+        if let Turn::Closes { reset } = turn {
+            let closed = guard.take();
+            drop(guard);
+            member.claim.close();
+            return self.close(closed, reset);
+        }
+        drop(guard);
+        if member.claim.end(matches!(turn, Turn::HasMore)) {
+            self.line.push_again(member);
+        }
+    }
+
+    /// Runs jobs while the claim is held: their replies make this worker go on with the connection, and wake no other.
+    fn leave(&mut self, claim: &Claim, content: &mut Content, turn: Turn) -> Turn {
+        self.host.jobs.run_turn();
+        match turn {
+            Turn::Rests if !claim.has_news() => self.rest(content),
+            other => other,
+        }
+    }
+
+    /// Tells the connection what has happened, and does what it asks for.
+    fn drive(&mut self, content: &mut Content, events: Events) -> Turn {
+        let now = self.net.now();
+        let slot = &mut content.slot;
+        let has = |event: Events| events & event != 0;
+        if has(READABLE | WRITABLE | ENDED) {
+            slot.note(has(READABLE), has(WRITABLE), has(ENDED));
+            slot.told = (false, false);
+        }
+        if has(DUE) {
+            content.known = Duration::MAX;
+        }
+        let decided = slot.decided(&mut self.net);
+        let told =
+            [(OPENED, Event::Opened), (WOKEN, Event::Woken), (DRAIN, Event::Drain), (STOP, Event::Stop)];
+        let told = told.into_iter().filter_map(|(event, told)| has(event).then_some(told));
+        for event in decided.into_iter().chain(told) {
+            slot.endpoint.handle(now, event, &mut self.host);
+        }
+        let turn = self.drive_on(slot, now);
+        if matches!(turn, Turn::Closes { .. })
+            || slot.endpoint.deadline().is_none_or(|deadline| deadline > now)
+        {
+            return turn;
+        }
+        slot.endpoint.handle(now, Event::Tick, &mut self.host);
+        self.drive_on(slot, now)
+    }
+
+    fn drive_on(&mut self, slot: &mut Slot<OwnedFd>, now: Duration) -> Turn {
+        slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut self.connects).0
+    }
+
+    /// The connection waits: for the poller, and for its deadline.
+    fn rest(&mut self, content: &mut Content) -> Turn {
+        let Content { slot, token, known, .. } = content;
+        let (receive, send) = slot.interest();
+        let more = (receive && !slot.told.0) || (send && !slot.told.1);
+        if let Some(stream) = slot.stream.as_ref().filter(|_| more) {
+            slot.told = (receive, send);
+            if let Err(error) = self.poller.arm(stream, *token, receive, send) {
+                tracing::warn!(%error, "the poller lost a connection");
+                return Turn::Closes { reset: true };
+            }
+        }
+        if let Some(deadline) = slot.endpoint.deadline().filter(|deadline| deadline < known) {
+            *known = deadline;
+            self.reports.add(*token, Report::Due(deadline));
+        }
+        Turn::Rests
+    }
+
+    fn close(&mut self, closed: Option<Content>, reset: bool) {
+        let Some(Content { slot, token, .. }) = closed else {
+            return;
+        };
+        if let Some(stream) = slot.stream {
+            self.net.close(stream, reset);
+        }
+        self.reports.add(token, Report::Closed);
+    }
+}
