@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use roadstead::{Model, Queue, server::Trigger};
+use roadstead::{
+    Model, Queue,
+    server::{Io, Trigger},
+};
 use roadstead_keys::{Authority, Issued, Role};
 use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject};
 
@@ -23,7 +26,9 @@ pub struct Setting {
     pub model: Model,
     /// When epoll tells of a connection.
     pub trigger: Trigger,
-    /// Threads for deferred jobs.
+    /// Who receives and sends.
+    pub io: Io,
+    /// Threads for deferred jobs, or that receive and send.
     pub workers: usize,
     /// Which of the jobs is next.
     pub queue: Queue,
@@ -34,7 +39,7 @@ pub struct Setting {
 impl Setting {
     /// A model and nothing else.
     pub fn of(model: Model) -> Self {
-        Self { model, trigger: Trigger::Edge, workers: 0, queue: Queue::Fcfs, tls: false }
+        Self { model, trigger: Trigger::Edge, io: Io::Loop, workers: 0, queue: Queue::Fcfs, tls: false }
     }
 
     /// All settings of every model that this machine runs.
@@ -58,6 +63,8 @@ impl Setting {
         let more: Vec<_> =
             more.filter(|setting| setting.trigger == Trigger::Edge).map(with_workers).collect();
         all.extend(more);
+        let receiving = Self { io: Io::Workers, workers: 2, ..Self::of(Model::Epoll) };
+        all.extend([receiving, Self { tls: true, ..receiving }, Self { queue: Queue::Mlfq, ..receiving }]);
         all
     }
 
@@ -69,6 +76,9 @@ impl Setting {
         }
         if self.queue != Queue::Fcfs {
             words.push(self.queue.to_string());
+        }
+        if self.io == Io::Workers {
+            words.push("io".into());
         }
         if self.workers > 0 {
             words.push("workers".into());
@@ -91,6 +101,9 @@ impl Setting {
         }
         if self.trigger == Trigger::Level {
             options.push("--level-triggered".into());
+        }
+        if self.io == Io::Workers {
+            options.push("--io-workers".into());
         }
         if self.tls {
             let texts =

@@ -32,7 +32,10 @@ mod work;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use roadstead::{Queue, server::Trigger};
+use roadstead::{
+    Queue,
+    server::{Io, Trigger},
+};
 use roadstead_conformance::setting::Setting;
 
 /// Something that every model must do.
@@ -48,7 +51,7 @@ struct Scenario {
 enum On {
     /// Each model, and nothing else.
     Models,
-    /// Each way to the wire: plain, through TLS, and told of levels by epoll.
+    /// Each way to the wire: plain, through TLS, on epoll that is told of levels, or whose workers do the I/O.
     Wires,
     /// Worker threads and each queue discipline.
     Queues,
@@ -58,7 +61,7 @@ enum On {
 
 impl On {
     fn covers(&self, setting: &Setting) -> bool {
-        let wire = setting.workers == 0 && setting.queue == Queue::Fcfs;
+        let wire = (setting.workers == 0 || setting.io == Io::Workers) && setting.queue == Queue::Fcfs;
         let queue = !setting.tls && setting.trigger == Trigger::Edge;
         match self {
             On::Models => wire && queue,

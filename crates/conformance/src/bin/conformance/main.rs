@@ -24,7 +24,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use roadstead::{
     Budget, Model, Queue, Server, Service,
-    server::{RunError, Trigger},
+    server::{Io, RunError, Trigger},
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
 use signal_hook::{
@@ -48,6 +48,8 @@ struct Args {
     queue: Queue,
     #[arg(long)]
     level_triggered: bool,
+    #[arg(long)]
+    io_workers: bool,
     /// Speak TLS with the keys in this directory
     #[arg(long)]
     keys: Option<PathBuf>,
@@ -160,6 +162,7 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
         .workers(args.workers)
         .queue(args.queue)
         .trigger(if args.level_triggered { Trigger::Level } else { Trigger::Edge })
+        .io(if args.io_workers { Io::Workers } else { Io::Loop })
         .budget(args.limits.budget());
     if let Some(keys) = &args.keys {
         server = server.layer(Acceptor::new(&Keys::load(keys)?, Clients::Known)?);
