@@ -4,7 +4,7 @@
 //! never copied. A file range goes out without entering user space where the model can do that.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, fs::File, io::IoSlice, mem, sync::Arc};
+use std::{collections::VecDeque, fmt, fs::File, io::IoSlice, mem, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -270,6 +270,23 @@ impl Output {
     }
 }
 
+/// Writes text behind what is already there, without a string of its own. Never fails: like [`Output::write`] it
+/// remembers what did not fit.
+///
+/// ```
+/// use std::fmt::Write;
+/// # use roadstead::Output;
+/// fn answer(output: &mut Output, number: i64) {
+///     let _ = write!(output, ":{number}\r\n");
+/// }
+/// ```
+impl fmt::Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text.as_bytes());
+        Ok(())
+    }
+}
+
 impl Piece {
     fn len(&self) -> u64 {
         match self {
@@ -320,6 +337,18 @@ mod tests {
         assert_eq!((range.offset, range.len), (12, 3));
         output.advance(3 + 1);
         assert_eq!(text(&output), b"ail");
+    }
+
+    #[test]
+    fn text_is_written_like_bytes() {
+        use fmt::Write;
+        let mut output = Output::new(6);
+        output.write(b":");
+        write!(output, "{}\r\n", -42).unwrap();
+        assert_eq!(text(&output), b":-42\r\n");
+        write!(output, "{}", 1).unwrap();
+        assert!(output.overflowed());
+        assert_eq!(output.buffered(), 6);
     }
 
     #[test]

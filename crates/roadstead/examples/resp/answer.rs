@@ -1,5 +1,7 @@
 //! Answers, as they go over the wire.
 
+use std::fmt::{self, Write};
+
 use bytes::Bytes;
 use roadstead::Output;
 
@@ -18,7 +20,7 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// An error of no particular kind.
-    pub(crate) fn error(what: impl std::fmt::Display) -> Self {
+    pub(crate) fn error(what: impl fmt::Display) -> Self {
         Answer::Error(format!("ERR {what}"))
     }
 
@@ -42,6 +44,7 @@ impl Answer {
     }
 }
 
-fn line(output: &mut Output, kind: char, rest: impl std::fmt::Display) {
-    output.write(format!("{kind}{rest}\r\n").as_bytes());
+fn line(output: &mut Output, kind: char, rest: impl fmt::Display) {
+    // It never fails: what does not fit ends the connection.
+    let _ = write!(output, "{kind}{rest}\r\n");
 }
