@@ -1,5 +1,4 @@
-//! The example service that speaks RESP2: its parser, its answers in any network, and the clients of Redis on every
-//! model.
+//! The example service that speaks RESP2: its parser, its limits, and its answers in any network.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../examples/resp/answer.rs"]
@@ -15,6 +14,5 @@ mod service;
 #[path = "../../examples/resp/store.rs"]
 mod store;
 
-mod foreign;
 mod limits;
 mod simulated;

@@ -1,21 +1,24 @@
-//! `redis-cli` and `redis-benchmark` against the service, on every model that can run it; and why the others cannot.
-//!
-//! Where the programs are missing the tests are skipped, and say so; under `CI` a missing program is a failure.
+//! The example service that speaks RESP2, with `redis-cli` and `redis-benchmark`, on every model that can run it; and
+//! why the others cannot.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    env,
-    io::{ErrorKind, Read, Write},
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+#[path = "../../roadstead/examples/resp/answer.rs"]
+mod answer;
+#[path = "../../roadstead/examples/resp/command.rs"]
+mod command;
+#[path = "../../roadstead/examples/resp/request.rs"]
+mod request;
+#[path = "../../roadstead/examples/resp/service.rs"]
+mod service;
+#[path = "../../roadstead/examples/resp/store.rs"]
+mod store;
+
+use std::time::Duration;
 
 use roadstead::{Model, Running, Server};
+use roadstead_conformance::{client::PATIENCE, foreign::Foreign};
 
-use crate::service::Resp;
-
-/// Longer than any run takes that ends at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+use service::Resp;
 
 fn every_model(test: impl Fn(Model)) {
     Model::ALL.into_iter().filter(|model| model.obstacle().is_none() && !model.forks()).for_each(test);
@@ -25,36 +28,13 @@ fn start(model: Model) -> Running {
     Server::new(Resp::new(8 << 20)).bind("127.0.0.1:0").model(model).start().unwrap()
 }
 
-/// Runs a client of Redis against `server`, and answers what it printed. `None` if it is not here.
+/// What a client of Redis prints when it meets `server`. `None` if it is not here.
 fn redis(name: &str, server: &Running, arguments: &[&str], typed: &str) -> Option<String> {
     let address = server.addresses()[0];
-    let mut command = Command::new(name);
-    command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]).args(arguments);
-    let mut child = match command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
-    {
-        Ok(child) => child,
-        Err(error) if error.kind() == ErrorKind::NotFound && env::var_os("CI").is_none() => {
-            eprintln!("skipped: `{name}` is not installed (package redis-tools)");
-            return None;
-        }
-        Err(error) => panic!("`{name}` cannot be started: {error}"),
-    };
-    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
-    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let reader = thread::spawn(move || {
-        let mut said = String::new();
-        stdout.read_to_string(&mut said).and_then(|_| stderr.read_to_string(&mut said)).map(|_| said)
-    });
-    let begun = Instant::now();
-    while child.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
-        thread::sleep(Duration::from_millis(2));
-    }
-    // It has ended, or has to.
-    let _ = child.kill();
-    let ended = child.wait().unwrap();
-    let said = reader.join().unwrap().unwrap();
-    assert!(ended.success(), "{}: {name} {arguments:?}: {ended}: {said}", server.model());
-    Some(said)
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let arguments = [&["-h", &ip, "-p", &port], arguments].concat();
+    let client = Foreign::start(name, &arguments, "redis-tools")?;
+    Some(String::from_utf8(client.talk(&[typed.as_bytes()], Duration::ZERO)).unwrap())
 }
 
 #[test]
