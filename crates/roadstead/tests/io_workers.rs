@@ -3,16 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use roadstead::{
     Budget, Close, Context, Done, Input, JobId, Lost, Model, Peer, Ready, Running, Server, Service, Session,
     Ticket,
+    layer::{Identity, Layer, Layers},
     server::{Io, StartError, Trigger},
 };
 
@@ -216,6 +218,48 @@ fn a_drain_in_the_midst_of_everything_leaves_nobody() {
             }
         });
     }
+}
+
+/// A layer that is as broken as can be.
+#[derive(Debug)]
+struct Broken;
+
+impl Layers for Broken {
+    fn layer(&self) -> io::Result<Box<dyn Layer>> {
+        Ok(Box::new(Broken))
+    }
+}
+
+impl Layer for Broken {
+    fn open(&mut self, _: &mut BytesMut, _: &mut BytesMut, _: &mut BytesMut) -> io::Result<()> {
+        panic!("a layer of the test that is meant to panic")
+    }
+    fn seal(&mut self, _: &[u8], _: &mut [u8], _: &mut BytesMut) -> io::Result<()> {
+        Ok(())
+    }
+    fn finish(&mut self, _: &mut [u8], _: &mut BytesMut) {}
+    fn is_open(&self) -> bool {
+        false
+    }
+    fn has_ended(&self) -> bool {
+        false
+    }
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+}
+
+#[test]
+fn a_worker_that_panics_ends_the_server_and_nobody_waits_for_it() {
+    let server = server(mpsc::channel().0).model(Model::Epoll).layer(Broken).start().unwrap();
+    let mut stream = connect(server.addresses()[0]);
+    assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "it is closed");
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = server.drain(Duration::from_secs(30));
+        ended.send(())
+    });
+    end.recv_timeout(Duration::from_secs(60)).expect("the server ends");
 }
 
 #[test]

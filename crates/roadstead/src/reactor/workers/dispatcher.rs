@@ -119,6 +119,9 @@ impl Dispatcher {
         self.fire_deadlines(now);
         self.doors.wake(&mut self.poller, now)?;
         self.host.report();
+        if self.reports.is_broken() {
+            return Err(io::Error::other("a worker panicked"));
+        }
         Ok(self.ending == 0 || !self.slots.is_empty())
     }
 

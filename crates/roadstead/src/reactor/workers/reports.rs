@@ -1,9 +1,13 @@
-//! What the workers let the I/O thread know: that a connection has an earlier deadline, opens another, or has ended.
+//! What the workers let the I/O thread know: that a connection has an earlier deadline, opens another, or has ended; and
+//! that a worker has.
 #![forbid(unsafe_code)]
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -20,6 +24,7 @@ pub(super) struct Reports {
     orders: Arc<Orders>,
     bell: Arc<Bell>,
     list: Mutex<Vec<(Token, Report)>>,
+    broken: AtomicBool,
 }
 
 /// What has become of a connection in its turn.
@@ -33,7 +38,7 @@ pub(super) enum Report {
 impl Reports {
     /// An empty list. `bell` is the I/O thread's.
     pub(super) fn new(orders: Arc<Orders>, bell: Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { orders, bell, list: Mutex::default() })
+        Arc::new(Self { orders, bell, list: Mutex::default(), broken: AtomicBool::new(false) })
     }
 
     pub(super) fn add(&self, token: Token, report: Report) {
@@ -49,6 +54,17 @@ impl Reports {
     /// A session opens a connection.
     pub(super) fn connect(&self, outgoing: Outgoing) {
         self.orders.connect(outgoing.address, outgoing.endpoint, &self.bell);
+    }
+
+    /// A worker ends before its time, with a connection that nobody else will have.
+    pub(super) fn break_off(&self) {
+        self.broken.store(true, SeqCst);
+        self.bell.ring(REPORTS);
+    }
+
+    /// Whether one did.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(SeqCst)
     }
 
     /// Takes all, in the order they were made.

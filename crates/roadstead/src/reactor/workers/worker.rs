@@ -1,7 +1,7 @@
 //! A worker: takes a connection out of the line, gives it its turn, runs the jobs that came of it.
 #![forbid(unsafe_code)]
 
-use std::{mem, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{mem, os::fd::OwnedFd, sync::Arc, thread, time::Duration};
 
 use bytes::BytesMut;
 
@@ -147,5 +147,14 @@ impl Worker {
             self.net.close(stream, reset);
         }
         self.reports.add(token, Report::Closed);
+    }
+}
+
+/// What panics here is no session, for that is caught: the server ends, as it would with the loop's own thread.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.reports.break_off();
+        }
     }
 }
