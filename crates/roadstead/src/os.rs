@@ -10,11 +10,13 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::FileExt,
     },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use bytes::BytesMut;
 use rustix::{
+    event::{EventfdFlags, eventfd},
     fs::sendfile,
     io::Errno,
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt},
@@ -80,6 +82,19 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32, tuning: Tuning) -> io::R
     Ok(socket.into())
 }
 
+/// An event descriptor: what interrupts somebody's wait.
+pub(crate) fn event() -> io::Result<OwnedFd> {
+    let _alone = last_descriptors();
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+/// Held by whoever takes a descriptor while connections are served: where they are scarce, the one in reserve is given
+/// up to turn a connection away, and nobody of this process is to take it in between.
+fn last_descriptors() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The address a socket is bound to.
 pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
@@ -96,7 +111,9 @@ fn accept(listener: &OwnedFd, flags: SocketFlags, tuning: Tuning) -> io::Result<
 
 /// Begins a connection that never blocks; it is writable when it is decided.
 pub(crate) fn connect(address: SocketAddr, tuning: Tuning) -> io::Result<OwnedFd> {
+    let alone = last_descriptors();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    drop(alone);
     tuning.size(&socket)?;
     tuning.apply(&socket)?;
     match socket.connect(&SockAddr::from(address)) {
@@ -216,6 +233,7 @@ impl Net for Os {
     }
 
     fn shed(&mut self, listener: &OwnedFd) -> bool {
+        let _alone = last_descriptors();
         drop(self.spare.take());
         let Some(null) = &self.null else { return false };
         match accept(listener, self.accepted, self.tuning) {

@@ -17,7 +17,7 @@ use std::{io, mem, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, sockopt},
 };
@@ -335,7 +335,7 @@ impl Blocking {
         if let Some(interrupt) = &self.interrupt {
             return Ok(Arc::clone(interrupt));
         }
-        let interrupt = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let interrupt = Arc::new(os::event()?);
         let handle = Arc::clone(&interrupt);
         self.host.bell.interrupt_with(move || {
             // Fails only when the counter is full, and then the wait is interrupted already.
