@@ -26,6 +26,8 @@ pub const ANSWER: u8 = 10;
 pub const FILE: u8 = 11;
 /// The desk says `go away`, and calls the frame a violation.
 pub const REFUSE: u8 = 12;
+/// The same body; and the connection will wait for one more message when the server drains.
+pub const STAY: u8 = 13;
 
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;

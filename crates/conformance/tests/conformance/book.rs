@@ -63,8 +63,9 @@ fn page() -> String {
     let _ = writeln!(page, "\nThere are {} scenarios and {} models.", all().count(), models.len());
     for (theme, scenarios) in THEMES {
         let _ = write!(page, "\n## {theme}\n\n| scenario | shows | on |\n|---|---|---|\n");
-        for scenario in scenarios {
+        for scenario in *scenarios {
             let on = match scenario.on {
+                On::Select => "`select`",
                 On::Models => "models",
                 On::Wires => "wires",
                 On::Queues => "queues",

@@ -20,7 +20,11 @@ pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
         "connections_are_counted",
         "connections_of_one_address_are_counted",
         "a_drain_ends_idle_connections",
+        "a_drain_under_load_loses_nothing",
+        "a_lack_of_descriptors_is_survived",
+        "a_thousand_at_once",
         "endless_jobs_hold_neither_their_connection_nor_another",
+        "slow_ones_beside_quick_ones",
     ],
     why: "it serves one client at a time: several that are open at once there cannot be",
 }];

@@ -5,10 +5,11 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst},
     thread,
+    time::Duration,
 };
 
 use roadstead_conformance::{
-    asks::{ECHO, HOLD, JOB, LATER},
+    asks::{ECHO, HOLD, JOB, LATER, STAY},
     child::Child,
     client::{End, ask, echo, end_of, eventually, frame, read_frame},
     setting::Setting,
@@ -17,6 +18,7 @@ use rustix::process::Signal;
 
 scenarios! {
     a_drain_lets_work_in_flight_finish (Everything): "while it drains nobody comes any more, and what was begun is answered",
+    one_more_message_is_waited_for_while_it_drains (Everything): "a session that will not be hurried gets its last message, in pieces, and answers it",
     a_drain_ends_idle_connections (Wires): "who is idle sees the end in good order, and need not answer it",
     a_drain_that_runs_out_of_patience_resets (Wires): "what has not finished in time is reset and counted",
     a_second_signal_ends_everything (Everything): "under load: the program exits with 130, and no client waits in vain",
@@ -40,6 +42,23 @@ fn a_drain_lets_work_in_flight_finish(setting: &Setting) {
     let stats = child.stats();
     assert!(stats["closed"] > stats["failed"]);
     // Who only looked whether anybody accepts ended before.
+    assert_eq!(child.closed().last().unwrap(), "finished");
+}
+
+fn one_more_message_is_waited_for_while_it_drains(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, STAY, 0, b"a little").0, STAY);
+    child.signal(Signal::TERM);
+    eventually("nobody is accepted any more", || TcpStream::connect(child.address()).is_err());
+    for byte in frame(ECHO, 0, b"and more") {
+        stream.write_all(&[byte]).unwrap();
+        thread::sleep(Duration::from_millis(4));
+    }
+    assert_eq!(read_frame(&mut stream), (ECHO, b"and more".to_vec()));
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    drop(stream);
+    child.stats();
     assert_eq!(child.closed().last().unwrap(), "finished");
 }
 

@@ -21,11 +21,15 @@ macro_rules! scenarios {
 
 mod book;
 mod clients;
+mod crowd;
 mod excluded;
 mod files;
 mod hostile;
+mod interruptions;
 mod life;
 mod limits;
+mod outgoing;
+mod schedule;
 mod streams;
 mod work;
 
@@ -33,10 +37,11 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 use roadstead::{
-    Queue,
+    Model, Queue,
     server::{Io, Trigger},
 };
 use roadstead_conformance::setting::Setting;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Something that every model must do.
 struct Scenario {
@@ -49,6 +54,8 @@ struct Scenario {
 
 /// The settings that make a difference.
 enum On {
+    /// Nothing: it concerns this model alone.
+    Select,
     /// Each model, and nothing else.
     Models,
     /// Each way to the wire: plain, through TLS, on epoll that is told of levels, or whose workers do the I/O.
@@ -64,6 +71,7 @@ impl On {
         let wire = (setting.workers == 0 || setting.io == Io::Workers) && setting.queue == Queue::Fcfs;
         let queue = !setting.tls && setting.trigger == Trigger::Edge;
         match self {
+            On::Select => wire && queue && setting.model == Model::Select,
             On::Models => wire && queue,
             On::Wires => wire,
             On::Queues => queue,
@@ -73,13 +81,17 @@ impl On {
 }
 
 /// All scenarios, by theme.
-const THEMES: [(&str, &[Scenario]); 7] = [
+const THEMES: &[(&str, &[Scenario])] = &[
     ("Bytes in, bytes out", streams::SCENARIOS),
     ("Limits and deadlines", limits::SCENARIOS),
     ("Deferred work", work::SCENARIOS),
     ("Files", files::SCENARIOS),
+    ("Connections of its own", outgoing::SCENARIOS),
     ("A server's life", life::SCENARIOS),
     ("Peers that are in the way", hostile::SCENARIOS),
+    ("Crowds", crowd::SCENARIOS),
+    ("Interruptions", interruptions::SCENARIOS),
+    ("Chance", schedule::SCENARIOS),
     ("Clients that we did not write", clients::SCENARIOS),
 ];
 
@@ -88,12 +100,26 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    // Most of a scenario is waiting.
-    arguments.test_threads.get_or_insert(8);
+    // Several scenarios at once have a thousand clients each.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let arguments = Arguments::from_args();
+    let crowds = || crowd::SCENARIOS.iter().chain(hostile::SCENARIOS);
+    let is_crowd = |scenario: &Scenario| crowds().any(|crowd| crowd.name == scenario.name);
     let mut trials = book::trials();
+    trials.extend(trials_of(|scenario| !is_crowd(scenario)));
+    // Most of a scenario is waiting; but crowds would keep the others, and one another, from what they wait for.
+    let failed = [(16, trials), (2, trials_of(is_crowd))].map(|(at_once, trials)| {
+        let test_threads = arguments.test_threads.or(Some(at_once));
+        libtest_mimic::run(&Arguments { test_threads, ..arguments.clone() }, trials).has_failed()
+    });
+    if failed.contains(&true) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn trials_of(chosen: impl Fn(&Scenario) -> bool) -> Vec<Trial> {
+    let mut trials = Vec::new();
     for setting in Setting::all() {
-        for scenario in all().filter(|scenario| scenario.on.covers(&setting)) {
+        for scenario in all().filter(|scenario| chosen(scenario) && scenario.on.covers(&setting)) {
             if excluded::why(setting.model, scenario.name).is_none() {
                 let name = format!("{}::{}", setting.name(), scenario.name);
                 trials.push(Trial::test(name, move || {
@@ -103,5 +129,5 @@ fn main() -> ExitCode {
             }
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials
 }

@@ -10,11 +10,14 @@ use std::{
 };
 
 use roadstead::{
-    Busy, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Service, Session, Step, Ticket,
+    Busy, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Service, Session, Step,
+    Ticket,
     frame::{Fields, Limits, Parsed},
 };
 use roadstead_conformance::{
-    asks::{ANSWER, BUSY, DROP, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, REFUSE, SLICES},
+    asks::{
+        ANSWER, BUSY, DROP, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, REFUSE, SLICES, STAY,
+    },
     client::pattern,
 };
 
@@ -38,7 +41,13 @@ impl Service for Desk {
     type Session = DeskSession;
 
     fn open(&self, _: &Peer) -> DeskSession {
-        DeskSession { file: Arc::clone(&self.file), kinds: HashMap::new(), held: Vec::new() }
+        DeskSession {
+            file: Arc::clone(&self.file),
+            kinds: HashMap::new(),
+            held: Vec::new(),
+            stays: false,
+            draining: false,
+        }
     }
 }
 
@@ -47,6 +56,8 @@ pub(crate) struct DeskSession {
     /// What was asked by those who wait for a reply.
     kinds: HashMap<JobId, u8>,
     held: Vec<Option<Ticket<u64>>>,
+    stays: bool,
+    draining: bool,
 }
 
 impl DeskSession {
@@ -75,6 +86,7 @@ impl DeskSession {
     }
 
     fn answer(&mut self, kind: u8, n: u64, body: &[u8], cx: &mut Context<'_, Self>) -> Done {
+        self.stays |= kind == STAY;
         match kind {
             FINISH => self.held(n)?.finish(n),
             DROP => drop(self.held(n)?),
@@ -142,6 +154,17 @@ impl Session for DeskSession {
             }
         };
         input.consume(used);
+        if self.draining {
+            cx.finish();
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        self.draining |= why == Ready::Draining;
+        if self.draining && !self.stays {
+            cx.finish();
+        }
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 //! stdout: `listening ADDRESS...`; for each session that ends `closed WHY`, for one that the server itself has connected
 //! `far WHY`; last `stats NAME=COUNT...`, or `undrained COUNT`. Exit codes as those of `roadstead serve`: 0 after SIGTERM
 //! and a drain, 1 an error, 130 a second signal.
-#![forbid(unsafe_code)]
 
+mod clock;
 mod desk;
 mod discard;
 mod echo;
@@ -65,6 +65,9 @@ struct Args {
     /// That this is no server with our keys
     #[arg(long)]
     far_plain: bool,
+    /// Let the wall clock step
+    #[arg(long)]
+    clock_steps: bool,
     #[command(flatten)]
     limits: Limits,
 }
@@ -139,6 +142,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     // A signal that does nothing but interrupt whatever call is under way.
     signal_hook::flag::register(SIGUSR1, Arc::default())?;
+    if args.clock_steps && !clock::let_step() {
+        return Err("the wall clock does not step".into());
+    }
     match args.service {
         Which::Echo => serve(echo::Echo, args),
         Which::Discard => serve(discard::Discard, args),

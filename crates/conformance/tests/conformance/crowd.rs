@@ -1,0 +1,209 @@
+//! Many at once, and many one after another.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+    time::Duration,
+};
+
+use roadstead::Model;
+use roadstead_conformance::{
+    asks::{ECHO, FILE, JOB, LATER},
+    child::Child,
+    client::{End, PATIENCE, SetAtEnd, ask, echo, end_of, eventually, frame, pattern, read_frame},
+    setting::Setting,
+    wire::Wire,
+};
+use rustix::process::Signal;
+
+scenarios! {
+    a_thousand_at_once (Models): "1,000 connections are open and each is served three times",
+    beyond_what_select_can_watch (Select): "a descriptor above 1,023 is refused with the reason, and the others are served",
+    slow_ones_beside_quick_ones (Models): "beside 100 slow senders and 100 who take nothing others are served, and at last they too",
+    thousands_come_and_go (Models): "2,000 connections end in five ways, and no descriptor, thread, child or memory is left",
+    a_lack_of_descriptors_is_survived (Models): "400 clients and 256 descriptors: who finds no room is reset, nobody else notices, newcomers are served afterwards",
+    a_drain_under_load_loses_nothing (Models): "12 connections with work under way get their answers, while others still come",
+}
+
+/// Options for as many workers as connections, for the models whose workers serve one at a time.
+fn room_for(setting: &Setting, count: usize) -> String {
+    match setting.model {
+        Model::Pool | Model::Prefork => format!("--workers {count}"),
+        _ => String::new(),
+    }
+}
+
+fn a_thousand_at_once(setting: &Setting) {
+    let child = Child::start(setting, &format!("echo {}", room_for(setting, 1000)));
+    let mut streams = child.connect_many(1000);
+    for round in 0..3u8 {
+        streams.iter_mut().for_each(|stream| stream.write_all(&[round]).unwrap());
+        for stream in &mut streams {
+            let mut byte = [!round];
+            stream.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [round]);
+        }
+    }
+    drop(streams);
+    eventually("all have gone", || child.closed().len() == 1000);
+    let stats = child.drain();
+    assert_eq!((stats["accepted"], stats["failed"]), (1000, 0));
+}
+
+/// Whether a byte comes back; that the connection was turned away is no error.
+#[track_caller]
+fn is_served(stream: &mut Wire) -> bool {
+    let mut byte = [1];
+    match stream.write_all(&byte).and_then(|()| stream.read(&mut byte)) {
+        Ok(count) => count == 1,
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+            false
+        }
+    }
+}
+
+fn beyond_what_select_can_watch(setting: &Setting) {
+    let child = Child::start(setting, "echo");
+    let mut streams = child.connect_many(1100);
+    streams.retain_mut(is_served);
+    assert!((900..1024).contains(&streams.len()), "{} are served", streams.len());
+    let why = child.first_closed();
+    assert!(why.contains("is beyond 1023, the last that select can watch; use poll or epoll"), "{why}");
+    assert!(streams.iter_mut().all(is_served), "they stay");
+    drop(streams);
+    eventually("there is room again", || is_served(&mut child.connect()));
+}
+
+fn slow_ones_beside_quick_ones(setting: &Setting) {
+    let many = 100;
+    let child = Child::start(setting, &format!("desk --file 4000000 {}", room_for(setting, 2 * many + 2)));
+    let (mut senders, mut takers) = (child.connect_many(many), child.connect_many(many));
+    let slowly = frame(ECHO, 0, b"slowly");
+    for taker in &mut takers {
+        taker.write_all(&frame(FILE, 4_000_000, b"")).unwrap();
+    }
+    let mut quick = child.connect();
+    for byte in &slowly {
+        for sender in &mut senders {
+            sender.write_all(&[*byte]).unwrap();
+        }
+        assert_eq!(ask(&mut quick, JOB, 1, b"").0, JOB);
+        assert_eq!(ask(&mut child.connect(), ECHO, 0, b"new").0, ECHO);
+    }
+    for sender in &mut senders {
+        assert_eq!(read_frame(sender), (ECHO, b"slowly".to_vec()));
+    }
+    let content = pattern(4_000_000);
+    for taker in &mut takers[..5] {
+        assert!(read_frame(taker) == (FILE, content.clone()));
+    }
+}
+
+/// One connection that ends in one of five ways.
+fn visit(child: &Child, way: usize) {
+    let mut stream = TcpStream::connect(child.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let wire = [frame(JOB, 1, b""), frame(ECHO, 1, b"visit")].concat();
+    let answer = frame(ECHO, 0, b"").len();
+    if way != 0 {
+        stream.write_all(&wire).unwrap();
+    }
+    match way {
+        0 | 3 => {}
+        1 => stream.read_exact(&mut vec![0; answer]).unwrap(),
+        2 => {
+            stream.shutdown(Shutdown::Write).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        }
+        _ => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+    }
+}
+
+fn come_and_go(child: &Child, count: usize) {
+    let before = child.closed().len();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..count / 4).for_each(|number| visit(child, number % 5)));
+        }
+    });
+    eventually("all have come and gone", || child.closed().len() == before + count);
+}
+
+fn thousands_come_and_go(setting: &Setting) {
+    let child = Child::start(setting, "desk");
+    // What is made once and kept is made now.
+    come_and_go(&child, 400);
+    let rest = |child: &Child| {
+        let mut held = child.held();
+        eventually("it comes to rest", || {
+            let before = held;
+            held = child.held();
+            before == held
+        });
+        held
+    };
+    let (held, memory) = (rest(&child), child.memory());
+    come_and_go(&child, 2000);
+    eventually("there are no more descriptors, threads and processes than before", || {
+        let now = child.held();
+        // Some may have been at rest when they were counted, and have ended since.
+        now.processes <= held.processes && now.threads <= held.threads && now.descriptors <= held.descriptors
+    });
+    let grown = child.memory().saturating_sub(memory);
+    assert!(grown < 2 << 20, "{grown} bytes more are in use");
+    let stats = child.drain();
+    assert_eq!((stats["accepted"], stats["closed"]), (2400, 2400));
+}
+
+fn a_lack_of_descriptors_is_survived(setting: &Setting) {
+    let few = ["prlimit", "--nofile=256"];
+    let child = Child::start_under(&few, setting, &format!("echo {}", room_for(setting, 450)));
+    let mut streams = child.connect_many(400);
+    streams.retain_mut(is_served);
+    if setting.model.forks() {
+        assert_eq!(streams.len(), 400, "each process has descriptors of its own");
+    } else {
+        assert!((50..256).contains(&streams.len()), "{} are served", streams.len());
+    }
+    assert!(streams.iter_mut().all(is_served), "who is connected stays connected");
+    drop(streams);
+    eventually("there is room again", || is_served(&mut child.connect()));
+    for _ in 0..20 {
+        echo(&mut child.connect(), b"as before");
+    }
+    assert_eq!(child.drain()["refused"] > 0, !setting.model.forks(), "they are counted");
+}
+
+fn a_drain_under_load_loses_nothing(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let mut streams = child.connect_many(12);
+    for stream in &mut streams {
+        stream.write_all(&[frame(LATER, 400, b""), frame(ECHO, 0, b"")].concat()).unwrap();
+        assert_eq!(read_frame(stream).0, ECHO);
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (address, over) = (child.address(), &over);
+        for _ in 0..2 {
+            scope.spawn(move || {
+                while !over.load(SeqCst) {
+                    // Whoever comes now may be served or turned away.
+                    if let Ok(mut stream) = TcpStream::connect(address) {
+                        let _ = stream.write_all(&frame(JOB, 1, b""));
+                    }
+                }
+            });
+        }
+        let _over = SetAtEnd(over);
+        child.signal(Signal::TERM);
+        for mut stream in streams {
+            assert_eq!(read_frame(&mut stream), (LATER, 400u64.to_le_bytes().to_vec()));
+            assert_eq!(end_of(&mut stream), End::Orderly);
+        }
+    });
+    let finished = child.stats()["closed"];
+    assert!(finished >= 12);
+}

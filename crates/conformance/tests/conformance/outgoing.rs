@@ -1,0 +1,133 @@
+//! Connections that a session opens to somebody else.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead_conformance::{
+    child::Child,
+    client::{End, echo, end_of, eventually, pattern},
+    setting::Setting,
+};
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+
+scenarios! {
+    a_relay_carries_both_ways_and_both_ends (Wires): "what one side sends and how it ends goes to the other",
+    a_refused_connection_says_so (Wires): "where nobody listens the session hears of it",
+    an_unanswered_connection_is_given_up_in_time (Wires): "who does not answer is waited for no longer than may be",
+    a_far_side_that_closes_is_heard_of (Wires): "its last words arrive, and then its end",
+    a_drain_ends_both_sides (Wires): "a server that drains ends what it has opened itself too",
+    a_stop_while_connecting_waits_for_nothing (Wires): "a second signal ends the program in the midst of a connect",
+}
+
+/// A relay to `far`.
+#[track_caller]
+fn relay(setting: &Setting, far: SocketAddr, options: &str) -> Child {
+    Child::start(setting, &format!("relay --far {far} {options}"))
+}
+
+/// How the far side of the relayed connection ended.
+#[track_caller]
+fn fate(relay: &Child) -> String {
+    eventually("the far side is closed", || !relay.said("far ").is_empty());
+    relay.said("far ").remove(0)
+}
+
+fn a_relay_carries_both_ways_and_both_ends(setting: &Setting) {
+    let far = Child::start(setting, "echo");
+    let near = relay(setting, far.address(), "");
+    let mut stream = near.connect();
+    echo(&mut stream, b"there and back");
+    for _ in 0..20 {
+        echo(&mut stream, &pattern(100_000));
+    }
+    stream.finish().unwrap();
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    drop(stream);
+    assert_eq!(fate(&near), "finished");
+    let stats = near.drain();
+    assert_eq!((stats["connected"], stats["closed"], stats["failed"]), (1, 2, 0));
+    assert_eq!(far.drain()["failed"], 0);
+}
+
+/// An address at which nobody listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A listener that answers no more connections, and those that fill its backlog.
+fn deaf() -> (SocketAddr, impl Sized) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let filling = (0..8)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address);
+            socket
+        })
+        .collect::<Vec<_>>();
+    thread::sleep(Duration::from_millis(50));
+    (address.as_socket().unwrap(), (listener, filling))
+}
+
+fn a_refused_connection_says_so(setting: &Setting) {
+    let near = relay(setting, nobody(), "");
+    let mut stream = near.connect();
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    assert!(fate(&near).contains("refused"));
+    drop(stream);
+    let stats = near.drain();
+    assert_eq!((stats["connected"], stats["closed"]), (1, 2));
+}
+
+fn an_unanswered_connection_is_given_up_in_time(setting: &Setting) {
+    let (far, _full) = deaf();
+    let near = relay(setting, far, "--connect 300");
+    let begun = Instant::now();
+    let mut stream = near.connect();
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    assert_eq!(fate(&near), "the peer did not answer the connection in time");
+    assert!(begun.elapsed() >= Duration::from_millis(300), "too early");
+}
+
+fn a_far_side_that_closes_is_heard_of(setting: &Setting) {
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = relay(setting, far.local_addr().unwrap(), "--far-plain");
+    let mut stream = near.connect();
+    let (mut other, _) = far.accept().unwrap();
+    other.write_all(b"goodbye").unwrap();
+    drop(other);
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    assert_eq!(all, "goodbye");
+}
+
+fn a_drain_ends_both_sides(setting: &Setting) {
+    let far = Child::start(setting, "echo");
+    // The client does not end before the drain has.
+    let mut near = relay(setting, far.address(), "--linger 200");
+    let mut stream = near.connect();
+    echo(&mut stream, b"there and back");
+    near.signal(Signal::TERM);
+    near.stats();
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    eventually("the far server has nobody", || !far.closed().is_empty());
+}
+
+fn a_stop_while_connecting_waits_for_nothing(setting: &Setting) {
+    let (far, _full) = deaf();
+    // An hour: were the stop to wait for the answer, the test would never end.
+    let mut near = relay(setting, far, "--connect 3600000");
+    let _stream = near.connect();
+    thread::sleep(Duration::from_millis(50));
+    near.signal(Signal::TERM);
+    near.signal(Signal::TERM);
+    near.end();
+}
