@@ -5,6 +5,7 @@ use std::{
     env, fs,
     fs::File,
     io::{BufRead, BufReader},
+    mem,
     net::{SocketAddr, TcpStream},
     ops::Index,
     os::unix::{fs::FileExt, process::CommandExt},
@@ -223,11 +224,26 @@ impl Child {
         }
     }
 
-    /// Bytes of memory that its own process has in use, without what it shares with files.
+    /// What they hold as soon as it does not change any more: nobody is still being started, or about to end.
+    #[track_caller]
+    pub fn at_rest(&self) -> Held {
+        let (mut held, mut looks) = (self.held(), 0);
+        eventually("it comes to rest", || {
+            let before = mem::replace(&mut held, self.held());
+            looks = if before == held { looks + 1 } else { 0 };
+            looks == 5
+        });
+        held
+    }
+
+    /// Bytes of memory that it and its children have in use, without what they share with files.
     pub fn memory(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        let of = |pid: Pid| {
+            let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+            line.trim().trim_end_matches(" kB").parse::<usize>().ok()
+        };
+        self.processes().into_iter().filter_map(of).sum::<usize>() << 10
     }
 }
 

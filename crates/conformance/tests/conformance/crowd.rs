@@ -136,16 +136,7 @@ fn thousands_come_and_go(setting: &Setting) {
     let child = Child::start(setting, "desk");
     // What is made once and kept is made now.
     come_and_go(&child, 400);
-    let rest = |child: &Child| {
-        let mut held = child.held();
-        eventually("it comes to rest", || {
-            let before = held;
-            held = child.held();
-            before == held
-        });
-        held
-    };
-    let (held, memory) = (rest(&child), child.memory());
+    let (held, memory) = (child.at_rest(), child.memory());
     come_and_go(&child, 2000);
     eventually("there are no more descriptors, threads and processes than before", || {
         let now = child.held();

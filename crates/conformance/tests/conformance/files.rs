@@ -19,6 +19,7 @@ scenarios! {
 fn a_large_file_stands_between_the_bytes_around_it(setting: &Setting) {
     let len = 20 << 20;
     let child = Child::start(setting, &format!("desk --file {len}"));
+    child.at_rest();
     let before = child.memory();
     let mut stream = child.connect();
     let wire = [frame(ECHO, 0, b"head"), frame(FILE, len, b""), frame(ECHO, 0, b"tail")].concat();

@@ -109,7 +109,7 @@ fn main() -> ExitCode {
     let mut trials = book::trials();
     trials.extend(trials_of(|scenario| !is_crowd(scenario)));
     // Most of a scenario is waiting; but crowds would keep the others, and one another, from what they wait for.
-    let failed = [(16, trials), (2, trials_of(is_crowd))].map(|(at_once, trials)| {
+    let failed = [(16, trials), (4, trials_of(is_crowd))].map(|(at_once, trials)| {
         let test_threads = arguments.test_threads.or(Some(at_once));
         libtest_mimic::run(&Arguments { test_threads, ..arguments.clone() }, trials).has_failed()
     });
