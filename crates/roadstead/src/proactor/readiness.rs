@@ -2,7 +2,12 @@
 //! How one is done then is what the ports that stand on this differ in: [`Hands`].
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, io, mem, net::SocketAddr, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io, mem,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 
@@ -18,8 +23,8 @@ use crate::{
 
 /// Listeners are named from here on; connections far below.
 const LISTENERS: u64 = u64::MAX - 1024;
-/// Blocks that are kept for the next receive.
-const FREE: usize = 16;
+/// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
+const BLOCKS: usize = 32;
 
 /// Does operations on sockets that are ready, at once or in a while. Of each socket it has at most one of each kind.
 pub(crate) trait Hands<N: Net> {
@@ -73,6 +78,10 @@ pub(crate) struct Ready<N: Net, P: Poller<N>, H: Hands<N>> {
     ready: Vec<Readiness>,
     done: Vec<Completion<N::Stream>>,
     free: FreeList<BytesMut>,
+    /// Received blocks that have not come back, and those that are being received into.
+    out: usize,
+    /// Who may receive and waits for a block.
+    waiting: VecDeque<Token>,
     moved: bool,
 }
 
@@ -87,6 +96,8 @@ struct Ear<L> {
 struct Socket<S> {
     stream: S,
     connecting: bool,
+    /// It waits for a block.
+    waits: bool,
     receive: Direction<usize>,
     send: Direction<Output>,
     /// The interest that the poller knows of.
@@ -155,7 +166,9 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
             sockets: HashMap::new(),
             ready: Vec::new(),
             done: Vec::new(),
-            free: FreeList::new(FREE),
+            free: FreeList::new(BLOCKS),
+            out: 0,
+            waiting: VecDeque::new(),
             moved: true,
         }
     }
@@ -166,6 +179,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
         let socket = Socket {
             stream,
             connecting,
+            waits: false,
             receive: Direction::new(false),
             // A fresh socket has room; if it has not, the first send says so.
             send: Direction::new(!connecting),
@@ -203,11 +217,31 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
     fn begin_receive(&mut self, token: Token) {
         let Some(socket) = self.sockets.get_mut(&token) else { return };
         let Some(&most) = socket.receive.begin() else { return };
+        if self.out >= BLOCKS {
+            if !mem::replace(&mut socket.waits, true) {
+                self.waiting.push_back(token);
+            }
+            return;
+        }
+        self.out += 1;
         let block = self.free.take().unwrap_or_default();
         let task = Receive { token, stream: &socket.stream, block, most };
         match self.hands.receive(&mut self.net, task) {
             Progress::Later => socket.receive.busy = true,
             Progress::Done(received) => self.received(token, received),
+        }
+    }
+
+    /// Begins the receives that waited, as many as there are blocks for.
+    fn begin_waiting(&mut self) {
+        while self.out < BLOCKS
+            && let Some(token) = self.waiting.pop_front()
+        {
+            if let Some(socket) = self.sockets.get_mut(&token) {
+                socket.waits = false;
+                self.begin_receive(token);
+                self.want(token);
+            }
         }
     }
 
@@ -322,6 +356,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
             Some(socket) => socket.receive.asked = Some(most),
             None => {
                 let gone = io::ErrorKind::NotConnected.into();
+                self.out += 1;
                 self.done.push(Completion::Received(token, BytesMut::new(), Err(gone)));
             }
         }
@@ -352,6 +387,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
             self.done.push(Completion::Sent(token, Err(cancelled())));
         }
         if socket.receive.cancel() {
+            self.out += 1;
             self.done.push(Completion::Received(token, BytesMut::new(), Err(cancelled())));
         }
     }
@@ -368,17 +404,19 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn recycle(&mut self, block: BytesMut) {
+        self.out -= 1;
         if block.capacity() > 0 {
             self.free.put(block);
         }
     }
 
     fn has_done(&self) -> bool {
-        !self.done.is_empty()
+        !self.done.is_empty() || !self.waiting.is_empty() && self.out < BLOCKS
     }
 
     fn wait(&mut self, done: &mut Vec<Completion<N::Stream>>, timeout: Option<Duration>) -> io::Result<()> {
         self.ignore_unasked();
+        self.begin_waiting();
         self.finish();
         let timeout = if self.done.is_empty() { timeout } else { Some(Duration::ZERO) };
         if timeout != Some(Duration::ZERO) {

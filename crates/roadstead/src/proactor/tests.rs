@@ -6,9 +6,12 @@ use rustix::io::Errno;
 use super::*;
 use crate::{
     budget::Budget,
+    connection::BLOCK,
     context::Context,
     host::Shared,
     input::Input,
+    model::emulated::{Direct, Emulated},
+    reactor::tests::{Eager, Torrent},
     service::{Done, Peer, Ready, Service, Session},
 };
 
@@ -173,4 +176,29 @@ fn more_accepts_are_outstanding_when_all_were_taken_and_none_while_the_listener_
     proactor.port.now = accept::REST;
     proactor.happen([]);
     assert_eq!(proactor.port.accepts, 5 * few - 1, "and listens again, for no more than at first");
+}
+
+#[test]
+fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn() {
+    const ALL: usize = 100;
+    let net = Torrent { backlog: 0, received: [0; 256] };
+    let mut port = Emulated::new(net, Eager::default(), Direct, vec![]);
+    for number in 0..ALL {
+        port.adopt(number as u8, Token(number as u64)).unwrap();
+        port.receive(Token(number as u64), BLOCK);
+    }
+    let (mut served, mut done) = (Vec::new(), Vec::new());
+    while served.len() < ALL {
+        port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+        assert!((1..=32).contains(&done.len()), "{} blocks at once", done.len());
+        for done in done.drain(..) {
+            let Completion::Received(token, block, Ok(BLOCK)) = done else { panic!("a block for each") };
+            served.push(token);
+            port.recycle(block);
+        }
+    }
+    served.sort();
+    served.dedup();
+    assert_eq!(served.len(), ALL);
+    assert!(!port.has_done(), "nobody waits for anything");
 }

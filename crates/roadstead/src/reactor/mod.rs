@@ -10,7 +10,7 @@ mod doors;
 pub(crate) mod interrupt;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod workers;
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, time::Duration};

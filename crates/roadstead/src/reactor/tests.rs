@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// As many connections as asked for, each of which always has more to receive.
-struct Torrent {
-    backlog: u8,
-    received: [u64; 256],
+pub(crate) struct Torrent {
+    pub(crate) backlog: u8,
+    pub(crate) received: [u64; 256],
 }
 
 impl Net for Torrent {
@@ -52,7 +52,7 @@ impl Net for Torrent {
 
 /// Says in every turn that everybody is readable: each time is news, as with an edge-triggered poller.
 #[derive(Default)]
-struct Eager(Vec<Token>);
+pub(crate) struct Eager(Vec<Token>);
 
 impl Poller<Torrent> for Eager {
     fn listen(&mut self, (): &(), token: Token) -> io::Result<()> {
