@@ -16,7 +16,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::Errno,
+    io::{Errno, retry_on_intr},
     thread::gettid,
 };
 
@@ -143,7 +143,7 @@ impl Signal {
                 PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::OUT)
             })
             .collect();
-        poll(&mut fds, Some(&timespec(Duration::ZERO)))?;
+        retry_on_intr(|| poll(&mut fds, Some(&timespec(Duration::ZERO))))?;
         Ok(fds.iter().map(|fd| (fd.as_fd().as_raw_fd(), fd.revents())).collect())
     }
 
