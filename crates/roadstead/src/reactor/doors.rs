@@ -63,8 +63,7 @@ impl<L> Doors<L> {
             }
             Accepted::Exhausted => {
                 pool.exhausted();
-                self.ignore(poller);
-                self.resting = Some(net.now() + accept::REST);
+                self.rest(poller, net.now());
             }
         }
         accepted
@@ -75,13 +74,20 @@ impl<L> Doors<L> {
         self.resting
     }
 
-    /// Ends a rest that has lasted until `now`.
-    pub(super) fn wake<N: Net<Listener = L>>(
-        &mut self,
-        poller: &mut impl Poller<N>,
-        now: Duration,
-    ) -> io::Result<()> {
-        if self.resting.is_some_and(|until| until <= now) { self.listen(poller) } else { Ok(()) }
+    /// Ends a rest that has lasted until `now`. It goes on if the system has no room for what the poller needs either.
+    pub(super) fn wake<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>, now: Duration) {
+        if self.resting.is_some_and(|until| until <= now)
+            && let Err(error) = self.listen(poller)
+        {
+            tracing::warn!(%error, "a listener cannot be watched");
+            self.rest(poller, now);
+        }
+    }
+
+    /// Has them rest from `now` on.
+    pub(super) fn rest<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>, now: Duration) {
+        self.ignore(poller);
+        self.resting = Some(now.saturating_add(accept::REST));
     }
 
     /// Nobody is let in any more.

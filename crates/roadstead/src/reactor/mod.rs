@@ -143,7 +143,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let now = if self.run_jobs() { self.net.now() } else { now };
         let alive = self.answer_bell(now);
         self.fire_deadlines(now);
-        self.doors.wake(&mut self.poller, now)?;
+        self.doors.wake(&mut self.poller, now);
         self.host.report();
         Ok(alive && !(self.draining && self.slots.is_empty()))
     }

@@ -127,3 +127,50 @@ fn everybody_has_the_same_share_of_every_turn() {
     assert!(most - least <= 2 * TURN, "{received:?}");
     assert!(*most <= 51 * 2 * TURN, "a turn gives no more than its share: {received:?}");
 }
+
+/// Without room for listeners, as a system that is short of memory, for a number of times.
+#[derive(Default)]
+struct Cramped {
+    attempts: u8,
+    heard: bool,
+}
+
+impl Poller<Torrent> for Cramped {
+    fn listen(&mut self, (): &(), _: Token) -> io::Result<()> {
+        self.attempts += 1;
+        // The first is at the start, when a failure may be told to whoever starts it.
+        self.heard = !(2..=4).contains(&self.attempts);
+        if self.heard { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+    }
+    fn ignore(&mut self, (): &()) {
+        self.heard = false;
+    }
+    fn add(&mut self, _: &u8, _: Token) -> io::Result<()> {
+        Ok(())
+    }
+    fn interest(&mut self, _: &u8, _: Token, _: bool, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&mut self, _: &u8) {}
+    fn wait(&mut self, _: &mut Vec<Readiness>, _: Option<Duration>, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn listeners_outlive_a_poller_that_has_no_room_for_them() {
+    let shared = Shared::new(Budget::default());
+    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let mut poller = Cramped::default();
+    let mut doors = Doors::new(vec![door], &mut poller).unwrap();
+    let mut net = Torrent { backlog: 0, received: [0; 256] };
+    doors.rest(&mut poller, net.now());
+    let mut rests = 0;
+    while let Some(until) = doors.resting() {
+        assert!(!poller.heard && rests < 9);
+        rests += 1;
+        doors.wake(&mut poller, until);
+    }
+    assert!(poller.heard && rests == 4, "after {rests} rests");
+    assert!(matches!(doors.next(0, &mut net, &mut poller, &mut Host::alone(shared, 1)), Accepted::Empty));
+}
