@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -39,6 +40,9 @@ impl Line {
     /// Puts a connection at the end, and wakes a worker if one sleeps.
     pub(super) fn push(&self, member: Arc<Member>) {
         let mut state = self.lock();
+        if state.over {
+            return;
+        }
         state.waiting.push_back(member);
         let wake = state.asleep > 0;
         state.asleep -= usize::from(wake);
@@ -50,18 +54,21 @@ impl Line {
 
     /// The same by a worker that takes the next one itself at once, so that nobody need be woken for it.
     pub(super) fn push_again(&self, member: Arc<Member>) {
-        self.lock().waiting.push_back(member);
+        let mut state = self.lock();
+        if !state.over {
+            state.waiting.push_back(member);
+        }
     }
 
     /// Takes the first connection. Waits for one if the worker has the patience.
     pub(super) fn next(&self, patient: bool, count: &mut Counters) -> Next {
         let mut state = self.lock();
         loop {
-            if let Some(member) = state.waiting.pop_front() {
-                return Next::Turn(member);
-            }
             if state.over {
                 return Next::Over;
+            }
+            if let Some(member) = state.waiting.pop_front() {
+                return Next::Turn(member);
             }
             if !patient {
                 return Next::Nobody;
@@ -72,9 +79,14 @@ impl Line {
         }
     }
 
-    /// Lets every worker end once nobody waits.
+    /// Lets every worker end after the turn that it is at. Whoever still waits, of a server that breaks off, may be
+    /// busy for ever, and is let go of.
     pub(super) fn end(&self) {
-        self.lock().over = true;
+        let mut state = self.lock();
+        state.over = true;
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
         self.came.notify_all();
     }
 
