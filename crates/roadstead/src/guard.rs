@@ -10,16 +10,25 @@ use std::{
 thread_local! {
     /// What the first panic on this thread said that nobody has asked for yet.
     static SAID: Cell<Option<String>> = const { Cell::new(None) };
+    /// This thread is in a call into a service.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls `service`; `None` if it panicked, and then nothing may be asked of its state again.
 pub(crate) fn call<T>(service: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(service))
-        .inspect_err(|payload| {
-            let first = SAID.take().unwrap_or_else(|| words(&**payload));
-            SAID.set(Some(first));
-        })
-        .ok()
+    let outer = INSIDE.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(service));
+    INSIDE.set(outer);
+    done.inspect_err(|payload| {
+        let first = SAID.take().unwrap_or_else(|| words(&**payload));
+        SAID.set(Some(first));
+    })
+    .ok()
+}
+
+/// Whether this thread is in a call into a service: then it must not wait for a loop, which may wait for the call.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
 }
 
 /// What the first panic on this thread said since this was asked last. The simulator fails a run for it.

@@ -13,6 +13,7 @@ use crate::{
     accept::Door,
     blocking::crew::{self, Crew, Spawner},
     connection::Endpoint,
+    guard,
     host::{Host, Seeds, Shared},
     model::{
         Begin, Model,
@@ -222,9 +223,11 @@ impl Lives {
             Kind::Reactor { orders, bell } => orders.stop(bell),
             Kind::Blocking(crew) => crew.order(crew::Orders::Stop),
         }
-        // A session may hold the last handle of its own loop, which then ends by itself.
-        let elsewhere = |thread: &JoinHandle<_>| thread.thread().id() != thread::current().id();
-        if let Some(thread) = self.thread.take().filter(elsewhere) {
+        // A session or a job may hold the last handle of what it runs on, which then ends by itself; and so may the
+        // service that a loop lets go of when it ends.
+        let awaited =
+            |thread: &JoinHandle<_>| !guard::is_inside() && thread.thread().id() != thread::current().id();
+        if let Some(thread) = self.thread.take().filter(awaited) {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "a server's loop ended early"),
@@ -241,7 +244,7 @@ impl Drop for Lives {
     }
 }
 
-/// The logic units. Dropping them lets each finish the job it is at, and waits for that.
+/// The logic units. Dropping them lets each finish the job it is at, and waits for that unless it is done in a job.
 #[derive(Debug)]
 struct Units {
     workers: Arc<Workers>,
@@ -268,7 +271,7 @@ impl Units {
 impl Drop for Units {
     fn drop(&mut self) {
         self.workers.stop();
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.drain(..).filter(|_| !guard::is_inside()) {
             // A logic unit catches its jobs' panics, so there is nothing to learn from its end.
             let _ = thread.join();
         }

@@ -241,7 +241,8 @@ impl<S: Service> Server<S> {
     }
 }
 
-/// A server that runs. Dropping it stops it at once; [`Running::drain`] lets it finish.
+/// A server that runs. Dropping it stops it at once, and waits for that unless a session or a job does it;
+/// [`Running::drain`] lets it finish.
 #[derive(Debug)]
 pub struct Running {
     lives: Lives,
