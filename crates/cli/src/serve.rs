@@ -82,7 +82,7 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "WHO", default_value = "loop", conflicts_with = "level_triggered")]
     io: Units,
     /// Connections that may wait in the system to be accepted
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) backlog: i32,
     /// Longest time to finish what was begun, after a signal
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -93,10 +93,10 @@ pub(crate) struct Listen {
 #[derive(clap::Args)]
 pub(crate) struct Limits {
     /// Connections open at once [default: 10000; Trident: 1000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = some)]
     connections: Option<usize>,
     /// Connections open at once from one address [default: 10000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = some)]
     per_address: Option<usize>,
     /// Time for a client to send its first byte [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -130,6 +130,15 @@ impl Limits {
         budget.idle = self.idle.unwrap_or(budget.idle);
         budget.slowest = self.slowest.unwrap_or(budget.slowest);
         budget
+    }
+}
+
+/// Reads how many there may be, at least one.
+fn some(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("a server that may have none serves nobody".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
     }
 }
 
