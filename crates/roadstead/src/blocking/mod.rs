@@ -112,7 +112,11 @@ impl Blocking {
         if self.drive() {
             let _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
         }
-        self.host.report();
+        let Self { crew, stream, endpoint, mut host, .. } = self;
+        drop((stream, endpoint));
+        // What its own tickets are for is forgotten now. What it has submitted is not: others may wait for that.
+        while crew.orders() != Orders::Stop && host.jobs.run_one().is_some() {}
+        host.report();
     }
 
     /// Answers whether the peer is to see a reset.
