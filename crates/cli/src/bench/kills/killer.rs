@@ -2,12 +2,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
 };
 
 use indicatif::ProgressBar;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use serde::Serialize;
 
 use super::{
@@ -23,8 +27,10 @@ use crate::{
 
 /// Between one kill and the next.
 const PAUSE_MS: std::ops::Range<u64> = 100..300;
-/// How often the processes are looked at.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often the processes are looked at. A look reads of every process of the machine, and takes time from the server.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often it is asked whether a process is still.
+const GLANCE: Duration = Duration::from_millis(1);
 /// How long full strength is waited for at the end, and for a process to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The dice of the clients have lower numbers.
@@ -169,8 +175,8 @@ impl<'a> Killer<'a> {
         if !lives() || pidfd_send_signal(&process, Signal::KILL).is_err() {
             return Ok(());
         }
-        // Until it is dead it would count as one that is there.
-        wait_until(|| !lives());
+        // Until it is dead it would count as one that is there. Who looks at it meanwhile keeps it from dying.
+        await_end(&process)?;
         self.complete = None;
         self.open.push((self.watched.kills.len(), at));
         let at_s = (at - self.start).as_secs_f64();
@@ -179,9 +185,16 @@ impl<'a> Killer<'a> {
     }
 }
 
+/// Waits until the process has ended: pidfd_open(2).
+fn await_end(process: &OwnedFd) -> Result<()> {
+    let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))?;
+    Ok(())
+}
+
 fn wait_until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() && Instant::now() < deadline {
-        thread::yield_now();
+        thread::sleep(GLANCE);
     }
 }
