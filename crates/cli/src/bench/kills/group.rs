@@ -59,13 +59,10 @@ fn parse(stat: &[u8]) -> Option<(State, u32, u32)> {
     Some((state, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// Whether no thread of the process runs: all are stopped, or have ended.
+/// Whether the thread that serves does not run: it is stopped, or has ended. It is the first of its process; the others
+/// are not looked at, since what the system keeps for who does is in the way when they end.
 pub(super) fn is_still(pid: u32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    threads.flatten().all(|thread| {
-        let stat = fs::read(thread.path().join("stat")).ok();
-        stat.and_then(|stat| parse(&stat)).is_none_or(|(state, ..)| state != State::Live)
-    })
+    look(pid).is_none_or(|(member, _)| member.state != State::Live)
 }
 
 /// The ports of those that the process is connected with from its own port `port`, by IPv4.

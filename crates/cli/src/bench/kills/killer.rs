@@ -16,8 +16,9 @@ use serde::Serialize;
 
 use super::{
     LASTING, WHAT,
+    census::{Census, Count},
     clients::Clients,
-    group::{self, Member},
+    group,
 };
 use crate::{
     Result,
@@ -27,8 +28,8 @@ use crate::{
 
 /// Between one kill and the next.
 const PAUSE_MS: std::ops::Range<u64> = 100..300;
-/// How often the processes are looked at. A look reads of every process of the machine, and takes time from the server.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often the processes are counted.
+const LOOK: Duration = Duration::from_millis(10);
 /// How often it is asked whether a process is still.
 const GLANCE: Duration = Duration::from_millis(1);
 /// How long full strength is waited for at the end, and for a process to stop.
@@ -63,6 +64,7 @@ pub(super) struct Killer<'a> {
     /// How many processes there should be; none if that depends on who comes.
     workers: Option<usize>,
     dice: Dice,
+    census: Census,
     start: Instant,
     watched: Watched,
     /// Kills after which not everything has been seen to be there again, by their numbers.
@@ -86,6 +88,7 @@ impl<'a> Killer<'a> {
             clients,
             workers,
             dice: Dice::new(WHAT, seed, PART),
+            census: Census::new(server.pid()),
             start: Instant::now(),
             watched: Watched::default(),
             open: Vec::new(),
@@ -123,20 +126,16 @@ impl<'a> Killer<'a> {
     }
 
     /// Takes note of how things are; answers the children that live.
-    fn look(&mut self) -> Result<Vec<Member>> {
-        let server = self.server.pid();
-        let members = group::members(server)?;
-        let now = Instant::now();
-        if !members.iter().any(|member| member.pid == server && !member.is_zombie()) {
+    fn look(&mut self) -> Result<Vec<u32>> {
+        let Some(Count { live, dead }) = self.census.take()? else {
             return Err("the server has ended, and not only some of its processes".into());
-        }
-        let (dead, live): (Vec<_>, Vec<_>) =
-            members.into_iter().filter(|member| member.parent == server).partition(Member::is_zombie);
-        self.dead.retain(|pid, _| dead.iter().any(|member| member.pid == *pid));
-        for member in dead {
-            let since = *self.dead.entry(member.pid).or_insert(now);
+        };
+        let now = Instant::now();
+        self.dead.retain(|pid, _| dead.contains(pid));
+        for pid in dead {
+            let since = *self.dead.entry(pid).or_insert(now);
             if now - since > LASTING {
-                self.lasting.insert(member.pid);
+                self.lasting.insert(pid);
             }
         }
         let complete = self.workers.is_none_or(|workers| live.len() == workers);
@@ -155,22 +154,22 @@ impl<'a> Killer<'a> {
     }
 
     /// Kills a child, unless it ends by itself meanwhile.
-    fn kill(&mut self, victim: Member) -> Result<()> {
+    fn kill(&mut self, victim: u32) -> Result<()> {
         // The number may be another process's by now. Once it is open it stays this one's.
-        let Some(pid) = Pid::from_raw(victim.pid.cast_signed()) else { return Ok(()) };
+        let Some(pid) = Pid::from_raw(victim.cast_signed()) else { return Ok(()) };
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
         let server = self.server.pid();
-        if group::look(victim.pid).is_none_or(|(member, group)| (member.parent, group) != (server, server)) {
+        if group::look(victim).is_none_or(|(member, group)| (member.parent, group) != (server, server)) {
             return Ok(());
         }
         // It may end at any time before it is stopped.
         if pidfd_send_signal(&process, Signal::STOP).is_err() {
             return Ok(());
         }
-        wait_until(|| group::is_still(victim.pid));
-        let ports = group::connected(victim.pid, self.server.address().port())?;
+        wait_until(|| group::is_still(victim));
+        let ports = group::connected(victim, self.server.address().port())?;
         self.clients.doom(ports.iter().copied());
-        let lives = || group::look(victim.pid).is_some_and(|(member, _)| !member.is_zombie());
+        let lives = || group::look(victim).is_some_and(|(member, _)| !member.is_zombie());
         let at = Instant::now();
         if !lives() || pidfd_send_signal(&process, Signal::KILL).is_err() {
             return Ok(());

@@ -3,6 +3,7 @@
 //! A process is stopped for a moment before it is killed, so that what it has can be read while nothing changes. So it
 //! is known which connections may fail, and every other failure counts against the server.
 
+mod census;
 mod clients;
 mod group;
 mod killer;
