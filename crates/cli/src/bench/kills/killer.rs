@@ -52,7 +52,9 @@ pub(super) struct Kill {
     at_s: f64,
     /// Connections that it had.
     connections: usize,
-    /// Until as many processes lived as should, where that is known; none if that was not seen.
+    /// From the signal until the system had ended it. A busy system may take long to, and keeps its number meanwhile.
+    pub(super) ended_ms: f64,
+    /// From then until as many processes lived as should, where that is known; none if that was not seen.
     pub(super) replaced_ms: Option<f64>,
     /// Until every client has been served after that; none if that was not seen.
     pub(super) back_ms: Option<f64>,
@@ -176,10 +178,16 @@ impl<'a> Killer<'a> {
         }
         // Until it is dead it would count as one that is there. Who looks at it meanwhile keeps it from dying.
         await_end(&process)?;
+        let ended = Instant::now();
         self.complete = None;
-        self.open.push((self.watched.kills.len(), at));
-        let at_s = (at - self.start).as_secs_f64();
-        self.watched.kills.push(Kill { at_s, connections: ports.len(), replaced_ms: None, back_ms: None });
+        self.open.push((self.watched.kills.len(), ended));
+        self.watched.kills.push(Kill {
+            at_s: (at - self.start).as_secs_f64(),
+            connections: ports.len(),
+            ended_ms: (ended - at).as_secs_f64() * 1e3,
+            replaced_ms: None,
+            back_ms: None,
+        });
         Ok(())
     }
 }

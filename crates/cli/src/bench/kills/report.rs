@@ -74,6 +74,8 @@ impl Report {
                 "opened",
                 "failed: killed",
                 "others",
+                "dead p50 ms",
+                "slowest",
                 "replaced p50 ms",
                 "slowest",
                 "all served p50 ms",
@@ -88,6 +90,7 @@ impl Report {
         let mut table = Table::new(&columns);
         for run in &self.runs {
             let kills = &run.watched.kills;
+            let [ended, slowest_ended] = run.times(|kill| Some(kill.ended_ms));
             let [replaced, slowest_replaced] = run.times(|kill| kill.replaced_ms);
             let [back, slowest_back] = run.times(|kill| kill.back_ms);
             table.row([
@@ -98,6 +101,8 @@ impl Report {
                 count(run.tally.connections),
                 count(run.tally.failed_of_killed),
                 count(run.tally.failed_of_others),
+                ended,
+                slowest_ended,
                 replaced,
                 slowest_replaced,
                 back,
