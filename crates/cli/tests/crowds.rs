@@ -66,6 +66,7 @@ fn processes_are_killed_and_nobody_else_is_hit() {
         let had: u64 = kills.iter().map(had).sum();
         assert!(had > 0 && run["failed_of_killed"].as_u64() <= Some(had), "{run}");
         assert!(kills.iter().all(|kill| kill["at_s"].is_f64() && kill["back_ms"].is_f64()), "{run}");
+        assert!(kills.iter().any(|kill| kill["control_ms"].is_f64()), "{run}");
     }
     scene.nothing_lives();
 }

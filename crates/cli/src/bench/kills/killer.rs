@@ -2,8 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     os::fd::OwnedFd,
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,7 @@ use super::{
     LASTING, WHAT,
     census::{Census, Count},
     clients::Clients,
+    control::Control,
     group,
 };
 use crate::{
@@ -54,6 +56,8 @@ pub(super) struct Kill {
     connections: usize,
     /// From the signal until the system had ended it. A busy system may take long to, and keeps its number meanwhile.
     pub(super) ended_ms: f64,
+    /// The same of the control; none if it was not ready.
+    pub(super) control_ms: Option<f64>,
     /// From then until as many processes lived as should, where that is known; none if that was not seen.
     pub(super) replaced_ms: Option<f64>,
     /// Until every client has been served after that; none if that was not seen.
@@ -67,6 +71,9 @@ pub(super) struct Killer<'a> {
     workers: Option<usize>,
     dice: Dice,
     census: Census,
+    control: Option<Control>,
+    /// The controls that were killed, by the numbers of the kills.
+    dying: Vec<(usize, JoinHandle<io::Result<f64>>)>,
     start: Instant,
     watched: Watched,
     /// Kills after which not everything has been seen to be there again, by their numbers.
@@ -91,6 +98,8 @@ impl<'a> Killer<'a> {
             workers,
             dice: Dice::new(WHAT, seed, PART),
             census: Census::new(server.pid()),
+            control: None,
+            dying: Vec::new(),
             start: Instant::now(),
             watched: Watched::default(),
             open: Vec::new(),
@@ -112,6 +121,10 @@ impl<'a> Killer<'a> {
             if over && self.open.is_empty() || now >= end + PATIENCE {
                 break;
             }
+            // It may take as long to begin as to end; not while somebody is waited for.
+            if self.control.is_none() && self.open.is_empty() {
+                self.control = Some(Control::begin()?);
+            }
             if !over && now >= due && !children.is_empty() {
                 let victim = children[self.dice.below(children.len() as u64) as usize];
                 self.kill(victim)?;
@@ -120,6 +133,13 @@ impl<'a> Killer<'a> {
             thread::sleep(LOOK);
         }
         self.watched.lasting_zombies = self.lasting.len();
+        for (number, control) in self.dying {
+            let ended = control.join().map_err(|_| "a control was not waited for")?;
+            self.watched.kills[number].control_ms = Some(ended?);
+        }
+        if let Some(unused) = self.control {
+            let _ = unused.kill().join();
+        }
         Ok(self.watched)
     }
 
@@ -172,19 +192,25 @@ impl<'a> Killer<'a> {
         let ports = group::connected(victim, self.server.address().port())?;
         self.clients.doom(ports.iter().copied());
         let lives = || group::look(victim).is_some_and(|(member, _)| !member.is_zombie());
-        let at = Instant::now();
-        if !lives() || pidfd_send_signal(&process, Signal::KILL).is_err() {
+        if !lives() {
             return Ok(());
         }
+        let at = Instant::now();
+        if pidfd_send_signal(&process, Signal::KILL).is_err() {
+            return Ok(());
+        }
+        let number = self.watched.kills.len();
+        self.dying.extend(self.control.take().map(|control| (number, control.kill())));
         // Until it is dead it would count as one that is there. Who looks at it meanwhile keeps it from dying.
         await_end(&process)?;
         let ended = Instant::now();
         self.complete = None;
-        self.open.push((self.watched.kills.len(), ended));
+        self.open.push((number, ended));
         self.watched.kills.push(Kill {
             at_s: (at - self.start).as_secs_f64(),
             connections: ports.len(),
             ended_ms: (ended - at).as_secs_f64() * 1e3,
+            control_ms: None,
             replaced_ms: None,
             back_ms: None,
         });
