@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     net::SocketAddr,
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
@@ -55,6 +55,16 @@ impl EchoServer {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Kills it, and does not wait for its end.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+
+    /// Waits for its end.
+    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
     }
 
     /// Asks it to end, and waits until it has; kills it if it does not.

@@ -1,23 +1,22 @@
-//! The control of the measurement: a process that does nothing, killed together with one that serves.
+//! The control of the measurement: a server that nobody asks, killed together with a process of the one that serves.
 //!
-//! Both have libraries mapped, and the system has to undo that before either has ended. What keeps it from it (such as
-//! a page-out daemon that has locked a library's mappings and waits for a core) keeps every process from ending, and
-//! from being forked. So the time that the control took is the system's, whatever the server does.
+//! Both have the same files mapped, and the system has to undo that before either has ended. What keeps it from it
+//! (such as a page-out daemon that has locked a file's mappings and waits for a core) keeps every process from ending
+//! that has the file mapped, and from being forked. So the time that the control took is the system's.
 
 use std::{
     io,
-    process::{Child, Command, Stdio},
     thread::{self, JoinHandle},
     time::Instant,
 };
 
-/// It waits for input, and ends with whoever could send it some.
-pub(super) struct Control(Child);
+use crate::{Result, bench::echo_server::EchoServer};
+
+pub(super) struct Control(EchoServer);
 
 impl Control {
-    pub(super) fn begin() -> io::Result<Self> {
-        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-        Ok(Self(child))
+    pub(super) fn begin() -> Result<Self> {
+        EchoServer::start(&["--model".into(), "iterative".into()]).map(Self)
     }
 
     /// Kills it; the thread answers how many milliseconds it took to end.

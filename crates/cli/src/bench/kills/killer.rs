@@ -137,9 +137,6 @@ impl<'a> Killer<'a> {
             let ended = control.join().map_err(|_| "a control was not waited for")?;
             self.watched.kills[number].control_ms = Some(ended?);
         }
-        if let Some(unused) = self.control {
-            let _ = unused.kill().join();
-        }
         Ok(self.watched)
     }
 

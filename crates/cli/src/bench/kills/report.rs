@@ -76,8 +76,7 @@ impl Report {
                 "others",
                 "dead p50 ms",
                 "slowest",
-                "control p50 ms",
-                "slowest",
+                "beyond control",
                 "replaced p50 ms",
                 "slowest",
                 "all served p50 ms",
@@ -93,7 +92,7 @@ impl Report {
         for run in &self.runs {
             let kills = &run.watched.kills;
             let [ended, slowest_ended] = run.times(|kill| Some(kill.ended_ms));
-            let [control, slowest_control] = run.times(|kill| kill.control_ms);
+            let [_, beyond_control] = run.times(|kill| Some(kill.ended_ms - kill.control_ms?));
             let [replaced, slowest_replaced] = run.times(|kill| kill.replaced_ms);
             let [back, slowest_back] = run.times(|kill| kill.back_ms);
             table.row([
@@ -106,8 +105,7 @@ impl Report {
                 count(run.tally.failed_of_others),
                 ended,
                 slowest_ended,
-                control,
-                slowest_control,
+                beyond_control,
                 replaced,
                 slowest_replaced,
                 back,
