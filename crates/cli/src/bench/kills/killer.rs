@@ -54,13 +54,13 @@ pub(super) struct Kill {
     at_s: f64,
     /// Connections that it had.
     connections: usize,
-    /// From the signal until the system had ended it. A busy system may take long to, and keeps its number meanwhile.
+    /// From the signal until the system had ended it.
     pub(super) ended_ms: f64,
     /// The same of the control; none if it was not ready.
     pub(super) control_ms: Option<f64>,
-    /// From then until as many processes lived as should, where that is known; none if that was not seen.
+    /// From its end until as many processes lived as should, where that is known; none if that was not seen.
     pub(super) replaced_ms: Option<f64>,
-    /// Until every client has been served after that; none if that was not seen.
+    /// From its end until every client has been served after that; none if that was not seen.
     pub(super) back_ms: Option<f64>,
 }
 
