@@ -9,15 +9,14 @@ use std::{
 
 use clap::ValueEnum;
 use roadstead::{
-    Budget, Model, Queue, Running, Server, Service,
+    Budget, Model, Queue, Server, Service,
     server::{Io, RunError, Trigger},
-    stats::Snapshot,
     tls::{Acceptor, Clients, Keys},
 };
 use roadstead_services::{discard::Discard, echo::Echo};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-use crate::{Outcome, Result, signals};
+use crate::{Outcome, Result};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -191,22 +190,17 @@ pub(crate) fn run_service(
     for address in &listen.bind {
         server = server.bind(*address);
     }
-    if listen.model.forks() {
-        return run_forking(server, listen);
-    }
-    let signal = signals::watch()?;
-    let running = server.start()?;
-    announce(running.addresses(), peers)?;
-    tracing::info!(model = %running.model(), "serving; Ctrl-C drains, twice ends at once");
-    // The sender lives as long as the process, so an error cannot be.
-    let _ = signal.recv();
-    finish(running, listen.drain)
-}
-
-/// The same with models that fork, before this process has any other thread.
-fn run_forking(server: Server<impl Service>, listen: &Listen) -> Result<Outcome> {
-    match server.run(listen.drain, |addresses| announce(addresses, None)) {
-        Ok(stats) => told(listen.model, &stats),
+    let model = listen.model;
+    let listening = |addresses: &[SocketAddr]| {
+        announce(addresses, peers)?;
+        tracing::info!(%model, "serving; Ctrl-C drains, twice ends at once");
+        Ok(())
+    };
+    match server.run(listen.drain, listening) {
+        Ok(stats) => tracing::info!(
+            %model, accepted = stats.accepted, refused = stats.refused, failed = stats.failed,
+            bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
+        ),
         Err(RunError::Undrained(left)) => tracing::warn!("{left}"),
         Err(RunError::Interrupted) => std::process::exit(130),
         Err(error) => return Err(error.into()),
@@ -223,24 +217,6 @@ fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<(
         writeln!(out, "listening for servers on {address}")?;
     }
     out.flush()
-}
-
-fn told(model: Model, stats: &Snapshot) {
-    tracing::info!(
-        %model, accepted = stats.accepted, refused = stats.refused, failed = stats.failed,
-        bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
-    );
-}
-
-fn finish(running: Running, patience: Duration) -> Result<Outcome> {
-    let open = running.open();
-    tracing::info!(open, "draining");
-    let model = running.model();
-    match running.drain(patience) {
-        Ok(stats) => told(model, &stats),
-        Err(left) => tracing::warn!("{left}"),
-    }
-    Ok(Outcome::Done)
 }
 
 /// Ends this process when `parent`, which has started it, ends.

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks to finish, the second ends at once.
+//! Ctrl-C in long work that is no server: the first asks to finish, the second ends at once.
 
 use std::{
     fs, io,
@@ -6,7 +6,6 @@ use std::{
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
-        mpsc,
     },
     thread,
 };
@@ -22,10 +21,9 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// What the second signal deletes before it ends the process, as nothing else will.
 static DOOMED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Watches for SIGINT and SIGTERM from now on. The receiver hears of the first; the second exits with 130.
-pub(crate) fn watch() -> io::Result<mpsc::Receiver<()>> {
+/// Watches for SIGINT and SIGTERM from now on. The second exits with 130.
+pub(crate) fn watch() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (first, came) = mpsc::channel();
     thread::Builder::new().name("signals".into()).spawn(move || {
         for (number, _) in signals.forever().enumerate() {
             if number > 0 {
@@ -36,11 +34,9 @@ pub(crate) fn watch() -> io::Result<mpsc::Receiver<()>> {
                 std::process::exit(130);
             }
             INTERRUPTED.store(true, SeqCst);
-            // Nobody listens when the work is over already.
-            let _ = first.send(());
         }
     })?;
-    Ok(came)
+    Ok(())
 }
 
 /// The second signal deletes this directory, which the process deletes itself when it ends in another way.

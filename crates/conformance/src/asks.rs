@@ -28,6 +28,8 @@ pub const FILE: u8 = 11;
 pub const REFUSE: u8 = 12;
 /// The same body; and the connection will wait for one more message when the server drains.
 pub const STAY: u8 = 13;
+/// A job that takes `n` milliseconds.
+pub const TOIL: u8 = 14;
 
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;

@@ -86,6 +86,7 @@ mod reactor;
 mod run;
 mod signals;
 mod slots;
+mod wait;
 
 pub use budget::Budget;
 pub use context::{Busy, Context};

@@ -1,13 +1,17 @@
 //! The threads behind a server, a dialer or an exchange, whatever the model.
 
 use std::{
-    fmt, io, mem,
+    fmt,
+    io::{self, PipeReader, PipeWriter},
+    mem,
     net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+use rustix::event::{PollFd, PollFlags};
 
 use crate::{
     accept::Door,
@@ -31,6 +35,7 @@ use crate::{
         workers::{Dispatcher, Io},
     },
     ticket::Bell,
+    wait::{FOR_EVER, wait_for},
 };
 
 /// Which loops, and who runs their jobs.
@@ -56,8 +61,8 @@ pub(crate) struct Lives {
     kind: Kind,
     units: Option<Units>,
     thread: Option<JoinHandle<io::Result<()>>>,
-    /// Closed when the loops have ended.
-    ended: Mutex<mpsc::Receiver<()>>,
+    /// Hung up when the loops have ended.
+    ended: PipeReader,
 }
 
 enum Kind {
@@ -81,7 +86,7 @@ pub(crate) struct Parts {
     shared: Arc<Shared>,
     doors: Vec<Door<OwnedFd>>,
     /// Closed when the loops have ended.
-    ending: mpsc::Sender<()>,
+    ending: PipeWriter,
 }
 
 /// A model that has begun.
@@ -180,10 +185,10 @@ impl Lives {
         let Begin::Here(begin) = shape.model.entry().begin else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        let (ending, ended) = mpsc::channel();
+        let (ended, ending) = io::pipe()?;
         let Begun { kind, units, thread } =
             begin(Parts { shape, seeds: Seeds::new()?, shared, doors, ending })?;
-        Ok(Self { kind, units, thread: Some(thread), ended: Mutex::new(ended) })
+        Ok(Self { kind, units, thread: Some(thread), ended })
     }
 
     pub(crate) fn drain(&self) {
@@ -212,17 +217,37 @@ impl Lives {
         }
     }
 
-    /// Waits for the loops to end. False if the time was over before.
-    pub(crate) fn wait(&self, patience: Duration) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience)
-            == Err(mpsc::RecvTimeoutError::Disconnected)
+    /// Readable when the loops have ended.
+    pub(crate) fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
     }
 
-    pub(crate) fn stop(&mut self) {
+    /// Waits for the loops to end. False if the time was over before.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience.min(FOR_EVER);
+        let mut ended = [PollFd::new(&self.ended, PollFlags::IN)];
+        while wait_for(&mut ended, Some(until)).is_ok() {
+            if !ended[0].revents().is_empty() {
+                return true;
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Has the loops end, and does not wait for it.
+    pub(crate) fn order_stop(&self) {
         match &self.kind {
             Kind::Reactor { orders, bell } => orders.stop(bell),
             Kind::Blocking(crew) => crew.order(crew::Orders::Stop),
         }
+    }
+
+    /// Has the loops end, and waits for it.
+    pub(crate) fn stop(&mut self) {
+        self.order_stop();
         // A session or a job may hold the last handle of what it runs on, which then ends by itself; and so may the
         // service that a loop lets go of when it ends.
         let awaited =

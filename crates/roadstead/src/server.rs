@@ -1,9 +1,9 @@
 //! Starting a server, watching it, and letting it drain.
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     net::{SocketAddr, ToSocketAddrs},
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -91,8 +91,8 @@ pub enum RunError {
     /// A second signal came while it drained.
     #[error("ended at once by a second signal")]
     Interrupted,
-    /// Its parent process could not go on.
-    #[error("the parent of the server's processes could not go on: {0}")]
+    /// What runs it could not go on: the system failed it.
+    #[error("the server could not go on: {0}")]
     System(#[from] io::Error),
 }
 
@@ -281,11 +281,32 @@ impl Running {
     ///
     /// # Errors
     /// [`Undrained`] if some had not finished; they are reset.
-    pub fn drain(mut self, patience: Duration) -> Result<Snapshot, Undrained> {
-        self.lives.drain();
+    pub fn drain(self, patience: Duration) -> Result<Snapshot, Undrained> {
+        self.begin_drain();
         let done = self.lives.wait(patience);
+        self.finish(done)
+    }
+
+    /// Accepts no more, and tells every session.
+    pub(crate) fn begin_drain(&self) {
+        self.lives.drain();
+    }
+
+    /// Readable when its loops have ended.
+    pub(crate) fn ended(&self) -> BorrowedFd<'_> {
+        self.lives.ended()
+    }
+
+    /// Resets what is still open. `done`: its loops have ended.
+    pub(crate) fn finish(mut self, done: bool) -> Result<Snapshot, Undrained> {
         let left = self.open();
         self.lives.stop();
         if done || left == 0 { Ok(self.stats()) } else { Err(Undrained(left)) }
+    }
+
+    /// Resets what is still open, and does not wait for a job that computes.
+    pub(crate) fn abandon(self) {
+        self.lives.order_stop();
+        mem::forget(self);
     }
 }

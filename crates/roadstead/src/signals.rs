@@ -1,10 +1,20 @@
-//! Signals that are read like a file: signalfd(2); and those of a server in its foreground.
+//! Signals that are read like a file: signalfd(2), and a socket where other threads may be given them; and those of a
+//! server in its foreground.
 
 use std::{
-    io::{self, Error},
+    io::{self, Error, Read},
     mem::{self, MaybeUninit},
-    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     ptr,
+};
+
+use signal_hook::{
+    SigId,
+    consts::{SIGINT, SIGTERM},
+    low_level,
 };
 
 /// What a server in its foreground listens to: who ends it, and who of its children has ended.
@@ -62,6 +72,44 @@ impl Drop for Signals {
     fn drop(&mut self) {
         // SAFETY: the set was filled by the system.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
+    }
+}
+
+/// SIGINT and SIGTERM of a process that may have any threads: whichever is given one, it arrives here as a byte. They
+/// have no other effect from then on, also when this is dropped.
+pub(crate) struct Interrupts {
+    queue: UnixStream,
+    registered: Vec<SigId>,
+}
+
+impl Interrupts {
+    pub(crate) fn watch() -> io::Result<Self> {
+        let (queue, tell) = UnixStream::pair()?;
+        queue.set_nonblocking(true)?;
+        let mut interrupts = Self { queue, registered: Vec::new() };
+        for signal in [SIGINT, SIGTERM] {
+            interrupts.registered.push(low_level::pipe::register(signal, tell.try_clone()?)?);
+        }
+        Ok(interrupts)
+    }
+
+    /// Whether one more has come. Never waits.
+    pub(crate) fn next(&self) -> bool {
+        matches!((&self.queue).read(&mut [0]), Ok(1))
+    }
+}
+
+impl AsFd for Interrupts {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        for signal in self.registered.drain(..) {
+            low_level::unregister(signal);
+        }
     }
 }
 

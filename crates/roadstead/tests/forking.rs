@@ -47,9 +47,3 @@ fn they_refuse_what_connections_share() {
         assert!(error.contains("share state"), "{error}");
     }
 }
-
-#[test]
-fn to_run_in_the_foreground_is_for_them_only() {
-    let error = run::<false>(Model::Epoll);
-    assert!(error.contains("Server::start"), "{error}");
-}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use roadstead_conformance::{
-    asks::{ECHO, HOLD, JOB, LATER, STAY},
+    asks::{ECHO, HOLD, JOB, LATER, STAY, TOIL},
     child::Child,
     client::{End, ask, echo, end_of, eventually, frame, read_frame},
     setting::Setting,
@@ -22,6 +22,7 @@ scenarios! {
     a_drain_ends_idle_connections (Wires): "who is idle sees the end in good order, and need not answer it",
     a_drain_that_runs_out_of_patience_resets (Wires): "what has not finished in time is reset and counted",
     a_second_signal_ends_everything (Everything): "under load: the program exits with 130, and no client waits in vain",
+    a_second_signal_does_not_wait_for_a_job (Everything): "a job of a minute is under way: the program exits with 130 all the same",
     a_server_starts_again_on_its_port_at_once (Wires): "three times, with clients connected and at work",
     a_port_in_use_is_named (Models): "exit 1 and one line: `address ... is in use`",
     a_low_port_needs_permission (Models): "exit 1 and one line that names the address and says what to do",
@@ -90,6 +91,19 @@ fn a_second_signal_ends_everything(setting: &Setting) {
         child.signal(Signal::TERM);
         assert!(matches!(child.end(), Some(130 | 0)), "{}", child.log());
     });
+}
+
+fn a_second_signal_does_not_wait_for_a_job(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, JOB, 1, b"").0, JOB);
+    stream.write_all(&frame(TOIL, 60_000, b"")).unwrap();
+    // Nothing tells that it has begun.
+    thread::sleep(Duration::from_millis(100));
+    // Two of a kind might arrive as one.
+    child.signal(Signal::TERM);
+    child.signal(Signal::INT);
+    assert!(matches!(child.end(), Some(130 | 0)), "{}", child.log());
 }
 
 /// Does something to a server that has much to do, and sees that everybody hears of its end.

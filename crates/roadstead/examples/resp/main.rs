@@ -18,10 +18,6 @@ mod store;
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use roadstead::{Model, Server};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 
 use service::Resp;
 
@@ -51,12 +47,11 @@ fn run() -> Result<(), Box<dyn Error>> {
             _ => return Err(format!("there is no `{name}`; there are --bind ADDR and --model NAME").into()),
         }
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let server = Server::new(Resp::new(MEMORY)).bind(bind).model(model).start()?;
-    for address in server.addresses() {
-        println!("listening on {address}");
-    }
-    signals.forever().next();
-    println!("{} connections served", server.drain(PATIENCE)?.accepted);
+    let server = Server::new(Resp::new(MEMORY)).bind(bind).model(model);
+    let counted = server.run(PATIENCE, |addresses| {
+        addresses.iter().for_each(|address| println!("listening on {address}"));
+        Ok(())
+    })?;
+    println!("{} connections served", counted.accepted);
     Ok(())
 }

@@ -5,13 +5,12 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io,
+    io::{self, PipeWriter},
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, PoisonError, Weak,
         atomic::{AtomicU8, Ordering::SeqCst},
-        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -116,7 +115,7 @@ impl Crew {
     pub(crate) fn start(
         self: &Arc<Self>,
         doors: Vec<Door<OwnedFd>>,
-        ending: mpsc::Sender<()>,
+        ending: PipeWriter,
     ) -> io::Result<JoinHandle<io::Result<()>>> {
         let crew = Arc::clone(self);
         let doors = Arc::from(doors);

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use super::{
     child::{self, Child, Ending},
@@ -33,10 +33,8 @@ use crate::{
     signals::{Came, Signals, wait_for_term},
     stats::Snapshot,
     tuning::Tuning,
+    wait::{FOR_EVER, wait_for},
 };
-
-/// Longer than anybody waits, and a time that clocks can still tell.
-const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
 /// When there are children, and what for.
 pub(crate) trait Strategy {
@@ -180,13 +178,7 @@ impl Family {
         if accepts {
             fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         }
-        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-        let left =
-            left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
-        match poll(&mut fds, left.as_ref()) {
-            Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
-            _ => Ok(()),
-        }
+        wait_for(&mut fds, next)
     }
 
     /// Takes note of the children that have ended.

@@ -17,7 +17,7 @@ use std::{io, mem, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     io::Errno,
     net::{RecvFlags, sockopt},
 };
@@ -28,6 +28,7 @@ use crate::{
     os,
     queue::Run,
     ticket::{Bell, Token},
+    wait::timespec,
 };
 use crew::{Crew, Orders};
 
@@ -304,10 +305,8 @@ impl Blocking {
         if self.send || self.connecting {
             wanted |= PollFlags::OUT;
         }
-        let timeout =
-            left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
         let mut fds = [PollFd::new(&interrupt, PollFlags::IN), PollFd::new(&self.stream, wanted)];
-        let polled = poll(&mut fds, timeout.as_ref());
+        let polled = poll(&mut fds, left.map(timespec).as_ref());
         let came = fds[1].revents();
         let rang = !fds[0].revents().is_empty();
         self.host.bell.wake_up();

@@ -16,8 +16,9 @@ use rustix::{event::epoll, io::Errno};
 use super::{Begin, Core, Entry};
 use crate::{
     os::Os,
-    reactor::{Poller, Readiness, interrupt::Interrupt, timespec, workers::Io},
+    reactor::{Poller, Readiness, interrupt::Interrupt, workers::Io},
     ticket::{Bell, Token},
+    wait::timespec,
 };
 
 /// What the list of models says of it.

@@ -16,7 +16,6 @@ pub(crate) mod workers;
 use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use rustix::event::Timespec;
 
 use crate::{
     accept::{Accepted, Door},
@@ -45,11 +44,6 @@ pub(crate) trait Poller<N: Net> {
     /// Waits until something is ready, the time is over, or the loop's bell interrupts. `idle`: in the turn before
     /// nothing has moved.
     fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>, idle: bool) -> io::Result<()>;
-}
-
-/// A time to wait as the system takes it; one beyond that is for ever.
-pub(crate) fn timespec(time: Duration) -> Timespec {
-    Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
 }
 
 /// What a poller says of one descriptor.

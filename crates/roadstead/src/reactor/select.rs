@@ -21,8 +21,9 @@ use super::{Begin, Core, Entry};
 use crate::{
     accept::REST,
     os::Os,
-    reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
+    reactor::{Poller, Readiness, interrupt::Interrupt},
     ticket::{Bell, Token},
+    wait::timespec,
 };
 
 /// What the list of models says of it.

@@ -23,9 +23,10 @@ use rustix::{
 use super::{Begin, Core, Entry};
 use crate::{
     os::Os,
-    reactor::{Poller, Readiness, interrupt::Interrupt, timespec},
+    reactor::{Poller, Readiness, interrupt::Interrupt},
     signals::{queue_of, set_of},
     ticket::{Bell, Token},
+    wait::timespec,
 };
 
 /// What the list of models says of it.

@@ -17,6 +17,7 @@ use roadstead::{
 use roadstead_conformance::{
     asks::{
         ANSWER, BUSY, DROP, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, REFUSE, SLICES, STAY,
+        TOIL,
     },
     client::pattern,
 };
@@ -65,6 +66,10 @@ impl DeskSession {
         let n = frame.number(1).unwrap_or(0);
         let deferred = match frame.kind {
             JOB => cx.run(n, move || n),
+            TOIL => cx.run(n, move || {
+                thread::sleep(Duration::from_millis(n));
+                n
+            }),
             SLICES => cx.defer(n, Slices(n)),
             PANIC_JOB => cx.run(0, || panic!("a job that is meant to panic")),
             HOLD => self.hold(cx),

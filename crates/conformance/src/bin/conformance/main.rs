@@ -16,8 +16,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, mpsc},
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,10 +26,7 @@ use roadstead::{
     server::{Io, RunError, Trigger},
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
-use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1},
-    iterator::Signals,
-};
+use signal_hook::consts::SIGUSR1;
 
 use say::say;
 
@@ -176,43 +172,15 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
     for address in &args.bind {
         server = server.bind(*address);
     }
-    let drained = if args.model.forks() {
-        let drained = server.run(args.drain, |addresses| {
-            say::listening(addresses);
-            Ok(())
-        });
-        match drained {
-            Ok(stats) => Ok(stats),
-            Err(RunError::Undrained(left)) => Err(left),
-            Err(RunError::Interrupted) => std::process::exit(130),
-            Err(error) => return Err(error.into()),
-        }
-    } else {
-        let signal = watch()?;
-        let running = server.start()?;
-        say::listening(running.addresses());
-        signal.recv()?;
-        running.drain(args.drain)
-    };
+    let drained = server.run(args.drain, |addresses| {
+        say::listening(addresses);
+        Ok(())
+    });
     match drained {
         Ok(stats) => say::stats(&stats),
-        Err(left) => say(&format!("undrained {}", left.0)),
+        Err(RunError::Undrained(left)) => say(&format!("undrained {}", left.0)),
+        Err(RunError::Interrupted) => std::process::exit(130),
+        Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-/// Hears of the first SIGTERM or SIGINT; the second ends the process.
-fn watch() -> Result<mpsc::Receiver<()>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (first, came) = mpsc::channel();
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        for (number, _) in signals.forever().enumerate() {
-            if number > 0 {
-                std::process::exit(130);
-            }
-            // Nobody listens when the server has ended already.
-            let _ = first.send(());
-        }
-    })?;
-    Ok(came)
 }
