@@ -5,11 +5,12 @@
 mod common;
 
 use std::{
+    fs::{self, File},
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
 };
 
-use common::{Scene, until, words};
+use common::{Process, Scene, until, words};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -52,6 +53,22 @@ fn every_listener_is_announced_in_order_and_serves() {
         server.signal(Signal::TERM);
         assert_eq!(server.end().code(), Some(0));
         assert_eq!(server.line(), "", "stdout says nothing more");
+    }
+}
+
+#[test]
+fn the_log_tells_why_a_model_is_the_best() {
+    let scene = Scene::new();
+    for (model, told) in [("best", true), ("poll", false)] {
+        let mut command = scene.command(words(&format!("-v serve echo --bind 127.0.0.1:0 --model {model}")));
+        command.stderr(File::create(scene.path("log")).unwrap());
+        let mut server = Process::start(command);
+        drop(echoes(server.listening()));
+        server.signal(Signal::TERM);
+        assert_eq!(server.end().code(), Some(0));
+        let log = fs::read_to_string(scene.path("log")).unwrap();
+        assert_eq!(log.contains("the best model here: "), told, "{log}");
+        assert!(log.contains("serving"), "{log}");
     }
 }
 

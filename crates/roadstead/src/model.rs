@@ -116,11 +116,22 @@ pub enum Core {
     Proactor,
 }
 
+/// The answer of [`Model::best`], and why.
+const BEST: (Model, &str) =
+    (Model::Epoll, "idle connections cost it nothing, and none that is built for this system is faster");
+
 impl Model {
-    /// The model that this machine runs best, among those that exist here.
+    /// The model that this machine runs best, among those that exist here. A server that starts on it says why, in the
+    /// log.
     pub fn best() -> Self {
-        tracing::info!(model = %Model::Epoll, "chosen: the fastest of the models built so far on this system");
-        Model::Epoll
+        BEST.0
+    }
+
+    /// Says in the log why it is the best here, if it is.
+    pub(crate) fn explain(self) {
+        if self == BEST.0 {
+            tracing::info!(model = %self, "the best model here: {}", BEST.1);
+        }
     }
 
     /// The name on the command line.

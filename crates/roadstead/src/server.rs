@@ -224,6 +224,7 @@ impl<S: Service> Server<S> {
             let alone = "it forks: use `Server::run`, in a process without other threads";
             return Err(StartError::Model { model, why: Self::unforkable().unwrap_or(alone) });
         }
+        model.explain();
         let listeners = self.listen()?;
         let addresses = listeners.iter().map(os::local_address).collect::<io::Result<Vec<_>>>()?;
         let shared = Shared::tuned(self.budget, self.tuning);
