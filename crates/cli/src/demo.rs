@@ -1,13 +1,15 @@
 //! `roadstead demo`: three Trident servers and a client on this machine, in under a minute.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use roadstead_load::report::{Stream, count};
 use roadstead_trident::client::Client;
 
 use crate::{
-    Outcome, Result, signals,
-    trident::bench::{Output, Plan, measure, with_servers, with_shares},
+    Outcome, Result,
+    output::Output,
+    signals,
+    trident::bench::{Plan, measure, with_servers, with_shares},
     trident::dataset::{Dataset, K},
     trident::sweep::Op,
 };
@@ -25,13 +27,16 @@ pub(crate) struct Args {
 const QUERIES: usize = 200;
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
+    args.output.check()?;
     signals::watch()?;
     let dataset = Dataset::find(args.data.as_deref())?;
     let stream = args.output.stream();
-    say(
-        stream,
-        &format!("{}: {} rows of {} elements", dataset.name, count(dataset.rows as u64), dataset.dim),
-    )?;
+    stream.print(&format!(
+        "{}: {} rows of {} elements",
+        dataset.name,
+        count(dataset.rows as u64),
+        dataset.dim
+    ))?;
     let plan = Plan {
         levels: vec![1, 2, 4, 8, 16],
         queries: QUERIES,
@@ -41,9 +46,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     };
     let report = with_shares(&dataset, true, |scratch| {
         with_servers(scratch, &plan, None, |cluster, client| {
-            say(
-                stream,
-                "three servers run, each with shares that tell it nothing; they and the client know each other by \
+            stream.print("three servers run, each with shares that tell it nothing; they and the client know each other by \
                  their keys (TLS 1.3)",
             )?;
             show(stream, &dataset, client)?;
@@ -52,9 +55,10 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     })?;
     let outcome = args.output.deliver(&report)?;
     if let Some(recall) = report.recall() {
-        say(stream, &format!("recall@{K} over {} queries: {recall:.3}", dataset.queries.len().min(QUERIES)))?;
+        stream
+            .print(&format!("recall@{K} over {} queries: {recall:.3}", dataset.queries.len().min(QUERIES)))?;
     }
-    say(stream, "the three servers have stopped")?;
+    stream.print("the three servers have stopped")?;
     Ok(outcome)
 }
 
@@ -65,22 +69,15 @@ fn show(stream: Stream, dataset: &Dataset, client: &Client) -> Result<()> {
     let right = row == dataset.row(dataset.source()?.as_mut(), index)?;
     let head: Vec<String> = row.iter().take(8).map(f32::to_string).collect();
     let verdict = if right { "the true row" } else { "NOT the true row" };
-    say(
-        stream,
-        &format!("fetched row {index}: {} ... ({verdict}; no server knows which row it was)", head.join(" ")),
-    )?;
+    stream.print(&format!(
+        "fetched row {index}: {} ... ({verdict}; no server knows which row it was)",
+        head.join(" ")
+    ))?;
     let nearest = client.search(&dataset.queries[0], K)?;
     let rows: Vec<String> = nearest.iter().map(|near| near.index.to_string()).collect();
-    say(
-        stream,
-        &format!("nearest to query 0: rows {} (no server knows the query or the rows)", rows.join(" ")),
-    )
-}
-
-fn say(stream: Stream, line: &str) -> Result<()> {
-    match stream {
-        Stream::Stdout => writeln!(std::io::stdout().lock(), "{line}")?,
-        Stream::Stderr => writeln!(std::io::stderr().lock(), "{line}")?,
-    }
+    stream.print(&format!(
+        "nearest to query 0: rows {} (no server knows the query or the rows)",
+        rows.join(" ")
+    ))?;
     Ok(())
 }

@@ -1,19 +1,27 @@
 //! `roadstead load`: the load generator.
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::ControlFlow, time::Duration};
 
 use roadstead_load::{
+    chart::{Chart, ChartError, Line, Panel, Scale, Series},
     generator::{Load, LoadReport, Mode},
     machine::Machine,
-    report::{Column, Destination, Stream, Table, count, millis, number},
+    report::{Column, ReportError, Stream, Table, bytes, count, millis, number},
 };
 use serde::Serialize;
 
-use crate::{Outcome, Result, serve::seconds};
+use crate::{
+    Outcome, Result,
+    output::{Findings, Output},
+    progress,
+    serve::{address, seconds},
+    signals,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The server to load; it must send back what it receives
+    #[arg(value_parser = address)]
     target: SocketAddr,
     /// Connections that send
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -42,9 +50,8 @@ pub(crate) struct Args {
     /// Run on this processor only
     #[arg(long, value_name = "CPU")]
     core: Option<usize>,
-    /// Write the report as JSON to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<OsString>,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Serialize)]
@@ -55,7 +62,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let json = args.json.clone().map(Destination::from);
+    args.output.check()?;
     let mode = match (args.messages, args.rate) {
         (Some(messages), _) => Mode::ClosedCount(messages),
         (None, Some(per_second)) => Mode::Open { per_second, duration: args.seconds },
@@ -71,33 +78,71 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         core: args.core,
         ..Load::new(args.target)
     };
-    let bar = crate::progress::bar(100, "loading");
-    let report = load.run(&mut |progress| bar.set_position((progress.fraction * 100.0) as u64))?;
+    signals::watch()?;
+    let bar = progress::bar(100, "loading");
+    let report = load.run(&mut |progress| {
+        bar.set_position((progress.fraction * 100.0) as u64);
+        if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
     bar.finish_and_clear();
+    if signals::interrupted() {
+        tracing::warn!("interrupted: the report holds what was measured until now");
+    }
+    args.output.deliver(&Report { machine: Machine::here(), load: report })
+}
 
-    let latency = &report.latency;
-    let columns = ["messages/s", "right", "wrong", "failed", "mean ms", "p50 ms", "p99 ms", "p99.9 ms"];
-    let mut table = Table::new(&columns.map(Column::Number));
-    table.row([
-        number(report.messages_per_second, 0),
-        count(report.right),
-        count(report.wrong),
-        count(report.failed),
-        millis(latency.mean_ms),
-        millis(latency.p50_ms),
-        millis(latency.p99_ms),
-        millis(latency.p999_ms),
-    ]);
-    table.print(Stream::beside(json.as_ref()))?;
-    if report.client_is_limit {
-        tracing::warn!(
-            "this client used {:.0} % of its core: it is the client that was measured",
-            report.client_cpu_share * 100.0
-        );
+impl Findings for Report {
+    fn is_clean(&self) -> bool {
+        self.load.is_clean()
     }
-    let outcome = if report.is_clean() { Outcome::Done } else { Outcome::Wrong };
-    if let Some(json) = json {
-        json.write_json(&Report { machine: Machine::here(), load: report })?;
+
+    fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        let (report, latency) = (&self.load, &self.load.latency);
+        let columns = ["messages/s", "right", "wrong", "failed", "mean ms", "p50 ms", "p99 ms", "p99.9 ms"];
+        let mut table = Table::new(&columns.map(Column::Number));
+        table.row([
+            number(report.messages_per_second, 0),
+            count(report.right),
+            count(report.wrong),
+            count(report.failed),
+            millis(latency.mean_ms),
+            millis(latency.p50_ms),
+            millis(latency.p99_ms),
+            millis(latency.p999_ms),
+        ]);
+        table.print(stream)?;
+        if report.client_is_limit {
+            tracing::warn!(
+                "this client used {:.0} % of its core: it is the client that was measured",
+                report.client_cpu_share * 100.0
+            );
+        }
+        Ok(())
     }
-    Ok(outcome)
+
+    /// The latency by how many messages are faster.
+    fn svg(&self) -> Result<String, ChartError> {
+        let (report, latency) = (&self.load, &self.load.latency);
+        let figures =
+            [(500, latency.p50_ms), (950, latency.p95_ms), (990, latency.p99_ms), (999, latency.p999_ms)];
+        let series = Series { name: "latency".into(), subject: 0, line: Line::Solid, points: figures.into() };
+        Chart {
+            title: format!("{} messages/s from {}", number(report.messages_per_second, 0), report.target),
+            subtitle: format!(
+                "{} loop, connections: {}, in flight on each: {}, messages of {}, on {} cores",
+                report.kind,
+                count(report.connections as u64),
+                report.depth,
+                bytes(report.size as u64),
+                self.machine.cores
+            ),
+            x_axis: "messages of 1,000 that are faster".into(),
+            panels: vec![Panel {
+                y_axis: "latency, ms".into(),
+                scale: Scale::Logarithmic,
+                series: vec![series],
+            }],
+        }
+        .svg()
+    }
 }

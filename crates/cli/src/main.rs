@@ -9,6 +9,7 @@ mod demo;
 mod keys;
 mod load;
 mod models;
+mod output;
 mod progress;
 mod roads;
 mod serve;
@@ -25,7 +26,7 @@ use roadstead_load::generator::LoadError;
 #[command(name = "roadstead", version, after_help = EXAMPLES)]
 struct Cli {
     /// Say more on stderr: -v what happens, -vv every connection
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1_000)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,

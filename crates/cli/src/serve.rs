@@ -1,7 +1,7 @@
 //! `roadstead serve`: run a ready service until a signal ends it.
 
 use std::{
-    io::{self, Write},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,6 +13,7 @@ use roadstead::{
     server::{Io, RunError, Trigger},
     tls::{Acceptor, Clients, Keys},
 };
+use roadstead_load::report::Destination;
 use roadstead_services::{discard::Discard, echo::Echo};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
@@ -61,7 +62,7 @@ enum Units {
 #[derive(clap::Args)]
 pub(crate) struct Listen {
     /// Address to listen on; port 0 lets the system choose. May be given more than once
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7007")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7007", value_parser = address)]
     pub(crate) bind: Vec<SocketAddr>,
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
@@ -143,8 +144,14 @@ fn some(text: &str) -> Result<usize, String> {
 
 /// Reads a number of seconds such as `10` or `0.5`.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| format!("`{text}` is not a number of seconds"))
+}
+
+/// Reads an address such as `127.0.0.1:7007` or `[::1]:7007`.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an address IP:PORT, such as 127.0.0.1:7007 or [::1]:7007"))
 }
 
 pub(crate) fn run(args: Args) -> Result<Outcome> {
@@ -209,14 +216,11 @@ pub(crate) fn run_service(
 }
 
 fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for address in addresses {
-        writeln!(out, "listening on {address}")?;
-    }
+    let mut lines: String = addresses.iter().map(|address| format!("listening on {address}\n")).collect();
     if let Some(address) = peers {
-        writeln!(out, "listening for servers on {address}")?;
+        lines.push_str(&format!("listening for servers on {address}\n"));
     }
-    out.flush()
+    Destination::Stdout.write(&lines).map_err(io::Error::other)
 }
 
 /// Ends this process when `parent`, which has started it, ends.

@@ -13,7 +13,10 @@ use serde_json::Value;
 #[test]
 fn idle_connections_are_measured_beside_active_ones() {
     let scene = Scene::new();
-    let said = scene.ok(words("bench idle --idle 200 --active 3 --seconds 1 --json -"));
+    let mut idle = words("bench idle --idle 200 --active 3 --seconds 1 --json - --svg");
+    idle.push(scene.path("idle.svg").display().to_string());
+    let said = scene.ok(idle);
+    assert!(fs::read_to_string(scene.path("idle.svg")).unwrap().starts_with("<svg"));
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
         (&report["model"], &report["idle"], &report["active"]),

@@ -1,6 +1,7 @@
 //! The load generator alone: `load ADDR [--connections C] [--depth D] [--size S] [--seconds T] [--json FILE]`.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ fn parse() -> Result<(Load, Option<Destination>), Box<dyn Error>> {
 }
 
 fn run(load: &Load, json: Option<&Destination>) -> Result<bool, Box<dyn Error>> {
-    let report = load.run(&mut |_| ())?;
+    let report = load.run(&mut |_| ControlFlow::Continue(()))?;
     let mut table = Table::new(&[
         Column::Number("connections"),
         Column::Number("right"),

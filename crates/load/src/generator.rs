@@ -7,13 +7,16 @@
 //! Memory is bounded by connections and depth; neither the size nor the number of messages matters.
 //!
 //! ```no_run
-//! use std::time::Duration;
+//! use std::{ops::ControlFlow, time::Duration};
 //! use roadstead_load::generator::{Load, Mode};
 //!
 //! let mut load = Load::new("127.0.0.1:7007".parse()?);
 //! load.connections = 100;
 //! load.mode = Mode::Open { per_second: 20_000.0, duration: Duration::from_secs(10) };
-//! let report = load.run(&mut |progress| eprint!("\r{:3.0} %", progress.fraction * 100.0))?;
+//! let report = load.run(&mut |progress| {
+//!     eprint!("\r{:3.0} %", progress.fraction * 100.0);
+//!     ControlFlow::Continue(())
+//! })?;
 //! println!("{} right, p99 {} ms", report.right, report.latency.p99_ms);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -28,6 +31,7 @@ mod stream;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -181,7 +185,7 @@ pub struct Progress {
 }
 
 /// What a load showed. In the closed loop by count and in the open loop, `right + wrong + failed` is the number
-/// of messages planned.
+/// of messages planned, unless it was stopped.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {
     /// The server.
@@ -251,8 +255,12 @@ impl Load {
     }
 
     /// Opens the connections, runs the load on the calling thread and closes them.
-    /// `progress` is called a few times a second; what it takes is time that the load does not get.
-    pub fn run(&self, progress: &mut dyn FnMut(&Progress)) -> Result<LoadReport, LoadError> {
+    /// `progress` is called a few times a second; what it takes is time that the load does not get. When it answers
+    /// [`ControlFlow::Break`] no further message is sent, and the report is of those that were.
+    pub fn run(
+        &self,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<LoadReport, LoadError> {
         self.check()?;
         let _pinned = match self.core {
             Some(core) => Some(machine::pin(core).map_err(|source| LoadError::Core { core, source })?),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::{Cell, CellAlignment, presets};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 /// Why a result could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,18 @@ impl fmt::Display for Destination {
 }
 
 impl Destination {
+    /// Finds out whether it can be written, and changes nothing: to know it before the work is done.
+    pub fn check(&self) -> Result<(), ReportError> {
+        let outcome = match self {
+            Self::Stdout => Ok(()),
+            Self::File(path) if path.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Self::File(path) => {
+                target(path).and_then(|target| target.as_deref().map_or(Ok(()), |it| beside(it).map(drop)))
+            }
+        };
+        outcome.map_err(|source| ReportError::Unwritable { destination: self.clone(), source })
+    }
+
     /// Writes `value` as indented JSON with a final newline.
     pub fn write_json<T: Serialize>(&self, value: &T) -> Result<(), ReportError> {
         let mut text = serde_json::to_string_pretty(value).map_err(ReportError::Unserializable)?;
@@ -80,29 +93,42 @@ impl Destination {
 /// Replaces the file at `path` in one step; what is not a regular file (a pipe, a terminal, `/dev/null`)
 /// is written to instead.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = match fs::metadata(path) {
-        Ok(found) if !found.is_file() => {
-            return fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
-        }
-        // The file behind a link is replaced, not the link.
-        Ok(_) => fs::canonicalize(path)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(error),
+    let Some(target) = target(path)? else {
+        return fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
     };
+    let mut file = beside(&target)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(&target).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// The regular file that `path` is or will be; none if it is something else.
+fn target(path: &Path) -> io::Result<Option<PathBuf>> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Ok(None),
+        // The file behind a link is replaced, not the link.
+        Ok(_) => fs::canonicalize(path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(path.to_owned())),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file in the same directory, which is deleted unless it takes the place of `target`.
+fn beside(target: &Path) -> io::Result<NamedTempFile> {
     let directory = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     // A result is no secret: it gets the permissions of any new file.
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        // The message names the destination; the temporary name would only confuse.
-        .map_err(|error| io::Error::from(error.kind()))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(&target).map_err(|error| error.error)?;
-    Ok(())
+    let file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(directory);
+    // The message names the destination; the temporary name would only confuse.
+    file.map_err(|error| match error.kind() {
+        kind @ io::ErrorKind::NotFound => {
+            io::Error::new(kind, format!("there is no directory {}", directory.display()))
+        }
+        kind => kind.into(),
+    })
 }
 
 /// The stream that tables are printed to.
@@ -345,6 +371,22 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains(path.to_str().unwrap()), "{text}");
         assert!(Destination::File(directory.path().into()).write("").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_before_and_what_can_is_not_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let within = |name: &str| Destination::File(directory.path().join(name));
+        fs::write(directory.path().join("there"), "old").unwrap();
+        for fine in [Destination::Stdout, within("new"), within("there"), "/dev/null".into()] {
+            fine.check().unwrap();
+        }
+        assert_eq!(fs::read_to_string(directory.path().join("there")).unwrap(), "old");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        for bad in [within("missing/out"), within(""), within("there/out")] {
+            assert_eq!(bad.check().is_err(), bad.write("").is_err());
+            assert!(bad.check().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -5,12 +5,15 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
-use roadstead_load::generator::{CONNECTIONS_MAX, Fault, IN_FLIGHT_MAX, Load, LoadError, LoadReport, Mode};
+use roadstead_load::generator::{
+    CONNECTIONS_MAX, Fault, IN_FLIGHT_MAX, Load, LoadError, LoadReport, Mode, Progress,
+};
 
 /// Serves every connection on its own thread for the rest of the test.
 fn serve(session: impl Fn(usize, TcpStream) + Send + Clone + 'static) -> SocketAddr {
@@ -54,7 +57,7 @@ fn count(target: SocketAddr, messages: u64) -> Load {
 }
 
 fn run(load: &Load) -> LoadReport {
-    load.run(&mut |_| ()).unwrap()
+    load.run(&mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]
@@ -93,11 +96,33 @@ fn a_closed_loop_by_time_ends_with_all_answered() {
     let report = load.run(&mut |progress| {
         assert!(progress.fraction >= last && progress.fraction <= 1.0);
         last = progress.fraction;
+        ControlFlow::Continue(())
     });
     let report = report.unwrap();
     assert!(report.is_clean() && report.right > 0, "{report:?}");
     assert!(report.seconds >= 0.2);
     assert_eq!(last, 1.0);
+}
+
+#[test]
+fn a_load_that_is_stopped_reports_what_was_sent() {
+    let long = Duration::from_secs(3600);
+    let modes = [
+        Mode::ClosedFor(long),
+        Mode::ClosedCount(u64::MAX),
+        Mode::Open { per_second: 500.0, duration: long },
+    ];
+    for mode in modes {
+        let mut load = Load::new(echo_server());
+        (load.connections, load.depth, load.mode) = (3, 4, mode);
+        let stop = |progress: &Progress| match progress.right {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        };
+        let report = load.run(&mut { stop }).unwrap();
+        assert!(report.is_clean() && report.right > 0, "{report:?}");
+        assert!(report.seconds < 3600.0);
+    }
 }
 
 #[test]
@@ -255,7 +280,7 @@ fn nobody_at_the_target_is_an_error_that_names_it() {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     bind(&socket, &any).unwrap();
     let target: SocketAddr = getsockname(&socket).unwrap().try_into().unwrap();
-    let error = count(target, 1).run(&mut |_| ()).unwrap_err();
+    let error = count(target, 1).run(&mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(matches!(error, LoadError::Unreachable { .. }));
     assert!(error.to_string().contains(&target.to_string()), "{error}");
 }
@@ -280,12 +305,12 @@ fn what_cannot_be_is_refused_before_anything_is_opened() {
     for (index, change) in changes.iter().enumerate() {
         let mut load = good.clone();
         change(&mut load);
-        let error = load.run(&mut |_| ()).unwrap_err();
+        let error = load.run(&mut |_| ControlFlow::Continue(())).unwrap_err();
         assert!(matches!(error, LoadError::Invalid { .. }), "{index}: {error}");
     }
     let mut load = good;
     load.core = Some(100_000);
-    let error = load.run(&mut |_| ()).unwrap_err();
+    let error = load.run(&mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(matches!(error, LoadError::Core { core: 100_000, .. }));
 }
 

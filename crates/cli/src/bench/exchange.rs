@@ -11,9 +11,7 @@ use std::{
 };
 
 use roadstead::exchange::Strategy;
-use roadstead_load::{
-    machine::Machine, measure::Recorder, process::cpu_time, report::Destination, report::Stream,
-};
+use roadstead_load::{machine::Machine, measure::Recorder, process::cpu_time};
 use tempfile::TempDir;
 
 use super::{
@@ -22,7 +20,8 @@ use super::{
     report::{Report, Run},
 };
 use crate::{
-    Outcome, Result, keys, progress, roads::Roads, serve::seconds, signals, trident::bench::milliseconds,
+    Outcome, Result, keys, output::Output, progress, roads::Roads, serve::seconds, signals,
+    trident::bench::milliseconds,
 };
 
 #[derive(clap::Args)]
@@ -56,12 +55,8 @@ pub(crate) struct Args {
     /// Without TLS between the members
     #[arg(long)]
     plain: bool,
-    /// Write the report as JSON to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<OsString>,
-    /// Draw throughput and latency against the level into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<OsString>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Reads a number of bytes such as `500`, `64KiB` or `10MiB`.
@@ -91,6 +86,7 @@ fn passing_keys() -> Result<TempDir> {
 const MOST: u64 = 20_000;
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    args.output.check()?;
     signals::watch()?;
     let cells = args.peer_delay.len() * args.strategies.len() * args.payload.len() * args.levels.len();
     let bar = progress::bar(cells as u64, "measuring");
@@ -123,15 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
     }
     bar.finish_and_clear();
-    let json = args.json.clone().map(Destination::from);
-    report.print(Stream::beside(json.as_ref()))?;
-    if let Some(json) = json {
-        json.write_json(&report)?;
-    }
-    if let Some(svg) = args.svg.clone().map(Destination::from).filter(|_| !report.runs.is_empty()) {
-        svg.write(&report.svg()?)?;
-    }
-    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+    args.output.deliver(&report)
 }
 
 /// Three processes. Dropping it ends them.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -15,7 +14,7 @@ use roadstead::exchange::Strategy;
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
     machine::Machine,
-    report::{Column, Destination, ReportError, Stream, Table, bytes, millis, number},
+    report::{Column, ReportError, Stream, Table, bytes, millis, number},
 };
 use roadstead_trident::{
     client::{Client, ClientError, Options, Protocol},
@@ -24,7 +23,9 @@ use roadstead_trident::{
 use serde::Serialize;
 
 use crate::{
-    Outcome, Result, progress, signals,
+    Outcome, Result,
+    output::{Findings, Output},
+    progress, signals,
     trident::{
         bench::with_shares,
         cluster::{Between, Cluster, Exchanged},
@@ -47,12 +48,8 @@ pub(crate) struct Args {
     /// Without TLS, between client and servers and between the servers
     #[arg(long)]
     plain: bool,
-    /// Write the report as JSON to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<OsString>,
-    /// Draw the right answers over time into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<OsString>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// The server that is killed: one whose answers the client could do without.
@@ -132,6 +129,7 @@ struct Bad {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    args.output.check()?;
     signals::watch()?;
     let dataset = Dataset::made(MADE_ROWS);
     let rows = dataset.source()?.read_all()?;
@@ -142,15 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             scratch.client(&cluster, Options { protocol: Protocol::Exchange, ..Options::default() })?;
         measure(args, &rows, &client, &mut cluster)
     })?;
-    let json = args.json.clone().map(Destination::from);
-    report.print(Stream::beside(json.as_ref()))?;
-    if let Some(json) = json {
-        json.write_json(&report)?;
-    }
-    if let Some(svg) = args.svg.clone().map(Destination::from) {
-        svg.write(&report.svg()?)?;
-    }
-    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+    args.output.deliver(&report)
 }
 
 fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluster) -> Result<Report> {
@@ -320,7 +310,7 @@ fn over_time(ended: &[Ended]) -> Vec<(u64, f64)> {
     (0..whole).map(|step| (step * STEP, rate(step))).collect()
 }
 
-impl Report {
+impl Findings for Report {
     fn is_clean(&self) -> bool {
         let back = self.losses.iter().all(|loss| loss.back_after_ms.is_some());
         back && self.wrong + self.unnamed + self.held_bytes + self.waiting == 0
@@ -359,7 +349,7 @@ impl Report {
         let series =
             Series { name: "right".into(), subject: 0, line: Line::Solid, points: self.over_time.clone() };
         Chart {
-            title: format!("{VICTIM} of three is killed and started again"),
+            title: format!("One of three servers ({VICTIM}) is killed and started again"),
             subtitle: format!(
                 "rows read with the protocol exchange ({}, {} TLS), {} in flight, on {} cores",
                 self.exchange,
@@ -367,7 +357,7 @@ impl Report {
                 self.level,
                 self.machine.cores
             ),
-            x_axis: "ms".into(),
+            x_axis: "time, ms".into(),
             panels: vec![Panel { y_axis: "answers/s".into(), scale: Scale::Linear, series: vec![series] }],
         }
         .svg()

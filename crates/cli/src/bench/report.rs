@@ -7,6 +7,8 @@ use roadstead_load::{
 };
 use serde::Serialize;
 
+use crate::output::Findings;
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
@@ -38,12 +40,12 @@ pub(crate) struct Run {
     pub(crate) cpu_ms: f64,
 }
 
-impl Report {
-    pub(crate) fn is_clean(&self) -> bool {
+impl Findings for Report {
+    fn is_clean(&self) -> bool {
         self.runs.iter().all(|run| run.wrong + run.failed == 0)
     }
 
-    pub(crate) fn print(&self, stream: Stream) -> Result<(), ReportError> {
+    fn print(&self, stream: Stream) -> Result<(), ReportError> {
         let mut columns = vec![Column::Text("strategy")];
         columns.extend(
             [
@@ -84,7 +86,7 @@ impl Report {
     }
 
     /// For every payload and delay throughput and latency against the level, a line for each strategy.
-    pub(crate) fn svg(&self) -> Result<String, ChartError> {
+    fn svg(&self) -> Result<String, ChartError> {
         let mut cells: Vec<(usize, f64)> =
             self.runs.iter().map(|run| (run.payload_bytes, run.delay_ms)).collect();
         cells.dedup();
@@ -106,7 +108,9 @@ impl Report {
         }
         .svg()
     }
+}
 
+impl Report {
     fn panels(&self, payload: usize, delay: f64) -> [Panel; 2] {
         let runs =
             || self.runs.iter().filter(move |run| run.payload_bytes == payload && run.delay_ms == delay);

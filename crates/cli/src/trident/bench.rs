@@ -1,12 +1,9 @@
 //! `roadstead trident bench`: the sweep.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use roadstead::{exchange::Strategy, tls::Keys};
-use roadstead_load::{
-    machine::Machine,
-    report::{Destination, Stream},
-};
+use roadstead_load::machine::Machine;
 use roadstead_trident::{
     client::{Client, Options, Protocol},
     kernels::Kernel,
@@ -23,7 +20,7 @@ use super::{
     serve::kernel,
     sweep::{Bench, Op},
 };
-use crate::{Outcome, Result, keys, progress, signals};
+use crate::{Outcome, Result, keys, output::Output, progress, signals};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -65,44 +62,6 @@ pub(crate) struct Args {
     output: Output,
 }
 
-/// Where the report goes besides the table.
-#[derive(clap::Args)]
-pub(crate) struct Output {
-    /// Write the report as JSON to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<OsString>,
-    /// Draw throughput and latency against the level into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<OsString>,
-}
-
-impl Output {
-    fn json(&self) -> Option<Destination> {
-        self.json.clone().map(Destination::from)
-    }
-
-    /// Where people read.
-    pub(crate) fn stream(&self) -> Stream {
-        Stream::beside(self.json().as_ref())
-    }
-
-    /// Table, JSON and picture.
-    pub(crate) fn deliver(&self, report: &Report) -> Result<Outcome> {
-        report.print(self.stream())?;
-        if let Some(json) = self.json() {
-            json.write_json(report)?;
-        }
-        if let Some(svg) = self.svg.clone().map(Destination::from) {
-            if report.runs.is_empty() {
-                tracing::warn!("nothing was measured, so {svg} was not drawn");
-            } else {
-                svg.write(&report.svg()?)?;
-            }
-        }
-        Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
-    }
-}
-
 pub(crate) fn positive(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
@@ -142,6 +101,7 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    args.output.check()?;
     signals::watch()?;
     let dataset = match args.rows {
         Some(rows) => Dataset::made(rows.max(super::dataset::K)),

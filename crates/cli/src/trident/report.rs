@@ -9,6 +9,7 @@ use roadstead_load::{
 use serde::Serialize;
 
 use super::sweep::{Op, Run};
+use crate::output::Findings;
 
 /// All of a sweep.
 #[derive(Debug, Serialize)]
@@ -31,17 +32,30 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn is_clean(&self) -> bool {
-        self.contradictions == [0; 3] && self.runs.iter().all(|run| run.wrong == 0 && run.failed == 0)
-    }
-
     /// Mean recall over all searches, if there were any.
     pub(crate) fn recall(&self) -> Option<f64> {
         let recalls: Vec<f64> = self.runs.iter().filter_map(|run| run.recall_at_10).collect();
         (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
     }
 
-    pub(crate) fn print(&self, stream: Stream) -> Result<(), ReportError> {
+    /// What the lines of the picture are about, in the order in which it was measured.
+    fn subjects(&self) -> Vec<String> {
+        let mut subjects = Vec::new();
+        for subject in self.runs.iter().map(subject_of) {
+            if !subjects.contains(&subject) {
+                subjects.push(subject);
+            }
+        }
+        subjects
+    }
+}
+
+impl Findings for Report {
+    fn is_clean(&self) -> bool {
+        self.contradictions == [0; 3] && self.runs.iter().all(|run| run.wrong == 0 && run.failed == 0)
+    }
+
+    fn print(&self, stream: Stream) -> Result<(), ReportError> {
         let mut columns = vec![Column::Text(if self.tls { "query, with TLS" } else { "query, without TLS" })];
         let numbers = [
             "level",
@@ -82,19 +96,8 @@ impl Report {
         table.print(stream)
     }
 
-    /// What the lines of the picture are about, in the order in which it was measured.
-    fn subjects(&self) -> Vec<String> {
-        let mut subjects = Vec::new();
-        for subject in self.runs.iter().map(subject_of) {
-            if !subjects.contains(&subject) {
-                subjects.push(subject);
-            }
-        }
-        subjects
-    }
-
     /// Throughput above, latency below, against the level.
-    pub(crate) fn svg(&self) -> Result<String, ChartError> {
+    fn svg(&self) -> Result<String, ChartError> {
         let subjects = self.subjects();
         let series = |subject: usize, name: String, line: Line, value: fn(&Run) -> f64| {
             let runs = self.runs.iter().filter(|run| subject_of(run) == subjects[subject]);

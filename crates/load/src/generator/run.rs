@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,8 @@ pub(super) struct Run<'l> {
     buffer: Box<[u8]>,
     tally: Tally,
     started: Instant,
+    /// When the caller had enough.
+    stopped: Option<u64>,
 }
 
 fn system(call: &'static str) -> impl Fn(rustix::io::Errno) -> LoadError {
@@ -135,6 +138,7 @@ impl<'l> Run<'l> {
             buffer: vec![0; CHUNK].into_boxed_slice(),
             tally: Tally::default(),
             started: Instant::now(),
+            stopped: None,
         })
     }
 
@@ -143,7 +147,10 @@ impl<'l> Run<'l> {
     }
 
     /// Runs to the end of the plan, or until nothing is left that could go on.
-    pub(super) fn run(mut self, progress: &mut dyn FnMut(&Progress)) -> Result<LoadReport, LoadError> {
+    pub(super) fn run(
+        mut self,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<LoadReport, LoadError> {
         let mut events = Vec::with_capacity(EVENTS);
         let tick = nanoseconds(TICK.min(self.load.timeout / 4)).max(1);
         let cpu = thread_cpu_time();
@@ -161,7 +168,9 @@ impl<'l> Run<'l> {
             if now >= next_tick {
                 next_tick = now + tick;
                 self.drop_overdue(now);
-                progress(&self.progress(now));
+                if progress(&self.progress(now)).is_break() {
+                    self.stopped.get_or_insert(now);
+                }
             }
             if self.is_over(now) {
                 break;
@@ -173,19 +182,26 @@ impl<'l> Run<'l> {
         }
         let elapsed = self.now();
         let cpu = thread_cpu_time().saturating_sub(cpu);
-        progress(&self.progress(elapsed));
+        // It is over, whatever is answered.
+        let _ = progress(&self.progress(elapsed));
         Ok(self.report(elapsed, cpu))
     }
 
     fn is_over(&self, now: u64) -> bool {
-        let done = self.plan.is_over(now) && self.tally.in_flight == 0;
+        let all_sent = self.stopped.is_some() || self.plan.is_over(now);
+        let done = all_sent && self.tally.in_flight == 0;
         let too_late =
-            self.plan.end().is_some_and(|end| now >= end.saturating_add(nanoseconds(self.load.timeout)));
+            self.end().is_some_and(|end| now >= end.saturating_add(nanoseconds(self.load.timeout)));
         done || too_late || self.alive == 0
     }
 
+    /// When no further message is due; `None` where no time is planned.
+    fn end(&self) -> Option<u64> {
+        self.stopped.or_else(|| self.plan.end())
+    }
+
     fn wait(&self, events: &mut Vec<epoll::Event>, at_most: u64) -> Result<(), LoadError> {
-        let until_end = self.plan.end().map_or(u64::MAX, |end| match end.saturating_sub(self.now()) {
+        let until_end = self.end().map_or(u64::MAX, |end| match end.saturating_sub(self.now()) {
             0 => u64::MAX,
             left => left,
         });
@@ -264,7 +280,8 @@ impl<'l> Run<'l> {
         if stream.in_flight() == 0 {
             active.waiting_since = now;
         }
-        while stream.in_flight() < self.load.depth
+        while self.stopped.is_none()
+            && stream.in_flight() < self.load.depth
             && let Some(since) = self.plan.take(index, stream.issued(), now)
         {
             stream.issue(since);
@@ -355,7 +372,9 @@ impl<'l> Run<'l> {
         self.tally.in_flight -= unanswered;
         self.tally.fail(fault, unanswered);
         let unsent = self.plan.forfeit(index, active.stream.issued());
-        self.tally.fail(Fault::Unsent, unsent);
+        if self.stopped.is_none() {
+            self.tally.fail(Fault::Unsent, unsent);
+        }
         *self.tally.lost.entry(fault).or_default() += 1;
         self.alive -= 1;
     }
@@ -395,9 +414,11 @@ impl<'l> Run<'l> {
         for index in unanswered {
             self.lose(index, Fault::TimedOut);
         }
-        self.tally.fail(Fault::Unsent, self.plan.left());
+        if self.stopped.is_none() {
+            self.tally.fail(Fault::Unsent, self.plan.left());
+        }
         // Waiting for those that never answer is no part of what the others needed.
-        let planned = self.plan.end().unwrap_or(elapsed);
+        let planned = self.end().unwrap_or(elapsed);
         let wall = Duration::from_nanos(elapsed.min(planned.max(self.tally.last_answer)));
         let (load, tally) = (self.load, self.tally);
         let client_cpu_share = cpu.as_secs_f64() / Duration::from_nanos(elapsed).as_secs_f64();

@@ -7,16 +7,12 @@ mod crowd;
 mod report;
 mod round;
 
-use std::{ffi::OsString, time::Duration};
+use std::time::Duration;
 
 use roadstead::Model;
-use roadstead_load::{
-    generator::allow_connections,
-    machine::Machine,
-    report::{Destination, Stream},
-};
+use roadstead_load::{generator::allow_connections, machine::Machine};
 
-use crate::{Outcome, Result, progress, serve::seconds, signals};
+use crate::{Outcome, Result, output::Output, progress, serve::seconds, signals};
 use report::Report;
 
 #[derive(clap::Args)]
@@ -33,9 +29,8 @@ pub(crate) struct Args {
     /// How long is measured: half of it alone, half beside the idle ones, in five rounds
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length)]
     seconds: Duration,
-    /// Write the report, with the figures of every round, as JSON to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<OsString>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn single(text: &str) -> Result<Model, String> {
@@ -59,6 +54,7 @@ fn length(text: &str) -> Result<Duration, String> {
 const ROUNDS: u32 = 5;
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    args.output.check()?;
     allow_connections((args.idle + args.active).into())?;
     signals::watch()?;
     let bar = progress::bar(ROUNDS.into(), "measuring");
@@ -73,10 +69,5 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     report.compare();
-    let json = args.json.clone().map(Destination::from);
-    report.print(Stream::beside(json.as_ref()))?;
-    if let Some(json) = json {
-        json.write_json(&report)?;
-    }
-    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+    args.output.deliver(&report)
 }

@@ -1,7 +1,8 @@
-//! The report of `bench idle`: two tables for people, JSON for programs.
+//! The report of `bench idle`: two tables and a picture for people, JSON for programs.
 
 use roadstead::Model;
 use roadstead_load::{
+    chart::{Chart, ChartError, Line, Panel, Scale, Series},
     generator::CPU_SHARE_MAX,
     machine::Machine,
     measure::{Ratio, median},
@@ -13,6 +14,7 @@ use super::{
     crowd::FIRST,
     round::{Round, SIZE, Window},
 };
+use crate::output::Findings;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -79,37 +81,6 @@ impl Report {
         (self.cpu_ratio, self.p50_ratio, self.p99_ratio) = (cpu, p50, p99);
     }
 
-    pub(super) fn is_clean(&self) -> bool {
-        let clean = |round: &Round| {
-            round.wrong + round.lost == 0 && round.alone.load.is_clean() && round.beside.load.is_clean()
-        };
-        self.rounds.iter().all(clean)
-    }
-
-    pub(super) fn print(&self, stream: Stream) -> Result<(), ReportError> {
-        let mut columns = vec![Column::Text("active connections")];
-        columns.extend(
-            ["messages/s", "right", "wrong", "failed", "CPU us", "p50 ms", "p99 ms"].map(Column::Number),
-        );
-        let mut table = Table::new(&columns);
-        table.row(self.row(format!("{}, alone", self.active), |round| &round.alone));
-        table.row(self.row(format!("beside {} idle", count(self.idle.into())), |round| &round.beside));
-        let mut last = vec!["to alone (min-max)".to_owned()];
-        last.resize(5, String::new());
-        let ratios = [self.cpu_ratio, self.p50_ratio, self.p99_ratio];
-        last.extend(ratios.map(|ratio| ratio.map_or("-".into(), |ratio| ratio.to_string())));
-        table.row(last);
-        table.print(stream)?;
-        let memory = ["opened", "after the echo", "kept when closed"].map(Column::Number);
-        let mut table = Table::new(&[&[Column::Text("memory for each idle one")], &memory[..]].concat());
-        let each = [self.each.opened, self.each.echoed, self.each.closed];
-        let title = format!("bytes, {} echoed", bytes(FIRST as u64));
-        table.row([title].into_iter().chain(each.map(|each| number(each, 0))));
-        table.print(stream)?;
-        self.warn();
-        Ok(())
-    }
-
     fn row(&self, title: String, half: fn(&Round) -> &Window) -> Vec<String> {
         let middle = |figure: fn(&Window) -> f64| median(self.rounds.iter().map(|round| figure(half(round))));
         let sum = |figure: fn(&Window) -> u64| self.rounds.iter().map(|round| figure(half(round))).sum();
@@ -139,5 +110,68 @@ impl Report {
                 CPU_SHARE_MAX * 100.0
             );
         }
+    }
+}
+
+impl Findings for Report {
+    fn is_clean(&self) -> bool {
+        let clean = |round: &Round| {
+            round.wrong + round.lost == 0 && round.alone.load.is_clean() && round.beside.load.is_clean()
+        };
+        self.rounds.iter().all(clean)
+    }
+
+    fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        let mut columns = vec![Column::Text("active connections")];
+        columns.extend(
+            ["messages/s", "right", "wrong", "failed", "CPU us", "p50 ms", "p99 ms"].map(Column::Number),
+        );
+        let mut table = Table::new(&columns);
+        table.row(self.row(format!("{}, alone", self.active), |round| &round.alone));
+        table.row(self.row(format!("beside {} idle", count(self.idle.into())), |round| &round.beside));
+        let mut last = vec!["to alone (min-max)".to_owned()];
+        last.resize(5, String::new());
+        let ratios = [self.cpu_ratio, self.p50_ratio, self.p99_ratio];
+        last.extend(ratios.map(|ratio| ratio.map_or("-".into(), |ratio| ratio.to_string())));
+        table.row(last);
+        table.print(stream)?;
+        let memory = ["opened", "after the echo", "kept when closed"].map(Column::Number);
+        let mut table = Table::new(&[&[Column::Text("memory for each idle one")], &memory[..]].concat());
+        let each = [self.each.opened, self.each.echoed, self.each.closed];
+        let title = format!("bytes, {} echoed", bytes(FIRST as u64));
+        table.row([title].into_iter().chain(each.map(|each| number(each, 0))));
+        table.print(stream)?;
+        self.warn();
+        Ok(())
+    }
+
+    /// The active ones alone and beside the idle ones, round by round.
+    fn svg(&self) -> Result<String, ChartError> {
+        let series = |subject: usize, name: &str, half: fn(&Round) -> &Window, figure: fn(&Window) -> f64| {
+            let points = (1..).zip(self.rounds.iter().map(|round| figure(half(round)))).collect();
+            Series { name: name.into(), subject, line: Line::Solid, points }
+        };
+        let panel = |y_axis: &str, figure: fn(&Window) -> f64| Panel {
+            y_axis: y_axis.into(),
+            scale: Scale::Linear,
+            series: vec![
+                series(0, "alone", |round| &round.alone, figure),
+                series(1, "beside idle ones", |round| &round.beside, figure),
+            ],
+        };
+        Chart {
+            title: format!(
+                "{} active connections, alone and beside {} idle ones",
+                self.active,
+                count(self.idle.into())
+            ),
+            subtitle: format!("{}, messages of {SIZE} B, on {} cores", self.model, self.machine.cores),
+            x_axis: "round".into(),
+            panels: vec![
+                panel("CPU for a message, us", |window| window.cpu_us),
+                panel("latency p99, ms", |window| window.load.latency.p99_ms),
+            ],
+        }
+        .svg()
     }
 }

@@ -1,6 +1,7 @@
 //! One round: a server, the active connections alone, and the same beside the idle ones.
 
 use std::{
+    ops::ControlFlow,
     thread,
     time::{Duration, Instant},
 };
@@ -112,6 +113,7 @@ fn work(args: &Args, server: &EchoServer, time: Duration) -> Result<Window> {
         if moments.is_empty() || progress.fraction >= 1.0 {
             moments.push((progress.right, cpu_time(server.pid())));
         }
+        ControlFlow::Continue(())
     })?;
     let mut moments = moments.into_iter();
     let cpu_us = match (moments.next(), moments.next_back()) {

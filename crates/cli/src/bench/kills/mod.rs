@@ -12,20 +12,16 @@ mod killer;
 mod report;
 
 use std::{
-    ffi::OsString,
     sync::atomic::Ordering::SeqCst,
     thread,
     time::{Duration, Instant},
 };
 
 use roadstead::Model;
-use roadstead_load::{
-    machine::Machine,
-    report::{Destination, Stream},
-};
+use roadstead_load::machine::Machine;
 
 use super::echo_server::EchoServer;
-use crate::{Outcome, Result, progress, serve::seconds, signals};
+use crate::{Outcome, Result, output::Output, progress, serve::seconds, signals};
 use clients::{Clients, Tally};
 use killer::Killer;
 use report::{Report, Run};
@@ -44,9 +40,8 @@ pub(crate) struct Args {
     /// From which messages, lengths of connections, and who is killed when are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Write the report, with every kill, as JSON to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<OsString>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn forking(text: &str) -> Result<Model, String> {
@@ -71,6 +66,7 @@ const WHAT: &str = "roadstead bench kills";
 const LASTING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    args.output.check()?;
     signals::watch()?;
     let mut report = Report::new(Machine::here(), args.level, args.seconds, args.seed);
     for model in &args.models {
@@ -82,12 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if signals::interrupted() {
         tracing::warn!("interrupted: the report holds what was measured until now");
     }
-    let json = args.json.clone().map(Destination::from);
-    report.print(Stream::beside(json.as_ref()))?;
-    if let Some(json) = json {
-        json.write_json(&report)?;
-    }
-    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+    args.output.deliver(&report)
 }
 
 fn measure(args: &Args, model: Model) -> Result<Run> {

@@ -1,8 +1,9 @@
-//! The report of `bench kills`: a table for people, JSON for programs.
+//! The report of `bench kills`: a table and a picture for people, JSON for programs.
 
 use std::time::Duration;
 
 use roadstead_load::{
+    chart::{Chart, ChartError, Line, Panel, Scale, Series},
     machine::Machine,
     measure::median,
     report::{Column, ReportError, Stream, Table, count, number},
@@ -13,6 +14,7 @@ use super::{
     clients::Tally,
     killer::{Kill, Watched},
 };
+use crate::output::Findings;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -59,12 +61,14 @@ impl Report {
     pub(super) fn new(machine: Machine, level: u8, time: Duration, seed: u64) -> Self {
         Self { machine, level, seconds: time.as_secs_f64(), seed, runs: Vec::new() }
     }
+}
 
-    pub(super) fn is_clean(&self) -> bool {
+impl Findings for Report {
+    fn is_clean(&self) -> bool {
         self.runs.iter().all(|run| run.is_clean(self.level))
     }
 
-    pub(super) fn print(&self, stream: Stream) -> Result<(), ReportError> {
+    fn print(&self, stream: Stream) -> Result<(), ReportError> {
         let mut columns = vec![Column::Text("model")];
         columns.extend(
             [
@@ -125,5 +129,31 @@ impl Report {
             );
         }
         Ok(())
+    }
+
+    /// How long it took after each kill until the process was dead, and then until all clients were served.
+    fn svg(&self) -> Result<String, ChartError> {
+        let panel = |y_axis: &str, time: fn(&Kill) -> Option<f64>| {
+            let series = self.runs.iter().enumerate().map(|(subject, run)| {
+                let times = run.watched.kills.iter().map(|kill| time(kill).unwrap_or(f64::NAN));
+                Series {
+                    name: run.model.clone(),
+                    subject,
+                    line: Line::Solid,
+                    points: (1..).zip(times).collect(),
+                }
+            });
+            Panel { y_axis: y_axis.into(), scale: Scale::Logarithmic, series: series.collect() }
+        };
+        Chart {
+            title: "Processes of a server are killed under load".into(),
+            subtitle: format!("{} clients, on {} cores", self.level, self.machine.cores),
+            x_axis: "kill".into(),
+            panels: vec![
+                panel("dead after the signal, ms", |kill| Some(kill.ended_ms)),
+                panel("all served after its end, ms", |kill| kill.back_ms),
+            ],
+        }
+        .svg()
     }
 }

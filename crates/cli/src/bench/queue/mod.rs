@@ -5,15 +5,12 @@ mod round;
 mod schedule;
 mod work;
 
-use std::{ffi::OsString, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use roadstead::Queue;
-use roadstead_load::{
-    machine::Machine,
-    report::{Destination, Stream},
-};
+use roadstead_load::machine::Machine;
 
-use crate::{Outcome, Result, progress, serve::seconds, signals};
+use crate::{Outcome, Result, output::Output, progress, serve::seconds, signals};
 use report::{Report, Run};
 use work::Pace;
 
@@ -34,12 +31,8 @@ pub(crate) struct Args {
     /// From which the times and the sizes of the jobs are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Write the report as JSON to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<OsString>,
-    /// Draw the latencies of short and of long jobs into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<OsString>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn load(text: &str) -> Result<f64, String> {
@@ -61,6 +54,7 @@ const ROUNDS: u32 = 5;
 const CONNECTIONS: usize = 8;
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    args.output.check()?;
     signals::watch()?;
     let bar = progress::bar(u64::from(ROUNDS) * args.queues.len() as u64, "measuring");
     let pace = Arc::new(Pace::measure(args.workers));
@@ -88,13 +82,5 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     report.compare();
-    let json = args.json.clone().map(Destination::from);
-    report.print(Stream::beside(json.as_ref()))?;
-    if let Some(json) = json {
-        json.write_json(&report)?;
-    }
-    if let Some(svg) = args.svg.clone().map(Destination::from).filter(|_| report.has_figures()) {
-        svg.write(&report.svg()?)?;
-    }
-    Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+    args.output.deliver(&report)
 }

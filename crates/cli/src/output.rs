@@ -1,0 +1,70 @@
+//! Where a measurement's report goes: a table for people, JSON for programs, a picture.
+
+use std::ffi::OsString;
+
+use roadstead_load::{
+    chart::ChartError,
+    report::{Destination, ReportError, Stream},
+};
+use serde::Serialize;
+
+use crate::{Outcome, Result};
+
+/// A report that can be delivered in all its forms.
+pub(crate) trait Findings: Serialize {
+    /// Whether nothing was wrong and nothing failed.
+    fn is_clean(&self) -> bool;
+    fn print(&self, stream: Stream) -> Result<(), ReportError>;
+    fn svg(&self) -> Result<String, ChartError>;
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Output {
+    /// Write the report as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+    /// Draw the report into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<OsString>,
+}
+
+impl Output {
+    fn json(&self) -> Option<Destination> {
+        self.json.clone().map(Destination::from)
+    }
+
+    fn svg(&self) -> Option<Destination> {
+        self.svg.clone().map(Destination::from)
+    }
+
+    /// Refuses what cannot be written, before anything is measured.
+    pub(crate) fn check(&self) -> Result<(), ReportError> {
+        [self.json(), self.svg()].iter().flatten().try_for_each(Destination::check)
+    }
+
+    /// Where people read.
+    pub(crate) fn stream(&self) -> Stream {
+        Stream::beside(self.json().as_ref())
+    }
+
+    /// The files come first: they are wanted even if nobody reads the table.
+    pub(crate) fn deliver(&self, report: &impl Findings) -> Result<Outcome> {
+        let files = self.write(report);
+        report.print(self.stream())?;
+        files?;
+        Ok(if report.is_clean() { Outcome::Done } else { Outcome::Wrong })
+    }
+
+    fn write(&self, report: &impl Findings) -> Result<()> {
+        if let Some(json) = self.json() {
+            json.write_json(report)?;
+        }
+        if let Some(svg) = self.svg() {
+            match report.svg() {
+                Err(ChartError::Empty(_)) => tracing::warn!("nothing was measured, so {svg} was not drawn"),
+                drawn => svg.write(&drawn?)?,
+            }
+        }
+        Ok(())
+    }
+}
