@@ -1,12 +1,13 @@
 //! `roadstead keys`: make the certificates of a cluster and its clients.
 
 use std::{
-    io::{self, Write},
+    fmt::Write,
     path::{Path, PathBuf},
 };
 
 use roadstead::tls::Keys;
 use roadstead_keys::{Authority, Role};
+use roadstead_load::report::Destination;
 
 use crate::{Outcome, Result};
 
@@ -33,7 +34,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let mut out = Vec::new();
+    let mut out = String::new();
     let authority = authority(&args.out.join("authority"), &mut out)?;
     for number in 1..=args.servers {
         member(&authority, &args.out, &format!("server-{number}"), Role::Server, &mut out)?;
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         member(&authority, &args.out, &format!("client-{name}"), Role::Client, &mut out)?;
     }
     writeln!(out, "give each server and client its own directory, and nobody the authority's")?;
-    io::stdout().write_all(&out)?;
+    Destination::Stdout.write(&out)?;
     Ok(Outcome::Done)
 }
 

@@ -153,6 +153,72 @@ fn a_data_directory_without_the_files_is_an_error_of_one_line() {
     }
 }
 
+#[test]
+fn what_cannot_be_written_is_refused_before_anything_is_measured() {
+    let scene = Scene::new();
+    for command in [
+        "demo",
+        "load 127.0.0.1:1",
+        "trident bench",
+        "bench exchange",
+        "bench idle",
+        "bench kills",
+        "bench loss",
+        "bench queue",
+    ] {
+        for option in ["--json", "--svg"] {
+            let mut arguments = words(command);
+            arguments.extend([option.to_owned(), scene.path("missing/out").display().to_string()]);
+            let error = scene.fails(arguments);
+            assert!(error.contains("missing/out: there is no directory"), "{command}: {error}");
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_load_writes_what_it_has() {
+    let scene = Scene::new();
+    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0"));
+    let mut command = scene.command(["load", &server.listening().to_string(), "--seconds", "3600", "--json"]);
+    command.arg(scene.path("load.json")).stderr(Stdio::null());
+    let mut load = Process::start(command);
+    thread::sleep(Duration::from_millis(500));
+    load.signal(Signal::INT);
+    assert_eq!(load.end().code(), Some(0));
+    let report: Value = serde_json::from_slice(&fs::read(scene.path("load.json")).unwrap()).unwrap();
+    assert_eq!((&report["wrong"], &report["failed"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn a_closed_stdout_is_an_error_of_one_line_and_costs_no_file() {
+    let scene = Scene::new();
+    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0"));
+    let target = server.listening().to_string();
+    let json = scene.path("load.json");
+    let load = ["load", &target, "--messages", "10", "--json", json.to_str().unwrap()].map(str::to_owned);
+    let keys = ["keys".into(), "--out".into(), scene.path("keys").display().to_string()];
+    let share =
+        words("trident share --made 10 --out").into_iter().chain([scene.path("s").display().to_string()]);
+    for arguments in [
+        load.to_vec(),
+        keys.to_vec(),
+        share.collect(),
+        words("models"),
+        words("serve echo --bind 127.0.0.1:0"),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = scene.command(&arguments).stdout(writer).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {said}");
+        assert_eq!(
+            said, "roadstead: cannot write standard output: Broken pipe (os error 32)\n",
+            "{arguments:?}"
+        );
+    }
+    assert!(json.exists());
+}
+
 /// A bench that would take for ever, once its three servers run.
 fn endless(scene: &Scene, json: &str) -> Process {
     let line = "trident bench --rows 2000 --levels 16,16 --queries 1000000 --op search --json";

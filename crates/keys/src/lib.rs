@@ -26,7 +26,7 @@ const LARGEST: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The system failed to read or write a file.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot read or write {}: {source}", .path.display())]
     File {
         /// Which.
         path: PathBuf,

@@ -67,7 +67,7 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum ShareError {
     /// There is a sharing already.
-    #[error("{} exists already; choose another directory, or ask for it to be replaced", .0.display())]
+    #[error("{} exists already; choose another directory, or have it replaced (--replace)", .0.display())]
     Exists(PathBuf),
     /// The input cannot be read.
     #[error(transparent)]

@@ -13,7 +13,10 @@ use roadstead_trident::{
 use serde::Serialize;
 
 use super::bench::positive;
-use crate::{Outcome, Result, serve::seconds};
+use crate::{
+    Outcome, Result,
+    serve::{address, seconds},
+};
 
 /// The sharing and its servers.
 #[derive(clap::Args)]
@@ -43,8 +46,7 @@ impl Cluster {
 
 /// Reads three addresses between commas.
 pub(crate) fn three(text: &str) -> Result<[SocketAddr; 3], String> {
-    let parse = |address: &str| address.parse().map_err(|_| format!("`{address}` is not an address IP:PORT"));
-    let addresses = text.split(',').map(parse).collect::<Result<Vec<SocketAddr>, String>>()?;
+    let addresses = text.split(',').map(address).collect::<Result<Vec<SocketAddr>, String>>()?;
     let count = addresses.len();
     addresses.try_into().map_err(|_| format!("there are three servers, not {count}"))
 }
@@ -84,7 +86,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
         None => {
             for row in &rows {
                 let values: Vec<String> = row.values.iter().map(f32::to_string).collect();
-                println!("{}: {}", row.index, values.join(" "));
+                Stream::Stdout.print(&format!("{}: {}", row.index, values.join(" ")))?;
             }
         }
     }
@@ -101,12 +103,8 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
 
 #[derive(clap::Args)]
 pub(crate) struct SearchArgs {
-    /// Search for what is like this row, which is fetched first
-    #[arg(long, value_name = "INDEX", required_unless_present = "query")]
-    like: Option<usize>,
-    /// Search for a vector of this file (.fvecs, .npy)
-    #[arg(long, value_name = "FILE", conflicts_with = "like")]
-    query: Option<PathBuf>,
+    #[command(flatten)]
+    what: What,
     /// Which vector of the file
     #[arg(long, value_name = "N", default_value_t = 0, requires = "query")]
     nth: usize,
@@ -123,6 +121,18 @@ pub(crate) struct SearchArgs {
     json: Option<OsString>,
 }
 
+/// What to search for.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// Search for what is like this row, which is fetched first
+    #[arg(long, value_name = "INDEX")]
+    like: Option<usize>,
+    /// Search for a vector of this file (.fvecs, .npy)
+    #[arg(long, value_name = "FILE")]
+    query: Option<PathBuf>,
+}
+
 #[derive(Serialize)]
 struct Near {
     index: usize,
@@ -131,7 +141,7 @@ struct Near {
 
 pub(crate) fn search(args: &SearchArgs) -> Result<Outcome> {
     let client = args.cluster.client(!args.unchecked, Protocol::Direct)?;
-    let query = match (&args.query, args.like) {
+    let query = match (&args.what.query, args.what.like) {
         (Some(path), _) => vector(path, args.nth)?,
         (None, like) => client.fetch(like.unwrap_or_default())?.values(),
     };

@@ -16,7 +16,7 @@ use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::S
 use super::ask::three;
 use crate::{
     Outcome, Result, progress,
-    serve::{Limits, Listen, end_with, run_service},
+    serve::{Limits, Listen, address, end_with, run_service},
 };
 
 #[derive(clap::Args)]
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "A,B,C", value_parser = three)]
     peers: Option<[SocketAddr; 3]>,
     /// Address to listen on for the other servers, if it is not this server's own among the peers
-    #[arg(long, value_name = "ADDR", requires = "peers")]
+    #[arg(long, value_name = "ADDR", requires = "peers", value_parser = address)]
     peer_bind: Option<SocketAddr>,
     /// How messages between servers travel: shared, per-query, pool:N, multiplexed
     #[arg(long, value_name = "STRATEGY", default_value = "multiplexed", requires = "peers")]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use roadstead_load::report::Stream;
 use roadstead_trident::{
     data::{self, Generated, Rows},
     share::{Options, share},
@@ -13,12 +14,8 @@ use crate::{Outcome, Result, progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Vectors: .fvecs, .npy (float32 or uint8), or raw bytes with --dim
-    #[arg(required_unless_present = "made")]
-    data: Option<PathBuf>,
-    /// Make a SIFT-like set of so many rows instead
-    #[arg(long, value_name = "ROWS", conflicts_with = "data", value_parser = positive)]
-    made: Option<usize>,
+    #[command(flatten)]
+    source: Source,
     /// Seed of the set that is made
     #[arg(long, default_value_t = 1, requires = "made")]
     seed: u64,
@@ -40,8 +37,19 @@ pub(crate) struct Args {
     replace: bool,
 }
 
+/// Where the rows come from.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// Vectors: .fvecs, .npy (float32 or uint8), or raw bytes with --dim
+    data: Option<PathBuf>,
+    /// Make a SIFT-like set of so many rows instead
+    #[arg(long, value_name = "ROWS", value_parser = positive)]
+    made: Option<usize>,
+}
+
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let mut rows: Box<dyn Rows> = match (&args.data, args.made) {
+    let mut rows: Box<dyn Rows> = match (&args.source.data, args.source.made) {
         (Some(path), _) => data::open(path, args.dim)?,
         (None, made) => Box::new(Generated::new(made.unwrap_or(1), args.seed)),
     };
@@ -50,14 +58,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let options = Options { search: !args.no_search, replace: args.replace, pins };
     let manifest = share(rows.as_mut(), &args.out, options, |done, _| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    println!("shared {} rows of {} elements, manifest {}", manifest.rows, manifest.dim, manifest.digest());
-    println!(
+    let say = |line: &str| Stream::Stdout.print(line);
+    let (rows, dim) = (manifest.rows, manifest.dim);
+    say(&format!("shared {rows} rows of {dim} elements, manifest {}", manifest.digest()))?;
+    say(&format!(
         "give each of server-1, server-2, server-3 in {} to a different operator, and client to clients;",
         args.out.display()
-    );
-    println!("whoever holds two server directories can read every row");
+    ))?;
+    say("whoever holds two server directories can read every row")?;
     if pins.is_none() {
-        println!("without --keys there is no TLS: servers and clients stay on one machine");
+        say("without --keys there is no TLS: servers and clients stay on one machine")?;
     }
     Ok(Outcome::Done)
 }

@@ -80,7 +80,7 @@ pub fn open(path: &Path, raw_dim: Option<usize>) -> Result<Box<dyn Rows>, DataEr
         (_, Some(dim)) => Ok(Box::new(raw(file, dim)?)),
         (_, None) => {
             Err(file
-                .malformed("is neither .fvecs nor .npy; raw bytes need the number of elements a row (dim)"))
+                .malformed("is neither .fvecs nor .npy; raw bytes need the number of elements a row (--dim)"))
         }
     }
 }
