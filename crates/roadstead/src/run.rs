@@ -63,13 +63,14 @@ impl<S: Service> Server<S> {
             Begin::Forking { size, strategy } => {
                 let size = size(&self.budget, self.workers);
                 let (family, signals) = self.family(model, size)?;
-                family.addresses().and_then(|addresses| listening(&addresses)).map_err(StartError::System)?;
+                let addresses = family.addresses().map_err(StartError::System)?;
+                listening(&addresses).map_err(RunError::Listening)?;
                 family.run(strategy(size), &signals, patience)
             }
             Begin::Here(_) | Begin::Not(_) => {
                 let interrupts = Interrupts::watch().map_err(StartError::System)?;
                 let running = self.start()?;
-                listening(running.addresses()).map_err(StartError::System)?;
+                listening(running.addresses()).map_err(RunError::Listening)?;
                 running.until_interrupted(&interrupts, patience)
             }
         }

@@ -88,6 +88,9 @@ pub enum RunError {
     /// It ended, with connections that had not finished.
     #[error(transparent)]
     Undrained(#[from] Undrained),
+    /// Who was to be told where it listens has failed.
+    #[error(transparent)]
+    Listening(io::Error),
     /// A second signal came while it drained.
     #[error("ended at once by a second signal")]
     Interrupted,
