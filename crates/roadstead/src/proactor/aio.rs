@@ -34,7 +34,7 @@ use crate::{
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "aio",
-    about: "POSIX asynchronous I/O",
+    about: "POSIX asynchronous I/O, done by threads of the C library",
     core: Core::Proactor,
     begin: Begin::Here(|parts| parts.proactor(Requests::new)),
 };

@@ -24,7 +24,7 @@ use crate::{
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "epoll",
-    about: "epoll, edge-triggered",
+    about: "the kernel keeps the list and tells of changes: epoll",
     core: Core::Reactor,
     begin: Begin::Here(|parts| match parts.io() {
         Io::Loop => parts.reactor(|bell, shape| Epoll::new(bell, shape.trigger)),

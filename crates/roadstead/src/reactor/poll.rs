@@ -27,7 +27,7 @@ use crate::{
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "poll",
-    about: "poll",
+    about: "a list goes to the kernel in every turn: poll",
     core: Core::Reactor,
     begin: Begin::Here(|parts| parts.reactor(|bell, _| Poll::new(bell))),
 };

@@ -29,7 +29,7 @@ use crate::{
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "select",
-    about: "select",
+    about: "two sets of bits go to the kernel in every turn: select",
     core: Core::Reactor,
     begin: Begin::Here(|parts| parts.reactor(|bell, _| Select::new(bell))),
 };

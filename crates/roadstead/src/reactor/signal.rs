@@ -32,7 +32,7 @@ use crate::{
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "signal",
-    about: "a signal tells of readiness",
+    about: "a real-time signal for every change",
     core: Core::Reactor,
     begin: Begin::Here(|parts| parts.reactor(|bell, _| Signal::new(bell))),
 };

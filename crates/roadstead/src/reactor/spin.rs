@@ -21,7 +21,7 @@ use crate::{
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "spin",
-    about: "non-blocking calls over all connections",
+    about: "nobody is asked, all connections are tried in every turn",
     core: Core::Reactor,
     begin: Begin::Here(|parts| parts.reactor(|_, _| Ok(Spin::default()))),
 };
