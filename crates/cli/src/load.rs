@@ -111,6 +111,15 @@ impl Findings for Report {
             millis(latency.p999_ms),
         ]);
         table.print(stream)?;
+        let faults = [
+            ("connections could not be opened", &report.connect_errors),
+            ("connections were lost", &report.lost),
+            ("messages failed", &report.failures),
+        ];
+        for (what, faults) in faults.into_iter().filter(|(_, faults)| !faults.is_empty()) {
+            let each: Vec<_> = faults.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
+            tracing::error!("{what}: {}", each.join(", "));
+        }
         if report.client_is_limit {
             tracing::warn!(
                 "this client used {:.0} % of its core: it is the client that was measured",

@@ -29,6 +29,7 @@ mod run;
 mod stream;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -105,6 +106,20 @@ pub enum Fault {
     Unsent,
     /// Any other error of the system.
     Other,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused",
+            Self::TimedOut => "not answered in time",
+            Self::Closed => "closed by the server",
+            Self::Reset => "reset",
+            Self::Unasked => "sent more than was asked",
+            Self::Unsent => "never sent",
+            Self::Other => "another error of the system",
+        })
+    }
 }
 
 impl From<&io::Error> for Fault {
