@@ -36,6 +36,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! ## From here
+//!
+//! | to | see |
+//! |---|---|
+//! | serve until Ctrl-C | [`Server::run`] |
+//! | bound what it may use | [`Server::budget`], [`Budget`] |
+//! | choose who waits for the network, and how | [`Server::model`], [`Model`] |
+//! | compute for long, or elsewhere | [`Context::run`], [`Context::defer`], [`Server::workers`] |
+//! | speak TLS | [`Server::layer`], [`tls`] |
+//! | connect to others | [`Context::connect`], [`Dialer`] |
+//! | test it in a network that fails | [`sim`] |
+//!
 //! ## The rooms
 //!
 //! | room | holds |

@@ -4,6 +4,27 @@
 //! holds is held, bounded and charged by the engine, and an idle connection holds no bytes, only the state of its
 //! session. There is no early data and no resumption: every connection proves its keys.
 //!
+//! ```no_run
+//! # use roadstead::{Context, Done, Input, Peer, Server, Service, Session};
+//! # struct Shout;
+//! # struct Line;
+//! # impl Service for Shout {
+//! #     type Session = Line;
+//! #     fn open(&self, _: &Peer) -> Line { Line }
+//! # }
+//! # impl Session for Line {
+//! #     type Reply = ();
+//! #     fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done { Ok(()) }
+//! # }
+//! use roadstead::tls::{Acceptor, Clients, Keys};
+//!
+//! let keys = Keys::load("keys/server-1".as_ref())?; // Made by `roadstead keys --out keys`.
+//! let server = Server::new(Shout).bind("127.0.0.1:7007").layer(Acceptor::new(&keys, Clients::Known)?).start()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Who the peer has proven to be is in [`Context::identity`](crate::Context::identity).
+//!
 //! A record is read when all of it is there. So a peer that sends one of the largest, 16 KiB, has
 //! [`Budget::idle`](crate::Budget::idle) to do it, where without TLS every byte would have counted.
 #![forbid(unsafe_code)]
