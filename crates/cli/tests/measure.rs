@@ -247,6 +247,20 @@ fn an_interrupted_bench_writes_what_it_has_and_leaves_nothing() {
 }
 
 #[test]
+fn a_bench_that_is_interrupted_while_it_shares_reports_nothing_wrong() {
+    let scene = Scene::new();
+    let mut command = scene.command(words("trident bench --rows 20000 --json"));
+    command.arg(scene.path("json")).stderr(Stdio::null());
+    let mut bench = Process::start(command);
+    until("the shares", || !scene.left_behind().is_empty());
+    bench.signal(Signal::INT);
+    assert_eq!(bench.end().code(), Some(0));
+    let report: Value = serde_json::from_slice(&fs::read(scene.path("json")).unwrap()).unwrap();
+    report["runs"].as_array().unwrap().iter().for_each(check_run);
+    assert!(scene.left_behind().is_empty(), "{:?}", scene.left_behind());
+}
+
+#[test]
 fn a_second_signal_ends_a_bench_at_once_and_leaves_nothing() {
     let scene = Scene::new();
     // Sharing takes long enough for both signals.

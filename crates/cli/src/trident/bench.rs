@@ -119,7 +119,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         for between in ways(args) {
             let fetches = plan.ops.iter().copied().filter(|op| *op == Op::Fetch || between.is_none());
             let plan = Plan { ops: fetches.collect(), levels: plan.levels.clone(), ..plan };
-            if plan.ops.is_empty() || signals::interrupted() {
+            // Interrupted before anything was measured, there is a report all the same.
+            if plan.ops.is_empty() || whole.is_some() && signals::interrupted() {
                 continue;
             }
             let report = with_servers(scratch, &plan, between, |cluster, client| {
