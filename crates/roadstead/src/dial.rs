@@ -1,4 +1,5 @@
 //! Outgoing connections without a server: a loop of their own that holds sessions we are the client of.
+#![forbid(unsafe_code)]
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,5 @@
 //! The threads behind a server, a dialer or an exchange, whatever the model.
+#![forbid(unsafe_code)]
 
 use std::{
     fmt,

@@ -1,4 +1,5 @@
 //! How the system's sockets are set up.
+#![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
 

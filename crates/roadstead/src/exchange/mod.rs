@@ -33,6 +33,7 @@
 //! assert_eq!((messages[0].0, &messages[0].1[..]), (MemberId(1), &b"ahoy"[..]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![forbid(unsafe_code)]
 
 #[doc(hidden)]
 pub mod fuzz;

@@ -1,4 +1,5 @@
 //! How another thread ends a poller's wait: a descriptor that becomes readable when the loop's bell rings. eventfd(2).
+#![forbid(unsafe_code)]
 
 use std::{
     io,

@@ -3,6 +3,7 @@
 //! It answers sooner than any other poller and never lets its core rest under load. When nothing has moved it yields
 //! the core for some turns, and then sleeps for longer and longer, at most a millisecond: so long does it take at
 //! worst to notice somebody when all were quiet.
+#![forbid(unsafe_code)]
 
 use std::{
     io,

@@ -1,4 +1,5 @@
 //! The inner loops in plain Rust.
+#![forbid(unsafe_code)]
 
 use crate::field::{P, add, reduce};
 use crate::lines::{BLOCK, COLUMN, GROUP, Line};
