@@ -15,7 +15,7 @@ use crate::{
     blocking::{child, family::Family},
     host::Shared,
     model::{Begin, Model},
-    server::{RunError, Running, Server, StartError, Trigger},
+    server::{RunError, Running, Server, StartError},
     service::Service,
     signals::{Interrupts, Signals},
     stats::Snapshot,
@@ -79,7 +79,7 @@ impl<S: Service> Server<S> {
     /// The parent of processes that are to serve, with nothing begun but that it listens.
     fn family(self, model: Model, size: usize) -> Result<(Family, Signals), StartError> {
         let impossible = |why| Err(StartError::Model { model, why });
-        if let Some(why) = Self::unforkable().or_else(|| self.io.obstacle(model, Trigger::default())) {
+        if let Some(why) = Self::unforkable().or_else(|| self.io.obstacle(model, self.trigger)) {
             return impossible(why);
         }
         if !child::is_alone()? {

@@ -1,4 +1,5 @@
 //! Starting a server, watching it, and letting it drain.
+#![forbid(unsafe_code)]
 
 use std::{
     fmt, io, mem,
@@ -32,7 +33,7 @@ pub struct Server<S: Service> {
     pub(crate) budget: Budget,
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
-    trigger: Trigger,
+    pub(crate) trigger: Trigger,
     pub(crate) io: Io,
     backlog: i32,
     pub(crate) tuning: Tuning,
@@ -164,7 +165,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// When [`Model::Epoll`] is told of a connection: to compare. Default [`Trigger::Edge`].
+    /// When [`Model::Epoll`] is told of a connection: to compare; every other model refuses [`Trigger::Level`]. Default
+    /// [`Trigger::Edge`].
     #[must_use]
     pub fn trigger(mut self, trigger: Trigger) -> Self {
         self.trigger = trigger;

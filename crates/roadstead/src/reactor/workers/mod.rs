@@ -44,9 +44,12 @@ pub enum Io {
 }
 
 impl Io {
-    /// Why it cannot be had on `model`, which tells like this; `None` if it can.
+    /// Why it cannot be had on `model`, or `model` cannot tell like this; `None` if both can be.
     pub(crate) fn obstacle(self, model: Model, trigger: Trigger) -> Option<&'static str> {
         match self {
+            Io::Loop if trigger == Trigger::Level && model != Model::Epoll => {
+                Some("only `epoll` can be asked to tell of a connection for as long as it is ready")
+            }
             Io::Loop => None,
             Io::Workers if model != Model::Epoll => {
                 Some("its workers cannot do the I/O: only `epoll` can be asked to tell of a connection once")
