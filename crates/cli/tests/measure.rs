@@ -289,7 +289,9 @@ fn servers_end_with_the_bench_that_started_them_even_when_it_is_killed() {
 fn a_bench_whose_server_is_killed_reports_the_failures_and_exits_with_one() {
     let scene = Scene::new();
     let mut bench = endless(&scene, "failed.json");
-    thread::sleep(Duration::from_millis(300));
+    // Sixteen questions in flight have a thread each.
+    let threads = format!("/proc/{}/task", bench.pid().as_raw_nonzero());
+    until("questions", || fs::read_dir(&threads).unwrap().count() > 16);
     let server = scene.living().into_iter().find(|&pid| pid != bench.pid()).unwrap();
     kill_process(server, Signal::KILL).unwrap();
     thread::sleep(Duration::from_millis(200));
