@@ -1,16 +1,16 @@
 //! `roadstead trident share`.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use roadstead_load::report::Stream;
 use roadstead_trident::{
-    data::{self, Generated, Rows},
+    data::{self, DataError, Generated, Rows},
     share::{Options, share},
     trust::Pins,
 };
 
 use super::bench::positive;
-use crate::{Outcome, Result, progress};
+use crate::{Outcome, Result, progress, signals};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -49,15 +49,20 @@ struct Source {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let mut rows: Box<dyn Rows> = match (&args.source.data, args.source.made) {
+    let rows: Box<dyn Rows> = match (&args.source.data, args.source.made) {
         (Some(path), _) => data::open(path, args.dim)?,
         (None, made) => Box::new(Generated::new(made.unwrap_or(1), args.seed)),
     };
     let pins = args.keys.as_deref().map(Pins::read).transpose()?;
     let bar = progress::bar(rows.rows() as u64, "sharing");
     let options = Options { search: !args.no_search, replace: args.replace, pins };
-    let manifest = share(rows.as_mut(), &args.out, options, |done, _| bar.set_position(done as u64))?;
+    signals::watch()?;
+    let shared = share(&mut UntilSignal(rows), &args.out, options, |done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
+    let manifest = match shared {
+        Err(_) if signals::interrupted() => return Err("interrupted: nothing was shared".into()),
+        shared => shared?,
+    };
     let say = |line: &str| Stream::Stdout.print(line);
     let (rows, dim) = (manifest.rows, manifest.dim);
     say(&format!("shared {rows} rows of {dim} elements, manifest {}", manifest.digest()))?;
@@ -70,4 +75,26 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         say("without --keys there is no TLS: servers and clients stay on one machine")?;
     }
     Ok(Outcome::Done)
+}
+
+/// Rows that cannot be read any more when a signal has come: the sharing then fails, and deletes what it has written,
+/// which lies together and would tell every row.
+struct UntilSignal(Box<dyn Rows>);
+
+impl Rows for UntilSignal {
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    fn read(&mut self, first: usize, out: &mut [f32]) -> Result<(), DataError> {
+        if signals::interrupted() {
+            let error = io::ErrorKind::Interrupted.into();
+            return Err(DataError::Io { path: PathBuf::new(), error });
+        }
+        self.0.read(first, out)
+    }
 }
