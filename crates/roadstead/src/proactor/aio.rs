@@ -5,6 +5,10 @@
 //! ready, and none ever waits for the network; what is left to wait for is the disk. Every completion costs a thread
 //! that tells of it, which is why this is the slowest model here: it is worth knowing, not worth using.
 //!
+//! That thread is a hint and nothing else: it rings, and the requests themselves are asked which are done. glibc says
+//! nothing at all when it can begin no thread, so while there are requests they are asked every few milliseconds, rung
+//! or not. A connection that is idle has none, and costs nothing.
+//!
 //! Writes raise SIGPIPE when the peer is gone, unless the process ignores it, as Rust programs do.
 
 use std::{
@@ -12,13 +16,12 @@ use std::{
     io, marker, mem,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     ptr::NonNull,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Weak},
     thread,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use slab::Slab;
 
 use super::{Begin, Core, Entry};
 use crate::{
@@ -41,14 +44,18 @@ pub(crate) const ENTRY: Entry = Entry {
 
 /// The requests that glibc has: the hands of a port that stands on epoll.
 pub(crate) struct Requests {
-    told: Arc<Told>,
-    /// Each a box of its own, which glibc points into: so it is ours again only when its number was told.
-    requests: Slab<NonNull<Request>>,
+    bell: Arc<Bell>,
+    /// Each a box of its own, which glibc points into: so it is ours again only when it says that it is done.
+    in_flight: Vec<NonNull<Request>>,
+    done: Vec<NonNull<Request>>,
     free: FreeList<Box<Request>>,
 }
 
-// SAFETY: the requests are its own, and whoever else looks at one does so before its number is told.
+// SAFETY: the requests are its own, and glibc's threads look at none that is done.
 unsafe impl marker::Send for Requests {}
+
+/// The longest that a request is done and nobody knows.
+const TICK: Duration = Duration::from_millis(10);
 
 /// How long the end of the port waits for what glibc still has, in milliseconds.
 const PATIENCE_MS: u32 = 5_000;
@@ -56,20 +63,12 @@ const PATIENCE_MS: u32 = 5_000;
 /// Requests that are kept for the next ones: more than glibc has threads.
 const FREE: usize = 64;
 
-/// Where completions are told of, by threads of glibc's.
-struct Told {
-    bell: Arc<Bell>,
-    numbers: Mutex<Vec<usize>>,
-}
-
 struct Request {
     block: libc::aiocb,
     token: Token,
     descriptor: RawFd,
     /// None: the request is free.
     work: Option<Work>,
-    number: usize,
-    told: Arc<Told>,
 }
 
 /// What a request works on. It keeps the memory, and a file open, until the request is done.
@@ -87,24 +86,19 @@ enum Work {
 impl Requests {
     /// Completions interrupt the loop of `bell`.
     pub(crate) fn new(bell: &Arc<Bell>) -> Self {
-        let told = Arc::new(Told { bell: Arc::clone(bell), numbers: Mutex::default() });
-        Self { told, requests: Slab::new(), free: FreeList::new(FREE) }
+        Self { bell: Arc::clone(bell), in_flight: Vec::new(), done: Vec::new(), free: FreeList::new(FREE) }
     }
 
     /// Hands a request over. False if glibc has no room for it.
     fn submit(&mut self, token: Token, descriptor: RawFd, work: Work, from: (RawFd, u64)) -> bool {
-        let entry = self.requests.vacant_entry();
         // SAFETY: plain numbers and pointers, for which zero is a value.
         let block = unsafe { mem::zeroed() };
-        let number = entry.key();
-        let told = || Arc::clone(&self.told);
         let mut request = match self.free.take() {
             Some(mut request) => {
-                (request.block, request.token, request.descriptor, request.number) =
-                    (block, token, descriptor, number);
+                (request.block, request.token, request.descriptor) = (block, token, descriptor);
                 request
             }
-            None => Box::new(Request { block, token, descriptor, work: None, number, told: told() }),
+            None => Box::new(Request { block, token, descriptor, work: None }),
         };
         let (address, length, reads) = match request.work.insert(work) {
             Work::Receive(bytes, most) => {
@@ -121,22 +115,26 @@ impl Requests {
         request.block.aio_buf = address;
         request.block.aio_nbytes = length;
         request.block.aio_offset = from.1 as libc::off_t;
+        let bell = Weak::into_raw(Arc::downgrade(&self.bell));
+        tell_by_thread(&mut request.block.aio_sigevent, bell);
         let request = NonNull::from(Box::leak(request));
-        // SAFETY: the control block and its buffer belong to the request, which stays where it is, untouched, until
-        // glibc has told of its end.
+        // SAFETY: the control block and its buffer belong to the request, which stays where it is, untouched, until it
+        // says that it is done.
         let status = unsafe {
-            tell_by_thread(request);
             let block = &raw mut (*request.as_ptr()).block;
             if reads { libc::aio_read(block) } else { libc::aio_write(block) }
         };
         if status != 0 {
-            // SAFETY: it was not accepted, so nobody else knows of it.
-            let mut request = unsafe { Box::from_raw(request.as_ptr()) };
+            // SAFETY: it was not accepted, so nobody else knows of it, and nobody will ring.
+            let mut request = unsafe {
+                drop(Weak::from_raw(bell));
+                Box::from_raw(request.as_ptr())
+            };
             request.work = None;
             self.free.put(request);
             return false;
         }
-        entry.insert(request);
+        self.in_flight.push(request);
         true
     }
 
@@ -147,9 +145,18 @@ impl Requests {
         self.submit(task.token, task.stream.as_raw_fd(), work, from)
     }
 
+    /// Takes those that are done.
+    fn collect(&mut self) {
+        let done = self.in_flight.extract_if(.., |request| {
+            // SAFETY: it is a request that was accepted, and that nobody has taken back.
+            unsafe { libc::aio_error(&raw const (*request.as_ptr()).block) != libc::EINPROGRESS }
+        });
+        self.done.extend(done);
+    }
+
     /// A request is done. `None` if another takes its place.
     fn end(&mut self, mut request: Box<Request>) -> Option<Finished> {
-        // SAFETY: glibc has told of the end of this request, and this is the only time that it is asked for its status.
+        // SAFETY: the request is done, and this is the only time that it is asked for its result.
         let result = unsafe {
             match libc::aio_error(&request.block) {
                 0 => Ok(libc::aio_return(&mut request.block) as usize),
@@ -179,31 +186,27 @@ impl Requests {
     }
 }
 
-/// Has a thread of glibc's call [`tell`] when the request is done. sigevent(3type), `SIGEV_THREAD`.
+/// Has a thread of glibc's call [`tell`] when a request is done. sigevent(3type), `SIGEV_THREAD`.
 ///
-/// # Safety
-/// The request must be valid, and nobody else may know of it.
-unsafe fn tell_by_thread(request: NonNull<Request>) {
+/// The bell is a weak one because glibc may never call: what then stays behind is memory without a bell in it, once.
+fn tell_by_thread(event: &mut libc::sigevent, bell: *const Bell) {
+    event.sigev_notify = libc::SIGEV_THREAD;
+    event.sigev_value = libc::sigval { sival_ptr: bell.cast_mut().cast() };
     let function: extern "C" fn(libc::sigval) = tell;
-    // SAFETY: by the caller's promise the event may be written to. The function to call is the first pointer of the union
-    // that begins where the thread's number is; the one behind it, the thread's attributes, stays null.
+    // SAFETY: the function to call is the first pointer of the union that begins where the thread's number is, and lies
+    // within the event; the one behind it, the thread's attributes, stays null.
     unsafe {
-        let event = &raw mut (*request.as_ptr()).block.aio_sigevent;
-        (*event).sigev_notify = libc::SIGEV_THREAD;
-        (*event).sigev_value = libc::sigval { sival_ptr: request.as_ptr().cast() };
-        let union = event.byte_add(mem::offset_of!(libc::sigevent, sigev_notify_thread_id));
+        let union = (&raw mut *event).byte_add(mem::offset_of!(libc::sigevent, sigev_notify_thread_id));
         union.cast::<extern "C" fn(libc::sigval)>().write(function);
     }
 }
 
 extern "C" fn tell(value: libc::sigval) {
-    // SAFETY: it is a request that stays where it is until its number is told; nothing of it is used after that.
-    let (number, told) = unsafe {
-        let request = value.sival_ptr.cast::<Request>();
-        ((*request).number, Arc::clone(&(*request).told))
-    };
-    told.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-    told.bell.interrupt();
+    // SAFETY: it was made by `into_raw` for this one call.
+    let bell = unsafe { Weak::from_raw(value.sival_ptr.cast_const().cast::<Bell>()) };
+    if let Some(bell) = bell.upgrade() {
+        bell.interrupt();
+    }
 }
 
 impl Hands<Os> for Requests {
@@ -234,14 +237,20 @@ impl Hands<Os> for Requests {
 
     fn finished(&mut self) -> Option<Finished> {
         loop {
-            let number = self.told.numbers.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            let request = self.requests.try_remove(number)?;
-            // SAFETY: it was leaked from a box when it was submitted, and its number is told last of all and once.
+            if self.done.is_empty() {
+                self.collect();
+            }
+            let request = self.done.pop()?;
+            // SAFETY: it was leaked from a box when it was submitted, and glibc touches it no more.
             let request = unsafe { Box::from_raw(request.as_ptr()) };
             if let Some(finished) = self.end(request) {
                 return Some(finished);
             }
         }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        (!self.in_flight.is_empty()).then_some(TICK)
     }
 
     fn trim(&mut self) {
@@ -255,7 +264,7 @@ impl Drop for Requests {
     fn drop(&mut self) {
         for _ in 0..PATIENCE_MS {
             while self.finished().is_some() {}
-            if self.requests.is_empty() {
+            if self.in_flight.is_empty() {
                 return;
             }
             thread::sleep(Duration::from_millis(1));

@@ -4,7 +4,7 @@
 //! any poller, so the simulator drives the proactor's loop through it.
 #![forbid(unsafe_code)]
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::{Begin, Core, Entry};
 use crate::{
@@ -38,6 +38,10 @@ impl<N: Net> Hands<N> for Direct {
     }
 
     fn finished(&mut self) -> Option<Finished> {
+        None
+    }
+
+    fn patience(&self) -> Option<Duration> {
         None
     }
 

@@ -34,6 +34,8 @@ pub(crate) trait Hands<N: Net> {
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
     /// The next operation that was not done at once and is now.
     fn finished(&mut self) -> Option<Finished>;
+    /// How long a wait may be before [`Hands::finished`] is asked again; `None`: as long as nothing interrupts it.
+    fn patience(&self) -> Option<Duration>;
     /// Nothing is to be done for a while: gives back what is kept for the next operations and was not needed of late.
     fn trim(&mut self);
 }
@@ -418,7 +420,10 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         self.ignore_unasked();
         self.begin_waiting();
         self.finish();
-        let timeout = if self.done.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let timeout = match self.done.is_empty() {
+            true => [timeout, self.hands.patience()].into_iter().flatten().min(),
+            false => Some(Duration::ZERO),
+        };
         if timeout != Some(Duration::ZERO) {
             self.free.trim();
             self.hands.trim();
