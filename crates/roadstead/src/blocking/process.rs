@@ -19,9 +19,6 @@ use crate::{
     service::Peer,
 };
 
-/// Connections accepted before the parent looks at anything else.
-const AT_ONCE: usize = 16;
-
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "process",
@@ -45,6 +42,23 @@ impl Process {
     fn new(size: usize) -> Self {
         Self { size, resting: None }
     }
+
+    /// Asks the budget about a connection, and begins its child.
+    fn admit(&self, family: &mut Family, stream: OwnedFd, peer: Peer) {
+        let full = Refused::Full(self.size);
+        let slot = family.free_slot().ok_or(full).and_then(|slot| {
+            family.ledger.occupy(slot);
+            family.ledger.admit(slot, peer.address.ip(), &family.budget).map(|()| slot)
+        });
+        match slot {
+            Ok(slot) => hand_over(family, slot, stream, peer),
+            Err(why) => {
+                accept::refused(peer, why);
+                family.host.count.refused += 1;
+                family.net.close(stream, true);
+            }
+        }
+    }
 }
 
 impl Strategy for Process {
@@ -57,31 +71,16 @@ impl Strategy for Process {
         if self.resting.is_some() {
             return self.resting;
         }
+        // One of each: the parent has no connections of its own that an accept could keep waiting, only signals, and next
+        // to a fork it costs nothing to look for those every time.
         for listener in 0..family.listeners.len() {
-            for _ in 0..AT_ONCE {
-                match accept::take(&mut family.net, &family.listeners[listener]) {
-                    Taken::One(stream, peer) => {
-                        let full = Refused::Full(self.size);
-                        let slot = family.free_slot().ok_or(full).and_then(|slot| {
-                            family.ledger.occupy(slot);
-                            family.ledger.admit(slot, peer.address.ip(), &family.budget).map(|()| slot)
-                        });
-                        match slot {
-                            Ok(slot) => hand_over(family, slot, stream, peer),
-                            Err(why) => {
-                                accept::refused(peer, why);
-                                family.host.count.refused += 1;
-                                family.net.close(stream, true);
-                            }
-                        }
-                    }
-                    Taken::Lost => {}
-                    Taken::Shed => family.host.count.refused += 1,
-                    Taken::Empty => break,
-                    Taken::Exhausted => {
-                        self.resting = Some(Instant::now() + accept::REST);
-                        return self.resting;
-                    }
+            match accept::take(&mut family.net, &family.listeners[listener]) {
+                Taken::One(stream, peer) => self.admit(family, stream, peer),
+                Taken::Shed => family.host.count.refused += 1,
+                Taken::Lost | Taken::Empty => {}
+                Taken::Exhausted => {
+                    self.resting = Some(Instant::now() + accept::REST);
+                    return self.resting;
                 }
             }
         }
