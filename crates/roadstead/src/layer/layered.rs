@@ -28,6 +28,9 @@ const HELD: usize = 80 << 10;
 pub(super) struct Layered {
     inner: Box<dyn Endpoint>,
     layer: Box<dyn Layer>,
+    /// What the layer has said of itself when bytes came last; nothing else changes it.
+    is_open: bool,
+    has_ended: bool,
     end: End,
     shared: Arc<Shared>,
     phase: Phase,
@@ -80,6 +83,8 @@ impl Layered {
         Self {
             inner,
             layer,
+            is_open: false,
+            has_ended: false,
             end,
             shared,
             phase: Phase::Connecting,
@@ -121,20 +126,22 @@ impl Layered {
         match opened {
             Err(error) => self.fail(error, now),
             Ok(()) if self.held.len() > HELD => {
-                self.fail(
-                    io::Error::new(io::ErrorKind::InvalidData, "the peer sends a message without end"),
-                    now,
-                );
+                let why = "the peer sends a message without end";
+                self.fail(io::Error::new(io::ErrorKind::InvalidData, why), now);
             }
             Ok(()) => self.greet(now, host),
         }
     }
 
     fn open(&mut self, wire: &mut BytesMut) -> io::Result<()> {
-        let mut plain = BytesMut::with_capacity(if self.layer.is_open() { wire.len() } else { 0 });
+        let mut plain = BytesMut::with_capacity(if self.is_open { wire.len() } else { 0 });
         let mut reply = BytesMut::new();
-        let opened =
-            guard::call(|| self.layer.open(wire, &mut plain, &mut reply)).unwrap_or_else(|| Err(panicked()));
+        let opened = guard::call(|| {
+            self.layer.open(wire, &mut plain, &mut reply)?;
+            (self.is_open, self.has_ended) = (self.layer.is_open(), self.layer.has_ended());
+            Ok(())
+        })
+        .unwrap_or_else(|| Err(panicked()));
         if !reply.is_empty() {
             self.wire.send(reply.freeze());
         }
@@ -146,9 +153,12 @@ impl Layered {
 
     /// Lets the connection know when the handshake is done.
     fn greet(&mut self, now: Duration, host: &mut Host) {
-        if matches!(self.phase, Phase::Handshake) && self.layer.is_open() {
+        if matches!(self.phase, Phase::Handshake) && self.is_open {
+            let Some(identity) = guard::call(|| self.layer.identity()) else {
+                return self.fail(panicked(), now);
+            };
             self.phase = Phase::Open;
-            if let Some(identity) = self.layer.identity() {
+            if let Some(identity) = identity {
                 self.inner.handle(now, Event::Proven(Arc::new(identity)), host);
             }
             self.inner.handle(now, Event::Opened, host);
@@ -158,7 +168,7 @@ impl Layered {
     /// The wire has ended.
     fn ended(&mut self, now: Duration, host: &mut Host) {
         self.wire_ended = true;
-        if self.layer.has_ended() {
+        if self.has_ended {
             return;
         }
         // A drain ends the peer's direction on some models; and who has finished cares no more for what is cut off.
@@ -210,7 +220,7 @@ impl Layered {
             if self.wants > 0 && !self.plain.is_empty() {
                 let mut block = self.take_plain();
                 self.inner.handle(now, Event::Received(&mut block), host);
-            } else if self.wants > 0 && self.layer.has_ended() && !self.end_told && self.may_end() {
+            } else if self.wants > 0 && self.has_ended && !self.end_told && self.may_end() {
                 (self.wants, self.end_told) = (0, true);
                 self.inner.handle(now, Event::Ended, host);
             } else if self.offers && self.sealed == 0 && self.wire.is_empty() {

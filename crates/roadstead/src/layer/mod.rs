@@ -38,10 +38,10 @@ pub trait Layer: Send + fmt::Debug {
     /// Appends to `wire` that nothing will follow. `held` are the bytes that [`Layer::open`] has left.
     fn finish(&mut self, held: &mut [u8], wire: &mut BytesMut);
 
-    /// Whether the handshake is done.
+    /// Whether the handshake is done. Nothing but [`Layer::open`] may change that.
     fn is_open(&self) -> bool;
 
-    /// Whether the peer has said that nothing will follow.
+    /// Whether the peer has said that nothing will follow. Nothing but [`Layer::open`] may change that.
     fn has_ended(&self) -> bool;
 
     /// What the peer has proven about itself, once the handshake is done.

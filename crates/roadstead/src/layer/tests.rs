@@ -27,11 +27,27 @@ const LINGER: Duration = Duration::from_secs(2);
 struct Letters {
     open: bool,
     ended: bool,
+    /// Which question it panics over.
+    breaks: Option<Question>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Question {
+    Open,
+    Ended,
+    Identity,
+}
+
+impl Letters {
+    fn answer<T>(&self, question: Question, answer: T) -> T {
+        assert_ne!(self.breaks, Some(question), "asked for too much");
+        answer
+    }
 }
 
 impl Layers for Letters {
     fn layer(&self) -> io::Result<Box<dyn Layer>> {
-        Ok(Box::<Self>::default())
+        Ok(Box::new(Self { breaks: self.breaks, ..Self::default() }))
     }
 }
 
@@ -61,15 +77,15 @@ impl Layer for Letters {
     }
 
     fn is_open(&self) -> bool {
-        self.open
+        self.answer(Question::Open, self.open)
     }
 
     fn has_ended(&self) -> bool {
-        self.ended
+        self.answer(Question::Ended, self.ended)
     }
 
     fn identity(&self) -> Option<Identity> {
-        None
+        self.answer(Question::Identity, None)
     }
 }
 
@@ -102,18 +118,23 @@ struct Rig {
 impl Rig {
     /// The only connection that its server may hold, with the handshake behind it.
     fn open() -> Self {
+        let mut rig = Self::through(&Letters::default());
+        assert_eq!(rig.at(0, Event::Opened), ["Receive(65536)"]);
+        assert_eq!(rig.bytes(b"H"), ["Receive(65536)"]);
+        rig
+    }
+
+    /// The only connection that its server may hold.
+    fn through(layers: &Letters) -> Self {
         let shared = Shared::new(Budget::default().connections(1).linger(LINGER));
         let host = Host::alone(Arc::clone(&shared), 1);
         let (ends, address) = (Arc::default(), ([192, 0, 2, 1], 7).into());
         let permit = shared.gate.admit(None).unwrap();
         let session = Obedient(Arc::clone(&ends));
         let connection = Connection::accepted(session, Peer { address }, Arc::clone(&shared), permit);
-        let endpoint =
-            through(&Letters::default(), Box::new(connection), End::Accepted(address), Arc::clone(&shared));
+        let endpoint = through(layers, Box::new(connection), End::Accepted(address), Arc::clone(&shared));
         let mut rig = Self { endpoint, host, shared, ends };
         rig.endpoint.place(Token(1), rig.host.bell(), Duration::ZERO);
-        assert_eq!(rig.at(0, Event::Opened), ["Receive(65536)"]);
-        assert_eq!(rig.bytes(b"H"), ["Receive(65536)"]);
         rig
     }
 
@@ -216,4 +237,16 @@ fn what_cannot_be_understood_is_answered_once() {
     assert_eq!(rig.bytes(b"?"), ["Receive(65536)"]);
     assert_eq!(rig.at(0, Event::Ended), ["Reset"]);
     assert!(rig.ends()[0].contains("not understood"), "{:?}", rig.ends());
+}
+
+#[test]
+fn a_layer_that_panics_over_a_question_ends_its_connection_and_nothing_else() {
+    for question in [Question::Open, Question::Ended, Question::Identity] {
+        let mut rig = Rig::through(&Letters { breaks: Some(question), ..Letters::default() });
+        rig.at(0, Event::Opened);
+        rig.bytes(b"H");
+        assert_eq!(rig.at(0, Event::Ended), ["Reset"], "{question:?}");
+        assert_eq!(rig.ends(), ["the connection's layer panicked"], "{question:?}");
+        assert_eq!(rig.shared.gate.open(), 0);
+    }
 }
