@@ -9,7 +9,7 @@ use std::{collections::VecDeque, io, io::IoSlice, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use roadstead::{
     Budget, Peer,
-    connection::{BLOCK, Connection, Endpoint, Event, Op, Transfer},
+    connection::{BLOCK, Connection, Endpoint, Event, Op, Operation},
     host::{Host, Shared},
     ticket::Token,
 };
@@ -84,10 +84,10 @@ impl Rig {
             _ if amount == 0 => self.happen(Event::Drain),
             _ if amount == 1 => self.happen(Event::Failed(io::ErrorKind::ConnectionReset.into())),
             _ if amount == 2 && self.receiving.take().is_some() => {
-                self.happen(Event::Exhausted(Transfer::Receive));
+                self.happen(Event::Exhausted(Operation::Receive));
             }
             _ if amount == 3 && std::mem::take(&mut self.sending) => {
-                self.happen(Event::Exhausted(Transfer::Send));
+                self.happen(Event::Exhausted(Operation::Send));
             }
             _ => {}
         }
@@ -154,7 +154,7 @@ impl Rig {
                     assert!(!std::mem::replace(&mut self.shut, true), "sending ends twice");
                     assert!(self.connection.output().is_empty(), "sending ends before all is sent");
                 }
-                Op::Connect(..) => panic!("the session opens no connection"),
+                Op::Connect(..) | Op::Redial(..) => panic!("the session opens no connection"),
                 Op::Close { .. } => {
                     (self.closed, self.receiving, self.sending) = (true, None, false);
                     assert_eq!(self.connection.deadline(), None);

@@ -360,7 +360,7 @@ impl Rig {
                     assert!(!mem::replace(&mut self.shut, true), "sending ends twice");
                     assert!(self.endpoint.output().is_empty(), "sending ends before all is sent");
                 }
-                Op::Connect(..) => panic!("the session opens no connection"),
+                Op::Connect(..) | Op::Redial(..) => panic!("the session opens no connection"),
                 Op::Close { reset } => {
                     let excused = reset || self.tampered || self.waited;
                     assert!(excused || self.told, "an orderly end that the peer has not heard of");

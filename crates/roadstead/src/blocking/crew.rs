@@ -22,7 +22,7 @@ use slab::Slab;
 use super::{Blocking, Handle};
 use crate::{
     accept::{self, Accepted, Door},
-    connection::{Endpoint, Event},
+    connection::Endpoint,
     host::Host,
     os::{self, Os},
 };
@@ -145,7 +145,7 @@ impl Crew {
                 match accept::next(&mut net, door, &mut host) {
                     Accepted::Admitted(stream, endpoint) => {
                         host.report();
-                        warn(self.spawner.serve(self.register(stream, endpoint, false)));
+                        warn(self.spawner.serve(self.accepted(stream, endpoint)));
                     }
                     Accepted::Exhausted => thread::sleep(accept::REST),
                     Accepted::Refused | Accepted::Empty => {}
@@ -158,7 +158,7 @@ impl Crew {
 
     /// Serves one connection on this thread, to its end.
     pub(crate) fn serve_one(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>) {
-        self.register(stream, endpoint, false).run();
+        self.accepted(stream, endpoint).run();
     }
 
     /// Waits until no connection is left.
@@ -170,18 +170,18 @@ impl Crew {
     }
 
     /// Opens a connection in a thread of its own and drives `endpoint` on it.
-    pub(crate) fn connect(self: &Arc<Self>, address: SocketAddr, mut endpoint: Box<dyn Endpoint>) {
+    pub(crate) fn connect(self: &Arc<Self>, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
         let mut host = (self.host)();
         host.count.connected += 1;
-        match os::connect(address, host.shared.tuning) {
-            Ok(stream) => warn(spawn(self.register(stream, endpoint, true))),
-            Err(error) => endpoint.handle(self.now(), Event::Failed(error), &mut host),
-        }
         host.report();
+        warn(spawn(self.register(Blocking::outgoing(Arc::clone(self), address, endpoint, host))));
     }
 
-    fn register(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>, connecting: bool) -> Living {
-        let connection = Blocking::new(Arc::clone(self), stream, endpoint, connecting, (self.host)());
+    fn accepted(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>) -> Living {
+        self.register(Blocking::accepted(Arc::clone(self), stream, endpoint, (self.host)()))
+    }
+
+    fn register(self: &Arc<Self>, connection: Blocking) -> Living {
         let key = self.living.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.handle());
         Living { connection: Some(connection), crew: Arc::clone(self), key }
     }

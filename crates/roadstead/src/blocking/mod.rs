@@ -13,7 +13,7 @@ pub(crate) mod child;
 pub(crate) mod crew;
 pub(crate) mod family;
 
-use std::{io, mem, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{io, mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use rustix::{
@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use crate::{
-    connection::{BLOCK, Endpoint, Event, Op, Transfer},
+    connection::{BLOCK, Endpoint, Event, Op, Operation},
     host::Host,
     os,
     queue::Run,
@@ -52,11 +52,15 @@ const TOKEN: Token = Token(0);
 /// One connection and the thread that waits for it.
 pub(crate) struct Blocking {
     crew: Arc<Crew>,
-    stream: OwnedFd,
+    /// None until a connection to elsewhere was begun.
+    stream: Option<OwnedFd>,
     interrupt: Option<Arc<OwnedFd>>,
     endpoint: Box<dyn Endpoint>,
     host: Host,
     block: BytesMut,
+    /// Where to it is to be connected.
+    address: Option<SocketAddr>,
+    /// The connection was begun and is not decided.
     connecting: bool,
     /// A receive of up to so many bytes is in flight; zero: none.
     receive: usize,
@@ -80,27 +84,42 @@ enum Woke {
 }
 
 impl Blocking {
-    pub(crate) fn new(
+    /// Drives `endpoint` on an accepted connection.
+    pub(crate) fn accepted(
         crew: Arc<Crew>,
         stream: OwnedFd,
         endpoint: Box<dyn Endpoint>,
-        connecting: bool,
         host: Host,
     ) -> Self {
+        Self { stream: Some(stream), waits: true, ..Self::new(crew, endpoint, host) }
+    }
+
+    /// Drives `endpoint` on a connection to `address`.
+    pub(crate) fn outgoing(
+        crew: Arc<Crew>,
+        address: SocketAddr,
+        endpoint: Box<dyn Endpoint>,
+        host: Host,
+    ) -> Self {
+        Self { address: Some(address), ..Self::new(crew, endpoint, host) }
+    }
+
+    fn new(crew: Arc<Crew>, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
         Self {
             crew,
-            stream,
+            stream: None,
             interrupt: None,
             endpoint,
             host,
             block: BytesMut::with_capacity(BLOCK),
-            connecting,
+            address: None,
+            connecting: false,
             receive: 0,
             send: false,
             glances: false,
             silent: false,
             orders: Orders::Serve,
-            waits: !connecting,
+            waits: false,
         }
     }
 
@@ -110,8 +129,9 @@ impl Blocking {
 
     /// Drives the connection to its end.
     pub(crate) fn run(mut self) {
-        if self.drive() {
-            let _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
+        let reset = self.drive();
+        if let Some(stream) = self.stream.as_ref().filter(|_| reset) {
+            let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
         }
         let Self { crew, stream, endpoint, mut host, .. } = self;
         drop((stream, endpoint));
@@ -123,8 +143,9 @@ impl Blocking {
     /// Answers whether the peer is to see a reset.
     fn drive(&mut self) -> bool {
         self.endpoint.place(TOKEN, &self.host.bell, self.crew.now());
-        if !self.connecting {
-            self.tell(Event::Opened);
+        match self.address {
+            Some(address) => self.dial(address),
+            None => self.tell(Event::Opened),
         }
         loop {
             self.obey();
@@ -149,6 +170,14 @@ impl Blocking {
         }
     }
 
+    /// Begins the connection.
+    fn dial(&mut self, address: SocketAddr) {
+        match os::connect(address, self.host.shared.tuning) {
+            Ok(stream) => (self.stream, self.connecting) = (Some(stream), true),
+            Err(error) => self.tell(Event::failed(Operation::Connect, error)),
+        }
+    }
+
     fn tell(&mut self, event: Event<'_>) {
         self.endpoint.handle(self.crew.now(), event, &mut self.host);
     }
@@ -167,8 +196,9 @@ impl Blocking {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
-                Op::Shutdown => os::shutdown(&self.stream),
+                Op::Shutdown => self.stream.iter().for_each(os::shutdown),
                 Op::Connect(outgoing) => self.crew.connect(outgoing.address, outgoing.endpoint),
+                Op::Redial(address) => self.dial(*address),
                 Op::Close { reset } => return Some(reset),
             }
         }
@@ -196,9 +226,13 @@ impl Blocking {
     /// Receives without waiting.
     fn look(&mut self) {
         if self.receive > 0 {
-            let result = os::receive(&self.stream, &mut self.block, self.receive, RecvFlags::DONTWAIT);
+            let result = self.receive(RecvFlags::DONTWAIT);
             self.received(result);
         }
+    }
+
+    fn receive(&mut self, flags: RecvFlags) -> io::Result<usize> {
+        os::receive(begun(&self.stream)?, &mut self.block, self.receive, flags)
     }
 
     /// Sends without waiting. True if anything happened.
@@ -211,7 +245,7 @@ impl Blocking {
             Some(_) => self.let_wait(false),
             None => Ok(()),
         };
-        match sent.and_then(|()| os::send(&self.stream, self.endpoint.output())) {
+        match sent.and_then(|()| os::send(begun(&self.stream)?, self.endpoint.output())) {
             Ok(count) => {
                 self.send = false;
                 self.tell(Event::Sent(count));
@@ -221,7 +255,7 @@ impl Blocking {
                 io::ErrorKind::Interrupted => {}
                 _ => {
                     self.send = false;
-                    self.tell(Event::failed(Transfer::Send, error));
+                    self.tell(Event::failed(Operation::Send, error));
                 }
             },
         }
@@ -230,7 +264,7 @@ impl Blocking {
 
     fn let_wait(&mut self, waits: bool) -> io::Result<()> {
         if self.waits != waits {
-            rustix::io::ioctl_fionbio(&self.stream, !waits)?;
+            rustix::io::ioctl_fionbio(begun(&self.stream)?, !waits)?;
             self.waits = waits;
         }
         Ok(())
@@ -253,7 +287,7 @@ impl Blocking {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
                 _ => {
                     self.receive = 0;
-                    self.tell(Event::failed(Transfer::Receive, error));
+                    self.tell(Event::failed(Operation::Receive, error));
                 }
             },
         }
@@ -283,9 +317,9 @@ impl Blocking {
         self.host.report();
         self.let_wait(true)?;
         if !mem::replace(&mut self.glances, true) {
-            sockopt::set_socket_timeout(&self.stream, sockopt::Timeout::Recv, Some(GLANCE))?;
+            sockopt::set_socket_timeout(begun(&self.stream)?, sockopt::Timeout::Recv, Some(GLANCE))?;
         }
-        let result = os::receive(&self.stream, &mut self.block, self.receive, RecvFlags::empty());
+        let result = self.receive(RecvFlags::empty());
         self.silent = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         Ok(Woke::Received(result))
     }
@@ -305,7 +339,10 @@ impl Blocking {
         if self.send || self.connecting {
             wanted |= PollFlags::OUT;
         }
-        let mut fds = [PollFd::new(&interrupt, PollFlags::IN), PollFd::new(&self.stream, wanted)];
+        let mut fds = [PollFd::new(&interrupt, PollFlags::IN), PollFd::new(&interrupt, PollFlags::empty())];
+        if let Some(stream) = &self.stream {
+            fds[1] = PollFd::new(stream, wanted);
+        }
         let polled = poll(&mut fds, left.map(timespec).as_ref());
         let came = fds[1].revents();
         let rang = !fds[0].revents().is_empty();
@@ -319,7 +356,7 @@ impl Blocking {
             Err(error) => Err(error.into()),
             Ok(_) if self.connecting && !came.is_empty() => {
                 self.connecting = false;
-                os::connected(&self.stream)?;
+                os::connected(begun(&self.stream)?)?;
                 self.tell(Event::Opened);
                 Ok(Woke::Otherwise)
             }
@@ -327,7 +364,7 @@ impl Blocking {
                 Ok(Woke::Readable)
             }
             Ok(_) if came.contains(PollFlags::ERR) => {
-                Err(sockopt::socket_error(&self.stream)?.err().unwrap_or(Errno::CONNRESET).into())
+                Err(sockopt::socket_error(begun(&self.stream)?)?.err().unwrap_or(Errno::CONNRESET).into())
             }
             Ok(_) => Ok(Woke::Otherwise),
         }
@@ -346,4 +383,9 @@ impl Blocking {
         });
         Ok(Arc::clone(self.interrupt.insert(interrupt)))
     }
+}
+
+/// The socket of a connection that has one.
+fn begun(stream: &Option<OwnedFd>) -> io::Result<&OwnedFd> {
+    stream.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }

@@ -1,16 +1,20 @@
-//! The two operations that move a connection's bytes: which is in flight, and which rests.
+//! A connection's operations: which is in flight, and which rests.
 //!
 //! The system may have no room for one (`ENOBUFS`, `ENOMEM`). That is nobody's fault and soon over, so the operation is
-//! asked for again after a rest, and all that is lost is time.
+//! asked for again after a rest, and all that is lost is time. So is that of a connection that is being opened, until
+//! its time is over. Ports that are used up (`EADDRNOTAVAIL`, `EAGAIN`: connect(2)) come back in minutes, or when who
+//! opens connections closes some: that is for them to know.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use crate::accept::REST;
 
-/// One of the two operations that move bytes.
+/// What the system may have no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transfer {
+pub enum Operation {
+    /// The connection is begun.
+    Connect,
     /// Bytes come.
     Receive,
     /// Bytes go.
@@ -22,22 +26,26 @@ pub enum Transfer {
 pub(crate) struct Flight {
     pub(crate) receiving: bool,
     pub(crate) sending: bool,
+    /// The connection is to be begun again.
+    redials: bool,
     rests: Rests,
     until: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Rests {
+    connect: bool,
     receive: bool,
     send: bool,
 }
 
 impl Flight {
-    /// The system had no room for `transfer`, which rests.
-    pub(crate) fn rest(&mut self, transfer: Transfer, now: Duration) {
-        match transfer {
-            Transfer::Receive => self.rests.receive = true,
-            Transfer::Send => self.rests.send = true,
+    /// The system had no room for `operation`, which rests.
+    pub(crate) fn rest(&mut self, operation: Operation, now: Duration) {
+        match operation {
+            Operation::Connect => self.rests.connect = true,
+            Operation::Receive => self.rests.receive = true,
+            Operation::Send => self.rests.send = true,
         }
         self.until = Some(now.saturating_add(REST));
     }
@@ -51,9 +59,15 @@ impl Flight {
     pub(crate) fn tick(&mut self, now: Duration) {
         if self.until.is_some_and(|until| until <= now) {
             self.until = None;
-            let Rests { receive, send } = std::mem::take(&mut self.rests);
+            let Rests { connect, receive, send } = mem::take(&mut self.rests);
+            self.redials = connect;
             self.receiving &= !receive;
             self.sending &= !send;
         }
+    }
+
+    /// Whether the connection is to be begun again; true once.
+    pub(crate) fn redials(&mut self) -> bool {
+        mem::take(&mut self.redials)
     }
 }

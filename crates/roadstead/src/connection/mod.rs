@@ -75,7 +75,7 @@ use crate::{
     ticket::{Alarm, Bell, Mailbox, Token, Waker},
 };
 pub(crate) use flight::Flight;
-pub use flight::Transfer;
+pub use flight::Operation;
 pub(crate) use unread::Unread;
 
 /// The most a connection is given at once, in bytes: the size of the block a loop receives into.
@@ -96,7 +96,7 @@ pub enum Event<'a> {
     Sent(u64),
     /// The system has no room for this operation, which has moved nothing and is no longer in flight. The connection
     /// asks for it again after a rest.
-    Exhausted(Transfer),
+    Exhausted(Operation),
     /// The system failed it.
     Failed(io::Error),
     /// Its [`Bell`] rang for it.
@@ -111,8 +111,8 @@ pub enum Event<'a> {
 
 impl Event<'_> {
     /// What an operation has come to that failed with `error`: nothing for now, or the end.
-    pub fn failed(transfer: Transfer, error: io::Error) -> Self {
-        if net::is_exhausted(&error) { Self::Exhausted(transfer) } else { Self::Failed(error) }
+    pub fn failed(operation: Operation, error: io::Error) -> Self {
+        if net::is_exhausted(&error) { Self::Exhausted(operation) } else { Self::Failed(error) }
     }
 }
 
@@ -127,6 +127,8 @@ pub enum Op {
     Shutdown,
     /// Open another connection. Boxed, so that an operation fits into two registers.
     Connect(Box<Outgoing>),
+    /// Begin this connection again, to the same address: there was no room for it ([`Event::Exhausted`]).
+    Redial(Box<SocketAddr>),
     /// Cancel what is in flight and close; with `reset`, without care for what was not sent. Nothing follows.
     Close {
         /// Whether the peer sees a reset.
@@ -311,7 +313,7 @@ impl<S: Session> Endpoint for Connection<S> {
                 }
             }
             Event::Sent(count) => self.sent(count, now, host),
-            Event::Exhausted(transfer) => self.flight.rest(transfer, now),
+            Event::Exhausted(operation) => self.flight.rest(operation, now),
             Event::Failed(error) => self.close(Closed::System(error), host),
             Event::Woken => self.woken(now, host),
             Event::Tick => self.tick(now, host),
@@ -333,6 +335,9 @@ impl<S: Session> Endpoint for Connection<S> {
             Some(Farewell::Shutdown) => return Some(Op::Shutdown),
             Some(Farewell::Close { reset }) => return Some(Op::Close { reset }),
             None => {}
+        }
+        if self.phase == Phase::Connecting && self.flight.redials() {
+            return Some(Op::Redial(Box::new(self.peer.address)));
         }
         if self.phase == Phase::Open && !self.flight.sending && !self.output.is_empty() {
             self.flight.sending = true;

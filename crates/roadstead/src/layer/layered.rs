@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     budget::{Charge, Permit},
-    connection::{BLOCK, Endpoint, Event, Flight, Op, Outgoing, Unread},
+    connection::{BLOCK, Endpoint, Event, Flight, Op, Operation, Unread},
     guard,
     host::{Host, Shared},
     output::Output,
@@ -55,7 +55,8 @@ pub(super) struct Layered {
     /// Finish sending once `wire` is empty.
     shutdown: bool,
     close: Option<bool>,
-    connects: VecDeque<Box<Outgoing>>,
+    /// What the connection asks for that no layer has a part in.
+    passed: VecDeque<Op>,
     charge: Option<Charge>,
     /// Its place among the server's connections, once the connection inside has given up its own.
     place: Option<Permit>,
@@ -101,7 +102,7 @@ impl Layered {
             finished: false,
             shutdown: false,
             close: None,
-            connects: VecDeque::new(),
+            passed: VecDeque::new(),
             charge: None,
             place: None,
         }
@@ -259,7 +260,7 @@ impl Layered {
                 self.finish();
                 self.shutdown = true;
             }
-            Op::Connect(outgoing) => self.connects.push_back(outgoing),
+            Op::Connect(_) | Op::Redial(_) => self.passed.push_back(op),
             Op::Close { reset } => {
                 // The peer had time to take our end and to answer it.
                 let in_vain = self.finished && !self.wire_ended && !self.end_told;
@@ -378,7 +379,9 @@ impl Endpoint for Layered {
         match (&self.phase, event) {
             (Phase::Closed, Event::Received(block)) => return block.clear(),
             (Phase::Closed, _) => return,
-            (_, Event::Exhausted(transfer)) => self.flight.rest(transfer, now),
+            (_, Event::Exhausted(which @ (Operation::Receive | Operation::Send))) => {
+                self.flight.rest(which, now)
+            }
             (Phase::Failing(..) | Phase::Closing(_), event) => self.handle_late(now, event, host),
             (_, Event::Opened) => {
                 self.phase = Phase::Handshake;
@@ -409,8 +412,8 @@ impl Endpoint for Layered {
     }
 
     fn next(&mut self) -> Option<Op> {
-        if let Some(outgoing) = self.connects.pop_front() {
-            return Some(Op::Connect(outgoing));
+        if let Some(op) = self.passed.pop_front() {
+            return Some(op);
         }
         if let Some(reset) = self.close.take() {
             return Some(Op::Close { reset });

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 use crate::{
     accept::{self, Open, Pool, Taken},
-    connection::{Endpoint, Event, Op, Outgoing, Transfer},
+    connection::{Endpoint, Event, Op, Operation, Outgoing},
     host::Host,
     orders::{ORDERS, Orders},
     output::Output,
@@ -182,14 +182,16 @@ impl<P: Port> Proactor<P> {
         match done {
             Completion::Accepted(listener, taken) => self.accepted(listener, taken, now),
             Completion::Connected(token, Ok(())) => self.completed(token, Event::Opened, now),
-            Completion::Connected(token, Err(error)) => self.completed(token, Event::Failed(error), now),
+            Completion::Connected(token, Err(error)) => {
+                self.completed(token, Event::failed(Operation::Connect, error), now);
+            }
             Completion::Sent(token, result) => self.sent(token, result, now),
             Completion::Received(token, mut block, result) => {
                 self.host.count.receives += 1;
                 let event = match result {
                     Ok(0) => Event::Ended,
                     Ok(_) => Event::Received(&mut block),
-                    Err(error) => Event::failed(Transfer::Receive, error),
+                    Err(error) => Event::failed(Operation::Receive, error),
                 };
                 self.completed(token, event, now);
                 self.port.recycle(block);
@@ -201,7 +203,7 @@ impl<P: Port> Proactor<P> {
         self.host.count.sends += 1;
         let pinned = self.slots.get(token).map_or(0, |slot| mem::take(&mut slot.pinned));
         let well = result.is_ok();
-        let failed = |error| Event::failed(Transfer::Send, error);
+        let failed = |error| Event::failed(Operation::Send, error);
         self.completed(token, result.map_or_else(failed, Event::Sent), now);
         self.sends.end(pinned, well);
         self.send_waiting();
@@ -443,6 +445,10 @@ fn submit<P: Port>(
     while let Some(op) = slot.endpoint.next() {
         match op {
             Op::Connect(outgoing) => connects.push(*outgoing),
+            Op::Redial(address) => {
+                slot.in_flight += 1;
+                port.connect(*address, token);
+            }
             Op::Close { reset } => return Some(reset),
             // A session without a connection hears nothing, and has nobody to finish with.
             Op::Shutdown if !slot.socket => return Some(false),

@@ -19,7 +19,7 @@ use bytes::BytesMut;
 
 use crate::{
     accept::{Accepted, Door},
-    connection::{BLOCK, Endpoint, Event},
+    connection::{BLOCK, Endpoint, Event, Operation},
     host::Host,
     net::Net,
     orders::{ORDERS, Orders},
@@ -180,7 +180,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         for (address, endpoint) in self.orders.newcomers() {
             match address {
                 Some(address) => self.connect(address, endpoint, now),
-                None => self.insert(None, endpoint, false, now),
+                None => self.insert(None, endpoint, now),
             }
         }
         if self.orders.is_stopped() {
@@ -219,7 +219,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
                 Accepted::Admitted(stream, endpoint) => {
                     self.moved = true;
-                    self.insert(Some(stream), endpoint, false, now);
+                    self.insert(Some(stream), endpoint, now);
                 }
                 Accepted::Refused => {}
                 Accepted::Empty | Accepted::Exhausted => return,
@@ -229,39 +229,52 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
         self.host.count.connected += 1;
-        match self.net.connect(address) {
-            Ok(stream) if !self.draining => self.insert(Some(stream), endpoint, true, now),
-            Ok(stream) => {
-                self.net.close(stream, true);
-                endpoint.handle(now, Event::Stop, &mut self.host);
-            }
-            Err(error) => endpoint.handle(now, Event::Failed(error), &mut self.host),
+        if self.draining {
+            return endpoint.handle(now, Event::Stop, &mut self.host);
         }
+        let token = self.place(endpoint, true, now);
+        self.dial(token, address, now);
     }
 
-    /// Places an endpoint on its stream; one without a stream is never ready for anything.
-    fn insert(
-        &mut self,
-        stream: Option<N::Stream>,
-        endpoint: Box<dyn Endpoint>,
-        connecting: bool,
-        now: Duration,
-    ) {
-        let token = self.slots.insert(Slot::new(stream, endpoint, connecting));
-        let Some(slot) = self.slots.get(token) else {
-            return;
-        };
-        slot.endpoint.place(token, &self.host.bell, now);
-        let added = slot.stream.as_ref().map_or(Ok(()), |stream| self.poller.add(stream, token));
-        if let Err(error) = added {
-            self.tell(token, Event::Failed(error), now);
-        } else if !connecting {
-            self.tell(token, Event::Opened, now);
-            if self.draining {
-                self.tell(token, Event::Drain, now);
+    /// Begins the connection of an endpoint.
+    fn dial(&mut self, token: Token, address: SocketAddr, now: Duration) {
+        let begun = self.net.connect(address).and_then(|stream| self.attach(token, stream));
+        if let Err(error) = begun {
+            self.tell(token, Event::failed(Operation::Connect, error), now);
+        }
+        self.drive(token, now);
+    }
+
+    /// Drives an endpoint on its stream; one without a stream is never ready for anything.
+    fn insert(&mut self, stream: Option<N::Stream>, endpoint: Box<dyn Endpoint>, now: Duration) {
+        let token = self.place(endpoint, false, now);
+        match stream.map_or(Ok(()), |stream| self.attach(token, stream)) {
+            Err(error) => self.tell(token, Event::Failed(error), now),
+            Ok(()) => {
+                self.tell(token, Event::Opened, now);
+                if self.draining {
+                    self.tell(token, Event::Drain, now);
+                }
             }
         }
         self.drive(token, now);
+    }
+
+    fn place(&mut self, endpoint: Box<dyn Endpoint>, connecting: bool, now: Duration) -> Token {
+        let token = self.slots.insert(Slot::new(endpoint, connecting));
+        if let Some(slot) = self.slots.get(token) {
+            slot.endpoint.place(token, &self.host.bell, now);
+        }
+        token
+    }
+
+    fn attach(&mut self, token: Token, stream: N::Stream) -> io::Result<()> {
+        let added = self.poller.add(&stream, token);
+        match self.slots.get(token) {
+            Some(slot) if added.is_ok() => slot.stream = Some(stream),
+            _ => self.net.close(stream, true),
+        }
+        added
     }
 
     /// Notes what a poller said of a connection, and drives it.
@@ -296,6 +309,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.moved |= moved > 0;
         match turn {
             Turn::Closes { reset } => self.close(token, reset),
+            Turn::Dials(address) => self.dial(token, address, now),
             Turn::Rests => self.rest(token),
             Turn::HasMore => {
                 if !mem::replace(&mut slot.busy, true) {
@@ -315,11 +329,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             return;
         };
         let interest = slot.interest();
-        if interest != slot.told {
+        if let Some(stream) = slot.stream.as_ref().filter(|_| interest != slot.told) {
             slot.told = interest;
-            if let Some(stream) = &slot.stream
-                && let Err(error) = self.poller.interest(stream, token, interest.0, interest.1)
-            {
+            if let Err(error) = self.poller.interest(stream, token, interest.0, interest.1) {
                 tracing::warn!(%error, "the poller lost a connection");
                 return self.close(token, true);
             }

@@ -1,12 +1,12 @@
 //! One of the reactor's connections: its socket, and what is known of its readiness.
 #![forbid(unsafe_code)]
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
 use crate::{
-    connection::{BLOCK, Endpoint, Event, Op, Outgoing, Transfer},
+    connection::{BLOCK, Endpoint, Event, Op, Operation, Outgoing},
     host::Host,
     net::Net,
     slots::Timed,
@@ -21,6 +21,8 @@ pub(super) enum Turn {
     Rests,
     /// It has more to do although nothing new has happened to it, and it is the others' turn.
     HasMore,
+    /// It is to be begun again, to this address.
+    Dials(SocketAddr),
     /// It is to be closed.
     Closes {
         /// Whether the peer sees a reset.
@@ -30,7 +32,7 @@ pub(super) enum Turn {
 
 /// One connection of the loop.
 pub(super) struct Slot<T> {
-    /// None for a session without a connection.
+    /// None for a session without a connection, and for a connection that could not be begun yet.
     pub(super) stream: Option<T>,
     pub(super) endpoint: Box<dyn Endpoint>,
     pub(super) connecting: bool,
@@ -54,9 +56,9 @@ impl<T> Timed for Slot<T> {
 }
 
 impl<T> Slot<T> {
-    pub(super) fn new(stream: Option<T>, endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
+    pub(super) fn new(endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
         Self {
-            stream,
+            stream: None,
             endpoint,
             connecting,
             receive: 0,
@@ -109,8 +111,8 @@ impl<T> Slot<T> {
     ) -> (Turn, u64) {
         let mut moved = 0;
         let turn = loop {
-            if let Some(reset) = self.collect(net, connects) {
-                return (Turn::Closes { reset }, moved);
+            if let Some(turn) = self.collect(net, connects) {
+                return (turn, moved);
             }
             if moved >= TURN {
                 break Turn::HasMore;
@@ -121,21 +123,22 @@ impl<T> Slot<T> {
             }
         };
         self.endpoint.settle(now, host);
-        (self.collect(net, connects).map_or(turn, |reset| Turn::Closes { reset }), moved)
+        (self.collect(net, connects).unwrap_or(turn), moved)
     }
 
-    /// Takes the operations that the connection asks for. `Some` when it asks to be closed.
-    fn collect<N: Net<Stream = T>>(&mut self, net: &mut N, connects: &mut Vec<Outgoing>) -> Option<bool> {
+    /// Takes the operations that the connection asks for. `Some` when its turn is over.
+    fn collect<N: Net<Stream = T>>(&mut self, net: &mut N, connects: &mut Vec<Outgoing>) -> Option<Turn> {
         while let Some(op) = self.endpoint.next() {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
                 Op::Shutdown => match &self.stream {
                     Some(stream) => net.shutdown(stream),
-                    None => return Some(false),
+                    None => return Some(Turn::Closes { reset: false }),
                 },
                 Op::Connect(outgoing) => connects.push(*outgoing),
-                Op::Close { reset } => return Some(reset),
+                Op::Redial(address) => return Some(Turn::Dials(*address)),
+                Op::Close { reset } => return Some(Turn::Closes { reset }),
             }
         }
         None
@@ -175,7 +178,7 @@ impl<T> Slot<T> {
                 io::ErrorKind::Interrupted => {}
                 _ => {
                     self.send = false;
-                    self.endpoint.handle(now, Event::failed(Transfer::Send, error), host);
+                    self.endpoint.handle(now, Event::failed(Operation::Send, error), host);
                 }
             },
         }
@@ -208,7 +211,7 @@ impl<T> Slot<T> {
                     io::ErrorKind::Interrupted => {}
                     _ => {
                         self.receive = 0;
-                        self.endpoint.handle(now, Event::failed(Transfer::Receive, error), host);
+                        self.endpoint.handle(now, Event::failed(Operation::Receive, error), host);
                     }
                 }
                 0

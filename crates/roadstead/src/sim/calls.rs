@@ -20,6 +20,7 @@ const SUBNET: [u8; 3] = [10, 0, 0];
 impl World {
     pub(super) fn connect(&mut self, node: usize, address: SocketAddr) -> io::Result<End> {
         let now = self.clock.now();
+        self.make_room(End { link: self.links.len(), side: 0 })?;
         let mut link = Link::draw(address, (node, node), &self.faults, &mut self.dice, now);
         let end = End { link: self.links.len(), side: 0 };
         if let Some(&(side, after)) = self.cuts.get(&end.link) {

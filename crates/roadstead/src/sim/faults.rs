@@ -20,7 +20,7 @@ pub struct Faults {
     pub spurious: f64,
     /// Per turn of a node: it stands still for a while and finds everything at once.
     pub pause: f64,
-    /// Per accept, receive and send: the system has no room for it now (`ENOBUFS`, `ENOMEM`).
+    /// Per connect, accept, receive and send: the system has no room for it now (`ENOBUFS`, `ENOMEM`).
     pub scarce: f64,
 
     /// Per connection: the network ends one direction, behind some bytes; what is sent there afterwards is lost.

@@ -44,11 +44,11 @@ fn last_words_go_out_before_a_violation_closes() {
 fn an_operation_that_the_system_has_no_room_for_is_asked_for_again_and_nothing_is_lost() {
     let mut rig = Rig::opened(budget());
     rig.bytes(b"e\x03one");
-    rig.exhaust(Transfer::Send);
+    rig.exhaust(Operation::Send);
     rig.now += REST - INSTANT;
     rig.happen(Event::Tick);
     assert!(!rig.sending, "too early");
-    rig.exhaust(Transfer::Receive);
+    rig.exhaust(Operation::Receive);
     rig.bytes(b"e\x03two");
     rig.now += REST;
     rig.happen(Event::Tick);
@@ -61,16 +61,42 @@ fn an_operation_that_the_system_has_no_room_for_is_asked_for_again_and_nothing_i
 }
 
 #[test]
+fn a_connection_that_the_system_has_no_room_for_is_begun_again_until_its_time_is_over() {
+    let mut rig = Rig::new(budget(), true);
+    let begun = rig.now;
+    rig.exhaust(Operation::Connect);
+    rig.now += REST - INSTANT;
+    rig.happen(Event::Tick);
+    assert_eq!(rig.redials, [], "too early");
+    rig.jump();
+    assert_eq!(rig.redials, [(begun + REST, "192.0.2.1:7".parse().unwrap())]);
+    rig.happen(Event::Tick);
+    assert_eq!(rig.redials.len(), 1, "once");
+    while rig.closed.is_none() {
+        rig.exhaust(Operation::Connect);
+        rig.jump();
+    }
+    assert_eq!((rig.now, rig.closed), (begun + CONNECT, Some(true)));
+    assert_eq!(rig.redials.len() as u128, CONNECT.as_nanos().div_ceil(REST.as_nanos()) - 1);
+    assert_eq!(rig.why(), Some(Closed::Unanswered.to_string()));
+    rig.dismantle();
+}
+
+#[test]
 fn only_what_the_system_has_no_room_for_is_tried_again() {
-    let failed = |code: rustix::io::Errno| Event::failed(Transfer::Send, code.into());
+    let failed = |code: rustix::io::Errno| Event::failed(Operation::Send, code.into());
     for code in [rustix::io::Errno::NOBUFS, rustix::io::Errno::NOMEM] {
-        assert!(matches!(failed(code), Event::Exhausted(Transfer::Send)), "{code}");
+        assert!(matches!(failed(code), Event::Exhausted(Operation::Send)), "{code}");
+    }
+    // Ports that are used up do not come back by themselves: connect(2).
+    for code in [rustix::io::Errno::AGAIN, rustix::io::Errno::ADDRNOTAVAIL] {
+        assert!(matches!(Event::failed(Operation::Connect, code.into()), Event::Failed(_)), "{code}");
     }
     for code in [rustix::io::Errno::PIPE, rustix::io::Errno::CONNRESET, rustix::io::Errno::NOSPC] {
         assert!(matches!(failed(code), Event::Failed(_)), "{code}");
     }
     // Not the system's: the budget's.
-    assert!(matches!(Event::failed(Transfer::Send, io::ErrorKind::OutOfMemory.into()), Event::Failed(_)));
+    assert!(matches!(Event::failed(Operation::Send, io::ErrorKind::OutOfMemory.into()), Event::Failed(_)));
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Rig {
             Action::Take(most) => self.take(*most),
             Action::TakeAll => self.take_all(),
             Action::Exhaust(receive) => {
-                self.exhaust(if *receive { Transfer::Receive } else { Transfer::Send });
+                self.exhaust(if *receive { Operation::Receive } else { Operation::Send });
             }
             Action::Finish(which, reply) => {
                 let ticket = remove(&mut self.log().tickets, which);

@@ -9,18 +9,19 @@ mod probe;
 
 use std::{
     io::IoSlice,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use bytes::BytesMut;
 
-use super::{Connection, Endpoint, Event, Op, Phase, Transfer};
+use super::{Connection, Endpoint, Event, Op, Operation, Phase};
 use crate::{
     accept::REST,
     budget::Budget,
     host::{Host, Shared},
-    service::{Done, JobId, Lost, Peer, Ready, Session},
+    service::{Closed, Done, JobId, Lost, Peer, Ready, Session},
     ticket::{Ticket, Token, Waker},
 };
 use probe::{Log, Probe};
@@ -63,6 +64,8 @@ struct Rig {
     delivered: Vec<u8>,
     sent: Vec<u8>,
     open: bool,
+    /// When it was asked to be begun again, and to where.
+    redials: Vec<(Duration, SocketAddr)>,
     spoken: bool,
     active: Duration,
     shut: Option<Duration>,
@@ -104,6 +107,7 @@ impl Rig {
             delivered: Vec::new(),
             sent: Vec::new(),
             open: false,
+            redials: Vec::new(),
             spoken: false,
             active: now,
             shut: None,
@@ -190,16 +194,17 @@ impl Rig {
     }
 
     /// The system has no room for what is in flight.
-    fn exhaust(&mut self, transfer: Transfer) {
-        let was_in_flight = match transfer {
-            Transfer::Receive => self.receiving.take().is_some(),
-            Transfer::Send => std::mem::take(&mut self.sending),
+    fn exhaust(&mut self, operation: Operation) {
+        let was_in_flight = match operation {
+            Operation::Receive => self.receiving.take().is_some(),
+            Operation::Send => std::mem::take(&mut self.sending),
+            Operation::Connect => !self.open && self.rest.is_none(),
         };
         if was_in_flight {
-            self.rests.0 |= transfer == Transfer::Receive;
-            self.rests.1 |= transfer == Transfer::Send;
+            self.rests.0 |= operation == Operation::Receive;
+            self.rests.1 |= operation == Operation::Send;
             self.rest = Some(self.now + REST);
-            self.happen(Event::Exhausted(transfer));
+            self.happen(Event::Exhausted(operation));
         }
     }
 
@@ -253,6 +258,10 @@ impl Rig {
                         self.assert_owes_nothing();
                     }
                     self.closed = Some(reset);
+                }
+                Op::Redial(address) => {
+                    assert!(self.rest.is_none() && !self.open);
+                    self.redials.push((self.now, *address));
                 }
                 Op::Connect(..) => unreachable!("the probe opens none"),
             }

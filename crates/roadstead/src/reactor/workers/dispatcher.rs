@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     accept::{Accepted, Door},
-    connection::{Endpoint, Event},
+    connection::{Endpoint, Event, Operation},
     host::Host,
     model::epoll::{Epoll, OneShot, Trigger},
     net::Net,
@@ -164,7 +164,7 @@ impl Dispatcher {
         for (address, endpoint) in self.orders.newcomers() {
             match address {
                 Some(address) => self.connect(address, endpoint, now),
-                None => self.insert(None, endpoint, false, now),
+                None => self.insert(Ok(None), endpoint, false, now),
             }
         }
         let ordered = if self.orders.is_stopped() {
@@ -213,7 +213,7 @@ impl Dispatcher {
     fn accept(&mut self, number: usize, now: Duration) {
         loop {
             match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
-                Accepted::Admitted(stream, endpoint) => self.insert(Some(stream), endpoint, false, now),
+                Accepted::Admitted(stream, endpoint) => self.insert(Ok(Some(stream)), endpoint, false, now),
                 Accepted::Refused => {}
                 Accepted::Empty | Accepted::Exhausted => return,
             }
@@ -222,44 +222,41 @@ impl Dispatcher {
 
     fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
         self.host.count.connected += 1;
-        match self.net.connect(address) {
-            Ok(stream) if self.ending == 0 => self.insert(Some(stream), endpoint, true, now),
-            Ok(stream) => {
-                self.net.close(stream, true);
-                endpoint.handle(now, Event::Stop, &mut self.host);
-            }
-            Err(error) => endpoint.handle(now, Event::Failed(error), &mut self.host),
+        if self.ending != 0 {
+            return endpoint.handle(now, Event::Stop, &mut self.host);
         }
+        let begun = self.net.connect(address).map(Some);
+        self.insert(begun, endpoint, true, now);
     }
 
     /// Places an endpoint on its stream, and leaves it to the workers.
     fn insert(
         &mut self,
-        stream: Option<OwnedFd>,
+        stream: io::Result<Option<OwnedFd>>,
         endpoint: Box<dyn Endpoint>,
         connecting: bool,
         now: Duration,
     ) {
-        let member = Member::new(Slot::new(stream, endpoint, connecting), &self.crew.line);
+        let member = Member::new(Slot::new(endpoint, connecting), &self.crew.line);
         let token = self.slots.insert(Entry { member: Arc::clone(&member), deadline: None });
         let mut guard = member.content();
         let Some(content) = guard.as_mut() else {
             return;
         };
         content.token = token;
+        content.slot.endpoint.place(token, &content.bell, now);
+        let added = stream.and_then(|stream| match stream {
+            Some(stream) => content.attach(stream, &self.one_shot),
+            None => Ok(()),
+        });
         let slot = &mut content.slot;
-        slot.endpoint.place(token, &content.bell, now);
-        // Nearly every session waits for its peer, and every connection that is being opened for the answer.
-        slot.told = (!connecting, connecting);
-        let added = slot
-            .stream
-            .as_ref()
-            .map_or(Ok(()), |stream| self.one_shot.add(stream, token, slot.told.0, slot.told.1));
         let events = match added {
             Ok(()) if connecting => 0,
             Ok(()) => OPENED | self.ending,
             Err(error) => {
-                slot.endpoint.handle(now, Event::Failed(error), &mut self.host);
+                let failed =
+                    if connecting { Event::failed(Operation::Connect, error) } else { Event::Failed(error) };
+                slot.endpoint.handle(now, failed, &mut self.host);
                 DUE
             }
         };

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -12,6 +13,7 @@ use super::{
     line::Line,
 };
 use crate::{
+    model::epoll::OneShot,
     reactor::slot::Slot,
     ticket::{Bell, Token},
 };
@@ -31,6 +33,16 @@ pub(super) struct Content {
     pub(super) bell: Arc<Bell>,
     /// The earliest of its deadlines that the I/O thread knows of.
     pub(super) known: Duration,
+}
+
+impl Content {
+    /// Has a stream that was accepted or begun, and the poller tell of it once.
+    pub(super) fn attach(&mut self, stream: OwnedFd, poller: &OneShot) -> io::Result<()> {
+        let Self { slot, token, .. } = self;
+        // Nearly every session waits for its peer, and every connection that is being opened for the answer.
+        slot.told = (!slot.connecting, slot.connecting);
+        poller.add(slot.stream.insert(stream), *token, slot.told.0, slot.told.1)
+    }
 }
 
 impl Member {

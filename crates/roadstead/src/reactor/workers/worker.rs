@@ -1,7 +1,7 @@
 //! A worker: takes a connection out of the line, gives it its turn, runs the jobs that came of it.
 #![forbid(unsafe_code)]
 
-use std::{mem, os::fd::OwnedFd, sync::Arc, thread, time::Duration};
+use std::{mem, sync::Arc, thread, time::Duration};
 
 use bytes::BytesMut;
 
@@ -12,12 +12,12 @@ use super::{
     reports::{Report, Reports},
 };
 use crate::{
-    connection::{BLOCK, Event, Outgoing},
+    connection::{BLOCK, Event, Operation, Outgoing},
     host::Host,
     model::epoll::OneShot,
     net::Net,
     os::Os,
-    reactor::slot::{Slot, Turn},
+    reactor::slot::Turn,
 };
 
 pub(super) struct Worker {
@@ -106,18 +106,26 @@ impl Worker {
         for event in decided.into_iter().chain(told) {
             slot.endpoint.handle(now, event, &mut self.host);
         }
-        let turn = self.drive_on(slot, now);
+        let turn = self.drive_on(content, now);
+        let slot = &mut content.slot;
         if matches!(turn, Turn::Closes { .. })
             || slot.endpoint.deadline().is_none_or(|deadline| deadline > now)
         {
             return turn;
         }
         slot.endpoint.handle(now, Event::Tick, &mut self.host);
-        self.drive_on(slot, now)
+        self.drive_on(content, now)
     }
 
-    fn drive_on(&mut self, slot: &mut Slot<OwnedFd>, now: Duration) -> Turn {
-        slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut self.connects).0
+    fn drive_on(&mut self, content: &mut Content, now: Duration) -> Turn {
+        let slot = &mut content.slot;
+        let (turn, _) = slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut self.connects);
+        let Turn::Dials(address) = turn else { return turn };
+        let begun = self.net.connect(address).and_then(|stream| content.attach(stream, &self.poller));
+        if let Err(error) = begun {
+            content.slot.endpoint.handle(now, Event::failed(Operation::Connect, error), &mut self.host);
+        }
+        self.drive_on(content, now)
     }
 
     /// The connection waits: for the poller, and for its deadline.
