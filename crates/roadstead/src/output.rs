@@ -167,10 +167,15 @@ impl Output {
         (filled, false)
     }
 
-    /// What comes next, as an output of its own that shares its pieces: an operation in flight must not see its bytes
-    /// move, whatever is written behind them meanwhile. Only bytes that were written rather than given are copied.
-    pub(crate) fn lend(&self) -> Self {
-        let mut lent = Self::new(usize::MAX);
+    /// An output that another lends to.
+    pub(crate) fn for_lending() -> Box<Self> {
+        Box::new(Self::new(usize::MAX))
+    }
+
+    /// Puts what comes next into `lent`, an empty output of its own that shares its pieces: an operation in flight must
+    /// not see its bytes move, whatever is written behind them meanwhile. Only bytes that were written rather than given
+    /// are copied.
+    pub(crate) fn lend(&self, lent: &mut Self) {
         for piece in self.pieces.iter().take(LENT_PIECES) {
             let (piece, file) = match piece {
                 Piece::Bytes(bytes, _) => (Piece::Bytes(bytes.clone(), 0), false),
@@ -179,13 +184,19 @@ impl Output {
             };
             lent.push(piece);
             if file {
-                return lent;
+                return;
             }
         }
         if self.pieces.len() < LENT_PIECES {
             lent.write(&self.tail[..self.tail.len().min(LENT_TAIL)]);
         }
-        lent
+    }
+
+    /// Lets go of what was lent, but not of the room for so many pieces and a small answer.
+    pub(crate) fn clear(&mut self) {
+        self.pieces.clear();
+        (self.held, self.reserved, self.files) = (0, 0, 0);
+        self.release_tail();
     }
 
     /// The first of what comes next, if that is no file.
@@ -235,14 +246,18 @@ impl Output {
     }
 
     fn release(&mut self) {
+        self.release_tail();
+        if self.pieces.capacity() > 0 {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    fn release_tail(&mut self) {
         if self.tail_size <= KEPT_TAIL {
             self.tail.clear();
         } else {
             self.tail = BytesMut::new();
             self.tail_size = 0;
-        }
-        if self.pieces.capacity() > 0 {
-            self.pieces = VecDeque::new();
         }
     }
 
@@ -381,6 +396,28 @@ mod tests {
         assert!((70_000..120_000).contains(&output.footprint()), "{}", output.footprint());
         output.advance(1);
         assert_eq!(output.footprint(), 0);
+    }
+
+    #[test]
+    fn what_was_lent_is_let_go_of_and_its_room_is_kept() {
+        let (mut output, mut lent) = (Output::new(1 << 20), Output::for_lending());
+        let given = Bytes::from(vec![b'x'; 300]);
+        output.send(given.clone());
+        output.file(Arc::new(tempfile::tempfile().unwrap()), 0, 9);
+        output.lend(&mut lent);
+        assert!(lent.has_file() && text(&lent) == given);
+        output.advance(300 + 9);
+        assert!(!given.is_unique(), "it was lent");
+        lent.clear();
+        assert!(given.is_unique() && lent.is_empty() && !lent.has_file() && lent.buffered() == 0);
+        for (size, keeps) in [(KEPT_TAIL, true), (KEPT_TAIL + 1, false)] {
+            output.write(&vec![0; size]);
+            output.lend(&mut lent);
+            assert_eq!(lent.buffered(), size);
+            output.advance(size as u64);
+            lent.clear();
+            assert_eq!((lent.tail.capacity() > 0, lent.pieces.capacity() > 0), (keeps, true), "{size}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) trait Port {
     /// Receives up to `most` bytes into a block of the port's.
     fn receive(&mut self, token: Token, most: usize);
     /// Sends from the front of `output`.
-    fn send(&mut self, token: Token, output: Output);
+    fn send(&mut self, token: Token, output: Box<Output>);
     /// Finishes sending.
     fn shutdown(&mut self, token: Token);
     /// Has whatever is in flight for this connection complete soon.
@@ -72,7 +72,8 @@ pub(crate) enum Completion<S> {
     Connected(Token, io::Result<()>),
     /// Zero bytes are the peer's end. The block comes back even if nothing was received.
     Received(Token, BytesMut, io::Result<usize>),
-    Sent(Token, io::Result<u64>),
+    /// The output comes back as it was lent.
+    Sent(Token, Box<Output>, io::Result<u64>),
 }
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
@@ -150,7 +151,10 @@ impl<P: Port> Proactor<P> {
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
         let timeout = self.timeout();
         self.host.count.waits += 1;
-        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        if timeout != Some(Duration::ZERO) {
+            self.host.count.sleeps += 1;
+            self.sends.trim();
+        }
         let mut done = mem::take(&mut self.done);
         let waited = self.port.wait(&mut done, timeout);
         self.host.bell.wake_up();
@@ -185,7 +189,10 @@ impl<P: Port> Proactor<P> {
             Completion::Connected(token, Err(error)) => {
                 self.completed(token, Event::failed(Operation::Connect, error), now);
             }
-            Completion::Sent(token, result) => self.sent(token, result, now),
+            Completion::Sent(token, output, result) => {
+                self.sends.take_back(output);
+                self.sent(token, result, now);
+            }
             Completion::Received(token, mut block, result) => {
                 self.host.count.receives += 1;
                 let event = match result {
@@ -218,7 +225,7 @@ impl<P: Port> Proactor<P> {
                 return;
             }
             slot.waits = false;
-            send(slot, token, &mut self.port, pages);
+            send(slot, token, &mut self.port, &mut self.sends, pages);
         }
     }
 
@@ -460,7 +467,7 @@ fn submit<P: Port>(
             Op::Send => {
                 let pages = pages(slot.endpoint.output().buffered());
                 if sends.begin(token, pages) {
-                    send(slot, token, port, pages);
+                    send(slot, token, port, sends, pages);
                 } else {
                     slot.waits = true;
                 }
@@ -472,8 +479,8 @@ fn submit<P: Port>(
 }
 
 /// Begins a send that pins so many pages.
-fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, pages: usize) {
+fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
     slot.pinned = pages;
     slot.in_flight += 1;
-    port.send(token, slot.endpoint.output().lend());
+    port.send(token, sends.lend(slot.endpoint.output()));
 }

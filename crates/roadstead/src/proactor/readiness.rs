@@ -101,7 +101,8 @@ struct Socket<S> {
     /// It waits for a block.
     waits: bool,
     receive: Direction<usize>,
-    send: Direction<Output>,
+    /// What is lent to a send is boxed: an idle socket keeps no room for it.
+    send: Direction<Box<Output>>,
     /// The interest that the poller knows of.
     told: (bool, bool),
 }
@@ -138,22 +139,22 @@ impl<T> Direction<T> {
         begun
     }
 
-    /// The hands are done. `None` if it has to be tried again when it is ready, and nobody has given up on it.
-    fn end<R>(&mut self, result: io::Result<R>) -> Option<io::Result<R>> {
+    /// The hands are done: what was asked for, and what it came to. `None` if it has to be tried again when it is ready,
+    /// and nobody has given up on it.
+    fn end<R>(&mut self, result: io::Result<R>) -> Option<(T, io::Result<R>)> {
         self.busy = false;
         let blocked = matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         self.ready &= !blocked || mem::take(&mut self.again);
         if blocked && !self.cancelled {
             return None;
         }
-        self.asked = None;
-        Some(result)
+        Some((self.asked.take()?, result))
     }
 
-    /// True if its end can be told at once; else it is when the hands are done.
-    fn cancel(&mut self) -> bool {
+    /// What was asked for, if its end can be told at once; else it is when the hands are done.
+    fn cancel(&mut self) -> Option<T> {
         self.cancelled = true;
-        !self.busy && self.asked.take().is_some()
+        self.asked.take_if(|_| !self.busy)
     }
 }
 
@@ -261,15 +262,15 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
 
     fn sent(&mut self, token: Token, result: io::Result<u64>) {
         let Some(socket) = self.sockets.get_mut(&token) else { return };
-        if let Some(result) = socket.send.end(result) {
-            self.done.push(Completion::Sent(token, result));
+        if let Some((output, result)) = socket.send.end(result) {
+            self.done.push(Completion::Sent(token, output, result));
         }
     }
 
     fn received(&mut self, token: Token, (block, result): Received) {
         let Some(socket) = self.sockets.get_mut(&token) else { return };
         match socket.receive.end(result) {
-            Some(result) => self.done.push(Completion::Received(token, block, result)),
+            Some((_, result)) => self.done.push(Completion::Received(token, block, result)),
             None => self.recycle(block),
         }
     }
@@ -365,10 +366,13 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         self.advance(token);
     }
 
-    fn send(&mut self, token: Token, output: Output) {
+    fn send(&mut self, token: Token, output: Box<Output>) {
         match self.sockets.get_mut(&token) {
             Some(socket) => socket.send.asked = Some(output),
-            None => self.done.push(Completion::Sent(token, Err(io::ErrorKind::NotConnected.into()))),
+            None => {
+                let gone = io::ErrorKind::NotConnected.into();
+                self.done.push(Completion::Sent(token, output, Err(gone)));
+            }
         }
         self.advance(token);
     }
@@ -385,10 +389,10 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         if mem::take(&mut socket.connecting) {
             self.done.push(Completion::Connected(token, Err(cancelled())));
         }
-        if socket.send.cancel() {
-            self.done.push(Completion::Sent(token, Err(cancelled())));
+        if let Some(output) = socket.send.cancel() {
+            self.done.push(Completion::Sent(token, output, Err(cancelled())));
         }
-        if socket.receive.cancel() {
+        if socket.receive.cancel().is_some() {
             self.out += 1;
             self.done.push(Completion::Received(token, BytesMut::new(), Err(cancelled())));
         }

@@ -3,16 +3,20 @@
 //! A send that was submitted pins the pages that it reads until it is done. One that would pin too many waits in line,
 //! and its bytes are not lent before its turn. When the system has no room the cap falls to half of what is pinned, and
 //! every send that goes well raises it by a page: as TCP treats congestion (RFC 5681, section 3.1).
+//!
+//! What is lent comes back, and its box is used for the next send.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 
-use crate::ticket::Token;
+use crate::{free::FreeList, output::Output, ticket::Token};
 
 /// What is pinned at most, in pages: what Linux lets a process lock unless it is told otherwise.
 const MOST: usize = (8 << 20) / PAGE;
 /// What can be pinned at least, in bytes.
 const PAGE: usize = 4 << 10;
+/// Outputs that are kept for the next sends.
+const FREE: usize = 64;
 
 /// How many pages a send of so many bytes pins.
 pub(super) fn pages(bytes: usize) -> usize {
@@ -27,11 +31,30 @@ pub(super) struct Sends {
     pinned: usize,
     /// Who waits, in order of arrival.
     line: VecDeque<Token>,
+    free: FreeList<Box<Output>>,
 }
 
 impl Sends {
     pub(super) fn new() -> Self {
-        Self { limit: MOST, pinned: 0, line: VecDeque::new() }
+        Self { limit: MOST, pinned: 0, line: VecDeque::new(), free: FreeList::new(FREE) }
+    }
+
+    /// What comes next in `output`, for a send that begins.
+    pub(super) fn lend(&mut self, output: &Output) -> Box<Output> {
+        let mut lent = self.free.take().unwrap_or_else(Output::for_lending);
+        output.lend(&mut lent);
+        lent
+    }
+
+    /// What was lent to a send that is done.
+    pub(super) fn take_back(&mut self, mut lent: Box<Output>) {
+        lent.clear();
+        self.free.put(lent);
+    }
+
+    /// Nothing is to be done for a while.
+    pub(super) fn trim(&mut self) {
+        self.free.trim();
     }
 
     /// Whether a send of so many pages may begin. If not, its connection waits in line.

@@ -50,7 +50,7 @@ impl Port for Obedient {
     fn receive(&mut self, token: Token, _: usize) {
         self.receives.push(token);
     }
-    fn send(&mut self, token: Token, _: Output) {
+    fn send(&mut self, token: Token, _: Box<Output>) {
         self.sends.push(token);
     }
     fn shutdown(&mut self, _: Token) {}
@@ -117,7 +117,7 @@ impl Proactor<Obedient> {
 }
 
 fn sent(token: Token) -> Completion<()> {
-    Completion::Sent(token, Ok(LARGE as u64))
+    Completion::Sent(token, Output::for_lending(), Ok(LARGE as u64))
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn who_closes_leaves_the_line() {
 fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE);
-    let exhausted = |&token| Completion::Sent(token, Err(Errno::NOBUFS.into()));
+    let exhausted = |&token| Completion::Sent(token, Output::for_lending(), Err(Errno::NOBUFS.into()));
     proactor.happen(tokens.iter().map(exhausted));
     assert_eq!(proactor.port.sends.len(), AT_ONCE, "not at once");
     assert_eq!(proactor.timeout(), Some(accept::REST));
