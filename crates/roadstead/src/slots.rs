@@ -126,10 +126,69 @@ impl<C: Timed> Slots<C> {
     }
 }
 
+/// What others know of a loop's connections, by token: as dense as the names that [`Slots`] gives.
+pub(crate) struct Table<T>(Vec<Option<(Token, T)>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn get(&mut self, token: Token) -> Option<&mut T> {
+        let (named, content) = self.0.get_mut(index(token))?.as_mut()?;
+        (*named == token).then_some(content)
+    }
+
+    /// Takes the place of who had this token's index before.
+    pub(crate) fn insert(&mut self, token: Token, content: T) {
+        let index = index(token);
+        if index >= self.0.len() {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some((token, content));
+    }
+
+    pub(crate) fn remove(&mut self, token: Token) -> Option<T> {
+        let place = self.0.get_mut(index(token))?;
+        place.take_if(|(named, _)| *named == token).map(|(_, content)| content)
+    }
+}
+
 fn index(token: Token) -> usize {
     (token.0 & u64::from(u32::MAX)) as usize
 }
 
 fn generation(token: Token) -> u32 {
     (token.0 >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_used_no_more_finds_nothing_and_its_place_is_used_again() {
+        let (mut slots, mut table) = (Slots::default(), Table::default());
+        let first = slots.insert(Never);
+        assert!(table.get(first).is_none() && table.remove(first).is_none());
+        table.insert(first, 'a');
+        assert_eq!(table.get(first), Some(&mut 'a'));
+        assert_eq!(table.remove(first), Some('a'));
+        slots.remove(first);
+        let second = slots.insert(Never);
+        table.insert(second, 'b');
+        assert!(table.get(first).is_none() && table.remove(first).is_none());
+        assert_eq!(table.get(second), Some(&mut 'b'));
+        assert_eq!(table.0.len(), 1, "its place is used again");
+    }
+
+    struct Never;
+
+    impl Timed for Never {
+        fn deadline(&self) -> Option<Duration> {
+            None
+        }
+    }
 }

@@ -2,12 +2,7 @@
 //! How one is done then is what the ports that stand on this differ in: [`Hands`].
 #![forbid(unsafe_code)]
 
-use std::{
-    collections::{HashMap, VecDeque},
-    io, mem,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, mem, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
@@ -18,6 +13,7 @@ use crate::{
     net::Net,
     output::Output,
     reactor::{Poller, Readiness},
+    slots::Table,
     ticket::Token,
 };
 
@@ -76,7 +72,7 @@ pub(crate) struct Ready<N: Net, P: Poller<N>, H: Hands<N>> {
     poller: P,
     hands: H,
     listeners: Vec<Ear<N::Listener>>,
-    sockets: HashMap<Token, Socket<N::Stream>>,
+    sockets: Table<Socket<N::Stream>>,
     ready: Vec<Readiness>,
     done: Vec<Completion<N::Stream>>,
     free: FreeList<BytesMut>,
@@ -166,7 +162,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
             poller,
             hands,
             listeners: listeners.collect(),
-            sockets: HashMap::new(),
+            sockets: Table::default(),
             ready: Vec::new(),
             done: Vec::new(),
             free: FreeList::new(BLOCKS),
@@ -194,7 +190,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
 
     /// Begins what can be begun for a connection, and tells the poller what else is wanted.
     fn advance(&mut self, token: Token) {
-        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(socket) = self.sockets.get(token) else { return };
         if socket.connecting {
             if socket.send.ready {
                 match self.net.connected(&socket.stream) {
@@ -218,7 +214,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
     }
 
     fn begin_receive(&mut self, token: Token) {
-        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(socket) = self.sockets.get(token) else { return };
         let Some(&most) = socket.receive.begin() else { return };
         if self.out >= BLOCKS {
             if !mem::replace(&mut socket.waits, true) {
@@ -240,7 +236,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
         while self.out < BLOCKS
             && let Some(token) = self.waiting.pop_front()
         {
-            if let Some(socket) = self.sockets.get_mut(&token) {
+            if let Some(socket) = self.sockets.get(token) {
                 socket.waits = false;
                 self.begin_receive(token);
                 self.want(token);
@@ -250,7 +246,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
 
     /// Tells the poller what it does not know of a connection's wishes.
     fn want(&mut self, token: Token) {
-        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(socket) = self.sockets.get(token) else { return };
         let wanted = (socket.receive.asked.is_some(), socket.send.asked.is_some() || socket.connecting);
         if wanted != mem::replace(&mut socket.told, wanted)
             && let Err(error) = self.poller.interest(&socket.stream, token, wanted.0, wanted.1)
@@ -261,14 +257,14 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
     }
 
     fn sent(&mut self, token: Token, result: io::Result<u64>) {
-        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(socket) = self.sockets.get(token) else { return };
         if let Some((output, result)) = socket.send.end(result) {
             self.done.push(Completion::Sent(token, output, result));
         }
     }
 
     fn received(&mut self, token: Token, (block, result): Received) {
-        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(socket) = self.sockets.get(token) else { return };
         match socket.receive.end(result) {
             Some((_, result)) => self.done.push(Completion::Received(token, block, result)),
             None => self.recycle(block),
@@ -355,7 +351,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn receive(&mut self, token: Token, most: usize) {
-        match self.sockets.get_mut(&token) {
+        match self.sockets.get(token) {
             Some(socket) => socket.receive.asked = Some(most),
             None => {
                 let gone = io::ErrorKind::NotConnected.into();
@@ -367,7 +363,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn send(&mut self, token: Token, output: Box<Output>) {
-        match self.sockets.get_mut(&token) {
+        match self.sockets.get(token) {
             Some(socket) => socket.send.asked = Some(output),
             None => {
                 let gone = io::ErrorKind::NotConnected.into();
@@ -378,13 +374,13 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn shutdown(&mut self, token: Token) {
-        if let Some(socket) = self.sockets.get(&token) {
+        if let Some(socket) = self.sockets.get(token) {
             self.net.shutdown(&socket.stream);
         }
     }
 
     fn cancel(&mut self, token: Token) {
-        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(socket) = self.sockets.get(token) else { return };
         let cancelled = || io::Error::from(io::ErrorKind::Interrupted);
         if mem::take(&mut socket.connecting) {
             self.done.push(Completion::Connected(token, Err(cancelled())));
@@ -399,7 +395,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn close(&mut self, token: Token, reset: bool) {
-        if let Some(socket) = self.sockets.remove(&token) {
+        if let Some(socket) = self.sockets.remove(token) {
             self.poller.remove(&socket.stream);
             self.net.close(socket.stream, reset);
         }
@@ -438,7 +434,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         for ready in ready.drain(..) {
             if ready.token.0 >= LISTENERS {
                 self.take((ready.token.0 - LISTENERS) as usize);
-            } else if let Some(socket) = self.sockets.get_mut(&ready.token) {
+            } else if let Some(socket) = self.sockets.get(ready.token) {
                 socket.receive.hear(ready.readable);
                 socket.send.hear(ready.writable);
                 self.advance(ready.token);
