@@ -89,6 +89,7 @@ mod blocking;
 mod common;
 mod free;
 mod guard;
+mod interrupt;
 mod lives;
 mod net;
 mod orders;

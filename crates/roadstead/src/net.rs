@@ -35,6 +35,9 @@ pub(crate) trait Net {
     fn close(&mut self, stream: Self::Stream, reset: bool);
 }
 
+/// How long that rests for which the system has no room: a listener, or one operation of a connection.
+pub(crate) const REST: Duration = Duration::from_millis(50);
+
 /// Whether a call failed because the system has no room for it now, and for no reason of its own.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))

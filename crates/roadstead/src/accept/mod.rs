@@ -3,7 +3,7 @@
 
 mod pool;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use rustix::io::Errno;
 
@@ -17,9 +17,6 @@ use crate::{
     service::{Peer, Service},
 };
 pub(crate) use pool::Pool;
-
-/// How long that rests for which the system has no room: a listener, or one operation of a connection.
-pub(crate) const REST: Duration = Duration::from_millis(50);
 
 /// A listening socket, and what becomes of the connections that come to it.
 pub(crate) struct Door<L> {
@@ -69,7 +66,7 @@ pub(crate) enum Taken<T> {
     Shed,
     /// Nothing waits.
     Empty,
-    /// The system has no room for another connection: try again after [`REST`].
+    /// The system has no room for another connection: try again after [`REST`](crate::net::REST).
     Exhausted,
 }
 
@@ -81,7 +78,7 @@ pub(crate) enum Accepted<T> {
     Refused,
     /// Nothing waits.
     Empty,
-    /// The system has no room for another connection: try again after [`REST`].
+    /// The system has no room for another connection: try again after [`REST`](crate::net::REST).
     Exhausted,
 }
 

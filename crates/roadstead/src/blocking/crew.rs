@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use slab::Slab;
 
 use super::{Blocking, Handle};
@@ -24,6 +24,7 @@ use crate::{
     accept::{self, Accepted, Door},
     connection::Endpoint,
     host::Host,
+    net::REST,
     os::{self, Os},
 };
 
@@ -79,7 +80,7 @@ impl Crew {
             orders: AtomicU8::new(Orders::Serve as u8),
             living: Mutex::default(),
             left: Condvar::new(),
-            interrupt: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            interrupt: os::event()?,
             doors: Mutex::new(Weak::<[Door<OwnedFd>; 0]>::new()),
         }))
     }
@@ -147,7 +148,7 @@ impl Crew {
                         host.report();
                         warn(self.spawner.serve(self.accepted(stream, endpoint)));
                     }
-                    Accepted::Exhausted => thread::sleep(accept::REST),
+                    Accepted::Exhausted => thread::sleep(REST),
                     Accepted::Refused | Accepted::Empty => {}
                 }
             }

@@ -25,6 +25,7 @@ use rustix::{
 use crate::{
     connection::{BLOCK, Endpoint, Event, Op, Operation},
     host::Host,
+    interrupt::Interrupt,
     os,
     queue::Run,
     ticket::{Bell, Token},
@@ -54,7 +55,7 @@ pub(crate) struct Blocking {
     crew: Arc<Crew>,
     /// None until a connection to elsewhere was begun.
     stream: Option<OwnedFd>,
-    interrupt: Option<Arc<OwnedFd>>,
+    interrupt: Option<Interrupt>,
     endpoint: Box<dyn Endpoint>,
     host: Host,
     block: BytesMut,
@@ -348,8 +349,7 @@ impl Blocking {
         let rang = !fds[0].revents().is_empty();
         self.host.bell.wake_up();
         if rang {
-            // The counter only has to be empty again; what rang is on the bell's list.
-            let _ = rustix::io::read(&interrupt, &mut [0u8; 8]);
+            interrupt.heard();
         }
         match polled {
             Err(Errno::INTR) => Ok(Woke::Otherwise),
@@ -371,17 +371,12 @@ impl Blocking {
     }
 
     /// The descriptor that interrupts a poll, made when it is first needed: a plain connection has none.
-    fn interrupt(&mut self) -> io::Result<Arc<OwnedFd>> {
+    fn interrupt(&mut self) -> io::Result<Interrupt> {
         if let Some(interrupt) = &self.interrupt {
-            return Ok(Arc::clone(interrupt));
+            return Ok(interrupt.clone());
         }
-        let interrupt = Arc::new(os::event()?);
-        let handle = Arc::clone(&interrupt);
-        self.host.bell.interrupt_with(move || {
-            // Fails only when the counter is full, and then the wait is interrupted already.
-            let _ = rustix::io::write(&handle, &1u64.to_ne_bytes());
-        });
-        Ok(Arc::clone(self.interrupt.insert(interrupt)))
+        let interrupt = Interrupt::new(&self.host.bell)?;
+        Ok(self.interrupt.insert(interrupt).clone())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     accept::{self, Taken},
     blocking::family::{Family, Strategy},
     budget::Refused,
-    net::Net,
+    net::{Net, REST},
     service::Peer,
 };
 
@@ -79,7 +79,7 @@ impl Strategy for Process {
                 Taken::Shed => family.host.count.refused += 1,
                 Taken::Lost | Taken::Empty => {}
                 Taken::Exhausted => {
-                    self.resting = Some(Instant::now() + accept::REST);
+                    self.resting = Some(Instant::now() + REST);
                     return self.resting;
                 }
             }

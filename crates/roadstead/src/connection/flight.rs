@@ -8,7 +8,7 @@
 
 use std::{mem, time::Duration};
 
-use crate::accept::REST;
+use crate::net::REST;
 
 /// What the system may have no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

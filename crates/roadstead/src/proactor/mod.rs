@@ -19,6 +19,7 @@ use crate::{
     accept::{self, Open, Pool, Taken},
     connection::{Endpoint, Event, Op, Operation, Outgoing},
     host::Host,
+    net::REST,
     orders::{ORDERS, Orders},
     output::Output,
     slots::{Slots, Timed},
@@ -254,7 +255,7 @@ impl<P: Port> Proactor<P> {
         };
         if let Taken::Exhausted = taken {
             listener.pool.exhausted();
-            listener.resting = Some(now + accept::REST);
+            listener.resting = Some(now + REST);
             return;
         }
         listener.pool.complete(now);

@@ -149,8 +149,8 @@ fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
     let exhausted = |&token| Completion::Sent(token, Output::for_lending(), Err(Errno::NOBUFS.into()));
     proactor.happen(tokens.iter().map(exhausted));
     assert_eq!(proactor.port.sends.len(), AT_ONCE, "not at once");
-    assert_eq!(proactor.timeout(), Some(accept::REST));
-    proactor.port.now = accept::REST;
+    assert_eq!(proactor.timeout(), Some(REST));
+    proactor.port.now = REST;
     proactor.happen([]);
     assert_eq!(proactor.port.sends.len(), AT_ONCE + 1, "one after the other");
     for number in AT_ONCE..2 * AT_ONCE {
@@ -172,8 +172,8 @@ fn more_accepts_are_outstanding_when_all_were_taken_and_none_while_the_listener_
     assert_eq!(proactor.port.accepts, 4 * few - 1, "twice as many");
     proactor.happen((0..2 * few).map(|_| Completion::Accepted(0, Taken::Exhausted)));
     assert_eq!(proactor.port.accepts, 4 * few - 1, "it rests");
-    assert_eq!(proactor.timeout(), Some(accept::REST));
-    proactor.port.now = accept::REST;
+    assert_eq!(proactor.timeout(), Some(REST));
+    proactor.port.now = REST;
     proactor.happen([]);
     assert_eq!(proactor.port.accepts, 5 * few - 1, "and listens again, for no more than at first");
 }

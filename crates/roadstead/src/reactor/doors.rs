@@ -7,7 +7,7 @@ use super::Poller;
 use crate::{
     accept::{self, Accepted, Door, Pool},
     host::Host,
-    net::Net,
+    net::{Net, REST},
     ticket::Token,
 };
 
@@ -87,7 +87,7 @@ impl<L> Doors<L> {
     /// Has them rest from `now` on.
     pub(super) fn rest<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>, now: Duration) {
         self.ignore(poller);
-        self.resting = Some(now.saturating_add(accept::REST));
+        self.resting = Some(now.saturating_add(REST));
     }
 
     /// Nobody is let in any more.

@@ -15,8 +15,9 @@ use rustix::{event::epoll, io::Errno};
 
 use super::{Begin, Core, Entry};
 use crate::{
+    interrupt::Interrupt,
     os::Os,
-    reactor::{Poller, Readiness, interrupt::Interrupt, workers::Io},
+    reactor::{Poller, Readiness, workers::Io},
     ticket::{Bell, Token},
     wait::timespec,
 };

@@ -7,7 +7,6 @@
 //! A turn of the loop: wait · accept · drive what is ready · run inline jobs · drive what was woken · fire deadlines.
 
 mod doors;
-pub(crate) mod interrupt;
 mod slot;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -19,9 +19,10 @@ use rustix::{
 
 use super::{Begin, Core, Entry};
 use crate::{
-    accept::REST,
+    interrupt::Interrupt,
+    net::REST,
     os::Os,
-    reactor::{Poller, Readiness, interrupt::Interrupt},
+    reactor::{Poller, Readiness},
     ticket::{Bell, Token},
     wait::timespec,
 };

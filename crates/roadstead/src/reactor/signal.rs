@@ -22,8 +22,9 @@ use rustix::{
 
 use super::{Begin, Core, Entry};
 use crate::{
+    interrupt::Interrupt,
     os::Os,
-    reactor::{Poller, Readiness, interrupt::Interrupt},
+    reactor::{Poller, Readiness},
     signals::{queue_of, set_of},
     ticket::{Bell, Token},
     wait::timespec,

@@ -18,9 +18,9 @@ use bytes::BytesMut;
 
 use super::{Connection, Endpoint, Event, Op, Operation, Phase};
 use crate::{
-    accept::REST,
     budget::Budget,
     host::{Host, Shared},
+    net::REST,
     service::{Closed, Done, JobId, Lost, Peer, Ready, Session},
     ticket::{Ticket, Token, Waker},
 };

@@ -1,4 +1,4 @@
-//! How another thread ends a poller's wait: a descriptor that becomes readable when the loop's bell rings. eventfd(2).
+//! How another thread ends a wait for descriptors: one of them becomes readable when the bell rings. eventfd(2).
 #![forbid(unsafe_code)]
 
 use std::{
@@ -7,16 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use rustix::event::{EventfdFlags, eventfd};
+use crate::{os, ticket::Bell};
 
-use crate::ticket::Bell;
-
+#[derive(Clone)]
 pub(crate) struct Interrupt(Arc<OwnedFd>);
 
 impl Interrupt {
     /// A descriptor that `bell` makes readable.
     pub(crate) fn new(bell: &Bell) -> io::Result<Self> {
-        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let event = Arc::new(os::event()?);
         let rung = Arc::clone(&event);
         bell.interrupt_with(move || {
             // Fails only when the counter is full, and then the wait is interrupted already.
