@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::{
+    event::{PollFd, PollFlags},
+    process::Pid,
+};
 
 use super::{
     child::{self, Child, Ending},
@@ -143,8 +146,7 @@ impl Family {
         loop {
             let mut next = until;
             if until.is_none() {
-                let due = strategy.tend(&mut self);
-                next = due;
+                next = strategy.tend(&mut self);
                 self.host.report();
             } else if self.children.iter().all(Option::is_none) {
                 break;
@@ -184,17 +186,18 @@ impl Family {
     /// Takes note of the children that have ended.
     fn join(&mut self, strategy: &mut dyn Strategy) {
         while let Some((pid, ending)) = child::join_one(false) {
-            let is_it = |child: &Option<Child>| child.as_ref().is_some_and(|child| child.pid() == pid);
-            let Some(slot) = self.children.iter().position(is_it) else { continue };
-            if let Some(child) = self.children[slot].take() {
-                self.bury(slot, &child, ending);
-                strategy.ended(slot, child.begun().elapsed());
+            if let Some((slot, lived)) = self.bury(pid, ending) {
+                strategy.ended(slot, lived);
             }
         }
     }
 
-    /// Gives back what a child had. A connection that it could not end itself has failed.
-    fn bury(&mut self, slot: usize, child: &Child, ending: Ending) {
+    /// Gives back what a child had: which slot it was, and how long it lived. A connection that it could not end itself
+    /// has failed.
+    fn bury(&mut self, pid: Pid, ending: Ending) -> Option<(usize, Duration)> {
+        let is_it = |child: &Option<Child>| child.as_ref().is_some_and(|child| child.pid() == pid);
+        let slot = self.children.iter().position(is_it)?;
+        let child = self.children[slot].take()?;
         let served = self.ledger.clear(slot);
         if ending == Ending::Exited(0) {
             tracing::debug!("{child} has ended");
@@ -203,6 +206,7 @@ impl Family {
             self.host.count.closed += u64::from(served);
             self.host.count.failed += u64::from(served);
         }
+        Some((slot, child.begun().elapsed()))
     }
 
     /// Nobody comes any more, and who is there may finish.
@@ -220,12 +224,7 @@ impl Family {
         self.children.iter().flatten().for_each(Child::kill);
         while self.children.iter().any(Option::is_some) {
             let Some((pid, ending)) = child::join_one(true) else { break };
-            let is_it = |child: &Option<Child>| child.as_ref().is_some_and(|child| child.pid() == pid);
-            if let Some(slot) = self.children.iter().position(is_it)
-                && let Some(child) = self.children[slot].take()
-            {
-                self.bury(slot, &child, ending);
-            }
+            self.bury(pid, ending);
         }
     }
 
