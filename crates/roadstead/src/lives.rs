@@ -67,14 +67,14 @@ pub(crate) struct Lives {
 }
 
 enum Kind {
-    Reactor { orders: Arc<Orders>, bell: Arc<Bell> },
+    Loop { orders: Arc<Orders>, bell: Arc<Bell> },
     Blocking(Arc<Crew>),
 }
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Reactor { .. } => "reactor",
+            Kind::Loop { .. } => "loop",
             Kind::Blocking(_) => "blocking",
         })
     }
@@ -177,7 +177,7 @@ impl Parts {
             drop(ending);
             result
         })?;
-        Ok(Begun { kind: Kind::Reactor { orders, bell }, units, thread })
+        Ok(Begun { kind: Kind::Loop { orders, bell }, units, thread })
     }
 }
 
@@ -194,7 +194,7 @@ impl Lives {
 
     pub(crate) fn drain(&self) {
         match &self.kind {
-            Kind::Reactor { orders, bell } => orders.drain(bell),
+            Kind::Loop { orders, bell } => orders.drain(bell),
             Kind::Blocking(crew) => crew.order(crew::Orders::Drain),
         }
     }
@@ -202,15 +202,15 @@ impl Lives {
     /// Opens a connection from outside of any session.
     pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
         match &self.kind {
-            Kind::Reactor { orders, bell } => orders.connect(address, endpoint, bell),
+            Kind::Loop { orders, bell } => orders.connect(address, endpoint, bell),
             Kind::Blocking(crew) => crew.connect(address, endpoint),
         }
     }
 
-    /// Drives a session that has no connection, on a reactor's loop.
+    /// Drives a session that has no connection, on a loop.
     pub(crate) fn attend(&self, endpoint: Box<dyn Endpoint>) -> io::Result<()> {
         match &self.kind {
-            Kind::Reactor { orders, bell } => {
+            Kind::Loop { orders, bell } => {
                 orders.attend(endpoint, bell);
                 Ok(())
             }
@@ -241,7 +241,7 @@ impl Lives {
     /// Has the loops end, and does not wait for it.
     pub(crate) fn order_stop(&self) {
         match &self.kind {
-            Kind::Reactor { orders, bell } => orders.stop(bell),
+            Kind::Loop { orders, bell } => orders.stop(bell),
             Kind::Blocking(crew) => crew.order(crew::Orders::Stop),
         }
     }

@@ -222,8 +222,8 @@ impl FromStr for Queue {
 /// Tasks that a loop runs before it looks at anything else.
 const AT_ONCE: usize = 64;
 
-/// The queue as a session's context sees it. It cannot grow without bound: every deferred task holds a ticket, and
-/// tickets are counted by the budget.
+/// The queue as a session's context sees it. It grows no further than tickets do, which the budget counts: a deferred
+/// task holds one, and who submits others has at most one for each ticket.
 pub(crate) enum Jobs {
     /// Run by the loop itself at the end of a turn.
     Inline(Box<dyn Discipline>),
