@@ -60,12 +60,8 @@ impl Claim {
     /// Something has happened. True if the caller is to queue the connection.
     #[must_use]
     pub(crate) fn raise(&self, events: Events) -> bool {
-        let noted = self.0.fetch_update(AcqRel, Acquire, |word| match word {
-            CLOSED => None,
-            IDLE => Some(QUEUED | events),
-            _ => Some(word | events),
-        });
-        noted == Ok(IDLE)
+        let queue = |word| if word == IDLE { QUEUED } else { 0 };
+        self.0.fetch_update(AcqRel, Acquire, |word| Some(word | events | queue(word))) == Ok(IDLE)
     }
 
     /// A worker has taken the connection out of the line: what happened since it was had last.
