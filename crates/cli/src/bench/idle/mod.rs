@@ -12,7 +12,8 @@ use std::time::Duration;
 use roadstead::Model;
 use roadstead_load::{generator::allow_connections, machine::Machine};
 
-use crate::{Outcome, Result, output::Output, progress, serve::seconds, signals};
+use super::length;
+use crate::{Outcome, Result, output::Output, progress, signals};
 use report::Report;
 
 #[derive(clap::Args)]
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     active: u16,
     /// How long is measured: half of it alone, half beside the idle ones, in five rounds
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length)]
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length(1.0..=600.0))]
     seconds: Duration,
     #[command(flatten)]
     output: Output,
@@ -39,14 +40,6 @@ fn single(text: &str) -> Result<Model, String> {
     fits.then_some(model).ok_or_else(|| match model.obstacle() {
         Some(why) => format!("{model} does not run here: {why}"),
         None => format!("{model} is many processes, and this measures one"),
-    })
-}
-
-fn length(text: &str) -> Result<Duration, String> {
-    let most = Duration::from_secs(600);
-    seconds(text).and_then(|time| {
-        let fits = (Duration::from_secs(1)..=most).contains(&time);
-        fits.then_some(time).ok_or_else(|| format!("`{text}` is not a time from 1 to 600 seconds"))
     })
 }
 

@@ -20,8 +20,8 @@ use std::{
 use roadstead::Model;
 use roadstead_load::machine::Machine;
 
-use super::echo_server::EchoServer;
-use crate::{Outcome, Result, output::Output, progress, serve::seconds, signals};
+use super::{echo_server::EchoServer, length};
+use crate::{Outcome, Result, output::Output, progress, signals};
 use clients::{Clients, Tally};
 use killer::Killer;
 use report::{Report, Run};
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "M,...", value_delimiter = ',', default_value = "process,prefork", value_parser = forking)]
     models: Vec<Model>,
     /// How long processes are killed for each model, one every 100 to 300 ms
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = length)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = length(0.001..=3600.0))]
     seconds: Duration,
     /// Clients, each with a connection at a time, short or long; `prefork` has as many workers
     #[arg(long, value_name = "L", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=250))]
@@ -50,14 +50,6 @@ fn forking(text: &str) -> Result<Model, String> {
         .forks()
         .then_some(model)
         .ok_or_else(|| format!("{model} is one process; process and prefork are many"))
-}
-
-fn length(text: &str) -> Result<Duration, String> {
-    let most = Duration::from_secs(3600);
-    seconds(text).and_then(|time| {
-        let fits = (Duration::from_millis(1)..=most).contains(&time);
-        fits.then_some(time).ok_or_else(|| format!("`{text}` is not a time from 0.001 to 3600 seconds"))
-    })
 }
 
 /// What this measurement draws by chance.

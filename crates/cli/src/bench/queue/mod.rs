@@ -10,7 +10,8 @@ use std::{sync::Arc, time::Duration};
 use roadstead::Queue;
 use roadstead_load::machine::Machine;
 
-use crate::{Outcome, Result, output::Output, progress, serve::seconds, signals};
+use super::length;
+use crate::{Outcome, Result, output::Output, progress, signals};
 use report::{Report, Run};
 use work::Pace;
 
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PART", default_value_t = 0.7, value_parser = load)]
     load: f64,
     /// How long jobs come for each discipline, in several rounds
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length)]
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length(0.001..=3600.0))]
     seconds: Duration,
     /// From which the times and the sizes of the jobs are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -38,14 +39,6 @@ pub(crate) struct Args {
 fn load(text: &str) -> Result<f64, String> {
     let load = text.parse().ok().filter(|load| (0.01..=0.99).contains(load));
     load.ok_or_else(|| format!("`{text}` is not a load such as 0.7, from 0.01 to 0.99"))
-}
-
-fn length(text: &str) -> Result<Duration, String> {
-    let most = Duration::from_secs(3600);
-    seconds(text).and_then(|time| {
-        let fits = (Duration::from_millis(1)..=most).contains(&time);
-        fits.then_some(time).ok_or_else(|| format!("`{text}` is not a time from 0.001 to 3600 seconds"))
-    })
 }
 
 /// Every discipline has its turn so many times, so that what else the machine does meets all alike.
