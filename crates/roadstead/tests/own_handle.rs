@@ -5,19 +5,24 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
 use roadstead::{Close, Context, Done, Input, Model, Peer, Running, Server, Service, Session, server::Io};
 
-#[derive(Clone, Default)]
-struct Handle(Arc<Mutex<Option<Running>>>);
+#[derive(Clone)]
+struct Handle {
+    server: Arc<Mutex<Option<Running>>>,
+    /// Hears of it when whoever has let go goes on.
+    goes_on: mpsc::Sender<()>,
+}
 
 impl Handle {
     fn let_go(&self) {
-        let server = self.0.lock().unwrap().take();
+        let server = self.server.lock().unwrap().take();
         drop(server);
+        let _ = self.goes_on.send(());
     }
 }
 
@@ -57,12 +62,15 @@ fn a_session_or_a_job_may_let_go_of_its_own_server() {
     let loops = models.into_iter().flat_map(|model| [(model, Io::Loop, 0), (model, Io::Loop, 2)]);
     for (model, io, workers) in loops.chain([(Model::Epoll, Io::Workers, 2)]) {
         for who in [b"s", b"j"] {
-            let handle = Handle::default();
+            let (goes_on, went_on) = mpsc::channel();
+            let handle = Handle { server: Arc::default(), goes_on };
             let server = Server::new(handle.clone()).model(model).io(io).workers(workers);
             let server = server.bind("127.0.0.1:0").start().unwrap();
             let streams = [connect(&server), connect(&server)];
-            *handle.0.lock().unwrap() = Some(server);
+            *handle.server.lock().unwrap() = Some(server);
             (&streams[0]).write_all(who).unwrap();
+            let went_on = went_on.recv_timeout(Duration::from_secs(30));
+            assert!(went_on.is_ok(), "{model}, {io:?}, {workers} workers: the call does not return");
             for mut stream in streams {
                 match stream.read(&mut [0; 1]) {
                     Ok(0) => {}
