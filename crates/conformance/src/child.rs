@@ -158,6 +158,22 @@ impl Child {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Asks it to drain, and waits until it does: nobody is let in any more.
+    #[track_caller]
+    pub fn begin_drain(&self) {
+        self.signal(Signal::TERM);
+        eventually("nobody is accepted any more", || TcpStream::connect(self.address()).is_err());
+    }
+
+    /// Has it end in the midst of a drain; answers its exit code.
+    #[track_caller]
+    pub fn stop(&mut self) -> Option<i32> {
+        // Two signals that wait together are one.
+        self.begin_drain();
+        self.signal(Signal::TERM);
+        self.end()
+    }
+
     /// Asks it to drain, and waits for its end.
     #[track_caller]
     pub fn drain(mut self) -> Stats {

@@ -12,10 +12,7 @@ use roadstead::{
     frame::{Fields, HEAD, Limits, Parsed},
 };
 
-use crate::wire::Wire;
-
-/// Longer than anything takes that happens at all.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{PATIENCE, wire::Wire};
 
 /// Waits until `done`.
 #[track_caller]

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::PATIENCE;
+use crate::PATIENCE;
 
 /// A running program. Dropped, it is asked to end, and made to.
 pub struct Foreign(Child);

@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod asks;
+pub mod chance;
 pub mod child;
 pub mod client;
+pub mod far;
 pub mod foreign;
 pub mod setting;
 pub mod wire;
+
+/// Longer than anything takes that happens at all.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -92,6 +92,14 @@ impl Setting {
         format!("{}::{}", self.model, words.join("_"))
     }
 
+    /// Options for as many workers as connections, for the models whose workers serve one at a time.
+    pub fn room_for(&self, connections: usize) -> String {
+        match self.model {
+            Model::Pool | Model::Prefork => format!("--workers {connections}"),
+            _ => String::new(),
+        }
+    }
+
     /// The program's options for it. `keys` is where its keys are.
     pub(crate) fn options(&self, keys: &Path) -> Vec<String> {
         let mut options =

@@ -9,7 +9,7 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::client::PATIENCE;
+use crate::PATIENCE;
 
 /// A blocking connection whose directions may be used by two threads. Dropped, it ends in good order.
 pub struct Wire {

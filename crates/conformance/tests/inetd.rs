@@ -11,11 +11,11 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process, thread,
-    time::Duration,
 };
 
 use roadstead::Model;
 use roadstead_conformance::{
+    chance::{Chance, Pieces},
     child::Child,
     client::{End, eventually, pattern},
     foreign::{Foreign, skip},
@@ -104,9 +104,9 @@ impl Inetd {
     }
 }
 
-/// What a client sends, with a rest before each piece, and how it ends.
+/// What a client sends, and how it ends.
 struct Schedule {
-    pieces: Vec<(Duration, Vec<u8>)>,
+    pieces: Pieces,
     ending: Ending,
 }
 
@@ -130,25 +130,12 @@ struct Heard {
 
 impl Schedule {
     fn of(seed: u64) -> Self {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut below = |limit: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % limit
-        };
-        let ending = [Ending::Finish, Ending::Finish, Ending::Reset, Ending::Vanish][below(4) as usize];
+        let mut chance = Chance::of(seed);
+        let ending = chance.one_of(&[Ending::Finish, Ending::Finish, Ending::Reset, Ending::Vanish]);
         // What nobody reads has to fit between the two.
         let sizes = if let Ending::Vanish = ending { [0, 1, 300, 20_000] } else { [0, 7, 30_000, 1_000_000] };
-        let mut unsent = pattern(sizes[below(4) as usize]);
-        let mut pieces = Vec::new();
-        while !unsent.is_empty() {
-            let most = [1, 100, 5_000, 100_000, 300_000][below(5) as usize];
-            let rest = unsent.split_off(unsent.len().min(1 + below(most) as usize));
-            pieces
-                .push((Duration::from_micros(below(3) * below(1_000)), std::mem::replace(&mut unsent, rest)));
-        }
-        Self { pieces, ending }
+        let sent = pattern(chance.one_of(&sizes));
+        Self { pieces: chance.cut(sent, &[1, 100, 5_000, 100_000, 300_000], 1_000), ending }
     }
 
     fn play(&self, service: Service, server: SocketAddr) -> Heard {

@@ -16,7 +16,7 @@ mod store;
 use std::time::Duration;
 
 use roadstead::{Model, Running, Server};
-use roadstead_conformance::{client::PATIENCE, foreign::Foreign};
+use roadstead_conformance::{PATIENCE, foreign::Foreign};
 
 use service::Resp;
 

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use roadstead::Model;
 use roadstead_conformance::{
+    PATIENCE,
     asks::{ECHO, FILE, JOB, LATER},
     child::Child,
-    client::{End, PATIENCE, SetAtEnd, ask, end_of, eventually, frame, pattern, read_frame},
+    client::{End, SetAtEnd, ask, end_of, eventually, frame, pattern, read_frame},
     setting::Setting,
     wire::Wire,
 };
@@ -27,16 +27,8 @@ scenarios! {
     a_drain_under_load_loses_nothing (Models): "12 connections with work under way get their answers, while others still come",
 }
 
-/// Options for as many workers as connections, for the models whose workers serve one at a time.
-fn room_for(setting: &Setting, count: usize) -> String {
-    match setting.model {
-        Model::Pool | Model::Prefork => format!("--workers {count}"),
-        _ => String::new(),
-    }
-}
-
 fn a_thousand_at_once(setting: &Setting) {
-    let child = Child::start(setting, &format!("echo {}", room_for(setting, 1000)));
+    let child = Child::start(setting, &format!("echo {}", setting.room_for(1000)));
     let mut streams = child.connect_many(1000);
     for round in 0..3u8 {
         streams.iter_mut().for_each(|stream| stream.write_all(&[round]).unwrap());
@@ -79,7 +71,7 @@ fn beyond_what_select_can_watch(setting: &Setting) {
 
 fn slow_ones_beside_quick_ones(setting: &Setting) {
     let many = 100;
-    let child = Child::start(setting, &format!("desk --file 4000000 {}", room_for(setting, 2 * many + 2)));
+    let child = Child::start(setting, &format!("desk --file 4000000 {}", setting.room_for(2 * many + 2)));
     let (mut senders, mut takers) = (child.connect_many(many), child.connect_many(many));
     let slowly = frame(ECHO, 0, b"slowly");
     for taker in &mut takers {
@@ -151,7 +143,7 @@ fn thousands_come_and_go(setting: &Setting) {
 
 fn a_lack_of_descriptors_is_survived(setting: &Setting) {
     let few = ["prlimit", "--nofile=256"];
-    let child = Child::start_under(&few, setting, &format!("echo {}", room_for(setting, 450)));
+    let child = Child::start_under(&few, setting, &format!("echo {}", setting.room_for(450)));
     let mut streams = child.connect_many(400);
     streams.retain_mut(is_served);
     if setting.model.forks() {

@@ -5,7 +5,6 @@ use std::{
     net::TcpStream,
 };
 
-use roadstead::Model;
 use roadstead_conformance::{
     asks::{ECHO, FILE, JOB},
     child::Child,
@@ -22,11 +21,7 @@ scenarios! {
 
 /// A server with room for a crowd and a few others, also where a worker serves one at a time.
 fn start(setting: &Setting, crowd: usize, options: &str) -> Child {
-    let workers = match setting.model {
-        Model::Pool | Model::Prefork => format!("--workers {}", crowd + 4),
-        _ => String::new(),
-    };
-    Child::start(setting, &format!("desk {options} {workers}"))
+    Child::start(setting, &format!("desk {options} {}", setting.room_for(crowd + 4)))
 }
 
 const SILENT: &str = "the peer connected and sent nothing in time";
@@ -83,10 +78,7 @@ fn a_crowd_that_takes_slowly(setting: &Setting) {
 }
 
 fn who_waits_behind_the_silent_is_served(setting: &Setting) {
-    let child = match setting.model {
-        Model::Pool | Model::Prefork => Child::start(setting, "desk --first-byte 300 --workers 2"),
-        _ => Child::start(setting, "desk --first-byte 300"),
-    };
+    let child = Child::start(setting, &format!("desk --first-byte 300 {}", setting.room_for(2)));
     let silent: Vec<_> = (0..6).map(|_| TcpStream::connect(child.address()).unwrap()).collect();
     assert_eq!(ask(&mut child.connect(), ECHO, 0, b"patient"), (ECHO, b"patient".to_vec()));
     drop(silent);

@@ -35,8 +35,7 @@ fn a_drain_lets_work_in_flight_finish(setting: &Setting) {
     let mut stream = child.connect();
     stream.write_all(&[frame(LATER, 400, b""), frame(JOB, 4, b"")].concat()).unwrap();
     assert_eq!(read_frame(&mut stream).0, JOB);
-    child.signal(Signal::TERM);
-    eventually("nobody is accepted any more", || TcpStream::connect(child.address()).is_err());
+    child.begin_drain();
     assert_eq!(read_frame(&mut stream), (LATER, 400u64.to_le_bytes().to_vec()));
     assert_eq!(end_of(&mut stream), End::Orderly);
     drop(stream);
@@ -50,8 +49,7 @@ fn one_more_message_is_waited_for_while_it_drains(setting: &Setting) {
     let mut child = Child::start(setting, "desk");
     let mut stream = child.connect();
     assert_eq!(ask(&mut stream, STAY, 0, b"a little").0, STAY);
-    child.signal(Signal::TERM);
-    eventually("nobody is accepted any more", || TcpStream::connect(child.address()).is_err());
+    child.begin_drain();
     for byte in frame(ECHO, 0, b"and more") {
         stream.write_all(&[byte]).unwrap();
         thread::sleep(Duration::from_millis(4));
@@ -86,11 +84,7 @@ fn a_drain_that_runs_out_of_patience_resets(setting: &Setting) {
 
 fn a_second_signal_ends_everything(setting: &Setting) {
     let mut child = Child::start(setting, "desk");
-    under_load(setting, &mut child, |child| {
-        child.signal(Signal::TERM);
-        child.signal(Signal::TERM);
-        assert!(matches!(child.end(), Some(130 | 0)), "{}", child.log());
-    });
+    stop_under_load(setting, &mut child);
 }
 
 fn a_second_signal_does_not_wait_for_a_job(setting: &Setting) {
@@ -106,8 +100,8 @@ fn a_second_signal_does_not_wait_for_a_job(setting: &Setting) {
     assert!(matches!(child.end(), Some(130 | 0)), "{}", child.log());
 }
 
-/// Does something to a server that has much to do, and sees that everybody hears of its end.
-fn under_load(setting: &Setting, child: &mut Child, end: impl FnOnce(&mut Child)) {
+/// Stops a server that has much to do, which a drain would wait for, and sees that everybody hears of its end.
+fn stop_under_load(setting: &Setting, child: &mut Child) {
     let answered = AtomicUsize::new(0);
     thread::scope(|scope| {
         // Connected before anybody can be told to stop.
@@ -116,6 +110,7 @@ fn under_load(setting: &Setting, child: &mut Child, end: impl FnOnce(&mut Child)
             let answered = &answered;
             scope.spawn(move || {
                 let mut stream = setting.speak(socket);
+                let _ = stream.write_all(&frame(HOLD, 0, b""));
                 let wire = frame(if client % 2 == 0 { JOB } else { ECHO }, 1, &[0; 1000]).repeat(8);
                 let mut block = vec![0; 1 << 16];
                 while stream.write_all(&wire).is_ok() {
@@ -130,7 +125,7 @@ fn under_load(setting: &Setting, child: &mut Child, end: impl FnOnce(&mut Child)
             });
         }
         eventually("they are at it", || answered.load(SeqCst) > 100);
-        end(child);
+        assert_eq!(child.stop(), Some(130), "{}", child.log());
     });
 }
 
@@ -144,11 +139,7 @@ fn a_server_starts_again_on_its_port_at_once(setting: &Setting) {
     let mut child = Child::start(setting, &format!("desk --bind {}:0", own_address()));
     let address = child.address();
     for _ in 0..3 {
-        under_load(setting, &mut child, |child| {
-            child.signal(Signal::TERM);
-            child.signal(Signal::TERM);
-            child.end();
-        });
+        stop_under_load(setting, &mut child);
         child = Child::start(setting, &format!("desk --bind {address}"));
         assert_eq!(ask(&mut child.connect(), ECHO, 0, b"again"), (ECHO, b"again".to_vec()));
     }

@@ -10,10 +10,10 @@ use std::{
 use roadstead_conformance::{
     child::Child,
     client::{End, echo, end_of, eventually, pattern},
+    far::{deaf, nobody},
     setting::Setting,
 };
 use rustix::process::Signal;
-use socket2::{Domain, Socket, Type};
 
 scenarios! {
     a_relay_carries_both_ways_and_both_ends (Wires): "what one side sends and how it ends goes to the other",
@@ -52,29 +52,6 @@ fn a_relay_carries_both_ways_and_both_ends(setting: &Setting) {
     let stats = near.drain();
     assert_eq!((stats["connected"], stats["closed"], stats["failed"]), (1, 2, 0));
     assert_eq!(far.drain()["failed"], 0);
-}
-
-/// An address at which nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A listener that answers no more connections, and those that fill its backlog.
-fn deaf() -> (SocketAddr, impl Sized) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let filling = (0..8)
-        .map(|_| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            let _ = socket.connect(&address);
-            socket
-        })
-        .collect::<Vec<_>>();
-    thread::sleep(Duration::from_millis(50));
-    (address.as_socket().unwrap(), (listener, filling))
 }
 
 fn a_refused_connection_says_so(setting: &Setting) {
@@ -127,7 +104,5 @@ fn a_stop_while_connecting_waits_for_nothing(setting: &Setting) {
     let mut near = relay(setting, far, "--connect 3600000");
     let _stream = near.connect();
     thread::sleep(Duration::from_millis(50));
-    near.signal(Signal::TERM);
-    near.signal(Signal::TERM);
-    near.end();
+    assert_eq!(near.stop(), Some(130));
 }

@@ -1,9 +1,10 @@
 //! The same random schedules of bytes for every model: what comes out must not tell which of them it was.
 
-use std::{collections::BTreeMap, io::Write, mem, thread, time::Duration};
+use std::{collections::BTreeMap, io::Write, thread};
 
 use roadstead_conformance::{
     asks::{ANSWER, ECHO, JOB, SLICES},
+    chance::{Chance, Pieces},
     child::Child,
     client::{End, end_of, frame, pattern, read_frame},
     setting::Setting,
@@ -21,43 +22,32 @@ struct Answers {
     later: BTreeMap<(u8, Vec<u8>), usize>,
 }
 
-/// What is sent, cut where it is cut, with a rest before each piece; and what is answered.
+/// What is sent, cut where it is cut; and what is answered.
 struct Schedule {
-    pieces: Vec<(Duration, Vec<u8>)>,
+    pieces: Pieces,
     answers: Answers,
 }
 
 impl Schedule {
     /// The schedule of a seed: up to thirty frames in pieces that know nothing of them.
     fn of(seed: u64) -> Self {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut below = |limit: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % limit
-        };
+        let mut chance = Chance::of(seed);
         let (mut wire, mut answers) = (Vec::new(), Answers::default());
-        for _ in 0..1 + below(30) {
-            let size = [0, 1, 300, 20_000, 200_000][below(5) as usize];
-            let (kind, n, body, answer) = match below(4) {
+        for _ in 0..1 + chance.below(30) {
+            let size = chance.one_of(&[0, 1, 300, 20_000, 200_000]);
+            let (kind, n, body, answer) = match chance.below(4) {
                 0 => {
-                    let n = below(1000);
+                    let n = chance.below(1000);
                     (JOB, n, vec![], n.to_le_bytes().to_vec())
                 }
-                1 => (SLICES, 1 + below(20), vec![], 0u64.to_le_bytes().to_vec()),
+                1 => (SLICES, 1 + chance.below(20), vec![], 0u64.to_le_bytes().to_vec()),
                 2 => (ANSWER, size, vec![], vec![b'a'; size as usize]),
-                _ => (ECHO, below(1000), pattern(size as usize), pattern(size as usize)),
+                _ => (ECHO, chance.below(1000), pattern(size as usize), pattern(size as usize)),
             };
             wire.extend(frame(kind, n, &body));
             answers.add(kind, answer);
         }
-        let mut pieces = Vec::new();
-        while !wire.is_empty() {
-            let most = [1, 7, 100, 5_000, 100_000][below(5) as usize];
-            let rest = wire.split_off(wire.len().min(1 + below(most) as usize));
-            pieces.push((Duration::from_micros(below(3) * below(300)), mem::replace(&mut wire, rest)));
-        }
+        let pieces = chance.cut(wire, &[1, 7, 100, 5_000, 100_000], 300);
         Self { pieces, answers }
     }
 

@@ -3,39 +3,16 @@
 
 use std::{
     mem,
-    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use roadstead::{Budget, Closed, Context, Dialer, Done, Input, Peer, Ready, Server, Service, Session};
-
-/// Sends back what comes.
-struct Echo;
-
-impl Service for Echo {
-    type Session = Self;
-    fn open(&self, _: &Peer) -> Self {
-        Self
-    }
-}
-
-impl Session for Echo {
-    type Reply = ();
-    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        input.forward(usize::MAX, cx.output());
-        Ok(())
-    }
-}
-
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it never came to this: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
+use roadstead::{Budget, Closed, Context, Dialer, Done, Input, Ready, Server, Session};
+use roadstead_conformance::{
+    client::eventually,
+    far::{deaf, nobody},
+};
+use roadstead_services::echo::Echo;
 
 /// The session at a dialer's end: says what it is given, and remembers what it hears.
 #[derive(Clone, Default)]
@@ -100,27 +77,4 @@ fn a_dialer_says_why_a_connection_cannot_be_had() {
     dialer.connect(far, stopped.clone()).unwrap();
     drop(dialer);
     assert_eq!(stopped.fate(), "the server stopped");
-}
-
-/// An address at which nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A listener that answers no more connections, and those that fill its backlog.
-fn deaf() -> (SocketAddr, impl Sized) {
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let filling = (0..8)
-        .map(|_| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            let _ = socket.connect(&address);
-            socket
-        })
-        .collect::<Vec<_>>();
-    thread::sleep(Duration::from_millis(50));
-    (address.as_socket().unwrap(), (listener, filling))
 }
