@@ -5,6 +5,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    ops::Deref,
     sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
@@ -77,11 +78,41 @@ impl Session for MixedSession {
     }
 }
 
+/// A running server that ends with the test, or fails it: what its end waits for may be what is broken.
+struct Started(Option<Running>);
+
+impl Started {
+    /// Has it end in this way.
+    fn end(&mut self, how: impl FnOnce(Running) + Send + 'static) {
+        let Some(server) = self.0.take() else { return };
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || {
+            how(server);
+            ended.send(())
+        });
+        let ended = end.recv_timeout(Duration::from_secs(60)).is_ok();
+        assert!(ended || thread::panicking(), "the server does not end");
+    }
+}
+
+impl Deref for Started {
+    type Target = Running;
+    fn deref(&self) -> &Running {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.end(drop);
+    }
+}
+
 /// A server with few workers, and a thread that finishes its tickets.
-fn start() -> Running {
+fn start() -> Started {
     let (later, tickets) = mpsc::channel::<(Ticket<u8>, u8)>();
     thread::spawn(move || tickets.into_iter().for_each(|(ticket, byte)| ticket.finish(byte)));
-    server(later).model(Model::Epoll).start().unwrap()
+    Started(Some(server(later).model(Model::Epoll).start().unwrap()))
 }
 
 fn server(later: mpsc::Sender<(Ticket<u8>, u8)>) -> Server<Mixed> {
@@ -195,7 +226,7 @@ fn connections_that_move_much_do_not_keep_the_others_from_their_turn() {
 #[test]
 fn a_drain_in_the_midst_of_everything_leaves_nobody() {
     for number in 0..20u8 {
-        let server = start();
+        let mut server = start();
         let address = server.addresses()[0];
         thread::scope(|scope| {
             for client in 0..8u8 {
@@ -213,8 +244,10 @@ fn a_drain_in_the_midst_of_everything_leaves_nobody() {
             }
             eventually("they are served", || server.open() == 8 && server.stats().bytes_in > 100);
             match number % 2 {
-                0 => assert_eq!(server.drain(Duration::from_secs(30)).unwrap().accepted, 8),
-                _ => drop(server),
+                0 => server.end(|server| {
+                    assert_eq!(server.drain(Duration::from_secs(30)).unwrap().accepted, 8);
+                }),
+                _ => server.end(drop),
             }
         });
     }
@@ -252,14 +285,10 @@ impl Layer for Broken {
 #[test]
 fn a_worker_that_panics_ends_the_server_and_nobody_waits_for_it() {
     let server = server(mpsc::channel().0).model(Model::Epoll).layer(Broken).start().unwrap();
+    let mut server = Started(Some(server));
     let mut stream = connect(server.addresses()[0]);
     assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "it is closed");
-    let (ended, end) = mpsc::channel();
-    thread::spawn(move || {
-        let _ = server.drain(Duration::from_secs(30));
-        ended.send(())
-    });
-    end.recv_timeout(Duration::from_secs(60)).expect("the server ends");
+    server.end(|server| _ = server.drain(Duration::from_secs(30)));
 }
 
 #[test]
