@@ -6,7 +6,7 @@ use std::{
 };
 
 use roadstead_conformance::{
-    asks::{ECHO, FILE, JOB},
+    asks::{ANSWER, ECHO, FILE, JOB},
     child::Child,
     client::{ask, eventually, frame, read_frame},
     setting::Setting,
@@ -16,6 +16,7 @@ scenarios! {
     a_crowd_that_says_nothing (Models): "300 connect and are silent: others are served, and they are ended for it",
     a_crowd_that_sends_slowly (Models): "300 send a long message byte by byte: others are served, and they are ended for it",
     a_crowd_that_takes_slowly (Models): "100 take a long answer little by little: others are served, and they are ended for it",
+    a_crowd_that_takes_nothing (Models): "60 ask for long answers and take none: others are served beside them",
     who_waits_behind_the_silent_is_served (Models): "where workers serve one client at a time, the deadline makes room",
 }
 
@@ -36,14 +37,19 @@ fn beside_others(child: &Child, crowd: usize, reasons: &[&str], mut go_on: impl 
     let is_of_crowd = |why: &&String| reasons.contains(&why.as_str());
     eventually("the whole crowd is ended", || {
         go_on();
-        let mut quick = child.connect();
-        quick.write_all(&[frame(ECHO, 0, b"quick"), frame(JOB, 1, b"")].concat()).unwrap();
-        assert_eq!(read_frame(&mut quick), (ECHO, b"quick".to_vec()));
-        assert_eq!(read_frame(&mut quick).0, JOB);
+        serves_another(child);
         child.closed().iter().filter(is_of_crowd).count() == crowd
     });
     let others: Vec<_> = child.closed().into_iter().filter(|why| !is_of_crowd(&why)).collect();
     assert!(others.iter().all(|why| why == "finished"), "{others:?}");
+}
+
+#[track_caller]
+fn serves_another(child: &Child) {
+    let mut quick = child.connect();
+    quick.write_all(&[frame(ECHO, 0, b"quick"), frame(JOB, 1, b"")].concat()).unwrap();
+    assert_eq!(read_frame(&mut quick), (ECHO, b"quick".to_vec()));
+    assert_eq!(read_frame(&mut quick).0, JOB);
 }
 
 fn a_crowd_that_says_nothing(setting: &Setting) {
@@ -75,6 +81,18 @@ fn a_crowd_that_takes_slowly(setting: &Setting) {
     beside_others(&child, 100, &[SLOW, IDLE], || {
         crowd.iter_mut().for_each(|stream| _ = stream.read(&mut some));
     });
+}
+
+fn a_crowd_that_takes_nothing(setting: &Setting) {
+    // With more patience than the others have.
+    let child = start(setting, 60, "--idle 120000");
+    let mut crowd = child.connect_many(60);
+    // More than the system takes for them.
+    let asks: Vec<_> = (0..12).flat_map(|_| frame(ANSWER, 800_000, b"")).collect();
+    crowd.iter_mut().for_each(|stream| stream.write_all(&asks).unwrap());
+    for _ in 0..1000 {
+        serves_another(&child);
+    }
 }
 
 fn who_waits_behind_the_silent_is_served(setting: &Setting) {

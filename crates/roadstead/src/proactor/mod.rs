@@ -25,7 +25,7 @@ use crate::{
     slots::{Slots, Timed},
     ticket::Token,
 };
-use sends::{Sends, pages};
+use sends::{Sends, begin_send, pages, send};
 
 /// Where operations are submitted, and completions arrive.
 ///
@@ -47,7 +47,7 @@ pub(crate) trait Port {
     fn connect(&mut self, address: SocketAddr, token: Token);
     /// Receives up to `most` bytes into a block of the port's.
     fn receive(&mut self, token: Token, most: usize);
-    /// Sends from the front of `output`.
+    /// Sends from the front of `output`. While the peer has no room this is a wait for it: [`Completion::Full`].
     fn send(&mut self, token: Token, output: Box<Output>);
     /// Finishes sending.
     fn shutdown(&mut self, token: Token);
@@ -75,6 +75,10 @@ pub(crate) enum Completion<S> {
     Received(Token, BytesMut, io::Result<usize>),
     /// The output comes back as it was lent.
     Sent(Token, Box<Output>, io::Result<u64>),
+    /// A send has no room at its peer. It stays in flight, as a wait for that; its output comes back.
+    Full(Token, Box<Output>),
+    /// Such a wait is over.
+    Room(Token),
 }
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
@@ -194,6 +198,11 @@ impl<P: Port> Proactor<P> {
                 self.sends.take_back(output);
                 self.sent(token, result, now);
             }
+            Completion::Full(token, output) => {
+                self.sends.take_back(output);
+                self.full(token);
+            }
+            Completion::Room(token) => self.room(token),
             Completion::Received(token, mut block, result) => {
                 self.host.count.receives += 1;
                 let event = match result {
@@ -209,12 +218,33 @@ impl<P: Port> Proactor<P> {
 
     fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {
         self.host.count.sends += 1;
-        let pinned = self.slots.get(token).map_or(0, |slot| mem::take(&mut slot.pinned));
-        let well = result.is_ok();
+        let (pinned, well) = (self.unpin(token), result.is_ok());
         let failed = |error| Event::failed(Operation::Send, error);
         self.completed(token, result.map_or_else(failed, Event::Sent), now);
         self.sends.end(pinned, well);
         self.send_waiting();
+    }
+
+    /// A peer without room is in nobody's way but its own.
+    fn full(&mut self, token: Token) {
+        let pinned = self.unpin(token);
+        self.sends.end(pinned, false);
+        self.send_waiting();
+    }
+
+    /// What a send had pinned that is not at work any more.
+    fn unpin(&mut self, token: Token) -> usize {
+        self.slots.get(token).map_or(0, |slot| mem::take(&mut slot.pinned))
+    }
+
+    /// A peer has room again: its send has its turn as any other.
+    fn room(&mut self, token: Token) {
+        let Some(slot) = self.slots.get(token) else { return };
+        slot.in_flight -= 1;
+        match slot.closing {
+            None => begin_send(slot, token, &mut self.port, &mut self.sends),
+            Some(_) => self.close_if_idle(token),
+        }
     }
 
     /// Begins the sends that waited, as many as there is room for.
@@ -298,14 +328,8 @@ impl<P: Port> Proactor<P> {
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
-        let token = self.slots.insert(Slot {
-            endpoint,
-            in_flight: 0,
-            pinned: 0,
-            waits: false,
-            socket,
-            closing: None,
-        });
+        let slot = Slot { endpoint, in_flight: 0, pinned: 0, waits: false, socket, closing: None };
+        let token = self.slots.insert(slot);
         if let Some(slot) = self.slots.get(token) {
             slot.endpoint.place(token, &self.host.bell, now);
         }
@@ -465,23 +489,9 @@ fn submit<P: Port>(
                 slot.in_flight += 1;
                 port.receive(token, most);
             }
-            Op::Send => {
-                let pages = pages(slot.endpoint.output().buffered());
-                if sends.begin(token, pages) {
-                    send(slot, token, port, sends, pages);
-                } else {
-                    slot.waits = true;
-                }
-            }
+            Op::Send => begin_send(slot, token, port, sends),
             Op::Shutdown => port.shutdown(token),
         }
     }
     None
-}
-
-/// Begins a send that pins so many pages.
-fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
-    slot.pinned = pages;
-    slot.in_flight += 1;
-    port.send(token, sends.lend(slot.endpoint.output()));
 }

@@ -99,6 +99,8 @@ struct Socket<S> {
     receive: Direction<usize>,
     /// What is lent to a send is boxed: an idle socket keeps no room for it.
     send: Direction<Box<Output>>,
+    /// The peer has no room for a send, which waits for that.
+    full: bool,
     /// The interest that the poller knows of.
     told: (bool, bool),
 }
@@ -182,6 +184,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
             receive: Direction::new(false),
             // A fresh socket has room; if it has not, the first send says so.
             send: Direction::new(!connecting),
+            full: false,
             told: (false, false),
         };
         self.sockets.insert(token, socket);
@@ -202,15 +205,34 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
                 }
             }
         } else {
-            if let Some(output) = socket.send.begin() {
-                match self.hands.send(&mut self.net, Send { token, stream: &socket.stream, output }) {
-                    Progress::Later => socket.send.busy = true,
-                    Progress::Done(result) => self.sent(token, result),
-                }
-            }
+            self.begin_send(token);
             self.begin_receive(token);
         }
         self.want(token);
+    }
+
+    fn begin_send(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        if let Some(output) = socket.send.begin() {
+            match self.hands.send(&mut self.net, Send { token, stream: &socket.stream, output }) {
+                Progress::Later => socket.send.busy = true,
+                Progress::Done(result) => self.sent(token, result),
+            }
+        }
+        self.note_room(token);
+    }
+
+    /// A send for which there is no room gives up what it would send; when there is room again it is told.
+    fn note_room(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        if socket.send.ready {
+            if mem::take(&mut socket.full) {
+                self.done.push(Completion::Room(token));
+            }
+        } else if let Some(output) = socket.send.asked.take_if(|_| !socket.send.busy) {
+            socket.full = true;
+            self.done.push(Completion::Full(token, output));
+        }
     }
 
     fn begin_receive(&mut self, token: Token) {
@@ -247,7 +269,8 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
     /// Tells the poller what it does not know of a connection's wishes.
     fn want(&mut self, token: Token) {
         let Some(socket) = self.sockets.get(token) else { return };
-        let wanted = (socket.receive.asked.is_some(), socket.send.asked.is_some() || socket.connecting);
+        let sends = socket.send.asked.is_some() || socket.full || socket.connecting;
+        let wanted = (socket.receive.asked.is_some(), sends);
         if wanted != mem::replace(&mut socket.told, wanted)
             && let Err(error) = self.poller.interest(&socket.stream, token, wanted.0, wanted.1)
         {
@@ -385,7 +408,8 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         if mem::take(&mut socket.connecting) {
             self.done.push(Completion::Connected(token, Err(cancelled())));
         }
-        if let Some(output) = socket.send.cancel() {
+        let waited = mem::take(&mut socket.full).then(Output::for_lending);
+        if let Some(output) = socket.send.cancel().or(waited) {
             self.done.push(Completion::Sent(token, output, Err(cancelled())));
         }
         if socket.receive.cancel().is_some() {

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use super::{Port, Slot};
 use crate::{free::FreeList, output::Output, ticket::Token};
 
 /// What is pinned at most, in pages: what Linux lets a process lock unless it is told otherwise.
@@ -102,6 +103,23 @@ impl Sends {
         self.pinned += if fits { pages } else { 0 };
         fits
     }
+}
+
+/// Begins a send, or has it wait for others.
+pub(super) fn begin_send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends) {
+    let pages = pages(slot.endpoint.output().buffered());
+    if sends.begin(token, pages) {
+        send(slot, token, port, sends, pages);
+    } else {
+        slot.waits = true;
+    }
+}
+
+/// Begins a send that pins so many pages.
+pub(super) fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
+    slot.pinned = pages;
+    slot.in_flight += 1;
+    port.send(token, sends.lend(slot.endpoint.output()));
 }
 
 #[cfg(test)]

@@ -120,6 +120,10 @@ fn sent(token: Token) -> Completion<()> {
     Completion::Sent(token, Output::for_lending(), Ok(LARGE as u64))
 }
 
+fn full(token: Token) -> Completion<()> {
+    Completion::Full(token, Output::for_lending())
+}
+
 #[test]
 fn sends_beyond_the_cap_wait_in_order_of_arrival() {
     let mut proactor = start();
@@ -129,6 +133,33 @@ fn sends_beyond_the_cap_wait_in_order_of_arrival() {
     assert_eq!(proactor.port.sends[AT_ONCE..], tokens[AT_ONCE..=AT_ONCE]);
     proactor.happen([sent(tokens[0]), sent(tokens[2])]);
     assert_eq!(proactor.port.sends, tokens);
+}
+
+#[test]
+fn who_waits_for_room_at_its_peer_keeps_nobody_waiting_and_has_its_turn_when_there_is_room() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE + 2);
+    proactor.happen([full(tokens[0]), full(tokens[1])]);
+    assert_eq!(proactor.port.sends, tokens);
+    proactor.happen([Completion::Room(tokens[1])]);
+    assert_eq!(proactor.port.sends.len(), tokens.len(), "the others have taken its place");
+    proactor.happen([sent(tokens[2])]);
+    assert_eq!(proactor.port.sends[tokens.len()..], [tokens[1]]);
+}
+
+#[test]
+fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
+    let mut proactor = start();
+    let tokens = proactor.admit(2);
+    let reset =
+        |token| Completion::Received(token, BytesMut::new(), Err(io::ErrorKind::ConnectionReset.into()));
+    proactor.happen(tokens.iter().map(|&token| full(token)));
+    proactor.happen(tokens.iter().map(|&token| reset(token)));
+    assert_eq!(proactor.port.closed, [], "something is in flight");
+    let cancelled =
+        Completion::Sent(tokens[1], Output::for_lending(), Err(io::ErrorKind::Interrupted.into()));
+    proactor.happen([Completion::Room(tokens[0]), cancelled]);
+    assert_eq!(proactor.port.closed, tokens);
 }
 
 #[test]
