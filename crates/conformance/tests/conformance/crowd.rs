@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use roadstead::frame::HEAD;
 use roadstead_conformance::{
     PATIENCE,
     asks::{ECHO, FILE, JOB, LATER},
@@ -24,6 +25,7 @@ scenarios! {
     slow_ones_beside_quick_ones (Models): "beside 100 slow senders and 100 who take nothing others are served, and at last they too",
     thousands_come_and_go (Models): "2,000 connections end in five ways, and no descriptor, thread, child or memory is left",
     a_lack_of_descriptors_is_survived (Models): "400 clients and 256 descriptors: who finds no room is reset, nobody else notices, newcomers are served afterwards",
+    work_goes_on_without_descriptors (Models): "256 descriptors and all of them taken: whoever is connected gets the reply to a ticket",
     a_drain_under_load_loses_nothing (Models): "12 connections with work under way get their answers, while others still come",
 }
 
@@ -47,14 +49,15 @@ fn a_thousand_at_once(setting: &Setting) {
 /// Whether a byte comes back; that the connection was turned away is no error.
 #[track_caller]
 fn is_served(stream: &mut Wire) -> bool {
-    let mut byte = [1];
-    match stream.write_all(&byte).and_then(|()| stream.read(&mut byte)) {
-        Ok(count) => count == 1,
-        Err(error) => {
-            assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
-            false
-        }
-    }
+    is_answered(stream, &[1], 1)
+}
+
+/// The same with an answer of so many bytes.
+#[track_caller]
+fn is_answered(stream: &mut Wire, asked: &[u8], length: usize) -> bool {
+    let answered = stream.write_all(asked).and_then(|()| stream.read_exact(&mut vec![0; length]));
+    let turned_away = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
+    answered.map_err(|error| assert!(turned_away.contains(&error.kind()), "{error}")).is_ok()
 }
 
 fn beyond_what_select_can_watch(setting: &Setting) {
@@ -156,6 +159,16 @@ fn a_lack_of_descriptors_is_survived(setting: &Setting) {
     // Not at once: the descriptors come back one by one.
     eventually("newcomers are served as before", || (0..20).all(|_| is_served(&mut child.connect())));
     assert_eq!(child.drain()["refused"] > 0, !setting.model.forks(), "they are counted");
+}
+
+fn work_goes_on_without_descriptors(setting: &Setting) {
+    let few = ["prlimit", "--nofile=256"];
+    let child = Child::start_under(&few, setting, &format!("desk {}", setting.room_for(450)));
+    let mut streams = child.connect_many(400);
+    streams.retain_mut(|stream| is_answered(stream, &frame(ECHO, 0, b""), HEAD));
+    for stream in &mut streams {
+        assert_eq!(ask(stream, LATER, 1, b"").0, LATER);
+    }
 }
 
 fn a_drain_under_load_loses_nothing(setting: &Setting) {

@@ -325,9 +325,11 @@ impl Blocking {
         Ok(Woke::Received(result))
     }
 
-    /// Waits for the socket and the bell.
+    /// Waits for the socket and the bell. Where no descriptor is left for the bell, it is looked at every now and then.
     fn poll(&mut self, left: Option<Duration>) -> io::Result<Woke> {
-        let interrupt = self.interrupt()?;
+        let interrupt = self.interrupt().ok();
+        let left =
+            if interrupt.is_some() { left } else { Some(left.map_or(GLANCE, |left| left.min(GLANCE))) };
         if !self.host.bell.fall_asleep() {
             return Ok(Woke::Otherwise);
         }
@@ -340,15 +342,14 @@ impl Blocking {
         if self.send || self.connecting {
             wanted |= PollFlags::OUT;
         }
-        let mut fds = [PollFd::new(&interrupt, PollFlags::IN), PollFd::new(&interrupt, PollFlags::empty())];
-        if let Some(stream) = &self.stream {
-            fds[1] = PollFd::new(stream, wanted);
-        }
+        let stream = self.stream.iter().map(|stream| PollFd::new(stream, wanted));
+        let bell = interrupt.iter().map(|bell| PollFd::new(bell, PollFlags::IN));
+        let mut fds: Vec<_> = stream.chain(bell).collect();
         let polled = poll(&mut fds, left.map(timespec).as_ref());
-        let came = fds[1].revents();
-        let rang = !fds[0].revents().is_empty();
+        let came = self.stream.as_ref().map_or(PollFlags::empty(), |_| fds[0].revents());
+        let rang = fds.last().is_some_and(|fd| !fd.revents().is_empty());
         self.host.bell.wake_up();
-        if rang {
+        if let Some(interrupt) = interrupt.filter(|_| rang) {
             interrupt.heard();
         }
         match polled {
