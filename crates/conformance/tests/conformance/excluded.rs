@@ -14,6 +14,7 @@ pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
     scenarios: &[
         "a_crowd_that_says_nothing",
         "a_crowd_that_sends_slowly",
+        "a_crowd_that_takes_nothing",
         "a_crowd_that_takes_slowly",
         "a_session_that_panics_is_lost_alone",
         "all_connections_share_one_memory",
@@ -25,6 +26,7 @@ pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
         "a_thousand_at_once",
         "endless_jobs_hold_neither_their_connection_nor_another",
         "slow_ones_beside_quick_ones",
+        "work_goes_on_without_descriptors",
     ],
     why: "it serves one client at a time: several that are open at once there cannot be",
 }];

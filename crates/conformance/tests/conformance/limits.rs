@@ -29,10 +29,24 @@ scenarios! {
     who_sends_too_slowly_is_closed (Wires): "a message that comes slower than it may is cut off",
     who_sends_just_fast_enough_is_served (Wires): "one that comes faster than it must is answered, whatever time it takes",
     who_takes_too_slowly_is_closed (Wires): "an answer that is taken slower than it may is cut off",
+    limits_may_be_as_large_as_numbers (Wires): "with each limit and each time the largest number that there is, all goes on as ever",
     who_does_not_end_is_not_waited_for (Wires): "a peer that answers no end is waited for no longer than the linger time",
 }
 
 const BRIEF: Duration = Duration::from_millis(200);
+
+fn limits_may_be_as_large_as_numbers(setting: &Setting) {
+    let counts = ["connections", "per-address", "buffer-each", "buffer-all", "jobs", "slowest"];
+    let times = ["first-byte", "idle", "connect", "linger", "drain"];
+    let options = counts.into_iter().chain(times).map(|name| format!(" --{name} {}", u64::MAX));
+    let child = Child::start(setting, &format!("desk{}", options.collect::<String>()));
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, ECHO, 0, b"as ever"), (ECHO, b"as ever".to_vec()));
+    assert_eq!(ask(&mut stream, LATER, 1, b"").0, LATER);
+    drop(stream);
+    assert_eq!(child.first_closed(), "finished");
+    assert_eq!(child.drain()["failed"], 0);
+}
 
 #[track_caller]
 fn is_refused(mut stream: Wire) {

@@ -19,13 +19,16 @@ use crate::{
     service::Peer,
 };
 
+/// There are never more processes than that, whatever the budget: proc(5), `pid_max`.
+const PROCESSES: usize = 1 << 22;
+
 /// What the list of models says of it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "process",
     about: "a child process per connection",
     core: Core::Blocking,
     begin: Begin::Forking {
-        size: |budget, _| budget.connections,
+        size: |budget, _| budget.connections.min(PROCESSES),
         strategy: |size| Box::new(Process::new(size)),
     },
 };
