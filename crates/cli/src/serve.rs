@@ -95,7 +95,7 @@ pub(crate) struct Limits {
     /// Connections open at once [default: 10000; Trident: 1000]
     #[arg(long, value_name = "N", value_parser = some)]
     connections: Option<usize>,
-    /// Connections open at once from one address [default: 10000]
+    /// Connections open at once from one address, or one /64 of IPv6 [default: 10000]
     #[arg(long, value_name = "N", value_parser = some)]
     per_address: Option<usize>,
     /// Time for a client to send its first byte [default: 10]

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -28,7 +28,8 @@ use crate::common::{Account, Ledger};
 pub struct Budget {
     /// Connections open at once, accepted and outgoing together. Default 10,000.
     pub connections: usize,
-    /// Accepted connections open at once from one IP address. Default 10,000.
+    /// Accepted connections open at once from one IP address; for IPv6 from one network of 64 bits, as any host there
+    /// may have all of its addresses (RFC 7421, section 2). Default 10,000.
     pub per_address: usize,
     /// Bytes of unread input that one connection may buffer, and as many of unsent output. Default 1 MiB.
     pub buffer_each: usize,
@@ -40,9 +41,9 @@ pub struct Budget {
     pub first_byte: Duration,
     /// Without a byte in either direction while nothing is being worked on. Default 60 s.
     pub idle: Duration,
-    /// Bytes per second that a connection has to move, on the average since it last had nothing unread or unsent; the
-    /// first [`idle`](Budget::idle) of that time is free. 0 does not ask. Default 64: a peer that sends a message, or
-    /// takes an answer, one byte at a time ties up memory no longer than that.
+    /// Bytes per second that a connection has to move while it has something unread or unsent, on the average over any
+    /// such time; [`idle`](Budget::idle) of it is free. 0 does not ask. Default 64: a peer that sends a message, or takes
+    /// an answer, one byte at a time ties up memory no longer than that, however fast it was before.
     pub slowest: u64,
     /// For an outgoing connection to be answered. Default 5 s.
     pub connect: Duration,
@@ -174,6 +175,7 @@ impl Gate {
     /// # Errors
     /// [`Refused`] at the limit; nothing is counted then.
     pub fn admit(self: &Arc<Self>, from: Option<IpAddr>) -> Result<Permit, Refused> {
+        let from = from.map(origin);
         match (&self.books, from) {
             (Books::Here(open), _) => lock(open).admit(from, &self.budget)?,
             (Books::Common(Share { ledger, slot }), Some(address)) => {
@@ -198,6 +200,14 @@ impl Gate {
             Books::Here(open) => lock(open).all,
             Books::Common(Share { ledger, .. }) => ledger.open(),
         }
+    }
+}
+
+/// Whom the connections from an address are counted for: the address; of IPv6 the network, its first 64 bits.
+pub(crate) fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
     }
 }
 
@@ -341,6 +351,28 @@ mod tests {
         }
         let Books::Here(open) = &gate.books else { unreachable!() };
         assert!(open.lock().unwrap().from.is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address_and_an_ipv4_address_is_the_same_in_both_notations() {
+        let admitted = |addresses: [&str; 2]| {
+            let budget = Budget::default().per_address(1);
+            let gate = Gate::new(&budget);
+            let ledger = Ledger::new(2).unwrap();
+            ledger.occupy(1);
+            let [first, second] = addresses.map(|address| address.parse().unwrap());
+            let permits = (gate.admit(Some(first)), gate.admit(Some(second)));
+            let both = permits.0.is_ok() && permits.1.is_ok();
+            let common = ledger.admit(0, first, &budget).is_ok() && ledger.admit(1, second, &budget).is_ok();
+            assert_eq!(both, common, "as in one process, so in several");
+            drop(permits);
+            assert_eq!(gate.open(), 0);
+            both
+        };
+        assert!(!admitted(["2001:db8::1", "2001:db8::ffff:2"]));
+        assert!(admitted(["2001:db8::1", "2001:db8:0:1::1"]));
+        assert!(!admitted(["::ffff:192.0.2.1", "192.0.2.1"]));
+        assert!(admitted(["::ffff:192.0.2.1", "::ffff:192.0.2.2"]));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::{
-    budget::{Budget, Refused},
+    budget::{Budget, Refused, origin},
     stats::Stats,
 };
 
@@ -148,7 +148,7 @@ impl Ledger {
     pub(crate) fn admit(&self, slot: usize, from: IpAddr, budget: &Budget) -> Result<(), Refused> {
         let mine = &self.slots[slot];
         // Zero is nobody.
-        let from = self.hasher.hash_one(from) | 1;
+        let from = self.hasher.hash_one(origin(from)) | 1;
         mine.from.store(from, SeqCst);
         mine.accepted.store(1, SeqCst);
         let same = self.used().iter().filter(|slot| slot.from.load(SeqCst) == from).count();
