@@ -68,11 +68,9 @@ impl<S: Session> Connection<S> {
         let unsent = !self.output.is_empty();
         let owes = unsent || (expects && !works);
         let idle = owes.then(|| (self.active.saturating_add(budget.idle), Wait::AnyByte));
-        let Some((since, moved)) = self.burden.filter(|_| budget.slowest > 0 && (unsent || !works)) else {
+        let Some(slow) = self.burden.filter(|_| budget.slowest > 0 && (unsent || !works)) else {
             return idle;
         };
-        let earned = Duration::from_millis(moved.saturating_mul(1000) / budget.slowest);
-        let slow = since.saturating_add(budget.idle).saturating_add(earned);
         if idle.is_some_and(|(idle, _)| idle <= slow) { idle } else { Some((slow, Wait::MoreBytes)) }
     }
 
@@ -80,17 +78,22 @@ impl<S: Session> Connection<S> {
     pub(super) fn touch(&mut self, now: Duration, count: u64) {
         self.active = now;
         self.spoken = true;
-        if let Some((_, moved)) = &mut self.burden {
-            *moved += count;
+        let budget = &self.shared.budget;
+        if let Some(slow) = &mut self.burden
+            && let Some(earned) = count.saturating_mul(1_000_000).checked_div(budget.slowest)
+        {
+            // Haste is no credit: nobody is waited for longer than at first because of what was fast before.
+            let most = now.saturating_add(budget.idle);
+            *slow = slow.saturating_add(Duration::from_micros(earned)).min(most);
         }
     }
 
-    /// Notes since when there is something unread or unsent.
+    /// Notes whether there is something unread or unsent.
     pub(super) fn weigh(&mut self, now: Duration) {
         if self.held.is_empty() && self.output.is_empty() {
             self.burden = None;
         } else {
-            self.burden.get_or_insert((now, 0));
+            self.burden.get_or_insert(now.saturating_add(self.shared.budget.idle));
         }
     }
 

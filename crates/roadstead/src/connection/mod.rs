@@ -216,8 +216,8 @@ pub struct Connection<S: Session> {
     active: Duration,
     /// A byte has passed, in either direction.
     spoken: bool,
-    /// Since when there is something unread or unsent, and how many bytes have been moved since.
-    burden: Option<(Duration, u64)>,
+    /// There is something unread or unsent; until then it has moved fast enough. Every byte buys a little time.
+    burden: Option<Duration>,
     charge: Option<Charge>,
     permit: Option<Permit>,
 }

@@ -25,9 +25,9 @@ impl Session for Trade {
     }
 }
 
-/// Seconds until the connection was closed and why, if every ten seconds the peer sends `sends` bytes of its message
-/// and then takes `takes` of the answer. `None` if it got all of that.
-fn trade(slowest: u64, sends: usize, takes: u64) -> Option<(u64, String)> {
+/// Seconds until the connection was closed and why, if every ten seconds the peer sends so many bytes of its message,
+/// the last of `sends` again and again, and then takes `takes` of the answer. `None` if it got all of that.
+fn trade(slowest: u64, sends: &[usize], takes: u64) -> Option<(u64, String)> {
     let (why, shared) = (Arc::default(), Shared::new(budget().first_byte(IDLE).slowest(slowest)));
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
@@ -36,6 +36,7 @@ fn trade(slowest: u64, sends: usize, takes: u64) -> Option<(u64, String)> {
     connection.place(Token(1), &host.bell, Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     let (mut sent, mut taken) = (0, 0);
+    let mut sends = sends.iter().chain(sends.last().into_iter().cycle());
     for seconds in (10..).step_by(10) {
         let now = Duration::from_secs(seconds);
         connection.handle(now, Event::Tick, &mut host);
@@ -44,7 +45,7 @@ fn trade(slowest: u64, sends: usize, takes: u64) -> Option<(u64, String)> {
             return Some((seconds, why));
         }
         if sent < 1000 {
-            let some = sends.min(1000 - sent);
+            let some = sends.next().map_or(0, |&some| some.min(1000 - sent));
             sent += some;
             connection.handle(now, Event::Received(&mut BytesMut::from(&vec![0; some][..])), &mut host);
         } else {
@@ -64,18 +65,24 @@ fn trade(slowest: u64, sends: usize, takes: u64) -> Option<(u64, String)> {
 fn a_message_that_comes_byte_by_byte_is_not_waited_for() {
     // Burdened at ten seconds; a minute is free; one byte in ten seconds earns a tenth of a second each.
     let slow = "the peer moved fewer than 10 bytes per second".to_owned();
-    assert_eq!(trade(10, 1, 1000), Some((80, slow)));
+    assert_eq!(trade(10, &[1], 1000), Some((80, slow)));
 }
 
 #[test]
 fn an_answer_that_is_taken_byte_by_byte_is_not_waited_for() {
     // The message has come whole at ten seconds.
     let slow = "the peer moved fewer than 10 bytes per second".to_owned();
-    assert_eq!(trade(10, 1000, 1), Some((80, slow)));
+    assert_eq!(trade(10, &[1000], 1), Some((80, slow)));
+}
+
+#[test]
+fn haste_at_first_is_no_credit_for_what_follows() {
+    let slow = "the peer moved fewer than 10 bytes per second".to_owned();
+    assert_eq!(trade(10, &[1, 900, 1], 1), Some((90, slow)), "a minute after the haste, and the bytes since");
 }
 
 #[test]
 fn whoever_moves_fast_enough_is_waited_for_and_zero_does_not_ask() {
-    assert_eq!(trade(10, 100, 100), None, "exactly the rate");
-    assert_eq!(trade(0, 1, 1), None);
+    assert_eq!(trade(10, &[100], 100), None, "exactly the rate");
+    assert_eq!(trade(0, &[1], 1), None);
 }
