@@ -123,14 +123,21 @@ impl Poller<Os> for Epoll {
         use epoll::EventFlags as E;
         match self.trigger {
             Trigger::Edge => self.register(stream, token, E::IN | E::OUT | E::RDHUP | E::ET),
-            Trigger::Level => self.register(stream, token, E::empty()),
+            Trigger::Level => Ok(()),
         }
     }
 
     fn interest(&mut self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
         match self.trigger {
             Trigger::Edge => Ok(()),
-            Trigger::Level => modify(&self.epoll, stream, token, wanted(receive, send)),
+            // Of an error or a reset the kernel tells whether it was asked or not, over and over.
+            Trigger::Level if !receive && !send => Ok(epoll::delete(&self.epoll, stream)?),
+            Trigger::Level => match modify(&self.epoll, stream, token, wanted(receive, send)) {
+                Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
+                    self.register(stream, token, wanted(receive, send))
+                }
+                modified => modified,
+            },
         }
     }
 
@@ -159,5 +166,41 @@ impl Poller<Os> for Epoll {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        net::sockopt,
+    };
+
+    use super::*;
+
+    #[test]
+    fn levels_are_told_of_a_reset_when_something_is_wanted_and_not_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = OwnedFd::from(listener.accept().unwrap().0);
+        let mut epoll = Epoll::new(&Bell::new(), Trigger::Level).unwrap();
+        epoll.add(&stream, Token(7)).unwrap();
+        epoll.interest(&stream, Token(7), true, false).unwrap();
+        epoll.interest(&stream, Token(7), false, false).unwrap();
+        sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        let mut fds = [PollFd::new(&stream, PollFlags::empty())];
+        assert_eq!(poll(&mut fds, Some(&timespec(Duration::from_secs(30)))).unwrap(), 1, "it is reset");
+        for (wanted, told) in [(false, 0), (true, 1)] {
+            if wanted {
+                epoll.interest(&stream, Token(7), true, false).unwrap();
+            }
+            let mut ready = Vec::new();
+            epoll.wait(&mut ready, Some(Duration::ZERO), false).unwrap();
+            assert_eq!(ready.len(), told);
+            assert!(ready.iter().all(|it| it.token == Token(7) && it.readable));
+        }
     }
 }
