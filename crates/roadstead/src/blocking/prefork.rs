@@ -74,3 +74,23 @@ impl Strategy for Prefork {
         place.due = Instant::now() + place.pause;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_stays_empty_for_longer_each_time_and_not_after_a_long_life() {
+        let mut prefork = Prefork::new(2);
+        let mut pause_after = |lived| {
+            let died = Instant::now();
+            prefork.ended(1, lived);
+            let [other, place] = &prefork.0[..] else { panic!("two places") };
+            assert!(place.due >= died + place.pause && other.pause.is_zero());
+            place.pause.as_millis()
+        };
+        let young = YOUNG - Duration::from_nanos(1);
+        assert_eq!([(); 7].map(|()| pause_after(young)), [20, 40, 80, 160, 320, 500, 500]);
+        assert_eq!([YOUNG, young, YOUNG].map(pause_after), [0, 20, 0]);
+    }
+}
