@@ -37,6 +37,7 @@ impl Session for Reader {
     }
 }
 
+// SAFETY: as pthread_setattr_default_np(3) declares it.
 unsafe extern "C" {
     fn pthread_setattr_default_np(attributes: *const libc::pthread_attr_t) -> libc::c_int;
 }

@@ -51,7 +51,8 @@ pub(crate) struct Requests {
     free: FreeList<Box<Request>>,
 }
 
-// SAFETY: the requests are its own, and glibc's threads look at none that is done.
+// SAFETY: the requests are its own, and glibc's threads look at none that aio_error(3) calls done: they end it, tell of
+// it and forget it under one lock, which aio_error takes.
 unsafe impl marker::Send for Requests {}
 
 /// The longest that a request is done and nobody knows.
