@@ -83,10 +83,21 @@ impl Wire {
 
     fn push(&self, unsent: &mut Vec<u8>) -> io::Result<()> {
         while !unsent.is_empty() {
-            let count = (&self.socket).write(unsent)?;
+            let count = uninterrupted(|| (&self.socket).write(unsent))?;
             unsent.drain(..count);
         }
         Ok(())
+    }
+}
+
+/// Calls again where a signal came instead of an answer: a call with a time limit is never restarted by the system,
+/// whatever the signal's handler asks for (signal(7), "Interruption of system calls").
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 
@@ -99,7 +110,7 @@ impl Tls {
 impl Read for Wire {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.check()?;
-        let Some(tls) = &self.tls else { return self.socket.read(bytes) };
+        let Some(tls) = &self.tls else { return uninterrupted(|| self.socket.read(bytes)) };
         loop {
             match tls.session().reader().read(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -107,7 +118,7 @@ impl Read for Wire {
             }
             if self.came.is_empty() {
                 self.came.resize(16 << 10, 0);
-                let count = self.socket.read(&mut self.came);
+                let count = uninterrupted(|| self.socket.read(&mut self.came));
                 self.came.truncate(*count.as_ref().unwrap_or(&0));
                 count?;
             }
@@ -123,7 +134,7 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check()?;
-        let Some(tls) = &self.tls else { return self.socket.write(bytes) };
+        let Some(tls) = &self.tls else { return uninterrupted(|| self.socket.write(bytes)) };
         let mut unsent = tls.unsent.lock().unwrap();
         let unsent = unsent.as_mut().ok_or(ErrorKind::BrokenPipe)?;
         self.push(unsent)?;
