@@ -1,7 +1,7 @@
 //! A session that sends every frame back as it came, and what it is expected to send.
 
 use roadstead::{
-    Context, Done, Frame, Input, Peer, Service, Session,
+    Context, Done, Frame, Input, Peer, Scope, Service, Session,
     frame::{Limits, Parsed},
 };
 
@@ -23,6 +23,7 @@ pub(crate) struct Mirror;
 
 impl Service for Mirror {
     type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Self {
         Self
     }

@@ -3,13 +3,14 @@
 //! A network service is written once, as a state machine over bytes, and runs unchanged on any I/O model.
 //!
 //! ```
-//! use roadstead::{Context, Done, Input, Peer, Server, Service, Session};
+//! use roadstead::{Context, Done, Input, Peer, Scope, Server, Service, Session};
 //!
 //! struct Shout;
 //! struct Line;
 //!
 //! impl Service for Shout {
 //!     type Session = Line;
+//!     const SCOPE: Scope = Scope::Connection;
 //!     fn open(&self, _: &Peer) -> Line { Line }
 //! }
 //!

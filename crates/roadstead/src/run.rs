@@ -31,11 +31,12 @@ impl<S: Service> Server<S> {
     /// process from then on, also when this has returned.
     ///
     /// ```no_run
-    /// # use roadstead::{Context, Done, Input, Peer, Server, Service, Session};
+    /// # use roadstead::{Context, Done, Input, Peer, Scope, Server, Service, Session};
     /// # struct Shout;
     /// # struct Line;
     /// # impl Service for Shout {
     /// #     type Session = Line;
+    /// #     const SCOPE: Scope = Scope::Connection;
     /// #     fn open(&self, _: &Peer) -> Line { Line }
     /// # }
     /// # impl Session for Line {

@@ -13,20 +13,39 @@ pub trait Service: Send + Sync + 'static {
     /// The protocol of one connection.
     type Session: Session;
 
-    /// Where the state of this service's connections lives. A service whose connections share state is refused by the
-    /// process models at start, because a child process would see its own copy of it.
-    const SCOPE: Scope = Scope::Connection;
+    /// Where the state of this service's connections lives. There is no default, because a wrong one loses data without
+    /// a word: of what connections share, each child of a process model would have a copy of its own. So these models
+    /// refuse [`Scope::Process`] at start.
+    const SCOPE: Scope;
 
     /// A connection was admitted: make its session. Must not block.
     fn open(&self, peer: &Peer) -> Self::Session;
 }
+
+/// A service that does not say where its state lives is none.
+///
+/// ```compile_fail,E0046
+/// # use roadstead::{Context, Done, Input, Peer, Service, Session};
+/// struct Line;
+/// impl Session for Line {
+///     type Reply = ();
+///     fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done { Ok(()) }
+/// }
+/// struct Store;
+/// impl Service for Store {
+///     type Session = Line;
+///     fn open(&self, _: &Peer) -> Line { Line }
+/// }
+/// ```
+#[cfg(doctest)]
+struct Unscoped;
 
 /// How far a service's state reaches. See [`Service::SCOPE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Connections know nothing of each other: every model can run the service.
     Connection,
-    /// Connections share state in the memory of one process.
+    /// Connections share state in the memory of one process, be it a table, a counter, a channel or a lock.
     Process,
 }
 

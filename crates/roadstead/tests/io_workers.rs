@@ -13,8 +13,8 @@ use std::{
 
 use bytes::BytesMut;
 use roadstead::{
-    Budget, Close, Context, Done, Input, JobId, Lost, Model, Peer, Ready, Running, Server, Service, Session,
-    Ticket,
+    Budget, Close, Context, Done, Input, JobId, Lost, Model, Peer, Ready, Running, Scope, Server, Service,
+    Session, Ticket,
     layer::{Identity, Layer, Layers},
     server::{Io, StartError, Trigger},
 };
@@ -30,6 +30,7 @@ struct MixedSession {
 
 impl Service for Mixed {
     type Session = MixedSession;
+    const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> MixedSession {
         MixedSession { later: self.0.lock().unwrap().clone(), at_the_timer: Vec::new() }
     }

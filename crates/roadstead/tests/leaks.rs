@@ -11,12 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Context, Done, Input, Model, Peer, Server, Service, Session, server::Io};
+use roadstead::{Context, Done, Input, Model, Peer, Scope, Server, Service, Session, server::Io};
 
 struct Echo;
 
 impl Service for Echo {
     type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Self {
         Self
     }

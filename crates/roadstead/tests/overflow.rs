@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use roadstead::{Context, Done, Input, Model, Peer, Server, Service, Session};
+use roadstead::{Context, Done, Input, Model, Peer, Scope, Server, Service, Session};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 struct Echo;
 
 impl Service for Echo {
     type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Self {
         Self
     }

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use roadstead::{Close, Context, Done, Input, Model, Peer, Running, Server, Service, Session, server::Io};
+use roadstead::{
+    Close, Context, Done, Input, Model, Peer, Running, Scope, Server, Service, Session, server::Io,
+};
 
 #[derive(Clone)]
 struct Handle {
@@ -28,6 +30,7 @@ impl Handle {
 
 impl Service for Handle {
     type Session = Handle;
+    const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> Handle {
         self.clone()
     }

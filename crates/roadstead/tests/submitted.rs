@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Context, Done, Input, Job, Model, Peer, Server, Service, Session, Step, server::Io};
+use roadstead::{Context, Done, Input, Job, Model, Peer, Scope, Server, Service, Session, Step, server::Io};
 
 /// Submits a job for every byte, and says that it has.
 #[derive(Clone, Default)]
@@ -42,6 +42,7 @@ impl Job for Slices {
 
 impl Service for Submit {
     type Session = Submit;
+    const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> Submit {
         self.clone()
     }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Context, Done, Input, Model, Peer, Server, Service, Session};
+use roadstead::{Context, Done, Input, Model, Peer, Scope, Server, Service, Session};
 
 const VISITS: usize = 20;
 const ANSWER: &[u8] = b"bye";
@@ -22,6 +22,7 @@ struct Farewell {
 
 impl Service for Farewell {
     type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Self {
         *self
     }

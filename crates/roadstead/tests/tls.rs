@@ -12,8 +12,8 @@ use std::{
 };
 
 use roadstead::{
-    Budget, Closed, Context, Dialer, Done, Input, Layers, Model, Peer, Ready, Running, Server, Service,
-    Session,
+    Budget, Closed, Context, Dialer, Done, Input, Layers, Model, Peer, Ready, Running, Scope, Server,
+    Service, Session,
     tls::{Acceptor, Clients, Connector, Expect, Keys, TlsError},
 };
 use roadstead_keys::{Authority, Issued, Role};
@@ -31,6 +31,7 @@ struct EchoSession(Option<Arc<File>>, mpsc::Sender<String>);
 
 impl Service for Echo {
     type Session = EchoSession;
+    const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> EchoSession {
         EchoSession(self.file.clone(), self.ends.clone())
     }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use roadstead::{Context, Done, Input, Model, Peer, Server, Service, Session};
+use roadstead::{Context, Done, Input, Model, Peer, Scope, Server, Service, Session};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -21,6 +21,7 @@ struct Reader(Arc<File>, u64);
 
 impl Service for Reader {
     type Session = Self;
+    const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> Self {
         Self(Arc::clone(&self.0), self.1)
     }

@@ -1,6 +1,6 @@
 //! Discard, RFC 863: what comes in is thrown away.
 
-use roadstead::{Context, Done, Input, Peer, Service, Session};
+use roadstead::{Context, Done, Input, Peer, Scope, Service, Session};
 
 /// Throws away whatever it receives, until the peer has finished sending.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,6 +12,7 @@ pub struct DiscardSession;
 
 impl Service for Discard {
     type Session = DiscardSession;
+    const SCOPE: Scope = Scope::Connection;
 
     fn open(&self, _: &Peer) -> DiscardSession {
         DiscardSession

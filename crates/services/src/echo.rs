@@ -1,6 +1,6 @@
 //! Echo, RFC 862: what comes in goes out.
 
-use roadstead::{Context, Done, Input, Peer, Service, Session};
+use roadstead::{Context, Done, Input, Peer, Scope, Service, Session};
 
 /// Sends back whatever it receives, until the peer has finished sending.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,6 +12,7 @@ pub struct EchoSession;
 
 impl Service for Echo {
     type Session = EchoSession;
+    const SCOPE: Scope = Scope::Connection;
 
     fn open(&self, _: &Peer) -> EchoSession {
         EchoSession

@@ -12,7 +12,7 @@ use crate::{
     input::Input,
     model::emulated::{Direct, Emulated},
     reactor::tests::{Eager, Torrent},
-    service::{Done, Peer, Ready, Service, Session},
+    service::{Done, Peer, Ready, Scope, Service, Session},
 };
 
 /// As much as a connection may have to send, in bytes: a part of what all may send at once.
@@ -74,6 +74,7 @@ struct Loud;
 
 impl Service for Loud {
     type Session = Loud;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Loud {
         Loud
     }

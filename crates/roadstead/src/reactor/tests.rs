@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     host::Shared,
     input::Input,
-    service::{Done, Peer, Service, Session},
+    service::{Done, Peer, Scope, Service, Session},
 };
 
 /// As many connections as asked for, each of which always has more to receive.
@@ -83,6 +83,7 @@ struct Discard;
 
 impl Service for Discard {
     type Session = Discard;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Discard {
         Discard
     }

@@ -12,13 +12,14 @@
 //!
 //! ```
 //! use std::{net::SocketAddr, sync::mpsc, time::Duration};
-//! use roadstead::{Closed, Context, Done, Input, Peer, Ready, Service, Session, sim::{self, Sim}};
+//! use roadstead::{Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session, sim::{self, Sim}};
 //!
 //! struct Shout;
 //! struct Line;
 //!
 //! impl Service for Shout {
 //!     type Session = Line;
+//!     const SCOPE: Scope = Scope::Connection;
 //!     fn open(&self, _: &Peer) -> Line { Line }
 //! }
 //!

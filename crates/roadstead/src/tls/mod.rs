@@ -5,11 +5,12 @@
 //! session. There is no early data and no resumption: every connection proves its keys.
 //!
 //! ```no_run
-//! # use roadstead::{Context, Done, Input, Peer, Server, Service, Session};
+//! # use roadstead::{Context, Done, Input, Peer, Scope, Server, Service, Session};
 //! # struct Shout;
 //! # struct Line;
 //! # impl Service for Shout {
 //! #     type Session = Line;
+//! #     const SCOPE: Scope = Scope::Connection;
 //! #     fn open(&self, _: &Peer) -> Line { Line }
 //! # }
 //! # impl Session for Line {

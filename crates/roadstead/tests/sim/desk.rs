@@ -7,7 +7,8 @@ use std::{
 };
 
 use roadstead::{
-    Busy, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Service, Session, Step, Ticket,
+    Busy, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
+    Ticket,
     frame::{Fields, Limits, Parsed},
     sim::{Cut, Failure, Report, Sim},
 };
@@ -51,6 +52,7 @@ pub(crate) struct Desk {
 
 impl Service for Desk {
     type Session = Clerk;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Clerk {
         Clerk { high_water: self.high_water, ..Clerk::default() }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roadstead::{
-    Budget, Close, Closed, Context, Done, Input, Peer, Ready, Service, Session,
+    Budget, Close, Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session,
     sim::{Faults, Sim, seeds},
 };
 
@@ -16,6 +16,7 @@ struct Polite;
 
 impl Service for Polite {
     type Session = Polite;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Polite {
         Polite
     }

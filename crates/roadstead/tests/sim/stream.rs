@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Write, sync::Arc, sync::mpsc, time::Duration};
 
-use roadstead::{Closed, Context, Done, Input, Peer, Ready, Service, Session};
+use roadstead::{Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session};
 
 use super::noise;
 
@@ -26,6 +26,7 @@ pub(crate) struct Echo;
 
 impl Service for Echo {
     type Session = EchoSession;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> EchoSession {
         EchoSession
     }
@@ -156,6 +157,7 @@ impl Sink {
 
 impl Service for Sink {
     type Session = SinkSession;
+    const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> SinkSession {
         let Self { salt, total, pause, .. } = *self;
         SinkSession { salt, total, pause, until: Duration::ZERO, got: 0, tell: self.tell.clone() }
@@ -224,6 +226,7 @@ impl FileService {
 
 impl Service for FileService {
     type Session = FileSession;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> FileSession {
         FileSession { file: Arc::clone(&self.file), length: self.length }
     }

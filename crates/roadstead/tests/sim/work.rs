@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use roadstead::{Closed, Context, Done, Input, JobId, Lost, Peer, Ready, Service, Session};
+use roadstead::{Closed, Context, Done, Input, JobId, Lost, Peer, Ready, Scope, Service, Session};
 
 /// Jobs one after the other, each begun by the reply to the one before.
 const CHAIN: u8 = b'c';
@@ -19,6 +19,7 @@ pub(crate) struct Office;
 
 impl Service for Office {
     type Session = Worker;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Worker {
         Worker { chain: 0, burst: 0 }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use roadstead::{
-    Close, Context, Done, Frame, Input, Peer, Ready, Service, Session, Ticket,
+    Close, Context, Done, Frame, Input, Peer, Ready, Scope, Service, Session, Ticket,
     frame::{Limits, Parsed},
     sim::{Faults, Sim, Why},
 };
@@ -35,6 +35,7 @@ struct Counter {
 
 impl Service for Counter {
     type Session = Self;
+    const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> Self {
         self.clone()
     }
@@ -141,6 +142,7 @@ struct Panics {
 
 impl Service for Panics {
     type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
     fn open(&self, _: &Peer) -> Self {
         Self { in_job: self.in_job }
     }

@@ -16,7 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Budget, Context, Done, Input, JobId, Lost, Peer, Queue, Ready, Server, Service, Session};
+use roadstead::{
+    Budget, Context, Done, Input, JobId, Lost, Peer, Queue, Ready, Scope, Server, Service, Session,
+};
 use roadstead_load::measure::Recorder;
 
 use super::{
@@ -135,6 +137,7 @@ struct Arrivals(Arc<Round>);
 
 impl Service for Arrivals {
     type Session = Line;
+    const SCOPE: Scope = Scope::Process;
 
     fn open(&self, _: &Peer) -> Line {
         let line = self.0.taken.fetch_add(1, Relaxed);

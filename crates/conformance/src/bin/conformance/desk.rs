@@ -10,8 +10,8 @@ use std::{
 };
 
 use roadstead::{
-    Busy, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Service, Session, Step,
-    Ticket,
+    Busy, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session,
+    Step, Ticket,
     frame::{Fields, Limits, Parsed},
 };
 use roadstead_conformance::{
@@ -40,6 +40,7 @@ impl Desk {
 
 impl Service for Desk {
     type Session = DeskSession;
+    const SCOPE: Scope = Scope::Connection;
 
     fn open(&self, _: &Peer) -> DeskSession {
         DeskSession {

@@ -1,6 +1,6 @@
 //! What comes is thrown away.
 
-use roadstead::{Closed, Context, Done, Input, Peer, Service, Session};
+use roadstead::{Closed, Context, Done, Input, Peer, Scope, Service, Session};
 
 use crate::say;
 
@@ -11,6 +11,7 @@ pub(crate) struct DiscardSession;
 
 impl Service for Discard {
     type Session = DiscardSession;
+    const SCOPE: Scope = Scope::Connection;
 
     fn open(&self, _: &Peer) -> DiscardSession {
         DiscardSession

@@ -1,6 +1,6 @@
 //! An echo of received buffers: nothing is copied, unless it is little.
 
-use roadstead::{Close, Closed, Context, Done, Input, Peer, Service, Session};
+use roadstead::{Close, Closed, Context, Done, Input, Peer, Scope, Service, Session};
 
 use crate::say;
 
@@ -11,6 +11,7 @@ pub(crate) struct EchoSession;
 
 impl Service for Echo {
     type Session = EchoSession;
+    const SCOPE: Scope = Scope::Connection;
 
     fn open(&self, _: &Peer) -> EchoSession {
         EchoSession

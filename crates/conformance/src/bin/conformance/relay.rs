@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use roadstead::{Close, Closed, Context, Done, Input, Peer, Ready, Service, Session, Waker, tls::Connector};
+use roadstead::{
+    Close, Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session, Waker, tls::Connector,
+};
 
 use crate::say;
 
@@ -19,6 +21,7 @@ pub(crate) struct Relay {
 
 impl Service for Relay {
     type Session = Side;
+    const SCOPE: Scope = Scope::Connection;
 
     fn open(&self, _: &Peer) -> Side {
         Side { pipe: Arc::default(), me: 0, relay: Some(self.clone()) }
