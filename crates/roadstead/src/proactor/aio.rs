@@ -12,6 +12,7 @@
 //! Writes raise SIGPIPE when the peer is gone, unless the process ignores it, as Rust programs do.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io, marker, mem,
     os::fd::{AsRawFd, OwnedFd, RawFd},
@@ -45,8 +46,9 @@ pub(crate) const ENTRY: Entry = Entry {
 /// The requests that glibc has: the hands of a port that stands on epoll.
 pub(crate) struct Requests {
     bell: Arc<Bell>,
-    /// Each a box of its own, which glibc points into: so it is ours again only when it says that it is done.
-    in_flight: Vec<NonNull<Request>>,
+    /// The latest first. Each a box of its own, which glibc points into: so it is ours again only when it says that it is
+    /// done.
+    in_flight: VecDeque<NonNull<Request>>,
     done: Vec<NonNull<Request>>,
     free: FreeList<Box<Request>>,
 }
@@ -87,7 +89,12 @@ enum Work {
 impl Requests {
     /// Completions interrupt the loop of `bell`.
     pub(crate) fn new(bell: &Arc<Bell>) -> Self {
-        Self { bell: Arc::clone(bell), in_flight: Vec::new(), done: Vec::new(), free: FreeList::new(FREE) }
+        Self {
+            bell: Arc::clone(bell),
+            in_flight: VecDeque::new(),
+            done: Vec::new(),
+            free: FreeList::new(FREE),
+        }
     }
 
     /// Hands a request over. False if glibc has no room for it.
@@ -135,7 +142,7 @@ impl Requests {
             self.free.put(request);
             return false;
         }
-        self.in_flight.push(request);
+        self.in_flight.push_front(request);
         true
     }
 
@@ -146,13 +153,18 @@ impl Requests {
         self.submit(task.token, task.stream.as_raw_fd(), work, from)
     }
 
-    /// Takes those that are done.
+    /// Takes those that are done, the latest first: glibc does those of a descriptor in order, so whoever is done has none
+    /// before it that is still to be found. And they are told in that order. A send to a peer that has reset takes the
+    /// error with it, and what the receive behind it then finds looks like the peer's end.
     fn collect(&mut self) {
-        let done = self.in_flight.extract_if(.., |request| {
+        self.in_flight.retain(|request| {
             // SAFETY: it is a request that was accepted, and that nobody has taken back.
-            unsafe { libc::aio_error(&raw const (*request.as_ptr()).block) != libc::EINPROGRESS }
+            let status = unsafe { libc::aio_error(&raw const (*request.as_ptr()).block) };
+            if status != libc::EINPROGRESS {
+                self.done.push(*request);
+            }
+            status == libc::EINPROGRESS
         });
-        self.done.extend(done);
     }
 
     /// A request is done. `None` if another takes its place.
@@ -270,5 +282,48 @@ impl Drop for Requests {
             }
             thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        time::Instant,
+    };
+
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        net::sockopt,
+    };
+
+    use super::*;
+    use crate::{output::Output, tuning::Tuning};
+
+    #[test]
+    fn a_reset_that_a_send_has_found_is_told_before_what_a_receive_finds_behind_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = OwnedFd::from(listener.accept().unwrap().0);
+        sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        poll(&mut [PollFd::new(&stream, PollFlags::RDHUP)], None).unwrap();
+
+        let mut net = Os::non_blocking(Instant::now(), Tuning::default());
+        let mut hands = Requests::new(&Bell::new());
+        let mut output = Output::new(100);
+        output.write(b"to nobody");
+        let send = Send { token: Token(1), stream: &stream, output: &output };
+        assert!(matches!(hands.send(&mut net, send), Progress::Later));
+        let receive = Receive { token: Token(1), stream: &stream, block: BytesMut::new(), most: 100 };
+        assert!(matches!(hands.receive(&mut net, receive), Progress::Later));
+        // So that both are found done at once.
+        thread::sleep(Duration::from_millis(100));
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            told.extend(hands.finished());
+        }
+        assert!(matches!(&told[0], Finished::Sent(_, Err(_))), "the reset comes first");
+        assert!(matches!(&told[1], Finished::Received(..)));
     }
 }
