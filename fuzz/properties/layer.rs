@@ -58,6 +58,8 @@ pub(crate) fn check(data: &[u8]) {
 struct Log {
     read: Vec<u8>,
     written: Vec<u8>,
+    /// It has heard of the peer's end.
+    ended: bool,
     /// It finishes when it hears more.
     enough: bool,
     panicked: bool,
@@ -83,9 +85,16 @@ impl Session for Talker {
     fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
         match why {
             Ready::Opened => self.say(b"ahoy", cx),
-            Ready::Draining => cx.finish(),
+            // With an odd number of bytes it waits for more.
+            Ready::Draining if self.log().read.len().is_multiple_of(2) => cx.finish(),
             _ => {}
         }
+        Ok(())
+    }
+
+    fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
+        self.log().ended = true;
+        cx.finish();
         Ok(())
     }
 
@@ -323,6 +332,8 @@ impl Rig {
         assert!(self.said.starts_with(&log.read), "the session reads what the peer has not said");
         assert!(log.written.starts_with(&self.heard), "the peer reads what the session has not said");
         assert!(!log.panicked, "the layer panicked");
+        let whole = log.read.len() == self.said.len();
+        assert!(!log.ended || self.peer_ended && whole, "a cut was taken for the peer's end");
     }
 
     fn judge_all(&self) {

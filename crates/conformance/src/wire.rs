@@ -67,6 +67,19 @@ impl Wire {
     /// Ends without a word.
     pub fn reset(self) {
         socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+        self.say_nothing_more();
+    }
+
+    /// Breaks off as a network may without a reset: through TLS only the wire ends, which is no end of what goes over it.
+    /// Without TLS it would be one, so that a reset is all that is left.
+    pub fn cut(self) {
+        match &self.tls {
+            Some(_) => self.say_nothing_more(),
+            None => self.reset(),
+        }
+    }
+
+    fn say_nothing_more(&self) {
         if let Some(tls) = &self.tls {
             *tls.unsent.lock().unwrap() = None;
         }

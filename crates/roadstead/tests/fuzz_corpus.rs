@@ -162,6 +162,7 @@ fn layers() -> Corpus {
         ("endless-hello", [&[lose(15)][..], &hello.concat(), &[deliver(15); 4]].concat()),
         ("drained", vec![settle(0), say(15), 14 << 4 | 1, settle(0)]),
         ("drained-in-the-handshake", vec![deliver(15), 14 << 4 | 1, settle(0)]),
+        ("cut-while-drained", vec![settle(0), say(0), settle(0), 14 << 4 | 1, say(5), cut(0)]),
         ("reset", vec![settle(0), say(15), deliver(8), 14 << 4]),
         ("finishes", vec![settle(0), 15 << 4, say(3), settle(0), say(3), end(0), settle(0)]),
         ("finishes-when-cut", vec![settle(0), 15 << 4, say(3), deliver(15), send(15), cut(0), settle(0)]),
@@ -207,7 +208,7 @@ fn requests_are_judged_as_every_input_is() {
 
 #[test]
 fn nothing_that_happens_to_sealed_bytes_changes_what_is_read() {
-    layers().replay(49);
+    layers().replay(51);
 }
 
 #[test]

@@ -130,24 +130,37 @@ fn a_system_without_room_costs_time_and_nothing_else() {
 
 #[test]
 fn an_end_that_a_layer_did_not_announce_is_told_from_one_that_it_did() {
+    Sim::check(seeds(2000), |sim| upload_through_a_layer(sim, None));
+}
+
+#[test]
+fn an_end_that_a_layer_did_not_announce_is_told_from_one_that_it_did_while_the_server_drains() {
     Sim::check(seeds(2000), |sim| {
-        let seed = sim.seed();
-        let total = noise(seed, 3) % 60_000;
-        let (tell, told) = mpsc::channel();
-        let report = sim
-            .budget(budget(seed))
-            .layers(layer::Toy, layer::Toy)
-            .serve(server(), stream::Sink::new(seed, total, tell))
-            .client(server(), stream::Pusher::new(seed, total))
-            .run(LIMIT)?;
-        match (told.try_recv().ok(), report.links[0].cut) {
-            (got, None) => assert_eq!(got, Some(total)),
-            // The sink tells only what it got until an orderly end.
-            (Some(got), Some(_)) => assert_eq!(got, total, "less than everything was taken for everything"),
-            (None, Some(_)) => {}
-        }
-        Ok(())
+        let when = Duration::from_micros(noise(sim.seed(), 4) % (1 << (8 + noise(sim.seed(), 5) % 14)));
+        upload_through_a_layer(sim, Some(when))
     });
+}
+
+fn upload_through_a_layer(mut sim: Sim, drain_after: Option<Duration>) -> Result<(), Failure> {
+    let seed = sim.seed();
+    let total = noise(seed, 3) % 60_000;
+    let (tell, told) = mpsc::channel();
+    if let Some(when) = drain_after {
+        sim = sim.drain_after(when);
+    }
+    let report = sim
+        .budget(budget(seed))
+        .layers(layer::Toy, layer::Toy)
+        .serve(server(), stream::Sink::new(seed, total, tell))
+        .client(server(), stream::Pusher::new(seed, total))
+        .run(LIMIT)?;
+    match (told.try_recv().ok(), report.links[0].cut) {
+        // The sink tells only what it got until an orderly end.
+        (Some(got), _) => assert_eq!(got, total, "less than everything was taken for everything"),
+        // A server that drains lets nobody in any more.
+        (None, cut) => assert!(cut.is_some() || drain_after.is_some()),
+    }
+    Ok(())
 }
 
 #[test]

@@ -19,6 +19,7 @@ use rustix::process::Signal;
 scenarios! {
     a_drain_lets_work_in_flight_finish (Everything): "while it drains nobody comes any more, and what was begun is answered",
     one_more_message_is_waited_for_while_it_drains (Everything): "a session that will not be hurried gets its last message, in pieces, and answers it",
+    a_cut_is_no_end_while_it_drains (Wires): "a message that is cut off in the midst of a drain is told as one",
     a_drain_ends_idle_connections (Wires): "who is idle sees the end in good order, and need not answer it",
     a_drain_that_runs_out_of_patience_resets (Wires): "what has not finished in time is reset and counted",
     a_second_signal_ends_everything (Everything): "under load: the program exits with 130, and no client waits in vain",
@@ -59,6 +60,18 @@ fn one_more_message_is_waited_for_while_it_drains(setting: &Setting) {
     drop(stream);
     child.stats();
     assert_eq!(child.closed().last().unwrap(), "finished");
+}
+
+fn a_cut_is_no_end_while_it_drains(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, STAY, 0, b"a little").0, STAY);
+    child.begin_drain();
+    stream.write_all(&frame(ECHO, 0, b"and more")[..20]).unwrap();
+    stream.cut();
+    assert_ne!(child.stats()["failed"], 0);
+    let why = child.closed().pop().unwrap();
+    assert!(why.contains(if setting.tls { "cut off" } else { "reset" }), "{why}");
 }
 
 fn a_drain_ends_idle_connections(setting: &Setting) {

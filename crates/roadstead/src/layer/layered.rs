@@ -49,7 +49,6 @@ pub(super) struct Layered {
     /// The connection waits for its output to be sent.
     offers: bool,
     end_told: bool,
-    draining: bool,
     /// The layer has said that nothing follows.
     finished: bool,
     /// Finish sending once `wire` is empty.
@@ -98,7 +97,6 @@ impl Layered {
             wants: 0,
             offers: false,
             end_told: false,
-            draining: false,
             finished: false,
             shutdown: false,
             close: None,
@@ -172,8 +170,8 @@ impl Layered {
         if self.has_ended {
             return;
         }
-        // A drain ends the peer's direction on some models; and who has finished cares no more for what is cut off.
-        if matches!(self.phase, Phase::Open) && (self.finished || self.draining) {
+        // Who has finished cares no more for what is cut off.
+        if matches!(self.phase, Phase::Open) && self.finished {
             self.wants = 0;
             return self.inner.handle(now, Event::Ended, host);
         }
@@ -400,10 +398,7 @@ impl Endpoint for Layered {
                 self.ended(now, host);
             }
             (_, Event::Sent(count)) => self.sent(count, now, host),
-            (_, event) => {
-                self.draining |= matches!(event, Event::Drain);
-                self.inner.handle(now, event, host);
-            }
+            (_, event) => self.inner.handle(now, event, host),
         }
         self.pump(now, host);
         if matches!(self.phase, Phase::Closing(_)) && self.wire.is_empty() {

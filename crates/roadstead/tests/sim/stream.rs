@@ -183,6 +183,10 @@ impl SinkSession {
 
 impl Session for SinkSession {
     type Reply = ();
+    fn ready(&mut self, _: Ready, _: &mut Context<'_, Self>) -> Done {
+        // A server that drains waits for the whole upload.
+        Ok(())
+    }
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
         if let Some(pause) = self.pause {
             if self.until > cx.now() {
