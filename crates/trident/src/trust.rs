@@ -133,7 +133,7 @@ pub fn acceptor(
     if own != pinned {
         return Err(TrustError::Foreign { party, own, pinned });
     }
-    Ok(Some(Acceptor::new(keys, Clients::Known)?))
+    Ok(Some(Acceptor::new(keys, Clients::Known)?.pinned(pinned)))
 }
 
 /// What a client that has `keys` speaks with each of `servers`: TLS with the one whose public key the manifest names;

@@ -55,6 +55,15 @@ pub trait Layers: Send + Sync + fmt::Debug {
     /// # Errors
     /// If it cannot be made; the connection then fails with this reason.
     fn layer(&self) -> io::Result<Box<dyn Layer>>;
+
+    /// Reads anew what was read from files, for the connections that come from now on: a server in its foreground was
+    /// sent SIGHUP. False if there is nothing to read. May block; not called by a loop.
+    ///
+    /// # Errors
+    /// If what is there now cannot be used; all stays as it was.
+    fn reload(&self) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Who the peer has proven to be.

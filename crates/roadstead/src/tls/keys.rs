@@ -1,7 +1,12 @@
 //! The keys of one server or client: its certificate and private key, and the authority that it trusts.
 #![forbid(unsafe_code)]
 
-use std::{fmt, fs::File, io::Read, path::Path};
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::{Zeroize, Zeroizing};
@@ -18,6 +23,8 @@ pub struct Keys {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
     pub(super) authority: Vec<CertificateDer<'static>>,
+    /// Where they were read.
+    pub(super) dir: Option<PathBuf>,
     pin: Pin,
 }
 
@@ -29,7 +36,9 @@ impl Keys {
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let (cert, key, ca) =
             (read(&dir.join("cert.pem"))?, read(&dir.join("key.pem"))?, read(&dir.join("ca.pem"))?);
-        Self::from_pem(&cert, &key, &ca)
+        let mut keys = Self::from_pem(&cert, &key, &ca)?;
+        keys.dir = Some(dir.into());
+        Ok(keys)
     }
 
     /// Keys from the texts (PEM, RFC 7468) of a certificate chain, a private key and the authority's certificates.
@@ -42,7 +51,7 @@ impl Keys {
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|why| TlsError::Malformed { what: "private key", why: why.to_string() })?;
         let pin = pin_of(&chain)?;
-        Ok(Self { chain, key, authority, pin })
+        Ok(Self { chain, key, authority, dir: None, pin })
     }
 
     /// The pin of its own public key, which clients can be told to expect.

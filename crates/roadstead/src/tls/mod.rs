@@ -34,7 +34,11 @@ mod keys;
 mod pin;
 mod record;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use rustls::{
     ClientConfig, Error, RootCertStore, ServerConfig,
@@ -107,8 +111,18 @@ pub enum Expect {
 }
 
 /// Speaks TLS with those who connect to a server.
+///
+/// Keys that were [loaded](Keys::load) are read anew, for the connections that come from then on, when a server in its
+/// foreground is sent SIGHUP: see [`Server::run`](crate::Server::run). All clones of an acceptor have the same.
 #[derive(Debug, Clone)]
-pub struct Acceptor(Arc<ServerConfig>);
+pub struct Acceptor {
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+    clients: Clients,
+    /// Where the keys were read.
+    dir: Option<PathBuf>,
+    /// The only public key that it may have.
+    pinned: Option<Pin>,
+}
 
 impl Acceptor {
     /// Shows `keys` to clients, and talks to `clients` only.
@@ -116,6 +130,19 @@ impl Acceptor {
     /// # Errors
     /// [`TlsError::Unfit`] if the parts of `keys` do not belong together.
     pub fn new(keys: &Keys, clients: Clients) -> Result<Self, TlsError> {
+        let config = Arc::new(RwLock::new(Self::config(keys, clients)?));
+        Ok(Self { config, clients, dir: keys.dir.clone(), pinned: None })
+    }
+
+    /// Keeps its public key, by which clients know it: of other keys that are read anew, only those with another
+    /// certificate for the same key are taken.
+    #[must_use]
+    pub fn pinned(mut self, pin: Pin) -> Self {
+        self.pinned = Some(pin);
+        self
+    }
+
+    fn config(keys: &Keys, clients: Clients) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
@@ -132,13 +159,32 @@ impl Acceptor {
         let mut config = builder.with_cert_resolver(certified(keys)?);
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self(Arc::new(config)))
+        Ok(Arc::new(config))
+    }
+
+    /// What the keys are now.
+    fn read(&self, dir: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+        let keys = Keys::load(dir)?;
+        match self.pinned {
+            Some(pinned) if pinned != keys.pin() => {
+                Err(unfit(format!("their pin is {}, and clients expect {pinned}", keys.pin())))
+            }
+            _ => Self::config(&keys, self.clients),
+        }
     }
 }
 
 impl Layers for Acceptor {
     fn layer(&self) -> io::Result<Box<dyn Layer>> {
-        Ok(Box::new(Records::server(Arc::clone(&self.0))?))
+        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
+        Ok(Box::new(Records::server(config)?))
+    }
+
+    fn reload(&self) -> io::Result<bool> {
+        let Some(dir) = &self.dir else { return Ok(false) };
+        let config = self.read(dir).map_err(io::Error::other)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(true)
     }
 }
 
