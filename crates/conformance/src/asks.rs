@@ -28,8 +28,13 @@ pub const FILE: u8 = 11;
 pub const REFUSE: u8 = 12;
 /// The same body; and the connection will wait for one more message when the server drains.
 pub const STAY: u8 = 13;
-/// A job that takes `n` milliseconds.
+/// A job that says `toils`, and takes `n` milliseconds.
 pub const TOIL: u8 = 14;
+/// The same without a ticket, so that nobody is answered; `rests` is the last that it says.
+pub const DRUDGE: u8 = 15;
+/// Programs are started, by the session and by a job; the answer has a bit for each signal that one of them has inherited
+/// as blocked or ignored.
+pub const PROGRAM: u8 = 16;
 
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;

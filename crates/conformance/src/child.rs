@@ -17,7 +17,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use tempfile::TempDir;
 
-use crate::{client::eventually, setting::Setting, wire::Wire};
+use crate::{
+    client::eventually,
+    setting::{self, Setting},
+    wire::Wire,
+};
 
 /// A running server.
 pub struct Child {
@@ -27,7 +31,7 @@ pub struct Child {
     listener: Option<JoinHandle<()>>,
     log: File,
     addresses: Vec<SocketAddr>,
-    _keys: TempDir,
+    keys: TempDir,
 }
 
 /// What a server had counted when it ended.
@@ -90,15 +94,17 @@ impl Child {
             .unwrap();
         let (said, stdout) = (Arc::default(), process.stdout.take().unwrap());
         let listener = listen(stdout, Arc::clone(&said));
-        Self {
-            setting: *setting,
-            process,
-            said,
-            listener: Some(listener),
-            log,
-            addresses: Vec::new(),
-            _keys: keys,
-        }
+        Self { setting: *setting, process, said, listener: Some(listener), log, addresses: Vec::new(), keys }
+    }
+
+    /// Puts new keys of the same authority where it has read its own.
+    pub fn renew_keys(&self) {
+        setting::renew(self.keys.path());
+    }
+
+    /// Puts what is no certificate there.
+    pub fn spoil_keys(&self) {
+        fs::write(self.keys.path().join("cert.pem"), "none").unwrap();
     }
 
     /// Where it listens.
@@ -205,6 +211,17 @@ impl Child {
             eventually("nobody writes any more", || listener.is_finished());
         }
         ended.unwrap().code()
+    }
+
+    /// Ends one of its processes at once.
+    pub fn kill(&self, one: Pid) {
+        // It may have ended already.
+        let _ = kill_process(one, Signal::KILL);
+    }
+
+    /// The processes of its children.
+    pub fn children(&self) -> Vec<Pid> {
+        self.processes().into_iter().filter(|pid| *pid != self.pid()).collect()
     }
 
     /// Its processes: its own, and those of its children.

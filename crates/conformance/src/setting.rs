@@ -114,11 +114,7 @@ impl Setting {
             options.push("--io-workers".into());
         }
         if self.tls {
-            let texts =
-                [("cert.pem", &RING.server.cert), ("key.pem", &RING.server.key), ("ca.pem", &RING.server.ca)];
-            for (name, text) in texts {
-                fs::write(keys.join(name), text.as_bytes()).unwrap();
-            }
+            write(&RING.server, keys);
             options.extend(["--keys".into(), keys.display().to_string()]);
         }
         options
@@ -130,8 +126,20 @@ impl Setting {
     }
 }
 
+/// New keys of the same authority for the server that has its keys there.
+pub(crate) fn renew(keys: &Path) {
+    write(&RING.authority.issue(SERVER, Role::Server).unwrap(), keys);
+}
+
+fn write(issued: &Issued, keys: &Path) {
+    for (name, text) in [("cert.pem", &issued.cert), ("key.pem", &issued.key), ("ca.pem", &issued.ca)] {
+        fs::write(keys.join(name), text.as_bytes()).unwrap();
+    }
+}
+
 /// The keys of all servers and all clients.
 struct Ring {
+    authority: Authority,
     server: Issued,
     client: Arc<ClientConfig>,
 }
@@ -151,5 +159,5 @@ static RING: LazyLock<Ring> = LazyLock::new(|| {
             PemObject::from_pem_slice(client.key.as_bytes()).unwrap(),
         )
         .unwrap();
-    Ring { server, client: Arc::new(foreign) }
+    Ring { authority, server, client: Arc::new(foreign) }
 });

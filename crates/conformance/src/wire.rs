@@ -85,6 +85,11 @@ impl Wire {
         }
     }
 
+    /// The certificate that the server has shown; `None` without TLS.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        Some(self.tls.as_ref()?.session().peer_certificates()?.first()?.to_vec())
+    }
+
     /// Has calls fail that would wait.
     pub fn set_nonblocking(&self) {
         self.socket.set_nonblocking(true).unwrap();

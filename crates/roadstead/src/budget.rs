@@ -183,15 +183,20 @@ impl Gate {
             }
             (Books::Common(Share { ledger, slot }), None) => ledger.admit_outgoing(*slot, &self.budget)?,
         }
-        Ok(Permit { gate: Some(Arc::clone(self)), from })
+        Ok(Permit { gate: Arc::clone(self), from })
     }
 
     fn release(&self, from: Option<IpAddr>) {
         match &self.books {
             Books::Here(open) => lock(open).release(from),
-            Books::Common(Share { ledger, slot }) if from.is_some() => _ = ledger.release(*slot),
+            Books::Common(Share { ledger, slot }) if from.is_some() => ledger.release(*slot),
             Books::Common(Share { ledger, slot }) => ledger.subtract(*slot, |slot| &slot.outgoing, 1),
         }
+    }
+
+    /// Counts as its own, until the permit is dropped, what another process has admitted from there in its stead.
+    pub(crate) fn adopt(self: &Arc<Self>, from: IpAddr) -> Permit {
+        Permit { gate: Arc::clone(self), from: Some(origin(from)) }
     }
 
     /// How many connections are open.
@@ -218,22 +223,13 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 /// One admitted connection. Dropping it makes room for another.
 #[derive(Debug)]
 pub struct Permit {
-    gate: Option<Arc<Gate>>,
+    gate: Arc<Gate>,
     from: Option<IpAddr>,
-}
-
-impl Permit {
-    /// For a connection that another process counts.
-    pub(crate) fn elsewhere() -> Self {
-        Self { gate: None, from: None }
-    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(gate) = &self.gate {
-            gate.release(self.from);
-        }
+        self.gate.release(self.from);
     }
 }
 

@@ -173,23 +173,25 @@ impl Ledger {
         Err(Refused::Full(budget.connections))
     }
 
-    /// The accepted connection of `slot` has ended. True if there was one.
-    pub(crate) fn release(&self, slot: usize) -> bool {
+    /// The accepted connection of `slot` has ended.
+    pub(crate) fn release(&self, slot: usize) {
         let mine = &self.slots[slot];
         mine.from.store(0, SeqCst);
-        mine.accepted.swap(0, SeqCst) > 0
+        mine.accepted.store(0, SeqCst);
     }
 
-    /// The child of `slot` is gone, with all it had. True if it had a connection. Said by the parent, as `occupy` is.
-    pub(crate) fn clear(&self, slot: usize) -> bool {
+    /// The child of `slot` is gone, with all it had. Answers how many connections that were. Said by the parent, as
+    /// `occupy` is.
+    pub(crate) fn clear(&self, slot: usize) -> usize {
         let mine = &self.slots[slot];
-        for account in [&mine.outgoing, &mine.memory, &mine.jobs] {
+        let had = [&mine.accepted, &mine.outgoing].map(|account| account.swap(0, SeqCst));
+        for account in [&mine.memory, &mine.jobs] {
             account.store(0, SeqCst);
         }
-        let served = self.release(slot);
+        mine.from.store(0, SeqCst);
         // Fails if it was not the last, and then there is nothing to give up.
         let _ = self.used[0].compare_exchange(slot + 1, slot, SeqCst, SeqCst);
-        served
+        had.iter().sum()
     }
 }
 
@@ -245,8 +247,8 @@ mod tests {
         assert_eq!(ledger.admit(2, b, &budget), Ok(()));
         assert_eq!(ledger.admit(3, b, &budget), Err(Refused::Full(3)));
         assert_eq!(ledger.admit_outgoing(2, &budget), Err(Refused::Full(3)));
-        assert!(ledger.clear(0) && !ledger.clear(0));
+        assert_eq!((ledger.clear(0), ledger.clear(0)), (1, 0));
         assert_eq!(ledger.admit_outgoing(2, &budget), Ok(()));
-        assert_eq!(ledger.open(), 3);
+        assert_eq!((ledger.open(), ledger.clear(2)), (3, 2));
     }
 }

@@ -64,6 +64,7 @@
 //! | `blocking`, `reactor`, `proactor` | the loops around a connection |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
 //! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
+//! | [`signals`] | hear the signals that end a program, whatever it has inherited |
 
 pub mod budget;
 pub mod connection;
@@ -79,6 +80,7 @@ pub mod output;
 pub mod queue;
 pub mod server;
 pub mod service;
+pub mod signals;
 pub mod sim;
 pub mod stats;
 pub mod ticket;
@@ -98,7 +100,6 @@ mod os;
 mod proactor;
 mod reactor;
 mod run;
-mod signals;
 mod slots;
 mod wait;
 

@@ -12,12 +12,16 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::{
     accept::opener,
-    blocking::{child, family::Family},
+    blocking::{
+        child,
+        family::{Family, Plan},
+    },
     host::Shared,
+    layer::{self, Layers},
     model::{Begin, Model},
     server::{RunError, Running, Server, StartError},
     service::Service,
-    signals::{Interrupts, Signals},
+    signals::{Interrupts, SIGHUP, SIGINT, SIGTERM},
     stats::Snapshot,
     wait::{FOR_EVER, wait_for},
 };
@@ -26,9 +30,19 @@ impl<S: Service> Server<S> {
     /// Serves until SIGINT or SIGTERM, then drains for at most `patience`; a second signal ends all at once.
     /// `listening` is told where it listens as soon as it does. Blocks all the while.
     ///
+    /// SIGHUP has the [layer](Server::layer) read its files anew, such as the keys of TLS, for the connections that come
+    /// from then on: see [`Layers::reload`]. Where there is nothing to read, or what is there cannot be used, all stays as
+    /// it was, and a line in the log says so.
+    ///
+    /// The three are heard whatever the process has inherited: they are unblocked in the thread that asks and in those
+    /// that the server starts, and it is no matter whether they were ignored. That goes for a SIGINT that a shell has its
+    /// background jobs ignore, too: one that is sent to a server is meant for it, and costs nobody more than a drain. They
+    /// have no other effect in this process from then on, also when this has returned. Programs that a session starts
+    /// have none of them blocked or ignored.
+    ///
     /// On [`Model::Process`] and [`Model::Prefork`], which fork, this process may have no thread but the one that asks,
-    /// and all its children are taken to be the server's. On the others the two signals have no other effect in this
-    /// process from then on, also when this has returned.
+    /// and all its children are taken to be the server's. They end with this process, after at most `patience`, also
+    /// where it is killed.
     ///
     /// ```no_run
     /// # use roadstead::{Context, Done, Input, Peer, Scope, Server, Service, Session};
@@ -63,22 +77,24 @@ impl<S: Service> Server<S> {
         match model.entry().begin {
             Begin::Forking { size, strategy } => {
                 let size = size(&self.budget, self.workers);
-                let (family, signals) = self.family(model, size)?;
+                let family = self.family(model, size, patience)?;
                 let addresses = family.addresses().map_err(StartError::System)?;
                 listening(&addresses).map_err(RunError::Listening)?;
-                family.run(strategy(size), &signals, patience)
+                family.run(strategy(size))
             }
             Begin::Here(_) | Begin::Not(_) => {
-                let interrupts = Interrupts::watch().map_err(StartError::System)?;
+                // Before the threads that are to inherit that they hear them.
+                let interrupts = Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
+                let layers = self.layers.clone();
                 let running = self.start()?;
                 listening(running.addresses()).map_err(RunError::Listening)?;
-                running.until_interrupted(&interrupts, patience)
+                running.until_interrupted(interrupts, layers.as_deref(), patience)
             }
         }
     }
 
     /// The parent of processes that are to serve, with nothing begun but that it listens.
-    fn family(self, model: Model, size: usize) -> Result<(Family, Signals), StartError> {
+    fn family(self, model: Model, size: usize, patience: Duration) -> Result<Family, StartError> {
         let impossible = |why| Err(StartError::Model { model, why });
         if let Some(why) = Self::unforkable().or_else(|| self.io.obstacle(model, self.trigger)) {
             return impossible(why);
@@ -87,20 +103,24 @@ impl<S: Service> Server<S> {
             return impossible("it forks, and this process has other threads");
         }
         let listeners = self.listen()?;
-        let signals = Signals::watch()?;
         let Self { budget, tuning, queue, layers, service, .. } = self;
-        let service = Arc::new(service);
-        let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, layers.clone()));
-        Ok((Family::new(budget, tuning, queue, listeners, open, size)?, signals))
+        let (service, common) = (Arc::new(service), layers.clone());
+        let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, common.clone()));
+        Ok(Family::new(Plan { budget, tuning, queue, layers, open, patience }, listeners, size)?)
     }
 }
 
 impl Running {
-    fn until_interrupted(self, interrupts: &Interrupts, patience: Duration) -> Result<Snapshot, RunError> {
+    fn until_interrupted(
+        self,
+        mut interrupts: Interrupts,
+        layers: Option<&dyn Layers>,
+        patience: Duration,
+    ) -> Result<Snapshot, RunError> {
         let mut until = None;
         loop {
             let ended = self.ended();
-            let mut fds = [PollFd::new(interrupts, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
+            let mut fds = [PollFd::new(&interrupts, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
             wait_for(&mut fds, until)?;
             let ended = !fds[1].revents().is_empty();
             if ended && until.is_none() {
@@ -109,7 +129,11 @@ impl Running {
             if ended || until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(self.finish(ended)?);
             }
-            while interrupts.next() {
+            while let Some(signal) = interrupts.next() {
+                if signal == SIGHUP {
+                    layer::reload(layers);
+                    continue;
+                }
                 if until.is_some() {
                     self.abandon();
                     return Err(RunError::Interrupted);

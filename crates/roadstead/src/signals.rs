@@ -1,8 +1,11 @@
-//! Signals that are read like a file: signalfd(2), and a socket where other threads may be given them; and those of a
-//! server in its foreground.
+//! The signals of a server in its foreground, heard whatever its process has inherited; and signals that are read like a
+//! file: signalfd(2).
+//!
+//! What ends or reloads a server comes by handlers, which a program that a session starts does not inherit: execve(2)
+//! takes them back. Blocked or ignored signals would stay so in it, and it could not be ended.
 
 use std::{
-    io::{self, Error, Read},
+    io::{self, Error},
     mem::{self, MaybeUninit},
     os::{
         fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -11,114 +14,85 @@ use std::{
     ptr,
 };
 
-use signal_hook::{
-    SigId,
-    consts::{SIGINT, SIGTERM},
-    low_level,
-};
+pub(crate) use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{backend::SignalDelivery, exfiltrator::SignalOnly};
 
-/// What a server in its foreground listens to: who ends it, and who of its children has ended.
-const WATCHED: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGCHLD];
+/// All that concern a server in its foreground: who ends it, who wants its files read again, and which of its children
+/// has ended.
+const ALL: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGCHLD];
 
-/// A signal that has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Came {
-    /// SIGINT or SIGTERM.
-    End,
-    /// SIGCHLD.
-    Child,
+/// Has SIGINT, SIGTERM and SIGCHLD come to the thread that asks and to those it starts, with the effect that every
+/// program begins with where they were ignored.
+///
+/// For the first line of a program that is to be ended by these signals, and to wait for programs that it starts, by
+/// whomever it was started itself: a signal that was blocked or ignored there is so in a new program too (`env
+/// --block-signal`, a shell's background job). [`Server::run`](crate::Server::run) does the same.
+pub fn restore() {
+    hear(&[SIGINT, SIGTERM, SIGCHLD]);
 }
 
-/// Keeps the signals from their usual effect, and tells of them instead, until it is dropped.
-pub(crate) struct Signals {
-    queue: OwnedFd,
-    before: libc::sigset_t,
-}
-
-impl Signals {
-    /// For the thread that asks, and for those it starts.
-    pub(crate) fn watch() -> io::Result<Self> {
-        let set = set_of(&WATCHED);
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: SIGCHLD gets the action that every process begins with: with another one, children would leave no
-        // status. Both sets are valid for the calls, and `before` is written by the second.
-        let before = unsafe {
-            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr());
-            before.assume_init()
-        };
-        Ok(Self { queue: queue_of(&set)?, before })
-    }
-
-    /// The next that has come; `None` if none has. Never waits.
-    pub(crate) fn next(&self) -> Option<Came> {
-        let mut told = [0; size_of::<libc::signalfd_siginfo>()];
-        if rustix::io::read(&self.queue, &mut told).ok()? < told.len() {
-            return None;
+/// Neither blocked in this thread nor ignored. Who handles them already still does.
+fn hear(signals: &[i32]) {
+    for &signal in signals {
+        let mut action = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: without a new action the old one is written to where there is room for it, and read once it is; the
+        // action that is set is one of the system's.
+        unsafe {
+            if libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
+                && action.assume_init().sa_sigaction == libc::SIG_IGN
+            {
+                libc::signal(signal, libc::SIG_DFL);
+            }
         }
-        // SAFETY: the system has written one such structure, of plain integers.
-        let told: libc::signalfd_siginfo = unsafe { ptr::read_unaligned(told.as_ptr().cast()) };
-        Some(if told.ssi_signo == libc::SIGCHLD as u32 { Came::Child } else { Came::End })
     }
+    let set = set_of(signals);
+    // SAFETY: the set is initialised, and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut()) };
 }
 
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queue.as_fd()
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        // SAFETY: the set was filled by the system.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
-    }
-}
-
-/// SIGINT and SIGTERM of a process that may have any threads: whichever is given one, it arrives here as a byte. They
-/// have no other effect from then on, also when this is dropped.
-pub(crate) struct Interrupts {
-    queue: UnixStream,
-    registered: Vec<SigId>,
-}
+/// Signals of this process: whichever thread is given one, it is told of here. They have no other effect from then on,
+/// also when this is dropped.
+pub(crate) struct Interrupts(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Interrupts {
-    pub(crate) fn watch() -> io::Result<Self> {
+    pub(crate) fn watch(signals: &[i32]) -> io::Result<Self> {
         let (queue, tell) = UnixStream::pair()?;
-        queue.set_nonblocking(true)?;
-        let mut interrupts = Self { queue, registered: Vec::new() };
-        for signal in [SIGINT, SIGTERM] {
-            interrupts.registered.push(low_level::pipe::register(signal, tell.try_clone()?)?);
-        }
+        let interrupts = Self(SignalDelivery::with_pipe(queue, tell, SignalOnly, signals)?);
+        hear(&ALL);
         Ok(interrupts)
     }
 
-    /// Whether one more has come. Never waits.
-    pub(crate) fn next(&self) -> bool {
-        matches!((&self.queue).read(&mut [0]), Ok(1))
+    /// One that has come. Those of a kind that come together are one. Never waits.
+    pub(crate) fn next(&mut self) -> Option<i32> {
+        self.0.pending().next()
     }
 }
 
 impl AsFd for Interrupts {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queue.as_fd()
+        self.0.get_read().as_fd()
     }
 }
 
-impl Drop for Interrupts {
+/// Keeps the signals of a server waiting in this thread, until it is dropped.
+pub(crate) struct Held(libc::sigset_t);
+
+impl Held {
+    pub(crate) fn all() -> Self {
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: both sets are valid for the call, which writes the second.
+        Self(unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set_of(&ALL), before.as_mut_ptr());
+            before.assume_init()
+        })
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        for signal in self.registered.drain(..) {
-            low_level::unregister(signal);
-        }
+        // SAFETY: the set was filled by the system.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
     }
-}
-
-/// In a child, where SIGTERM is kept from its usual effect as in its parent: waits until it comes.
-pub(crate) fn wait_for_term() {
-    let set = set_of(&[libc::SIGTERM]);
-    let mut came = 0;
-    // SAFETY: the set is initialised and the number is ours.
-    while unsafe { libc::sigwait(&set, &mut came) } != 0 {}
 }
 
 /// A descriptor that is readable when signals of the set wait for the thread that reads it.

@@ -30,6 +30,7 @@ mod life;
 mod limits;
 mod outgoing;
 mod schedule;
+mod signals;
 mod streams;
 mod work;
 
@@ -91,6 +92,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("Peers that are in the way", hostile::SCENARIOS),
     ("Crowds", crowd::SCENARIOS),
     ("Interruptions", interruptions::SCENARIOS),
+    ("Signals", signals::SCENARIOS),
     ("Chance", schedule::SCENARIOS),
     ("Clients that we did not write", clients::SCENARIOS),
 ];

@@ -3,7 +3,7 @@
 use std::{io::Write, thread};
 
 use roadstead_conformance::{
-    asks::{BUSY, DROP, ECHO, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, SLICES},
+    asks::{BUSY, DROP, DRUDGE, ECHO, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, SLICES},
     child::Child,
     client::{End, ask, end_of, eventually, frame, read_frame},
     setting::Setting,
@@ -20,6 +20,7 @@ scenarios! {
     another_thread_may_finish (Queues): "a ticket that another thread finishes wakes the connection",
     answers_overtake_what_takes_longer (Queues): "an answer at once is not kept back by a job before it",
     work_for_a_peer_that_is_gone_is_forgotten (Queues): "the ticket of a lost connection is free again once its work is done",
+    a_reset_does_not_wait_for_work (Queues): "who is reset hears of it at once, though work that was asked for goes on",
 }
 
 fn jobs_of_many_connections_come_back_to_their_own(setting: &Setting) {
@@ -142,4 +143,12 @@ fn work_for_a_peer_that_is_gone_is_forgotten(setting: &Setting) {
             false
         }
     });
+}
+
+fn a_reset_does_not_wait_for_work(setting: &Setting) {
+    let child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    stream.write_all(&[frame(DRUDGE, 20_000, b""), frame(PANIC, 0, b"")].concat()).unwrap();
+    assert_eq!(end_of(&mut stream), End::Reset);
+    assert!(child.said("rests").is_empty(), "the work is done");
 }

@@ -7,7 +7,7 @@ use rustix::process::{
     wait,
 };
 
-use crate::guard;
+use crate::{guard, signals::Held};
 
 /// A child that has not been waited for yet, so that its number is nobody else's.
 pub(crate) struct Child {
@@ -27,23 +27,23 @@ pub(crate) enum Ending {
 }
 
 impl Child {
-    /// Begins a child that runs `body` and exits with its answer. It gets SIGTERM when its parent ends.
+    /// Begins a child that runs `body`, told who its parent is, and exits with its answer. It gets SIGTERM when its parent
+    /// ends. Signals wait until it listens for some itself.
     ///
     /// # Errors
     /// If the system allows no more processes, or this one has other threads: what they had locked would stay locked.
-    pub(crate) fn fork(name: String, body: impl FnOnce() -> i32) -> io::Result<Self> {
+    pub(crate) fn fork(name: String, body: impl FnOnce(Pid) -> i32) -> io::Result<Self> {
         if !is_alone()? {
             return Err(io::Error::other("a process with other threads must not be forked"));
         }
         let parent = getpid();
+        let _held = Held::all();
         // SAFETY: this process has one thread, so that the child finds every lock and the heap as they should be.
         match unsafe { libc::fork() } {
             0 => {
                 // Fails for no signal that exists. A parent that has ended meanwhile will not say so.
                 let _ = set_parent_process_death_signal(Some(Signal::TERM));
-                let status = if getppid() == Some(parent) { guard::call(body).unwrap_or(101) } else { 0 };
-                // SAFETY: ends the process without running what its parent has registered for its own end.
-                unsafe { libc::_exit(status) }
+                exit(if is_orphan_of(parent) { 0 } else { guard::call(|| body(parent)).unwrap_or(101) })
             }
             pid => match Pid::from_raw(pid) {
                 Some(pid) if pid.as_raw_nonzero().get() > 0 => {
@@ -68,6 +68,12 @@ impl Child {
         let _ = kill_process(self.pid, Signal::TERM);
     }
 
+    /// Has it read its files again.
+    pub(crate) fn reload(&self) {
+        // It may have ended already.
+        let _ = kill_process(self.pid, Signal::HUP);
+    }
+
     /// Ends it at once.
     pub(crate) fn kill(&self) {
         // It may have ended already.
@@ -89,6 +95,17 @@ impl fmt::Display for Ending {
             Ending::Killed(signal) => write!(f, "was killed by signal {signal}"),
         }
     }
+}
+
+/// In a child: whether its parent is gone.
+pub(crate) fn is_orphan_of(parent: Pid) -> bool {
+    getppid() != Some(parent)
+}
+
+/// In a child: ends it, without running what its parent has registered for its own end.
+pub(crate) fn exit(status: i32) -> ! {
+    // SAFETY: it takes a number, and does not return.
+    unsafe { libc::_exit(status) }
 }
 
 /// Whether the thread that asks is this process's only one.

@@ -1,8 +1,9 @@
 //! What the process models share: a parent that listens, watches over its children, and serves nobody itself.
 //!
 //! The parent has one thread, so that it may fork. SIGTERM asks a child to finish what it is at; the parent sends it to
-//! all when it drains, the system when the parent is gone. What a killed child had of the budget is given back when it
-//! is joined, and so is its number: no zombie stays.
+//! all when it drains, the system when the parent is gone. Then a child that does not finish in time ends itself, as its
+//! parent would have ended it. What a killed child had of the budget is given back when it is joined, and so is its
+//! number: no zombie stays.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -25,16 +26,18 @@ use super::{
 };
 use crate::{
     accept::{self, Door, Open},
-    budget::{Budget, Permit, Share},
+    budget::{Budget, Share},
     common::Ledger,
     host::{Host, Seeds, Shared},
+    layer::{self, Layers},
     model::iterative::Iterative,
+    net::REST,
     os::{self, Os},
     queue::{Jobs, Queue},
     server::{RunError, Undrained},
     service::Peer,
-    signals::{Came, Signals, wait_for_term},
-    stats::Snapshot,
+    signals::{Interrupts, SIGCHLD, SIGHUP, SIGINT, SIGTERM},
+    stats::{Counters, Snapshot},
     tuning::Tuning,
     wait::{FOR_EVER, wait_for},
 };
@@ -52,38 +55,43 @@ pub(crate) trait Strategy {
 /// Makes the opener of a process's connections.
 pub(crate) type MakeOpen = dyn Fn(Arc<Shared>) -> Arc<Open>;
 
+/// What parent and children go by.
+pub(crate) struct Plan {
+    pub(crate) budget: Budget,
+    pub(crate) tuning: Tuning,
+    pub(crate) queue: Queue,
+    pub(crate) layers: Option<Arc<dyn Layers>>,
+    pub(crate) open: Box<MakeOpen>,
+    /// How long a drain may take.
+    pub(crate) patience: Duration,
+}
+
 /// The parent and its children.
 pub(crate) struct Family {
-    pub(crate) budget: Budget,
+    pub(crate) plan: Plan,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) net: Os,
     pub(crate) host: Host,
-    tuning: Tuning,
-    queue: Queue,
+    /// The parent's: a child has its own.
+    interrupts: Option<Interrupts>,
     epoch: Instant,
-    open: Box<MakeOpen>,
     children: Vec<Option<Child>>,
     killed: usize,
 }
 
 impl Family {
-    pub(crate) fn new(
-        budget: Budget,
-        tuning: Tuning,
-        queue: Queue,
-        listeners: Vec<OwnedFd>,
-        open: Box<MakeOpen>,
-        size: usize,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(plan: Plan, listeners: Vec<OwnedFd>, size: usize) -> io::Result<Self> {
         let ledger = Arc::new(Ledger::new(size)?);
         let epoch = Instant::now();
         // It has no connections of its own, only counts.
-        let shared = Shared::common(&budget, tuning, &Share { ledger: Arc::clone(&ledger), slot: 0 });
-        let host = Seeds::new()?.host(shared, Jobs::inline(queue));
+        let share = Share { ledger: Arc::clone(&ledger), slot: 0 };
+        let shared = Shared::common(&plan.budget, plan.tuning, &share);
+        let host = Seeds::new()?.host(shared, Jobs::inline(plan.queue));
         let children = (0..size).map(|_| None).collect();
-        let net = Os::blocking(epoch, tuning);
-        Ok(Self { budget, listeners, ledger, net, host, tuning, queue, epoch, open, children, killed: 0 })
+        let net = Os::blocking(epoch, plan.tuning);
+        let interrupts = Some(Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
+        Ok(Self { plan, listeners, ledger, net, host, interrupts, epoch, children, killed: 0 })
     }
 
     /// The lowest slot without a child.
@@ -95,36 +103,43 @@ impl Family {
         self.children[slot].is_none()
     }
 
-    /// Begins a child that serves one connection, or, without one, whoever comes, one at a time.
-    pub(crate) fn begin(&mut self, slot: usize, name: &str, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
+    /// Begins a child that serves one connection and takes it, or, without one, serves whoever comes, one at a time.
+    pub(crate) fn begin(
+        &mut self,
+        slot: usize,
+        name: &str,
+        one: &mut Option<(OwnedFd, Peer)>,
+    ) -> io::Result<()> {
         self.ledger.occupy(slot);
         let name = format!("{name}-{slot}");
-        let child = Child::fork(name, || self.live(slot, one).map_or(1, |()| 0))?;
+        // Taken in the child alone, whose copy of the descriptor is then its only one: it can reset the connection.
+        let child = Child::fork(name, |parent| self.live(parent, slot, one.take()).map_or(1, |()| 0))?;
         tracing::debug!("{child} begins");
         self.children[slot] = Some(child);
         Ok(())
     }
 
     /// What a child does.
-    fn live(&mut self, slot: usize, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
+    fn live(&mut self, parent: Pid, slot: usize, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
+        drop(self.interrupts.take());
         let share = Share { ledger: Arc::clone(&self.ledger), slot };
-        let shared = Shared::common(&self.budget, self.tuning, &share);
+        let shared = Shared::common(&self.plan.budget, self.plan.tuning, &share);
         // Not a copy of the parent's: no two processes may draw the same numbers.
-        let (seeds, queue) = (Seeds::new()?, self.queue);
-        let open = (self.open)(Arc::clone(&shared));
-        let make: Box<MakeHost> = Box::new(move || seeds.host(Arc::clone(&shared), Jobs::inline(queue)));
+        let (seeds, queue) = (Seeds::new()?, self.plan.queue);
+        let open = (self.plan.open)(Arc::clone(&shared));
+        let common = Arc::clone(&shared);
+        let make: Box<MakeHost> = Box::new(move || seeds.host(Arc::clone(&common), Jobs::inline(queue)));
         let crew = Crew::new(self.epoch, make, Box::new(Iterative))?;
-        let orders = Arc::clone(&crew);
-        thread::Builder::new().name("orders".into()).spawn(move || {
-            wait_for_term();
-            orders.order(Orders::Drain);
-        })?;
+        self.obey_as(parent, Arc::clone(&crew))?;
         let listeners = std::mem::take(&mut self.listeners);
         match one {
             Some((stream, peer)) => {
                 drop(listeners);
-                let endpoint = accept::open(&*open, peer, Permit::elsewhere());
-                crew.serve_one(stream, endpoint.ok_or(io::ErrorKind::ConnectionAborted)?);
+                let permit = shared.gate.adopt(peer.address.ip());
+                match accept::open(&*open, peer, permit) {
+                    Some(endpoint) => crew.serve_one(stream, endpoint),
+                    None => shared.stats().add(&Counters { closed: 1, failed: 1, ..Counters::default() }),
+                }
             }
             None => {
                 let door = |listener| Door { listener, open: Arc::clone(&open) };
@@ -135,13 +150,22 @@ impl Family {
         Ok(())
     }
 
+    /// In a child: has a thread of its own do what the parent wants.
+    fn obey_as(&self, parent: Pid, crew: Arc<Crew>) -> io::Result<()> {
+        // SIGINT, which a terminal sends to all of them, is for the parent alone; but it must not end the child.
+        let interrupts = Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM])?;
+        let (layers, patience) = (self.plan.layers.clone(), self.plan.patience);
+        let obey = move || {
+            if let Err(error) = obey(interrupts, &crew, layers.as_deref(), parent, patience) {
+                tracing::error!(%error, "a child does not hear its parent any more, and finishes");
+                crew.order(Orders::Drain);
+            }
+        };
+        thread::Builder::new().name("orders".into()).spawn(obey).map(drop)
+    }
+
     /// Serves until SIGINT or SIGTERM, then drains; the second ends all at once.
-    pub(crate) fn run(
-        mut self,
-        mut strategy: Box<dyn Strategy>,
-        signals: &Signals,
-        patience: Duration,
-    ) -> Result<Snapshot, RunError> {
+    pub(crate) fn run(mut self, mut strategy: Box<dyn Strategy>) -> Result<Snapshot, RunError> {
         let mut until = None;
         loop {
             let mut next = until;
@@ -154,15 +178,16 @@ impl Family {
                 self.kill_all();
                 break;
             }
-            self.wait(signals, strategy.accepts(), next)?;
-            while let Some(came) = signals.next() {
-                match came {
-                    Came::Child => self.join(&mut *strategy),
-                    Came::End if until.is_none() => {
-                        until = Some(Instant::now() + patience.min(FOR_EVER));
+            self.wait(strategy.accepts(), next)?;
+            while let Some(signal) = self.interrupts.as_mut().and_then(Interrupts::next) {
+                match signal {
+                    SIGCHLD => self.join(&mut *strategy),
+                    SIGHUP => self.reload(!strategy.accepts()),
+                    _ if until.is_none() => {
+                        until = Some(Instant::now() + self.plan.patience.min(FOR_EVER));
                         self.drain();
                     }
-                    Came::End => {
+                    _ => {
                         self.kill_all();
                         return Err(RunError::Interrupted);
                     }
@@ -175,8 +200,8 @@ impl Family {
     }
 
     /// Waits for a signal, for connections in the backlog if asked to, or for the next thing that is due.
-    fn wait(&self, signals: &Signals, accepts: bool, next: Option<Instant>) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+    fn wait(&self, accepts: bool, next: Option<Instant>) -> io::Result<()> {
+        let mut fds: Vec<_> = self.interrupts.iter().map(|it| PollFd::new(it, PollFlags::IN)).collect();
         if accepts {
             fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         }
@@ -192,21 +217,32 @@ impl Family {
         }
     }
 
-    /// Gives back what a child had: which slot it was, and how long it lived. A connection that it could not end itself
-    /// has failed.
+    /// Gives back what a child had: which slot it was, and how long it lived.
     fn bury(&mut self, pid: Pid, ending: Ending) -> Option<(usize, Duration)> {
         let is_it = |child: &Option<Child>| child.as_ref().is_some_and(|child| child.pid() == pid);
         let slot = self.children.iter().position(is_it)?;
         let child = self.children[slot].take()?;
-        let served = self.ledger.clear(slot);
+        self.lost(slot);
         if ending == Ending::Exited(0) {
             tracing::debug!("{child} has ended");
         } else {
             tracing::warn!("{child} {ending}");
-            self.host.count.closed += u64::from(served);
-            self.host.count.failed += u64::from(served);
         }
         Some((slot, child.begun().elapsed()))
+    }
+
+    /// The connections that the child of a slot could not end itself have failed.
+    pub(crate) fn lost(&mut self, slot: usize) {
+        let lost = self.ledger.clear(slot) as u64;
+        self.host.count.closed += lost;
+        self.host.count.failed += lost;
+    }
+
+    /// What SIGHUP is for. Children that accept for themselves have what is reloaded as they were forked.
+    fn reload(&self, children_accept: bool) {
+        if layer::reload(self.plan.layers.as_deref()) && children_accept {
+            self.children.iter().flatten().for_each(Child::reload);
+        }
     }
 
     /// Nobody comes any more, and who is there may finish.
@@ -232,6 +268,37 @@ impl Family {
     pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(os::local_address).collect()
     }
+}
+
+/// In a child: does what its parent wants; and ends it when the parent is gone and the time to drain is over, since nobody
+/// else would.
+fn obey(
+    mut interrupts: Interrupts,
+    crew: &Crew,
+    layers: Option<&dyn Layers>,
+    parent: Pid,
+    patience: Duration,
+) -> io::Result<()> {
+    let mut until = None;
+    while until.is_none_or(|until| Instant::now() < until) {
+        wait_for(&mut [PollFd::new(&interrupts, PollFlags::IN)], until)?;
+        while let Some(signal) = interrupts.next() {
+            match signal {
+                SIGTERM => {
+                    crew.order(Orders::Drain);
+                    if child::is_orphan_of(parent) {
+                        until.get_or_insert_with(|| Instant::now() + patience.min(FOR_EVER));
+                    }
+                }
+                SIGHUP => _ = layer::reload(layers),
+                _ => {}
+            }
+        }
+    }
+    crew.order(Orders::Stop);
+    // Who is not at work resets its connections now, and the child ends by itself.
+    thread::sleep(REST);
+    child::exit(1)
 }
 
 impl Drop for Family {

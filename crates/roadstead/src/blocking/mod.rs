@@ -136,6 +136,8 @@ impl Blocking {
         }
         let Self { crew, stream, endpoint, mut host, .. } = self;
         drop((stream, endpoint));
+        // Before it is at work, which may be the last thing that its process does.
+        host.report();
         // What its own tickets are for is forgotten now. What it has submitted is not: others may wait for that.
         while crew.orders() != Orders::Stop && host.jobs.run_one().is_some() {}
         host.report();
@@ -208,6 +210,10 @@ impl Blocking {
 
     /// This thread is the logic unit too: runs what waits, and hears who rang. True if anything happened.
     fn answer_bell(&mut self) -> bool {
+        if self.host.jobs.are_ready() {
+            // What was counted is not lost if its process does not survive the job.
+            self.host.report();
+        }
         let ran = self.host.jobs.run_one();
         if ran == Some(Run::Slice) {
             // A job in slices is not to hold the connection.

@@ -56,7 +56,7 @@ impl Strategy for Prefork {
                 continue;
             }
             if place.due <= Instant::now()
-                && let Err(error) = family.begin(slot, "worker", None)
+                && let Err(error) = family.begin(slot, "worker", &mut None)
             {
                 tracing::warn!(%error, slot, "a worker could not be started; it is tried again");
                 place.due = Instant::now() + MOST;

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io,
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -51,7 +50,7 @@ impl Process {
         let full = Refused::Full(self.size);
         let slot = family.free_slot().ok_or(full).and_then(|slot| {
             family.ledger.occupy(slot);
-            family.ledger.admit(slot, peer.address.ip(), &family.budget).map(|()| slot)
+            family.ledger.admit(slot, peer.address.ip(), &family.plan.budget).map(|()| slot)
         });
         match slot {
             Ok(slot) => hand_over(family, slot, stream, peer),
@@ -98,22 +97,10 @@ fn hand_over(family: &mut Family, slot: usize, stream: OwnedFd, peer: Peer) {
     // Counted before there is a child that could count its end.
     family.host.count.accepted += 1;
     family.host.report();
-    let ours = match stream.try_clone() {
-        Ok(ours) => ours,
-        Err(error) => return give_up(family, slot, error),
-    };
-    match family.begin(slot, "connection", Some((stream, peer))) {
-        Ok(()) => drop(ours),
-        Err(error) => {
-            family.net.close(ours, true);
-            give_up(family, slot, error);
-        }
+    let mut one = Some((stream, peer));
+    if let Err(error) = family.begin(slot, "connection", &mut one) {
+        tracing::warn!(%error, "no process could be had for a connection; it is closed");
+        one.into_iter().for_each(|(stream, _)| family.net.close(stream, true));
+        family.lost(slot);
     }
-}
-
-fn give_up(family: &mut Family, slot: usize, error: io::Error) {
-    tracing::warn!(%error, "no process could be had for a connection; it is closed");
-    family.ledger.clear(slot);
-    family.host.count.closed += 1;
-    family.host.count.failed += 1;
 }

@@ -66,6 +66,19 @@ pub trait Layers: Send + Sync + fmt::Debug {
     }
 }
 
+/// What SIGHUP is for. True if others of the server's processes are to do the same.
+pub(crate) fn reload(layers: Option<&dyn Layers>) -> bool {
+    match layers.map_or(Ok(false), Layers::reload) {
+        Ok(true) => {
+            tracing::info!("SIGHUP: the files were read again");
+            return true;
+        }
+        Ok(false) => tracing::warn!("SIGHUP is ignored: there are no files to read again"),
+        Err(error) => tracing::error!(%error, "SIGHUP: the files cannot be used, and all stays as it was"),
+    }
+    false
+}
+
 /// Who the peer has proven to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {

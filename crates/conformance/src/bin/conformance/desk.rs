@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Write},
+    process::Command,
     sync::Arc,
     thread,
     time::Duration,
@@ -16,8 +17,8 @@ use roadstead::{
 };
 use roadstead_conformance::{
     asks::{
-        ANSWER, BUSY, DROP, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, REFUSE, SLICES, STAY,
-        TOIL,
+        ANSWER, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, PROGRAM, REFUSE,
+        SLICES, STAY, TOIL,
     },
     client::pattern,
 };
@@ -67,10 +68,11 @@ impl DeskSession {
         let n = frame.number(1).unwrap_or(0);
         let deferred = match frame.kind {
             JOB => cx.run(n, move || n),
-            TOIL => cx.run(n, move || {
-                thread::sleep(Duration::from_millis(n));
-                n
-            }),
+            TOIL => cx.run(n, move || toil(n)),
+            PROGRAM => {
+                let of_the_session = inherited();
+                cx.run(n, move || of_the_session | inherited())
+            }
             SLICES => cx.defer(n, Slices(n)),
             PANIC_JOB => cx.run(0, || panic!("a job that is meant to panic")),
             HOLD => self.hold(cx),
@@ -96,6 +98,7 @@ impl DeskSession {
         match kind {
             FINISH => self.held(n)?.finish(n),
             DROP => drop(self.held(n)?),
+            DRUDGE => cx.submit(n, Drudgery(n)),
             ANSWER => Frame::send(cx.output(), ANSWER, &vec![b'a'; n as usize]),
             FILE => {
                 Frame::begin(cx.output(), FILE, &Fields::new(), n as usize);
@@ -114,6 +117,37 @@ impl DeskSession {
     fn held(&mut self, number: u64) -> Result<Ticket<u64>, Close> {
         let held = self.held.get_mut(number as usize).and_then(Option::take);
         held.ok_or_else(|| Close::violation("no such ticket is held"))
+    }
+}
+
+fn toil(millis: u64) -> u64 {
+    say::say("toils");
+    thread::sleep(Duration::from_millis(millis));
+    millis
+}
+
+/// The signals that a program which is started here has inherited as blocked or ignored: proc(5). All if that cannot be
+/// learnt.
+fn inherited() -> u64 {
+    let status = Command::new("cat").arg("/proc/self/status").output();
+    let status = status.map_or_else(|_| Vec::new(), |output| output.stdout);
+    let status = String::from_utf8_lossy(&status);
+    let signals = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    signals("SigBlk:").zip(signals("SigIgn:")).map_or(u64::MAX, |(blocked, ignored)| blocked | ignored)
+}
+
+struct Drudgery(u64);
+
+impl Job for Drudgery {
+    type Reply = ();
+
+    fn run(&mut self, _: Duration) -> Step<()> {
+        toil(self.0);
+        say::say("rests");
+        Step::Done(())
     }
 }
 

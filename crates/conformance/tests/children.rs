@@ -1,0 +1,87 @@
+//! The processes of the models that fork: what is counted of one that is killed, and what becomes of one whose parent is.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{io::Write, net::TcpListener};
+
+use roadstead::Model;
+use roadstead_conformance::{
+    asks::{DRUDGE, ECHO, STAY, TOIL},
+    child::Child,
+    client::{ask, eventually, frame},
+    setting::Setting,
+};
+
+fn every_model(test: impl Fn(&Setting)) {
+    Model::ALL.into_iter().filter(|model| model.forks()).for_each(|model| test(&Setting::of(model)));
+}
+
+fn kill_at_work(child: &Child) {
+    eventually("it is at work", || child.said("toils").len() == 1);
+    child.children().into_iter().for_each(|one| child.kill(one));
+}
+
+/// Longer than any test takes.
+const TOO_LONG: u64 = 600_000;
+
+#[test]
+fn what_a_child_counted_before_it_was_killed_at_work_is_counted() {
+    every_model(|setting| {
+        let child = Child::start(setting, "desk");
+        let mut stream = child.connect();
+        let asks = [frame(ECHO, 0, b"ahoy"), frame(TOIL, TOO_LONG, b"")];
+        assert_eq!(ask(&mut stream, ECHO, 0, b"ahoy").0, ECHO);
+        stream.write_all(&asks[1]).unwrap();
+        kill_at_work(&child);
+        let stats = child.drain();
+        assert_eq!((stats["accepted"], stats["closed"], stats["failed"]), (1, 1, 1), "{setting:?}");
+        let sent = asks.iter().map(|ask| ask.len() as u64).sum::<u64>();
+        assert_eq!((stats["bytes_in"], stats["jobs"]), (sent, 1), "{setting:?}");
+        assert!(stats["bytes_out"] > 0, "{setting:?}");
+    });
+}
+
+#[test]
+fn a_connection_that_had_ended_when_its_child_was_killed_has_not_failed() {
+    every_model(|setting| {
+        let child = Child::start(setting, "desk");
+        let mut stream = child.connect();
+        assert_eq!(ask(&mut stream, ECHO, 0, b"").0, ECHO);
+        stream.write_all(&frame(DRUDGE, TOO_LONG, b"")).unwrap();
+        // Its end comes before the job's turn, so that the job is what is left when the connection is closed.
+        stream.finish().unwrap();
+        drop(stream);
+        kill_at_work(&child);
+        let failed = u64::from(child.closed().is_empty());
+        let stats = child.drain();
+        assert_eq!((stats["accepted"], stats["closed"], stats["failed"]), (1, 1, failed), "{setting:?}");
+    });
+}
+
+#[test]
+fn connections_that_a_killed_child_had_opened_are_counted_too() {
+    every_model(|setting| {
+        let far = TcpListener::bind("127.0.0.1:0").unwrap();
+        let child = Child::start(setting, &format!("relay --far {}", far.local_addr().unwrap()));
+        let _near = child.connect();
+        let _far = far.accept().unwrap();
+        child.children().into_iter().for_each(|one| child.kill(one));
+        let stats = child.drain();
+        assert_eq!((stats["accepted"], stats["connected"]), (1, 1), "{setting:?}");
+        assert_eq!((stats["closed"], stats["failed"]), (2, 2), "{setting:?}");
+    });
+}
+
+#[test]
+fn a_child_whose_parent_is_killed_ends_however_long_it_would_take() {
+    for asked in [frame(STAY, 0, b""), frame(TOIL, TOO_LONG, b"")] {
+        every_model(|setting| {
+            let mut child = Child::start(setting, "desk --drain 200");
+            let mut stream = child.connect();
+            assert_eq!(ask(&mut stream, ECHO, 0, b"").0, ECHO);
+            stream.write_all(&asked).unwrap();
+            child.kill(child.pid());
+            assert_eq!(child.end(), None);
+            eventually("its children have ended", || child.processes().is_empty());
+        });
+    }
+}
