@@ -164,6 +164,23 @@ impl Child {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Stops it and its children, and waits until they stand still.
+    #[track_caller]
+    pub fn freeze(&self) {
+        kill_process_group(self.pid(), Signal::STOP).unwrap();
+        let moves = |(process, thread): &(i32, i32)| {
+            let stat = fs::read_to_string(format!("/proc/{process}/task/{thread}/stat"));
+            // Whoever has ended stands still too.
+            stat.is_ok_and(|stat| !stat.contains(") T ") && !stat.contains(") Z "))
+        };
+        eventually("it stands still", || !self.threads().iter().any(moves));
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        kill_process_group(self.pid(), Signal::CONT).unwrap();
+    }
+
     /// Asks it to drain, and waits until it does: nobody is let in any more.
     #[track_caller]
     pub fn begin_drain(&self) {

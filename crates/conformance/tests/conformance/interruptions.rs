@@ -7,18 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use roadstead::Model;
 use roadstead_conformance::{
-    asks::{ECHO, FILE, JOB, LATER},
+    asks::{ECHO, FILE, JOB, LATER, TOIL},
     child::Child,
     client::{End, SetAtEnd, ask, end_of, frame, pattern, read_frame},
     setting::Setting,
     wire::Wire,
 };
-use rustix::process::{Signal, kill_process_group};
+use rustix::process::Signal;
 
 scenarios! {
     interrupted_calls_are_made_again (Queues): "signals rain on every thread of every process, and no call that they interrupt fails",
     a_stop_is_no_end (Models): "a program that was stopped and goes on answers what came meanwhile",
+    who_spoke_during_a_stop_is_in_time (Wires): "after a stop that was longer than its deadlines, all who spoke meanwhile are served",
+    who_spoke_during_a_job_is_in_time (Queues): "beside a job that was longer than the idle time, who spoke meanwhile is served",
     the_wall_clock_may_step (Models): "a wall clock that steps by a day at every look changes no deadline",
 }
 
@@ -68,15 +71,60 @@ fn a_stop_is_no_end(setting: &Setting) {
     let child = Child::start(setting, "desk --file 500000");
     let mut stream = child.connect();
     for round in 0..5u64 {
-        kill_process_group(child.pid(), Signal::STOP).unwrap();
+        child.freeze();
         stream.write_all(&[frame(ECHO, 0, b"meanwhile"), frame(LATER, round, b"")].concat()).unwrap();
         thread::sleep(Duration::from_millis(20));
-        kill_process_group(child.pid(), Signal::CONT).unwrap();
+        child.thaw();
         assert_eq!(read_frame(&mut stream), (ECHO, b"meanwhile".to_vec()));
         assert_eq!(read_frame(&mut stream).0, LATER);
         use_all(&mut stream);
     }
     drop(stream);
+    assert_eq!(child.drain()["failed"], 0);
+}
+
+/// Crowds, so that no single look at the network tells of all of them.
+fn who_spoke_during_a_stop_is_in_time(setting: &Setting) {
+    let many = if setting.model == Model::Iterative { 1 } else { 300 };
+    let options = format!("desk --idle 5000 --first-byte 5000 {}", setting.room_for(many));
+    let child = Child::start(setting, &options);
+    let mut streams = child.connect_many(many);
+    for (number, stream) in streams.iter_mut().enumerate() {
+        // On some the time for the first byte runs, on the others the idle time.
+        if number % 2 == 0 {
+            assert_eq!(ask(stream, ECHO, 0, b"before").0, ECHO);
+        }
+    }
+    child.freeze();
+    streams.iter_mut().for_each(|stream| stream.write_all(&frame(ECHO, 0, b"meanwhile")).unwrap());
+    thread::sleep(Duration::from_millis(5200));
+    child.thaw();
+    for mut stream in streams {
+        assert_eq!(read_frame(&mut stream), (ECHO, b"meanwhile".to_vec()));
+    }
+}
+
+fn who_spoke_during_a_job_is_in_time(setting: &Setting) {
+    let child = Child::start(setting, "desk --idle 1000");
+    let mut busy = child.connect();
+    // Where one client is served at a time, the other comes second.
+    let mut other = (setting.model != Model::Iterative).then(|| {
+        let mut other = child.connect();
+        assert_eq!(ask(&mut other, ECHO, 0, b"before").0, ECHO);
+        other
+    });
+    busy.write_all(&frame(TOIL, 1600, b"")).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    for stream in [&mut busy].into_iter().chain(&mut other) {
+        stream.write_all(&frame(ECHO, 0, b"meanwhile")).unwrap();
+    }
+    if let Some(mut other) = other {
+        assert_eq!(read_frame(&mut other), (ECHO, b"meanwhile".to_vec()));
+    }
+    let mut kinds = [read_frame(&mut busy).0, read_frame(&mut busy).0];
+    kinds.sort();
+    assert_eq!(kinds, [ECHO, TOIL]);
+    drop(busy);
     assert_eq!(child.drain()["failed"], 0);
 }
 

@@ -7,7 +7,8 @@
 //! A connection that only bytes can move waits in `recv` itself, one call per message; but not for long, since nobody
 //! can call its thread out of there. If nothing comes, or something else may move it (a ticket, a waker, a peer that
 //! does not take its answer), the thread waits in `poll` for the socket and its bell. Nothing else ever waits, so that
-//! deadlines and orders are always looked at.
+//! deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been kept
+//! from it for longer than the peer, by a job, or because the whole process was stopped.
 
 pub(crate) mod child;
 pub(crate) mod crew;
@@ -152,9 +153,7 @@ impl Blocking {
         }
         loop {
             self.obey();
-            if self.endpoint.deadline().is_some_and(|deadline| deadline <= self.crew.now()) {
-                self.tell(Event::Tick);
-            }
+            self.fire_deadline();
             if let Some(reset) = self.collect() {
                 return reset;
             }
@@ -170,6 +169,26 @@ impl Blocking {
                 Woke::Received(result) => self.received(result),
                 Woke::Otherwise => {}
             }
+        }
+    }
+
+    fn fire_deadline(&mut self) {
+        let now = self.crew.now();
+        let is_due = |endpoint: &dyn Endpoint| endpoint.deadline().is_some_and(|deadline| deadline <= now);
+        if is_due(&*self.endpoint) {
+            self.look_at_all();
+            if is_due(&*self.endpoint) {
+                self.tell(Event::Tick);
+            }
+        }
+    }
+
+    /// Tries whatever is in flight, although nobody has told that it would work.
+    fn look_at_all(&mut self) {
+        self.look();
+        self.try_send();
+        if self.connecting {
+            self.look_at_connect();
         }
     }
 
@@ -228,6 +247,16 @@ impl Blocking {
             happened = true;
         }
         happened
+    }
+
+    /// Learns what became of a connection that was begun, if that is decided.
+    fn look_at_connect(&mut self) {
+        let result = begun(&self.stream).and_then(os::connected);
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return;
+        }
+        self.connecting = false;
+        self.tell(result.map_or_else(Event::Failed, |()| Event::Opened));
     }
 
     /// Receives without waiting.
@@ -362,9 +391,7 @@ impl Blocking {
             Err(Errno::INTR) => Ok(Woke::Otherwise),
             Err(error) => Err(error.into()),
             Ok(_) if self.connecting && !came.is_empty() => {
-                self.connecting = false;
-                os::connected(begun(&self.stream)?)?;
-                self.tell(Event::Opened);
+                self.look_at_connect();
                 Ok(Woke::Otherwise)
             }
             Ok(_) if self.receive > 0 && came.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {

@@ -82,9 +82,10 @@ impl<S: Session> Connection<S> {
         if let Some(slow) = &mut self.burden
             && let Some(earned) = count.saturating_mul(1_000_000).checked_div(budget.slowest)
         {
-            // Haste is no credit: nobody is waited for longer than at first because of what was fast before.
+            // Haste is no credit: nobody is waited for longer than at first because of what was fast before. Nor is it the
+            // peer's fault if nobody has looked for so long that the time had passed.
             let most = now.saturating_add(budget.idle);
-            *slow = slow.saturating_add(Duration::from_micros(earned)).min(most);
+            *slow = (*slow).max(now).saturating_add(Duration::from_micros(earned)).min(most);
         }
     }
 

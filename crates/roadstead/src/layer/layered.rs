@@ -344,7 +344,8 @@ impl Layered {
                 failing
             }
             Event::Failed(_) | Event::Stop => true,
-            _ => until <= now,
+            Event::Tick => until <= now,
+            _ => false,
         };
         if over {
             self.wind_up(now, host);

@@ -5,15 +5,18 @@
 //! in whatever order. To close a connection is therefore three steps: cancel what is in flight, hear of it, close.
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
+//!
+//! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: one
+//! that has passed waits for a turn that began after it, and for the port to try once more what is in flight there.
 
+mod direction;
+mod port;
 pub(crate) mod readiness;
 mod sends;
 #[cfg(test)]
 mod tests;
 
-use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
-
-use bytes::BytesMut;
+use std::{io, mem, sync::Arc, time::Duration};
 
 use crate::{
     accept::{self, Open, Pool, Taken},
@@ -21,65 +24,11 @@ use crate::{
     host::Host,
     net::REST,
     orders::{ORDERS, Orders},
-    output::Output,
     slots::{Slots, Timed},
     ticket::Token,
 };
+pub(crate) use port::{Completion, Port};
 use sends::{Sends, begin_send, pages, send};
-
-/// Where operations are submitted, and completions arrive.
-///
-/// Of each connection at most one operation of each kind is in flight. Every operation completes once, also one that
-/// fails or is cancelled.
-pub(crate) trait Port {
-    /// A connected socket that has no name yet.
-    type Stream;
-
-    /// The time since the engine started.
-    fn now(&self) -> Duration;
-    /// Accepts one more connection from the listener of that number.
-    fn accept(&mut self, listener: usize);
-    /// Listens no more. Accepts in flight complete as cancelled.
-    fn deafen(&mut self);
-    /// Takes a connected socket under the name by which operations speak of it.
-    fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
-    /// Connects a new socket of this name.
-    fn connect(&mut self, address: SocketAddr, token: Token);
-    /// Receives up to `most` bytes into a block of the port's.
-    fn receive(&mut self, token: Token, most: usize);
-    /// Sends from the front of `output`. While the peer has no room this is a wait for it: [`Completion::Full`].
-    fn send(&mut self, token: Token, output: Box<Output>);
-    /// Finishes sending.
-    fn shutdown(&mut self, token: Token);
-    /// Has whatever is in flight for this connection complete soon.
-    fn cancel(&mut self, token: Token);
-    /// Closes a socket for which nothing is in flight; with `reset` the peer sees one.
-    fn close(&mut self, token: Token, reset: bool);
-    /// Closes a connected socket that was never adopted; the peer sees a reset.
-    fn refuse(&mut self, stream: Self::Stream);
-    /// A block that was received into is free again.
-    fn recycle(&mut self, block: BytesMut);
-    /// Whether something is done already, so that nobody should wait.
-    fn has_done(&self) -> bool;
-    /// Waits until something is done, the time is over, or the loop's bell interrupts.
-    fn wait(&mut self, done: &mut Vec<Completion<Self::Stream>>, timeout: Option<Duration>)
-    -> io::Result<()>;
-}
-
-/// One operation that is done.
-pub(crate) enum Completion<S> {
-    /// What an accept on the listener of that number came to.
-    Accepted(usize, Taken<S>),
-    Connected(Token, io::Result<()>),
-    /// Zero bytes are the peer's end. The block comes back even if nothing was received.
-    Received(Token, BytesMut, io::Result<usize>),
-    /// The output comes back as it was lent.
-    Sent(Token, Box<Output>, io::Result<u64>),
-    /// A send has no room at its peer. It stays in flight, as a wait for that; its output comes back.
-    Full(Token, Box<Output>),
-    /// Such a wait is over.
-    Room(Token),
-}
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
@@ -94,6 +43,8 @@ struct Slot {
     pinned: usize,
     /// Its send waits for others.
     waits: bool,
+    /// Its deadline had passed at this time, and the port looks whether anything had come.
+    overdue: Option<Duration>,
     /// A session without a connection has no socket to close.
     socket: bool,
     /// It wants to be closed once nothing is in flight; whether with a reset.
@@ -102,7 +53,7 @@ struct Slot {
 
 impl Timed for Slot {
     fn deadline(&self) -> Option<Duration> {
-        self.endpoint.deadline().filter(|_| self.closing.is_none())
+        self.endpoint.deadline().filter(|_| self.closing.is_none() && self.overdue.is_none())
     }
 }
 
@@ -126,6 +77,8 @@ pub(crate) struct Proactor<P: Port> {
     done: Vec<Completion<P::Stream>>,
     woken: Vec<Token>,
     draining: bool,
+    /// When the clock was read last.
+    read: Duration,
 }
 
 impl<P: Port> Proactor<P> {
@@ -141,6 +94,7 @@ impl<P: Port> Proactor<P> {
             done: Vec::new(),
             woken: Vec::new(),
             draining: false,
+            read: Duration::ZERO,
         };
         proactor.accept_again(Duration::MAX);
         proactor
@@ -171,7 +125,8 @@ impl<P: Port> Proactor<P> {
         self.done = done;
         let now = if self.host.jobs.run_turn() { self.port.now() } else { now };
         let alive = self.answer_bell(now);
-        self.fire_deadlines(now);
+        let waited = mem::replace(&mut self.read, now);
+        self.look_at_due(waited);
         self.accept_again(now);
         self.host.report();
         Ok(alive && !(self.draining && self.slots.is_empty()))
@@ -203,6 +158,7 @@ impl<P: Port> Proactor<P> {
                 self.full(token);
             }
             Completion::Room(token) => self.room(token),
+            Completion::Looked(token) => self.looked(token, now),
             Completion::Received(token, mut block, result) => {
                 self.host.count.receives += 1;
                 let event = match result {
@@ -328,7 +284,8 @@ impl<P: Port> Proactor<P> {
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
-        let slot = Slot { endpoint, in_flight: 0, pinned: 0, waits: false, socket, closing: None };
+        let slot =
+            Slot { endpoint, in_flight: 0, pinned: 0, waits: false, overdue: None, socket, closing: None };
         let token = self.slots.insert(slot);
         if let Some(slot) = self.slots.get(token) {
             slot.endpoint.place(token, &self.host.bell, now);
@@ -416,12 +373,24 @@ impl<P: Port> Proactor<P> {
         }
     }
 
-    fn fire_deadlines(&mut self, now: Duration) {
-        for _ in 0..self.slots.deadlines() {
-            let Some(token) = self.slots.due(now) else { return };
-            self.tell(token, Event::Tick, now);
-            self.drive(token, now);
+    /// Has the port look at those whose deadlines had passed when this turn's wait began.
+    fn look_at_due(&mut self, waited: Duration) {
+        while let Some(token) = self.slots.due(waited) {
+            if let Some(slot) = self.slots.get(token) {
+                slot.overdue = Some(waited);
+                self.port.look(token);
+            }
         }
+    }
+
+    /// Fires a deadline that nothing has moved.
+    fn looked(&mut self, token: Token, now: Duration) {
+        let Some(slot) = self.slots.get(token) else { return };
+        let since = slot.overdue.take().unwrap_or_default();
+        if slot.endpoint.deadline().is_some_and(|deadline| deadline <= since) {
+            self.tell(token, Event::Tick, now);
+        }
+        self.drive(token, now);
     }
 
     fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, io, mem, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
-use super::{Completion, Port};
+use super::{Completion, Port, direction::Direction};
 use crate::{
     accept::{self, Taken},
     free::FreeList,
@@ -101,59 +101,12 @@ struct Socket<S> {
     send: Direction<Box<Output>>,
     /// The peer has no room for a send, which waits for that.
     full: bool,
+    /// That wait is over, and the send is not asked for again yet.
+    roomy: bool,
+    /// What is in flight is being tried: see [`Port::look`].
+    looks: bool,
     /// The interest that the poller knows of.
     told: (bool, bool),
-}
-
-/// One of a socket's two directions.
-struct Direction<T> {
-    /// What is asked for.
-    asked: Option<T>,
-    /// An operation would not block.
-    ready: bool,
-    /// The hands are at it.
-    busy: bool,
-    /// It has become ready since they began.
-    again: bool,
-    /// Nobody waits for more than its end.
-    cancelled: bool,
-}
-
-impl<T> Direction<T> {
-    fn new(ready: bool) -> Self {
-        Self { asked: None, ready, busy: false, again: false, cancelled: false }
-    }
-
-    /// What the poller says.
-    fn hear(&mut self, ready: bool) {
-        self.ready |= ready;
-        self.again |= ready;
-    }
-
-    /// What may be begun now, if anything.
-    fn begin(&mut self) -> Option<&T> {
-        let begun = self.asked.as_ref().filter(|_| self.ready && !self.busy);
-        self.again &= begun.is_none();
-        begun
-    }
-
-    /// The hands are done: what was asked for, and what it came to. `None` if it has to be tried again when it is ready,
-    /// and nobody has given up on it.
-    fn end<R>(&mut self, result: io::Result<R>) -> Option<(T, io::Result<R>)> {
-        self.busy = false;
-        let blocked = matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        self.ready &= !blocked || mem::take(&mut self.again);
-        if blocked && !self.cancelled {
-            return None;
-        }
-        Some((self.asked.take()?, result))
-    }
-
-    /// What was asked for, if its end can be told at once; else it is when the hands are done.
-    fn cancel(&mut self) -> Option<T> {
-        self.cancelled = true;
-        self.asked.take_if(|_| !self.busy)
-    }
 }
 
 impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
@@ -185,6 +138,8 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
             // A fresh socket has room; if it has not, the first send says so.
             send: Direction::new(!connecting),
             full: false,
+            roomy: false,
+            looks: false,
             told: (false, false),
         };
         self.sockets.insert(token, socket);
@@ -209,6 +164,17 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
             self.begin_receive(token);
         }
         self.want(token);
+        self.end_look(token);
+    }
+
+    /// Tells that all in flight was tried, as soon as it was.
+    fn end_look(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let tries = socket.receive.busy || socket.send.busy || socket.waits || socket.roomy;
+        if socket.looks && !tries {
+            socket.looks = false;
+            self.done.push(Completion::Looked(token));
+        }
     }
 
     fn begin_send(&mut self, token: Token) {
@@ -227,6 +193,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
         let Some(socket) = self.sockets.get(token) else { return };
         if socket.send.ready {
             if mem::take(&mut socket.full) {
+                socket.roomy = true;
                 self.done.push(Completion::Room(token));
             }
         } else if let Some(output) = socket.send.asked.take_if(|_| !socket.send.busy) {
@@ -260,8 +227,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
         {
             if let Some(socket) = self.sockets.get(token) {
                 socket.waits = false;
-                self.begin_receive(token);
-                self.want(token);
+                self.advance(token);
             }
         }
     }
@@ -387,7 +353,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
 
     fn send(&mut self, token: Token, output: Box<Output>) {
         match self.sockets.get(token) {
-            Some(socket) => socket.send.asked = Some(output),
+            Some(socket) => (socket.send.asked, socket.roomy) = (Some(output), false),
             None => {
                 let gone = io::ErrorKind::NotConnected.into();
                 self.done.push(Completion::Sent(token, output, Err(gone)));
@@ -400,6 +366,18 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         if let Some(socket) = self.sockets.get(token) {
             self.net.shutdown(&socket.stream);
         }
+    }
+
+    fn look(&mut self, token: Token) {
+        match self.sockets.get(token) {
+            Some(socket) => {
+                socket.receive.hear(true);
+                socket.send.hear(true);
+                socket.looks = true;
+            }
+            None => self.done.push(Completion::Looked(token)),
+        }
+        self.advance(token);
     }
 
     fn cancel(&mut self, token: Token) {

@@ -5,6 +5,10 @@
 //! replaces both, so the loop that is tested is the loop that runs.
 //!
 //! A turn of the loop: wait · accept · drive what is ready · run inline jobs · drive what was woken · fire deadlines.
+//!
+//! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: by a
+//! job, or because the whole process was stopped. A deadline that has passed waits for a poll that began after it, and
+//! its connection is then tried once more, since one poll need not tell of everybody.
 
 mod doors;
 mod slot;
@@ -72,6 +76,8 @@ pub(crate) struct Reactor<N: Net, P: Poller<N>> {
     woken: Vec<Token>,
     block: BytesMut,
     draining: bool,
+    /// When the clock was read last.
+    read: Duration,
     /// Something has moved in this turn.
     moved: bool,
 }
@@ -97,6 +103,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             woken: Vec::new(),
             block: BytesMut::with_capacity(BLOCK),
             draining: false,
+            read: Duration::ZERO,
             moved: true,
         })
     }
@@ -135,7 +142,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
         let now = if self.run_jobs() { self.net.now() } else { now };
         let alive = self.answer_bell(now);
-        self.fire_deadlines(now);
+        let polled = mem::replace(&mut self.read, now);
+        self.fire_deadlines(polled, now);
         self.doors.wake(&mut self.poller, now);
         self.host.report();
         Ok(alive && !(self.draining && self.slots.is_empty()))
@@ -202,11 +210,13 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
     }
 
-    fn fire_deadlines(&mut self, now: Duration) {
+    /// Fires the deadlines that had passed when this turn's poll began.
+    fn fire_deadlines(&mut self, polled: Duration, now: Duration) {
         for _ in 0..self.slots.deadlines() {
-            let Some(token) = self.slots.due(now) else {
+            let Some(token) = self.slots.due(polled) else {
                 return;
             };
+            self.hear(Readiness { token, readable: true, writable: true, ended: false }, now);
             self.tell(token, Event::Tick, now);
             self.drive(token, now);
         }

@@ -54,7 +54,12 @@ impl World {
     }
 
     pub(super) fn connected(&self, end: End) -> io::Result<()> {
-        self.links[end.link].sides[end.side].broken.map_or(Ok(()), |kind| Err(kind.into()))
+        let side = &self.links[end.link].sides[end.side];
+        match side.broken {
+            Some(kind) => Err(kind.into()),
+            None if side.decided => Ok(()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     pub(super) fn accept(&mut self, listener: usize) -> io::Result<(End, SocketAddr)> {

@@ -99,21 +99,27 @@ impl Worker {
         if has(DUE) {
             content.known = Duration::MAX;
         }
-        let decided = slot.decided(&mut self.net);
         let told =
             [(OPENED, Event::Opened), (WOKEN, Event::Woken), (DRAIN, Event::Drain), (STOP, Event::Stop)];
         let told = told.into_iter().filter_map(|(event, told)| has(event).then_some(told));
-        for event in decided.into_iter().chain(told) {
+        for event in slot.decided(&mut self.net).into_iter().chain(told) {
             slot.endpoint.handle(now, event, &mut self.host);
         }
         let turn = self.drive_on(content, now);
-        let slot = &mut content.slot;
-        if matches!(turn, Turn::Closes { .. })
-            || slot.endpoint.deadline().is_none_or(|deadline| deadline > now)
-        {
+        if !is_due(&turn, content, now) {
             return turn;
         }
-        slot.endpoint.handle(now, Event::Tick, &mut self.host);
+        // What had come by now is looked at first, told of or not.
+        let slot = &mut content.slot;
+        slot.note(true, true, false);
+        if let Some(event) = slot.decided(&mut self.net) {
+            slot.endpoint.handle(now, event, &mut self.host);
+        }
+        let turn = self.drive_on(content, now);
+        if !is_due(&turn, content, now) {
+            return turn;
+        }
+        content.slot.endpoint.handle(now, Event::Tick, &mut self.host);
         self.drive_on(content, now)
     }
 
@@ -156,6 +162,12 @@ impl Worker {
         }
         self.reports.add(token, Report::Closed);
     }
+}
+
+/// Whether a deadline of a connection that is not to be closed has passed.
+fn is_due(turn: &Turn, content: &Content, now: Duration) -> bool {
+    let deadline = content.slot.endpoint.deadline();
+    !matches!(turn, Turn::Closes { .. }) && deadline.is_some_and(|deadline| deadline <= now)
 }
 
 /// What panics here is no session, for that is caught: the server ends, as it would with the loop's own thread.
