@@ -173,7 +173,7 @@ fn children_end_with_their_parent() {
         let (mut server, address) = serve(&scene, line);
         let mut stream = open(address);
         server.kill();
-        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "{line}: it is told to finish");
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0, "{line}: it is told to finish");
         drop(stream);
         scene.nothing_lives();
     }
@@ -189,7 +189,7 @@ fn a_signal_to_all_of_them_is_a_drain_too() {
             // Who had nothing to do may have ended by the parent's order already.
             let _ = kill_process(pid, Signal::INT);
         }
-        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "{line}: it is told to finish");
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0, "{line}: it is told to finish");
         drop(stream);
         assert_eq!(server.end().code(), Some(0), "{line}");
         scene.nothing_lives();

@@ -11,6 +11,7 @@ pub mod child;
 pub mod client;
 pub mod far;
 pub mod foreign;
+pub mod interrupt;
 pub mod setting;
 pub mod wire;
 

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use roadstead_load::generator::{
@@ -33,7 +34,7 @@ fn echo(mut socket: TcpStream, change: impl Fn(u64, &mut [u8])) {
     let mut buffer = vec![0; 64 * 1024];
     let mut position = 0;
     loop {
-        match socket.read(&mut buffer) {
+        match retry_on_intr(|| rustix::io::read(&socket, &mut buffer[..])) {
             Ok(0) | Err(_) => return,
             Ok(count) => {
                 change(position, &mut buffer[..count]);

@@ -12,6 +12,7 @@ use roadstead_conformance::{
     asks::{ECHO, FILE, JOB, LATER, TOIL},
     child::Child,
     client::{End, SetAtEnd, ask, end_of, frame, pattern, read_frame},
+    interrupt::interrupt,
     setting::Setting,
     wire::Wire,
 };
@@ -24,13 +25,6 @@ scenarios! {
     who_spoke_during_a_job_is_in_time (Queues): "beside a job that was longer than the idle time, who spoke meanwhile is served",
     the_wall_clock_may_step (Models): "a wall clock that steps by a day at every look changes no deadline",
 }
-
-// SAFETY: the C library has this function with this signature, and it takes nothing but numbers.
-unsafe extern "C" {
-    safe fn tgkill(process: i32, thread: i32, signal: i32) -> i32;
-}
-
-const SIGUSR1: i32 = Signal::USR1.as_raw();
 
 /// Asks for something of each kind: answers at once, from a job, from another thread, and of a file.
 fn use_all(stream: &mut Wire) {
@@ -53,7 +47,7 @@ fn interrupted_calls_are_made_again(setting: &Setting) {
         scope.spawn(|| {
             while !over.load(SeqCst) {
                 for (process, thread) in child.threads() {
-                    tgkill(process, thread, SIGUSR1);
+                    interrupt(process, thread);
                 }
                 thread::sleep(Duration::from_micros(300));
             }

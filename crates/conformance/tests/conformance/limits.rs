@@ -9,6 +9,7 @@ use std::{
 
 use roadstead::frame::HEAD;
 use roadstead_conformance::{
+    PATIENCE,
     asks::{ANSWER, BUSY, ECHO, FILE, FINISH, HOLD, LATER, REFUSE},
     child::Child,
     client::{End, ask, echo, end_of, eventually, frame, read_frame},
@@ -81,7 +82,7 @@ fn connections_of_one_address_are_counted(setting: &Setting) {
     let from = |last: u8| {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
-        socket.connect(&child.address().into()).unwrap();
+        socket.connect_timeout(&child.address().into(), PATIENCE).unwrap();
         setting.speak(TcpStream::from(socket))
     };
     let mut two = [from(1), from(1)];

@@ -387,7 +387,9 @@ impl<'l> Run<'l> {
         let fault = match socket.read(&mut self.buffer[..1]) {
             Ok(0) => Fault::Closed,
             Ok(_) => Fault::Unasked,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return;
+            }
             Err(error) => Fault::from(&error),
         };
         self.idle[index] = None;

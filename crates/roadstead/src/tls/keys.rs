@@ -4,7 +4,7 @@
 use std::{
     fmt,
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -113,9 +113,11 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let mut file = File::open(path).map_err(failed)?;
     let mut len = 0;
     while len < bytes.len() {
-        match file.read(&mut bytes[len..]).map_err(failed)? {
-            0 => break,
-            count => len += count,
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
         }
     }
     if len > LARGEST {

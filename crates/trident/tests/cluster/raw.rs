@@ -76,6 +76,7 @@ impl Raw {
                 Ok(0) => return None,
                 Ok(count) => self.received.extend_from_slice(&block[..count]),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("the server neither answers nor closes: {error}"),
             }
         }

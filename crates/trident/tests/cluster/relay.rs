@@ -184,11 +184,11 @@ impl Shared {
 /// The next frame as it is, whatever its checksum; `None` at the end.
 fn next_frame(from: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let mut frame = vec![0; HEAD];
-    let first = from.read(&mut frame)?;
-    if first == 0 {
-        return Ok(None);
+    match from.read_exact(&mut frame[..1]) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        first => first?,
     }
-    from.read_exact(&mut frame[first..])?;
+    from.read_exact(&mut frame[1..])?;
     let length = |at: &[u8]| at.iter().rev().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
     let (fields, body) = (length(&frame[6..8]), length(&frame[8..12]));
     frame.resize(HEAD + fields + body, 0);

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::io::retry_on_intr;
 use serde::Serialize;
 
 use super::WHAT;
@@ -159,7 +160,7 @@ impl Clients {
             self.answered[usize::from(client)].store(self.start.elapsed().as_nanos() as u64, SeqCst);
         }
         stream.shutdown(Shutdown::Write)?;
-        tally.wrong += u64::from(stream.read(&mut [0])? != 0);
+        tally.wrong += u64::from(retry_on_intr(|| rustix::io::read(&*stream, &mut [0]))? != 0);
         Ok(())
     }
 
@@ -192,7 +193,7 @@ mod tests {
     fn serve(listener: &TcpListener, change: u8) -> (TcpStream, u16) {
         let (mut stream, peer) = listener.accept().unwrap();
         let mut block = vec![0; HASH + LONGEST as usize];
-        let length = stream.read(&mut block).unwrap();
+        let length = retry_on_intr(|| rustix::io::read(&stream, &mut block[..])).unwrap();
         block[0] ^= change;
         stream.write_all(&block[..length]).unwrap();
         (stream, peer.port())

@@ -11,6 +11,7 @@ use std::{
 use indicatif::ProgressBar;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use serde::Serialize;
@@ -218,7 +219,7 @@ impl<'a> Killer<'a> {
 /// Waits until the process has ended: pidfd_open(2).
 fn await_end(process: &OwnedFd) -> Result<()> {
     let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))?;
+    retry_on_intr(|| poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience)))?;
     Ok(())
 }
 

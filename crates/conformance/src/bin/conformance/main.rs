@@ -16,7 +16,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +25,6 @@ use roadstead::{
     server::{Io, RunError, Trigger},
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
-use signal_hook::consts::SIGUSR1;
 
 use say::say;
 
@@ -137,7 +135,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     // A signal that does nothing but interrupt whatever call is under way.
-    signal_hook::flag::register(SIGUSR1, Arc::default())?;
+    roadstead_conformance::interrupt::allow()?;
     if args.clock_steps && !clock::let_step() {
         return Err("the wall clock does not step".into());
     }
