@@ -99,7 +99,7 @@ impl Findings for Report {
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
         let (report, latency) = (&self.load, &self.load.latency);
         let columns = ["messages/s", "right", "wrong", "failed", "mean ms", "p50 ms", "p99 ms", "p99.9 ms"];
-        let mut table = Table::new(&columns.map(Column::Number));
+        let mut table = Table::new(&columns.map(Column::Number)).known_by(0);
         table.row([
             number(report.messages_per_second, 0),
             count(report.right),
@@ -131,10 +131,9 @@ impl Findings for Report {
 
     /// The latency by how many messages are faster.
     fn svg(&self) -> Result<String, ChartError> {
-        let (report, latency) = (&self.load, &self.load.latency);
-        let figures =
-            [(500, latency.p50_ms), (950, latency.p95_ms), (990, latency.p99_ms), (999, latency.p999_ms)];
-        let series = Series { name: "latency".into(), subject: 0, line: Line::Solid, points: figures.into() };
+        let report = &self.load;
+        let points = report.latency.percentiles();
+        let series = Series { name: "latency".into(), subject: 0, line: Line::Solid, points };
         Chart {
             title: format!("{} messages/s from {}", number(report.messages_per_second, 0), report.target),
             subtitle: format!(
@@ -145,13 +144,13 @@ impl Findings for Report {
                 bytes(report.size as u64),
                 self.machine.cores
             ),
-            x_axis: "messages of 1,000 that are faster".into(),
+            x_axis: "percentile of the messages".into(),
             panels: vec![Panel {
                 y_axis: "latency, ms".into(),
                 scale: Scale::Logarithmic,
                 series: vec![series],
             }],
         }
-        .svg()
+        .svg_over_percentiles()
     }
 }

@@ -16,10 +16,11 @@ mod serve;
 mod signals;
 mod trident;
 
-use std::{error::Error, io::IsTerminal, process::ExitCode};
+use std::{env, error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use roadstead_load::generator::LoadError;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// A server engine: one service, written once, on any I/O model; and Trident, private vector search on it.
 #[derive(Parser)]
@@ -71,7 +72,10 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(cli.verbose);
+    if let Err(error) = log(cli.verbose) {
+        eprintln!("roadstead: {error}");
+        return ExitCode::from(2);
+    }
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
@@ -92,19 +96,38 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where the environment says what is logged.
+const LOG: &str = "ROADSTEAD_LOG";
+
 /// Warnings and errors by default; more with -v, or as `ROADSTEAD_LOG` says (`debug`, `roadstead=trace`).
-fn log(verbose: u8) {
+fn log(verbose: u8) -> Result<(), String> {
     let level = match verbose {
         0 => "warn",
         1 => "info",
         _ => "debug",
     };
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("ROADSTEAD_LOG").unwrap_or_else(|_| level.into());
+    let asked = env::var_os(LOG).map(|asked| asked.to_string_lossy().into_owned());
+    let filter = asked.filter(|asked| !asked.is_empty()).map_or(Ok(level.into()), |asked| filter(&asked))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(false)
         .with_target(false)
         .init();
+    Ok(())
+}
+
+/// Reads levels, and levels of parts of the program, between commas. A word that is neither would silence everything.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let is_known = |part: &str| {
+        let (target, level) = part.rsplit_once('=').unwrap_or(("roadstead", part));
+        !target.is_empty() && !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+    };
+    match text.split(',').map(str::trim).find(|part| !is_known(part)) {
+        Some(part) => Err(format!(
+            "{LOG} holds `{part}`, which is neither a level (off, error, warn, info, debug, trace) nor the level of a part \
+             of the program, such as roadstead=debug"
+        )),
+        None => text.parse().map_err(|error| format!("{LOG} is `{text}`: {error}")),
+    }
 }

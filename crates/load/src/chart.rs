@@ -11,6 +11,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::report::count;
 use axis::{Axis, tick_label};
 
 /// Width and height of a chart's picture, for one panel and for each more, in pixels.
@@ -145,13 +146,22 @@ type Plot<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 impl Chart {
     /// Draws the chart as an SVG document. No font file is needed: the viewer sets the text.
     pub fn svg(&self) -> Result<String, ChartError> {
+        self.svg_over(count)
+    }
+
+    /// The same over percentiles, whose levels are thousandths: 990 is `p99`.
+    pub fn svg_over_percentiles(&self) -> Result<String, ChartError> {
+        self.svg_over(|thousandths| format!("p{}", thousandths as f64 / 10.0))
+    }
+
+    fn svg_over(&self, label: fn(u64) -> String) -> Result<String, ChartError> {
         let levels = self.levels();
         if levels.is_empty() {
             return Err(ChartError::Empty(self.title.clone()));
         }
         let height = HEAD + PANEL * self.panels.len() as u32 + FOOT;
         let mut svg = String::new();
-        self.draw(&mut svg, height, &levels).map_err(|error| ChartError::Draw(error.to_string()))?;
+        self.draw(&mut svg, height, &levels, label).map_err(|error| ChartError::Draw(error.to_string()))?;
         Ok(svg)
     }
 
@@ -177,7 +187,13 @@ impl Chart {
         KEY + LETTER * names.max().unwrap_or(0).min(NAME_MAX) as u32
     }
 
-    fn draw(&self, svg: &mut String, height: u32, levels: &[u64]) -> Result<(), Box<dyn Error>> {
+    fn draw(
+        &self,
+        svg: &mut String,
+        height: u32,
+        levels: &[u64],
+        label: fn(u64) -> String,
+    ) -> Result<(), Box<dyn Error>> {
         let root = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
         root.fill(&WHITE)?;
         let left = |size: i32, colour: &RGBColor| {
@@ -189,7 +205,7 @@ impl Chart {
         let (panels, _) = below.split_vertically(PANEL * self.panels.len() as u32);
         for (panel, area) in self.panels.iter().zip(panels.split_evenly((self.panels.len(), 1))) {
             let (plot, legend) = area.split_horizontally(WIDTH - self.legend_width());
-            panel.draw(&plot, levels, &self.x_axis)?;
+            panel.draw(&plot, levels, label, &self.x_axis)?;
             for (y, series) in (26..).step_by(ENTRY).zip(&panel.series) {
                 series.draw_key(&legend, y)?;
             }
@@ -200,7 +216,13 @@ impl Chart {
 }
 
 impl Panel {
-    fn draw(&self, area: &Area<'_>, levels: &[u64], x_axis: &str) -> Result<(), Box<dyn Error>> {
+    fn draw(
+        &self,
+        area: &Area<'_>,
+        levels: &[u64],
+        name: fn(u64) -> String,
+        x_axis: &str,
+    ) -> Result<(), Box<dyn Error>> {
         let figures =
             self.series.iter().flat_map(|series| series.shown(self.scale).map(|(_, figure)| figure));
         let vertical = Axis::figures(figures, self.scale);
@@ -224,7 +246,7 @@ impl Panel {
             .y_desc(self.y_axis.as_str())
             .x_label_formatter(&|place| {
                 let level = levels.get(*place as usize).filter(|_| (*place as usize).is_multiple_of(each));
-                level.map_or_else(String::new, |&level| crate::report::count(level))
+                level.map_or_else(String::new, |&level| name(level))
             })
             .y_label_formatter(&|figure| tick_label(*figure))
             .draw()?;
@@ -332,6 +354,12 @@ mod tests {
         let svg = chart((0..40).map(|level| (level * 10, 1.0)).collect(), Scale::Linear).svg().unwrap();
         let labels: Vec<u64> = svg.lines().filter_map(|line| line.trim().parse().ok()).collect();
         assert!(labels.contains(&30) && labels.contains(&390) && !labels.contains(&10), "{labels:?}");
+    }
+
+    #[test]
+    fn percentiles_are_called_what_they_are() {
+        let svg = chart(vec![(500, 1.0), (999, 2.0)], Scale::Linear).svg_over_percentiles().unwrap();
+        assert!(["p50", "p99.9"].iter().all(|name| svg.lines().any(|line| line.trim() == *name)), "{svg}");
     }
 
     #[test]

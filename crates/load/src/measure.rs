@@ -112,6 +112,11 @@ pub struct Latency {
 }
 
 impl Latency {
+    /// The percentiles as points of a chart: thousandths of the operations that are faster, and milliseconds.
+    pub fn percentiles(&self) -> Vec<(u64, f64)> {
+        vec![(500, self.p50_ms), (950, self.p95_ms), (990, self.p99_ms), (999, self.p999_ms)]
+    }
+
     /// The figures of nothing.
     pub const UNKNOWN: Self = Self {
         mean_ms: f64::NAN,

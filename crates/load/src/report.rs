@@ -1,5 +1,7 @@
 //! Results for people (a table) and for programs (JSON), and how figures are written.
 
+mod table;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -7,9 +9,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use comfy_table::{Cell, CellAlignment, presets};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use tempfile::NamedTempFile;
+
+pub use table::{Column, Table};
 
 /// Why a result could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +153,15 @@ impl Stream {
         }
     }
 
+    /// How many characters a line has, if it is a terminal.
+    fn width(self) -> Option<u16> {
+        let size = match self {
+            Self::Stdout => tcgetwinsize(io::stdout()),
+            Self::Stderr => tcgetwinsize(io::stderr()),
+        };
+        size.ok().map(|size| size.ws_col).filter(|&columns| columns > 0)
+    }
+
     /// Prints a line.
     pub fn print(self, line: &str) -> Result<(), ReportError> {
         match self {
@@ -160,61 +173,6 @@ impl Stream {
                 Ok(())
             }
         }
-    }
-}
-
-/// A column of a [`Table`].
-#[derive(Clone, Copy, Debug)]
-pub enum Column {
-    /// Words, set to the left.
-    Text(&'static str),
-    /// Figures, set to the right so that their digits line up.
-    Number(&'static str),
-}
-
-/// A table with a header.
-///
-/// ```
-/// use roadstead_load::report::{Column, Table, count};
-///
-/// let mut table = Table::new(&[Column::Text("op"), Column::Number("right")]);
-/// table.row(["fetch".to_owned(), count(20_000)]);
-/// assert!(table.to_string().contains("20,000 │"));
-/// ```
-#[derive(Debug)]
-pub struct Table(comfy_table::Table);
-
-impl Table {
-    /// A table without rows.
-    pub fn new(columns: &[Column]) -> Self {
-        let mut table = comfy_table::Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(columns.iter().map(|column| match column {
-            Column::Text(title) | Column::Number(title) => Cell::new(title),
-        }));
-        for (column, kind) in table.column_iter_mut().zip(columns) {
-            column.set_cell_alignment(match kind {
-                Column::Text(_) => CellAlignment::Left,
-                Column::Number(_) => CellAlignment::Right,
-            });
-        }
-        Self(table)
-    }
-
-    /// Adds a row, one cell for each column.
-    pub fn row<I: IntoIterator<Item = String>>(&mut self, cells: I) {
-        self.0.add_row(cells);
-    }
-
-    /// Prints the table and a newline.
-    pub fn print(&self, stream: Stream) -> Result<(), ReportError> {
-        stream.print(&self.to_string())
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -321,16 +279,6 @@ mod tests {
         assert_eq!(bytes(1_024), "1.0 KiB");
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
         assert_eq!(bytes(u64::MAX), "16.0 EiB");
-    }
-
-    #[test]
-    fn a_table_lines_its_figures_up() {
-        let mut table = Table::new(&[Column::Text("op"), Column::Number("n")]);
-        table.row(["fetch".into(), count(20_000)]);
-        table.row(["search".into(), count(7)]);
-        let text = table.to_string();
-        assert!(text.contains("│ fetch  ┆ 20,000 │"), "{text}");
-        assert!(text.contains("│ search ┆      7 │"), "{text}");
     }
 
     #[test]

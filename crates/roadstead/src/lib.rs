@@ -116,3 +116,8 @@ pub use server::{Running, Server};
 pub use service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Scope, Service, Session};
 pub use ticket::{Ticket, Waker};
 pub use tuning::Tuning;
+
+/// The front page of the project, whose example is to compile as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;

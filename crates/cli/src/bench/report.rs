@@ -64,7 +64,7 @@ impl Findings for Report {
             ]
             .map(Column::Number),
         );
-        let mut table = Table::new(&columns);
+        let mut table = Table::new(&columns).known_by(4);
         for run in &self.runs {
             table.row([
                 run.strategy.clone(),

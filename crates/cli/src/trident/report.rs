@@ -73,7 +73,7 @@ impl Findings for Report {
             "recall",
         ];
         columns.extend(numbers.map(Column::Number));
-        let mut table = Table::new(&columns);
+        let mut table = Table::new(&columns).known_by(2);
         for run in &self.runs {
             let op = if run.op == Op::Fetch { "fetch" } else { "search" };
             table.row([

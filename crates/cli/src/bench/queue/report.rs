@@ -178,8 +178,7 @@ impl Findings for Report {
     fn svg(&self) -> Result<String, ChartError> {
         let panel = |what: &str, latency: fn(&Run) -> &Latency| {
             let series = self.runs.iter().enumerate().map(|(subject, run)| {
-                let it = latency(run);
-                let points = vec![(500, it.p50_ms), (950, it.p95_ms), (990, it.p99_ms), (999, it.p999_ms)];
+                let points = latency(run).percentiles();
                 Series { name: run.queue.to_string(), subject, line: Line::Solid, points }
             });
             let y_axis = format!("latency of {what} jobs, ms");
@@ -191,10 +190,10 @@ impl Findings for Report {
                 "90 % of 0.1 ms and 10 % of 10 ms, {} workers, load {}, on {} cores",
                 self.workers, self.load, self.machine.cores
             ),
-            x_axis: "jobs of 1,000 that are faster".into(),
+            x_axis: "percentile of the jobs".into(),
             panels: vec![panel("short", |run| &run.short), panel("long", |run| &run.long)],
         }
-        .svg()
+        .svg_over_percentiles()
     }
 }
 

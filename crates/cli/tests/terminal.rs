@@ -1,0 +1,82 @@
+//! What a person sees: commands on a terminal of 80 columns.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    process::Command,
+    thread,
+};
+
+use common::{Process, Scene, words};
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+/// Runs a command with nothing but a terminal; answers what it shows when it has ended well.
+fn on_a_terminal(mut command: Command) -> String {
+    let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&own).unwrap();
+    unlockpt(&own).unwrap();
+    tcsetwinsize(&own, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let path = ptsname(&own, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut child = command.stdin(terminal()).stdout(terminal()).stderr(terminal()).spawn().unwrap();
+    // It holds the terminal open too.
+    drop(command);
+    let reader = thread::spawn(move || {
+        let mut shown = Vec::new();
+        // When nobody holds it any more, reading fails: pty(7).
+        let _ = File::from(own).read_to_end(&mut shown);
+        String::from_utf8(shown).unwrap()
+    });
+    let ended = child.wait().unwrap();
+    let shown = reader.join().unwrap();
+    assert!(ended.success(), "{shown}");
+    shown
+}
+
+#[test]
+fn tables_fit_a_terminal_and_nothing_is_said_that_was_not_asked() {
+    let scene = Scene::new();
+    let mut server: Process = scene.serve(words("serve echo --bind 127.0.0.1:0"));
+    let load = format!("load {} --messages 100", server.listening());
+    let measured = "trident bench --rows 100 --queries 10 --levels 1,2";
+    for (line, last) in [
+        ("models", "what it does"),
+        (&load, "p99.9 ms"),
+        ("bench queue --seconds 0.01", "short p99 to fcfs"),
+        (
+            "bench exchange --plain --levels 1 --payload 500 --peer-delay 0ms --strategies shared --seconds 0.01",
+            "CPU ms",
+        ),
+        (measured, "recall"),
+    ] {
+        let shown = on_a_terminal(scene.command(words(line)));
+        assert!(shown.contains(last), "{line}: {shown}");
+        assert!(!shown.contains("tracing"), "{line}: {shown}");
+        let tables = shown.lines().filter(|line| line.starts_with(['│', '┌', '└', '╞']));
+        assert!(tables.clone().count() > 3, "{line}: {shown}");
+        for row in tables {
+            assert!(row.trim_end().chars().count() <= 80, "{line}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_level_of_the_log_that_does_not_exist_is_refused() {
+    let scene = Scene::new();
+    for wrong in ["verbose", "debug,lots", "roadstead=loud", "=debug", "roadstead="] {
+        let ended = scene.command(["models"]).env("ROADSTEAD_LOG", wrong).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{wrong}: {said}");
+        assert!(said.contains("ROADSTEAD_LOG") && said.contains("trace"), "{wrong}: {said}");
+    }
+    for right in ["", "off", "DEBUG", "warn,roadstead=trace"] {
+        let ended = scene.command(["models"]).env("ROADSTEAD_LOG", right).output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{right}");
+    }
+}
