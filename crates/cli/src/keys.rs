@@ -9,7 +9,7 @@ use roadstead::tls::Keys;
 use roadstead_keys::{Authority, Role};
 use roadstead_load::report::Destination;
 
-use crate::{Outcome, Result};
+use crate::{Outcome, Result, output::NewDirectories};
 
 /// Make the keys of a cluster: an authority, and what it issues to servers and clients
 ///
@@ -17,7 +17,9 @@ use crate::{Outcome, Result};
 /// private key) and ca.pem (the authority's certificate, by which it knows the others). Copy each directory to its
 /// machine and nowhere else. Whoever has authority/key.pem can make members of the cluster: keep it off the servers.
 ///
-/// Run again, it makes what is missing and changes nothing that is there. Certificates are valid for ten years; keys are
+/// Run again, it makes what is missing and changes nothing that is there: a certificate is made anew together with its
+/// private key, and the authority is never. A key that others may read is refused, here and by servers and clients.
+/// Certificates are valid for ten years; keys are
 /// ECDSA P-256.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -34,6 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let _new = NewDirectories::before(&args.out);
     let mut out = String::new();
     let authority = authority(&args.out.join("authority"), &mut out)?;
     for number in 1..=args.servers {
@@ -74,12 +77,18 @@ fn authority(dir: &Path, out: &mut impl Write) -> Result<Authority> {
 
 fn member(authority: &Authority, out_dir: &Path, name: &str, role: Role, out: &mut impl Write) -> Result<()> {
     let dir = out_dir.join(name);
-    let verb = if dir.exists() {
-        "kept"
-    } else {
-        authority.issue(name, role)?.write(&dir)?;
-        "made"
+    let existed = dir.exists();
+    let made = authority.complete(&dir, name, role)?;
+    let keys = Keys::load(&dir).map_err(|error| {
+        format!(
+            "the keys in {} cannot be read; delete what is broken, and it is made again: {error}",
+            dir.display()
+        )
+    })?;
+    let (verb, what) = match made.as_slice() {
+        [] => ("kept", String::new()),
+        made if existed => ("made", format!("  new: {}", made.join(", "))),
+        _ => ("made", String::new()),
     };
-    let pin = Keys::load(&dir)?.pin();
-    Ok(writeln!(out, "{verb}  {}  pin {pin}", dir.display())?)
+    Ok(writeln!(out, "{verb}  {}  pin {}{what}", dir.display(), keys.pin())?)
 }

@@ -1,6 +1,10 @@
 //! Where a measurement's report goes: a table for people, JSON for programs, a picture.
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use roadstead_load::{
     chart::ChartError,
@@ -9,6 +13,26 @@ use roadstead_load::{
 use serde::Serialize;
 
 use crate::{Outcome, Result};
+
+/// Directories that a command is about to make. They are gone again if there is nothing in them when it has ended.
+pub(crate) struct NewDirectories(Vec<PathBuf>);
+
+impl NewDirectories {
+    /// `path`, and what is missing above it.
+    pub(crate) fn before(path: &Path) -> Self {
+        let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        Self(missing.map(Path::to_owned).collect())
+    }
+}
+
+impl Drop for NewDirectories {
+    fn drop(&mut self) {
+        for dir in &self.0 {
+            // Fails if anything is in it.
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
 
 /// A report that can be delivered in all its forms.
 pub(crate) trait Findings: Serialize {

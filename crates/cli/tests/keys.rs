@@ -43,6 +43,23 @@ fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
 }
 
 #[test]
+fn keys_that_others_may_read_are_refused_wherever_they_are_used() {
+    let scene = Scene::new();
+    scene.ok(keys(&scene, "--servers 1"));
+    let serve = format!("serve echo --bind 127.0.0.1:0 --keys {}", scene.path("k/server-1").display());
+    for (exposed, command) in
+        [("server-1", words(&serve)), ("authority", keys(&scene, "")), ("client", keys(&scene, ""))]
+    {
+        let key = scene.path("k").join(exposed).join("key.pem");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = scene.fails(command);
+        assert!(error.contains(&format!("{exposed}/key.pem may be read by others")), "{error}");
+        assert!(error.contains("640") && error.contains("chmod 600"), "{error}");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[test]
 fn what_cannot_be_made_is_an_error_of_one_line() {
     let scene = Scene::new();
     let error = scene.fails(keys(&scene, "--client a/b"));

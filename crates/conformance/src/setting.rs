@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -135,6 +136,7 @@ fn write(issued: &Issued, keys: &Path) {
     for (name, text) in [("cert.pem", &issued.cert), ("key.pem", &issued.key), ("ca.pem", &issued.ca)] {
         fs::write(keys.join(name), text.as_bytes()).unwrap();
     }
+    fs::set_permissions(keys.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The keys of all servers and all clients.

@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -15,8 +15,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
+/// The names of the files.
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
+const CA: &str = "ca.pem";
 /// For how many days certificates are valid: ten years.
 pub const DAYS: i64 = 3653;
 /// No file of an authority is larger, in bytes.
@@ -32,6 +37,14 @@ pub enum KeysError {
         path: PathBuf,
         /// What it said.
         source: io::Error,
+    },
+    /// Others than the owner may read a private key.
+    #[error("{} may be read by others (its mode is {mode:o}): chmod 600 it", .path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// The name cannot stand in a certificate.
     #[error("`{0}` cannot be a name: use 1 to 63 letters, digits and hyphens, with no hyphen at either end")]
@@ -69,15 +82,13 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// Writes `cert.pem`, `key.pem` and `ca.pem` into the new directory `dir`, readable by the owner only.
+    /// Writes `cert.pem`, `key.pem` and `ca.pem` into the new directory `dir`, readable by the owner only. It has all
+    /// three, or is not there.
     ///
     /// # Errors
     /// [`KeysError::File`] if `dir` exists already, or the system fails.
     pub fn write(&self, dir: &Path) -> Result<(), KeysError> {
-        make_dir(dir)?;
-        write(&dir.join("cert.pem"), &self.cert)?;
-        write(&dir.join("key.pem"), &self.key)?;
-        write(&dir.join("ca.pem"), &self.ca)
+        write_all(dir, &[(CERT, &self.cert), (KEY, &self.key), (CA, &self.ca)])
     }
 }
 
@@ -107,21 +118,20 @@ impl Authority {
     /// [`KeysError`] naming the file that cannot be read, or why it holds no authority.
     pub fn load(dir: &Path) -> Result<Self, KeysError> {
         let no_authority = |why: rcgen::Error| KeysError::Authority { dir: dir.into(), why: why.to_string() };
-        let cert = read(&dir.join("cert.pem"))?;
-        let key = read(&dir.join("key.pem"))?;
+        let cert = read(&dir.join(CERT))?;
+        let key = read_key(&dir.join(KEY))?;
         let key = KeyPair::from_pem(&key).map_err(no_authority)?;
         let issuer = Issuer::from_ca_cert_pem(&cert, key).map_err(no_authority)?;
         Ok(Self { issuer, cert: cert.to_string() })
     }
 
-    /// Writes `cert.pem` and `key.pem` into the new directory `dir`, readable by the owner only.
+    /// Writes `cert.pem` and `key.pem` into the new directory `dir`, readable by the owner only. It has both, or is not
+    /// there.
     ///
     /// # Errors
     /// [`KeysError::File`] if `dir` exists already, or the system fails.
     pub fn write(&self, dir: &Path) -> Result<(), KeysError> {
-        make_dir(dir)?;
-        write(&dir.join("cert.pem"), &self.cert)?;
-        write(&dir.join("key.pem"), &Zeroizing::new(self.issuer.key().serialize_pem()))
+        write_all(dir, &[(CERT, &self.cert), (KEY, &Zeroizing::new(self.issuer.key().serialize_pem()))])
     }
 
     /// Makes the keys of `name`, which is also the DNS name that peers may check.
@@ -129,6 +139,43 @@ impl Authority {
     /// # Errors
     /// [`KeysError::Name`] if `name` cannot stand in a certificate.
     pub fn issue(&self, name: &str, role: Role) -> Result<Issued, KeysError> {
+        self.certify(KeyPair::generate()?, name, role)
+    }
+
+    /// Makes what is missing in `dir` of the files of `name`, and changes nothing that is there and of use: a certificate
+    /// is made anew with its private key. Answers the names of what was made, none if all was there.
+    ///
+    /// # Errors
+    /// [`KeysError`] if a file cannot be read or written, or others may read the private key.
+    pub fn complete(&self, dir: &Path, name: &str, role: Role) -> Result<Vec<&'static str>, KeysError> {
+        if !dir.exists() {
+            self.issue(name, role)?.write(dir)?;
+            return Ok(vec![CERT, KEY, CA]);
+        }
+        let is_missing = |file: &str| !dir.join(file).exists();
+        let mut made = Vec::new();
+        if is_missing(KEY) {
+            if !is_missing(CERT) {
+                // Whoever stops here finds a certificate missing, and never one of another key.
+                let path = dir.join(CERT);
+                fs::remove_file(&path).map_err(|source| KeysError::File { path, source })?;
+            }
+            write(&dir.join(KEY), &Zeroizing::new(KeyPair::generate()?.serialize_pem()))?;
+            made.push(KEY);
+        }
+        if is_missing(CERT) {
+            let key = KeyPair::from_pem(&read_key(&dir.join(KEY))?)?;
+            write(&dir.join(CERT), &self.certify(key, name, role)?.cert)?;
+            made.push(CERT);
+        }
+        if is_missing(CA) {
+            write(&dir.join(CA), &self.cert)?;
+            made.push(CA);
+        }
+        Ok(made)
+    }
+
+    fn certify(&self, key: KeyPair, name: &str, role: Role) -> Result<Issued, KeysError> {
         let mut params = params(name)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match role {
@@ -136,7 +183,6 @@ impl Authority {
             Role::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
         };
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Issued { cert, key: Zeroizing::new(key.serialize_pem()), ca: self.cert.clone() })
     }
@@ -160,22 +206,63 @@ fn params(name: &str) -> Result<CertificateParams, KeysError> {
     Ok(params)
 }
 
-fn make_dir(dir: &Path) -> Result<(), KeysError> {
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-        made.map_err(|source| KeysError::File { path: parent.into(), source })?;
+/// Makes the directory with all files in it, or nothing.
+fn write_all(dir: &Path, files: &[(&str, &str)]) -> Result<(), KeysError> {
+    let failed = |source| KeysError::File { path: dir.into(), source };
+    let parent = parent(dir);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)
+        .map_err(|source| KeysError::File { path: parent.into(), source })?;
+    if dir.exists() {
+        return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
-    DirBuilder::new().mode(0o700).create(dir).map_err(|source| KeysError::File { path: dir.into(), source })
+    let aside = tempfile::Builder::new()
+        .prefix(".unfinished-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .map_err(failed)?;
+    for (name, text) in files {
+        put(&aside.path().join(name), text)
+            .map_err(|source| KeysError::File { path: dir.join(name), source })?;
+    }
+    fs::rename(aside.path(), dir).map_err(failed)?;
+    // It is elsewhere now.
+    let _ = aside.keep();
+    sync(parent).map_err(failed)
 }
 
+/// Writes a file that is not there yet, all of it or nothing.
 fn write(path: &Path, text: &str) -> Result<(), KeysError> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-    written.map_err(|source| KeysError::File { path: path.into(), source })
+    put(path, text).map_err(|source| KeysError::File { path: path.into(), source })
+}
+
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    // Readable by the owner only, as all temporary files are.
+    let mut file = NamedTempFile::new_in(parent(path))?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    sync(parent(path))
+}
+
+/// Has the names in a directory on the disk.
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Reads a private key that only its owner may read.
+fn read_key(path: &Path) -> Result<Zeroizing<String>, KeysError> {
+    let found = fs::metadata(path).map_err(|source| KeysError::File { path: path.into(), source })?;
+    match found.mode() & 0o777 {
+        mode if mode & 0o077 != 0 => Err(KeysError::Exposed { path: path.into(), mode }),
+        _ => read(path),
+    }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, KeysError> {
@@ -193,8 +280,6 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeysError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -226,6 +311,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_made_again_and_nothing_else_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("cluster").unwrap();
+        let place = dir.path().join("server-1");
+        let complete = || authority.complete(&place, "server-1", Role::Server).unwrap();
+        let read = || [CERT, KEY, CA].map(|name| fs::read(place.join(name)).unwrap());
+        assert_eq!(complete(), [CERT, KEY, CA]);
+        let [cert, key, ca] = read();
+        assert!(complete().is_empty());
+        for (missing, made) in [(CA, vec![CA]), (CERT, vec![CERT]), (KEY, vec![KEY, CERT])] {
+            fs::remove_file(place.join(missing)).unwrap();
+            assert_eq!(complete(), made);
+            let again = read();
+            assert_eq!(again[0] == cert, missing == CA, "{missing}");
+            assert_eq!(again[1] == key, missing != KEY, "{missing}");
+            assert_eq!(again[2], ca);
+            let mode = fs::metadata(place.join(missing)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_private_key_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("authority");
+        Authority::new("cluster").unwrap().write(&place).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o777] {
+            fs::set_permissions(place.join(KEY), Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(Authority::load(&place), Err(KeysError::Exposed { .. })), "{mode:o}");
+        }
+        fs::set_permissions(place.join(KEY), Permissions::from_mode(0o400)).unwrap();
+        assert!(Authority::load(&place).is_ok());
+    }
+
+    #[test]
     fn what_is_no_name_or_no_authority_is_refused() {
         let long = "x".repeat(64);
         for name in ["", "-a", "a-", "a b", "a/b", "é", &long] {
@@ -235,7 +356,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(Authority::load(dir.path()), Err(KeysError::File { .. })));
         fs::write(dir.path().join("cert.pem"), "nothing").unwrap();
-        fs::write(dir.path().join("key.pem"), "nothing").unwrap();
+        write(&dir.path().join(KEY), "nothing").unwrap();
         assert!(matches!(Authority::load(dir.path()), Err(KeysError::Authority { .. })));
     }
 }

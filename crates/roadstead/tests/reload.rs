@@ -1,7 +1,7 @@
 //! Keys that are read again while a server runs: which are taken, and which are not.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use roadstead::{
     Layers,
@@ -14,6 +14,7 @@ fn put(dir: &Path, authority: &Authority) {
     for (name, text) in [("cert.pem", &issued.cert), ("key.pem", &issued.key), ("ca.pem", &issued.ca)] {
         fs::write(dir.join(name), text.as_bytes()).unwrap();
     }
+    fs::set_permissions(dir.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]

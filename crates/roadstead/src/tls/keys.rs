@@ -5,6 +5,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -32,10 +33,11 @@ impl Keys {
     /// Reads `cert.pem`, `key.pem` and `ca.pem` of `dir`, as `roadstead keys` writes them.
     ///
     /// # Errors
-    /// [`TlsError`] naming the file that cannot be read, or what does not hold what it should.
+    /// [`TlsError`] naming the file that cannot be read, or what does not hold what it should;
+    /// [`TlsError::Exposed`] if others than its owner may read or write the private key.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let (cert, key, ca) =
-            (read(&dir.join("cert.pem"))?, read(&dir.join("key.pem"))?, read(&dir.join("ca.pem"))?);
+            (read(&dir.join("cert.pem"))?, read_key(&dir.join("key.pem"))?, read(&dir.join("ca.pem"))?);
         let mut keys = Self::from_pem(&cert, &key, &ca)?;
         keys.dir = Some(dir.into());
         Ok(keys)
@@ -107,10 +109,26 @@ fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    read_file(path, open(path)?)
+}
+
+fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let file = open(path)?;
+    let found = file.metadata().map_err(|source| TlsError::Read { path: path.into(), source })?;
+    match found.mode() & 0o777 {
+        mode if mode & 0o077 != 0 => Err(TlsError::Exposed { path: path.into(), mode }),
+        _ => read_file(path, file),
+    }
+}
+
+fn open(path: &Path) -> Result<File, TlsError> {
+    File::open(path).map_err(|source| TlsError::Read { path: path.into(), source })
+}
+
+fn read_file(path: &Path, mut file: File) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let failed = |source| TlsError::Read { path: path.into(), source };
     // All the room at once: a buffer that grows would leave copies of the key behind.
     let mut bytes = Zeroizing::new(vec![0; LARGEST + 1]);
-    let mut file = File::open(path).map_err(failed)?;
     let mut len = 0;
     while len < bytes.len() {
         match file.read(&mut bytes[len..]) {

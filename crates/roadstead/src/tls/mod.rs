@@ -71,6 +71,14 @@ pub enum TlsError {
     /// The file is larger than any key or chain of certificates.
     #[error("{} is larger than the 256 KiB that keys may take", .0.display())]
     TooLarge(PathBuf),
+    /// Others than the owner may read the private key.
+    #[error("{} may be read by others (its mode is {mode:o}): chmod 600 it", .path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The text holds no such thing.
     #[error("the {what} cannot be read: {why}")]
     Malformed {
