@@ -80,18 +80,23 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     signals::watch()?;
     let bar = progress::bar(100, "loading");
-    let report = load.run(&mut |progress| {
+    let loaded = load.run(&mut |progress| {
         bar.set_position((progress.fraction * 100.0) as u64);
         if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    });
     bar.finish_and_clear();
-    if signals::interrupted() {
-        tracing::warn!("interrupted: the report holds what was measured until now");
+    if loaded.is_err() {
+        signals::check()?;
     }
+    let report = loaded?;
     args.output.deliver(&Report { machine: Machine::here(), load: report })
 }
 
 impl Findings for Report {
+    fn is_empty(&self) -> bool {
+        self.load.right + self.load.wrong + self.load.failed == 0
+    }
+
     fn is_clean(&self) -> bool {
         self.load.is_clean()
     }

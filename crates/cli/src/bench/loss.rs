@@ -165,7 +165,6 @@ fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluste
         let mut losses = Vec::new();
         for _ in 0..args.times {
             if signals::interrupted() {
-                tracing::warn!("interrupted: the report holds what was measured until now");
                 break;
             }
             losses.push(lose(&questions, cluster)?);
@@ -311,6 +310,10 @@ fn over_time(ended: &[Ended]) -> Vec<(u64, f64)> {
 }
 
 impl Findings for Report {
+    fn is_empty(&self) -> bool {
+        self.losses.is_empty()
+    }
+
     fn is_clean(&self) -> bool {
         let back = self.losses.iter().all(|loss| loss.back_after_ms.is_some());
         back && self.wrong + self.unnamed + self.held_bytes + self.waiting == 0

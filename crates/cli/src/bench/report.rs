@@ -41,6 +41,10 @@ pub(crate) struct Run {
 }
 
 impl Findings for Report {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     fn is_clean(&self) -> bool {
         self.runs.iter().all(|run| run.wrong + run.failed == 0)
     }

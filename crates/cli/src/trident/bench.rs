@@ -18,6 +18,7 @@ use super::{
     dataset::Dataset,
     report::Report,
     serve::kernel,
+    share::UntilSignal,
     sweep::{Bench, Op},
 };
 use crate::{Outcome, Result, keys, output::Output, progress, signals};
@@ -119,7 +120,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         for between in ways(args) {
             let fetches = plan.ops.iter().copied().filter(|op| *op == Op::Fetch || between.is_none());
             let plan = Plan { ops: fetches.collect(), levels: plan.levels.clone(), ..plan };
-            // Interrupted before anything was measured, there is a report all the same.
             if plan.ops.is_empty() || whole.is_some() && signals::interrupted() {
                 continue;
             }
@@ -181,8 +181,10 @@ pub(crate) fn with_shares<T>(
     let bar = progress::bar(dataset.rows as u64, "sharing among three servers");
     let options = share::Options { search: true, replace: false, pins };
     let told = |done, _| bar.set_position(done as u64);
-    share::share(dataset.source()?.as_mut(), &scratch.shares, options, told)?;
+    let shared = share::share(&mut UntilSignal(dataset.source()?), &scratch.shares, options, told);
     bar.finish_and_clear();
+    signals::check()?;
+    shared?;
     work(&scratch)
 }
 
@@ -212,9 +214,10 @@ pub(crate) fn measure(
 ) -> Result<Report> {
     let horizons = if plan.ops.contains(&Op::Search) {
         let spinner = progress::spinner("finding the true neighbours");
-        let horizons = dataset.horizons(plan.queries)?;
+        let horizons = dataset.horizons(plan.queries);
         spinner.finish_and_clear();
-        horizons
+        signals::check()?;
+        horizons?
     } else {
         Vec::new()
     };
@@ -226,7 +229,6 @@ pub(crate) fn measure(
     'sweep: for &op in &plan.ops {
         for &level in &plan.levels {
             if signals::interrupted() {
-                tracing::warn!("interrupted: the report holds what was measured until now");
                 break 'sweep;
             }
             let run = bench.level(op, level, plan.queries, &|| bar.inc(1))?;

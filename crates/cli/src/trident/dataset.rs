@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use roadstead_trident::data::{self, DataError, Generated, Rows, true_neighbours};
 
+use super::share::UntilSignal;
 use crate::Result;
 
 /// How many neighbours a search asks for, and recall counts.
@@ -72,7 +73,7 @@ impl Dataset {
     /// true neighbour.
     pub(crate) fn horizons(&self, queries: usize) -> Result<Vec<f64>, DataError> {
         let queries = &self.queries[..queries.min(self.queries.len())];
-        let nearest = true_neighbours(self.source()?.as_mut(), queries, K)?;
+        let nearest = true_neighbours(&mut UntilSignal(self.source()?), queries, K)?;
         Ok(nearest.iter().map(|nearest| nearest.last().map_or(0.0, |(_, distance)| *distance)).collect())
     }
 }

@@ -51,6 +51,10 @@ impl Report {
 }
 
 impl Findings for Report {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     fn is_clean(&self) -> bool {
         self.contradictions == [0; 3] && self.runs.iter().all(|run| run.wrong == 0 && run.failed == 0)
     }

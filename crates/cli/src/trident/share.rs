@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 
 /// Rows that cannot be read any more when a signal has come: the sharing then fails, and deletes what it has written,
 /// which lies together and would tell every row.
-struct UntilSignal(Box<dyn Rows>);
+pub(crate) struct UntilSignal(pub(crate) Box<dyn Rows>);
 
 impl Rows for UntilSignal {
     fn rows(&self) -> usize {

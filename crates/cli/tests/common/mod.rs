@@ -15,6 +15,7 @@ use std::{
 
 use roadstead::tls::Keys;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Who is not done then, hangs.
@@ -203,6 +204,17 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < HANGS, "{what} never happens");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The report of a measurement that a signal has ended; none if it came before anything was measured.
+#[track_caller]
+pub fn interrupted(code: Option<i32>, json: &Path) -> Option<Value> {
+    let report = fs::read(json).ok();
+    assert_eq!(code, Some(if report.is_some() { 0 } else { 130 }));
+    let report = report.map(|report| serde_json::from_slice(&report).unwrap());
+    // The next one may be ended earlier.
+    let _ = fs::remove_file(json);
+    report
 }
 
 /// Arguments, written as on a command line.

@@ -54,10 +54,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut report = Report::new(Machine::here(), args.model, args.idle, args.active);
     for _ in 0..ROUNDS {
         if signals::interrupted() {
-            tracing::warn!("interrupted: the report holds what was measured until now");
             break;
         }
-        report.rounds.push(round::run(args, args.seconds / ROUNDS / 2)?);
+        report.rounds.extend(round::run(args, args.seconds / ROUNDS / 2)?);
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -114,6 +114,10 @@ impl Report {
 }
 
 impl Findings for Report {
+    fn is_empty(&self) -> bool {
+        self.rounds.is_empty()
+    }
+
     fn is_clean(&self) -> bool {
         let clean = |round: &Round| {
             round.wrong + round.lost == 0 && round.alone.load.is_clean() && round.beside.load.is_clean()

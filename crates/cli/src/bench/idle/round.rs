@@ -14,7 +14,7 @@ use roadstead_load::{
 use serde::Serialize;
 
 use super::{Args, crowd::Crowd};
-use crate::{Result, bench::echo_server::EchoServer};
+use crate::{Result, bench::echo_server::EchoServer, signals};
 
 /// Bytes of a message.
 pub(super) const SIZE: usize = 128;
@@ -61,11 +61,14 @@ pub(super) struct Memory {
     pub(super) closed: u64,
 }
 
-/// Measures for twice `time`.
-pub(super) fn run(args: &Args, time: Duration) -> Result<Round> {
+/// Measures for twice `time`; none if a signal cut it short, as halves of different lengths cannot be compared.
+pub(super) fn run(args: &Args, time: Duration) -> Result<Option<Round>> {
     let mut server = start(args)?;
     work(args, &server, WARM_UP)?;
     let alone = work(args, &server, time)?;
+    if signals::interrupted() {
+        return Ok(None);
+    }
     let quiet = settle(&server, 0)?;
     let before = private_bytes(server.pid())?;
     let mut crowd = Crowd::connect(server.address(), args.idle.into())?;
@@ -79,7 +82,14 @@ pub(super) fn run(args: &Args, time: Duration) -> Result<Round> {
     settle(&server, 0)?;
     let closed = private_bytes(server.pid())?;
     server.stop()?;
-    Ok(Round { alone, beside, memory: Memory { before, opened, echoed, closed }, wrong, lost })
+    let whole = !signals::interrupted();
+    Ok(whole.then_some(Round {
+        alone,
+        beside,
+        memory: Memory { before, opened, echoed, closed },
+        wrong,
+        lost,
+    }))
 }
 
 /// Starts a server, with a core of its own where there are two.
@@ -113,7 +123,7 @@ fn work(args: &Args, server: &EchoServer, time: Duration) -> Result<Window> {
         if moments.is_empty() || progress.fraction >= 1.0 {
             moments.push((progress.right, cpu_time(server.pid())));
         }
-        ControlFlow::Continue(())
+        if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     let mut moments = moments.into_iter();
     let cpu_us = match (moments.next(), moments.next_back()) {

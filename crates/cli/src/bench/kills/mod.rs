@@ -67,9 +67,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
         report.runs.push(measure(args, *model)?);
     }
-    if signals::interrupted() {
-        tracing::warn!("interrupted: the report holds what was measured until now");
-    }
     args.output.deliver(&report)
 }
 

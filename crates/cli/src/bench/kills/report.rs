@@ -64,6 +64,10 @@ impl Report {
 }
 
 impl Findings for Report {
+    fn is_empty(&self) -> bool {
+        self.runs.iter().all(|run| run.watched.kills.is_empty())
+    }
+
     fn is_clean(&self) -> bool {
         self.runs.iter().all(|run| run.is_clean(self.level))
     }

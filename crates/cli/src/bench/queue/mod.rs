@@ -66,7 +66,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         let lines = schedule::draw(args.seed, round.into(), per_second, args.seconds / ROUNDS, CONNECTIONS);
         for run in &mut report.runs {
             if signals::interrupted() {
-                tracing::warn!("interrupted: the report holds what was measured until now");
                 break 'all;
             }
             run.add(round::run(run.queue(), args.workers, &pace, lines.clone())?, args.workers);

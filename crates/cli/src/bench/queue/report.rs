@@ -81,6 +81,10 @@ impl Run {
         self.queue
     }
 
+    fn was_measured(&self) -> bool {
+        self.right + self.wrong + self.lost > 0
+    }
+
     /// Adds what a round with so many workers came to.
     pub(super) fn add(&mut self, tally: Tally, workers: u16) {
         self.right += tally.right;
@@ -130,6 +134,10 @@ impl Report {
 }
 
 impl Findings for Report {
+    fn is_empty(&self) -> bool {
+        !self.runs.iter().any(Run::was_measured)
+    }
+
     fn is_clean(&self) -> bool {
         self.runs.iter().all(|run| run.wrong + run.lost == 0)
     }
@@ -153,7 +161,8 @@ impl Findings for Report {
             .map(Column::Number),
         );
         let mut table = Table::new(&columns);
-        for run in &self.runs {
+        let measured = || self.runs.iter().filter(|run| run.was_measured());
+        for run in measured() {
             table.row([
                 run.queue.to_string(),
                 count(run.right),
@@ -170,7 +179,7 @@ impl Findings for Report {
             ]);
         }
         table.print(stream)?;
-        self.runs.iter().for_each(Run::warn);
+        measured().for_each(Run::warn);
         Ok(())
     }
 
