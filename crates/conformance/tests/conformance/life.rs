@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use roadstead::Model;
 use roadstead_conformance::{
     asks::{ECHO, HOLD, JOB, LATER, STAY, TOIL},
     child::Child,
@@ -28,6 +29,7 @@ scenarios! {
     a_port_in_use_is_named (Models): "exit 1 and one line: `address ... is in use`",
     a_low_port_needs_permission (Models): "exit 1 and one line that names the address and says what to do",
     it_listens_on_several_addresses (Models): "two addresses, each of which is served",
+    it_listens_on_a_thousand_addresses_and_more (Models): "of 1,100 listeners each is served; `select` says at the start what it cannot watch",
     it_listens_on_version_six (Wires): "the same over IPv6",
 }
 
@@ -186,6 +188,21 @@ fn it_listens_on_several_addresses(setting: &Setting) {
     assert_eq!(child.addresses().len(), 2);
     for address in child.addresses() {
         echo(&mut setting.speak(TcpStream::connect(address).unwrap()), b"here too");
+    }
+}
+
+fn it_listens_on_a_thousand_addresses_and_more(setting: &Setting) {
+    let line = format!("echo{}", " --bind 127.0.0.1:0".repeat(1100));
+    if setting.model == Model::Select {
+        let (code, log) = Child::fails_under(&[], setting, &line);
+        let why = "is beyond 1023, the last that select can watch; use poll or epoll";
+        assert!(code == Some(1) && log.contains(why), "{code:?} {log}");
+        return;
+    }
+    let child = Child::start(setting, &line);
+    assert_eq!(child.addresses().len(), 1100);
+    for number in (0..1100).step_by(50).chain(1020..1028).chain([1099]) {
+        echo(&mut setting.speak(TcpStream::connect(child.addresses()[number]).unwrap()), b"here too");
     }
 }
 

@@ -17,8 +17,6 @@ use crate::{
     ticket::Token,
 };
 
-/// Listeners are named from here on; connections far below.
-const LISTENERS: u64 = u64::MAX - 1024;
 /// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
 const BLOCKS: usize = 32;
 
@@ -314,7 +312,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
 
     fn accept(&mut self, listener: usize) {
         let Some(ear) = self.listeners.get_mut(listener) else { return };
-        if !ear.heard && self.poller.listen(&ear.listener, Token(LISTENERS + listener as u64)).is_err() {
+        if !ear.heard && self.poller.listen(&ear.listener, Token::of_listener(listener)).is_err() {
             return self.done.push(Completion::Accepted(listener, Taken::Exhausted));
         }
         ear.heard = true;
@@ -434,8 +432,8 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         let idle = !mem::take(&mut self.moved);
         self.poller.wait(&mut ready, timeout, idle)?;
         for ready in ready.drain(..) {
-            if ready.token.0 >= LISTENERS {
-                self.take((ready.token.0 - LISTENERS) as usize);
+            if let Some(number) = ready.token.listener() {
+                self.take(number);
             } else if let Some(socket) = self.sockets.get(ready.token) {
                 socket.receive.hear(ready.readable);
                 socket.send.hear(ready.writable);

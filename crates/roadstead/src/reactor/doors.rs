@@ -11,9 +11,6 @@ use crate::{
     ticket::Token,
 };
 
-/// Listeners are named from here on; connections far below.
-const LISTENERS: u64 = u64::MAX - 1024;
-
 pub(super) struct Doors<L> {
     doors: Vec<(Door<L>, Pool)>,
     resting: Option<Duration>,
@@ -33,11 +30,6 @@ impl<L> Doors<L> {
         let mut doors = Self { doors: doors.collect(), resting: None };
         doors.listen(poller)?;
         Ok(doors)
-    }
-
-    /// Which listener a token names, if it is one.
-    pub(super) fn number(token: Token) -> Option<usize> {
-        token.0.checked_sub(LISTENERS).map(|number| number as usize)
     }
 
     /// Takes one connection out of a listener's backlog; none when it is the others' turn.
@@ -100,7 +92,7 @@ impl<L> Doors<L> {
     fn listen<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>) -> io::Result<()> {
         self.resting = None;
         for (number, (door, _)) in self.doors.iter().enumerate() {
-            poller.listen(&door.listener, Token(LISTENERS + number as u64))?;
+            poller.listen(&door.listener, Token::of_listener(number))?;
         }
         Ok(())
     }

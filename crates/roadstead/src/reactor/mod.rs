@@ -126,7 +126,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         waited?;
         let now = self.net.now();
         for ready in ready.drain(..) {
-            match Doors::<N::Listener>::number(ready.token) {
+            match ready.token.listener() {
                 Some(number) => self.accept(number, now),
                 None => self.hear(ready, now),
             }

@@ -109,7 +109,7 @@ impl Dispatcher {
         waited?;
         let now = self.net.now();
         for ready in ready.drain(..) {
-            match Doors::<OwnedFd>::number(ready.token) {
+            match ready.token.listener() {
                 Some(number) => self.accept(number, now),
                 None => self.hear(ready),
             }
