@@ -2,11 +2,14 @@
 
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     thread,
     time::Duration,
 };
 
+use roadstead::Model;
 use roadstead_conformance::{
+    PATIENCE,
     asks::{ANSWER, ECHO, LATER, REFUSE},
     child::Child,
     client::{End, ask, end_of, eventually, frame, pattern, read_frame},
@@ -25,6 +28,7 @@ scenarios! {
     a_reset_in_the_middle_of_a_message (Wires): "a peer's reset is told as one, and costs nobody else anything",
     last_words_of_a_violation_arrive (Wires): "what was answered before a violation arrives, and then the end",
     noise_is_no_frame (Wires): "bytes that mean nothing close the connection with a reason",
+    urgent_data_holds_nothing_up (Models): "bytes before and behind an urgent one come back at once, and it does not",
     who_reads_late_misses_nothing (Wires): "a peer that sends 4 MiB before it reads gets all of them",
     who_never_reads_is_held_back_and_closed (Wires): "a peer that only sends is not read from for ever, and closed as idle",
 }
@@ -166,6 +170,28 @@ fn noise_is_no_frame(setting: &Setting) {
     drop(stream);
     assert!(child.first_closed().contains("not a frame"), "{:?}", child.closed());
     is_served(&child);
+}
+
+fn urgent_data_holds_nothing_up(setting: &Setting) {
+    let many = if setting.model == Model::Iterative { 1 } else { 20 };
+    let child = Child::start(setting, &format!("echo {}", setting.room_for(many)));
+    let mut streams: Vec<_> = (0..many).map(|_| TcpStream::connect(child.address()).unwrap()).collect();
+    for round in 0..3u8 {
+        // All of it is there when the server looks.
+        child.freeze();
+        for stream in &mut streams {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(&[round; 100]).unwrap();
+            assert_eq!(socket2::SockRef::from(&*stream).send_out_of_band(b"!").unwrap(), 1);
+            stream.write_all(&[round; 100]).unwrap();
+        }
+        child.thaw();
+        for stream in &mut streams {
+            let mut back = [0; 200];
+            stream.read_exact(&mut back).unwrap();
+            assert_eq!(back, [round; 200]);
+        }
+    }
 }
 
 fn who_reads_late_misses_nothing(setting: &Setting) {

@@ -3,6 +3,11 @@
 //! Connections are registered once, edge-triggered for both directions, and never touched again: the loop remembers
 //! what is readable and writable. Listeners are level-triggered, so that a connection left in the backlog is told of
 //! again. Connections can be too, to compare: then the kernel is told of every wish, and tells of a state until it ends.
+//!
+//! A receive that is not filled has emptied the socket, which saves the call that would say so: unless it has stopped
+//! before urgent data (`MSG_OOB`), which the kernel keeps apart. `EPOLLPRI` tells of such data along with the bytes, and
+//! from then on that connection is received from until it would block. The urgent byte itself is nothing that a session
+//! could be told of in order (RFC 6093), and is dropped, as on every model.
 
 use std::{
     io,
@@ -122,7 +127,7 @@ impl Poller<Os> for Epoll {
     fn add(&mut self, stream: &OwnedFd, token: Token) -> io::Result<()> {
         use epoll::EventFlags as E;
         match self.trigger {
-            Trigger::Edge => self.register(stream, token, E::IN | E::OUT | E::RDHUP | E::ET),
+            Trigger::Edge => self.register(stream, token, E::IN | E::PRI | E::OUT | E::RDHUP | E::ET),
             Trigger::Level => Ok(()),
         }
     }
@@ -159,9 +164,9 @@ impl Poller<Os> for Epoll {
                 let broken = flags.intersects(E::HUP | E::ERR);
                 ready.push(Readiness {
                     token: Token(token),
-                    readable: broken || flags.intersects(E::IN | E::RDHUP),
+                    readable: broken || flags.intersects(E::IN | E::PRI | E::RDHUP),
                     writable: broken || flags.contains(E::OUT),
-                    ended: broken || flags.contains(E::RDHUP),
+                    more: broken || flags.intersects(E::RDHUP | E::PRI),
                 });
             }
         }

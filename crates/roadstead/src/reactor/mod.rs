@@ -58,8 +58,8 @@ pub(crate) struct Readiness {
     pub readable: bool,
     /// A send would not block.
     pub writable: bool,
-    /// The peer's end is behind what can be received.
-    pub ended: bool,
+    /// A receive that is not filled may not be the last: the peer's end may be behind it, or what follows urgent data.
+    pub more: bool,
 }
 
 /// The loop.
@@ -216,7 +216,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             let Some(token) = self.slots.due(polled) else {
                 return;
             };
-            self.hear(Readiness { token, readable: true, writable: true, ended: false }, now);
+            self.hear(Readiness { token, readable: true, writable: true, more: false }, now);
             self.tell(token, Event::Tick, now);
             self.drive(token, now);
         }
@@ -291,7 +291,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let Some(slot) = self.slots.get(ready.token) else {
             return;
         };
-        slot.note(ready.readable, ready.writable, ready.ended);
+        slot.note(ready.readable, ready.writable, ready.more);
         if slot.busy {
             return;
         }

@@ -154,7 +154,7 @@ impl Poller<Os> for Poll {
                 token: *token,
                 readable: broken || flags.contains(PollFlags::IN),
                 writable: broken || flags.contains(PollFlags::OUT),
-                ended: false,
+                more: false,
             });
         }
         Ok(())

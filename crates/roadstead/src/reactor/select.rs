@@ -139,7 +139,7 @@ impl Poller<Os> for Select {
                     continue;
                 }
                 let token = self.tokens[number as usize];
-                ready.push(Readiness { token, readable, writable: !readable, ended: false });
+                ready.push(Readiness { token, readable, writable: !readable, more: false });
             }
         }
         Ok(())

@@ -116,8 +116,8 @@ impl Signal {
             token,
             readable: broken || flags.contains(PollFlags::IN),
             writable: broken || flags.contains(PollFlags::OUT),
-            // The end comes as one more thing to receive, so a receive that was not filled may not be the last.
-            ended: true,
+            // Neither the end nor urgent data is told of beforehand.
+            more: true,
         });
     }
 
@@ -130,7 +130,7 @@ impl Signal {
         waiting.retain(|(_, flags)| !flags.is_empty());
         self.hot = waiting.iter().map(|(number, _)| *number).collect();
         let tokens = self.hot.iter().filter_map(|number| self.at(*number));
-        let told = |it: Watched| Readiness { token: it.token, readable: true, writable: false, ended: false };
+        let told = |it: Watched| Readiness { token: it.token, readable: true, writable: false, more: false };
         ready.extend(tokens.map(told));
         Ok(())
     }

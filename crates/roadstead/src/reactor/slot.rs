@@ -42,7 +42,8 @@ pub(super) struct Slot<T> {
     pub(super) send: bool,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    pub(super) ended: bool,
+    /// A receive that is not filled may not be the last.
+    pub(super) more: bool,
     /// It has a place among those that have more to do.
     pub(super) busy: bool,
     /// The interest that the poller knows of.
@@ -66,7 +67,7 @@ impl<T> Slot<T> {
             readable: false,
             // A fresh socket has room; if it has not, the first send says so.
             writable: !connecting,
-            ended: false,
+            more: false,
             busy: false,
             told: (false, false),
         }
@@ -78,10 +79,10 @@ impl<T> Slot<T> {
     }
 
     /// Notes what a poller said.
-    pub(super) fn note(&mut self, readable: bool, writable: bool, ended: bool) {
+    pub(super) fn note(&mut self, readable: bool, writable: bool, more: bool) {
         self.readable |= readable;
         self.writable |= writable;
-        self.ended |= ended;
+        self.more |= more;
     }
 
     /// What became of a connection that was being opened, once there is news of it.
@@ -199,8 +200,8 @@ impl<T> Slot<T> {
                 0
             }
             Ok(count) => {
-                // Fewer bytes than were asked for: the rest would block, unless the end is what comes next.
-                self.readable = count == self.receive || self.ended;
+                // Fewer bytes than were asked for: the rest would block, unless the poller has said otherwise.
+                self.readable = count == self.receive || self.more;
                 self.receive = 0;
                 self.endpoint.handle(now, Event::Received(block), host);
                 count as u64

@@ -105,7 +105,7 @@ impl Poller<Os> for Spin {
             token: it.token,
             readable: it.receive,
             writable: it.send,
-            ended: false,
+            more: false,
         }));
         Ok(())
     }

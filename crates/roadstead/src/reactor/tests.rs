@@ -73,7 +73,7 @@ impl Poller<Torrent> for Eager {
             token,
             readable: true,
             writable: false,
-            ended: false,
+            more: false,
         }));
         Ok(())
     }

@@ -177,7 +177,7 @@ impl Link {
             token: here.token?,
             readable: broken || here.decided && (!inward.inbox.is_empty() || inward.end_arrived),
             writable: broken || here.decided && outward.used < outward.capacity,
-            ended: broken || here.decided && inward.end_arrived,
+            more: broken || here.decided && inward.end_arrived,
         };
         (readiness.readable || readiness.writable).then_some(readiness)
     }

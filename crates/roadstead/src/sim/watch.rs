@@ -89,7 +89,7 @@ impl World {
     fn knocking(&self, node: usize) -> impl Iterator<Item = Readiness> {
         let waiting = self.listeners.iter().filter(move |one| one.node == node && !one.backlog.is_empty());
         waiting.filter_map(|one| {
-            Some(Readiness { token: one.token?, readable: true, writable: false, ended: false })
+            Some(Readiness { token: one.token?, readable: true, writable: false, more: false })
         })
     }
 
@@ -111,6 +111,6 @@ impl World {
         let side = &self.links[end.link].sides[end.side];
         let token = side.token.filter(|_| side.decided)?;
         let which = self.dice.below(3);
-        Some(Readiness { token, readable: which != 0, writable: which != 1, ended: false })
+        Some(Readiness { token, readable: which != 0, writable: which != 1, more: false })
     }
 }

@@ -26,8 +26,8 @@ pub(crate) const OPENED: Events = 1;
 pub(crate) const READABLE: Events = 1 << 1;
 /// A send would not block.
 pub(crate) const WRITABLE: Events = 1 << 2;
-/// The peer's end is behind what can be received.
-pub(crate) const ENDED: Events = 1 << 3;
+/// A receive that is not filled may not be the last.
+pub(crate) const MORE: Events = 1 << 3;
 /// A ticket or a waker calls.
 pub(crate) const WOKEN: Events = 1 << 4;
 /// A deadline may have passed.

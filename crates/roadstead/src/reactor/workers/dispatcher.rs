@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    claim::{DRAIN, DUE, ENDED, Events, OPENED, READABLE, STOP, WRITABLE},
+    claim::{DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WRITABLE},
     line::Line,
     member::Member,
     reports::{REPORTS, Report, Reports},
@@ -135,7 +135,7 @@ impl Dispatcher {
 
     fn hear(&mut self, ready: Readiness) {
         let mut events = 0;
-        for (is, event) in [(ready.readable, READABLE), (ready.writable, WRITABLE), (ready.ended, ENDED)] {
+        for (is, event) in [(ready.readable, READABLE), (ready.writable, WRITABLE), (ready.more, MORE)] {
             events |= if is { event } else { 0 };
         }
         self.raise(ready.token, events);

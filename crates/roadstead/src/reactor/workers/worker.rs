@@ -6,7 +6,7 @@ use std::{mem, sync::Arc, thread, time::Duration};
 use bytes::BytesMut;
 
 use super::{
-    claim::{Claim, DRAIN, DUE, ENDED, Events, OPENED, READABLE, STOP, WOKEN, WRITABLE},
+    claim::{Claim, DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WOKEN, WRITABLE},
     line::{Line, Next},
     member::{Content, Member},
     reports::{Report, Reports},
@@ -92,8 +92,8 @@ impl Worker {
         let now = self.net.now();
         let slot = &mut content.slot;
         let has = |event: Events| events & event != 0;
-        if has(READABLE | WRITABLE | ENDED) {
-            slot.note(has(READABLE), has(WRITABLE), has(ENDED));
+        if has(READABLE | WRITABLE | MORE) {
+            slot.note(has(READABLE), has(WRITABLE), has(MORE));
             slot.told = (false, false);
         }
         if has(DUE) {
