@@ -16,7 +16,6 @@ use roadstead_conformance::{
     setting::Setting,
     wire::Wire,
 };
-use rustix::process::Signal;
 
 scenarios! {
     interrupted_calls_are_made_again (Queues): "signals rain on every thread of every process, and no call that they interrupt fails",
