@@ -2,7 +2,7 @@
 //!
 //! stdout carries results, and before them one line per listener; logs and progress go to stderr. Exit codes: 0 done,
 //! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal, or one before
-//! a measurement had measured anything.
+//! a measurement had measured anything. SIGHUP has a server read its keys again.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -73,6 +73,8 @@ enum Outcome {
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
+    // Measurements and their members can be ended too, and wait for what they start, by whomever this was started.
+    roadstead::signals::restore();
     let cli = Cli::parse();
     if let Err(error) = log(cli.verbose) {
         eprintln!("roadstead: {error}");

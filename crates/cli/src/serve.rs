@@ -27,7 +27,7 @@ pub(crate) struct Args {
     listen: Listen,
     #[command(flatten)]
     limits: Limits,
-    /// Speak TLS 1.3 with the keys in this directory: see `roadstead keys`
+    /// Speak TLS 1.3 with the keys in this directory: see `roadstead keys`. SIGHUP has them read again
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Which clients to talk to: those with a certificate of the keys' authority, or anyone

@@ -1,0 +1,75 @@
+//! `roadstead` under a program that has signals blocked or ignored: it hears them all the same.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
+    thread,
+};
+
+use common::{Process, Scene, until, words};
+use rustix::process::Signal;
+
+/// Ways for a program to be started with signals that it does not hear: env(1).
+const DEAF: [&str; 2] = ["--block-signal=INT,TERM,CHLD", "--ignore-signal=INT,TERM,CHLD"];
+
+/// `roadstead` with these arguments, started so.
+fn deaf(scene: &Scene, how: &str, line: &str) -> Command {
+    let inner = scene.command(words(line));
+    let mut command = Command::new("env");
+    command.arg(how).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// Sends back what comes, to the end.
+fn echo(mut stream: TcpStream) {
+    let mut block = [0; 1 << 12];
+    while let Ok(count @ 1..) = stream.read(&mut block) {
+        if stream.write_all(&block[..count]).is_err() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_measurement_ends_by_a_signal_that_was_blocked_or_ignored_before_it() {
+    let scene = Scene::new();
+    for (how, signal) in DEAF.into_iter().zip([Signal::TERM, Signal::INT]) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut command = deaf(&scene, how, &format!("load {address} --seconds 600"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut load = Process::start(command);
+        let mut came = None;
+        until("its connection", || {
+            came = listener.accept().ok();
+            came.is_some()
+        });
+        let (stream, _) = came.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        thread::spawn(move || echo(stream));
+        load.signal(signal);
+        load.end();
+    }
+}
+
+#[test]
+fn a_measurement_joins_its_servers_though_children_were_ignored_before_it() {
+    let scene = Scene::new();
+    for how in DEAF {
+        let output = deaf(&scene, how, "bench idle --idle 10 --active 1 --seconds 1").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{how}: {}", String::from_utf8_lossy(&output.stderr));
+        scene.nothing_lives();
+    }
+}
