@@ -9,6 +9,7 @@ use crate::{
     Outcome, Result,
     output::Output,
     signals,
+    trident::ask::written,
     trident::bench::{Plan, measure, with_servers, with_shares},
     trident::dataset::{Dataset, K},
     trident::sweep::Op,
@@ -67,11 +68,10 @@ fn show(stream: Stream, dataset: &Dataset, client: &Client) -> Result<()> {
     let index = dataset.rows / 2;
     let row = client.fetch(index)?.values();
     let right = row == dataset.row(dataset.source()?.as_mut(), index)?;
-    let head: Vec<String> = row.iter().take(8).map(f32::to_string).collect();
     let verdict = if right { "the true row" } else { "NOT the true row" };
     stream.print(&format!(
         "fetched row {index}: {} ... ({verdict}; no server knows which row it was)",
-        head.join(" ")
+        written(&row[..row.len().min(8)])
     ))?;
     let nearest = client.search(&dataset.queries[0], K)?;
     let rows: Vec<String> = nearest.iter().map(|near| near.index.to_string()).collect();

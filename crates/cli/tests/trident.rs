@@ -130,7 +130,7 @@ fn every_format_is_shared_served_fetched_and_searched() {
                 .iter()
                 .map(|near| (near["index"].as_u64().unwrap(), near["distance"].as_f64().unwrap()))
                 .collect();
-            assert_eq!(near, [(7, 0.0), (6, 6.0), (8, 6.0)], "{file}");
+            assert_eq!(near, [(7, 0.0), (6, 6f64.sqrt()), (8, 6f64.sqrt())], "{file}");
         }
         for server in &mut servers {
             server.signal(Signal::TERM);

@@ -278,7 +278,7 @@ impl Admission {
 
     fn fetch_share(&mut self, store: &Store, nonces: &[Nonce; 3], body: &[u8]) -> Result<Admitted, Refused> {
         let manifest = store.manifest();
-        let domain = manifest.search.map(|_| manifest.selector_domain()).ok_or(Refused::NoSearch)?;
+        let domain = manifest.search.then(|| manifest.selector_domain()).ok_or(Refused::NoSearch)?;
         let (counter, keys) = wire::counter("fetch", body)?;
         self.consume(counter)?;
         wire::exactly("fetch", body, wire::fetch_share_len(manifest))?;
@@ -290,7 +290,7 @@ impl Admission {
 
     fn search(&mut self, store: &Store, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
         let manifest = store.manifest();
-        let width = manifest.search.map(|_| manifest.search_width()).ok_or(Refused::NoSearch)?;
+        let width = manifest.search.then(|| manifest.search_width()).ok_or(Refused::NoSearch)?;
         let (counter, rest) = wire::counter("search", body)?;
         self.consume(counter)?;
         let checked = match rest.first() {

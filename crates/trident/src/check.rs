@@ -3,6 +3,8 @@
 //! A verdict names the check that failed, never a culprit: three answers are added before they are checked, and the sum
 //! does not tell whose part was wrong.
 
+use std::ops::RangeInclusive;
+
 use thiserror::Error;
 
 use crate::field::mul;
@@ -29,6 +31,9 @@ pub enum Check {
     /// An element of a row of bytes is none.
     #[error("elements are bytes")]
     Byte,
+    /// A score that no row can have: its squared distance would be below zero, or beyond that of the longest row.
+    #[error("scores are those of possible distances")]
+    Distance,
 }
 
 /// BLAKE3-128 of (sharing, index, salt, row). The secret salt keeps digests from confirming guesses of rows.
@@ -63,4 +68,14 @@ pub fn multiples(scores: &[u32], first: (u32, &[u32]), second: (u32, &[u32])) ->
     } else {
         Ok(())
     }
+}
+
+/// Checks that every score is within the range of its row's shift.
+///
+/// # Errors
+/// [`Check::Distance`].
+pub(crate) fn possible(scores: &[i32], shifts: &[u8], ranges: &[RangeInclusive<i32>]) -> Result<(), Check> {
+    let possible = |(score, &shift): (&i32, &u8)| ranges[usize::from(shift)].contains(score);
+    let all = scores.iter().zip(shifts).fold(true, |all, row| all & possible(row));
+    if all { Ok(()) } else { Err(Check::Distance) }
 }

@@ -4,7 +4,9 @@ use crate::dpf::{Domain, Evaluator, Key, Role};
 use crate::field::P;
 use crate::manifest::{Element, Manifest, SharingId};
 use crate::party::Party;
+use crate::quantise::WorstError;
 use crate::reshare;
+use crate::scales::Scales;
 use crate::selector;
 use crate::wire::{self, Hello, Kind, Refusal, Welcome};
 
@@ -34,7 +36,7 @@ pub fn selectors(data: &[u8]) {
 
 /// Messages of servers 1, 2, 3 for a share of a row of two elements: three equal parts of what is given.
 pub fn parts(data: &[u8]) {
-    let Ok(manifest) = Manifest::new(SharingId([0; 16]), 1, 2, Element::U8, None) else { return };
+    let Ok(manifest) = Manifest::new(SharingId([0; 16]), 1, 2, Element::U8, false) else { return };
     let (first, rest) = data.split_at(data.len() / 3);
     let (second, third) = rest.split_at(rest.len() / 2);
     if let Ok(body) = reshare::add_up(&manifest, 7, [first, second, third]) {
@@ -49,6 +51,21 @@ pub fn manifest(data: &[u8]) {
         let again = manifest.to_json().ok().and_then(|json| Manifest::parse(&json).ok());
         assert_eq!(again.as_ref(), Some(&manifest));
         assert_eq!(again.map(|again| again.digest()), Some(manifest.digest()));
+    }
+}
+
+/// Scales of as many rows as fit, of floats or of bytes: whatever they are, errors of distances are numbers.
+pub fn scales(data: &[u8]) {
+    let rows = data.len().saturating_sub(20);
+    for element in [Element::U8, Element::F32] {
+        let Ok(manifest) = Manifest::new(SharingId([0; 16]), rows, 2, element, true) else { return };
+        let Some(scales) = Scales::parse(data.to_vec(), &manifest) else { continue };
+        assert!(!scales.precision().to_string().contains("NaN"));
+        for &shift in scales.shifts() {
+            let (WorstError::Absolute(error) | WorstError::Relative(error)) =
+                scales.quantisation().worst_error(shift);
+            assert!(error.is_finite() && error >= 0.0);
+        }
     }
 }
 

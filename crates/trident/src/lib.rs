@@ -67,6 +67,7 @@ pub mod prg;
 pub mod quantise;
 pub mod query;
 pub mod reshare;
+pub mod scales;
 pub mod selector;
 pub mod server;
 pub mod shamir;

@@ -1,4 +1,4 @@
-//! What a sharing is: its random id, shapes and quantisation. Servers and clients hold the same manifest but for the
+//! What a sharing is: its random id and shapes. Servers and clients hold the same manifest but for the
 //! holder's name, and compare its digest when they meet.
 
 use std::fmt;
@@ -9,12 +9,11 @@ use thiserror::Error;
 use crate::dpf::Domain;
 use crate::lines::{BLOCK, COLUMN, GROUP};
 use crate::party::Party;
-use crate::quantise::Quantisation;
 use crate::selector;
 use crate::trust::Pins;
 
 /// The version of manifest and files that this program writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest manifest in bytes that is read.
 pub const MAX_BYTES: usize = 4096;
 /// Most rows of a collection.
@@ -87,8 +86,8 @@ pub struct Manifest {
     pub dim: usize,
     /// Type of an element.
     pub element: Element,
-    /// How rows became integers, when the collection can be searched.
-    pub search: Option<Quantisation>,
+    /// Whether the collection can be searched. How rows became integers for that, the clients know alone.
+    pub search: bool,
     /// The servers' public keys, when they are reached over TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pins: Option<Pins>,
@@ -132,7 +131,7 @@ impl Manifest {
         rows: usize,
         dim: usize,
         element: Element,
-        search: Option<Quantisation>,
+        search: bool,
     ) -> Result<Self, ManifestError> {
         Self { version: VERSION, sharing, rows, dim, element, search, pins: None, party: None }.validated()
     }
@@ -184,28 +183,18 @@ impl Manifest {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         in_range("rows", count(self.rows), 1, MAX_ROWS as i64)?;
         in_range("dim", count(self.dim), 1, MAX_DIM as i64)?;
-        if let Some(quantisation) = self.search {
-            let limit = Quantisation::MAX_EXPONENT;
-            in_range(
-                "a quantisation exponent of",
-                quantisation.exponent.into(),
-                (-limit).into(),
-                limit.into(),
-            )?;
-        }
         Ok(self)
     }
 
     /// The digest that servers and clients compare: BLAKE3 over a fixed encoding of everything but the holder. The
     /// pins are its end, where there are any, so the length tells the two apart.
     pub fn digest(&self) -> Digest {
-        let mut hasher = blake3::Hasher::new_derive_key("roadstead trident manifest digest v1");
+        let mut hasher = blake3::Hasher::new_derive_key("roadstead trident manifest digest v2");
         hasher.update(&self.version.to_le_bytes());
         hasher.update(&self.sharing.0);
         hasher.update(&(self.rows as u64).to_le_bytes());
         hasher.update(&(self.dim as u64).to_le_bytes());
-        hasher.update(&[self.element.size() as u8, u8::from(self.search.is_some())]);
-        hasher.update(&self.search.map_or(0, |quantisation| quantisation.exponent).to_le_bytes());
+        hasher.update(&[self.element.size() as u8, u8::from(self.search)]);
         if let Some(pins) = self.pins {
             for party in Party::ALL {
                 hasher.update(&pins.of(party).0);

@@ -11,6 +11,8 @@ use crate::lines;
 use crate::manifest::{self, Manifest};
 use crate::mask::PairKey;
 use crate::party::Party;
+use crate::quantise::Quantisation;
+use crate::scales::{self, SCALES_FILE};
 use crate::share::{
     CLIENT_DIR, DIGESTS_FILE, SEARCH_FILE, ShareError, Splitter, component_file, pair_key_file, server_dir,
 };
@@ -47,6 +49,8 @@ pub(crate) struct Outputs {
     /// In order of the servers; none when only fetching is wanted.
     shares: Vec<Output>,
     digests: Output,
+    /// None when only fetching is wanted.
+    scales: Option<Output>,
 }
 
 impl Outputs {
@@ -68,9 +72,11 @@ impl Outputs {
             files::create_dir(&dir)?;
             clear(&dir)?;
         }
-        let digests = Output::create(&aside.0.join(CLIENT_DIR), DIGESTS_FILE)?;
+        let client = aside.0.join(CLIENT_DIR);
+        let digests = Output::create(&client, DIGESTS_FILE)?;
+        let scales = manifest.search.then(|| Output::create(&client, SCALES_FILE)).transpose()?;
         let mut outputs =
-            Self { out: out.into(), aside, components: Vec::new(), shares: Vec::new(), digests };
+            Self { out: out.into(), aside, components: Vec::new(), shares: Vec::new(), digests, scales };
         for party in Party::ALL {
             let dir = server_dir(&outputs.aside.0, party);
             for (component, _) in party.components() {
@@ -78,7 +84,7 @@ impl Outputs {
                     .components
                     .push((usize::from(component - 1), Output::create(&dir, &component_file(component))?));
             }
-            if manifest.search.is_some() {
+            if manifest.search {
                 outputs.shares.push(Output::create(&dir, SEARCH_FILE)?);
             }
             let key = PairKey::generate(rng);
@@ -90,6 +96,16 @@ impl Outputs {
         Ok(outputs)
     }
 
+    /// Begins the scales.
+    pub(crate) fn put_scale(
+        &mut self,
+        quantisation: Quantisation,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), FileError> {
+        let Some(scales) = &mut self.scales else { return Ok(()) };
+        scales.put(|file| file.write_all(&scales::header(quantisation, rng)))
+    }
+
     /// Appends a run of rows.
     pub(crate) fn write(&mut self, splitter: &Splitter<'_>) -> Result<(), FileError> {
         for (component, output) in &mut self.components {
@@ -98,13 +114,16 @@ impl Outputs {
         for (output, shares) in self.shares.iter_mut().zip(&splitter.shares) {
             output.put(|file| lines::write(file, shares))?;
         }
+        if let Some(scales) = &mut self.scales {
+            scales.put(|file| file.write_all(&splitter.shifts))?;
+        }
         self.digests.put(|file| file.write_all(&splitter.digests))
     }
 
     /// Makes sure that all is on the disk, then puts it in its place, the manifests last.
     pub(crate) fn finish(mut self, manifest: &Manifest) -> Result<(), ShareError> {
         let components = self.components.iter_mut().map(|(_, output)| output);
-        for output in components.chain(&mut self.shares).chain([&mut self.digests]) {
+        for output in components.chain(&mut self.shares).chain(&mut self.scales).chain([&mut self.digests]) {
             output.put(store)?;
         }
         let put = |dir: &Path, manifest: &Manifest| -> Result<(), ShareError> {
@@ -151,7 +170,12 @@ fn directories(out: &Path) -> Vec<PathBuf> {
 
 /// All files that a directory may hold. The manifest first: without it what is left cannot be taken for a sharing.
 fn names() -> Vec<String> {
-    let mut names = vec![manifest::FILE.to_owned(), SEARCH_FILE.to_owned(), DIGESTS_FILE.to_owned()];
+    let mut names = vec![
+        manifest::FILE.to_owned(),
+        SEARCH_FILE.to_owned(),
+        DIGESTS_FILE.to_owned(),
+        SCALES_FILE.to_owned(),
+    ];
     names.extend((1..=3).map(component_file));
     names.extend(Party::ALL.map(pair_key_file));
     names

@@ -1,27 +1,87 @@
 //! Rows and queries as small integers, so that scores modulo p are scores.
 //!
-//! The score of a row x for a query q is `|x|² - 2<q, x>`: the squared distance without `|q|²`. It lies between `-|q|²`
-//! and `|x|² + 2|q||x|`; both must stay within ±p/2. Bytes are taken as they are. Floats are multiplied by a power of
-//! two, so that rounding is the only loss and the manifest tells the servers no more than the order of magnitude of the
-//! longest row.
+//! # Scales
+//! Lengths are counted in *steps* of 2^-f, one f for the collection. A query q becomes the integers `Q = round(2^f q)`.
+//! A row x has a *shift* s of its own and becomes `X = round(2^(f-s) x)`, with the extra column `N = 2^s |X|²`, so that
+//!
+//! ```text
+//! score = N - 2<Q, X>        2^s score + |Q|² = |2^s X - Q|²
+//! ```
+//!
+//! is exactly the squared distance, in steps, between the rounded row and the rounded query. Scores are right modulo p
+//! while `N + 2 L |X| < p/2`, where L is the length of the longest query; s is the least shift for which that holds. It
+//! grows with the square of the row's length, so one long row costs no other row a bit.
+//!
+//! f is chosen by the middle row of the collection, which has at most [`MIDDLE_ROW`] steps; L is [`HEADROOM`] times that.
+//! For bytes f and all shifts are 0, L is the longest query of bytes, and longer rows are refused.
+//!
+//! Above [`OWN_NORM`] a row is more than three times as long as the longest query, and X may have too few bits to
+//! tell its length (all of them may round to zero). Its extra column is then that of the row itself, `round(2^-s |2^f x|²)`.
+//!
+//! f and the shifts are the client's alone; see [`Scales`](crate::scales::Scales).
+//!
+//! # How far a distance can be from the true one
+//! Rounding moves an element by half of its unit, so with d elements a query moves by at most `√d/2` steps and a row by
+//! at most `2^s √d/2`. By the triangle inequality that is what their distance changes by:
+//!
+//! ```text
+//! |found - true| <= (1 + 2^s) √d/2 steps                                   s <= 5
+//! ```
+//!
+//! Above, `found² = |2^f x|² + |Q|² - 2<Q, 2^s X> ± 2^s/2` differs from `|2^f x - Q|²` by at most `|Q| 2^s √d + 2^s/2`.
+//! The row has at least `y` steps, or it had fitted with a smaller shift; their distance is at least `y - |Q|`, and a
+//! difference of squares is divided by the sum of their roots:
+//!
+//! ```text
+//! |found - true| <= √d/2 + (|Q| 2^s √d + 2^s/2) / (y - |Q|) steps          s > 5
+//! y = √(L² + 15/16 2^(s-1) p/2) - L
+//! ```
+//!
+//! (15/16 covers the rounding within that test: `L√d + y√d + 8d` for any d up to 2^14.) As y is at least 3L, and
+//! 2^s about y² / 2^29, that is below a twentieth of the distance. Such a distance cannot come out imaginary either, so
+//! whatever the row, `2^s score + |Q|² >= 0`.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::RangeInclusive;
+
 use thiserror::Error;
 
 use crate::field::P;
 use crate::manifest::Element;
 
-/// Length that the longest float row may have after scaling.
-const LONGEST_ROW: f64 = 14_000.0;
-/// A float query may be this many times as long as the longest row.
-const QUERY_HEADROOM: f64 = 2.0;
+/// Steps that the middle float row has at most: with queries of [`HEADROOM`] times that, just below p/2.
+const MIDDLE_ROW: f64 = 10_900.0;
+/// A float query may be this many times as long as the middle row.
+const HEADROOM: f64 = 4.0;
+/// Greatest shift with which the extra column is the squared norm of the rounded row.
+const OWN_NORM: u8 = 5;
+/// What scores stay below.
+const HALF: f64 = (P / 2) as f64;
 
-/// How rows became integers: multiplied by 2^exponent and rounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// How rows and queries become integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantisation {
-    /// The exponent of the scale; 0 for bytes.
-    pub exponent: i32,
+    element: Element,
+    dim: usize,
+    exponent: i32,
+}
+
+/// What a row has become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuantisedRow {
+    /// The extra column.
+    pub norm: u32,
+    /// By how many bits it is coarser than a query.
+    pub shift: u8,
+}
+
+/// What a query has become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuantisedQuery {
+    /// Squared length in steps, an integer.
+    pub squared: f64,
+    /// How far rounding has moved it, in steps.
+    pub moved: f64,
 }
 
 /// Why a vector cannot be quantised.
@@ -34,127 +94,204 @@ pub enum QuantiseError {
         at: usize,
     },
     /// The vector is too long for scores to stay within the field.
-    #[error("its squared norm is {norm}, scores stay within the field up to {limit}")]
+    #[error(
+        "its length (the root of the sum of its squares) is {}, searches of this collection take up to {}",
+        Significant(*length), Significant(*limit)
+    )]
     TooLong {
-        /// Squared norm after scaling.
-        norm: f64,
-        /// Greatest squared norm after scaling.
+        /// Its length.
+        length: f64,
+        /// The greatest length.
         limit: f64,
     },
 }
 
 impl Quantisation {
-    /// Greatest magnitude of the exponent.
-    pub const MAX_EXPONENT: i32 = 140;
+    /// Greatest magnitude of the exponent f: all rows of the least floats.
+    pub const MAX_EXPONENT: i32 = 170;
 
-    /// The quantisation of a collection whose longest row has squared norm `longest`.
-    pub fn choose(element: Element, longest: f64) -> Self {
-        match element {
-            Element::U8 => Self { exponent: 0 },
-            // Rows of zeros have no scale of their own.
-            Element::F32 if longest == 0.0 => Self { exponent: 0 },
-            Element::F32 => {
-                let exponent = (LONGEST_ROW / longest.sqrt()).log2().floor() as i32;
-                Self { exponent: exponent.clamp(-Self::MAX_EXPONENT, Self::MAX_EXPONENT) }
-            }
-        }
+    /// With the exponent `exponent`, which is 0 for bytes.
+    pub fn new(element: Element, dim: usize, exponent: i32) -> Self {
+        Self { element, dim, exponent }
     }
 
-    /// The factor between a vector and its quantised form.
-    pub fn scale(self) -> f64 {
-        f64::from(self.exponent).exp2()
+    /// The greatest exponent with which a float row of squared norm `squared` has no more steps than the middle one may.
+    pub fn exponent_for(squared: f64) -> i32 {
+        let exponent = (MIDDLE_ROW / squared.sqrt()).log2().floor() as i32;
+        exponent.clamp(-Self::MAX_EXPONENT, Self::MAX_EXPONENT)
     }
 
-    /// Quantises a row into `out` and returns its squared norm.
+    /// The exponent f of the scale.
+    pub fn exponent(&self) -> i32 {
+        self.exponent
+    }
+
+    /// The length of a step.
+    pub fn step(&self) -> f64 {
+        power(-self.exponent)
+    }
+
+    /// Quantises a row into `out`.
     ///
     /// # Errors
-    /// When a value is not finite or scores of the row could reach p/2.
-    pub fn row(self, element: Element, row: &[f32], out: &mut Vec<i32>) -> Result<u32, QuantiseError> {
-        let norm = self.round(row, out)?;
-        let query = query_limit(element, row.len());
-        let half = f64::from(P / 2);
-        // The greatest n with n + 2 sqrt(n q) < half, by completing the square; none when queries alone reach p/2.
-        let limit = if query < half { ((half + query).sqrt() - query.sqrt()).powi(2) } else { 0.0 };
-        if norm >= limit { Err(QuantiseError::TooLong { norm, limit }) } else { Ok(norm as u32) }
+    /// When a value is not finite or no shift keeps scores of the row below p/2.
+    pub fn row(&self, row: &[f32], out: &mut Vec<i32>) -> Result<QuantisedRow, QuantiseError> {
+        let squared = squared(row)? * power(2 * self.exponent);
+        let longest = self.longest_squared_query();
+        let greatest = if self.element == Element::U8 { 0 } else { u8::MAX };
+        let least = ((squared + 2.0 * (squared * longest).sqrt()) / HALF).log2().ceil().max(0.0);
+        for shift in least as u64..=greatest.into() {
+            let shift = shift as u8;
+            let rounded = self.round(row, shift, out);
+            let norm = if shift <= OWN_NORM {
+                rounded * power(shift.into())
+            } else {
+                (squared / power(shift.into())).round()
+            };
+            if norm + 2.0 * (rounded * longest).sqrt() < HALF {
+                return Ok(QuantisedRow { norm: norm as u32, shift });
+            }
+        }
+        let limit = (longest + HALF * power(greatest.into())).sqrt() - longest.sqrt();
+        Err(QuantiseError::TooLong { length: squared.sqrt() * self.step(), limit: limit * self.step() })
     }
 
-    /// Quantises a query into `out` and returns its squared norm.
+    /// Quantises a query into `out`.
     ///
     /// # Errors
     /// When a value is not finite or the query is so long that scores could reach p/2.
-    pub fn query(self, element: Element, query: &[f32], out: &mut Vec<i32>) -> Result<u32, QuantiseError> {
-        let norm = self.round(query, out)?;
-        let limit = query_limit(element, query.len());
-        if norm > limit { Err(QuantiseError::TooLong { norm, limit }) } else { Ok(norm as u32) }
+    pub fn query(&self, query: &[f32], out: &mut Vec<i32>) -> Result<QuantisedQuery, QuantiseError> {
+        let length = squared(query)?.sqrt();
+        let squared = self.round(query, 0, out);
+        if squared > self.longest_squared_query() {
+            return Err(QuantiseError::TooLong { length, limit: self.longest_query() });
+        }
+        let scale = power(self.exponent);
+        let moved =
+            |(&value, &rounded): (&f32, &i32)| (f64::from(value) * scale - f64::from(rounded)).powi(2);
+        let moved = query.iter().zip(out.iter()).map(moved).sum::<f64>().sqrt();
+        Ok(QuantisedQuery { squared, moved })
     }
 
-    fn round(self, vector: &[f32], out: &mut Vec<i32>) -> Result<f64, QuantiseError> {
-        let scale = self.scale();
+    /// The length of the longest query.
+    pub fn longest_query(&self) -> f64 {
+        self.longest_squared_query().sqrt() * self.step()
+    }
+
+    /// What the score of a row with that shift can be for a query of that squared length in steps.
+    pub fn scores(&self, squared: f64, shift: u8) -> RangeInclusive<i32> {
+        let least = -(squared / power(shift.into())).floor();
+        let greatest = if shift <= OWN_NORM {
+            // The longest row with this shift, opposite to the query.
+            let longest = self.longest_squared_query();
+            let scale = power(shift.into());
+            let row = ((longest + scale * HALF).sqrt() - longest.sqrt()) / scale;
+            scale * row * row + 2.0 * squared.sqrt() * row
+        } else {
+            HALF
+        };
+        least as i32..=greatest.ceil() as i32
+    }
+
+    /// How far the distance between a row with that shift and a query can be from the true one, at most.
+    pub fn error(&self, query: QuantisedQuery, shift: u8) -> f64 {
+        let moved = self.row_moves(shift);
+        let row = if shift <= OWN_NORM {
+            moved
+        } else {
+            let length = query.squared.sqrt();
+            (2.0 * length * moved + power(shift.into()) / 2.0) / (self.shortest_row(shift) - length)
+        };
+        (row + query.moved) * self.step()
+    }
+
+    /// How far the distances of a row with that shift can be from the true ones, at most, whatever the query.
+    pub fn worst_error(&self, shift: u8) -> WorstError {
+        let squared = self.longest_squared_query();
+        let query = QuantisedQuery { squared, moved: self.row_moves(0) };
+        let error = self.error(query, shift);
+        if shift <= OWN_NORM {
+            WorstError::Absolute(error)
+        } else {
+            WorstError::Relative(error / self.step() / (self.shortest_row(shift) - squared.sqrt()))
+        }
+    }
+
+    /// How far rounding moves a row with that shift, at most, in steps.
+    fn row_moves(&self, shift: u8) -> f64 {
+        match self.element {
+            Element::U8 => 0.0,
+            Element::F32 => (self.dim as f64).sqrt() / 2.0 * power(shift.into()),
+        }
+    }
+
+    /// Steps that a row with that shift above [`OWN_NORM`] has at least.
+    fn shortest_row(&self, shift: u8) -> f64 {
+        let longest = self.longest_squared_query();
+        (longest + 15.0 / 16.0 * power(i32::from(shift) - 1) * HALF).sqrt() - longest.sqrt()
+    }
+
+    /// Greatest squared norm of a query, in steps.
+    fn longest_squared_query(&self) -> f64 {
+        match self.element {
+            Element::U8 => 255.0 * 255.0 * self.dim as f64,
+            Element::F32 => (HEADROOM * MIDDLE_ROW).powi(2),
+        }
+    }
+
+    /// Rounds a vector to units of `2^shift` steps, and returns the squared norm of the integers.
+    fn round(&self, vector: &[f32], shift: u8, out: &mut Vec<i32>) -> f64 {
+        let scale = power(self.exponent - i32::from(shift));
         out.clear();
         let mut norm = 0.0;
-        for (at, &value) in vector.iter().enumerate() {
-            if !value.is_finite() {
-                return Err(QuantiseError::NotFinite { at });
-            }
+        for &value in vector {
             let scaled = (f64::from(value) * scale).round();
             norm += scaled * scaled;
             // Saturates where the norm is refused anyway.
             out.push(scaled as i32);
         }
-        Ok(norm)
+        norm
     }
 }
 
-/// Greatest squared norm of a quantised query: any bytes, or [`QUERY_HEADROOM`] times the longest float row.
-fn query_limit(element: Element, dim: usize) -> f64 {
-    match element {
-        Element::U8 => 255.0 * 255.0 * dim as f64,
-        Element::F32 => (LONGEST_ROW * QUERY_HEADROOM).powi(2),
+/// How far distances can be from the true ones.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub enum WorstError {
+    /// By this length.
+    Absolute(f64),
+    /// By this part of the distance.
+    Relative(f64),
+}
+
+/// 2^exponent.
+pub(crate) fn power(exponent: i32) -> f64 {
+    f64::from(exponent).exp2()
+}
+
+/// The squared norm of a vector.
+fn squared(vector: &[f32]) -> Result<f64, QuantiseError> {
+    match vector.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(QuantiseError::NotFinite { at }),
+        None => Ok(vector.iter().map(|&value| f64::from(value).powi(2)).sum()),
+    }
+}
+
+/// A number with four significant digits, and with an exponent where it would be long without.
+#[derive(Clone, Copy, Debug)]
+pub struct Significant(pub f64);
+
+impl fmt::Display for Significant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:.3e}", self.0);
+        // Read again without the zeros at its end.
+        let rounded: f64 = text.parse().unwrap_or(self.0);
+        if rounded == 0.0 || (1.0e-4..1.0e9).contains(&rounded.abs()) {
+            write!(f, "{rounded}")
+        } else {
+            write!(f, "{rounded:e}")
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const BYTES: Quantisation = Quantisation { exponent: 0 };
-
-    fn worst_score(norm: u32, query: f64) -> f64 {
-        f64::from(norm) + 2.0 * (f64::from(norm) * query).sqrt()
-    }
-
-    #[test]
-    fn bytes_are_taken_as_they_are_until_scores_could_reach_half_the_field() {
-        let mut out = Vec::new();
-        assert_eq!(BYTES.row(Element::U8, &[0.0, 3.0, 255.0], &mut out), Ok(65_034));
-        assert_eq!(out, [0, 3, 255]);
-        // All 255: 3 * 255² * dim reaches p/2 between these.
-        let longest = (f64::from(P / 2) / (3.0 * 255.0 * 255.0)) as usize;
-        assert!(BYTES.row(Element::U8, &vec![255.0; longest], &mut out).is_ok());
-        assert!(BYTES.row(Element::U8, &vec![255.0; longest + 1], &mut out).is_err());
-        // So many dimensions that a query alone could reach it.
-        assert!(BYTES.row(Element::U8, &vec![0.0; 16_384], &mut out).is_ok());
-        assert!(BYTES.row(Element::U8, &vec![0.0; 16_600], &mut out).is_err());
-        assert_eq!(BYTES.query(Element::U8, &[f32::NAN], &mut out), Err(QuantiseError::NotFinite { at: 0 }));
-        assert!(BYTES.query(Element::U8, &[256.0], &mut out).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn the_longest_float_row_fits_and_uses_the_range(
-            row in prop::collection::vec(-1.0f32..1.0, 1..300),
-            magnitude in -30i32..30,
-        ) {
-            let row: Vec<f32> = row.iter().map(|value| value * 2f32.powi(magnitude)).collect();
-            let longest: f64 = row.iter().map(|&value| f64::from(value).powi(2)).sum();
-            prop_assume!(longest > 0.0);
-            let quantisation = Quantisation::choose(Element::F32, longest);
-            let mut out = Vec::new();
-            let norm = quantisation.row(Element::F32, &row, &mut out).unwrap();
-            prop_assert!(norm > 40_000_000);
-            prop_assert!(worst_score(norm, query_limit(Element::F32, row.len())) < f64::from(P / 2));
-            prop_assert!(quantisation.query(Element::F32, &row, &mut out).is_ok());
-        }
-    }
-}
+mod tests;

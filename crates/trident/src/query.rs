@@ -1,8 +1,10 @@
 //! The client's side without any network: three request bodies out of a question, and the answer out of three bodies.
 
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use rand::CryptoRng;
 use thiserror::Error;
@@ -13,18 +15,20 @@ use crate::field::{add, from_signed, mul, to_signed, uniform_nonzero};
 use crate::files::FileError;
 use crate::manifest::{Digest, Element, Manifest, SALT, SharingId};
 use crate::party::Party;
-use crate::quantise::{Quantisation, QuantiseError};
+use crate::quantise::{QuantiseError, QuantisedQuery, power};
+use crate::scales::Scales;
 use crate::shamir;
 use crate::share::DIGESTS_FILE;
 use crate::store::{StoreError, open_exact, read_manifest};
 use crate::wire::{self, BodyError};
 
-/// What a client holds of a sharing: its manifest and the digest of every row.
+/// What a client holds of a sharing: its manifest, and the digest and the scale of every row.
 #[derive(Debug)]
 pub struct Collection {
     manifest: Manifest,
     digest: Digest,
     row_digests: Vec<u8>,
+    scales: Option<Arc<Scales>>,
 }
 
 /// Why a question cannot be asked: the caller's fault.
@@ -95,7 +99,8 @@ impl Collection {
         let mut file = open_exact(&path, length as u64)?;
         let mut row_digests = vec![0; length];
         file.read_exact(&mut row_digests).map_err(FileError::at(&path))?;
-        Ok(Self { digest: manifest.digest(), manifest, row_digests })
+        let scales = manifest.search.then(|| Scales::read(dir, &manifest).map(Arc::new)).transpose()?;
+        Ok(Self { digest: manifest.digest(), manifest, row_digests, scales })
     }
 
     /// The manifest.
@@ -143,6 +148,34 @@ impl Collection {
         ))
     }
 
+    /// How rows and queries become integers for searches.
+    ///
+    /// # Errors
+    /// [`QueryError::NoSearch`].
+    pub fn scales(&self) -> Result<&Arc<Scales>, QueryError> {
+        self.scales.as_ref().ok_or(QueryError::NoSearch)
+    }
+
+    /// How far the distance of row `index` to `query`, as a search finds it, can be from the true one.
+    ///
+    /// # Errors
+    /// As [`Collection::search`], and [`QueryError::Index`].
+    pub fn distance_error(&self, query: &[f32], index: usize) -> Result<f64, QueryError> {
+        let (scales, query, _) = self.quantise(query)?;
+        self.check_index(index)?;
+        Ok(scales.error(query, index))
+    }
+
+    fn quantise(&self, query: &[f32]) -> Result<(&Arc<Scales>, QuantisedQuery, Vec<i32>), QueryError> {
+        let scales = self.scales()?;
+        if query.len() != self.manifest.dim {
+            return Err(QueryError::Dimension { got: query.len(), want: self.manifest.dim });
+        }
+        let mut integers = Vec::with_capacity(query.len());
+        let quantised = scales.quantisation().query(query, &mut integers)?;
+        Ok((scales, quantised, integers))
+    }
+
     pub(crate) fn check_index(&self, index: usize) -> Result<(), QueryError> {
         let last = self.manifest.rows - 1;
         if index > last { Err(QueryError::Index { index, last }) } else { Ok(()) }
@@ -164,14 +197,9 @@ impl Collection {
         counter: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<(Search, [Vec<u8>; 3]), QueryError> {
-        let quantisation = self.manifest.search.ok_or(QueryError::NoSearch)?;
-        if query.len() != self.manifest.dim {
-            return Err(QueryError::Dimension { got: query.len(), want: self.manifest.dim });
-        }
-        let mut quantised = Vec::with_capacity(query.len());
-        let norm = quantisation.query(self.manifest.element, query, &mut quantised)?;
+        let (scales, query, integers) = self.quantise(query)?;
         let vector: Vec<u32> =
-            quantised.iter().map(|&value| from_signed(-2 * i64::from(value))).chain([1]).collect();
+            integers.iter().map(|&value| from_signed(-2 * i64::from(value))).chain([1]).collect();
 
         let multipliers = checked.then(|| [uniform_nonzero(rng), uniform_nonzero(rng)]);
         let mut bodies = Party::ALL.map(|_| {
@@ -188,7 +216,7 @@ impl Collection {
                 }
             }
         }
-        Ok((Search { counter, multipliers, rows: self.manifest.rows, norm, quantisation }, bodies))
+        Ok((Search { counter, multipliers, query, scales: Arc::clone(scales) }, bodies))
     }
 }
 
@@ -254,18 +282,18 @@ impl Fetch {
 pub struct Search {
     counter: u64,
     multipliers: Option<[u32; 2]>,
-    rows: usize,
-    norm: u32,
-    quantisation: Quantisation,
+    query: QuantisedQuery,
+    scales: Arc<Scales>,
 }
 
 impl Search {
     /// Puts the answers of servers 1, 2, 3 together and, when the search is checked, checks every score.
     ///
     /// # Errors
-    /// A malformed answer, or scores that do not agree with their multiples.
+    /// A malformed answer, scores that do not agree with their multiples, or one that no row can have.
     pub fn finish(&self, answers: [&[u8]; 3]) -> Result<Scores, AnswerError> {
-        let count = self.rows * wire::vectors(self.multipliers.is_some());
+        let rows = self.scales.shifts().len();
+        let count = rows * wire::vectors(self.multipliers.is_some());
         let mut parts: [Vec<u32>; 3] = Default::default();
         for ((party, answer), part) in Party::ALL.into_iter().zip(answers).zip(&mut parts) {
             let payload = payload(party, answer, self.counter, 4 * count)?;
@@ -276,25 +304,26 @@ impl Search {
             *sum = add(add(*sum, second), third);
         }
         if let Some([first, second]) = self.multipliers {
-            let (scores, multiples) = sums.split_at(self.rows);
-            let (firsts, seconds) = multiples.split_at(self.rows);
+            let (scores, multiples) = sums.split_at(rows);
+            let (firsts, seconds) = multiples.split_at(rows);
             check::multiples(scores, (first, firsts), (second, seconds))?;
         }
-        sums.truncate(self.rows);
-        Ok(Scores {
-            scores: sums.into_iter().map(to_signed).collect(),
-            norm: self.norm,
-            quantisation: self.quantisation,
-        })
+        sums.truncate(rows);
+        let scores: Vec<i32> = sums.into_iter().map(to_signed).collect();
+        let ranges: Vec<_> =
+            (0..=u8::MAX).map(|shift| self.scales.quantisation().scores(self.query.squared, shift)).collect();
+        check::possible(&scores, self.scales.shifts(), &ranges)?;
+        Ok(Scores { scores, query: self.query, scales: Arc::clone(&self.scales) })
     }
 }
 
-/// The score of every row: its squared distance to the query without the query's squared norm, quantised.
+/// The score of every row: its squared distance to the query without the query's squared norm, both as integers; see
+/// [`quantise`](crate::quantise).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     scores: Vec<i32>,
-    norm: u32,
-    quantisation: Quantisation,
+    query: QuantisedQuery,
+    scales: Arc<Scales>,
 }
 
 /// A row near a query.
@@ -302,34 +331,59 @@ pub struct Scores {
 pub struct Neighbour {
     /// Its index.
     pub index: usize,
-    /// Its squared distance, as exact as the quantisation.
+    /// Its Euclidean distance, as exact as [`Collection::distance_error`] says.
     pub distance: f64,
 }
 
+/// A row that may be among the nearest: of all that are compared the greatest is the first to go.
+#[derive(PartialEq)]
+struct Candidate {
+    /// Its score in the units of all: squared steps.
+    score: f64,
+    index: usize,
+}
+
+impl Eq for Candidate {}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then(self.index.cmp(&other.index))
+    }
+}
+
 impl Scores {
-    /// The scores, one a row.
+    /// The scores, one a row, each in the units of its row.
     pub fn as_slice(&self) -> &[i32] {
         &self.scores
     }
 
     /// The `k` nearest rows, nearest first, the lower index first on a tie.
     pub fn nearest(&self, k: usize) -> Vec<Neighbour> {
+        let units: [f64; 256] = std::array::from_fn(|shift| power(shift as i32));
         let mut nearest = BinaryHeap::with_capacity(k.min(self.scores.len()) + 1);
-        for (index, &score) in self.scores.iter().enumerate() {
-            if nearest.len() < k {
-                nearest.push((score, index));
-            } else if let Some(mut worst) = nearest.peek_mut()
-                && (score, index) < *worst
-            {
-                *worst = (score, index);
+        // Whoever comes later has a higher index, and has to be nearer than the last of the nearest.
+        let mut horizon = f64::INFINITY;
+        for (index, (&score, &shift)) in self.scores.iter().zip(self.scales.shifts()).enumerate() {
+            let score = f64::from(score) * units[usize::from(shift)];
+            if score < horizon {
+                nearest.push(Candidate { score, index });
+                if nearest.len() > k {
+                    nearest.pop();
+                }
+                if nearest.len() == k {
+                    horizon = nearest.peek().map_or(f64::NEG_INFINITY, |last| last.score);
+                }
             }
         }
-        let scale = self.quantisation.scale();
-        let distance = |score: i32| (f64::from(score) + f64::from(self.norm)) / (scale * scale);
-        nearest
-            .into_sorted_vec()
-            .into_iter()
-            .map(|(score, index)| Neighbour { index, distance: distance(score) })
-            .collect()
+        let step = self.scales.quantisation().step();
+        let distance = |score: f64| (score + self.query.squared).sqrt() * step;
+        let nearest = nearest.into_sorted_vec().into_iter();
+        nearest.map(|Candidate { score, index }| Neighbour { index, distance: distance(score) }).collect()
     }
 }

@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn the_selectors_of_a_pass_fit_their_memory_or_are_one() {
         for rows in [1, 10_000, 1_000_000, 2_000_000, 10_000_000, MAX_ROWS] {
-            let manifest = Manifest::new(SharingId([0; 16]), rows, 1, Element::U8, None).unwrap();
+            let manifest = Manifest::new(SharingId([0; 16]), rows, 1, Element::U8, false).unwrap();
             let (together, each) = (shared_fetches(&manifest), 12 * rows.next_multiple_of(16));
             assert!((1..=FETCHES).contains(&together), "{rows} rows");
             assert!(together == 1 || together * each <= SELECTORS, "{rows} rows");

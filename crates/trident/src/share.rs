@@ -3,13 +3,14 @@
 //! | directory | holds |
 //! |---|---|
 //! | `server-b` | manifest, the two components other than w_b, search shares on the line at b, two pair keys |
-//! | `client` | manifest, row digests |
+//! | `client` | manifest, row digests, scales |
 //!
 //! The manifest names the servers' public keys, if there are any: nothing of theirs is secret in it.
 //!
 //! Rows pass through in runs, so memory does not grow with the set. All is written aside and put in its place when it is
 //! whole: a sharing that breaks off leaves what was there before.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rand::CryptoRng;
@@ -26,7 +27,7 @@ use crate::lines::{self, BLOCK, COLUMN, GROUP, Line};
 use crate::manifest::{Element, Manifest, ManifestError, SALT, SharingId};
 use crate::outputs::Outputs;
 use crate::party::Party;
-use crate::quantise::{Quantisation, QuantiseError};
+use crate::quantise::{Quantisation, QuantiseError, QuantisedRow};
 use crate::shamir;
 use crate::trust::Pins;
 
@@ -123,15 +124,16 @@ pub fn share_with(
     let mut sharing = SharingId([0; 16]);
     rng.fill_bytes(&mut sharing.0);
     // The shape is checked before memory is taken for its rows; what they are is not known yet.
-    Manifest::new(sharing, rows.rows(), rows.dim(), Element::U8, None)?;
+    Manifest::new(sharing, rows.rows(), rows.dim(), Element::U8, false)?;
     let survey = Survey::of(rows)?;
-    let search = options.search.then(|| Quantisation::choose(survey.element, survey.longest));
-    let manifest =
-        Manifest::new(sharing, rows.rows(), rows.dim(), survey.element, search)?.with_pins(options.pins);
+    let manifest = Manifest::new(sharing, rows.rows(), rows.dim(), survey.element, options.search)?
+        .with_pins(options.pins);
+    let quantisation = Quantisation::new(survey.element, manifest.dim, survey.exponent());
 
     let mut outputs = Outputs::create(out, &manifest, options.replace, rng)?;
+    outputs.put_scale(quantisation, rng)?;
     let mut run = vec![0.0; RUN * manifest.dim];
-    let mut splitter = Splitter::new(&manifest);
+    let mut splitter = Splitter::new(&manifest, quantisation);
     for first in (0..manifest.rows).step_by(RUN) {
         let run = &mut run[..RUN.min(manifest.rows - first) * manifest.dim];
         rows.read(first, run)?;
@@ -150,13 +152,14 @@ const _: () = assert!(RUN.is_multiple_of(GROUP) && RUN.is_multiple_of(BLOCK));
 /// What must be known of all rows before the first is shared.
 struct Survey {
     element: Element,
-    longest: f64,
+    /// How many rows would have which exponent, if they could choose; rows of zeros have no wish.
+    exponents: BTreeMap<i32, usize>,
 }
 
 impl Survey {
     fn of(rows: &mut dyn Rows) -> Result<Self, DataError> {
         let (count, dim) = (rows.rows(), rows.dim());
-        let mut survey = Self { element: Element::U8, longest: 0.0 };
+        let mut survey = Self { element: Element::U8, exponents: BTreeMap::new() };
         let mut run = vec![0.0; RUN * dim];
         for first in (0..count).step_by(RUN) {
             let run = &mut run[..RUN.min(count - first) * dim];
@@ -166,29 +169,52 @@ impl Survey {
                 survey.element = Element::F32;
             }
             for row in run.chunks_exact(dim) {
-                survey.longest = survey.longest.max(row.iter().map(|&value| f64::from(value).powi(2)).sum());
+                let squared = row.iter().map(|&value| f64::from(value).powi(2)).sum();
+                if squared > 0.0 {
+                    *survey.exponents.entry(Quantisation::exponent_for(squared)).or_default() += 1;
+                }
             }
         }
         Ok(survey)
+    }
+
+    /// The exponent of the row in the middle, by length: however long the longest are, it stays what it is.
+    fn exponent(&self) -> i32 {
+        if self.element == Element::U8 {
+            return 0;
+        }
+        let mut left = self.exponents.values().sum::<usize>() / 2;
+        let middle = self.exponents.iter().find(|(_, rows)| match left.checked_sub(**rows) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        middle.map_or(0, |(exponent, _)| *exponent)
     }
 }
 
 /// Splits runs of rows into components and search shares.
 pub(crate) struct Splitter<'a> {
     manifest: &'a Manifest,
+    quantisation: Quantisation,
     pub(crate) components: [Vec<Line>; 3],
     pub(crate) shares: [Vec<Line>; 3],
     pub(crate) digests: Vec<u8>,
+    pub(crate) shifts: Vec<u8>,
     quantised: Vec<i32>,
 }
 
 impl<'a> Splitter<'a> {
-    fn new(manifest: &'a Manifest) -> Self {
+    fn new(manifest: &'a Manifest, quantisation: Quantisation) -> Self {
         Self {
             manifest,
+            quantisation,
             components: Default::default(),
             shares: Default::default(),
             digests: Vec::new(),
+            shifts: Vec::new(),
             quantised: Vec::new(),
         }
     }
@@ -204,14 +230,14 @@ impl<'a> Splitter<'a> {
         for (at, row) in run.chunks_exact(self.manifest.dim).enumerate() {
             self.split_record(first, at, row, rng);
         }
-        if let Some(quantisation) = self.manifest.search {
+        self.shifts.clear();
+        if self.manifest.search {
             for shares in &mut self.shares {
                 shares.clear();
                 shares.resize(count.div_ceil(BLOCK) * self.manifest.search_width(), Line::default());
             }
             for (at, row) in run.chunks_exact(self.manifest.dim).enumerate() {
-                self.split_row(at, row, quantisation, rng)
-                    .map_err(|error| ShareError::Row { row: first + at, error })?;
+                self.split_row(at, row, rng).map_err(|error| ShareError::Row { row: first + at, error })?;
             }
         }
         Ok(())
@@ -239,15 +265,10 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// The quantised row and its squared norm as points on lines.
-    fn split_row(
-        &mut self,
-        at: usize,
-        row: &[f32],
-        quantisation: Quantisation,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), QuantiseError> {
-        let norm = quantisation.row(self.manifest.element, row, &mut self.quantised)?;
+    /// The quantised row and its extra column as points on lines.
+    fn split_row(&mut self, at: usize, row: &[f32], rng: &mut impl CryptoRng) -> Result<(), QuantiseError> {
+        let QuantisedRow { norm, shift } = self.quantisation.row(row, &mut self.quantised)?;
+        self.shifts.push(shift);
         let width = self.manifest.search_width();
         let elements = self.quantised.iter().map(|&value| from_signed(value.into())).chain([norm]);
         for (column, element) in elements.enumerate() {

@@ -6,7 +6,6 @@ use crate::check::{self, Check};
 use crate::field::{P, add, mul, sub, to_signed, uniform_nonzero};
 use crate::manifest::Element;
 use crate::party::Party;
-use crate::quantise::Quantisation;
 use crate::query::{AnswerError, Collection, QueryError, Row, payload};
 use crate::selector::{self, PAYLOAD};
 use crate::wire;
@@ -18,7 +17,8 @@ pub struct SharedFetch {
     multipliers: [u32; 2],
     dim: usize,
     element: Element,
-    quantisation: Quantisation,
+    /// What an element is rounded to.
+    unit: f64,
 }
 
 impl Collection {
@@ -36,7 +36,7 @@ impl Collection {
         rng: &mut impl CryptoRng,
     ) -> Result<(SharedFetch, [Vec<u8>; 3]), QueryError> {
         let manifest = self.manifest();
-        let quantisation = manifest.search.ok_or(QueryError::NoSearch)?;
+        let scales = self.scales()?;
         self.check_index(index)?;
         let multipliers = [uniform_nonzero(rng), uniform_nonzero(rng)];
         let payload = [1, multipliers[0], multipliers[1]];
@@ -47,7 +47,8 @@ impl Collection {
             body
         });
         let (dim, element) = (manifest.dim, manifest.element);
-        Ok((SharedFetch { counter, multipliers, dim, element, quantisation }, bodies))
+        let unit = scales.unit(index);
+        Ok((SharedFetch { counter, multipliers, dim, element, unit }, bodies))
     }
 }
 
@@ -57,8 +58,8 @@ impl SharedFetch {
 
     /// Puts the answers of servers 1, 2, 3 together, of which one may be missing, and checks the row.
     ///
-    /// A row of bytes is what was shared, byte by byte. Of a row of floats it is what searches compare, rounded to the
-    /// scale of the collection's quantisation; [`Collection::fetch`] gives the floats themselves.
+    /// A row of bytes is what was shared, byte by byte. Of a row of floats it is what searches compare, rounded to
+    /// a power of two, which is coarser for long rows ([`Scales::unit`](crate::scales::Scales::unit)); [`Collection::fetch`] gives the floats themselves.
     ///
     /// # Errors
     /// Fewer than two answers, a malformed one, or answers that do not belong to one row.
@@ -120,8 +121,8 @@ impl SharedFetch {
 
     /// The integers back to elements.
     fn row(&self, sums: &[u32]) -> Result<Row, AnswerError> {
-        let scale = self.quantisation.scale();
-        let values: Vec<f32> = sums.iter().map(|&sum| (f64::from(to_signed(sum)) / scale) as f32).collect();
+        let value = |&sum: &u32| (f64::from(to_signed(sum)) * self.unit) as f32;
+        let values: Vec<f32> = sums.iter().map(value).collect();
         if self.element == Element::U8 && sums.iter().any(|&sum| sum > u32::from(u8::MAX)) {
             return Err(Check::Byte.into());
         }

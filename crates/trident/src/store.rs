@@ -55,6 +55,12 @@ pub enum StoreError {
         /// Length required.
         want: u64,
     },
+    /// Scales that no collection has.
+    #[error("{} is no file of scales: it is damaged; share the data again", path.display())]
+    Scales {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Search shares that are no field elements.
     #[error("{} holds numbers that are not below p: it is damaged; share the data again", path.display())]
     Element {
@@ -127,7 +133,7 @@ impl Store {
         };
         let components = [component(first)?, component(second)?];
         let shares =
-            manifest.search.map(|_| Shares::open(dir, &manifest, search_memory_limit)).transpose()?;
+            manifest.search.then(|| Shares::open(dir, &manifest, search_memory_limit)).transpose()?;
         let keys = PairKeys { next: read_key(dir, party)?, previous: read_key(dir, party.previous())? };
         let digest = manifest.digest();
         Ok(Self {

@@ -290,13 +290,14 @@ pub fn fetched_share_len(manifest: &Manifest) -> usize {
 
 /// The longest body that a server has to take from a client.
 pub fn max_request(manifest: &Manifest) -> usize {
-    let search = manifest.search.map_or(0, |_| search_len(manifest, true).max(fetch_share_len(manifest)));
+    let search = if manifest.search { search_len(manifest, true).max(fetch_share_len(manifest)) } else { 0 };
     search.max(fetch_len(manifest)).max(Hello::LEN).max(48)
 }
 
 /// The longest body that a client has to take from a server.
 pub fn max_answer(manifest: &Manifest) -> usize {
-    let search = manifest.search.map_or(0, |_| searched_len(manifest, true).max(fetched_share_len(manifest)));
+    let search =
+        if manifest.search { searched_len(manifest, true).max(fetched_share_len(manifest)) } else { 0 };
     search.max(fetched_len(manifest)).max(Welcome::LEN).max(COUNTER + 2 + MAX_TEXT)
 }
 

@@ -21,7 +21,6 @@ use roadstead_trident::{
     fuzz,
     manifest::{Digest, Element, Manifest, SharingId},
     party::Party,
-    quantise::Quantisation,
     reshare::{add_up, reshare},
     selector,
     trust::Pins,
@@ -88,8 +87,8 @@ fn manifests() -> Corpus {
     let manifest = |element, search| {
         Manifest::new(SharingId([9; 16]), 10_000, 128, element, search).expect("the shape is allowed")
     };
-    let bytes = manifest(Element::U8, Some(Quantisation { exponent: 0 }));
-    let floats = manifest(Element::F32, Some(Quantisation { exponent: -12 }));
+    let bytes = manifest(Element::U8, true);
+    let floats = manifest(Element::F32, true);
     let pins = Pins::new([1, 2, 3].map(|byte| Pin([byte; 32]))).expect("they differ");
     let json = |manifest: &Manifest| manifest.to_json().expect("a manifest is JSON");
     let changed = |from: &str, to: &str| {
@@ -100,15 +99,27 @@ fn manifests() -> Corpus {
     let seeds = named([
         ("bytes", json(&bytes)),
         ("floats", json(&floats)),
-        ("fetch-only", json(&manifest(Element::F32, None))),
+        ("fetch-only", json(&manifest(Element::F32, false))),
         ("of-a-server", json(&bytes.for_party(Party::ALL[2]))),
-        ("version", changed("\"version\": 1", "\"version\": 2")),
+        ("version", changed("\"version\": 2", "\"version\": 1")),
         ("pins", json(&bytes.with_pins(Some(pins)))),
         ("no-rows", changed("\"rows\": 10000", "\"rows\": 0")),
         ("unknown-field", changed("{", "{ \"colour\": 1,")),
         ("cut", json(&bytes)[..60].to_vec()),
     ]);
     Corpus { target: "manifest", seeds, check: fuzz::manifest }
+}
+
+fn scales() -> Corpus {
+    let file = |exponent: i32, shifts: &[u8]| [&[7; 16][..], &exponent.to_le_bytes(), shifts].concat();
+    let seeds = named([
+        ("bytes", file(0, &[0; 3])),
+        ("floats", file(13, &[0, 1, 0, 5, 6, 255])),
+        ("no-exponent", file(171, &[0])),
+        ("no-rows", file(0, &[])),
+        ("cut", file(0, &[])[..19].to_vec()),
+    ]);
+    Corpus { target: "scales", seeds, check: fuzz::scales }
 }
 
 fn messages() -> Corpus {
@@ -298,6 +309,11 @@ fn manifests_are_judged_as_every_input_is() {
 }
 
 #[test]
+fn scales_are_judged_as_every_input_is() {
+    scales().replay(5);
+}
+
+#[test]
 fn messages_are_judged_as_every_input_is() {
     messages().replay(14);
 }
@@ -320,9 +336,17 @@ fn files_of_vectors_are_judged_as_every_input_is() {
 #[test]
 #[ignore = "writes the seeds instead of testing them"]
 fn write_the_seeds() {
-    for corpus in
-        [keys(), selectors(), parts(), manifests(), messages(), admissions(), client_answers(), datasets()]
-    {
+    for corpus in [
+        keys(),
+        selectors(),
+        parts(),
+        manifests(),
+        scales(),
+        messages(),
+        admissions(),
+        client_answers(),
+        datasets(),
+    ] {
         corpus.write();
     }
 }

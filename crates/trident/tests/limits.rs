@@ -18,7 +18,6 @@ use roadstead_trident::manifest::{
     Element, MAX_BYTES, MAX_DIM, MAX_ROWS, Manifest, ManifestError, SharingId,
 };
 use roadstead_trident::party::Party;
-use roadstead_trident::quantise::Quantisation;
 use roadstead_trident::query::Collection;
 use roadstead_trident::share::{
     CLIENT_DIR, Options, SEARCH_FILE, ShareError, component_file, pair_key_file, server_dir, share,
@@ -253,7 +252,8 @@ fn only_the_owner_may_read_and_no_directory_holds_what_belongs_elsewhere() {
         }
     }
     names.sort();
-    let mut expected = vec!["client/digests.bin".to_owned(), "client/manifest.json".to_owned()];
+    let mut expected =
+        ["client/digests.bin", "client/manifest.json", "client/scales.bin"].map(str::to_owned).to_vec();
     for (server, components, pairs) in
         [(1, [2, 3], ["12", "31"]), (2, [1, 3], ["12", "23"]), (3, [1, 2], ["23", "31"])]
     {
@@ -309,41 +309,38 @@ fn the_memory_limit_decides_where_search_shares_are() {
     }
 }
 
-fn manifest(rows: usize, dim: usize, exponent: i32) -> Result<Manifest, ManifestError> {
-    Manifest::new(SharingId([5; 16]), rows, dim, Element::U8, Some(Quantisation { exponent }))
+fn manifest(rows: usize, dim: usize) -> Result<Manifest, ManifestError> {
+    Manifest::new(SharingId([5; 16]), rows, dim, Element::U8, true)
 }
 
 #[test]
 fn manifests_are_validated_and_their_digest_covers_all_but_the_holder() {
-    for (rows, dim, exponent) in [(1, 1, 0), (MAX_ROWS, MAX_DIM, Quantisation::MAX_EXPONENT)] {
-        let good = manifest(rows, dim, exponent).unwrap();
+    for (rows, dim) in [(1, 1), (MAX_ROWS, MAX_DIM)] {
+        let good = manifest(rows, dim).unwrap();
         assert_eq!(Manifest::parse(&good.to_json().unwrap()).unwrap(), good);
     }
-    for (rows, dim, exponent) in
-        [(0, 1, 0), (MAX_ROWS + 1, 1, 0), (1, 0, 0), (1, MAX_DIM + 1, 0), (1, 1, 141), (1, 1, -141)]
-    {
-        assert!(matches!(manifest(rows, dim, exponent), Err(ManifestError::Range { .. })));
+    for (rows, dim) in [(0, 1), (MAX_ROWS + 1, 1), (1, 0), (1, MAX_DIM + 1)] {
+        assert!(matches!(manifest(rows, dim), Err(ManifestError::Range { .. })));
     }
-    let good = manifest(10, 20, 3).unwrap();
+    let good = manifest(10, 20).unwrap();
     let digests: std::collections::HashSet<String> = [
         good.clone(),
-        manifest(11, 20, 3).unwrap(),
-        manifest(10, 21, 3).unwrap(),
-        manifest(10, 20, 4).unwrap(),
+        manifest(11, 20).unwrap(),
+        manifest(10, 21).unwrap(),
         Manifest::new(SharingId([6; 16]), 10, 20, Element::U8, good.search).unwrap(),
         Manifest::new(good.sharing, 10, 20, Element::F32, good.search).unwrap(),
-        Manifest::new(good.sharing, 10, 20, Element::U8, None).unwrap(),
+        Manifest::new(good.sharing, 10, 20, Element::U8, false).unwrap(),
     ]
     .iter()
     .map(|manifest| manifest.digest().to_string())
     .collect();
-    assert_eq!(digests.len(), 7);
+    assert_eq!(digests.len(), 6);
     for party in Party::ALL {
         assert_eq!(good.for_party(party).digest(), good.digest());
     }
     let json = String::from_utf8(good.to_json().unwrap()).unwrap();
     for (from, to) in [
-        ("\"version\": 1", "\"version\": 2"),
+        ("\"version\": 2", "\"version\": 1"),
         ("\"rows\": 10", "\"rows\": -1"),
         ("\"rows\": 10", "\"rows\": 1e99"),
         ("\"party\": null", "\"party\": 4"),
@@ -360,11 +357,9 @@ fn manifests_are_validated_and_their_digest_covers_all_but_the_holder() {
     assert!(matches!(Manifest::parse(padded(MAX_BYTES + 1).as_bytes()), Err(ManifestError::TooLong(_))));
 }
 
-/// Sharings that were made before pins existed go on being what they were.
 #[test]
-fn pins_are_part_of_the_digest_and_without_them_it_is_what_it_was() {
-    let bare = manifest(10, 20, 3).unwrap();
-    assert_eq!(bare.digest().to_string(), "efa0d8389ca7a2862aeb2289f8b5d796f5e7ef8f221c948d5d156cabea02c5c5");
+fn pins_are_part_of_the_digest() {
+    let bare = manifest(10, 20).unwrap();
     assert!(!String::from_utf8(bare.to_json().unwrap()).unwrap().contains("pins"));
     let pins = |bytes: [u8; 3]| Pins::new(bytes.map(|byte| Pin([byte; 32])));
     let all = [[1, 2, 3], [2, 1, 3], [1, 3, 2], [4, 2, 3]].map(|bytes| bare.with_pins(pins(bytes).ok()));

@@ -3,11 +3,12 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use roadstead::tls::Keys;
-use roadstead_load::report::{Column, Destination, Stream, Table, number};
+use roadstead_load::report::{Column, Destination, Stream, Table};
 use roadstead_trident::{
     client::{Client, Options, Protocol},
     data,
     party::Party,
+    quantise::Significant,
     query::Collection,
 };
 use serde::Serialize;
@@ -72,6 +73,15 @@ struct FetchedRow {
     values: Vec<f32>,
 }
 
+/// The elements of a row: all their digits, with an exponent where they would be long without.
+pub(crate) fn written(values: &[f32]) -> String {
+    let written = |value: &f32| {
+        let text = format!("{value:?}");
+        text.strip_suffix(".0").unwrap_or(&text).to_owned()
+    };
+    values.iter().map(written).collect::<Vec<String>>().join(" ")
+}
+
 /// How long a fetch that is done waits for what the third servers say.
 pub(crate) const THIRDS: Duration = Duration::from_secs(1);
 
@@ -85,8 +95,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
         Some(json) => json.write_json(&rows)?,
         None => {
             for row in &rows {
-                let values: Vec<String> = row.values.iter().map(f32::to_string).collect();
-                Stream::Stdout.print(&format!("{}: {}", row.index, values.join(" ")))?;
+                Stream::Stdout.print(&format!("{}: {}", row.index, written(&row.values)))?;
             }
         }
     }
@@ -136,6 +145,7 @@ struct What {
 #[derive(Serialize)]
 struct Near {
     index: usize,
+    /// Euclidean, in the units of the rows.
     distance: f64,
 }
 
@@ -147,9 +157,9 @@ pub(crate) fn search(args: &SearchArgs) -> Result<Outcome> {
     };
     let nearest = client.search(&query, args.k)?;
     let json = args.json.clone().map(Destination::from);
-    let mut table = Table::new(&[Column::Number("row"), Column::Number("squared distance")]);
+    let mut table = Table::new(&[Column::Number("row"), Column::Number("distance")]);
     for near in &nearest {
-        table.row([near.index.to_string(), number(near.distance, 2)]);
+        table.row([near.index.to_string(), Significant(near.distance).to_string()]);
     }
     table.print(Stream::beside(json.as_ref()))?;
     if let Some(json) = json {

@@ -1,6 +1,6 @@
 //! `roadstead trident`: the owner's tool, the servers, the client, the measurements.
 
-mod ask;
+pub(crate) mod ask;
 pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod dataset;

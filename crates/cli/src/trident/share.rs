@@ -5,7 +5,8 @@ use std::{io, path::PathBuf};
 use roadstead_load::report::Stream;
 use roadstead_trident::{
     data::{self, DataError, Generated, Rows},
-    share::{Options, share},
+    scales::Scales,
+    share::{CLIENT_DIR, Options, share},
     trust::Pins,
 };
 
@@ -67,6 +68,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let say = |line: &str| Stream::Stdout.print(line);
     let (rows, dim) = (manifest.rows, manifest.dim);
     say(&format!("shared {rows} rows of {dim} elements, manifest {}", manifest.digest()))?;
+    if manifest.search {
+        say(&Scales::read(&args.out.join(CLIENT_DIR), &manifest)?.precision().to_string())?;
+    }
     say(&format!(
         "give each of server-1, server-2, server-3 in {} to a different operator, and client to clients;",
         args.out.display()

@@ -1,0 +1,130 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn bytes(dim: usize) -> Quantisation {
+    Quantisation::new(Element::U8, dim, 0)
+}
+
+/// A row and a query in steps, as they are after quantising, and what the score makes of them.
+fn found(quantisation: Quantisation, row: &[f32], query: &[f32]) -> (f64, QuantisedRow, QuantisedQuery) {
+    let (mut x, mut q) = (Vec::new(), Vec::new());
+    let row = quantisation.row(row, &mut x).unwrap();
+    let query = quantisation.query(query, &mut q).unwrap();
+    let product: i64 = x.iter().zip(&q).map(|(&x, &q)| i64::from(x) * i64::from(q)).sum();
+    let score = i64::from(row.norm) - 2 * product;
+    assert!(score.abs() <= i64::from(P / 2), "score {score} is not right modulo p");
+    let range = quantisation.scores(query.squared, row.shift);
+    assert!(range.contains(&(score as i32)), "score {score} counts as impossible");
+    let squared = power(row.shift.into()) * score as f64 + query.squared;
+    (squared.sqrt() * quantisation.step(), row, query)
+}
+
+fn distance(row: &[f32], query: &[f32]) -> f64 {
+    row.iter().zip(query).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt()
+}
+
+fn scaled(vector: &[f32], length: f64) -> Vec<f32> {
+    let norm = squared(vector).unwrap().sqrt();
+    vector.iter().map(|&value| (f64::from(value) / norm * length) as f32).collect()
+}
+
+#[test]
+fn bytes_are_taken_as_they_are_until_scores_could_reach_half_the_field() {
+    let mut out = Vec::new();
+    assert_eq!(bytes(3).row(&[0.0, 3.0, 255.0], &mut out), Ok(QuantisedRow { norm: 65_034, shift: 0 }));
+    assert_eq!(out, [0, 3, 255]);
+    // All 255: 3 * 255² * dim reaches p/2 between these.
+    let longest = (HALF / (3.0 * 255.0 * 255.0)) as usize;
+    assert!(bytes(longest).row(&vec![255.0; longest], &mut out).is_ok());
+    assert!(bytes(longest + 1).row(&vec![255.0; longest + 1], &mut out).is_err());
+    assert!(bytes(16_384).row(&vec![0.0; 16_384], &mut out).is_ok());
+    assert_eq!(bytes(1).query(&[f32::NAN], &mut out), Err(QuantiseError::NotFinite { at: 0 }));
+    assert!(bytes(1).query(&[255.0], &mut out).is_ok());
+    let error = bytes(1).query(&[256.0], &mut out).unwrap_err();
+    assert_eq!(error, QuantiseError::TooLong { length: 256.0, limit: 255.0 });
+}
+
+#[test]
+fn a_length_that_is_refused_is_told_in_the_units_of_the_query() {
+    let quantisation = Quantisation::new(Element::F32, 2, Quantisation::exponent_for(1.0));
+    let error = quantisation.query(&[30.0, 40.0], &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("is 50,") && error.ends_with("take up to 5.322"), "{error}");
+}
+
+#[test]
+fn numbers_are_short_whatever_their_size() {
+    for (number, text) in [
+        (0.0, "0"),
+        (1.0, "1"),
+        (0.190_44, "0.1904"),
+        (1234.5, "1234"),
+        (12_345_678.0, "12350000"),
+        (1.0e37, "1e37"),
+        (-2.345_67e-9, "-2.346e-9"),
+        (f64::INFINITY, "inf"),
+    ] {
+        assert_eq!(Significant(number).to_string(), text);
+    }
+}
+
+proptest! {
+    /// The middle row is one, and the row in question is from a millionth of it to longer than all that floats can square.
+    #[test]
+    fn scores_stay_below_half_the_field_and_distances_within_the_bound(
+        row in prop::collection::vec(-1.0f32..1.0, 1..300),
+        direction in prop::collection::vec(-1.0f32..1.0, 300),
+        length in -6.0f64..30.0,
+        asked in 0.0f64..1.0,
+        near: bool,
+    ) {
+        prop_assume!(squared(&row).unwrap() > 1.0e-3 && squared(&direction[..row.len()]).unwrap() > 1.0e-3);
+        let quantisation = Quantisation::new(Element::F32, row.len(), Quantisation::exponent_for(1.0));
+        let row = scaled(&row, 10f64.powf(length));
+        let longest = quantisation.longest_query() * 0.99;
+        let query = if near {
+            scaled(&row, (10f64.powf(length) * (1.0 + asked / 100.0)).min(longest))
+        } else {
+            scaled(&direction[..row.len()], longest * asked)
+        };
+        let (found, row_after, query_after) = found(quantisation, &row, &query);
+        let error = (found - distance(&row, &query)).abs();
+        let bound = quantisation.error(query_after, row_after.shift);
+        prop_assert!(error <= bound, "off by {error}, the bound is {bound}, shift {}", row_after.shift);
+        match quantisation.worst_error(row_after.shift) {
+            WorstError::Absolute(worst) => prop_assert!(bound <= worst),
+            WorstError::Relative(worst) => prop_assert!(error <= worst * distance(&row, &query) && worst < 0.01),
+        }
+    }
+
+    #[test]
+    fn a_row_no_longer_than_the_middle_one_has_no_shift_and_uses_the_range(
+        row in prop::collection::vec(-1.0f32..1.0, 1..300),
+        magnitude in -120i32..120,
+    ) {
+        let row: Vec<f32> = row.iter().map(|value| value * 2f32.powi(magnitude)).collect();
+        let middle = squared(&row).unwrap();
+        prop_assume!(middle > 0.0);
+        let quantisation = Quantisation::new(Element::F32, row.len(), Quantisation::exponent_for(middle));
+        let mut out = Vec::new();
+        let quantised = quantisation.row(&row, &mut out).unwrap();
+        prop_assert!(quantised.shift == 0 && quantised.norm > 25_000_000, "{quantised:?}");
+        prop_assert!(quantisation.query(&row, &mut out).is_ok());
+    }
+}
+
+#[test]
+fn a_row_that_is_longer_than_any_query_is_never_taken_for_a_near_one() {
+    // So many elements that all of them round to zero.
+    let dim = 16_384;
+    let quantisation = Quantisation::new(Element::F32, dim, Quantisation::exponent_for(1.0));
+    for length in [10.0, 100.0, 4_000.0, 1.0e9] {
+        let (row, query) = (scaled(&vec![1.0; dim], length), scaled(&vec![1.0; dim], 1.0));
+        let (found, row_after, query_after) = found(quantisation, &row, &query);
+        let error = quantisation.error(query_after, row_after.shift);
+        assert!(
+            (found - length + 1.0).abs() <= error && error < length / 20.0,
+            "{length}: {found} ± {error}"
+        );
+    }
+}
