@@ -28,7 +28,18 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 
 /// The shape that programs rely on.
 fn check_report(report: &Value, levels: &[u64], queries: u64) {
-    let expected = ["dataset", "rows", "dim", "runs", "kernel", "machine", "servers", "peer_delay_ms", "tls"];
+    let expected = [
+        "dataset",
+        "rows",
+        "dim",
+        "runs",
+        "kernel",
+        "machine",
+        "servers",
+        "peer_delay_ms",
+        "tls",
+        "distance_error",
+    ];
     assert_eq!(keys(report), BTreeSet::from(expected));
     assert!(report["dataset"].is_string() && report["rows"].is_u64() && report["dim"].is_u64());
     assert_eq!(report["tls"], true);
@@ -116,6 +127,43 @@ fn bench_runs_what_it_is_told() {
     assert_eq!(report["tls"], false);
     let svg = fs::read_to_string(svg).unwrap();
     assert!(svg.contains("without TLS") && svg.contains("</svg>"));
+}
+
+/// Rows so near each other, seen from zero, that rounding changes their order; and one that is long.
+#[test]
+fn what_rounding_explains_is_right_and_recall_makes_no_allowance() {
+    let scene = Scene::new();
+    let mut state = 1u32;
+    let mut vectors = |count: usize| -> Vec<[f32; 16]> {
+        let mut element = |at: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            at as f32 / 16.0 + (state >> 8) as f32 / (1 << 24) as f32 / 100.0
+        };
+        (0..count).map(|_| std::array::from_fn(&mut element)).collect()
+    };
+    let (mut rows, queries) = (vectors(1_000), vectors(20));
+    rows[500] = rows[500].map(|element| element * 1_000.0);
+    for (name, vectors) in [("dense_base.fvecs", &rows), ("dense_query.fvecs", &queries)] {
+        let row = |row: &[f32; 16]| {
+            let elements = row.iter().flat_map(|element| element.to_le_bytes());
+            16u32.to_le_bytes().into_iter().chain(elements).collect::<Vec<u8>>()
+        };
+        fs::write(scene.path(name), vectors.iter().flat_map(row).collect::<Vec<u8>>()).unwrap();
+    }
+    let json = scene.path("dense.json");
+    let mut command =
+        scene.command(words("trident bench --levels 2 --queries 20 --op search --plain --data"));
+    let output = command.arg(scene.path("")).arg("--json").arg(&json).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("rounding explains"), "{said}");
+    let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let error = report["distance_error"].as_f64().unwrap();
+    assert!(error > 0.0 && error < 0.01, "{error}");
+    let run = &report["runs"][0];
+    assert_eq!((&run["right"], &run["wrong"], &run["failed"]), (&20.into(), &0.into(), &0.into()));
+    let recall = run["recall_at_10"].as_f64().unwrap();
+    assert!((0.5..1.0).contains(&recall), "{recall}");
 }
 
 #[test]

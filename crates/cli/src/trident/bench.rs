@@ -129,6 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             match &mut whole {
                 Some(whole) => {
                     whole.peer_delay_ms = whole.peer_delay_ms.max(report.peer_delay_ms);
+                    whole.distance_error = whole.distance_error.max(report.distance_error);
                     whole.runs.extend(report.runs);
                 }
                 None => whole = Some(report),
@@ -214,7 +215,7 @@ pub(crate) fn measure(
 ) -> Result<Report> {
     let horizons = if plan.ops.contains(&Op::Search) {
         let spinner = progress::spinner("finding the true neighbours");
-        let horizons = dataset.horizons(plan.queries);
+        let horizons = dataset.horizons(plan.queries, client.collection());
         spinner.finish_and_clear();
         signals::check()?;
         horizons?
@@ -246,6 +247,7 @@ pub(crate) fn measure(
         kernel: plan.kernel.unwrap_or_else(Kernel::best).name(),
         tls: client.collection().manifest().pins.is_some(),
         peer_delay_ms: between.map_or(0.0, |between| between.delay.as_secs_f64() * 1e3),
+        distance_error: horizons.iter().map(|horizon| horizon.error).fold(0.0, f64::max),
         machine: Machine::here(),
         servers: cluster.usage(),
         contradictions: client.settle(THIRDS),

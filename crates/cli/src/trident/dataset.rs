@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use roadstead_trident::data::{self, DataError, Generated, Rows, true_neighbours};
+use roadstead_trident::{
+    data::{self, DataError, Generated, Rows, true_neighbours},
+    query::Collection,
+};
 
 use super::share::UntilSignal;
 use crate::Result;
@@ -26,6 +29,16 @@ pub(crate) struct Dataset {
 enum Base {
     File(PathBuf),
     Made,
+}
+
+/// What the neighbours that a search finds for a query are compared with.
+pub(crate) struct Horizon {
+    /// The squared distance of the K-th nearest row: whatever is no further away is a true neighbour.
+    pub(crate) squared: f64,
+    /// A search takes K rows for no further away than this, with the errors that rounding can cause.
+    pub(crate) rounded: f64,
+    /// The greatest error that rounding can cause in the distance of a true neighbour.
+    pub(crate) error: f64,
 }
 
 impl Dataset {
@@ -69,12 +82,23 @@ impl Dataset {
         Ok(row)
     }
 
-    /// For each of the first `queries` queries the distance of its K-th nearest row: whatever is no further away is a
-    /// true neighbour.
-    pub(crate) fn horizons(&self, queries: usize) -> Result<Vec<f64>, DataError> {
+    /// For each of the first `queries` queries how far away the nearest rows are.
+    pub(crate) fn horizons(&self, queries: usize, collection: &Collection) -> Result<Vec<Horizon>> {
         let queries = &self.queries[..queries.min(self.queries.len())];
         let nearest = true_neighbours(&mut UntilSignal(self.source()?), queries, K)?;
-        Ok(nearest.iter().map(|nearest| nearest.last().map_or(0.0, |(_, distance)| *distance)).collect())
+        let horizon = |(number, nearest): (usize, Vec<(u32, f64)>)| {
+            let mut horizon = Horizon { squared: 0.0, rounded: 0.0, error: 0.0 };
+            for (row, squared) in nearest {
+                let error = collection
+                    .distance_error(&queries[number], row as usize)
+                    .map_err(|error| format!("query {number} of {}: {error}", self.name))?;
+                horizon.squared = squared;
+                horizon.rounded = horizon.rounded.max(squared.sqrt() + error);
+                horizon.error = horizon.error.max(error);
+            }
+            Ok(horizon)
+        };
+        nearest.into_iter().enumerate().map(horizon).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use roadstead_load::{
     process::Usage,
     report::{Column, ReportError, Stream, Table, bytes, millis, number},
 };
+use roadstead_trident::quantise::Significant;
 use serde::Serialize;
 
 use super::sweep::{Op, Run};
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) tls: bool,
     /// Between the servers, one way, in the runs of the protocol exchange.
     pub(crate) peer_delay_ms: f64,
+    /// How far a distance that a search finds may be from the true one: what rounding can do.
+    pub(crate) distance_error: f64,
     pub(crate) machine: Machine,
     /// Of each server, after the sweep; of one that has ended, nothing.
     pub(crate) servers: Vec<Option<Usage>>,
@@ -97,7 +100,15 @@ impl Findings for Report {
                 run.recall_at_10.map_or("-".into(), |recall| number(recall, 3)),
             ]);
         }
-        table.print(stream)
+        table.print(stream)?;
+        if self.distance_error > 0.0 {
+            stream.print(&format!(
+                "a search is right if rounding explains what differs from the truth: distances are within {} of it \
+                 (recall makes no allowance)",
+                Significant(self.distance_error)
+            ))?;
+        }
+        Ok(())
     }
 
     /// Throughput above, latency below, against the level.

@@ -1,6 +1,7 @@
 //! One level of concurrency, measured: so many questioners, each asking as soon as it has its answer.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -20,7 +21,7 @@ use serde::Serialize;
 use super::{
     ask::THIRDS,
     cluster::{Between, Cluster},
-    dataset::{Dataset, K},
+    dataset::{Dataset, Horizon, K},
 };
 use crate::{Result, signals};
 
@@ -84,7 +85,7 @@ pub(crate) struct Bench<'a> {
     /// How the servers reach each other, if they share results; rows are then read with that protocol.
     pub(crate) between: Option<Between>,
     /// Of every query that searches use.
-    pub(crate) horizons: &'a [f64],
+    pub(crate) horizons: &'a [Horizon],
 }
 
 /// One answer and how long it took.
@@ -196,7 +197,8 @@ impl Bench<'_> {
         Ok((right, None))
     }
 
-    /// A search is right when every neighbour it found is a true one; recall is the mean share of true ones.
+    /// A search is right when rounding explains all that differs from the truth: which rows it found, and how far away
+    /// it says they are. Recall makes no allowance: it is the mean share of true neighbours.
     fn check_searches(
         &self,
         query: &dyn Fn(usize) -> usize,
@@ -204,28 +206,50 @@ impl Bench<'_> {
     ) -> Result<(usize, Option<f64>)> {
         let mut source = self.dataset.source()?;
         let (mut right, mut found, mut answered) = (0, 0, 0);
+        let mut wrong = None;
         for (number, _, answer) in answers {
             let Ok(nearest) = answer else { continue };
-            let hits = self.true_neighbours(source.as_mut(), query(*number), nearest)?;
-            right += usize::from(hits == K);
+            let query = query(*number);
+            let (hits, unexplained) = self.compare(source.as_mut(), query, nearest)?;
+            match unexplained {
+                Some(what) => wrong = wrong.or(Some(format!("query {query}: {what}"))),
+                None => right += 1,
+            }
             found += hits;
             answered += 1;
+        }
+        if let Some(wrong) = wrong {
+            tracing::warn!("{} answers are wrong, one of them so: {wrong}", answered - right);
         }
         Ok((right, (answered > 0).then(|| found as f64 / (answered * K) as f64)))
     }
 
-    fn true_neighbours(&self, source: &mut dyn Rows, query: usize, nearest: &[Neighbour]) -> Result<usize> {
-        let mut indices: Vec<usize> = nearest.iter().map(|near| near.index).collect();
-        indices.sort_unstable();
-        indices.dedup();
+    /// How many true neighbours were found, and what rounding does not explain.
+    fn compare(
+        &self,
+        source: &mut dyn Rows,
+        query: usize,
+        nearest: &[Neighbour],
+    ) -> Result<(usize, Option<String>)> {
+        let (vector, horizon) = (&self.dataset.queries[query], &self.horizons[query]);
+        let found: BTreeMap<usize, f64> = nearest.iter().map(|near| (near.index, near.distance)).collect();
+        let mut unexplained = (found.len() != K).then(|| format!("{} rows instead of {K}", found.len()));
         let mut hits = 0;
-        for index in indices {
+        for (index, distance) in found {
             let row = self.dataset.row(source, index)?;
             let difference = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
-            let distance: f64 = row.iter().zip(&self.dataset.queries[query]).map(difference).sum();
-            hits += usize::from(distance <= self.horizons[query]);
+            let squared: f64 = row.iter().zip(vector).map(difference).sum();
+            hits += usize::from(squared <= horizon.squared);
+            let (truth, error) = (squared.sqrt(), self.client.collection().distance_error(vector, index)?);
+            if truth - error > horizon.rounded || (distance - truth).abs() > error {
+                unexplained = Some(format!(
+                    "row {index} is at {truth} and was found at {distance}; the nearest {K} are within {}, and \
+                     rounding explains {error}",
+                    horizon.squared.sqrt()
+                ));
+            }
         }
-        Ok(hits)
+        Ok((hits, unexplained))
     }
 }
 
