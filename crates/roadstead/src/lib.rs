@@ -90,6 +90,7 @@ pub mod tuning;
 mod accept;
 mod blocking;
 mod common;
+mod descriptors;
 mod free;
 mod guard;
 mod interrupt;

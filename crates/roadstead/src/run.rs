@@ -16,6 +16,7 @@ use crate::{
         child,
         family::{Family, Plan},
     },
+    descriptors,
     host::Shared,
     layer::{self, Layers},
     model::{Begin, Model},
@@ -39,6 +40,9 @@ impl<S: Service> Server<S> {
     /// background jobs ignore, too: one that is sent to a server is meant for it, and costs nobody more than a drain. They
     /// have no other effect in this process from then on, also when this has returned. Programs that a session starts
     /// have none of them blocked or ignored.
+    ///
+    /// Where more connections are allowed than the process may have descriptors, the soft limit is raised, up to the hard
+    /// one. On the models that fork it is left alone: each child has descriptors of its own.
     ///
     /// On [`Model::Process`] and [`Model::Prefork`], which fork, this process may have no thread but the one that asks,
     /// and all its children are taken to be the server's. They end with this process, after at most `patience`, also
@@ -86,6 +90,7 @@ impl<S: Service> Server<S> {
                 // Before the threads that are to inherit that they hear them.
                 let interrupts = Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
                 let layers = self.layers.clone();
+                descriptors::make_room(self.budget.connections);
                 let running = self.start()?;
                 listening(running.addresses()).map_err(RunError::Listening)?;
                 running.until_interrupted(interrupts, layers.as_deref(), patience)

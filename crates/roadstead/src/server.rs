@@ -12,6 +12,7 @@ use std::{
 use crate::{
     accept::Door,
     budget::Budget,
+    descriptors,
     host::Shared,
     layer::Layers,
     lives::{Lives, Shape},
@@ -218,6 +219,8 @@ impl<S: Service> Server<S> {
 
     /// Listens, and starts the threads that serve. Returns at once; the server runs until it is drained or dropped.
     ///
+    /// Where the process may not have as many descriptors as connections are allowed, a line in the log says how many fit.
+    ///
     /// # Errors
     /// [`StartError`], and nothing listens then.
     pub fn start(self) -> Result<Running, StartError> {
@@ -243,6 +246,7 @@ impl<S: Service> Server<S> {
         let shape =
             Shape { model, workers: self.workers, queue: self.queue, trigger: self.trigger, io: self.io };
         let lives = Lives::start(shape, Arc::clone(&shared), doors)?;
+        descriptors::check(shared.budget.connections);
         Ok(Running { lives, shared, addresses, model })
     }
 }

@@ -1,6 +1,7 @@
 //! The budget: every limit below, at and above, and every deadline.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     thread,
@@ -30,6 +31,7 @@ scenarios! {
     who_sends_too_slowly_is_closed (Wires): "a message that comes slower than it may is cut off",
     who_sends_just_fast_enough_is_served (Wires): "one that comes faster than it must is answered, whatever time it takes",
     who_takes_too_slowly_is_closed (Wires): "an answer that is taken slower than it may is cut off",
+    too_few_descriptors_are_said (Models): "where fewer connections fit than are allowed, the soft limit is raised; where the hard one forbids it, one line says how many fit",
     limits_may_be_as_large_as_numbers (Wires): "with each limit and each time the largest number that there is, all goes on as ever",
     who_does_not_end_is_not_waited_for (Wires): "a peer that answers no end is waited for no longer than the linger time",
 }
@@ -244,4 +246,20 @@ fn who_does_not_end_is_not_waited_for(setting: &Setting) {
     assert_eq!(ask(&mut stream, REFUSE, 0, b"").0, REFUSE);
     assert_eq!(end_of(&mut stream), End::Orderly);
     is_closed_for(&child, begun, BRIEF, "refused");
+}
+
+fn too_few_descriptors_are_said(setting: &Setting) {
+    let start = |limit| Child::start_under(&["prlimit", limit], setting, "echo --connections 100");
+    let lines = |child: &Child| child.log().matches("not the 100 that the budget allows").count();
+    let soft = |child: &Child| {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", child.pid().as_raw_nonzero())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    // In a process of its own a connection finds as many descriptors as another.
+    let shared = !setting.model.forks();
+    let few = start("--nofile=64");
+    assert_eq!((soft(&few), lines(&few)), (64, usize::from(shared)), "{}", few.log());
+    let raised = start("--nofile=64:4096");
+    assert_eq!((soft(&raised) > 100, lines(&raised)), (shared, 0), "{}", raised.log());
 }
