@@ -99,7 +99,8 @@ impl<S: Session> Context<'_, S> {
         Waker(Arc::clone(&self.mailbox().alarm))
     }
 
-    /// The right to finish something later, from any thread; the session hears of it in [`Session::reply`].
+    /// The right to finish something later, from any thread; the session hears of it in [`Session::reply`]. Of several
+    /// tickets it hears in the order in which they were finished or dropped, whatever the order in which they were taken.
     ///
     /// # Errors
     /// [`Busy`] when as many tickets are outstanding as the budget allows.
@@ -114,6 +115,21 @@ impl<S: Session> Context<'_, S> {
     /// Queues `job` for a logic unit; its reply comes to [`Session::reply`]. `cost` is a guess of how long it takes,
     /// in whatever unit the service likes, for the disciplines that want one.
     ///
+    /// # The order of replies
+    ///
+    /// Replies come in the order in which the jobs are done, and never during the call that defers them: what a session
+    /// writes at once overtakes what it has deferred. In which order jobs are done depends on who runs them.
+    ///
+    /// | who runs them | in which order replies come |
+    /// |---|---|
+    /// | the loop itself, or one worker | that in which the [queue](crate::Queue) takes the jobs: `fcfs`, `rr` and `mlfq` take those of a connection as it deferred them; `sjf` takes the cheapest of those that wait, of equal ones the first, and every sixteenth time the one that has waited longest |
+    /// | several workers, also those that [receive and send](crate::server::Io::Workers) | any: what is begun later may be done sooner |
+    ///
+    /// A job that answers [`More`](crate::Step::More) waits anew, and is overtaken by those that are next before it. On
+    /// a model with a thread or a process for each connection only the connection's own jobs wait together, unless there
+    /// are workers. A protocol whose answers have to come in the order of its requests keeps an answer, by its
+    /// [`JobId`], until those before it have come.
+    ///
     /// # Errors
     /// [`Busy`] when as many tickets are outstanding as the budget allows.
     pub fn defer(&mut self, cost: u64, job: impl Job<Reply = S::Reply>) -> Result<JobId, Busy> {
@@ -123,7 +139,7 @@ impl<S: Session> Context<'_, S> {
         Ok(id)
     }
 
-    /// Queues a closure whose result comes to [`Session::reply`].
+    /// Queues a closure whose result comes to [`Session::reply`], in the order that [`Context::defer`] tells.
     ///
     /// # Errors
     /// [`Busy`] when as many tickets are outstanding as the budget allows.

@@ -74,6 +74,9 @@ pub trait Session: Send + Sized + 'static {
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done;
 
     /// A [`Ticket`](crate::Ticket) of this connection was finished, or dropped.
+    ///
+    /// Called once for each, in the order in which that happened. It need not be the order in which they were taken:
+    /// [`Context::defer`] tells which to expect of jobs.
     fn reply(&mut self, id: JobId, reply: Result<Self::Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
         let _ = (id, reply, cx);
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::{io::Write, thread};
 
+use roadstead::Queue;
 use roadstead_conformance::{
     asks::{BUSY, DROP, DRUDGE, ECHO, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, SLICES},
     child::Child,
@@ -18,6 +19,7 @@ scenarios! {
     a_job_runs_in_slices (Queues): "a job of 1,000 slices is answered once",
     endless_jobs_hold_neither_their_connection_nor_another (Queues): "beside jobs that never end others are served",
     another_thread_may_finish (Queues): "a ticket that another thread finishes wakes the connection",
+    jobs_of_a_connection_come_back_in_the_order_of_the_queue (Queues): "as they were asked for, or the cheapest first; of several workers in any order",
     answers_overtake_what_takes_longer (Queues): "an answer at once is not kept back by a job before it",
     work_for_a_peer_that_is_gone_is_forgotten (Queues): "the ticket of a lost connection is free again once its work is done",
     a_reset_does_not_wait_for_work (Queues): "who is reset hears of it at once, though work that was asked for goes on",
@@ -117,6 +119,24 @@ fn another_thread_may_finish(setting: &Setting) {
     let mut stream = child.connect();
     for millis in [0u64, 1, 20] {
         assert_eq!(ask(&mut stream, LATER, millis, b""), (LATER, millis.to_le_bytes().to_vec()));
+    }
+}
+
+fn jobs_of_a_connection_come_back_in_the_order_of_the_queue(setting: &Setting) {
+    let child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    for costs in [[3u64, 1, 2, 6, 5, 4], [6, 5, 4, 3, 2, 1]] {
+        // All at once, so that they wait together. Each answers what it costs.
+        stream.write_all(&costs.map(|cost| frame(JOB, cost, b"")).concat()).unwrap();
+        let mut back = costs.map(|_| u64::from_le_bytes(read_frame(&mut stream).1[..].try_into().unwrap()));
+        let mut expected = costs;
+        if setting.workers > 0 {
+            back.sort();
+            expected.sort();
+        } else if setting.queue == Queue::Sjf {
+            expected.sort();
+        }
+        assert_eq!(back, expected);
     }
 }
 
