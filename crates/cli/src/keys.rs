@@ -9,7 +9,7 @@ use roadstead::tls::Keys;
 use roadstead_keys::{Authority, Role};
 use roadstead_load::report::Destination;
 
-use crate::{Outcome, Result, output::NewDirectories};
+use crate::{Outcome, Result, numbers::within, output::NewDirectories};
 
 /// Make the keys of a cluster: an authority, and what it issues to servers and clients
 ///
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How many servers: server-1 to server-N
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(0..=999))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(0..=999_u16))]
     servers: u16,
     /// Another client, in client-NAME; may be given more than once. Without it there is one, in client
     #[arg(long, value_name = "NAME")]

@@ -1,10 +1,20 @@
 //! `roadstead load`: the load generator.
 
-use std::{net::SocketAddr, ops::ControlFlow, time::Duration};
+use std::{
+    net::SocketAddr,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use roadstead::{
+    layer::Layers,
+    tls::{Connector, Expect, Keys},
+};
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
-    generator::{Load, LoadReport, Mode},
+    generator::{CONNECTIONS_MAX, IN_FLIGHT_MAX, Load, LoadReport, Mode},
     machine::Machine,
     report::{Column, ReportError, Stream, Table, bytes, count, millis, number},
 };
@@ -12,9 +22,10 @@ use serde::Serialize;
 
 use crate::{
     Outcome, Result,
+    numbers::{seconds, within},
     output::{Findings, Output},
     progress,
-    serve::{address, seconds},
+    serve::address,
     signals,
 };
 
@@ -24,31 +35,35 @@ pub(crate) struct Args {
     #[arg(value_parser = address)]
     target: SocketAddr,
     /// Connections that send
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(1..=CONNECTIONS_MAX))]
     connections: usize,
     /// Connections beside them that say nothing
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0..=CONNECTIONS_MAX))]
     idle: usize,
     /// Messages in flight on each connection
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(1..=IN_FLIGHT_MAX))]
     depth: usize,
     /// Bytes of a message
-    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = within(1..=u32::MAX as usize))]
     size: usize,
     /// How long to load
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     seconds: Duration,
     /// Send so many messages instead, however long it takes
-    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = within(1..=u64::MAX))]
     messages: Option<u64>,
     /// Send at this fixed rate, in messages per second; latency counts from the moment each was due
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = within(0.001..=1e9))]
     rate: Option<f64>,
     /// A message without an answer for so long has failed
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     timeout: Duration,
+    /// Speak TLS 1.3, with the client's keys in this directory, to a server with a certificate of the same authority: see
+    /// `roadstead keys`
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     /// Run on this processor only
-    #[arg(long, value_name = "CPU")]
+    #[arg(long, value_name = "CPU", value_parser = within(0..=1023_usize))]
     core: Option<usize>,
     #[command(flatten)]
     output: Output,
@@ -75,10 +90,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         size: args.size,
         mode,
         timeout: args.timeout,
+        layers: args.keys.as_deref().map(tls).transpose()?,
         core: args.core,
         ..Load::new(args.target)
     };
     signals::watch()?;
+    if args.messages.is_none() {
+        progress::announce(args.seconds);
+    }
     let bar = progress::bar(100, "loading");
     let loaded = load.run(&mut |progress| {
         bar.set_position((progress.fraction * 100.0) as u64);
@@ -90,6 +109,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let report = loaded?;
     args.output.deliver(&Report { machine: Machine::here(), load: report })
+}
+
+fn tls(keys: &Path) -> Result<Arc<dyn Layers>> {
+    Ok(Arc::new(Connector::new(Some(&Keys::load(keys)?), Expect::Known)?))
 }
 
 impl Findings for Report {
@@ -142,8 +165,9 @@ impl Findings for Report {
         Chart {
             title: format!("{} messages/s from {}", number(report.messages_per_second, 0), report.target),
             subtitle: format!(
-                "{} loop, connections: {}, in flight on each: {}, messages of {}, on {} cores",
+                "{} loop{}, connections: {}, in flight on each: {}, messages of {}, on {} cores",
                 report.kind,
+                if report.layered { " with TLS" } else { "" },
                 count(report.connections as u64),
                 report.depth,
                 bytes(report.size as u64),

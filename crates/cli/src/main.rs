@@ -10,6 +10,7 @@ mod demo;
 mod keys;
 mod load;
 mod models;
+mod numbers;
 mod output;
 mod progress;
 mod roads;
@@ -19,7 +20,7 @@ mod trident;
 
 use std::{env, error::Error, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use roadstead_load::generator::LoadError;
 use signals::{END_AT_ONCE, Interrupted};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -75,7 +76,8 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 fn main() -> ExitCode {
     // Measurements and their members can be ended too, and wait for what they start, by whomever this was started.
     roadstead::signals::restore();
-    let cli = Cli::parse();
+    let given = with_negative_numbers(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     if let Err(error) = log(cli.verbose) {
         eprintln!("roadstead: {error}");
         return ExitCode::from(2);
@@ -105,18 +107,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Has every option read a negative number as a value, which it may refuse: `-5` is no option that anybody means.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let read = |argument: clap::Arg| {
+        let takes = argument.get_action().takes_values();
+        if takes { argument.allow_negative_numbers(true) } else { argument }
+    };
+    command.mut_args(read).mut_subcommands(with_negative_numbers)
+}
+
+/// Who says what a server has come to: heard unless somebody asked for less.
+const CLOSING: &str = "roadstead::closing";
 /// Where the environment says what is logged.
 const LOG: &str = "ROADSTEAD_LOG";
 
 /// Warnings and errors by default; more with -v, or as `ROADSTEAD_LOG` says (`debug`, `roadstead=trace`).
 fn log(verbose: u8) -> Result<(), String> {
     let level = match verbose {
-        0 => "warn",
+        0 => "warn,roadstead::closing=info",
         1 => "info",
         _ => "debug",
     };
     let asked = env::var_os(LOG).map(|asked| asked.to_string_lossy().into_owned());
-    let filter = asked.filter(|asked| !asked.is_empty()).map_or(Ok(level.into()), |asked| filter(&asked))?;
+    let filter =
+        asked.filter(|asked| !asked.is_empty()).map_or_else(|| filter(level), |asked| filter(&asked))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

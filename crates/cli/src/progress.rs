@@ -1,8 +1,22 @@
-//! Progress on stderr, where a person is looking; nothing elsewhere.
+//! Progress on stderr, where a person is looking; elsewhere how long it will take, and nothing more.
 
-use std::time::Duration;
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// What ends sooner needs no announcement.
+const LONG: Duration = Duration::from_secs(10);
+
+/// Says how long a measurement takes where no bar says how far it is.
+pub(crate) fn announce(time: Duration) {
+    if time >= LONG && !io::stderr().is_terminal() {
+        // Nobody can be told that stderr is closed.
+        let _ = writeln!(io::stderr(), "measuring for about {} s", time.as_secs());
+    }
+}
 
 /// A bar of `length` steps.
 pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {

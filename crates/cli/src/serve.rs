@@ -17,7 +17,11 @@ use roadstead_load::report::Destination;
 use roadstead_services::{discard::Discard, echo::Echo};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-use crate::{Outcome, Result, signals::END_AT_ONCE};
+use crate::{
+    CLOSING, Outcome, Result,
+    numbers::{BYTES, MANY, seconds, within},
+    signals::END_AT_ONCE,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -69,7 +73,7 @@ pub(crate) struct Listen {
     pub(crate) model: Model,
     /// Threads that run deferred jobs; with 0 the I/O thread runs them. For `pool`: its
     /// threads [default: 64]; for `prefork`: its processes [default: 16]; with `--io workers`: one for each processor
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0..=1024_u16))]
     pub(crate) workers: u16,
     /// Which of the deferred jobs that wait is next: fcfs (as they came), sjf (the shortest), rr (connections
     /// take turns), mlfq (who has had least)
@@ -82,7 +86,7 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "WHO", default_value = "loop", conflicts_with = "level_triggered")]
     io: Units,
     /// Connections that may wait in the system to be accepted
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = within(1..=i32::MAX))]
     pub(crate) backlog: i32,
     /// Longest time to finish what was begun, after a signal
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -93,10 +97,10 @@ pub(crate) struct Listen {
 #[derive(clap::Args)]
 pub(crate) struct Limits {
     /// Connections open at once [default: 10000; Trident: 1000]
-    #[arg(long, value_name = "N", value_parser = some)]
+    #[arg(long, value_name = "N", value_parser = within(1..=MANY))]
     connections: Option<usize>,
     /// Connections open at once from one address, or one /64 of IPv6 [default: 10000]
-    #[arg(long, value_name = "N", value_parser = some)]
+    #[arg(long, value_name = "N", value_parser = within(1..=MANY))]
     per_address: Option<usize>,
     /// Time for a client to send its first byte [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -105,16 +109,16 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle: Option<Duration>,
     /// Bytes per second that a connection has to move while a message or an answer is half through; 0: any [default: 64]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = within(0..=BYTES as u64))]
     slowest: Option<u64>,
     /// Bytes that one connection may buffer [default: 1 MiB; Trident: by the collection]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = within(1..=BYTES))]
     buffer_each: Option<usize>,
     /// Bytes that all connections may buffer [default: 256 MiB]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = within(1..=BYTES))]
     buffer_all: Option<usize>,
     /// Jobs in flight [default: 10000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = within(0..=MANY))]
     jobs: Option<usize>,
 }
 
@@ -131,21 +135,6 @@ impl Limits {
         budget.slowest = self.slowest.unwrap_or(budget.slowest);
         budget
     }
-}
-
-/// Reads how many there may be, at least one.
-fn some(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("a server that may have none serves nobody".into()),
-        Ok(count) => Ok(count),
-        Err(error) => Err(format!("{error}")),
-    }
-}
-
-/// Reads a number of seconds such as `10` or `0.5`.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    time.ok_or_else(|| format!("`{text}` is not a number of seconds"))
 }
 
 /// Reads an address such as `127.0.0.1:7007` or `[::1]:7007`.
@@ -205,8 +194,9 @@ pub(crate) fn run_service(
     };
     match server.run(listen.drain, listening) {
         Ok(stats) => tracing::info!(
-            %model, accepted = stats.accepted, refused = stats.refused, failed = stats.failed,
-            bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
+            target: CLOSING, %model, accepted = stats.accepted, refused = stats.refused, closed = stats.closed,
+            violations = stats.violations, late = stats.late, too_large = stats.too_large, stopped = stats.stopped,
+            broken = stats.broken, bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
         ),
         Err(RunError::Undrained(left)) => tracing::warn!("{left}"),
         Err(RunError::Interrupted) => std::process::exit(END_AT_ONCE.into()),

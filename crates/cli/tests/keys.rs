@@ -19,6 +19,7 @@ use roadstead::{
     tls::{Connector, Expect, Keys},
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 /// The arguments that make keys in `k`.
 fn keys(scene: &Scene, more: &str) -> Vec<String> {
@@ -40,6 +41,38 @@ fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
     let second = scene.ok(keys(&scene, "--servers 3 --client anna"));
     assert_eq!((second.matches("made").count(), second.matches("kept").count()), (2, 3), "{second}");
     assert_eq!(files.map(read), before);
+}
+
+#[test]
+fn a_load_speaks_tls_with_servers_of_its_authority_and_no_others() {
+    let scene = Scene::new();
+    scene.ok(keys(&scene, ""));
+    let other = scene.path("other");
+    scene.ok(["keys", "--out", other.to_str().unwrap()]);
+    let place = |dir: &str| scene.path("k").join(dir).display().to_string();
+    let mut server =
+        scene.serve(words(&format!("serve echo --bind 127.0.0.1:0 --keys {}", place("server-2"))));
+    let load = format!("load {} --messages 200 --timeout 5 --json -", server.listening());
+    for shape in ["", "--connections 4 --depth 8 --idle 3", "--size 300000"] {
+        let said = scene.ok(words(&format!("{load} {shape} --keys {}", place("client"))));
+        let report: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(
+            (&report["right"], &report["wrong"], &report["failed"]),
+            (&200.into(), &0.into(), &0.into())
+        );
+        assert_eq!(report["layered"], true);
+        assert!(report["lost"].as_object().unwrap().is_empty(), "{report}");
+    }
+    // A server of another authority, a client of another authority, and one that does not speak TLS at all.
+    let stranger = scene.run(words(&format!("{load} --keys {}", other.join("client").display())));
+    let error = String::from_utf8(stranger.stderr).unwrap();
+    assert!(error.contains("the peer's certificate is not of the expected authority"), "{error}");
+    assert_eq!(stranger.status.code(), Some(1));
+    assert_eq!(scene.run(words(&load)).status.code(), Some(1));
+    let mut plain = scene.serve(words("serve echo --bind 127.0.0.1:0"));
+    let line = format!("load {} --timeout 5 --keys {}", plain.listening(), place("client"));
+    let error = scene.fails(words(&line));
+    assert!(error.contains("TLS fails"), "what it said comes back to it: {error}");
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn bad_usage_exits_with_two_and_says_nothing_on_stdout() {
 #[test]
 fn limits_of_any_size_are_taken_or_refused_but_never_panic() {
     let scene = Scene::new();
-    for seconds in ["0.001", "1e9", "1e18", "1.8e19"] {
+    for seconds in ["0.001", "1e9"] {
         let line = format!(
             "serve echo --bind 127.0.0.1:0 --idle {seconds} --first-byte {seconds} --drain {seconds} --buffer-each 100000"
         );
@@ -186,7 +186,7 @@ fn limits_of_any_size_are_taken_or_refused_but_never_panic() {
         server.signal(Signal::TERM);
         assert_eq!(server.end().code(), Some(0), "{seconds}");
     }
-    for seconds in ["1e20", "inf", "nan"] {
+    for seconds in ["1e18", "1.8e19", "1e20", "inf", "nan"] {
         let output = scene.run(words(&format!("serve echo --bind 127.0.0.1:0 --idle {seconds}")));
         assert_eq!(output.status.code(), Some(2), "{seconds}");
     }
@@ -210,5 +210,30 @@ fn models_are_listed_as_a_table_and_as_pure_json() {
         assert!(["blocking", "reactor", "proactor"].contains(&model["core"].as_str().unwrap()));
         assert_eq!(model["runs"].as_bool().unwrap(), model["why"].is_null());
         assert!(model["why"].is_null() || model["why"].is_string());
+    }
+}
+
+#[test]
+fn a_server_says_at_its_end_what_it_has_come_to() {
+    let scene = Scene::new();
+    let mut command =
+        scene.command(words("serve echo --bind 127.0.0.1:0 --connections 1 --idle 0.2 --drain 0.2"));
+    command.stderr(fs::File::create(scene.path("log")).unwrap());
+    let mut server = Process::start(command);
+    let address = server.listening();
+    let held = echoes(address);
+    let mut refused = TcpStream::connect(address).unwrap();
+    assert!(refused.read_exact(&mut [0]).is_err());
+    // Idle for too long.
+    assert!((&held).read_exact(&mut [0]).is_err());
+    drop(echoes(address));
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code(), Some(0));
+    let log = fs::read_to_string(scene.path("log")).unwrap();
+    let last = log.lines().last().unwrap();
+    for count in
+        ["drained", "accepted=2", "refused=1", "closed=2", "late=1", "broken=0", "bytes_in=", "bytes_out="]
+    {
+        assert!(last.contains(count), "{count}: {log}");
     }
 }

@@ -27,14 +27,17 @@ mod pattern;
 mod plan;
 mod run;
 mod stream;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
+use roadstead::layer::Layers;
 use serde::Serialize;
 
 pub use descriptors::allow_connections;
@@ -68,6 +71,8 @@ pub struct Load {
     pub mode: Mode,
     /// How long a connection may take to open, and the oldest message in flight to be answered.
     pub timeout: Duration,
+    /// What stands between the messages and the wire, such as a TLS [`Connector`](roadstead::tls::Connector).
+    pub layers: Option<Arc<dyn Layers>>,
     /// The core that the calling thread is kept on while the load runs.
     pub core: Option<usize>,
 }
@@ -102,6 +107,8 @@ pub enum Fault {
     Reset,
     /// The server sent more than it was sent.
     Unasked,
+    /// The layer, such as TLS, failed: what came could not be opened, or the server refused us.
+    Layer,
     /// The message was never sent: no connection was left to send it, or no time.
     Unsent,
     /// Any other error of the system.
@@ -116,6 +123,7 @@ impl fmt::Display for Fault {
             Self::Closed => "closed by the server",
             Self::Reset => "reset",
             Self::Unasked => "sent more than was asked",
+            Self::Layer => "broken off by TLS",
             Self::Unsent => "never sent",
             Self::Other => "another error of the system",
         })
@@ -130,6 +138,7 @@ impl From<&io::Error> for Fault {
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
                 Self::Reset
             }
+            io::ErrorKind::InvalidData => Self::Layer,
             _ => Self::Other,
         }
     }
@@ -214,6 +223,8 @@ pub struct LoadReport {
     pub connections: usize,
     /// Silent connections asked for.
     pub idle: usize,
+    /// Whether a layer, such as TLS, was spoken.
+    pub layered: bool,
     /// Most messages in flight on one connection.
     pub depth: usize,
     /// Bytes of a message.
@@ -265,6 +276,7 @@ impl Load {
             size: 128,
             mode: Mode::ClosedFor(Duration::from_secs(5)),
             timeout: Duration::from_secs(5),
+            layers: None,
             core: None,
         }
     }

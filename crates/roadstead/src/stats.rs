@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::service::Closed;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// One loop's counts since it last reported.
@@ -43,6 +45,16 @@ counters! {
     closed,
     /// Of those, how many did not end in good order.
     failed,
+    /// Of the failed, those that their session or their layer refused to go on with.
+    violations,
+    /// Of the failed, those that passed a deadline or were too slow.
+    late,
+    /// Of the failed, those that would have held more than the budget allows.
+    too_large,
+    /// Of the failed, those that the server's end cut off.
+    stopped,
+    /// Of the failed, those that the system or the network broke off, or a process that was lost.
+    broken,
     /// Bytes received.
     bytes_in,
     /// Bytes sent.
@@ -57,4 +69,30 @@ counters! {
     sleeps,
     /// Jobs and detached tasks queued.
     jobs,
+}
+
+impl Counters {
+    /// Counts the end of a connection.
+    pub(crate) fn close(&mut self, why: &Closed) {
+        self.closed += 1;
+        let reason = match why {
+            Closed::Finished => return,
+            Closed::Violation(_) => &mut self.violations,
+            Closed::Silent | Closed::Idle | Closed::Slow(_) | Closed::Unended | Closed::Unanswered => {
+                &mut self.late
+            }
+            Closed::TooLarge(_) | Closed::Overflow(_) | Closed::OutOfMemory(_) => &mut self.too_large,
+            Closed::Stopped => &mut self.stopped,
+            Closed::System(_) => &mut self.broken,
+        };
+        *reason += 1;
+        self.failed += 1;
+    }
+
+    /// Counts connections that nobody could count who served them.
+    pub(crate) fn lose(&mut self, count: u64) {
+        self.closed += count;
+        self.failed += count;
+        self.broken += count;
+    }
 }

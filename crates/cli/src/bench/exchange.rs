@@ -20,7 +20,12 @@ use super::{
     report::{Report, Run},
 };
 use crate::{
-    Outcome, Result, keys, output::Output, progress, roads::Roads, serve::seconds, signals,
+    Outcome, Result, keys,
+    numbers::{seconds, within},
+    output::Output,
+    progress,
+    roads::Roads,
+    signals,
     trident::bench::milliseconds,
 };
 
@@ -30,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "500,64KiB,10MiB", value_parser = bytes)]
     payload: Vec<usize>,
     /// Queries in flight, one run for each
-    #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = level)]
+    #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = within(1..=256_u64))]
     levels: Vec<u64>,
     /// How messages travel: shared, per-query, pool:N, multiplexed
     #[arg(
@@ -69,11 +74,6 @@ fn bytes(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("`{text}` is not a size such as 500, 64KiB or 10MiB, from 64 bytes to 64 MiB"))
 }
 
-fn level(text: &str) -> Result<u64, String> {
-    let level = text.parse().ok().filter(|level| (1..=256).contains(level));
-    level.ok_or_else(|| format!("`{text}` is not a number of queries in flight, from 1 to 256"))
-}
-
 /// Keys that are deleted with the measurement, however it ends.
 fn passing_keys() -> Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("roadstead-keys-").tempdir()?;
@@ -89,6 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
     signals::watch()?;
     let cells = args.peer_delay.len() * args.strategies.len() * args.payload.len() * args.levels.len();
+    progress::announce(args.seconds.saturating_mul(cells as u32));
     let bar = progress::bar(cells as u64, "measuring");
     let keys = (!args.plain).then(passing_keys).transpose()?;
     let mut report = Report {

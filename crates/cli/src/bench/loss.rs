@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::{
     Outcome, Result,
+    numbers::within,
     output::{Findings, Output},
     progress, signals,
     trident::{
@@ -37,10 +38,10 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How often the server is killed
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(1..=100_u16))]
     times: u16,
     /// Queries in flight
-    #[arg(long, value_name = "L", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "L", default_value_t = 16, value_parser = within(1..=256_u16))]
     level: u16,
     /// How messages between the servers travel: shared, per-query, pool:N, multiplexed
     #[arg(long, value_name = "STRATEGY", default_value = "multiplexed")]

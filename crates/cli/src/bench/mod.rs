@@ -15,7 +15,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use clap::Subcommand;
 
-use crate::{Outcome, Result, serve::seconds};
+use crate::{Outcome, Result, numbers::seconds};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

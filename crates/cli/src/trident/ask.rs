@@ -13,10 +13,10 @@ use roadstead_trident::{
 };
 use serde::Serialize;
 
-use super::bench::positive;
 use crate::{
     Outcome, Result,
-    serve::{address, seconds},
+    numbers::{MANY, seconds, within},
+    serve::address,
 };
 
 /// The sharing and its servers.
@@ -55,7 +55,7 @@ pub(crate) fn three(text: &str) -> Result<[SocketAddr; 3], String> {
 #[derive(clap::Args)]
 pub(crate) struct FetchArgs {
     /// Rows to read
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = within(0..=MANY))]
     index: Vec<usize>,
     #[command(flatten)]
     cluster: Cluster,
@@ -115,10 +115,10 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     what: What,
     /// Which vector of the file
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "query")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "query", value_parser = within(0..=MANY))]
     nth: usize,
     /// How many neighbours
-    #[arg(short, default_value = "10", value_parser = positive)]
+    #[arg(short, default_value = "10", value_parser = within(1..=MANY))]
     k: usize,
     /// Do not check the scores: a third of the cost, and a corrupt server can falsify them
     #[arg(long)]
@@ -135,7 +135,7 @@ pub(crate) struct SearchArgs {
 #[group(required = true, multiple = false)]
 struct What {
     /// Search for what is like this row, which is fetched first
-    #[arg(long, value_name = "INDEX")]
+    #[arg(long, value_name = "INDEX", value_parser = within(0..=MANY))]
     like: Option<usize>,
     /// Search for a vector of this file (.fvecs, .npy)
     #[arg(long, value_name = "FILE")]

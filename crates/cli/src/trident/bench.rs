@@ -21,7 +21,12 @@ use super::{
     share::UntilSignal,
     sweep::{Bench, Op},
 };
-use crate::{Outcome, Result, keys, output::Output, progress, signals};
+use crate::{
+    Outcome, Result, keys,
+    numbers::{MANY, within},
+    output::Output,
+    progress, signals,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -29,13 +34,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Make a SIFT-like set of so many rows instead
-    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = positive)]
+    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = within(1..=MANY))]
     rows: Option<usize>,
-    /// Questions in flight, one run for each
-    #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = level)]
+    /// Questions in flight, one run for each; each has a thread of its own
+    #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = within(1..=1_000_usize))]
     levels: Vec<usize>,
-    /// Questions per level
-    #[arg(long, value_name = "N", default_value = "50", value_parser = queries)]
+    /// Questions per level; every answer is kept until its level is checked
+    #[arg(long, value_name = "N", default_value = "50", value_parser = within(1..=1_000_000_usize))]
     queries: usize,
     /// What to ask
     #[arg(long, value_delimiter = ',', default_value = "fetch,search")]
@@ -63,33 +68,12 @@ pub(crate) struct Args {
     output: Output,
 }
 
-pub(crate) fn positive(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|&number| number > 0)
-        .ok_or_else(|| format!("`{text}` is not a number above zero"))
-}
-
 /// Reads a time such as `5ms` or `0.5ms`.
 pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix("ms").unwrap_or(text).parse::<f64>();
     let time = number.ok().and_then(|number| Duration::try_from_secs_f64(number / 1e3).ok());
     time.filter(|time| *time <= Duration::from_secs(10))
         .ok_or_else(|| format!("`{text}` is not a time such as 5ms, of at most ten seconds"))
-}
-
-/// Each question in flight has a thread of its own.
-fn level(text: &str) -> Result<usize, String> {
-    at_most(1_000, positive(text)?)
-}
-
-/// Every answer is kept until its level is checked.
-fn queries(text: &str) -> Result<usize, String> {
-    at_most(1_000_000, positive(text)?)
-}
-
-fn at_most(limit: usize, number: usize) -> Result<usize, String> {
-    if number <= limit { Ok(number) } else { Err(format!("{number} is more than {limit}")) }
 }
 
 /// What to measure.

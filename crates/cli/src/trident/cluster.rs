@@ -143,6 +143,10 @@ impl Launch {
             .stdout(Stdio::piped())
             // Ctrl-C reaches us alone: we stop the servers when what is in flight has come back.
             .process_group(0);
+        if std::env::var_os("ROADSTEAD_LOG").is_none() {
+            // What they have come to is in the report.
+            command.env("ROADSTEAD_LOG", "warn");
+        }
         if let Some(keys) = &self.scratch.keys {
             command.arg("--keys").arg(server_dir(keys, party));
         }

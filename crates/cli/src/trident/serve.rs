@@ -15,7 +15,9 @@ use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::S
 
 use super::ask::three;
 use crate::{
-    Outcome, Result, progress,
+    Outcome, Result,
+    numbers::within,
+    progress,
     serve::{Limits, Listen, address, end_with, run_service},
 };
 
@@ -38,7 +40,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: Limits,
     /// Search shares larger than this (MiB) stay on disk and are read during each search
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = within(0..=1_u64 << 30))]
     search_memory: u64,
     /// Version of the inner loops: portable, avx2, avx512
     #[arg(long, value_parser = kernel)]

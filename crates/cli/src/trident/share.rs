@@ -10,15 +10,19 @@ use roadstead_trident::{
     trust::Pins,
 };
 
-use super::bench::positive;
-use crate::{Outcome, Result, output::NewDirectories, progress, signals};
+use crate::{
+    Outcome, Result,
+    numbers::{MANY, within},
+    output::NewDirectories,
+    progress, signals,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
     /// Seed of the set that is made
-    #[arg(long, default_value_t = 1, requires = "made")]
+    #[arg(long, default_value_t = 1, requires = "made", value_parser = within(0..=u64::MAX))]
     seed: u64,
     /// Where the directories server-1, server-2, server-3 and client go
     #[arg(long, value_name = "DIR")]
@@ -28,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Elements of a row of raw bytes
-    #[arg(long)]
+    #[arg(long, value_parser = within(1..=MANY))]
     dim: Option<usize>,
     /// No search shares: rows can only be fetched
     #[arg(long)]
@@ -45,7 +49,7 @@ struct Source {
     /// Vectors: .fvecs, .npy (float32 or uint8), or raw bytes with --dim
     data: Option<PathBuf>,
     /// Make a SIFT-like set of so many rows instead
-    #[arg(long, value_name = "ROWS", value_parser = positive)]
+    #[arg(long, value_name = "ROWS", value_parser = within(1..=MANY))]
     made: Option<usize>,
 }
 

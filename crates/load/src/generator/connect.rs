@@ -5,14 +5,15 @@ use std::io;
 use std::net::TcpStream;
 
 use super::descriptors::allow_connections;
+use super::wire::Wire;
 use super::{Fault, Load, LoadError};
 
 /// The connections of a load.
 pub(super) struct Opened {
     /// At least one, for messages.
-    pub(super) active: Vec<TcpStream>,
+    pub(super) active: Vec<Wire>,
     /// To be left silent.
-    pub(super) idle: Vec<TcpStream>,
+    pub(super) idle: Vec<Wire>,
     /// Those that failed, by reason.
     pub(super) errors: BTreeMap<Fault, u64>,
 }
@@ -51,9 +52,7 @@ pub(super) fn open(load: &Load) -> Result<Opened, LoadError> {
     }
 }
 
-fn connect(load: &Load) -> io::Result<TcpStream> {
+fn connect(load: &Load) -> io::Result<Wire> {
     let socket = TcpStream::connect_timeout(&load.target, load.timeout)?;
-    socket.set_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    Wire::open(socket, load.layers.as_deref(), load.timeout)
 }

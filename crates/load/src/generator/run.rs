@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use super::connect::Opened;
 use super::pattern::{CHUNK, Pattern};
 use super::plan::Plan;
 use super::stream::Stream;
+use super::wire::Wire;
 use super::{CPU_SHARE_MAX, Fault, Load, LoadError, LoadReport, Mode, Progress};
 use crate::measure::Recorder;
 use crate::process::thread_cpu_time;
@@ -31,7 +31,7 @@ const TIMER: u64 = u64::MAX;
 
 /// A connection that carries messages.
 struct Active {
-    socket: TcpStream,
+    wire: Wire,
     stream: Stream,
     /// Whether the system is asked to say when there is room to send.
     wants_room: bool,
@@ -77,7 +77,7 @@ pub(super) struct Run<'l> {
     active: Vec<Option<Active>>,
     alive: usize,
     /// Their tokens follow those of the active ones.
-    idle: Vec<Option<TcpStream>>,
+    idle: Vec<Option<Wire>>,
     connected: usize,
     connect_errors: BTreeMap<Fault, u64>,
     buffer: Box<[u8]>,
@@ -113,9 +113,9 @@ impl<'l> Run<'l> {
             .active
             .into_iter()
             .enumerate()
-            .map(|(index, socket)| {
+            .map(|(index, wire)| {
                 Some(Active {
-                    socket,
+                    wire,
                     stream: Stream::new(index, load.size, load.depth),
                     wants_room: false,
                     waiting_since: 0,
@@ -240,7 +240,7 @@ impl<'l> Run<'l> {
         let Some(active) = &mut self.active[index] else {
             return;
         };
-        let fault = match active.socket.read(&mut self.buffer) {
+        let fault = match active.wire.read(&mut self.buffer) {
             Ok(0) => Some(Fault::Closed),
             Ok(count) => {
                 let now = nanoseconds(self.started.elapsed());
@@ -289,10 +289,10 @@ impl<'l> Run<'l> {
         }
         let wants_room = loop {
             let bytes = stream.unsent(&self.pattern);
-            if bytes.is_empty() {
-                break false;
-            }
-            match active.socket.write(bytes) {
+            let sent =
+                if bytes.is_empty() { active.wire.flush().map(|()| 0) } else { active.wire.write(bytes) };
+            match sent {
+                Ok(0) => break false,
                 Ok(count) => stream.advance(count),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => break true,
@@ -309,7 +309,7 @@ impl<'l> Run<'l> {
             let room = if wants_room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
             let data = epoll::EventData::new_u64(index as u64);
             let flags = epoll::EventFlags::IN | room;
-            epoll::modify(&self.epoll, &active.socket, data, flags).map_err(system("epoll_ctl"))?;
+            epoll::modify(&self.epoll, &active.wire, data, flags).map_err(system("epoll_ctl"))?;
         }
         Ok(())
     }
@@ -364,7 +364,7 @@ impl<'l> Run<'l> {
     }
 
     fn lose(&mut self, index: usize, fault: Fault) {
-        // Dropping the socket closes it, which also takes it out of epoll.
+        // Dropping the wire closes it, which also takes it out of epoll.
         let Some(active) = self.active[index].take() else {
             return;
         };
@@ -436,6 +436,7 @@ impl<'l> Run<'l> {
             },
             connections: load.connections,
             idle: load.idle,
+            layered: load.layers.is_some(),
             depth: load.depth,
             size: load.size,
             connected: self.connected,

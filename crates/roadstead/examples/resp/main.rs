@@ -26,6 +26,15 @@ const MEMORY: usize = 64 << 20;
 /// For clients to take what is owed to them, after a signal.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const HELP: &str = "\
+A key-value service that speaks RESP2, the protocol of Redis.
+
+Usage: resp [--bind ADDR] [--model NAME]
+
+  --bind ADDR   where it listens [default: 127.0.0.1:6380]
+  --model NAME  the I/O model: see `roadstead models` [default: the best of this machine]
+";
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +49,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let (mut bind, mut model) = (String::from("127.0.0.1:6380"), Model::best());
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if matches!(name.as_str(), "-h" | "--help") {
+            print!("{HELP}");
+            return Ok(());
+        }
         let value = arguments.next().ok_or_else(|| format!("`{name}` needs a value"))?;
         match name.as_str() {
             "--bind" => bind = value,

@@ -234,8 +234,7 @@ impl Family {
     /// The connections that the child of a slot could not end itself have failed.
     pub(crate) fn lost(&mut self, slot: usize) {
         let lost = self.ledger.clear(slot) as u64;
-        self.host.count.closed += lost;
-        self.host.count.failed += lost;
+        self.host.count.lose(lost);
     }
 
     /// What SIGHUP is for. Children that accept for themselves have what is reloaded as they were forked.

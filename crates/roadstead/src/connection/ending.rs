@@ -181,9 +181,8 @@ impl<S: Session> Connection<S> {
             mailbox.alarm.close();
         }
         self.permit = None;
-        count.closed += 1;
+        count.close(why);
         if !matches!(why, Closed::Finished) {
-            count.failed += 1;
             tracing::debug!(peer = %self.peer.address, %why, "connection closed");
         }
         if let Some(session) = self.session.take()

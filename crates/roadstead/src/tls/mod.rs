@@ -30,6 +30,7 @@
 //! [`Budget::idle`](crate::Budget::idle) to do it, where without TLS every byte would have counted.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod keys;
 mod pin;
 mod record;
@@ -42,7 +43,7 @@ use std::{
 
 use rustls::{
     ClientConfig, Error, RootCertStore, ServerConfig,
-    client::Resumption,
+    client::{Resumption, WebPkiServerVerifier},
     crypto::{CryptoProvider, ring::sign::any_supported_type},
     pki_types::ServerName,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
@@ -51,6 +52,7 @@ use rustls::{
 };
 
 use crate::layer::{Layer, Layers};
+use authority::AnyName;
 use pin::Pinned;
 use record::Records;
 
@@ -114,6 +116,8 @@ pub enum Clients {
 pub enum Expect {
     /// A certificate of the keys' authority for this DNS name.
     Name(String),
+    /// A certificate of the keys' authority, whatever its name: enough where all that it has signed are as good.
+    Known,
     /// Exactly this public key, whoever has signed it.
     Pin(Pin),
 }
@@ -220,11 +224,15 @@ impl Connector {
                 let name = ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name))?;
                 (builder.with_root_certificates(roots), name)
             }
+            Expect::Known => {
+                let roots = Arc::new(roots(keys.ok_or(TlsError::NoAuthority)?)?);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
+                let verifier = Arc::new(AnyName(verifier.build().map_err(unfit)?));
+                (builder.dangerous().with_custom_certificate_verifier(verifier), no_name())
+            }
             Expect::Pin(pin) => {
                 let verifier = Arc::new(Pinned::new(pin, provider));
-                // An address is not sent to the server, and nothing but the key is checked.
-                let name = ServerName::from(std::net::IpAddr::from([0, 0, 0, 0]));
-                (builder.dangerous().with_custom_certificate_verifier(verifier), name)
+                (builder.dangerous().with_custom_certificate_verifier(verifier), no_name())
             }
         };
         let mut config = match keys {
@@ -240,6 +248,11 @@ impl Layers for Connector {
     fn layer(&self) -> io::Result<Box<dyn Layer>> {
         Ok(Box::new(Records::client(Arc::clone(&self.config), self.name.clone())?))
     }
+}
+
+/// An address is not sent to the server, and stands where no name is checked.
+fn no_name() -> ServerName<'static> {
+    std::net::IpAddr::from([0, 0, 0, 0]).into()
 }
 
 fn provider() -> Arc<CryptoProvider> {

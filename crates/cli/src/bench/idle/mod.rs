@@ -13,7 +13,7 @@ use roadstead::Model;
 use roadstead_load::{generator::allow_connections, machine::Machine};
 
 use super::length;
-use crate::{Outcome, Result, output::Output, progress, signals};
+use crate::{Outcome, Result, numbers::within, output::Output, progress, signals};
 use report::Report;
 
 #[derive(clap::Args)]
@@ -22,10 +22,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "M", default_value = "epoll", value_parser = single)]
     model: Model,
     /// Connections that have 16 KiB echoed once and then say nothing
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=25_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = within(1..=25_000_u16))]
     idle: u16,
     /// Connections that send 128 bytes, wait for them, and send again
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(1..=1_000_u16))]
     active: u16,
     /// How long is measured: half of it alone, half beside the idle ones, in five rounds
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length(1.0..=600.0))]
@@ -50,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
     allow_connections((args.idle + args.active).into())?;
     signals::watch()?;
+    progress::announce(args.seconds);
     let bar = progress::bar(ROUNDS.into(), "measuring");
     let mut report = Report::new(Machine::here(), args.model, args.idle, args.active);
     for _ in 0..ROUNDS {

@@ -21,7 +21,7 @@ use roadstead::Model;
 use roadstead_load::machine::Machine;
 
 use super::{echo_server::EchoServer, length};
-use crate::{Outcome, Result, output::Output, progress, signals};
+use crate::{Outcome, Result, numbers::within, output::Output, progress, signals};
 use clients::{Clients, Tally};
 use killer::Killer;
 use report::{Report, Run};
@@ -35,10 +35,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = length(0.001..=3600.0))]
     seconds: Duration,
     /// Clients, each with a connection at a time, short or long; `prefork` has as many workers
-    #[arg(long, value_name = "L", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=250))]
+    #[arg(long, value_name = "L", default_value_t = 16, value_parser = within(1..=250_u8))]
     level: u8,
     /// From which messages, lengths of connections, and who is killed when are drawn
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
     #[command(flatten)]
     output: Output,
@@ -60,6 +60,7 @@ const LASTING: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
     signals::watch()?;
+    progress::announce(args.seconds.saturating_mul(args.models.len() as u32));
     let mut report = Report::new(Machine::here(), args.level, args.seconds, args.seed);
     for model in &args.models {
         if signals::interrupted() {

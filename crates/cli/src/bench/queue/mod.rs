@@ -11,7 +11,7 @@ use roadstead::Queue;
 use roadstead_load::machine::Machine;
 
 use super::length;
-use crate::{Outcome, Result, output::Output, progress, signals};
+use crate::{Outcome, Result, numbers::within, output::Output, progress, signals};
 use report::{Report, Run};
 use work::Pace;
 
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "D,...", value_delimiter = ',', default_value = "fcfs,sjf,rr,mlfq")]
     queues: Vec<Queue>,
     /// Threads that run the jobs
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1..=64_u16))]
     workers: u16,
     /// The part of their time that the jobs take
     #[arg(long, value_name = "PART", default_value_t = 0.7, value_parser = load)]
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = length(0.001..=3600.0))]
     seconds: Duration,
     /// From which the times and the sizes of the jobs are drawn
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
     #[command(flatten)]
     output: Output,
@@ -49,6 +49,7 @@ const CONNECTIONS: usize = 8;
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
     signals::watch()?;
+    progress::announce(args.seconds.saturating_mul(args.queues.len() as u32));
     let bar = progress::bar(u64::from(ROUNDS) * args.queues.len() as u64, "measuring");
     let pace = Arc::new(Pace::measure(args.workers));
     let mut report = Report {

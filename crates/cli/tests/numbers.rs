@@ -1,0 +1,73 @@
+//! Numbers on the command line that are none, or that nothing has so many of.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Scene, words};
+
+/// Every option that is a number, with what stands before it.
+const NUMBERS: &[(&str, &[&str])] = &[
+    (
+        "serve echo",
+        &[
+            "--workers",
+            "--backlog",
+            "--drain",
+            "--connections",
+            "--per-address",
+            "--first-byte",
+            "--idle",
+            "--slowest",
+            "--buffer-each",
+            "--buffer-all",
+            "--jobs",
+        ],
+    ),
+    (
+        "load 127.0.0.1:9",
+        &[
+            "--connections",
+            "--idle",
+            "--depth",
+            "--size",
+            "--seconds",
+            "--messages",
+            "--rate",
+            "--timeout",
+            "--core",
+        ],
+    ),
+    ("keys --out nowhere", &["--servers"]),
+    ("bench idle", &["--idle", "--active", "--seconds"]),
+    ("bench kills", &["--seconds", "--level", "--seed"]),
+    ("bench loss", &["--times", "--level"]),
+    ("bench queue", &["--workers", "--load", "--seconds", "--seed"]),
+    ("bench exchange", &["--payload", "--levels", "--peer-delay", "--seconds", "--background", "--window"]),
+    ("trident share --out nowhere", &["--made", "--dim", "--seed"]),
+    ("trident serve --shares nowhere", &["--party", "--search-memory"]),
+    ("trident bench", &["--rows", "--levels", "--queries", "--peer-delay"]),
+    (
+        "trident search --client nowhere --servers 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3",
+        &["-k", "--like", "--nth", "--deadline"],
+    ),
+    ("trident fetch --client nowhere --servers 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", &[""]),
+];
+
+#[test]
+fn what_is_no_number_that_can_be_is_refused_with_what_was_found_and_what_is_wanted() {
+    let scene = Scene::new();
+    for (line, options) in NUMBERS {
+        for option in *options {
+            for found in ["-5", "many", "99999999999999999999999", "1e300"] {
+                let arguments = [words(line), words(option), words(found)].concat();
+                let ended = scene.run(&arguments);
+                let said = String::from_utf8(ended.stderr).unwrap();
+                let what = format!("{line} {option} {found}: {said}");
+                assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{what}");
+                assert!(said.contains(&format!("`{found}`")), "{what}");
+                let wanted = ["is not a ", "there are 1, 2 and 3"];
+                assert!(wanted.iter().any(|wanted| said.contains(wanted)), "{what}");
+            }
+        }
+    }
+}
