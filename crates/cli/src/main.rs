@@ -4,11 +4,14 @@
 //! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal, or one before
 //! a measurement had measured anything. SIGHUP has a server read its keys again.
 #![forbid(unsafe_code)]
+// They panic where nobody can be told any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
 mod demo;
 mod keys;
 mod load;
+mod log;
 mod models;
 mod numbers;
 mod output;
@@ -18,7 +21,12 @@ mod serve;
 mod signals;
 mod trident;
 
-use std::{env, error::Error, process::ExitCode};
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use roadstead_load::generator::LoadError;
@@ -78,11 +86,26 @@ fn main() -> ExitCode {
     roadstead::signals::restore();
     let given = with_negative_numbers(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
-    if let Err(error) = log(cli.verbose) {
-        eprintln!("roadstead: {error}");
-        return ExitCode::from(2);
+    if let Err(error) = log::begin() {
+        let _ = writeln!(io::stderr(), "roadstead: no log can be kept: {error}");
+        return ExitCode::FAILURE;
     }
-    let outcome = match cli.command {
+    let code = match chosen(cli.verbose) {
+        Ok(filter) => {
+            log::follow(filter);
+            run(cli.command)
+        }
+        Err(error) => {
+            log::say(&format!("roadstead: {error}"));
+            ExitCode::from(2)
+        }
+    };
+    log::end();
+    code
+}
+
+fn run(command: Command) -> ExitCode {
+    let outcome = match command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Keys(args) => keys::run(&args),
@@ -95,7 +118,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Wrong) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("roadstead: {error}");
+            log::say(&format!("roadstead: {error}"));
             if error.is::<Interrupted>() {
                 ExitCode::from(END_AT_ONCE)
             } else if matches!(error.downcast_ref(), Some(LoadError::Invalid { .. })) {
@@ -122,22 +145,14 @@ const CLOSING: &str = "roadstead::closing";
 const LOG: &str = "ROADSTEAD_LOG";
 
 /// Warnings and errors by default; more with -v, or as `ROADSTEAD_LOG` says (`debug`, `roadstead=trace`).
-fn log(verbose: u8) -> Result<(), String> {
+fn chosen(verbose: u8) -> Result<EnvFilter, String> {
     let level = match verbose {
         0 => "warn,roadstead::closing=info",
         1 => "info",
         _ => "debug",
     };
     let asked = env::var_os(LOG).map(|asked| asked.to_string_lossy().into_owned());
-    let filter =
-        asked.filter(|asked| !asked.is_empty()).map_or_else(|| filter(level), |asked| filter(&asked))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
-    Ok(())
+    asked.filter(|asked| !asked.is_empty()).map_or_else(|| filter(level), |asked| filter(&asked))
 }
 
 /// Reads levels, and levels of parts of the program, between commas. A word that is neither would silence everything.

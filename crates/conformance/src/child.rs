@@ -59,26 +59,39 @@ impl Child {
     /// The same under another program, which is to become it: `prlimit`, `setpriv`.
     #[track_caller]
     pub fn start_under(before: &[&str], setting: &Setting, line: &str) -> Self {
-        let mut child = Self::launch(before, setting, line);
+        let log = tempfile::tempfile().unwrap();
+        Self::launch(before, setting, line, log.try_clone().unwrap(), log).listening(line)
+    }
+
+    /// The same with a log that goes elsewhere.
+    #[track_caller]
+    pub fn start_logging_to(log: impl Into<Stdio>, setting: &Setting, line: &str) -> Self {
+        Self::launch(&[], setting, line, log, tempfile::tempfile().unwrap()).listening(line)
+    }
+
+    #[track_caller]
+    fn listening(mut self, line: &str) -> Self {
         eventually("it listens", || {
-            child.addresses = child.said("listening ").first().map_or(Vec::new(), |line| addresses(line));
-            let ended = child.process.try_wait().unwrap();
-            assert!(ended.is_none(), "`{line}` has ended ({}): {}", ended.unwrap(), child.log());
-            !child.addresses.is_empty()
+            self.addresses = self.said("listening ").first().map_or(Vec::new(), |line| addresses(line));
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "`{line}` has ended ({}): {}", ended.unwrap(), self.log());
+            !self.addresses.is_empty()
         });
-        child
+        self
     }
 
     /// Runs what must fail to start; answers its exit code and what it said of it.
     #[track_caller]
     pub fn fails_under(before: &[&str], setting: &Setting, line: &str) -> (Option<i32>, String) {
-        let mut child = Self::launch(before, setting, line);
+        let log = tempfile::tempfile().unwrap();
+        let mut child = Self::launch(before, setting, line, log.try_clone().unwrap(), log);
         let code = child.end();
         (code, child.log())
     }
 
-    fn launch(before: &[&str], setting: &Setting, line: &str) -> Self {
-        let (keys, log) = (tempfile::tempdir().unwrap(), tempfile::tempfile().unwrap());
+    /// `log` is what its log is read from, if it goes there.
+    fn launch(before: &[&str], setting: &Setting, line: &str, stderr: impl Into<Stdio>, log: File) -> Self {
+        let keys = tempfile::tempdir().unwrap();
         let program = env::var("CARGO_BIN_EXE_conformance").expect("cargo tells a test where the program is");
         let mut words: Vec<_> = before.iter().map(|&word| word.to_owned()).collect();
         words.push(program);
@@ -89,7 +102,7 @@ impl Child {
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log.try_clone().unwrap())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let (said, stdout) = (Arc::default(), process.stdout.take().unwrap());

@@ -54,7 +54,8 @@ fn run(load: &Load, json: Option<&Destination>) -> Result<bool, Box<dyn Error>> 
     ]);
     table.print(Stream::beside(json))?;
     if report.client_is_limit {
-        eprintln!("warning: the load generator used its whole core: it was measured, not the server");
+        let warning = "warning: the load generator used its whole core: it was measured, not the server";
+        Stream::Stderr.print(warning)?;
     }
     if let Some(json) = json {
         json.write_json(&report)?;
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
     let (load, json) = match parse() {
         Ok(parsed) => parsed,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = Stream::Stderr.print(&error.to_string());
             return ExitCode::from(2);
         }
     };
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = Stream::Stderr.print(&error.to_string());
             ExitCode::FAILURE
         }
     }

@@ -9,6 +9,8 @@
 //! A figure that could not be measured is NaN: JSON shows it as `null`, a table as `-`.
 
 #![forbid(unsafe_code)]
+// They panic where nobody can be told any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod chart;
 pub mod generator;

@@ -36,7 +36,7 @@ unsafe impl<T: Sync + Send> Sync for Common<T> {}
 
 impl<T: Default> Common<T> {
     /// `count` values, each its default.
-    fn new(count: usize) -> io::Result<Self> {
+    pub(crate) fn new(count: usize) -> io::Result<Self> {
         const { assert!(!std::mem::needs_drop::<T>() && align_of::<T>() <= 4096) };
         let bytes = count.checked_mul(size_of::<T>()).filter(|&bytes| bytes > 0);
         let bytes = bytes.ok_or(io::ErrorKind::OutOfMemory)?;
@@ -49,6 +49,12 @@ impl<T: Default> Common<T> {
             unsafe { first.add(number).write(T::default()) };
         }
         Ok(Self { first, count })
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Common<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -63,8 +63,12 @@
 //! | [`exchange`] | messages between the servers of a cluster |
 //! | `blocking`, `reactor`, `proactor` | the loops around a connection |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
+//! | [`log`] | a log that never waits, whoever reads it |
 //! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
 //! | [`signals`] | hear the signals that end a program, whatever it has inherited |
+
+// They panic where nobody can be told any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod budget;
 pub mod connection;
@@ -75,6 +79,7 @@ pub mod frame;
 pub mod host;
 pub mod input;
 pub mod layer;
+pub mod log;
 pub mod model;
 pub mod output;
 pub mod queue;

@@ -44,6 +44,9 @@
 //! # }
 //! ```
 
+// They panic where nobody can be told any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admission;
 mod answers;
 mod batch;

@@ -14,6 +14,7 @@
 //! | fetched share | server | counter u64, the server's share of the row and of its two multiples: 3 dim elements |
 //! | refusal | server | counter u64 (0: the connection), code u16, text |
 
+use roadstead::log::clean;
 use thiserror::Error;
 
 use crate::field::P;
@@ -238,7 +239,8 @@ impl Refusal {
     /// Reads a body.
     ///
     /// # Errors
-    /// Too short, too long, not UTF-8, or with control characters, which could forge a line of a log or steer a terminal.
+    /// Too short, too long, not UTF-8, or with characters that could forge a line of a log, steer a terminal or turn text
+    /// around.
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let (counter, mut rest) = counter("refusal", body)?;
         let code = u16::from_le_bytes(*take("refusal", &mut rest)?);
@@ -246,7 +248,7 @@ impl Refusal {
             return Err(BodyError::Length { what: "text of a refusal", got: rest.len(), want: MAX_TEXT });
         }
         let text = std::str::from_utf8(rest).map_err(|_| BodyError::Text)?;
-        if text.chars().any(char::is_control) {
+        if clean(text) != text {
             return Err(BodyError::Text);
         }
         Ok(Self { counter, code, text: text.to_owned() })

@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     thread::Builder::new().name("check".into()).spawn(move || tasks.iter().for_each(|task| task()))?;
     let worker = Arc::new(Worker { exchange, base: Base::new(args.largest), slow });
     let background = Arc::new(Background::default());
-    println!("ready");
+    writeln!(std::io::stdout(), "ready")?;
     for line in std::io::stdin().lock().lines() {
         let answer = obey(&worker, &background, serde_json::from_str(&line?)?)?;
         let mut out = std::io::stdout().lock();

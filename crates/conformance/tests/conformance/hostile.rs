@@ -1,12 +1,16 @@
 //! Crowds that only want to be in the way: others are served all along, and the budget ends every one of them.
 
 use std::{
-    io::{Read, Write},
+    fs::OpenOptions,
+    io::{self, Read, Write},
     net::TcpStream,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    thread,
 };
 
 use roadstead_conformance::{
-    asks::{ANSWER, ECHO, FILE, JOB},
+    asks::{ANSWER, ECHO, FILE, JOB, PANIC},
     child::Child,
     client::{ask, eventually, frame, read_frame},
     setting::Setting,
@@ -17,6 +21,8 @@ scenarios! {
     a_crowd_that_sends_slowly (Models): "300 send a long message byte by byte: others are served, and they are ended for it",
     a_crowd_that_takes_slowly (Models): "100 take a long answer little by little: others are served, and they are ended for it",
     a_crowd_that_takes_nothing (Models): "60 ask for long answers and take none: others are served beside them",
+    a_log_that_nobody_reads_stops_nobody (Wires): "strangers cause lines and no more fit: others are served, a signal is heard, and the loss is told",
+    a_log_that_cannot_be_written_stops_nobody (Wires): "its reader is gone, or the disk is full: others are served beside strangers who cause lines",
     who_waits_behind_the_silent_is_served (Models): "where workers serve one client at a time, the deadline makes room",
 }
 
@@ -100,4 +106,55 @@ fn who_waits_behind_the_silent_is_served(setting: &Setting) {
     let silent: Vec<_> = (0..6).map(|_| TcpStream::connect(child.address()).unwrap()).collect();
     assert_eq!(ask(&mut child.connect(), ECHO, 0, b"patient"), (ECHO, b"patient".to_vec()));
     drop(silent);
+}
+
+/// Causes a line of the log with every connection, and sees it end.
+#[track_caller]
+fn cause_lines(setting: &Setting, child: &Child, count: usize) {
+    for _ in 0..count {
+        let mut stranger = TcpStream::connect(child.address()).unwrap();
+        if setting.tls {
+            stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        } else {
+            stranger.write_all(&frame(PANIC, 0, b"")).unwrap();
+        }
+        // However it is ended.
+        let _ = stranger.read_to_end(&mut Vec::new());
+    }
+}
+
+fn a_log_that_nobody_reads_stops_nobody(setting: &Setting) {
+    let (mut reader, mut writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'.'; 512]).is_ok() {}
+    // The flag is the pipe's end's, and so would be the program's too.
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let child = Child::start_logging_to(writer, setting, "desk");
+    cause_lines(setting, &child, 30);
+    serves_another(&child);
+    let heard = Arc::<Mutex<Vec<u8>>>::default();
+    let hears = Arc::clone(&heard);
+    let listener = thread::spawn(move || {
+        let mut some = [0; 4096];
+        while let Ok(count @ 1..) = reader.read(&mut some) {
+            hears.lock().unwrap().extend_from_slice(&some[..count]);
+        }
+    });
+    eventually("the loss is told", || {
+        cause_lines(setting, &child, 1);
+        String::from_utf8_lossy(&heard.lock().unwrap()).contains("lines before this one could not be written")
+    });
+    child.drain();
+    listener.join().unwrap();
+}
+
+fn a_log_that_cannot_be_written_stops_nobody(setting: &Setting) {
+    let (_, nobody) = io::pipe().unwrap();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for log in [Stdio::from(nobody), Stdio::from(full)] {
+        let child = Child::start_logging_to(log, setting, "desk");
+        cause_lines(setting, &child, 5);
+        serves_another(&child);
+        child.drain();
+    }
 }

@@ -15,7 +15,12 @@ mod request;
 mod service;
 mod store;
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use roadstead::{Model, Server};
 
@@ -39,7 +44,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("resp: {error}");
+            let _ = writeln!(io::stderr(), "resp: {error}");
             ExitCode::FAILURE
         }
     }
@@ -62,9 +67,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     let server = Server::new(Resp::new(MEMORY)).bind(bind).model(model);
     let counted = server.run(PATIENCE, |addresses| {
-        addresses.iter().for_each(|address| println!("listening on {address}"));
-        Ok(())
+        addresses.iter().try_for_each(|address| writeln!(io::stdout(), "listening on {address}"))
     })?;
-    println!("{} connections served", counted.accepted);
+    writeln!(io::stdout(), "{} connections served", counted.accepted)?;
     Ok(())
 }

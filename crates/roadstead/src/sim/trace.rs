@@ -67,6 +67,7 @@ impl Trace {
 
 /// The trace of a run whose check fails goes to standard error: that is where the reason is to be found.
 impl Drop for Trace {
+    #[expect(clippy::print_stderr, reason = "what a failed test prints is kept with it")]
     fn drop(&mut self) {
         if thread::panicking() && !self.is_empty() {
             eprintln!("the last events of the run were\n{}", self.tail(shown()));

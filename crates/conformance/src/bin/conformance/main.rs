@@ -13,15 +13,19 @@ mod say;
 
 use std::{
     error::Error,
+    io::{self, Write},
     net::SocketAddr,
+    panic,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use clap::{Parser, ValueEnum};
 use roadstead::{
     Budget, Model, Queue, Server, Service,
+    log::Log,
     server::{Io, RunError, Trigger},
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
@@ -123,14 +127,23 @@ fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).with_ansi(false).init();
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    match log().and_then(|()| run(&args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("conformance: {error}");
+            let _ = writeln!(io::stderr(), "conformance: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Logs warnings, and panics, without waiting for whoever reads them.
+fn log() -> Result<()> {
+    let log = Arc::new(Log::stderr()?);
+    let panics = Arc::clone(&log);
+    panic::set_hook(Box::new(move |panic| panics.say(None, &panic.to_string())));
+    tracing_subscriber::fmt().with_env_filter("warn").with_writer(log).with_ansi(false).init();
+    Ok(())
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -1,0 +1,75 @@
+//! What is said on stderr: the log, a panic, and why a command fails. None of it is waited for.
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    io, panic,
+    sync::OnceLock,
+};
+
+use roadstead::log::Log;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Everything that is said goes to stderr from now on, where it is waited for no more.
+pub(crate) fn begin() -> io::Result<()> {
+    let log = Log::stderr()?;
+    LOG.get_or_init(|| log);
+    panic::set_hook(Box::new(|panic| write(Some(0), &panic.to_string().replace('\n', " "))));
+    Ok(())
+}
+
+/// Logs what passes `filter` from now on.
+pub(crate) fn follow(filter: EnvFilter) {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(ByKind)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Says a line that is not part of the log.
+pub(crate) fn say(line: &str) {
+    write(None, line);
+}
+
+/// Nothing more is to come.
+pub(crate) fn end() {
+    LOG.get().iter().for_each(|log| log.finish());
+}
+
+fn write(kind: Option<u64>, line: &str) {
+    LOG.get().iter().for_each(|log| log.say(kind, line));
+}
+
+/// Lines of one place in the program are of a kind. Those that -v and -vv ask for are wanted one and all.
+struct ByKind;
+
+impl MakeWriter<'_> for ByKind {
+    type Writer = Line;
+
+    fn make_writer(&self) -> Line {
+        Line(None)
+    }
+
+    fn make_writer_for(&self, place: &Metadata<'_>) -> Line {
+        let number = BuildHasherDefault::<DefaultHasher>::default().hash_one(place.callsite());
+        Line((*place.level() <= Level::WARN).then_some(number))
+    }
+}
+
+struct Line(Option<u64>);
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        write(self.0, &String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
