@@ -8,15 +8,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rand::Rng;
-
 use crate::{
     connection::{Connection, Control, Endpoint, Outgoing},
     host::{Host, Shared},
     layer::{End, Identity, Layers, through},
     output::Output,
     queue::{Job, Once, Task},
-    service::{JobId, Peer, Session},
+    service::{Close, Done, JobId, Peer, Session},
     ticket::{Alarm, Mailbox, Ticket, Token, Waker},
 };
 
@@ -59,8 +57,15 @@ impl<S: Session> Context<'_, S> {
     }
 
     /// Fills `bytes` with randomness fit for keys and nonces (in the simulator: from its seed).
-    pub fn random(&mut self, bytes: &mut [u8]) {
-        self.host.random.fill_bytes(bytes);
+    ///
+    /// The system is asked each time, so that neither a fork nor a snapshot of a virtual machine that is resumed twice
+    /// repeats them; where many are needed, use these as a seed.
+    ///
+    /// # Errors
+    /// An abort, if the system has none.
+    pub fn random(&mut self, bytes: &mut [u8]) -> Done {
+        let random = (self.host.random)(bytes);
+        random.map_err(|error| Close::abort(format!("the system gave no randomness: {error}")))
     }
 
     /// What this connection has to say.

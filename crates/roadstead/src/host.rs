@@ -1,13 +1,9 @@
 //! What one loop lends to the connections it drives: the budget's accounts, the job queue, randomness, the wall clock.
 #![forbid(unsafe_code)]
 
-use std::{
-    fmt, io,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{fmt, io, sync::Arc, time::SystemTime};
 
-use rand::{SeedableRng, rngs::SysRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use crate::{
@@ -82,42 +78,36 @@ impl Shared {
     }
 }
 
-/// Where every loop's randomness comes from: a generator of keys and nonces, seeded by the system.
-pub(crate) struct Seeds(Mutex<ChaCha20Rng>);
-
-impl Seeds {
-    pub(crate) fn new() -> io::Result<Self> {
-        let random = ChaCha20Rng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
-        Ok(Self(Mutex::new(random)))
-    }
-
-    /// A host on the system's clock, with randomness of its own.
-    pub(crate) fn host(&self, shared: Arc<Shared>, jobs: Jobs) -> Host {
-        let random = ChaCha20Rng::from_rng(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        Host::new(shared, random, os::wall, jobs)
-    }
-}
+/// Fills bytes with what nobody can guess.
+pub(crate) type Random = dyn FnMut(&mut [u8]) -> io::Result<()> + Send;
 
 /// What one loop lends to its connections.
 pub struct Host {
     pub(crate) shared: Arc<Shared>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) jobs: Jobs,
-    pub(crate) random: ChaCha20Rng,
+    pub(crate) random: Box<Random>,
     pub(crate) wall: Box<dyn Fn() -> SystemTime + Send>,
     pub(crate) count: Counters,
 }
 
 impl Host {
+    /// A host on the system: its clock, its randomness.
+    pub(crate) fn on_system(shared: Arc<Shared>, jobs: Jobs) -> Self {
+        // Asked each time instead of once for the seed of a generator: a generator is part of the memory that a fork, or
+        // a snapshot of a virtual machine that is resumed twice, copies, and each copy would draw the same nonces.
+        Self::new(shared, os::random, os::wall, jobs)
+    }
+
     /// A host that draws its randomness from `random` and asks `wall` for the time of day.
     pub(crate) fn new(
         shared: Arc<Shared>,
-        random: ChaCha20Rng,
+        random: impl FnMut(&mut [u8]) -> io::Result<()> + Send + 'static,
         wall: impl Fn() -> SystemTime + Send + 'static,
         jobs: Jobs,
     ) -> Self {
         // A plain function has no size, so its box allocates nothing.
-        let wall = Box::new(wall);
+        let (random, wall) = (Box::new(random), Box::new(wall));
         Self { shared, bell: Bell::new(), jobs, random, wall, count: Counters::default() }
     }
 
@@ -126,7 +116,7 @@ impl Host {
     /// [`Host::run_job`].
     pub fn alone(shared: Arc<Shared>, seed: u64) -> Self {
         let jobs = Jobs::inline(Queue::default());
-        Self::new(shared, ChaCha20Rng::seed_from_u64(seed), SystemTime::now, jobs)
+        Self::new(shared, seeded(seed), SystemTime::now, jobs)
     }
 
     /// On which tickets and wakers of its connections ring.
@@ -142,6 +132,15 @@ impl Host {
     /// Adds what this loop has counted to the server's statistics.
     pub(crate) fn report(&mut self) {
         self.shared.stats().add(&std::mem::take(&mut self.count));
+    }
+}
+
+/// Randomness that follows from `seed`.
+pub(crate) fn seeded(seed: u64) -> impl FnMut(&mut [u8]) -> io::Result<()> + Send {
+    let mut random = ChaCha20Rng::seed_from_u64(seed);
+    move |bytes| {
+        random.fill_bytes(bytes);
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     blocking::crew::{self, Crew, Spawner},
     connection::Endpoint,
     guard,
-    host::{Host, Seeds, Shared},
+    host::{Host, Shared},
     model::{
         Begin, Model,
         epoll::{Epoll, Trigger},
@@ -83,7 +83,6 @@ impl fmt::Debug for Kind {
 /// What a model is given to begin with.
 pub(crate) struct Parts {
     shape: Shape,
-    seeds: Seeds,
     shared: Arc<Shared>,
     doors: Vec<Door<OwnedFd>>,
     /// Closed when the loops have ended.
@@ -105,10 +104,10 @@ impl Parts {
 
     /// Begins with threads that wait, each for one connection.
     pub(crate) fn crew(self, spawner: impl Spawner + 'static) -> io::Result<Begun> {
-        let Self { shape, seeds, shared, doors, ending } = self;
+        let Self { shape, shared, doors, ending } = self;
         let units = Units::of(shape)?;
         let jobs = Units::jobs(units.as_ref(), shape.queue);
-        let make = Box::new(move || seeds.host(Arc::clone(&shared), jobs()));
+        let make = Box::new(move || Host::on_system(Arc::clone(&shared), jobs()));
         let crew = Crew::new(Instant::now(), make as Box<crew::MakeHost>, Box::new(spawner))?;
         let thread = crew.start(doors, ending)?;
         Ok(Begun { kind: Kind::Blocking(crew), units, thread })
@@ -138,8 +137,8 @@ impl Parts {
             Some(workers) => workers,
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        let Self { shape, seeds, shared, .. } = &self;
-        let host = || seeds.host(Arc::clone(shared), Jobs::inline(shape.queue));
+        let Self { shape, shared, .. } = &self;
+        let host = || Host::on_system(Arc::clone(shared), Jobs::inline(shape.queue));
         let hosts = (0..workers).map(|_| host()).collect();
         self.looped("reactor", |net, host, orders, doors| {
             let mut dispatcher = Dispatcher::new(net, host, hosts, orders, doors)?;
@@ -166,10 +165,10 @@ impl Parts {
         name: &str,
         make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>) -> io::Result<R>,
     ) -> io::Result<Begun> {
-        let Self { shape, seeds, shared, doors, ending } = self;
+        let Self { shape, shared, doors, ending } = self;
         let units = Units::of(shape)?;
         let net = Os::non_blocking(Instant::now(), shared.tuning);
-        let host = seeds.host(shared, Units::jobs(units.as_ref(), shape.queue)());
+        let host = Host::on_system(shared, Units::jobs(units.as_ref(), shape.queue)());
         let (orders, bell) = (Arc::new(Orders::default()), Arc::clone(&host.bell));
         let mut run = make(net, host, Arc::clone(&orders), doors)?;
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
@@ -187,8 +186,7 @@ impl Lives {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let (ended, ending) = io::pipe()?;
-        let Begun { kind, units, thread } =
-            begin(Parts { shape, seeds: Seeds::new()?, shared, doors, ending })?;
+        let Begun { kind, units, thread } = begin(Parts { shape, shared, doors, ending })?;
         Ok(Self { kind, units, thread: Some(thread), ended })
     }
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use rand::{TryRng, rngs::SysRng};
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::sendfile,
@@ -213,6 +214,11 @@ pub(crate) fn close(stream: OwnedFd, reset: bool) {
         let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
     }
     drop(stream);
+}
+
+/// The system's randomness.
+pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
+    SysRng.try_fill_bytes(bytes).map_err(io::Error::other)
 }
 
 /// The wall clock.

@@ -181,11 +181,12 @@ impl Session for TridentSession {
             // Left unread: shown again when an answer has gone out.
             return Ok(());
         };
-        let admission = self.admission.get_or_insert_with(|| {
+        if self.admission.is_none() {
             let mut nonce = [0; 16];
-            cx.random(&mut nonce);
-            Box::new(Admission::new(nonce))
-        });
+            cx.random(&mut nonce)?;
+            self.admission = Some(Box::new(Admission::new(nonce)));
+        }
+        let Some(admission) = &mut self.admission else { return Ok(()) };
         let admitted = admission.receive(&self.shared.store, kind, frame.body);
         let length = frame.len();
         input.consume(length);

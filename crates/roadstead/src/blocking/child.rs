@@ -133,3 +133,42 @@ fn ending(status: WaitStatus) -> Ending {
         (None, signal) => Ending::Killed(signal.unwrap_or_default()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::{
+        budget::Budget,
+        host::{Host, Shared},
+        queue::{Jobs, Queue},
+    };
+
+    /// A fork copies all memory, as a snapshot of a virtual machine does that is resumed twice.
+    #[test]
+    fn two_copies_of_a_loop_do_not_draw_the_same_numbers() {
+        let mut host = Host::on_system(Shared::new(Budget::default()), Jobs::inline(Queue::default()));
+        let mut draw = || {
+            let mut nonce = [0; 16];
+            (host.random)(&mut nonce).map(|()| nonce)
+        };
+        draw().unwrap();
+        let (mut read, mut write) = io::pipe().unwrap();
+        // SAFETY: the child allocates nothing and takes no lock: it asks the system for bytes, writes them and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let sent = draw().and_then(|nonce| write.write_all(&nonce));
+            // SAFETY: ends the process without running what its parent has registered for its own end.
+            unsafe { libc::_exit(sent.is_err().into()) }
+        }
+        drop(write);
+        let mut theirs = Vec::new();
+        read.read_to_end(&mut theirs).unwrap();
+        let mut status = 0;
+        // SAFETY: `status` outlives the call, and the child is this test's own.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!((theirs.len(), status), (16, 0));
+        assert_ne!(theirs, draw().unwrap());
+    }
+}

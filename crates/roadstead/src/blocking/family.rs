@@ -28,7 +28,7 @@ use crate::{
     accept::{self, Door, Open},
     budget::{Budget, Share},
     common::Ledger,
-    host::{Host, Seeds, Shared},
+    host::{Host, Shared},
     layer::{self, Layers},
     model::iterative::Iterative,
     net::REST,
@@ -87,7 +87,7 @@ impl Family {
         // It has no connections of its own, only counts.
         let share = Share { ledger: Arc::clone(&ledger), slot: 0 };
         let shared = Shared::common(&plan.budget, plan.tuning, &share);
-        let host = Seeds::new()?.host(shared, Jobs::inline(plan.queue));
+        let host = Host::on_system(shared, Jobs::inline(plan.queue));
         let children = (0..size).map(|_| None).collect();
         let net = Os::blocking(epoch, plan.tuning);
         let interrupts = Some(Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
@@ -124,11 +124,10 @@ impl Family {
         drop(self.interrupts.take());
         let share = Share { ledger: Arc::clone(&self.ledger), slot };
         let shared = Shared::common(&self.plan.budget, self.plan.tuning, &share);
-        // Not a copy of the parent's: no two processes may draw the same numbers.
-        let (seeds, queue) = (Seeds::new()?, self.plan.queue);
+        let queue = self.plan.queue;
         let open = (self.plan.open)(Arc::clone(&shared));
         let common = Arc::clone(&shared);
-        let make: Box<MakeHost> = Box::new(move || seeds.host(Arc::clone(&common), Jobs::inline(queue)));
+        let make: Box<MakeHost> = Box::new(move || Host::on_system(Arc::clone(&common), Jobs::inline(queue)));
         let crew = Crew::new(self.epoch, make, Box::new(Iterative))?;
         self.obey_as(parent, Arc::clone(&crew))?;
         let listeners = std::mem::take(&mut self.listeners);

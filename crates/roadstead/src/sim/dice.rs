@@ -1,9 +1,11 @@
 //! What a seed decides: every choice of a run comes out of one of these.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use rand::{Rng, SeedableRng};
-use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::host;
 
 /// A generator that gives the same choices for the same seed on every machine.
 pub(super) struct Dice(ChaCha8Rng);
@@ -19,8 +21,8 @@ impl Dice {
     }
 
     /// What a node's sessions draw their randomness from.
-    pub(super) fn random(&mut self) -> ChaCha20Rng {
-        ChaCha20Rng::seed_from_u64(self.0.next_u64())
+    pub(super) fn random(&mut self) -> impl FnMut(&mut [u8]) -> io::Result<()> + Send + use<> {
+        host::seeded(self.0.next_u64())
     }
 
     /// True with this probability.
