@@ -6,15 +6,11 @@
 use roadstead_trident::{
     admission::{Admission, Admitted},
     field::P,
-    mask::Nonce,
     reshare::query_id,
     wire::{self, Kind},
 };
 
-use crate::sharing::sharing;
-
-/// What the three servers issue to the connection; the first of them is under test.
-pub(crate) const NONCES: [Nonce; 3] = [[1; 16], [2; 16], [3; 16]];
+use crate::sharing::{NONCES, sharing};
 
 pub(crate) fn check(data: &[u8]) {
     let store = &sharing().stores[0];

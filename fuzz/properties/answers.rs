@@ -4,11 +4,12 @@
 //! The first byte says what was asked; the rest, in three equal parts, is what the servers answer.
 
 use roadstead_trident::{
-    query::{Fetch, Search},
+    prg::Expander,
+    query::{Body, Fetch, Search},
     shared::SharedFetch,
 };
 
-use crate::sharing::{DIM, ROWS, element, rng, sharing};
+use crate::sharing::{DIM, NONCES, ROWS, element, rng, sharing};
 
 /// What was asked, as the first byte says it.
 pub(crate) const FETCH: u8 = 0;
@@ -61,19 +62,23 @@ pub(crate) fn check(data: &[u8]) {
 }
 
 /// A fetch, and what it asks each server; the same each time.
-pub(crate) fn fetch() -> (Fetch, [Vec<u8>; 3]) {
-    sharing().client.fetch(ROW, COUNTER, &mut rng()).expect("the row exists")
+pub(crate) fn fetch() -> (Fetch, [Body; 3]) {
+    sharing().client.fetch(ROW, COUNTER, &expander(), &mut rng()).expect("the row exists")
 }
 
 /// A fetch whose result stays shared, and what it asks each server; the same each time.
-pub(crate) fn fetch_shared() -> (SharedFetch, [Vec<u8>; 3]) {
-    sharing().client.fetch_shared(ROW, COUNTER, &mut rng()).expect("the row exists")
+pub(crate) fn fetch_shared() -> (SharedFetch, [Body; 3]) {
+    sharing().client.fetch_shared(ROW, COUNTER, &expander(), &mut rng()).expect("the row exists")
 }
 
 /// A search, and what it asks each server; the same each time.
-pub(crate) fn search(checked: bool) -> (Search, [Vec<u8>; 3]) {
+pub(crate) fn search(checked: bool) -> (Search, [Body; 3]) {
     let query: Vec<f32> = row_bytes(ROW).into_iter().map(f32::from).collect();
     sharing().client.search(&query, checked, COUNTER, &mut rng()).expect("the query is of the collection")
+}
+
+fn expander() -> Expander {
+    Expander::new(&sharing().client.digest(), &NONCES)
 }
 
 fn row_bytes(row: usize) -> Vec<u8> {

@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use roadstead_trident::{
     data::{DataError, Rows},
+    mask::Nonce,
     party::Party,
     query::Collection,
     share::{CLIENT_DIR, Options, server_dir, share_with},
@@ -15,6 +16,9 @@ use roadstead_trident::{
 /// Two leaves of a selection key, so that it has a level.
 pub(crate) const ROWS: usize = 130;
 pub(crate) const DIM: usize = 2;
+
+/// What the three servers issue to a client's connections; the first of them is under test.
+pub(crate) const NONCES: [Nonce; 3] = [[1; 16], [2; 16], [3; 16]];
 
 #[allow(dead_code, reason = "a target needs the servers or the client")]
 pub(crate) struct Sharing {

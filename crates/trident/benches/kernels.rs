@@ -7,8 +7,10 @@ use roadstead_trident::dpf::{Domain, Evaluator, Role, generate};
 use roadstead_trident::field::uniform;
 use roadstead_trident::kernels::{Kernel, combine, scan, select, spread};
 use roadstead_trident::lines::{BLOCK, COLUMN, GROUP, Line};
+use roadstead_trident::manifest::Digest;
 use roadstead_trident::party::Party;
-use roadstead_trident::selector::{self, PAYLOAD};
+use roadstead_trident::prg::Expander;
+use roadstead_trident::selector::{self, Expansion, PAYLOAD};
 use std::hint::black_box;
 
 const ROWS: usize = 10_000;
@@ -24,18 +26,22 @@ fn lines(count: usize) -> Vec<Line> {
     (0..count).map(|_| Line(std::array::from_fn(|_| uniform(&mut rng)))).collect()
 }
 
+fn expander() -> Expander {
+    Expander::new(&Digest([6; 32]), &[[7; 16]; 3])
+}
+
 fn bench_dpf(c: &mut Criterion) {
-    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let (mut rng, expander) = (ChaCha8Rng::seed_from_u64(2), expander());
     let mut group = c.benchmark_group("dpf");
     for rows in [ROWS, 1_000_000] {
         let domain = Domain::new(rows);
-        let [key, _] = generate(domain, rows / 3, &mut rng);
+        let [key, _] = generate(domain, rows / 3, &expander, &mut rng);
         let (mut evaluator, mut bits) = (Evaluator::default(), Vec::new());
         group.bench_function(BenchmarkId::new("generate", rows), |b| {
-            b.iter(|| generate(domain, black_box(rows / 3), &mut rng))
+            b.iter(|| generate(domain, black_box(rows / 3), &expander, &mut rng))
         });
         group.bench_function(BenchmarkId::new("expand", rows), |b| {
-            b.iter(|| evaluator.expand(domain, Role::First, black_box(&key), &mut bits));
+            b.iter(|| evaluator.expand(&expander, domain, Role::First, black_box(&key), &mut bits));
         });
     }
 }
@@ -96,16 +102,24 @@ fn bench_scan(c: &mut Criterion) {
 
 /// What a fetch whose result stays shared costs one server: the selector, then the rows.
 fn bench_shared(c: &mut Criterion) {
-    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (mut rng, expander) = (ChaCha8Rng::seed_from_u64(5), expander());
     let domain = selector::Domain::new(ROWS);
-    let [_, keys, _] = selector::share(domain, ROWS / 3, [1, 2, 3], &mut rng);
-    let (mut evaluator, mut weights) = (selector::Evaluator::default(), Vec::new());
+    let [_, keys, _] = selector::share(domain, ROWS / 3, &[1, 2, 3], &expander, &mut rng);
+    let mut weights = Vec::new();
+    let mut expand = |keys| {
+        let (mut expansion, mut run) = (Expansion::new(&expander, domain, Party::ALL[1], keys), Vec::new());
+        weights.clear();
+        while weights.len() < domain.lines() {
+            expansion.next_run(&mut run);
+            weights.extend_from_slice(&run);
+        }
+    };
     let mut group = c.benchmark_group("shared");
     group.bench_function("generate", |b| {
-        b.iter(|| selector::share(domain, black_box(ROWS / 3), [1, 2, 3], &mut rng))
+        b.iter(|| selector::share(domain, black_box(ROWS / 3), &[1, 2, 3], &expander, &mut rng))
     });
     group.bench_function("expand", |b| {
-        b.iter(|| evaluator.expand(domain, Party::ALL[1], black_box(&keys), &mut weights));
+        b.iter(|| expand(black_box(&keys)));
     });
     let blocks = lines(ROWS / BLOCK * ELEMENTS);
     for kernel in available() {

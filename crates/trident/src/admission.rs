@@ -12,6 +12,7 @@ use crate::dpf::{Key, KeyError};
 use crate::manifest::Digest;
 use crate::mask::{Masks, Nonce, Purpose};
 use crate::party::Party;
+use crate::prg::Expander;
 use crate::reshare::query_id;
 use crate::selector;
 use crate::store::Store;
@@ -22,6 +23,7 @@ use crate::wire::{self, BodyError, COUNTER, Hello, Kind, Refusal, Welcome};
 pub struct FetchQuery {
     pub(crate) counter: u64,
     pub(crate) keys: [Key; 2],
+    pub(crate) expander: Arc<Expander>,
     pub(crate) masks: Arc<Masks>,
 }
 
@@ -37,6 +39,7 @@ pub struct SearchQuery {
 pub struct SharedQuery {
     pub(crate) counter: u64,
     pub(crate) keys: [selector::Key; 2],
+    pub(crate) expander: Arc<Expander>,
     id: u128,
 }
 
@@ -182,7 +185,7 @@ impl Refused {
 enum Stage {
     Hello,
     Nonces,
-    Requests { fetch: Arc<Masks>, search: Arc<Masks>, nonces: [Nonce; 3] },
+    Requests { fetch: Arc<Masks>, search: Arc<Masks>, expander: Arc<Expander>, nonces: [Nonce; 3] },
     Refused,
 }
 
@@ -194,7 +197,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The state of a new connection. `nonce` must be fresh and random: masks repeat if it does.
+    /// The state of a new connection. `nonce` must be fresh and from the system's randomness: masks repeat if it does.
     pub fn new(nonce: Nonce) -> Self {
         Self { nonce, stage: Stage::Hello, last_counter: 0 }
     }
@@ -207,15 +210,18 @@ impl Admission {
         let admitted = match (&self.stage, kind) {
             (Stage::Hello, Kind::Hello) => self.hello(store, body),
             (Stage::Nonces, Kind::Nonces) => self.nonces(store, body),
-            (Stage::Requests { fetch, .. }, Kind::Fetch) => {
-                let masks = Arc::clone(fetch);
-                self.fetch(store, masks, body)
+            (Stage::Requests { fetch, expander, .. }, Kind::Fetch) => {
+                let (masks, expander) = (Arc::clone(fetch), Arc::clone(expander));
+                self.fetch(store, masks, expander, body)
             }
             (Stage::Requests { search, .. }, Kind::Search) => {
                 let masks = Arc::clone(search);
                 self.search(store, masks, body)
             }
-            (&Stage::Requests { nonces, .. }, Kind::FetchShare) => self.fetch_share(store, &nonces, body),
+            (Stage::Requests { expander, nonces, .. }, Kind::FetchShare) => {
+                let (expander, nonces) = (Arc::clone(expander), *nonces);
+                self.fetch_share(store, &nonces, expander, body)
+            }
             _ => Err(Refused::Order(kind)),
         };
         if admitted.is_err() {
@@ -252,7 +258,8 @@ impl Admission {
         }
         let masks = |purpose| Arc::new(Masks::new(store.keys(), &store.digest(), purpose, &nonces));
         let (fetch, search) = (masks(Purpose::FetchDirect), masks(Purpose::SearchScan));
-        self.stage = Stage::Requests { fetch, search, nonces };
+        let expander = Arc::new(Expander::new(&store.digest(), &nonces));
+        self.stage = Stage::Requests { fetch, search, expander, nonces };
         Ok(Admitted::Ready)
     }
 
@@ -265,7 +272,13 @@ impl Admission {
         Ok(())
     }
 
-    fn fetch(&mut self, store: &Store, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {
+    fn fetch(
+        &mut self,
+        store: &Store,
+        masks: Arc<Masks>,
+        expander: Arc<Expander>,
+        body: &[u8],
+    ) -> Result<Admitted, Refused> {
         let domain = store.manifest().domain();
         let length = domain.key_len();
         let (counter, keys) = wire::counter("fetch", body)?;
@@ -273,10 +286,16 @@ impl Admission {
         wire::exactly("fetch", body, COUNTER + 2 * length)?;
         let (first, second) = keys.split_at(length);
         let keys = [Key::parse(first, domain)?, Key::parse(second, domain)?];
-        Ok(Admitted::Fetch(FetchQuery { counter, keys, masks }))
+        Ok(Admitted::Fetch(FetchQuery { counter, keys, expander, masks }))
     }
 
-    fn fetch_share(&mut self, store: &Store, nonces: &[Nonce; 3], body: &[u8]) -> Result<Admitted, Refused> {
+    fn fetch_share(
+        &mut self,
+        store: &Store,
+        nonces: &[Nonce; 3],
+        expander: Arc<Expander>,
+        body: &[u8],
+    ) -> Result<Admitted, Refused> {
         let manifest = store.manifest();
         let domain = manifest.search.then(|| manifest.selector_domain()).ok_or(Refused::NoSearch)?;
         let (counter, keys) = wire::counter("fetch", body)?;
@@ -285,7 +304,7 @@ impl Admission {
         let (first, second) = keys.split_at(domain.key_len());
         let keys = [selector::Key::parse(first, domain)?, selector::Key::parse(second, domain)?];
         let id = query_id(&store.digest(), nonces, counter);
-        Ok(Admitted::FetchShare(SharedQuery { counter, keys, id }))
+        Ok(Admitted::FetchShare(SharedQuery { counter, keys, expander, id }))
     }
 
     fn search(&mut self, store: &Store, masks: Arc<Masks>, body: &[u8]) -> Result<Admitted, Refused> {

@@ -7,9 +7,10 @@
 //! A key is what the tree takes, followed by a final word of one block: 146 bytes for 10,000 rows.
 
 use rand::CryptoRng;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::prg::{Direction, expand, xor};
+use crate::prg::{Block, Direction, Expander, xor};
 use crate::tree::{SEED, Tree, Walk, block, select};
 
 pub use crate::tree::{KeyError, Role};
@@ -86,23 +87,27 @@ impl Key {
 ///
 /// # Panics
 /// When `index` is not a row of `domain`; callers check an index that comes from outside.
-pub fn generate(domain: Domain, index: usize, rng: &mut impl CryptoRng) -> [Key; 2] {
-    assert!(index < domain.rows, "row {index} of {}", domain.rows);
-    let mut key = vec![0; domain.key_len()];
-    let mut ends = domain.tree().generate(index / ROWS_PER_LEAF, rng, &mut key);
-    expand(Direction::Leaf, &mut ends.seeds);
-    let one_hot = (1u128 << (index % ROWS_PER_LEAF)).to_le_bytes().into();
+pub fn generate(domain: Domain, index: usize, expander: &Expander, rng: &mut impl CryptoRng) -> [Key; 2] {
+    assert!(index < domain.rows, "there is no such row in {}", domain.rows);
+    let mut key = Zeroizing::new(vec![0; domain.key_len()]);
+    let mut ends = domain.tree().generate(index / ROWS_PER_LEAF, expander, rng, &mut key);
+    expander.expand(Direction::Leaf, &mut ends.seeds);
     let at = key.len() - SEED;
+    let one_hot = one_hot((index % ROWS_PER_LEAF) as u8);
     key[at..].copy_from_slice(&xor(&xor(&ends.seeds[0], &ends.seeds[1]), &one_hot));
-    let keys = ends.roots.map(|root| {
-        key[..SEED].copy_from_slice(&root);
+    ends.roots.each_ref().map(|root| {
+        key[..SEED].copy_from_slice(root);
         Key { bytes: key.as_slice().into() }
-    });
-    key.zeroize();
-    keys
+    })
 }
 
-/// Expands keys, breadth first, keeping its buffers between keys.
+/// A block with one bit set. How long a shift takes may depend on how far it goes, so every bit is asked.
+fn one_hot(set: u8) -> Block {
+    let bits = (0..ROWS_PER_LEAF as u8).map(|bit| u128::from(bit.ct_eq(&set).unwrap_u8()) << bit);
+    bits.fold(0, |block, bit| block | bit).to_le_bytes().into()
+}
+
+/// Expands keys, keeping its buffers between keys.
 #[derive(Default)]
 pub struct Evaluator {
     walk: Walk,
@@ -111,13 +116,16 @@ pub struct Evaluator {
 impl Evaluator {
     /// Expands `key` to one bit per row: bit `r % 8` of byte `r / 8`. `bits` is resized to whole leaves; bits beyond
     /// the last row are zero.
-    pub fn expand(&mut self, domain: Domain, role: Role, key: &Key, bits: &mut Vec<u8>) {
-        self.walk.descend_to_leaves(domain.tree(), role, &key.bytes);
-        expand(Direction::Leaf, &mut self.walk.nodes);
+    pub fn expand(&mut self, expander: &Expander, domain: Domain, role: Role, key: &Key, bits: &mut Vec<u8>) {
         let word = block(&key.bytes, key.bytes.len() - SEED);
         bits.clear();
-        for (node, &control) in self.walk.nodes.iter().zip(&self.walk.controls) {
-            bits.extend_from_slice(&select(node, control, &word));
+        self.walk.begin(expander, domain.tree(), role, &key.bytes);
+        while self.walk.next(expander, domain.tree(), &key.bytes) {
+            let leaves = &mut self.walk.leaves;
+            expander.expand(Direction::Leaf, &mut leaves.seeds);
+            for (seed, &control) in leaves.seeds.iter().zip(&leaves.controls) {
+                bits.extend_from_slice(&select(seed, control, &word));
+            }
         }
         clear_from(bits, domain.rows);
     }

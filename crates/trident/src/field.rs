@@ -13,17 +13,21 @@ pub const P: u32 = 0x7fff_ffff;
 pub const fn reduce(x: u64) -> u32 {
     let p = P as u64;
     let x = (x & p) + (x >> 31);
-    let x = ((x & p) + (x >> 31)) as u32;
-    if x >= P { x - P } else { x }
+    less_p(((x & p) + (x >> 31)) as u32)
+}
+
+/// Takes p off a sum that may have reached it.
+#[inline]
+const fn less_p(sum: u32) -> u32 {
+    // Below 2p the subtraction wraps exactly when no reduction is due; taking the smaller value needs no branch.
+    let less = sum.wrapping_sub(P);
+    if less < sum { less } else { sum }
 }
 
 /// `a + b`.
 #[inline]
 pub const fn add(a: u32, b: u32) -> u32 {
-    // Below 2p the subtraction wraps exactly when no reduction is due; taking the smaller value needs no branch.
-    let sum = a + b;
-    let less = sum.wrapping_sub(P);
-    if less < sum { less } else { sum }
+    less_p(a + b)
 }
 
 /// `a - b`.
@@ -35,7 +39,7 @@ pub const fn sub(a: u32, b: u32) -> u32 {
 /// `-a`.
 #[inline]
 pub const fn neg(a: u32) -> u32 {
-    if a == 0 { 0 } else { P - a }
+    less_p(P - a)
 }
 
 /// `a * b`.

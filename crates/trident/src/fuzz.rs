@@ -2,8 +2,9 @@
 
 use crate::dpf::{Domain, Evaluator, Key, Role};
 use crate::field::P;
-use crate::manifest::{Element, Manifest, SharingId};
+use crate::manifest::{Digest, Element, Manifest, SharingId};
 use crate::party::Party;
+use crate::prg::Expander;
 use crate::quantise::WorstError;
 use crate::reshare;
 use crate::scales::Scales;
@@ -16,7 +17,7 @@ pub fn keys(data: &[u8]) {
     let domain = Domain::new(usize::from(u16::from_le_bytes(*rows)) + 1);
     if let Ok(key) = Key::parse(key, domain) {
         let mut bits = Vec::new();
-        Evaluator::default().expand(domain, Role::Second, &key, &mut bits);
+        Evaluator::default().expand(&expander(), domain, Role::Second, &key, &mut bits);
         assert_eq!(bits.len(), domain.leaves() * 16);
     }
 }
@@ -26,12 +27,23 @@ pub fn selectors(data: &[u8]) {
     let Some((rows, key)) = data.split_first_chunk() else { return };
     let domain = selector::Domain::new(usize::from(u16::from_le_bytes(*rows)) + 1);
     if let Ok(key) = selector::Key::parse(key, domain) {
-        let mut lines = Vec::new();
-        let keys = [key.clone(), key];
-        selector::Evaluator::default().expand(domain, Party::ALL[1], &keys, &mut lines);
-        assert_eq!(lines.len(), domain.lines());
-        assert!(lines.iter().flat_map(|line| line.0).all(|element| element < P));
+        let (expander, keys) = (expander(), [key.clone(), key]);
+        let mut expansion = selector::Expansion::new(&expander, domain, Party::ALL[1], &keys);
+        let (mut run, mut lines) = (Vec::new(), 0);
+        loop {
+            expansion.next_run(&mut run);
+            if run.is_empty() {
+                break;
+            }
+            lines += run.len();
+            assert!(run.iter().flat_map(|line| line.0).all(|element| element < P));
+        }
+        assert_eq!(lines, domain.lines());
     }
+}
+
+fn expander() -> Expander {
+    Expander::new(&Digest([0; 32]), &[[0; 16]; 3])
 }
 
 /// Messages of servers 1, 2, 3 for a share of a row of two elements: three equal parts of what is given.

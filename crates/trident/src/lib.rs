@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use rand::SeedableRng;
-//! use roadstead_trident::{admission::*, data::Generated, party::Party, query::Collection, share::*, store::Store, wire::*};
+//! use roadstead_trident::{admission::*, data::Generated, party::Party, prg::Expander, query::Collection, share::*, store::Store, wire::*};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
@@ -25,8 +25,9 @@
 //! let client = Collection::open(&dir.path().join(CLIENT_DIR))?;
 //!
 //! let nonces = [[1; 16], [2; 16], [3; 16]]; // Fresh and random in earnest.
-//! let mut rng = rand_chacha::ChaCha20Rng::from_seed([4; 32]); // Seeded by the system in earnest.
-//! let (fetch, requests) = client.fetch(123, 1, &mut rng)?;
+//! let mut rng = rand_chacha::ChaCha20Rng::from_seed([4; 32]); // Seeded by the system in earnest, for every question.
+//! let expander = Expander::new(&client.digest(), &nonces);
+//! let (fetch, requests) = client.fetch(123, 1, &expander, &mut rng)?;
 //! let mut answers = Vec::new();
 //! for (party, request) in Party::ALL.into_iter().zip(&requests) {
 //!     let store = Store::open(&server_dir(dir.path(), party), party, 1 << 30)?;
@@ -62,6 +63,7 @@ pub mod kernels;
 pub mod lines;
 pub mod manifest;
 pub mod mask;
+mod oblivious;
 mod outages;
 mod outputs;
 pub mod party;

@@ -3,16 +3,18 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use rand_chacha::ChaCha20Rng;
+use chacha20::ChaCha20Rng;
+use rand::SeedableRng;
 use roadstead::{
     Step, Ticket,
     exchange::{Exchange, GatherError, Gathered, Key, MemberId},
 };
+use zeroize::Zeroizing;
 
 use crate::{
     admission::SharedQuery,
@@ -83,26 +85,32 @@ fn absent(error: &GatherError) -> Absent {
     Absent { missing, why: error.to_string() }
 }
 
+/// What the lines follow from on which a server shares its sums of one query. The session draws it when it admits the
+/// query: then it comes from the system, or in the simulator from its seed, and a copy of the memory in which it waits can
+/// only share the same sums on the same lines again.
+pub(crate) type Seed = Zeroizing<[u8; 32]>;
+
 /// What a server needs to share its sums with the others.
 pub(crate) struct Resharing {
     peers: Box<dyn Peers>,
-    random: Mutex<ChaCha20Rng>,
     outages: Arc<Outages>,
 }
 
 impl Resharing {
-    pub(crate) fn new(peers: impl Peers, random: ChaCha20Rng) -> Self {
-        let outages = Arc::new(Outages::new(PATIENCE));
-        Self { peers: Box::new(peers), random: Mutex::new(random), outages }
+    pub(crate) fn new(peers: impl Peers) -> Self {
+        Self { peers: Box::new(peers), outages: Arc::new(Outages::new(PATIENCE)) }
     }
 
     /// Sends the others their parts of `sums`, and answers the client when theirs are there.
-    fn begin(&self, shared: &Shared, query: &SharedQuery, sums: &[u32], answer: (Ticket<Reply>, Allowance)) {
+    fn begin(
+        &self,
+        shared: &Shared,
+        (query, seed): &(SharedQuery, Seed),
+        sums: &[u32],
+        answer: (Ticket<Reply>, Allowance),
+    ) {
         let (party, manifest) = (shared.store.party(), shared.store.manifest().clone());
-        let messages = {
-            let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-            reshare(party, sums, &mut *random).map(Bytes::from)
-        };
+        let messages = reshare(party, sums, &mut ChaCha20Rng::from_seed(**seed)).map(Bytes::from);
         let own = messages[party.index()].clone();
         let [next, previous] = [party.next(), party.previous()];
         let others = [next, previous].map(|other| (other, messages[other.index()].clone()));
@@ -157,15 +165,16 @@ impl fmt::Debug for Resharing {
 /// have sent their parts, so the next pass does not wait for the network.
 pub(crate) fn answer_shared(shared: &Shared) -> Step<()> {
     shared.shared.pass(|waiting| {
-        let (queries, answers) = living(waiting);
+        let (seeded, answers) = living(waiting);
         let Some(resharing) = &shared.resharing else { return };
-        match shared.store.combine(&queries) {
+        let queries = || seeded.iter().map(|(query, _)| query);
+        match shared.store.combine(queries()) {
             Ok(all) => {
-                for ((query, sums), answer) in queries.iter().zip(&all).zip(answers) {
+                for ((query, sums), answer) in seeded.iter().zip(&all).zip(answers) {
                     resharing.begin(shared, query, sums, answer);
                 }
             }
-            Err(error) => refuse_all(&error, queries.iter().map(SharedQuery::counter), answers),
+            Err(error) => refuse_all(&error, queries().map(SharedQuery::counter), answers),
         }
     })
 }

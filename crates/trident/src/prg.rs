@@ -1,13 +1,20 @@
-//! Fixed-key AES as the pseudo-random generator and hash of the DPF tree.
+//! AES as the pseudo-random generator and hash of the selection trees, under keys that belong to three connections.
 //!
-//! With public fixed keys the key schedule is paid once and blocks pipeline; feeding the input forward
-//! (`AES_K(s) ^ s`, Matyas-Meyer-Oseas) makes it one-way (Guo, Katz, Wang, Yu: "Efficient and secure multiparty
-//! computation from fixed-key block ciphers").
+//! The key schedules are paid once and blocks pipeline; feeding the input forward (`AES_K(s) ^ s`, Matyas-Meyer-Oseas)
+//! makes it one-way (Guo, Katz, Wang, Yu: "Efficient and secure multiparty computation from fixed-key block ciphers").
+//! The keys are no secret from the servers. They follow from the manifest and from the fresh nonces of the three
+//! connections, so that work spent against the trees of some connections is worth nothing against those of others, as it
+//! would be under keys that are the same everywhere (Guo, Katz, Wang, Weng, Yu: "Better concrete security for half-gates
+//! garbling (in the multi-instance setting)").
 
-use std::sync::LazyLock;
+use std::fmt;
 
-use aes::Aes128;
+use aes::Aes128Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use zeroize::optimization_barrier;
+
+use crate::manifest::Digest;
+use crate::mask::Nonce;
 
 /// One AES block, used as seed and as output.
 pub type Block = aes::Block;
@@ -25,30 +32,41 @@ pub enum Direction {
     Elements,
 }
 
-static CIPHERS: LazyLock<[Aes128; 4]> = LazyLock::new(|| {
-    // Nothing-up-my-sleeve: the keys are the hash of a sentence that says what they are for.
-    let digest = |direction: &str| {
-        blake3::derive_key("roadstead trident 1-bit dpf fixed aes key v1", direction.as_bytes())
-    };
-    ["left", "right", "leaf", "elements"].map(|direction| {
-        let mut key = [0; 16];
-        key.copy_from_slice(&digest(direction)[..16]);
-        Aes128::new(&key.into())
-    })
-});
+/// The functions that grow the trees of all questions on three connections.
+pub struct Expander([Aes128Enc; 4]);
 
-/// Replaces every block `s` by `AES(s) ^ s` under the key of `direction`.
-pub fn expand(direction: Direction, seeds: &mut [Block]) {
-    const BATCH: usize = 32;
-    let cipher = &CIPHERS[direction as usize];
-    let mut output = [Block::default(); BATCH];
-    for seeds in seeds.chunks_mut(BATCH) {
-        let output = &mut output[..seeds.len()];
-        output.copy_from_slice(seeds);
-        cipher.encrypt_blocks(output);
-        for (seed, out) in seeds.iter_mut().zip(output) {
-            *seed = xor(seed, out);
+impl Expander {
+    /// The functions for a sharing and the nonces of servers 1, 2, 3.
+    pub fn new(digest: &Digest, nonces: &[Nonce; 3]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("roadstead trident selection tree aes keys v2");
+        hasher.update(&digest.0);
+        hasher.update(nonces.as_flattened());
+        let mut keys = [[0; 16]; 4];
+        hasher.finalize_xof().fill(keys.as_flattened_mut());
+        Self(keys.map(|key| Aes128Enc::new(&key.into())))
+    }
+
+    /// Replaces every block `s` by `AES(s) ^ s` under the key of `direction`.
+    pub fn expand(&self, direction: Direction, seeds: &mut [Block]) {
+        const BATCH: usize = 32;
+        let cipher = &self.0[direction as usize];
+        let mut output = [Block::default(); BATCH];
+        for seeds in seeds.chunks_mut(BATCH) {
+            let output = &mut output[..seeds.len()];
+            output.copy_from_slice(seeds);
+            cipher.encrypt_blocks(output);
+            for (seed, out) in seeds.iter_mut().zip(output) {
+                *seed = xor(seed, out);
+            }
         }
+        output = [Block::default(); BATCH];
+        optimization_barrier(&output);
+    }
+}
+
+impl fmt::Debug for Expander {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expander").finish_non_exhaustive()
     }
 }
 
@@ -62,22 +80,41 @@ pub fn xor(a: &Block, b: &Block) -> Block {
 mod tests {
     use super::*;
 
+    const DIRECTIONS: [Direction; 4] =
+        [Direction::Left, Direction::Right, Direction::Leaf, Direction::Elements];
+
     #[test]
-    fn a_batch_equals_single_blocks_and_directions_differ() {
+    fn a_batch_equals_single_blocks() {
+        let expander = Expander::new(&Digest([1; 32]), &[[2; 16]; 3]);
         let seeds: Vec<Block> = (0..77u8).map(|i| [i; 16].into()).collect();
-        let mut outputs = Vec::new();
-        for direction in [Direction::Left, Direction::Right, Direction::Leaf, Direction::Elements] {
+        for direction in DIRECTIONS {
             let mut batch = seeds.clone();
-            expand(direction, &mut batch);
+            expander.expand(direction, &mut batch);
             for (seed, out) in seeds.iter().zip(&batch) {
                 let mut one = *seed;
-                CIPHERS[direction as usize].encrypt_block(&mut one);
+                expander.0[direction as usize].encrypt_block(&mut one);
                 assert_eq!(xor(&one, seed), *out);
             }
-            outputs.push(batch);
         }
-        assert_ne!(outputs[0], outputs[1]);
-        assert_ne!(outputs[1], outputs[2]);
-        assert_ne!(outputs[2], outputs[3]);
+    }
+
+    #[test]
+    fn every_function_is_another_with_another_sharing_or_another_nonce_of_any_server() {
+        let mut nonces = [[[2; 16]; 3]; 4];
+        (0..3).for_each(|server| nonces[server][server] = [3; 16]);
+        let mut expanders: Vec<_> =
+            nonces.iter().map(|nonces| Expander::new(&Digest([1; 32]), nonces)).collect();
+        expanders.push(Expander::new(&Digest([4; 32]), &nonces[3]));
+        let outputs = expanders.iter().flat_map(|expander| {
+            DIRECTIONS.map(|direction| {
+                let mut block = [Block::default()];
+                expander.expand(direction, &mut block);
+                block[0]
+            })
+        });
+        let mut outputs: Vec<Block> = outputs.collect();
+        outputs.sort();
+        outputs.dedup();
+        assert_eq!(outputs.len(), 5 * DIRECTIONS.len());
     }
 }

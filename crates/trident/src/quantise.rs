@@ -45,6 +45,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use thiserror::Error;
+use zeroize::Zeroize;
 
 use crate::field::P;
 use crate::manifest::Element;
@@ -76,7 +77,7 @@ pub struct QuantisedRow {
 }
 
 /// What a query has become.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Zeroize)]
 pub struct QuantisedQuery {
     /// Squared length in steps, an integer.
     pub squared: f64,

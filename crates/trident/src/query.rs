@@ -1,20 +1,21 @@
 //! The client's side without any network: three request bodies out of a question, and the answer out of three bodies.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use rand::CryptoRng;
 use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::check::{self, Check, ROW_DIGEST};
 use crate::dpf::{self, Key, Role};
 use crate::field::{add, from_signed, mul, to_signed, uniform_nonzero};
 use crate::files::FileError;
 use crate::manifest::{Digest, Element, Manifest, SALT, SharingId};
+use crate::oblivious;
 use crate::party::Party;
+use crate::prg::Expander;
 use crate::quantise::{QuantiseError, QuantisedQuery, power};
 use crate::scales::Scales;
 use crate::shamir;
@@ -115,7 +116,7 @@ impl Collection {
 
     /// Asks for row `index`: what is needed to finish, and the bodies of [`wire::Kind::Fetch`] for servers 1, 2, 3.
     ///
-    /// `counter` must be above every counter used on the three connections before.
+    /// `counter` must be above every counter used on the three connections before; `expander` is that of their nonces.
     ///
     /// # Errors
     /// [`QueryError::Index`].
@@ -123,12 +124,14 @@ impl Collection {
         &self,
         index: usize,
         counter: u64,
+        expander: &Expander,
         rng: &mut impl CryptoRng,
-    ) -> Result<(Fetch, [Vec<u8>; 3]), QueryError> {
+    ) -> Result<(Fetch, [Body; 3]), QueryError> {
         self.check_index(index)?;
-        let pairs: [[Key; 2]; 3] = std::array::from_fn(|_| dpf::generate(self.manifest.domain(), index, rng));
+        let domain = self.manifest.domain();
+        let pairs: [[Key; 2]; 3] = std::array::from_fn(|_| dpf::generate(domain, index, expander, rng));
         let bodies = Party::ALL.map(|party| {
-            let mut body = counter.to_le_bytes().to_vec();
+            let mut body = body(counter, wire::fetch_len(&self.manifest));
             for (component, role) in party.components() {
                 let [first, second] = &pairs[usize::from(component - 1)];
                 body.extend_from_slice(if role == Role::First {
@@ -139,8 +142,8 @@ impl Collection {
             }
             body
         });
-        let mut digest = [0; ROW_DIGEST];
-        digest.copy_from_slice(&self.row_digests[index * ROW_DIGEST..][..ROW_DIGEST]);
+        let digests = self.row_digests.as_chunks().0.iter().map(|digest| u128::from_ne_bytes(*digest));
+        let digest = oblivious::pick(digests, index).to_ne_bytes();
         let Manifest { sharing, element, .. } = self.manifest;
         Ok((
             Fetch { counter, index, digest, sharing, element, record_bytes: self.manifest.record_bytes() },
@@ -166,12 +169,12 @@ impl Collection {
         Ok(scales.error(query, index))
     }
 
-    fn quantise(&self, query: &[f32]) -> Result<(&Arc<Scales>, QuantisedQuery, Vec<i32>), QueryError> {
+    fn quantise(&self, query: &[f32]) -> Result<(&Arc<Scales>, QuantisedQuery, Integers), QueryError> {
         let scales = self.scales()?;
         if query.len() != self.manifest.dim {
             return Err(QueryError::Dimension { got: query.len(), want: self.manifest.dim });
         }
-        let mut integers = Vec::with_capacity(query.len());
+        let mut integers = Zeroizing::new(Vec::with_capacity(query.len()));
         let quantised = scales.quantisation().query(query, &mut integers)?;
         Ok((scales, quantised, integers))
     }
@@ -196,20 +199,19 @@ impl Collection {
         checked: bool,
         counter: u64,
         rng: &mut impl CryptoRng,
-    ) -> Result<(Search, [Vec<u8>; 3]), QueryError> {
+    ) -> Result<(Search, [Body; 3]), QueryError> {
         let (scales, query, integers) = self.quantise(query)?;
-        let vector: Vec<u32> =
-            integers.iter().map(|&value| from_signed(-2 * i64::from(value))).chain([1]).collect();
+        let elements = integers.iter().map(|&value| from_signed(-2 * i64::from(value))).chain([1]);
+        let vector: Zeroizing<Vec<u32>> = Zeroizing::new(elements.collect());
 
         let multipliers = checked.then(|| [uniform_nonzero(rng), uniform_nonzero(rng)]);
         let mut bodies = Party::ALL.map(|_| {
-            let mut body = Vec::with_capacity(wire::search_len(&self.manifest, checked));
-            body.extend_from_slice(&counter.to_le_bytes());
+            let mut body = body(counter, wire::search_len(&self.manifest, checked));
             body.push(checked.into());
             body
         });
         for multiplier in [1].into_iter().chain(multipliers.into_iter().flatten()) {
-            for &element in &vector {
+            for &element in vector.iter() {
                 let shares = shamir::share(mul(multiplier, element), rng);
                 for (body, share) in bodies.iter_mut().zip(shares) {
                     body.extend_from_slice(&share.to_le_bytes());
@@ -220,6 +222,19 @@ impl Collection {
     }
 }
 
+/// A request to one server, zeroised when dropped: the three of a question add up to it.
+pub type Body = Zeroizing<Vec<u8>>;
+
+/// A body of `length` bytes that begins with its counter. It never grows, which would leave a copy behind.
+pub(crate) fn body(counter: u64, length: usize) -> Body {
+    let mut body = Zeroizing::new(Vec::with_capacity(length));
+    body.extend_from_slice(&counter.to_le_bytes());
+    body
+}
+
+/// The elements of a query.
+type Integers = Zeroizing<Vec<i32>>;
+
 /// The part of an answer behind its counter, once length and counter are right.
 pub(crate) fn payload(party: Party, body: &[u8], counter: u64, want: usize) -> Result<&[u8], AnswerError> {
     let malformed = |error| AnswerError::Malformed { party, error };
@@ -228,13 +243,15 @@ pub(crate) fn payload(party: Party, body: &[u8], counter: u64, want: usize) -> R
     if got == counter { Ok(payload) } else { Err(AnswerError::Counter { party, got, want: counter }) }
 }
 
-/// A fetch that waits for its answers.
-#[derive(Clone)]
+/// A fetch that waits for its answers. Zeroised when dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Fetch {
     counter: u64,
     index: usize,
     digest: [u8; ROW_DIGEST],
+    #[zeroize(skip)]
     sharing: SharingId,
+    #[zeroize(skip)]
     element: Element,
     record_bytes: usize,
 }
@@ -277,12 +294,13 @@ impl Fetch {
     }
 }
 
-/// A search that waits for its answers.
-#[derive(Clone)]
+/// A search that waits for its answers. Zeroised when dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Search {
     counter: u64,
     multipliers: Option<[u32; 2]>,
     query: QuantisedQuery,
+    #[zeroize(skip)]
     scales: Arc<Scales>,
 }
 
@@ -335,28 +353,6 @@ pub struct Neighbour {
     pub distance: f64,
 }
 
-/// A row that may be among the nearest: of all that are compared the greatest is the first to go.
-#[derive(PartialEq)]
-struct Candidate {
-    /// Its score in the units of all: squared steps.
-    score: f64,
-    index: usize,
-}
-
-impl Eq for Candidate {}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.score.total_cmp(&other.score).then(self.index.cmp(&other.index))
-    }
-}
-
 impl Scores {
     /// The scores, one a row, each in the units of its row.
     pub fn as_slice(&self) -> &[i32] {
@@ -366,24 +362,65 @@ impl Scores {
     /// The `k` nearest rows, nearest first, the lower index first on a tie.
     pub fn nearest(&self, k: usize) -> Vec<Neighbour> {
         let units: [f64; 256] = std::array::from_fn(|shift| power(shift as i32));
-        let mut nearest = BinaryHeap::with_capacity(k.min(self.scores.len()) + 1);
-        // Whoever comes later has a higher index, and has to be nearer than the last of the nearest.
-        let mut horizon = f64::INFINITY;
-        for (index, (&score, &shift)) in self.scores.iter().zip(self.scales.shifts()).enumerate() {
-            let score = f64::from(score) * units[usize::from(shift)];
-            if score < horizon {
-                nearest.push(Candidate { score, index });
-                if nearest.len() > k {
-                    nearest.pop();
-                }
-                if nearest.len() == k {
-                    horizon = nearest.peek().map_or(f64::NEG_INFINITY, |last| last.score);
-                }
-            }
-        }
+        // A score above an index: in the order of these the nearest rows are the smallest.
+        let rows = self.scores.iter().zip(self.scales.shifts()).enumerate();
+        let keys = rows.map(|(index, (&score, &shift))| {
+            u128::from(ordered(f64::from(score) * units[usize::from(shift)])) << 64 | index as u128
+        });
         let step = self.scales.quantisation().step();
         let distance = |score: f64| (score + self.query.squared).sqrt() * step;
-        let nearest = nearest.into_sorted_vec().into_iter();
-        nearest.map(|Candidate { score, index }| Neighbour { index, distance: distance(score) }).collect()
+        let nearest = oblivious::smallest(keys, k).into_iter();
+        let neighbour = |key: u128| Neighbour {
+            index: key as u64 as usize,
+            distance: distance(from_ordered((key >> 64) as u64)),
+        };
+        nearest.map(neighbour).collect()
+    }
+}
+
+/// A number in the order of the integers: the bits of IEEE 754, with the sign on its head and the negative ones reversed.
+fn ordered(number: f64) -> u64 {
+    let bits = number.to_bits();
+    bits ^ ((bits >> 63).wrapping_neg() | 1 << 63)
+}
+
+fn from_ordered(bits: u64) -> f64 {
+    f64::from_bits(bits ^ ((bits >> 63).wrapping_sub(1) | 1 << 63))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dpf, selector, shared::SharedFetch};
+
+    /// What adds up to a question, or tells what it was about, does not outlive it in memory.
+    #[test]
+    fn what_a_client_knows_of_a_question_is_zeroised_when_dropped() {
+        fn zeroised<T: ZeroizeOnDrop>() {}
+        zeroised::<Body>();
+        zeroised::<Fetch>();
+        zeroised::<Search>();
+        zeroised::<SharedFetch>();
+        zeroised::<dpf::Key>();
+        zeroised::<selector::Key>();
+        zeroised::<chacha20::ChaCha20Rng>();
+    }
+
+    #[test]
+    fn numbers_and_their_integers_have_one_order() {
+        let numbers = [f64::MIN, -1e9, -2.0, -1.5, -1.0, 0.0, 1.0, 1.5, 3e9, f64::MAX];
+        assert!(numbers.map(ordered).is_sorted());
+        assert_eq!(numbers.map(ordered).map(from_ordered), numbers);
+    }
+
+    /// A buffer that grew would leave what it held before behind.
+    #[test]
+    fn the_buffer_of_a_request_is_never_moved() {
+        for length in [wire::COUNTER, 9, 300, 100_000] {
+            let mut body = body(7, length);
+            let place = body.as_ptr();
+            body.resize(length, 1);
+            assert_eq!((body.as_ptr(), body.len()), (place, length));
+        }
     }
 }

@@ -12,6 +12,7 @@ use rand::CryptoRng;
 
 use crate::files::FileError;
 use crate::manifest::{Element, Manifest};
+use crate::oblivious;
 use crate::quantise::{Quantisation, QuantisedQuery, Significant, WorstError, power};
 use crate::store::{StoreError, open_exact};
 
@@ -79,12 +80,16 @@ impl Scales {
 
     /// The unit that the elements of row `index` are rounded to.
     pub fn unit(&self, index: usize) -> f64 {
-        self.quantisation.step() * power(self.shifts[index].into())
+        self.quantisation.step() * power(self.shift(index).into())
     }
 
     /// How far the distance of row `index` to a query can be from the true one, at most.
     pub fn error(&self, query: QuantisedQuery, index: usize) -> f64 {
-        self.quantisation.error(query, self.shifts[index])
+        self.quantisation.error(query, self.shift(index))
+    }
+
+    fn shift(&self, index: usize) -> u8 {
+        oblivious::pick(self.shifts.iter().copied(), index)
     }
 
     /// How exact the distances of this collection are, for people.

@@ -11,14 +11,15 @@
 //! word of twelve elements: 259 bytes for 10,000 rows.
 
 use rand::CryptoRng;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::dpf::{KeyError, Role};
 use crate::field::{P, add, mul, neg, reduce, sub};
 use crate::lines::{BLOCK, Line};
 use crate::party::Party;
-use crate::prg::{Block, Direction, expand};
-use crate::tree::{SEED, Tree, Walk};
+use crate::prg::{Block, Direction, Expander};
+use crate::tree::{SEED, Tree, Walk, wipe};
 
 /// Elements of a payload: one, and two secret multipliers.
 pub const PAYLOAD: usize = 3;
@@ -102,27 +103,31 @@ impl Key {
 ///
 /// # Panics
 /// When `index` is not a row of `domain`; callers check an index that comes from outside.
-pub fn generate(domain: Domain, index: usize, delta: [u32; PAYLOAD], rng: &mut impl CryptoRng) -> [Key; 2] {
-    assert!(index < domain.rows, "row {index} of {}", domain.rows);
-    let mut key = vec![0; domain.key_len()];
-    let ends = domain.tree().generate(index / ROWS_PER_LEAF, rng, &mut key);
-    let mut words = ends.seeds.map(|seed| leaf(&seed).map(reduce));
+pub fn generate(
+    domain: Domain,
+    index: usize,
+    delta: &[u32; PAYLOAD],
+    expander: &Expander,
+    rng: &mut impl CryptoRng,
+) -> [Key; 2] {
+    assert!(index < domain.rows, "there is no such row in {}", domain.rows);
+    let mut key = Zeroizing::new(vec![0; domain.key_len()]);
+    let ends = domain.tree().generate(index / ROWS_PER_LEAF, expander, rng, &mut key);
+    let [first, second] = ends.seeds.each_ref().map(|seed| leaf(expander, seed));
+    let row = (index % ROWS_PER_LEAF) as u8;
     let at = key.len() - FINAL;
     for (word, place) in key[at..].as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        let wanted =
-            if word % ROWS_PER_LEAF == index % ROWS_PER_LEAF { delta[word / ROWS_PER_LEAF] } else { 0 };
-        let missing = add(sub(wanted, words[0][word]), words[1][word]);
+        let is_selected = ((word % ROWS_PER_LEAF) as u8).ct_eq(&row);
+        let wanted = u32::conditional_select(&0, &delta[word / ROWS_PER_LEAF], is_selected);
+        let missing = add(sub(wanted, reduce(first[word])), reduce(second[word]));
         // The party whose control bit is set adds the final word: the second one, unless the path turned it round.
-        let element = if ends.controls[0] == 1 { missing } else { neg(missing) };
+        let element = u32::conditional_select(&neg(missing), &missing, ends.controls[0].into());
         *place = element.to_le_bytes();
     }
-    let keys = ends.roots.map(|root| {
-        key[..SEED].copy_from_slice(&root);
+    ends.roots.each_ref().map(|root| {
+        key[..SEED].copy_from_slice(root);
         Key { bytes: key.as_slice().into() }
-    });
-    key.zeroize();
-    words.zeroize();
-    keys
+    })
 }
 
 /// The keys of servers 1, 2, 3 that select row `index` with `payload`: each has a key of the first and one of the second
@@ -133,13 +138,16 @@ pub fn generate(domain: Domain, index: usize, delta: [u32; PAYLOAD], rng: &mut i
 pub fn share(
     domain: Domain,
     index: usize,
-    payload: [u32; PAYLOAD],
+    payload: &[u32; PAYLOAD],
+    expander: &Expander,
     rng: &mut impl CryptoRng,
 ) -> [[Key; 2]; 3] {
     const HALF: u32 = P.div_ceil(2);
     const SIXTH: u32 = mul(HALF, ((2 * P as u64 + 1) / 3) as u32);
-    let [g, k] =
-        [HALF, SIXTH].map(|part| generate(domain, index, payload.map(|element| mul(part, element)), rng));
+    let [g, k] = [HALF, SIXTH].map(|part| {
+        let delta = Zeroizing::new(payload.map(|element| mul(part, element)));
+        generate(domain, index, &delta, expander, rng)
+    });
     Party::ALL.map(|party| {
         let [first, second] = roles(party);
         [g[first as usize].clone(), k[second as usize].clone()]
@@ -152,12 +160,12 @@ pub fn roles(party: Party) -> [Role; 2] {
 }
 
 /// The words of a leaf before they are reduced.
-fn leaf(seed: &Block) -> [u64; WORDS] {
+fn leaf(expander: &Expander, seed: &Block) -> Zeroizing<[u64; WORDS]> {
     let mut blocks: [Block; BLOCKS] = std::array::from_fn(|j| tweaked(seed, j));
-    expand(Direction::Elements, &mut blocks);
-    let mut words = [0; WORDS];
+    expander.expand(Direction::Elements, &mut blocks);
+    let mut words = Zeroizing::new([0; WORDS]);
     words_of(&blocks, &mut words);
-    blocks.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
+    wipe(&mut blocks);
     words
 }
 
@@ -175,30 +183,48 @@ fn words_of(blocks: &[Block], words: &mut [u64; WORDS]) {
     }
 }
 
-/// Leaves expanded together: their blocks stay in the first-level cache.
-const RUN: usize = 64;
+/// Leaves whose elements are computed together: their blocks stay in the first-level cache.
+const TOGETHER: usize = 64;
 
-/// Expands a server's pair of keys, keeping its buffers between requests.
-#[derive(Default)]
-pub struct Evaluator {
-    walk: Walk,
+/// Rows of every run but the last.
+pub const ROWS_PER_RUN: usize = ROWS_PER_LEAF * Walk::RUN;
+
+/// A server's share of a selector, expanded from a pair of keys in runs of rows: it takes three elements a row, and no
+/// more of it is held than is being computed with.
+pub struct Expansion<'a> {
+    expander: &'a Expander,
+    tree: Tree,
+    party: Party,
+    keys: &'a [Key; 2],
+    walks: [Walk; 2],
     blocks: Vec<Block>,
     sums: Vec<[u64; WORDS]>,
 }
 
-impl Evaluator {
-    /// The share of `party` of the selector. `lines` is resized to [`Domain::lines`]: line `3 B + c` holds element c for
-    /// the sixteen rows of block B. What it holds for rows that do not exist means nothing.
-    pub fn expand(&mut self, domain: Domain, party: Party, keys: &[Key; 2], lines: &mut Vec<Line>) {
-        self.sums.clear();
-        self.sums.resize(domain.tree().leaves, [0; WORDS]);
-        for (key, role) in keys.iter().zip(roles(party)) {
-            self.add(domain, role, key);
+impl<'a> Expansion<'a> {
+    /// The share of `party`, which holds `keys`, before its first row.
+    pub fn new(expander: &'a Expander, domain: Domain, party: Party, keys: &'a [Key; 2]) -> Self {
+        let (tree, mut walks) = (domain.tree(), <[Walk; 2]>::default());
+        for ((walk, key), role) in walks.iter_mut().zip(keys).zip(roles(party)) {
+            walk.begin(expander, tree, role, &key.bytes);
         }
-        lines.clear();
-        lines.resize(domain.lines(), Line::default());
-        let point = u64::from(party.number());
+        Self { expander, tree, party, keys, walks, blocks: Vec::new(), sums: Vec::new() }
+    }
+
+    /// Replaces `lines` by the share of the next [`ROWS_PER_RUN`] rows, or of those that are left: line `3 B + c` holds
+    /// element c for the sixteen rows of block B of the run. What it holds for rows that do not exist means nothing.
+    pub fn next_run(&mut self, lines: &mut Vec<Line>) {
+        self.sums.clear();
+        for (walk, key) in self.walks.iter_mut().zip(self.keys) {
+            if walk.next(self.expander, self.tree, &key.bytes) {
+                self.sums.resize(walk.leaves.seeds.len(), [0; WORDS]);
+                add_leaves(self.expander, walk, key, &mut self.blocks, &mut self.sums);
+            }
+        }
         let leaves = BLOCK / ROWS_PER_LEAF;
+        lines.clear();
+        lines.resize(PAYLOAD * self.sums.len().div_ceil(leaves), Line::default());
+        let point = u64::from(self.party.number());
         for (lines, sums) in lines.chunks_exact_mut(PAYLOAD).zip(self.sums.chunks(leaves)) {
             for (at, sums) in sums.iter().enumerate() {
                 for (line, sums) in lines.iter_mut().zip(sums.as_chunks::<ROWS_PER_LEAF>().0) {
@@ -208,23 +234,28 @@ impl Evaluator {
             }
         }
     }
+}
 
-    /// Adds the expansion of one key to the sums, each term below 2^35.
-    fn add(&mut self, domain: Domain, role: Role, key: &Key) {
-        self.walk.descend_to_leaves(domain.tree(), role, &key.bytes);
-        let word = key.word().map(u64::from);
-        let leaves = self.walk.nodes.chunks(RUN).zip(self.walk.controls.chunks(RUN));
-        for ((nodes, controls), sums) in leaves.zip(self.sums.chunks_mut(RUN)) {
-            self.blocks.clear();
-            self.blocks.extend(nodes.iter().flat_map(|seed| (0..BLOCKS).map(|j| tweaked(seed, j))));
-            expand(Direction::Elements, &mut self.blocks);
-            for ((sums, blocks), &control) in sums.iter_mut().zip(self.blocks.chunks(BLOCKS)).zip(controls) {
-                let mask = u64::from(control).wrapping_neg();
-                let mut words = [0; WORDS];
-                words_of(blocks, &mut words);
-                for ((sum, x), correction) in sums.iter_mut().zip(words).zip(word) {
-                    *sum += (x & u64::from(P)) + (x >> 31) + (correction & mask);
-                }
+/// Adds the elements of the leaves that a walk has come to, each below 2^35.
+fn add_leaves(
+    expander: &Expander,
+    walk: &Walk,
+    key: &Key,
+    blocks: &mut Vec<Block>,
+    sums: &mut [[u64; WORDS]],
+) {
+    let word = key.word().map(u64::from);
+    let leaves = walk.leaves.seeds.chunks(TOGETHER).zip(walk.leaves.controls.chunks(TOGETHER));
+    for ((seeds, controls), sums) in leaves.zip(sums.chunks_mut(TOGETHER)) {
+        blocks.clear();
+        blocks.extend(seeds.iter().flat_map(|seed| (0..BLOCKS).map(|j| tweaked(seed, j))));
+        expander.expand(Direction::Elements, blocks);
+        for ((sums, blocks), &control) in sums.iter_mut().zip(blocks.chunks(BLOCKS)).zip(controls) {
+            let mask = u64::from(control).wrapping_neg();
+            let mut words = [0; WORDS];
+            words_of(blocks, &mut words);
+            for ((sum, x), correction) in sums.iter_mut().zip(words).zip(word) {
+                *sum += (x & u64::from(P)) + (x >> 31) + (correction & mask);
             }
         }
     }

@@ -5,10 +5,8 @@
 //! on however many connections, and those that come while a pass is running, share the next pass.
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
 use roadstead::{
     Budget, Close, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
     Ticket,
@@ -19,21 +17,16 @@ use crate::{
     admission::{Admission, Admitted, FetchQuery, Refused, SearchQuery, SharedQuery},
     answers::{Allowance, Answers, Place},
     batch::Batch,
-    lines::LINE,
-    manifest::Manifest,
-    peers::{Peers, Resharing, answer_shared},
+    peers::{Peers, Resharing, Seed, answer_shared},
     store::{Store, StoreError},
     trust,
     wire::{self, BodyError, COUNTER, Kind, Refusal},
 };
 
-/// Fetches answered in one pass over the components: more gain nothing and delay the first.
+/// Fetches answered in one pass over the rows: more gain nothing and delay the first.
 const FETCHES: usize = 16;
 /// Searches answered in one pass over the search shares.
 const SEARCHES: usize = 4;
-
-/// Bytes that the expanded selectors of a pass may take, at twelve a row, unless a single one takes more.
-const SELECTORS: usize = 256 << 20;
 
 /// Bytes that answers may hold together, unless a single one is larger.
 const ANSWERS: usize = 16 << 20;
@@ -65,7 +58,7 @@ pub(crate) struct Shared {
     answers: Arc<Answers>,
     fetches: Batch<Waiting<FetchQuery>>,
     searches: Batch<Waiting<SearchQuery>>,
-    pub(crate) shared: Batch<Waiting<SharedQuery>>,
+    pub(crate) shared: Batch<Waiting<(SharedQuery, Seed)>>,
     pub(crate) resharing: Option<Resharing>,
 }
 
@@ -84,19 +77,14 @@ impl Trident {
     }
 
     /// A server of the shares in `store` that shares results with `peers`.
-    ///
-    /// # Errors
-    /// If the system has no randomness.
-    pub fn with_peers(store: Store, peers: impl Peers) -> io::Result<Self> {
-        let random = ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(io::Error::other)?;
-        Ok(Self::of(store, Some(Resharing::new(peers, random))))
+    pub fn with_peers(store: Store, peers: impl Peers) -> Self {
+        Self::of(store, Some(Resharing::new(peers)))
     }
 
     fn of(store: Store, resharing: Option<Resharing>) -> Self {
         let limits = Limits { fields: 0, body: wire::max_request(store.manifest()) };
         let answers = Answers::new(ANSWERS.max(wire::max_answer(store.manifest())));
-        let shared = Batch::new(shared_fetches(store.manifest()));
-        let (fetches, searches) = (Batch::new(FETCHES), Batch::new(SEARCHES));
+        let (fetches, searches, shared) = (Batch::new(FETCHES), Batch::new(SEARCHES), Batch::new(FETCHES));
         Self(Arc::new(Shared { store, limits, answers, fetches, searches, shared, resharing }))
     }
 
@@ -200,6 +188,9 @@ impl Session for TridentSession {
             }
             Admitted::FetchShare(query) if self.shared.resharing.is_some() => {
                 self.owed += allowance.bytes();
+                let mut seed = Seed::default();
+                cx.random(&mut *seed)?;
+                let query = (query, seed);
                 let put = |shared: &Shared, ticket| shared.shared.put(Waiting { query, ticket, allowance });
                 self.enqueue(cx, put, answer_shared)?;
             }
@@ -382,30 +373,8 @@ pub(crate) fn refuse_all(
     }
 }
 
-/// Fetches whose results stay shared that are answered in one pass over the search shares.
-fn shared_fetches(manifest: &Manifest) -> usize {
-    (SELECTORS / (LINE * manifest.selector_domain().lines())).clamp(1, FETCHES)
-}
-
 impl From<BodyError> for Close {
     fn from(error: BodyError) -> Self {
         Close::violation(error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::{Element, MAX_ROWS, SharingId};
-
-    #[test]
-    fn the_selectors_of_a_pass_fit_their_memory_or_are_one() {
-        for rows in [1, 10_000, 1_000_000, 2_000_000, 10_000_000, MAX_ROWS] {
-            let manifest = Manifest::new(SharingId([0; 16]), rows, 1, Element::U8, false).unwrap();
-            let (together, each) = (shared_fetches(&manifest), 12 * rows.next_multiple_of(16));
-            assert!((1..=FETCHES).contains(&together), "{rows} rows");
-            assert!(together == 1 || together * each <= SELECTORS, "{rows} rows");
-            assert!(together == FETCHES || (together + 1) * each > SELECTORS, "{rows} rows");
-        }
     }
 }

@@ -1,21 +1,24 @@
 //! The client's side of a fetch whose result stays shared among the servers: any two of their shares are enough.
 
 use rand::CryptoRng;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::check::{self, Check};
 use crate::field::{P, add, mul, sub, to_signed, uniform_nonzero};
 use crate::manifest::Element;
 use crate::party::Party;
-use crate::query::{AnswerError, Collection, QueryError, Row, payload};
+use crate::prg::Expander;
+use crate::query::{AnswerError, Body, Collection, QueryError, Row, body, payload};
 use crate::selector::{self, PAYLOAD};
 use crate::wire;
 
-/// A fetch that waits for two shares of its row.
-#[derive(Clone)]
+/// A fetch that waits for two shares of its row. Zeroised when dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SharedFetch {
     counter: u64,
     multipliers: [u32; 2],
     dim: usize,
+    #[zeroize(skip)]
     element: Element,
     /// What an element is rounded to.
     unit: f64,
@@ -25,7 +28,7 @@ impl Collection {
     /// Asks for row `index` so that its result stays shared: what is needed to finish, and the bodies of
     /// [`wire::Kind::FetchShare`] for servers 1, 2, 3.
     ///
-    /// `counter` must be above every counter used on the three connections before.
+    /// `counter` must be above every counter used on the three connections before; `expander` is that of their nonces.
     ///
     /// # Errors
     /// [`QueryError::Index`], or [`QueryError::NoSearch`]: the servers compute with the search shares.
@@ -33,16 +36,17 @@ impl Collection {
         &self,
         index: usize,
         counter: u64,
+        expander: &Expander,
         rng: &mut impl CryptoRng,
-    ) -> Result<(SharedFetch, [Vec<u8>; 3]), QueryError> {
+    ) -> Result<(SharedFetch, [Body; 3]), QueryError> {
         let manifest = self.manifest();
         let scales = self.scales()?;
         self.check_index(index)?;
         let multipliers = [uniform_nonzero(rng), uniform_nonzero(rng)];
-        let payload = [1, multipliers[0], multipliers[1]];
-        let bodies = selector::share(manifest.selector_domain(), index, payload, rng).map(|keys| {
-            let mut body = Vec::with_capacity(wire::fetch_share_len(manifest));
-            body.extend_from_slice(&counter.to_le_bytes());
+        let payload = Zeroizing::new([1, multipliers[0], multipliers[1]]);
+        let domain = manifest.selector_domain();
+        let bodies = selector::share(domain, index, &payload, expander, rng).map(|keys| {
+            let mut body = body(counter, wire::fetch_share_len(manifest));
             keys.iter().for_each(|key| body.extend_from_slice(key.as_bytes()));
             body
         });
@@ -123,7 +127,9 @@ impl SharedFetch {
     fn row(&self, sums: &[u32]) -> Result<Row, AnswerError> {
         let value = |&sum: &u32| (f64::from(to_signed(sum)) * self.unit) as f32;
         let values: Vec<f32> = sums.iter().map(value).collect();
-        if self.element == Element::U8 && sums.iter().any(|&sum| sum > u32::from(u8::MAX)) {
+        if self.element == Element::U8
+            && sums.iter().fold(false, |any, &sum| any | (sum > u32::from(u8::MAX)))
+        {
             return Err(Check::Byte.into());
         }
         let mut bytes = Vec::with_capacity(self.dim * self.element.size());

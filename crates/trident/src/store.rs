@@ -17,7 +17,7 @@ use crate::lines::{self, BLOCK, COLUMN, LINE, Line};
 use crate::manifest::{self, Digest, Manifest, ManifestError};
 use crate::mask::{PairKey, PairKeys};
 use crate::party::Party;
-use crate::selector::{self, PAYLOAD};
+use crate::selector::{Expansion, PAYLOAD, ROWS_PER_RUN};
 use crate::share::{SEARCH_FILE, component_file, pair_key_file};
 use crate::wire::{self, COUNTER};
 
@@ -92,7 +92,6 @@ pub struct Store {
 #[derive(Default)]
 struct Scratch {
     evaluator: Evaluator,
-    selector: selector::Evaluator,
     weights: Vec<Vec<Line>>,
     bits: Vec<u8>,
     masks: Vec<Vec<u8>>,
@@ -100,6 +99,14 @@ struct Scratch {
     lines: Vec<Line>,
     bytes: Vec<u8>,
     products: Vec<Vec<u32>>,
+}
+
+impl Scratch {
+    /// What the buffers hold that grow with the collection.
+    fn bytes(&self) -> usize {
+        let masks: usize = self.masks.iter().map(Vec::capacity).sum();
+        masks + self.bits.capacity() + self.bytes.capacity() + LINE * self.lines.capacity()
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -114,6 +121,12 @@ impl std::fmt::Debug for Store {
 /// Blocks of search shares that a pass takes at a time: their products stay in the second-level cache until they are
 /// masked and written.
 const BLOCKS: usize = 64;
+/// Blocks of search shares in a run of a selector.
+const BLOCKS_PER_RUN: usize = ROWS_PER_RUN / BLOCK;
+const _: () = assert!(BLOCKS_PER_RUN.is_multiple_of(BLOCKS));
+
+/// Bytes that buffers may keep from one pass to the next.
+const KEPT: usize = 32 << 20;
 
 impl Store {
     /// Loads the directory of `party`. Search shares of up to `search_memory_limit` bytes are kept in memory, larger
@@ -197,7 +210,7 @@ impl Store {
         sums.resize(queries.len(), vec![[0; COLUMN]; width]);
         for (at, (component, role)) in self.components.iter().enumerate() {
             for (query, masks) in queries.iter().zip(masks.iter_mut()) {
-                evaluator.expand(self.manifest.domain(), *role, &query.keys[at], bits);
+                evaluator.expand(&query.expander, self.manifest.domain(), *role, &query.keys[at], bits);
                 kernels::spread(bits, component.len() / width, masks);
             }
             let masks: Vec<&[u8]> = masks[..queries.len()].iter().map(Vec::as_slice).collect();
@@ -254,25 +267,34 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::search`].
-    pub fn combine(&self, queries: &[SharedQuery]) -> Result<Vec<Vec<u32>>, StoreError> {
-        let dim = self.manifest.dim;
-        let mut sums = vec![vec![0; PAYLOAD * dim]; queries.len()];
+    pub fn combine<'a>(
+        &self,
+        queries: impl IntoIterator<Item = &'a SharedQuery>,
+    ) -> Result<Vec<Vec<u32>>, StoreError> {
+        let (dim, domain) = (self.manifest.dim, self.manifest.selector_domain());
+        let selector =
+            |query: &'a SharedQuery| Expansion::new(&query.expander, domain, self.party, &query.keys);
+        let mut selectors: Vec<Expansion<'_>> = queries.into_iter().map(selector).collect();
+        let mut sums = vec![vec![0; PAYLOAD * dim]; selectors.len()];
         let Some(shares) = &self.shares else { return Ok(sums) };
         let mut scratch = self.scratch();
-        let Scratch { selector, weights, lines, bytes, .. } = &mut scratch;
-        weights.resize_with(weights.len().max(queries.len()), Vec::new);
-        for (query, weights) in queries.iter().zip(weights.iter_mut()) {
-            selector.expand(self.manifest.selector_domain(), self.party, &query.keys, weights);
-        }
+        let Scratch { weights, lines, bytes, .. } = &mut scratch;
+        weights.resize_with(weights.len().max(selectors.len()), Vec::new);
         let mut places: Vec<&mut [u32]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
         let width = self.manifest.search_width();
-        let step = BLOCKS * width;
-        for start in (0..self.manifest.search_lines()).step_by(step) {
-            let length = step.min(self.manifest.search_lines() - start);
-            let lines = shares.run(start, length, lines, bytes)?;
-            let blocks = PAYLOAD * start / width..PAYLOAD * (start + length) / width;
-            let weights: Vec<&[Line]> =
-                weights[..queries.len()].iter().map(|weights| &weights[blocks.clone()]).collect();
+        let blocks = self.manifest.search_lines() / width;
+        for first in (0..blocks).step_by(BLOCKS) {
+            let in_run = first % BLOCKS_PER_RUN;
+            if in_run == 0 {
+                let weights = weights.iter_mut();
+                selectors.iter_mut().zip(weights).for_each(|(selector, weights)| selector.next_run(weights));
+            }
+            let count = BLOCKS.min(blocks - first);
+            let lines = shares.run(first * width, count * width, lines, bytes)?;
+            let weights: Vec<&[Line]> = weights[..selectors.len()]
+                .iter()
+                .map(|weights| &weights[PAYLOAD * in_run..PAYLOAD * (in_run + count)])
+                .collect();
             kernels::combine(self.kernel, lines, width, dim, &weights, &mut places);
         }
         self.give_back(scratch);
@@ -316,7 +338,10 @@ impl Store {
     }
 
     fn give_back(&self, scratch: Scratch) {
-        self.scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(scratch);
+        let mut pool = self.scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if pool.iter().map(Scratch::bytes).sum::<usize>() + scratch.bytes() <= KEPT {
+            pool.push(scratch);
+        }
     }
 }
 

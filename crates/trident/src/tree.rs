@@ -4,12 +4,16 @@
 //! Boyle, Gilboa, Ishai: "Function secret sharing: improvements and extensions" (2016). The part of a key for the tree is
 //! `root ‖ one correction seed per level ‖ two control bits per level, packed`. Which of the two parties a key is for
 //! follows from where it is used and is not part of it.
+//!
+//! Whoever makes a key knows the path and hides it from whoever measures: no branch and no address depends on it.
+
+use std::ops::Range;
 
 use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroize;
 
-use crate::prg::{Block, Direction, expand, xor};
+use crate::prg::{Block, Direction, Expander, xor};
 
 /// Bytes of a seed.
 pub(crate) const SEED: usize = 16;
@@ -59,11 +63,23 @@ pub(crate) struct Ends {
     pub(crate) controls: [u8; 2],
 }
 
+impl Ends {
+    /// Both walks at their fresh roots.
+    fn new(rng: &mut impl CryptoRng) -> Self {
+        let mut ends = Self { roots: Default::default(), seeds: Default::default(), controls: [0, 1] };
+        for root in &mut ends.roots {
+            rng.fill_bytes(root);
+            take_bit(root);
+        }
+        ends.seeds = ends.roots;
+        ends
+    }
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
-        for block in self.seeds.iter_mut().chain(&mut self.roots) {
-            block.as_mut_slice().zeroize();
-        }
+        wipe(&mut self.seeds);
+        wipe(&mut self.roots);
         self.controls.zeroize();
     }
 }
@@ -94,30 +110,33 @@ impl Tree {
     }
 
     /// Writes the corrections for the path to `leaf` into `key`; the place of the root is left as it is.
-    pub(crate) fn generate(self, leaf: usize, rng: &mut impl CryptoRng, key: &mut [u8]) -> Ends {
+    pub(crate) fn generate(
+        self,
+        leaf: usize,
+        expander: &Expander,
+        rng: &mut impl CryptoRng,
+        key: &mut [u8],
+    ) -> Ends {
         let levels = self.levels();
-        let roots = [random_block(rng), random_block(rng)].map(|seed| split(seed).0);
-        let mut ends = Ends { roots, seeds: roots, controls: [0, 1] };
+        let mut ends = Ends::new(rng);
+        let mut children = Children::default();
         for level in 0..levels {
             let side = (leaf >> (levels - 1 - level) & 1) as u8;
-            let [left, right] = [Direction::Left, Direction::Right].map(|direction| {
-                let mut children = ends.seeds;
-                expand(direction, &mut children);
-                children.map(split)
-            });
-            let (keep, lose) = if side == 1 { (right, left) } else { (left, right) };
-            let correction = xor(&lose[0].0, &lose[1].0);
-            let correct_left = left[0].1 ^ left[1].1 ^ side ^ 1;
-            let correct_right = right[0].1 ^ right[1].1 ^ side;
-            for (party, (mut seed, mut control)) in keep.into_iter().enumerate() {
-                if ends.controls[party] == 1 {
-                    seed = xor(&seed, &correction);
-                    control ^= if side == 1 { correct_right } else { correct_left };
-                }
-                (ends.seeds[party], ends.controls[party]) = (seed, control);
+            children.grow(expander, &ends.seeds);
+            let [left, right] = &children.seeds;
+            let [left_bits, right_bits] = children.controls;
+            let lost = [0, 1].map(|party| choose(side, &right[party], &left[party]));
+            let correction = xor(&lost[0], &lost[1]);
+            let correct = [left_bits[0] ^ left_bits[1] ^ side ^ 1, right_bits[0] ^ right_bits[1] ^ side];
+            for party in 0..2 {
+                let control = ends.controls[party];
+                let kept = choose(side, &left[party], &right[party]);
+                let bit = choose_bit(side, left_bits[party], right_bits[party]);
+                ends.seeds[party] = select(&kept, control, &correction);
+                ends.controls[party] = bit ^ (control & choose_bit(side, correct[0], correct[1]));
             }
             key[SEED + SEED * level..][..SEED].copy_from_slice(&correction);
-            for (bit, value) in [(2 * level, correct_left), (2 * level + 1, correct_right)] {
+            for (bit, value) in (2 * level..).zip(correct) {
                 key[SEED + SEED * levels + bit / 8] |= value << (bit % 8);
             }
         }
@@ -138,63 +157,144 @@ pub(crate) fn block(key: &[u8], at: usize) -> Block {
     block.into()
 }
 
-fn random_block(rng: &mut impl CryptoRng) -> Block {
-    let mut block = Block::default();
-    rng.fill_bytes(&mut block);
-    block
+/// The children of the two seeds on the path, zeroised when dropped.
+#[derive(Default)]
+struct Children {
+    /// The left ones of both parties, and the right ones.
+    seeds: [[Block; 2]; 2],
+    controls: [[u8; 2]; 2],
 }
 
-/// Takes the lowest bit off a block: the seed with that bit cleared, and the bit.
-fn split(mut block: Block) -> (Block, u8) {
+impl Children {
+    fn grow(&mut self, expander: &Expander, parents: &[Block; 2]) {
+        let directions = [Direction::Left, Direction::Right];
+        for ((direction, seeds), controls) in
+            directions.into_iter().zip(&mut self.seeds).zip(&mut self.controls)
+        {
+            *seeds = *parents;
+            expander.expand(direction, seeds);
+            *controls = seeds.each_mut().map(take_bit);
+        }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        wipe(self.seeds.as_flattened_mut());
+        self.controls.as_flattened_mut().zeroize();
+    }
+}
+
+/// Overwrites blocks for good.
+pub(crate) fn wipe(blocks: &mut [Block]) {
+    blocks.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
+}
+
+/// Takes the lowest bit off a block, which is a seed then.
+fn take_bit(block: &mut Block) -> u8 {
     let bit = block[0] & 1;
     block[0] &= !1;
-    (block, bit)
+    bit
 }
 
-/// Walks to all leaves, breadth first, keeping its buffers between walks. Nodes without a leaf below are never made.
+/// Leaves of a run: enough to fill the cipher's pipeline at most levels, few enough for the cache.
+const RUN: usize = 1 << RUN_LEVELS;
+const RUN_LEVELS: usize = 10;
+
+/// Walks to all leaves, one run after the other, each breadth first. Nodes without a leaf below are never made, and no
+/// more are held than a run has, and one for each run.
 #[derive(Default)]
 pub(crate) struct Walk {
-    /// After a walk the seed of every leaf.
-    pub(crate) nodes: Vec<Block>,
-    /// After a walk the control bit of every leaf.
-    pub(crate) controls: Vec<u8>,
+    /// The roots of the runs.
+    roots: Nodes,
+    /// The leaves of the run that was walked to last.
+    pub(crate) leaves: Nodes,
+    next: usize,
     left: Vec<Block>,
     right: Vec<Block>,
+    parents: Vec<u8>,
+}
+
+/// Nodes of one depth.
+#[derive(Default)]
+pub(crate) struct Nodes {
+    pub(crate) seeds: Vec<Block>,
+    pub(crate) controls: Vec<u8>,
 }
 
 impl Walk {
-    /// Walks with a key that was checked.
-    pub(crate) fn descend_to_leaves(&mut self, tree: Tree, role: Role, key: &[u8]) {
+    /// Leaves of every run but the last.
+    pub(crate) const RUN: usize = RUN;
+
+    /// Begins a walk with a key that was checked.
+    pub(crate) fn begin(&mut self, expander: &Expander, tree: Tree, role: Role, key: &[u8]) {
+        self.next = 0;
+        self.leaves.put(block(key, 0), role as u8);
+        self.descend(
+            expander,
+            tree,
+            key,
+            0..tree.levels().saturating_sub(RUN_LEVELS),
+            tree.leaves.div_ceil(RUN),
+        );
+        std::mem::swap(&mut self.roots, &mut self.leaves);
+    }
+
+    /// Walks to the leaves of the next run. False if there are no more. It takes what [`begin`](Self::begin) was given.
+    pub(crate) fn next(&mut self, expander: &Expander, tree: Tree, key: &[u8]) -> bool {
+        let Some(&root) = self.roots.seeds.get(self.next) else { return false };
+        self.leaves.put(root, self.roots.controls[self.next]);
+        let leaves = (tree.leaves - self.next * RUN).min(RUN);
+        self.next += 1;
         let levels = tree.levels();
-        self.nodes.clear();
-        self.controls.clear();
-        self.nodes.push(block(key, 0));
-        self.controls.push(role as u8);
-        for level in 0..levels {
-            let keep = tree.leaves.div_ceil(1 << (levels - 1 - level));
-            self.descend(tree.correction(key, level), keep);
+        self.descend(expander, tree, key, levels.saturating_sub(RUN_LEVELS)..levels, leaves);
+        true
+    }
+
+    /// Replaces one node at the first of some levels by the first `keep` nodes below the last.
+    fn descend(&mut self, expander: &Expander, tree: Tree, key: &[u8], levels: Range<usize>, keep: usize) {
+        for level in levels.clone() {
+            let keep = keep.div_ceil(1 << (levels.end - 1 - level));
+            self.grow(expander, tree.correction(key, level), keep);
         }
     }
 
     /// Replaces the nodes of one depth by the first `keep` nodes of the next.
-    fn descend(&mut self, (seed, correct_left, correct_right): (Block, u8, u8), keep: usize) {
-        self.left.clone_from(&self.nodes);
-        self.right.clone_from(&self.nodes);
-        expand(Direction::Left, &mut self.left);
-        expand(Direction::Right, &mut self.right[..keep / 2]);
-        let parents = std::mem::take(&mut self.controls);
-        self.nodes.clear();
-        let children = self.left.iter().zip(&self.right).zip(&parents);
+    fn grow(
+        &mut self,
+        expander: &Expander,
+        (seed, correct_left, correct_right): (Block, u8, u8),
+        keep: usize,
+    ) {
+        let Nodes { seeds, controls } = &mut self.leaves;
+        self.left.clone_from(seeds);
+        self.right.clone_from(seeds);
+        expander.expand(Direction::Left, &mut self.left);
+        expander.expand(Direction::Right, &mut self.right[..keep / 2]);
+        std::mem::swap(&mut self.parents, controls);
+        seeds.clear();
+        controls.clear();
+        let children = self.left.iter().zip(&self.right).zip(&self.parents);
         for ((left, right), &parent) in children {
             for (child, correct) in [(left, correct_left), (right, correct_right)] {
-                let (node, bit) = split(select(child, parent, &seed));
+                let mut node = select(child, parent, &seed);
+                let bit = take_bit(&mut node);
                 // The correction seed's lowest bit is cleared by whoever made the key; a stranger's may not be.
-                self.nodes.push(node);
-                self.controls.push(bit ^ (seed[0] & parent & 1) ^ (parent & correct));
+                seeds.push(node);
+                controls.push(bit ^ (seed[0] & parent & 1) ^ (parent & correct));
             }
         }
-        self.nodes.truncate(keep);
-        self.controls.truncate(keep);
+        seeds.truncate(keep);
+        controls.truncate(keep);
+    }
+}
+
+impl Nodes {
+    fn put(&mut self, seed: Block, control: u8) {
+        self.seeds.clear();
+        self.seeds.push(seed);
+        self.controls.clear();
+        self.controls.push(control);
     }
 }
 
@@ -202,4 +302,13 @@ impl Walk {
 pub(crate) fn select(block: &Block, control: u8, word: &Block) -> Block {
     let mask = u128::from(control).wrapping_neg();
     (u128::from_ne_bytes((*block).into()) ^ (u128::from_ne_bytes((*word).into()) & mask)).to_ne_bytes().into()
+}
+
+/// `one` when `control` is 1, otherwise `zero`, without a branch on it.
+fn choose(control: u8, zero: &Block, one: &Block) -> Block {
+    select(zero, control, &xor(zero, one))
+}
+
+fn choose_bit(control: u8, zero: u8, one: u8) -> u8 {
+    zero ^ (control & (zero ^ one))
 }

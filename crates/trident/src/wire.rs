@@ -24,7 +24,7 @@ use crate::party::Party;
 use crate::reshare;
 
 /// Version of the protocol.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Longest text of a refusal in bytes.
 pub const MAX_TEXT: usize = 512;
 /// Bytes of a counter.

@@ -20,7 +20,7 @@ use std::{
 use common::{byte_rows, rng};
 use harness::{Shares, WAYS, addresses, client, guarded, true_scores, until};
 use raw::Raw;
-use roadstead_trident::{party::Party, wire::Kind};
+use roadstead_trident::{party::Party, query::Body, wire::Kind};
 
 const ATTACKERS: usize = 60;
 
@@ -32,7 +32,7 @@ fn resident() -> usize {
 }
 
 /// Asks for scores, as often as the server takes it, and reads nothing.
-fn ask_and_never_read(mut raw: Raw, kind: Kind, requests: &[Vec<u8>]) -> (Raw, usize) {
+fn ask_and_never_read(mut raw: Raw, kind: Kind, requests: &[Body]) -> (Raw, usize) {
     raw.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let sent = requests.iter().take_while(|body| match raw.try_send(kind as u8, body) {
         Ok(()) => true,
@@ -55,13 +55,15 @@ fn clients_that_never_read_are_bounded_and_keep_nobody_waiting() {
         let shares = Shares::of(&rows, 2);
         let collection = shares.collection();
         let request = |kind, counter| match kind {
-            Kind::Fetch => collection.fetch(0, counter, &mut rng(counter)).unwrap().1[0].clone(),
+            Kind::Fetch => {
+                collection.fetch(0, counter, &common::expander(), &mut rng(counter)).unwrap().1[0].clone()
+            }
             _ => collection.search(&rows[0], true, counter, &mut rng(counter)).unwrap().1[0].clone(),
         };
         for (way, kind) in
             [(WAYS[0], Kind::Search), (WAYS[0], Kind::Fetch), (WAYS[3], Kind::Search), (WAYS[3], Kind::Fetch)]
         {
-            let requests: Vec<Vec<u8>> = (1..=4_000).map(|counter| request(kind, counter)).collect();
+            let requests: Vec<Body> = (1..=4_000).map(|counter| request(kind, counter)).collect();
             let servers = shares.serve(way);
             let honest = client(&shares, addresses(&servers));
             assert_eq!(honest.fetch(0).unwrap().values(), rows[0]);

@@ -4,13 +4,13 @@
 
 mod common;
 
-use common::{chi_square_bytes, rng};
+use common::{chi_square_bytes, expander, rng};
 use proptest::prelude::*;
 use roadstead_trident::dpf::{Domain, Evaluator, Key, KeyError, Role, generate};
 
 fn expand(domain: Domain, role: Role, key: &Key) -> Vec<u8> {
     let mut bits = Vec::new();
-    Evaluator::default().expand(domain, role, key, &mut bits);
+    Evaluator::default().expand(&expander(), domain, role, key, &mut bits);
     bits
 }
 
@@ -25,14 +25,14 @@ fn selected(domain: Domain, keys: &[Key; 2]) -> Vec<usize> {
 /// Walks from the root to one leaf, level by level, as the paper defines it; shares nothing with the evaluator but the
 /// public functions of the tree.
 fn reference_bit(domain: Domain, party: u8, key: &[u8], row: usize) -> bool {
-    use roadstead_trident::prg::{Direction, expand};
-    let levels = domain.levels();
+    use roadstead_trident::prg::Direction;
+    let (levels, expander) = (domain.levels(), expander());
     let block = |at: usize| u128::from_le_bytes(key[at..at + 16].try_into().unwrap());
     let (mut seed, mut control) = (block(0), party == 1);
     for level in 0..levels {
         let right = ((row / 128) >> (levels - 1 - level)) & 1;
         let mut child = [seed.to_le_bytes().into()];
-        expand(if right == 1 { Direction::Right } else { Direction::Left }, &mut child);
+        expander.expand(if right == 1 { Direction::Right } else { Direction::Left }, &mut child);
         let child = u128::from_le_bytes(child[0].into());
         let (mut next, mut bit) = (child & !1, child & 1 == 1);
         if control {
@@ -43,7 +43,7 @@ fn reference_bit(domain: Domain, party: u8, key: &[u8], row: usize) -> bool {
         (seed, control) = (next, bit);
     }
     let mut leaf = [seed.to_le_bytes().into()];
-    expand(Direction::Leaf, &mut leaf);
+    expander.expand(Direction::Leaf, &mut leaf);
     let word = if control { block(key.len() - 16) } else { 0 };
     (u128::from_le_bytes(leaf[0].into()) ^ word) >> (row % 128) & 1 == 1
 }
@@ -54,7 +54,7 @@ fn selects_one_row_at_every_position_of_every_size_to_300() {
     for rows in 1..=300 {
         let domain = Domain::new(rows);
         for row in 0..rows {
-            assert_eq!(selected(domain, &generate(domain, row, &mut rng)), [row], "{rows} rows");
+            assert_eq!(selected(domain, &generate(domain, row, &expander(), &mut rng)), [row], "{rows} rows");
         }
     }
 }
@@ -64,9 +64,9 @@ fn selects_one_row_at_every_position_of_10_000() {
     let (mut rng, domain) = (rng(2), Domain::new(10_000));
     let (mut evaluator, mut first, mut second) = (Evaluator::default(), Vec::new(), Vec::new());
     for row in 0..10_000 {
-        let keys = generate(domain, row, &mut rng);
-        evaluator.expand(domain, Role::First, &keys[0], &mut first);
-        evaluator.expand(domain, Role::Second, &keys[1], &mut second);
+        let keys = generate(domain, row, &expander(), &mut rng);
+        evaluator.expand(&expander(), domain, Role::First, &keys[0], &mut first);
+        evaluator.expand(&expander(), domain, Role::Second, &keys[1], &mut second);
         second[row / 8] ^= 1 << (row % 8);
         assert!(first == second, "row {row}");
     }
@@ -75,9 +75,10 @@ fn selects_one_row_at_every_position_of_10_000() {
 #[test]
 fn the_evaluator_equals_a_walk_from_the_root() {
     let mut rng = rng(3);
-    for rows in [1, 127, 128, 129, 257, 1_000, 10_000] {
+    // From 131,072 rows on there is more than one run.
+    for rows in [1, 127, 128, 129, 257, 1_000, 10_000, 131_072, 131_073, 1_000_003] {
         let domain = Domain::new(rows);
-        let keys = generate(domain, rows / 2, &mut rng);
+        let keys = generate(domain, rows / 2, &expander(), &mut rng);
         for (party, (key, role)) in keys.iter().zip([Role::First, Role::Second]).enumerate() {
             let bits = expand(domain, role, key);
             for row in (0..rows).step_by(rows / 100 + 1) {
@@ -94,7 +95,7 @@ fn key_lengths() {
     for (rows, length) in lengths {
         let domain = Domain::new(rows);
         assert_eq!(domain.key_len(), length, "{rows} rows");
-        assert_eq!(generate(domain, rows - 1, &mut rng(4))[0].as_bytes().len(), length);
+        assert_eq!(generate(domain, rows - 1, &expander(), &mut rng(4))[0].as_bytes().len(), length);
         for wrong in [0, length - 1, length + 1] {
             assert_eq!(
                 Key::parse(&vec![0; wrong], domain),
@@ -120,7 +121,7 @@ fn one_key_of_a_pair_is_uniform() {
             // Root without its lowest bit; correction seeds without theirs; final word; and the expansion.
             let (mut material, mut expansion) = (Vec::new(), Vec::new());
             for _ in 0..2_000 {
-                let key = &generate(domain, row, &mut rng)[party];
+                let key = &generate(domain, row, &expander(), &mut rng)[party];
                 let bytes = key.as_bytes();
                 for seed in bytes[..64].chunks(16) {
                     material.extend_from_slice(&seed[1..]);

@@ -21,6 +21,8 @@ use roadstead_trident::{
     fuzz,
     manifest::{Digest, Element, Manifest, SharingId},
     party::Party,
+    prg::Expander,
+    query::Body,
     reshare::{add_up, reshare},
     selector,
     trust::Pins,
@@ -34,11 +36,17 @@ fn named<const N: usize>(seeds: [(&str, Vec<u8>); N]) -> Seeds {
     seeds.map(|(name, bytes)| (name.to_owned(), bytes)).into()
 }
 
+fn expander() -> Expander {
+    Expander::new(&Digest([0; 32]), &sharing::NONCES)
+}
+
 fn keys() -> Corpus {
     let mut seeds = Seeds::new();
     for rows in [1usize, 128, 129, 300, 1025, 10_000] {
         let before = ((rows - 1) as u16).to_le_bytes();
-        for (role, key) in ["first", "second"].iter().zip(generate(Domain::new(rows), rows / 2, &mut rng())) {
+        for (role, key) in
+            ["first", "second"].iter().zip(generate(Domain::new(rows), rows / 2, &expander(), &mut rng()))
+        {
             seeds.push((format!("{rows}-{role}"), [&before[..], key.as_bytes()].concat()));
         }
     }
@@ -55,7 +63,9 @@ fn selectors() -> Corpus {
     for rows in [1usize, 4, 5, 17, 1025, 10_000] {
         let before = ((rows - 1) as u16).to_le_bytes();
         let domain = selector::Domain::new(rows);
-        for (party, [key, _]) in (1..).zip(selector::share(domain, rows / 2, [1, 2, 3], &mut rng())) {
+        for (party, [key, _]) in
+            (1..).zip(selector::share(domain, rows / 2, &[1, 2, 3], &expander(), &mut rng()))
+        {
             seeds.push((format!("{rows}-{party}"), [&before[..], key.as_bytes()].concat()));
         }
     }
@@ -136,7 +146,7 @@ fn messages() -> Corpus {
     let seeds = named([
         ("hello", body(Kind::Hello, &Hello { version: VERSION, party, digest }.encode())),
         ("welcome", body(Kind::Welcome, &welcome.encode())),
-        ("nonces", body(Kind::Nonces, &encode_nonces(&admission::NONCES))),
+        ("nonces", body(Kind::Nonces, &encode_nonces(&sharing::NONCES))),
         ("fetch", body(Kind::Fetch, &answers::fetch().1[0])),
         ("search", body(Kind::Search, &answers::search(true).1[0])),
         ("fetched", body(Kind::Fetched, &fetched)),
@@ -155,15 +165,15 @@ fn messages() -> Corpus {
 /// The messages with which a client begins, for the server of that number.
 fn hello(party: Party) -> [(Kind, Vec<u8>); 2] {
     let hello = Hello { version: VERSION, party, digest: sharing().client.digest() };
-    [(Kind::Hello, hello.encode()), (Kind::Nonces, encode_nonces(&admission::NONCES))]
+    [(Kind::Hello, hello.encode()), (Kind::Nonces, encode_nonces(&sharing::NONCES))]
 }
 
 /// What honest servers answer to a request.
-fn honest(kind: Kind, requests: &[Vec<u8>; 3]) -> [Vec<u8>; 3] {
+fn honest(kind: Kind, requests: &[Body; 3]) -> [Vec<u8>; 3] {
     let mut sums: [Vec<u32>; 3] = Default::default();
     let answers = Party::ALL.map(|party| {
         let store = &sharing().stores[party.index()];
-        let mut connection = Admission::new(admission::NONCES[party.index()]);
+        let mut connection = Admission::new(sharing::NONCES[party.index()]);
         for (kind, body) in hello(party) {
             connection.receive(store, kind, &body).expect("the hello is honest");
         }
@@ -199,10 +209,10 @@ fn admissions() -> Corpus {
         body[..8].copy_from_slice(&counter.to_le_bytes());
         body
     };
-    let fetch = answers::fetch().1[0].clone();
-    let [checked, unchecked] = [true, false].map(|checked| answers::search(checked).1[0].clone());
-    let shared = answers::fetch_shared().1[0].clone();
-    let stolen = [[4; 16], admission::NONCES[1], admission::NONCES[2]];
+    let fetch = answers::fetch().1[0].to_vec();
+    let [checked, unchecked] = [true, false].map(|checked| answers::search(checked).1[0].to_vec());
+    let shared = answers::fetch_shared().1[0].to_vec();
+    let stolen = [[4; 16], sharing::NONCES[1], sharing::NONCES[2]];
     let seeds = named([
         ("fetch", begun(&[(Kind::Fetch, fetch.clone())])),
         (

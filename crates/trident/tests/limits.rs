@@ -36,7 +36,7 @@ fn refused(cluster: &mut Cluster, kind: Kind, body: &[u8]) -> Refused {
     cluster.reconnect();
     let refused = cluster.connections[0].receive(&cluster.stores[0], kind, body).unwrap_err();
     // Whatever it was, nothing is taken afterwards.
-    let (_, requests) = cluster.client.fetch(0, 1_000, &mut cluster.rng).unwrap();
+    let (_, requests) = cluster.client.fetch(0, 1_000, &cluster.expander, &mut cluster.rng).unwrap();
     let after = cluster.connections[0].receive(&cluster.stores[0], Kind::Fetch, &requests[0]).unwrap_err();
     assert_eq!(after, Refused::Order(Kind::Fetch));
     assert_eq!(Refusal::parse(&refused.refusal().encode()).unwrap().code, refused.code());
@@ -46,7 +46,7 @@ fn refused(cluster: &mut Cluster, kind: Kind, body: &[u8]) -> Refused {
 #[test]
 fn malformed_requests_are_refused() {
     let mut cluster = cluster();
-    let (_, fetch) = cluster.client.fetch(3, 1, &mut cluster.rng).unwrap();
+    let (_, fetch) = cluster.client.fetch(3, 1, &cluster.expander, &mut cluster.rng).unwrap();
     let (_, search) = cluster.client.search(&[1.0; 8], true, 1, &mut cluster.rng).unwrap();
     let (fetch, search) = (&fetch[0], &search[0]);
     assert_eq!(fetch.len(), wire::fetch_len(cluster.client.manifest()));
@@ -92,7 +92,7 @@ fn malformed_requests_are_refused() {
 fn counters_must_rise_and_are_consumed_by_malformed_requests_too() {
     let mut cluster = cluster();
     let body = |cluster: &mut Cluster, counter| {
-        cluster.client.fetch(0, counter, &mut cluster.rng).unwrap().1[0].clone()
+        cluster.client.fetch(0, counter, &cluster.expander, &mut cluster.rng).unwrap().1[0].clone()
     };
     for (first, second) in [(1, 1), (5, 4), (u64::MAX, u64::MAX), (u64::MAX, 1)] {
         cluster.reconnect();
@@ -159,7 +159,7 @@ fn a_collection_for_fetching_only_refuses_searches_and_takes_any_floats() {
     let client = Collection::open(&dir.path().join(CLIENT_DIR)).unwrap();
     assert!(client.search(&[0.0, 0.0], true, 1, &mut rng(5)).is_err());
     let stores = Party::ALL.map(|party| Store::open(&server_dir(dir.path(), party), party, 0).unwrap());
-    let mut connections = common::connect(&client, &stores, &mut rng(6));
+    let (mut connections, _) = common::connect(&client, &stores, &mut rng(6));
     let search = connections[0].receive(&stores[0], Kind::Search, &[0; 100]);
     assert_eq!(search.unwrap_err(), Refused::NoSearch);
 }
@@ -410,11 +410,11 @@ fn secrets_are_not_printed() {
     let mut cluster = cluster();
     let key = format!("{:?}", cluster.stores[0].keys());
     assert_eq!(key, "PairKeys { next: PairKey { .. }, previous: PairKey { .. } }");
-    let (_, requests) = cluster.client.fetch(0, 1, &mut cluster.rng).unwrap();
+    let (_, requests) = cluster.client.fetch(0, 1, &cluster.expander, &mut cluster.rng).unwrap();
     let query = cluster.connections[0].receive(&cluster.stores[0], Kind::Fetch, &requests[0]).unwrap();
     assert_eq!(
         format!("{query:?}"),
-        "Fetch(FetchQuery { counter: 1, keys: [Key { .. }, Key { .. }], masks: Masks { .. } })"
+        "Fetch(FetchQuery { counter: 1, keys: [Key { .. }, Key { .. }], expander: Expander { .. }, masks: Masks { .. } })"
     );
     let (_, requests) = cluster.client.search(&[1.0; 8], true, 2, &mut cluster.rng).unwrap();
     let query = cluster.connections[0].receive(&cluster.stores[0], Kind::Search, &requests[0]).unwrap();

@@ -13,6 +13,7 @@ use roadstead_trident::field::{P, add, sub};
 use roadstead_trident::manifest::Digest;
 use roadstead_trident::mask::{Masks, PairKey, PairKeys, Purpose};
 use roadstead_trident::party::Party;
+use roadstead_trident::query::Body;
 use roadstead_trident::share::{SEARCH_FILE, component_file, server_dir};
 use roadstead_trident::wire::{COUNTER, Kind};
 
@@ -70,9 +71,9 @@ fn answers_to_repeated_requests_differ_by_uniform_noise() {
     let (mut records, mut scores): ([Vec<u8>; 3], [Vec<u32>; 3]) = Default::default();
     let mut last: Option<[[Vec<u8>; 3]; 2]> = None;
     // The very same keys and vectors every time: all that changes is the counter.
-    let (_, fetch) = cluster.client.fetch(7, 0, &mut cluster.rng).unwrap();
+    let (_, fetch) = cluster.client.fetch(7, 0, &cluster.expander, &mut cluster.rng).unwrap();
     let (_, search) = cluster.client.search(&[255.0; 16], false, 0, &mut cluster.rng).unwrap();
-    let with_counter = |requests: &[Vec<u8>; 3], counter: u64| {
+    let with_counter = |requests: &[Body; 3], counter: u64| {
         requests.clone().map(|mut request| {
             request[..COUNTER].copy_from_slice(&counter.to_le_bytes());
             request

@@ -16,7 +16,8 @@ use roadstead_trident::wire::Kind;
 
 fn fetch(cluster: &mut Cluster, index: usize) -> Row {
     let counter = cluster.next_counter();
-    let (fetch, requests) = cluster.client.fetch(index, counter, &mut cluster.rng).unwrap();
+    let (fetch, requests) =
+        cluster.client.fetch(index, counter, &cluster.expander, &mut cluster.rng).unwrap();
     let answers = cluster.ask(Kind::Fetch, &requests).unwrap();
     fetch.finish(slices(&answers)).unwrap()
 }
@@ -45,7 +46,7 @@ fn every_row_is_fetched_as_it_was_shared() {
                 assert_eq!(&fetch(&mut cluster, index).values(), row, "row {index} of {rows}");
             }
             let last = rows - 1;
-            let error = cluster.client.fetch(rows, 1, &mut cluster.rng).err();
+            let error = cluster.client.fetch(rows, 1, &cluster.expander, &mut cluster.rng).err();
             assert_eq!(error, Some(QueryError::Index { index: rows, last }));
         }
     }
@@ -155,7 +156,8 @@ fn requests_answered_in_one_pass_are_as_right_as_alone() {
         for at in 0..batch {
             let index = at * 31;
             let (counter, next) = (cluster.next_counter(), cluster.next_counter());
-            let (fetch, fetch_requests) = cluster.client.fetch(index, counter, &mut cluster.rng).unwrap();
+            let (fetch, fetch_requests) =
+                cluster.client.fetch(index, counter, &cluster.expander, &mut cluster.rng).unwrap();
             let (search, search_requests) =
                 cluster.client.search(&table[index], at % 2 == 0, next, &mut cluster.rng).unwrap();
             for server in 0..3 {
@@ -202,10 +204,11 @@ fn several_threads_share_a_store() {
             let (cluster, table) = (&cluster, &table);
             scope.spawn(move || {
                 let mut rng = rng(thread);
-                let mut connections = common::connect(&cluster.client, &cluster.stores, &mut rng);
+                let (mut connections, expander) = common::connect(&cluster.client, &cluster.stores, &mut rng);
                 for counter in 1..50 {
                     let index = rng.next_u32() as usize % table.len();
-                    let (fetch, requests) = cluster.client.fetch(index, counter, &mut rng).unwrap();
+                    let (fetch, requests) =
+                        cluster.client.fetch(index, counter, &expander, &mut rng).unwrap();
                     let answers: [Vec<u8>; 3] = std::array::from_fn(|at| {
                         match connections[at].receive(&cluster.stores[at], Kind::Fetch, &requests[at]) {
                             Ok(Admitted::Fetch(query)) => cluster.stores[at].fetch(&[query]).remove(0),
@@ -223,7 +226,7 @@ fn several_threads_share_a_store() {
 fn a_fetch_refuses_every_flipped_word_of_every_answer() {
     let mut cluster = Cluster::new(&byte_rows(200, 128, 16), 17);
     let counter = cluster.next_counter();
-    let (fetch, requests) = cluster.client.fetch(77, counter, &mut cluster.rng).unwrap();
+    let (fetch, requests) = cluster.client.fetch(77, counter, &cluster.expander, &mut cluster.rng).unwrap();
     let answers = cluster.ask(Kind::Fetch, &requests).unwrap();
     for server in 0..3 {
         for word in 2..answers[server].len() / 4 {
@@ -253,8 +256,8 @@ fn a_fetch_refuses_every_flipped_word_of_every_answer() {
 fn a_right_row_under_another_index_is_refused() {
     let mut cluster = Cluster::new(&byte_rows(200, 16, 18), 19);
     let counter = cluster.next_counter();
-    let (fetch, _) = cluster.client.fetch(5, counter, &mut cluster.rng).unwrap();
-    let (_, other) = cluster.client.fetch(6, counter, &mut cluster.rng).unwrap();
+    let (fetch, _) = cluster.client.fetch(5, counter, &cluster.expander, &mut cluster.rng).unwrap();
+    let (_, other) = cluster.client.fetch(6, counter, &cluster.expander, &mut cluster.rng).unwrap();
     let answers = cluster.ask(Kind::Fetch, &other).unwrap();
     assert_eq!(fetch.finish(slices(&answers)), Err(AnswerError::Refused(Check::RowDigest)));
 }

@@ -13,8 +13,9 @@ use roadstead_trident::{
     field::{P, add, mul},
     kernels::Kernel,
     party::Party,
-    query::{AnswerError, QueryError, Row},
+    query::{AnswerError, Body, QueryError, Row},
     reshare::{PartError, add_up, message_len, reshare},
+    selector::ROWS_PER_RUN,
     share::Options,
     shared::SharedFetch,
     wire::{self, BodyError, COUNTER, Kind},
@@ -22,7 +23,8 @@ use roadstead_trident::{
 
 fn ask(cluster: &mut Cluster, index: usize) -> (SharedFetch, [Vec<u8>; 3]) {
     let counter = cluster.next_counter();
-    let (fetch, requests) = cluster.client.fetch_shared(index, counter, &mut cluster.rng).unwrap();
+    let (fetch, requests) =
+        cluster.client.fetch_shared(index, counter, &cluster.expander, &mut cluster.rng).unwrap();
     let answers = cluster.ask(Kind::FetchShare, &requests).unwrap();
     (fetch, answers)
 }
@@ -37,7 +39,7 @@ fn finish(fetch: &SharedFetch, answers: &[Vec<u8>; 3]) -> Result<Row, AnswerErro
     fetch.finish(choices(answers)[0])
 }
 
-fn admit(cluster: &mut Cluster, party: usize, requests: &[Vec<u8>; 3]) -> SharedQuery {
+fn admit(cluster: &mut Cluster, party: usize, requests: &[Body; 3]) -> SharedQuery {
     let admitted =
         cluster.connections[party].receive(&cluster.stores[party], Kind::FetchShare, &requests[party]);
     let Ok(Admitted::FetchShare(query)) = admitted else { panic!("{admitted:?}") };
@@ -55,7 +57,7 @@ fn every_row_is_read_from_any_two_answers() {
                 assert_eq!(&fetch.finish(answers).unwrap().values(), row, "row {index} of {rows}");
             }
         }
-        let error = cluster.client.fetch_shared(rows, 1, &mut cluster.rng).err();
+        let error = cluster.client.fetch_shared(rows, 1, &cluster.expander, &mut cluster.rng).err();
         assert_eq!(error, Some(QueryError::Index { index: rows, last: rows - 1 }));
     }
 }
@@ -75,17 +77,21 @@ fn floats_come_back_as_exact_as_the_quantisation() {
 
 #[test]
 fn every_kernel_computes_the_same_alone_and_together_from_memory_and_from_file() {
-    let mut cluster = Cluster::new(&byte_rows(1_100, 7, 5), 6);
-    let requests: Vec<[Vec<u8>; 3]> = (0..5)
-        .map(|at| {
-            let counter = cluster.next_counter();
-            cluster.client.fetch_shared(at * 219, counter, &mut cluster.rng).unwrap().1
-        })
-        .collect();
+    // More rows than a run of the selectors has.
+    let mut cluster = Cluster::new(&byte_rows(5_100, 7, 5), 6);
     let mut all = Vec::new();
     for memory in [u64::MAX, 0] {
         for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.available()) {
+            // The same nonces and the same questions each time.
+            cluster.rng = rng(7);
             cluster.reopen(kernel, memory);
+            let requests: Vec<[Body; 3]> = (0..5)
+                .map(|at| {
+                    let (counter, index) = (cluster.next_counter(), at * 1_019);
+                    let (expander, rng) = (&cluster.expander, &mut cluster.rng);
+                    cluster.client.fetch_shared(index, counter, expander, rng).unwrap().1
+                })
+                .collect();
             let mut together = Vec::new();
             for party in 0..3 {
                 let mut admitted =
@@ -101,6 +107,19 @@ fn every_kernel_computes_the_same_alone_and_together_from_memory_and_from_file()
         }
     }
     assert!(all.iter().all(|sums| *sums == all[0]));
+}
+
+#[test]
+fn rows_of_every_run_of_the_selectors_are_read() {
+    let rows = 2 * ROWS_PER_RUN + 5;
+    let table = byte_rows(rows, 2, 18);
+    let mut cluster = Cluster::new(&table, 19);
+    for index in
+        [0, 1_024, ROWS_PER_RUN - 1, ROWS_PER_RUN, ROWS_PER_RUN + 1_023, rows - 6, rows - 5, rows - 1]
+    {
+        let (fetch, answers) = ask(&mut cluster, index);
+        assert_eq!(finish(&fetch, &answers).unwrap().values(), table[index], "row {index}");
+    }
 }
 
 #[test]
@@ -154,7 +173,8 @@ fn a_wrong_sum_and_a_wrong_message_are_refused() {
         for lie in 0..2 {
             for element in 0..12 {
                 let counter = cluster.next_counter();
-                let (fetch, requests) = cluster.client.fetch_shared(7, counter, &mut cluster.rng).unwrap();
+                let (fetch, requests) =
+                    cluster.client.fetch_shared(7, counter, &cluster.expander, &mut cluster.rng).unwrap();
                 let mut sums: [Vec<u32>; 3] = std::array::from_fn(|party| {
                     let query = admit(&mut cluster, party, &requests);
                     cluster.stores[party].combine(&[query]).unwrap().remove(0)
@@ -204,7 +224,7 @@ fn parts_of_another_length_or_with_unreduced_elements_are_refused_with_the_name_
 #[test]
 fn malformed_requests_are_refused_and_their_counters_used_up() {
     let mut cluster = Cluster::new(&byte_rows(150, 8, 14), 15);
-    let (_, requests) = cluster.client.fetch_shared(3, 1, &mut cluster.rng).unwrap();
+    let (_, requests) = cluster.client.fetch_shared(3, 1, &cluster.expander, &mut cluster.rng).unwrap();
     let good = &requests[0];
     assert_eq!(good.len(), wire::fetch_share_len(cluster.client.manifest()));
     let refused = |cluster: &mut Cluster, body: &[u8]| {
@@ -245,7 +265,7 @@ fn without_search_shares_there_is_nothing_to_compute_with() {
     assert_eq!(wire::max_request(&manifest), wire::fetch_len(&manifest));
     let client = dir.path().join(roadstead_trident::share::CLIENT_DIR);
     let client = roadstead_trident::query::Collection::open(&client).unwrap();
-    assert_eq!(client.fetch_shared(1, 1, &mut rng).err(), Some(QueryError::NoSearch));
+    assert_eq!(client.fetch_shared(1, 1, &common::expander(), &mut rng).err(), Some(QueryError::NoSearch));
 }
 
 /// The name of a query is one for all three servers, and new with every counter and every connection.
@@ -257,7 +277,8 @@ fn names_of_queries_agree_and_never_repeat() {
         cluster.reconnect();
         // The very same row every time: nothing of it is in the name.
         for counter in 1..10 {
-            let (_, requests) = cluster.client.fetch_shared(5, counter, &mut cluster.rng).unwrap();
+            let (_, requests) =
+                cluster.client.fetch_shared(5, counter, &cluster.expander, &mut cluster.rng).unwrap();
             let ids: [u128; 3] = std::array::from_fn(|party| admit(&mut cluster, party, &requests).id());
             assert!(ids[0] == ids[1] && ids[1] == ids[2] && seen.insert(ids[0]));
         }
@@ -275,7 +296,8 @@ fn the_view_of_one_server_is_uniform_whatever_the_row() {
             let (mut parts, mut shares): ([Vec<u32>; 3], [Vec<u32>; 3]) = Default::default();
             for _ in 0..150 {
                 let counter = cluster.next_counter();
-                let (_, requests) = cluster.client.fetch_shared(index, counter, &mut cluster.rng).unwrap();
+                let (_, requests) =
+                    cluster.client.fetch_shared(index, counter, &cluster.expander, &mut cluster.rng).unwrap();
                 let sums: [Vec<u32>; 3] = std::array::from_fn(|party| {
                     let query = admit(&mut cluster, party, &requests);
                     cluster.stores[party].combine(&[query]).unwrap().remove(0)

@@ -22,7 +22,8 @@ use roadstead::{
 use roadstead_trident::{
     mask::Nonce,
     party::Party,
-    query::{Collection, Fetch},
+    prg::Expander,
+    query::{Body, Collection, Fetch},
     server::{CODE_PEERS, Trident},
     share::{CLIENT_DIR, server_dir},
     shared::SharedFetch,
@@ -58,7 +59,7 @@ impl Shares {
 
     fn server(&self, party: Party, peers: Exchange) -> Trident {
         let store = Store::open(&server_dir(self.dir.path(), party), party, u64::MAX).unwrap();
-        Trident::with_peers(store, peers).unwrap()
+        Trident::with_peers(store, peers)
     }
 }
 
@@ -66,7 +67,7 @@ impl Shares {
 struct Question {
     row: usize,
     kind: Kind,
-    bodies: [Vec<u8>; 3],
+    bodies: [Body; 3],
     way: Way,
     answers: [Option<Result<Vec<u8>, u16>>; 3],
 }
@@ -79,14 +80,14 @@ enum Way {
 
 impl Question {
     /// Half of the questions want their results to stay shared.
-    fn new(shares: &Shares, seed: u64, counter: u64) -> Self {
+    fn new(collection: &Collection, expander: &Expander, seed: u64, counter: u64) -> Self {
         let mut random = rng(seed * 100 + counter);
-        let (row, collection) = ((seed + 7 * counter) as usize % shares.rows.len(), &shares.collection);
+        let row = (seed + 7 * counter) as usize % collection.manifest().rows;
         let (kind, way, bodies) = if (seed + counter).is_multiple_of(2) {
-            let (fetch, bodies) = collection.fetch(row, counter, &mut random).unwrap();
+            let (fetch, bodies) = collection.fetch(row, counter, expander, &mut random).unwrap();
             (Kind::Fetch, Way::Direct(fetch), bodies)
         } else {
-            let (fetch, bodies) = collection.fetch_shared(row, counter, &mut random).unwrap();
+            let (fetch, bodies) = collection.fetch_shared(row, counter, expander, &mut random).unwrap();
             (Kind::FetchShare, Way::Shared(fetch), bodies)
         };
         Self { row, kind, bodies, way, answers: [None, None, None] }
@@ -111,8 +112,11 @@ impl Question {
 
 /// A client: what its three connections share.
 struct Client {
+    collection: Arc<Collection>,
+    seed: u64,
     nonces: [Option<Nonce>; 3],
     wakers: [Option<Waker>; 3],
+    /// Asked when all nonces are known.
     questions: Vec<Question>,
     /// Connections that were lost before everything on them was answered.
     lost: [bool; 3],
@@ -125,8 +129,17 @@ impl Client {
         Some([first?, second?, third?])
     }
 
+    fn ask(&mut self, nonces: &[Nonce; 3]) {
+        if self.questions.is_empty() {
+            let expander = Expander::new(&self.collection.digest(), nonces);
+            let question = |counter| Question::new(&self.collection, &expander, self.seed, counter);
+            self.questions = (1..=3).map(question).collect();
+        }
+    }
+
     fn is_answered(&self, party: Party) -> bool {
-        self.questions.iter().all(|question| question.answers[party.index()].is_some())
+        !self.questions.is_empty()
+            && self.questions.iter().all(|question| question.answers[party.index()].is_some())
     }
 }
 
@@ -150,8 +163,9 @@ impl Link {
     }
 
     fn go_on(&mut self, cx: &mut Context<'_, Self>) -> Done {
-        let client = self.client.lock().unwrap();
+        let mut client = self.client.lock().unwrap();
         if let Some(nonces) = client.all_nonces().filter(|_| !self.asked) {
+            client.ask(&nonces);
             Frame::send(cx.output(), Kind::Nonces as u8, &wire::encode_nonces(&nonces));
             for question in &client.questions {
                 Frame::send(cx.output(), question.kind as u8, &question.bodies[self.hello.party.index()]);
@@ -233,9 +247,14 @@ fn play(shares: &Shares, mut sim: Sim) -> Result<(Report, Clients), Failure> {
         exchanges.push(exchange);
     }
     let clients = [0, 1].map(|number| {
-        let questions = (1..=3).map(|counter| Question::new(shares, seed * 2 + number, counter)).collect();
-        let client = Client { nonces: [None; 3], wakers: [None, None, None], questions, lost: [false; 3] };
-        Arc::new(Mutex::new(client))
+        Arc::new(Mutex::new(Client {
+            collection: Arc::clone(&shares.collection),
+            seed: seed * 2 + number,
+            nonces: [None; 3],
+            wakers: [None, None, None],
+            questions: Vec::new(),
+            lost: [false; 3],
+        }))
     });
     for client in &clients {
         for party in Party::ALL {

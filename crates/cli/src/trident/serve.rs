@@ -99,7 +99,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
                 let exchange = exchange.clone();
                 thread::Builder::new().name("figures".into()).spawn(move || report_when_asked(&exchange))?;
             }
-            Trident::with_peers(store, exchange)?
+            Trident::with_peers(store, exchange)
         }
         None => Trident::new(store),
     };

@@ -39,8 +39,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
+use chacha20::ChaCha20Rng;
+use rand::{SeedableRng, rngs::SysRng};
 use roadstead::{
     Budget, Dialer, frame,
     stats::Snapshot,
@@ -49,7 +49,8 @@ use roadstead::{
 
 use crate::{
     party::Party,
-    query::{AnswerError, Collection, Neighbour, QueryError, Row, Scores},
+    prg::Expander,
+    query::{AnswerError, Body, Collection, Neighbour, QueryError, Row, Scores},
     shared::SharedFetch,
     trust::{self, TrustError},
     wire::{self, Kind},
@@ -151,6 +152,9 @@ pub enum ClientError {
         /// What happened.
         why: String,
     },
+    /// The system has none to hide the question with.
+    #[error("this machine gave no randomness to ask with: {0}")]
+    Randomness(String),
     /// The deadline passed.
     #[error("no answer within {:?} from {}", .deadline, names(.missing))]
     Deadline {
@@ -215,14 +219,15 @@ impl Client {
     pub fn fetch(&self, index: usize) -> Result<Row, ClientError> {
         match self.options.protocol {
             Protocol::Direct => {
-                let (fetch, answers, _) = self
-                    .ask((Kind::Fetch, 3), |counter, random| self.collection.fetch(index, counter, random))?;
+                let (fetch, answers, _) = self.ask((Kind::Fetch, 3), |(counter, expander), random| {
+                    self.collection.fetch(index, counter, expander, random)
+                })?;
                 Ok(fetch.finish(answers.all())?)
             }
             Protocol::Exchange => {
-                let (fetch, answers, question) = self
-                    .ask((Kind::FetchShare, SharedFetch::ENOUGH), |counter, random| {
-                        self.collection.fetch_shared(index, counter, random)
+                let (fetch, answers, question) =
+                    self.ask((Kind::FetchShare, SharedFetch::ENOUGH), |(counter, expander), random| {
+                        self.collection.fetch_shared(index, counter, expander, random)
                     })?;
                 let row = fetch.finish(answers.bodies())?;
                 if let Some(third) = fetch.third(answers.bodies()) {
@@ -247,7 +252,7 @@ impl Client {
     /// As [`Client::search`].
     pub fn scores(&self, query: &[f32]) -> Result<Scores, ClientError> {
         let checked = self.options.checked;
-        let (search, answers, _) = self.ask((Kind::Search, 3), |counter, random| {
+        let (search, answers, _) = self.ask((Kind::Search, 3), |(counter, _), random| {
             self.collection.search(query, checked, counter, random)
         })?;
         Ok(search.finish(answers.all())?)
@@ -277,13 +282,17 @@ impl Client {
     fn ask<Q>(
         &self,
         (kind, needed): (Kind, usize),
-        question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), QueryError>,
+        question: impl FnOnce((u64, &Expander), &mut ChaCha20Rng) -> Result<(Q, [Body; 3]), QueryError>,
     ) -> Result<(Q, Answers, Question), ClientError> {
         // Nobody waits longer than that, and a clock can count to it.
         let deadline = Instant::now() + self.options.deadline.min(Duration::from_secs(u32::MAX.into()));
         let trio = self.trio(deadline)?;
-        let (question, answers) =
-            trio.ask((kind, needed), deadline, question).map_err(|fault| self.explain(fault))??;
+        // From the system for every question: a copy of this memory that is resumed must not ask another on the same keys.
+        let mut random = ChaCha20Rng::try_from_rng(&mut SysRng)
+            .map_err(|error| ClientError::Randomness(error.to_string()))?;
+        let (question, answers) = trio
+            .ask((kind, needed), deadline, |counter, expander| question((counter, expander), &mut random))
+            .map_err(|fault| self.explain(fault))??;
         let which = answers.question();
         let answers = answers.wait(deadline).map_err(|fault| self.explain(fault))?;
         Ok((question, answers, which))
@@ -304,14 +313,8 @@ impl Client {
                 return Ok(Arc::clone(next));
             }
         }
-        let random =
-            ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(|error| ClientError::Unavailable {
-                party: Party::ALL[0],
-                address: self.servers[0],
-                why: format!("this machine gave no randomness to ask it with: {error}"),
-            })?;
         let number = self.trios.fetch_add(1, Relaxed);
-        let trio = Arc::new(Trio::new(number, Arc::clone(&self.thirds), random));
+        let trio = Arc::new(Trio::new(number, Arc::clone(&self.thirds), self.collection.digest()));
         for (party, address) in Party::ALL.into_iter().zip(self.servers) {
             let link = Link::new(Arc::clone(&trio), party, &self.collection);
             let dialled = match &self.connectors {

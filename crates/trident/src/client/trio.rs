@@ -7,11 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand_chacha::ChaCha20Rng;
 use roadstead::{Chunk, Waker, frame::HEAD};
 
 use super::thirds::{Question, Thirds};
-use crate::{mask::Nonce, party::Party, wire::Kind};
+use crate::{manifest::Digest, mask::Nonce, party::Party, prg::Expander, query::Body, wire::Kind};
 
 /// Bytes of questions that may be unsent at once. Well below the high-water mark of any connection: a client that stops
 /// reading because its questions are not taken, and a server that stops taking them because its answers are not read,
@@ -37,6 +36,7 @@ pub(super) struct Trio {
     /// Tells this trio from others of its client.
     number: u64,
     thirds: Arc<Thirds>,
+    digest: Digest,
     made: Instant,
     state: Mutex<State>,
     /// All three nonces are there, or the trio is down.
@@ -44,10 +44,11 @@ pub(super) struct Trio {
 }
 
 struct State {
-    random: ChaCha20Rng,
     nonces: [Option<Nonce>; 3],
+    /// Made of all three nonces.
+    expander: Option<Arc<Expander>>,
     wakers: [Option<Waker>; 3],
-    outbox: [VecDeque<(Kind, Vec<u8>)>; 3],
+    outbox: [VecDeque<(Kind, Body)>; 3],
     counter: u64,
     flying: HashMap<u64, Flight>,
     /// A deadline has passed, so a connection may be dead without saying so: no question is asked here any more, and
@@ -113,10 +114,10 @@ impl Waiting {
 }
 
 impl Trio {
-    pub(super) fn new(number: u64, thirds: Arc<Thirds>, random: ChaCha20Rng) -> Self {
+    pub(super) fn new(number: u64, thirds: Arc<Thirds>, digest: Digest) -> Self {
         let state = State {
-            random,
             nonces: [None; 3],
+            expander: None,
             wakers: [None, None, None],
             outbox: Default::default(),
             counter: 0,
@@ -125,7 +126,7 @@ impl Trio {
             down: None,
         };
         let (made, decided) = (Instant::now(), Condvar::new());
-        Self { number, thirds, made, state: Mutex::new(state), decided }
+        Self { number, thirds, digest, made, state: Mutex::new(state), decided }
     }
 
     /// The connection to `party` is being made; `waker` wakes its session.
@@ -163,8 +164,9 @@ impl Trio {
         }
         state.nonces[party.index()] = Some(nonce);
         if let Some(nonces) = state.all_nonces() {
+            state.expander = Some(Arc::new(Expander::new(&self.digest, &nonces)));
             for party in Party::ALL {
-                state.send(party, Kind::Nonces, crate::wire::encode_nonces(&nonces));
+                state.send(party, Kind::Nonces, Body::new(crate::wire::encode_nonces(&nonces)));
             }
             self.decided.notify_all();
         }
@@ -176,12 +178,12 @@ impl Trio {
         self: &Arc<Self>,
         (kind, needed): (Kind, usize),
         deadline: Instant,
-        question: impl FnOnce(u64, &mut ChaCha20Rng) -> Result<(Q, [Vec<u8>; 3]), E>,
+        question: impl FnOnce(u64, &Expander) -> Result<(Q, [Body; 3]), E>,
     ) -> Result<Result<(Q, Waiting), E>, Fault> {
-        let mut state = self.ready(deadline)?;
+        let (mut state, expander) = self.ready(deadline)?;
         state.counter += 1;
         let counter = state.counter;
-        let (question, bodies) = match question(counter, &mut state.random) {
+        let (question, bodies) = match question(counter, &expander) {
             Ok(question) => question,
             Err(error) => return Ok(Err(error)),
         };
@@ -195,14 +197,14 @@ impl Trio {
         Ok(Ok((question, Waiting { trio: Arc::clone(self), counter, landing })))
     }
 
-    fn ready(&self, deadline: Instant) -> Result<MutexGuard<'_, State>, Fault> {
+    fn ready(&self, deadline: Instant) -> Result<(MutexGuard<'_, State>, Arc<Expander>), Fault> {
         let mut state = self.state();
         loop {
             if let Some(fault) = &state.down {
                 return Err(fault.clone());
             }
-            if state.all_nonces().is_some() {
-                return Ok(state);
+            if let Some(expander) = state.expander.clone() {
+                return Ok((state, expander));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -217,7 +219,7 @@ impl Trio {
     }
 
     /// What the session of `party` has to send while `unsent` bytes are on their way, or that it has to close.
-    pub(super) fn take(&self, party: Party, mut unsent: usize) -> Option<Vec<(Kind, Vec<u8>)>> {
+    pub(super) fn take(&self, party: Party, mut unsent: usize) -> Option<Vec<(Kind, Body)>> {
         let mut state = self.state();
         if state.down.is_some() {
             return None;
@@ -329,7 +331,7 @@ impl State {
         }
     }
 
-    fn send(&mut self, party: Party, kind: Kind, body: Vec<u8>) {
+    fn send(&mut self, party: Party, kind: Kind, body: Body) {
         self.outbox[party.index()].push_back((kind, body));
         self.wake(party);
     }
@@ -343,30 +345,28 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
 
     #[test]
     fn a_second_welcome_is_refused_and_nobody_is_told_twice() {
-        let trio = Trio::new(0, Arc::default(), ChaCha20Rng::from_seed([1; 32]));
+        let trio = Trio::new(0, Arc::default(), Digest([1; 32]));
         for party in Party::ALL {
             assert!(trio.welcome(party, [party.number(); 16]));
             assert!(!trio.welcome(party, [9; 16]));
         }
         for party in Party::ALL {
             let nonces = [[1; 16], [2; 16], [3; 16]].concat();
-            assert_eq!(trio.take(party, 0).unwrap(), [(Kind::Nonces, nonces)]);
+            assert_eq!(trio.take(party, 0).unwrap(), [(Kind::Nonces, Body::new(nonces))]);
         }
     }
 
     #[test]
     fn a_server_that_refuses_twice_counts_once() {
-        let trio = Arc::new(Trio::new(0, Arc::default(), ChaCha20Rng::from_seed([1; 32])));
+        let trio = Arc::new(Trio::new(0, Arc::default(), Digest([1; 32])));
         for party in Party::ALL {
             trio.welcome(party, [party.number(); 16]);
         }
-        let question = |_, _: &mut ChaCha20Rng| Ok::<_, std::convert::Infallible>(((), Default::default()));
+        let question = |_, _: &Expander| Ok::<_, std::convert::Infallible>(((), Default::default()));
         let deadline = Instant::now() + Duration::from_secs(60);
         let Ok(Ok(((), waiting))) = trio.ask((Kind::FetchShare, 2), deadline, question) else {
             panic!("the question was not asked");

@@ -23,7 +23,7 @@ use roadstead_trident::{
 };
 
 use super::{
-    common::{byte_rows, rng},
+    common::{byte_rows, expander, rng},
     harness::{Shares, WAYS, Way, addresses, any_port, client, guarded, until},
     mesh::Mesh,
     raw::Raw,
@@ -315,12 +315,12 @@ fn a_server_without_peers_says_so_and_answers_everything_else() {
 
         let collection = shares.collection();
         let mut raw = Raw::admitted(addresses(&servers)[0], &collection, Party::ALL[0]);
-        let (_, [shared, ..]) = collection.fetch_shared(5, 1, &mut rng(5)).unwrap();
+        let (_, [shared, ..]) = collection.fetch_shared(5, 1, &expander(), &mut rng(5)).unwrap();
         raw.send(Kind::FetchShare as u8, &shared);
         let (kind, body) = raw.next().unwrap();
         let refusal = Refusal::parse(&body).unwrap();
         assert_eq!((kind, refusal.counter, refusal.code), (Kind::Refusal as u8, 1, CODE_NO_PEERS));
-        let (_, [direct, ..]) = collection.fetch(5, 2, &mut rng(6)).unwrap();
+        let (_, [direct, ..]) = collection.fetch(5, 2, &expander(), &mut rng(6)).unwrap();
         raw.send(Kind::Fetch as u8, &direct);
         let (kind, body) = raw.next().unwrap();
         assert_eq!((kind, &body[..COUNTER]), (Kind::Fetched as u8, &2u64.to_le_bytes()[..]));

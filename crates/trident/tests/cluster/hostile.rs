@@ -21,12 +21,12 @@ use roadstead_trident::{
     field::P,
     manifest::Digest,
     party::Party,
-    query::Collection,
+    query::{Body, Collection},
     wire::{COUNTER, Hello, Kind, VERSION, encode_nonces, max_request},
 };
 
 use super::{
-    common::{byte_rows, rng},
+    common::{byte_rows, expander, rng},
     harness::{Shares, WAYS, Way, addresses, any_port, client, guarded, true_scores, until},
     raw::Raw,
 };
@@ -48,12 +48,12 @@ impl Target<'_> {
         Raw::admitted(self.address, self.collection, FIRST)
     }
 
-    fn fetch(&self, counter: u64) -> Vec<u8> {
-        let (_, [body, ..]) = self.collection.fetch(0, counter, &mut rng(counter)).unwrap();
+    fn fetch(&self, counter: u64) -> Body {
+        let (_, [body, ..]) = self.collection.fetch(0, counter, &expander(), &mut rng(counter)).unwrap();
         body
     }
 
-    fn search(&self, counter: u64) -> Vec<u8> {
+    fn search(&self, counter: u64) -> Body {
         let query = vec![1.0; self.collection.manifest().dim];
         let (_, [body, ..]) = self.collection.search(&query, true, counter, &mut rng(counter)).unwrap();
         body
@@ -115,7 +115,7 @@ fn a_hello_that_does_not_fit_is_refused() {
             raw.send(Kind::Hello as u8, hello);
             assert_refused(raw, code, words);
         };
-        says(&Hello { version: 2, ..good }.encode(), 1, "version 2");
+        says(&Hello { version: VERSION + 1, ..good }.encode(), 1, "version 3");
         says(&Hello { party: Party::ALL[1], ..good }.encode(), 2, "order of the addresses");
         says(&Hello { digest: Digest([7; 32]), ..good }.encode(), 3, "0707");
         for length in [0, 1, 34, 36, 48] {
@@ -342,7 +342,7 @@ fn random_conversations_close_or_go_on_but_never_harm() {
                 let mut body = match kind {
                     4 if valid => target.fetch(seed),
                     5 if valid => target.search(seed),
-                    _ => vec![0; length],
+                    _ => Body::new(vec![0; length]),
                 };
                 if !valid {
                     rng(seed).fill_bytes(&mut body);

@@ -9,9 +9,10 @@ use rand_chacha::ChaCha20Rng;
 use roadstead_trident::admission::{Admission, Admitted, Refused};
 use roadstead_trident::data::{DataError, Rows};
 use roadstead_trident::kernels::Kernel;
-use roadstead_trident::manifest::Manifest;
+use roadstead_trident::manifest::{Digest, Manifest};
 use roadstead_trident::party::Party;
-use roadstead_trident::query::Collection;
+use roadstead_trident::prg::Expander;
+use roadstead_trident::query::{Body, Collection};
 use roadstead_trident::reshare::{add_up, reshare};
 use roadstead_trident::share::{CLIENT_DIR, Options, server_dir, share_with};
 use roadstead_trident::store::Store;
@@ -88,6 +89,11 @@ pub fn float_rows(rows: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     (0..rows).map(|_| (0..dim).map(|_| float(&mut rng)).collect()).collect()
 }
 
+/// That of some connections.
+pub fn expander() -> Expander {
+    Expander::new(&Digest([8; 32]), &[[9; 16]; 3])
+}
+
 pub const SEARCH: Options = Options { search: true, replace: false, pins: None };
 
 pub fn share_rows(rows: &[Vec<f32>], out: &Path, options: Options, seed: u64) -> Manifest {
@@ -100,6 +106,7 @@ pub struct Cluster {
     pub client: Collection,
     pub stores: [Store; 3],
     pub connections: [Admission; 3],
+    pub expander: Expander,
     pub counter: u64,
     pub rng: ChaCha20Rng,
 }
@@ -116,8 +123,8 @@ impl Cluster {
         let client = Collection::open(&dir.path().join(CLIENT_DIR)).unwrap();
         let stores = Party::ALL
             .map(|party| Store::open(&server_dir(dir.path(), party), party, search_memory_limit).unwrap());
-        let connections = connect(&client, &stores, &mut rng);
-        Self { dir, client, stores, connections, counter: 0, rng }
+        let (connections, expander) = connect(&client, &stores, &mut rng);
+        Self { dir, client, stores, connections, expander, counter: 0, rng }
     }
 
     /// The same servers with another kernel and limit, and new connections.
@@ -130,12 +137,12 @@ impl Cluster {
 
     /// New connections, with new nonces and the counter at its start.
     pub fn reconnect(&mut self) {
-        self.connections = connect(&self.client, &self.stores, &mut self.rng);
+        (self.connections, self.expander) = connect(&self.client, &self.stores, &mut self.rng);
         self.counter = 0;
     }
 
     /// Sends a request to each server and returns their answers.
-    pub fn ask(&mut self, kind: Kind, requests: &[Vec<u8>; 3]) -> Result<[Vec<u8>; 3], Refused> {
+    pub fn ask(&mut self, kind: Kind, requests: &[Body; 3]) -> Result<[Vec<u8>; 3], Refused> {
         let mut answers: [Vec<u8>; 3] = Default::default();
         let mut sums: [Vec<u32>; 3] = Default::default();
         for (at, answer) in answers.iter_mut().enumerate() {
@@ -157,7 +164,7 @@ impl Cluster {
     }
 
     /// What the servers do with their sums: share them anew, and add up what each has of the three.
-    pub fn exchange(&mut self, sums: &[Vec<u32>; 3], requests: &[Vec<u8>; 3]) -> [Vec<u8>; 3] {
+    pub fn exchange(&mut self, sums: &[Vec<u32>; 3], requests: &[Body; 3]) -> [Vec<u8>; 3] {
         let messages = Party::ALL.map(|party| reshare(party, &sums[party.index()], &mut self.rng));
         let counter = u64::from_le_bytes(requests[0][..COUNTER].try_into().unwrap());
         Party::ALL.map(|party| {
@@ -176,18 +183,23 @@ pub fn slices(answers: &[Vec<u8>; 3]) -> [&[u8]; 3] {
     answers.each_ref().map(Vec::as_slice)
 }
 
-pub fn connect(client: &Collection, stores: &[Store; 3], rng: &mut ChaCha20Rng) -> [Admission; 3] {
+pub fn connect(
+    client: &Collection,
+    stores: &[Store; 3],
+    rng: &mut ChaCha20Rng,
+) -> ([Admission; 3], Expander) {
     let nonces: [[u8; 16]; 3] = std::array::from_fn(|_| {
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
         nonce
     });
-    Party::ALL.map(|party| {
+    let connections = Party::ALL.map(|party| {
         let store = &stores[party.index()];
         let mut connection = Admission::new(nonces[party.index()]);
         let hello = Hello { version: wire::VERSION, party, digest: client.digest() };
         connection.receive(store, Kind::Hello, &hello.encode()).unwrap();
         connection.receive(store, Kind::Nonces, &wire::encode_nonces(&nonces)).unwrap();
         connection
-    })
+    });
+    (connections, Expander::new(&client.digest(), &nonces))
 }
