@@ -3,7 +3,8 @@
 //! An owner [shares](share::share) a set of vectors into three directories, one for each server, and one for clients.
 //! A client reads a row by its index (`fetch`) or asks for nearest neighbours (`search`). One corrupt server of three
 //! learns nothing of rows, indices, queries and results, and cannot make a client accept a wrong row or, in a checked
-//! search, a wrong score. Two servers that collude learn everything.
+//! search, a wrong score. An unchecked search is private only against servers that follow the protocol. Two servers that
+//! collude learn everything, and whoever may search can read every row: `docs/trident-security.md` has the bounds.
 //!
 //! This is the part without a network: what the owner, a server and a client compute.
 //!

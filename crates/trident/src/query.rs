@@ -185,7 +185,8 @@ impl Collection {
     }
 
     /// Asks for the scores of `query`: what is needed to finish, and the bodies of [`wire::Kind::Search`] for servers
-    /// 1, 2, 3. Unchecked is a third of the work and of the bytes, without integrity.
+    /// 1, 2, 3. Unchecked is a third of the work and of the bytes, without integrity, and
+    /// private only against servers that follow the protocol.
     ///
     /// In a collection of bytes the elements of a query are rounded to integers.
     ///

@@ -120,7 +120,8 @@ pub(crate) struct SearchArgs {
     /// How many neighbours
     #[arg(short, default_value = "10", value_parser = within(1..=MANY))]
     k: usize,
-    /// Do not check the scores: a third of the cost, and a corrupt server can falsify them
+    /// Do not check the scores: a third of the cost. An unchecked search is private only against servers that follow the
+    /// protocol: one that does not can falsify scores, and find the nearest row from what the client does next
     #[arg(long)]
     unchecked: bool,
     #[command(flatten)]

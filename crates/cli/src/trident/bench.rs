@@ -55,7 +55,7 @@ pub(crate) struct Args {
     /// Delay between the servers, one way, made by relays: 5ms
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = milliseconds)]
     peer_delay: Duration,
-    /// Searches without checks: a third of the cost, and a corrupt server can falsify them
+    /// Searches without checks: a third of the cost, and private only against servers that follow the protocol
     #[arg(long)]
     unchecked: bool,
     /// Version of the servers' inner loops: portable, avx2, avx512

@@ -19,10 +19,19 @@ pub(crate) enum Command {
     /// Share vectors: one directory for each server, one for clients
     Share(share::Args),
     /// Run one of the three servers
+    ///
+    /// It sees who asks (certificate, address), when, which operation by which protocol, and whether a search is checked;
+    /// it knows how many rows of how many elements there are, and whether these are bytes.
     Serve(serve::Args),
     /// Read rows by index; no server learns which
+    ///
+    /// One fetch by `direct` gives at most one record, one by `exchange` up to 31 bits for each of three times the row's
+    /// elements: with a forged key that is several rows.
     Fetch(ask::FetchArgs),
     /// Find the nearest rows; no server learns the query or the result
+    ///
+    /// Whoever may search can read every row: a dozen checked searches give all of a collection of 128 bytes a row.
+    /// docs/trident-security.md has what is hidden, from whom, and what can be taken.
     Search(ask::SearchArgs),
     /// Start three servers on this machine and measure them at rising levels of concurrency
     Bench(bench::Args),

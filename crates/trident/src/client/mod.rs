@@ -99,8 +99,9 @@ impl FromStr for Protocol {
 pub struct Options {
     /// From the question to the answer, connecting included. Default 10 s.
     pub deadline: Duration,
-    /// Whether every score of a search is checked; without, a search costs a third and a corrupt server can make it
-    /// wrong. Default true.
+    /// Whether every score of a search is checked. An unchecked search costs a third, and is private only against
+    /// servers that follow the protocol: one that does not can falsify scores, and find the nearest row from what the
+    /// client does next. Default true.
     pub checked: bool,
     /// How rows are read. Default [`Protocol::Direct`].
     pub protocol: Protocol,
