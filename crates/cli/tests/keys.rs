@@ -79,17 +79,20 @@ fn a_load_speaks_tls_with_servers_of_its_authority_and_no_others() {
 fn keys_that_others_may_read_are_refused_wherever_they_are_used() {
     let scene = Scene::new();
     scene.ok(keys(&scene, "--servers 1"));
-    let serve = format!("serve echo --bind 127.0.0.1:0 --keys {}", scene.path("k/server-1").display());
-    for (exposed, command) in
-        [("server-1", words(&serve)), ("authority", keys(&scene, "")), ("client", keys(&scene, ""))]
-    {
-        let key = scene.path("k").join(exposed).join("key.pem");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = scene.fails(command);
+    let expose = |holder: &str, mode: u32| {
+        let key = scene.path("k").join(holder).join("key.pem");
+        fs::set_permissions(key, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for exposed in ["server-1", "authority", "client"] {
+        expose(exposed, 0o640);
+        let error = scene.fails(keys(&scene, "--servers 1"));
         assert!(error.contains(&format!("{exposed}/key.pem may be read by others")), "{error}");
         assert!(error.contains("640") && error.contains("chmod 600"), "{error}");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        expose(exposed, 0o600);
     }
+    expose("server-1", 0o604);
+    let line = format!("serve echo --bind 127.0.0.1:0 --keys {}", scene.path("k/server-1").display());
+    assert_eq!(scene.serve(words(&line)).end().code(), Some(1));
 }
 
 #[test]
