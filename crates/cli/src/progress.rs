@@ -1,11 +1,13 @@
 //! Progress on stderr, where a person is looking; elsewhere how long it will take, and nothing more.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::log;
 
 /// What ends sooner needs no announcement.
 const LONG: Duration = Duration::from_secs(10);
@@ -13,8 +15,7 @@ const LONG: Duration = Duration::from_secs(10);
 /// Says how long a measurement takes where no bar says how far it is.
 pub(crate) fn announce(time: Duration) {
     if time >= LONG && !io::stderr().is_terminal() {
-        // Nobody can be told that stderr is closed.
-        let _ = writeln!(io::stderr(), "measuring for about {} s", time.as_secs());
+        log::say(&format!("measuring for about {} s", time.as_secs()));
     }
 }
 

@@ -195,7 +195,7 @@ pub(crate) fn run_service(
     match server.run(listen.drain, listening) {
         Ok(stats) => tracing::info!(
             target: CLOSING, %model, accepted = stats.accepted, refused = stats.refused, closed = stats.closed,
-            violations = stats.violations, late = stats.late, too_large = stats.too_large, stopped = stats.stopped,
+            failed = stats.failed, violations = stats.violations, late = stats.late, too_large = stats.too_large, stopped = stats.stopped,
             broken = stats.broken, bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
         ),
         Err(RunError::Undrained(left)) => tracing::warn!("{left}"),

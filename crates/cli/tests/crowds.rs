@@ -112,12 +112,12 @@ fn what_cannot_be_measured_is_bad_usage() {
     for (wrong, words_of_it) in [
         ("idle --model prefork", "prefork is many processes, and this measures one"),
         ("idle --model lifo", "there is no model `lifo`"),
-        ("idle --idle 0", "0 is not in 1..=25000"),
-        ("idle --active 1001", "1001 is not in 1..=1000"),
+        ("idle --idle 0", "`0` is not a number from 1 to 25000"),
+        ("idle --active 1001", "`1001` is not a number from 1 to 1000"),
         ("idle --seconds 0.5", "is not a time from 1 to 600 seconds"),
         ("idle --seconds 601", "is not a time"),
         ("kills --models process,epoll", "epoll is one process; process and prefork are many"),
-        ("kills --level 0", "0 is not in 1..=250"),
+        ("kills --level 0", "`0` is not a number from 1 to 250"),
         ("kills --seconds 0", "is not a time"),
     ] {
         let output = scene.run(words(&format!("bench {wrong}")));

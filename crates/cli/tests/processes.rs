@@ -84,7 +84,7 @@ fn a_killed_child_takes_its_own_connection_only() {
     live(&server, 0);
     let log = ends(&scene, server);
     assert!(log.contains("was killed by signal 9"), "{log}");
-    assert!(log.contains("accepted=7 refused=0 failed=1"), "{log}");
+    assert!(log.contains("accepted=7 refused=0 closed=7 failed=1"), "{log}");
 }
 
 #[test]

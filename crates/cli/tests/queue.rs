@@ -6,7 +6,7 @@ mod common;
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::Stdio,
     thread,
@@ -52,6 +52,19 @@ fn one_discipline_alone_is_compared_with_nothing() {
 }
 
 #[test]
+fn off_a_terminal_it_says_how_long_it_takes() {
+    let scene = Scene::new();
+    let mut command = scene.command(words("bench queue --queues fcfs,rr --seconds 40"));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut bench = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(bench.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    assert_eq!(line, "measuring for about 80 s\n");
+}
+
+#[test]
 fn an_interrupted_measurement_reports_what_it_has() {
     let scene = Scene::new();
     for wait in [0, 100, 700] {
@@ -78,7 +91,7 @@ fn what_cannot_be_measured_is_bad_usage() {
         ("--load nan", "`nan` is not a load"),
         ("--seconds 0", "is not a time"),
         ("--seconds 3601", "is not a time"),
-        ("--workers 0", "0 is not in 1..=64"),
+        ("--workers 0", "`0` is not a number from 1 to 64"),
     ] {
         let output = scene.run(words(&format!("bench queue {wrong}")));
         assert_eq!(output.status.code(), Some(2), "{wrong}");
