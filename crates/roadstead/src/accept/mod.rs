@@ -100,9 +100,32 @@ pub(crate) fn take<N: Net>(net: &mut N, listener: &N::Listener) -> Taken<N::Stre
     }
 }
 
+/// The most that are taken out of a backlog at once: as many as Linux lets wait (`somaxconn`).
+const LAST: usize = 4096;
+
+/// Takes all that wait at a listener which is about to be closed: it would reset them.
+pub(crate) fn last<N: Net>(net: &mut N, listener: &N::Listener) -> Vec<Taken<N::Stream>> {
+    let one = |_| match take(net, listener) {
+        Taken::Empty | Taken::Exhausted => None,
+        taken => Some(taken),
+    };
+    (0..LAST).map_while(one).collect()
+}
+
 /// Takes one connection out of the backlog and asks the budget about it.
 pub(crate) fn next<N: Net>(net: &mut N, door: &Door<N::Listener>, host: &mut Host) -> Accepted<N::Stream> {
-    match take(net, &door.listener) {
+    let taken = take(net, &door.listener);
+    decide(taken, net, door, host)
+}
+
+/// Asks the budget about what was taken out of the backlog.
+pub(crate) fn decide<N: Net>(
+    taken: Taken<N::Stream>,
+    net: &mut N,
+    door: &Door<N::Listener>,
+    host: &mut Host,
+) -> Accepted<N::Stream> {
+    match taken {
         Taken::One(stream, peer) => match admit(&*door.open, peer, host) {
             Some(endpoint) => Accepted::Admitted(stream, endpoint),
             None => {

@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, PipeWriter},
+    mem,
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
@@ -21,7 +22,7 @@ use slab::Slab;
 
 use super::{Blocking, Handle};
 use crate::{
-    accept::{self, Accepted, Door},
+    accept::{self, Accepted, Door, Taken},
     connection::Endpoint,
     host::Host,
     net::REST,
@@ -63,8 +64,14 @@ pub(crate) struct Crew {
     living: Mutex<Slab<Handle>>,
     left: Condvar,
     interrupt: OwnedFd,
-    /// What the thread that accepts listens on, as long as it does.
-    doors: Mutex<Weak<[Door<OwnedFd>]>>,
+    doors: Mutex<Doors>,
+}
+
+/// What the thread that accepts listens on, as long as it does.
+struct Doors {
+    open: Weak<[Door<OwnedFd>]>,
+    /// Who waited when they were closed, and at which.
+    last: Vec<(usize, Taken<OwnedFd>)>,
 }
 
 impl Crew {
@@ -81,7 +88,7 @@ impl Crew {
             living: Mutex::default(),
             left: Condvar::new(),
             interrupt: os::event()?,
-            doors: Mutex::new(Weak::<[Door<OwnedFd>; 0]>::new()),
+            doors: Mutex::new(Doors { open: Weak::<[Door<OwnedFd>; 0]>::new(), last: Vec::new() }),
         }))
     }
 
@@ -99,16 +106,28 @@ impl Crew {
 
     /// Tells every thread, and the one that accepts, which may be serving: nobody is to wait for it in vain.
     pub(crate) fn order(&self, orders: Orders) {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         self.orders.fetch_max(orders as u8, SeqCst);
-        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        for door in doors.iter().flat_map(|doors| doors.iter()) {
-            os::hang_up(&door.listener);
+        if let Some(open) = doors.open.upgrade() {
+            self.close(&open, &mut doors.last);
         }
+        drop(doors);
         for (_, handle) in self.living.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             handle.order();
         }
         // Fails only when the counter is full, and then the wait is interrupted already.
         let _ = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
+    }
+
+    /// Nobody comes any more. Who waits already is kept for the thread that accepts: it may be serving, and must not be
+    /// waited for by those who come later.
+    fn close(&self, doors: &[Door<OwnedFd>], last: &mut Vec<(usize, Taken<OwnedFd>)>) {
+        let mut net = Os::blocking(self.epoch, (self.host)().shared.tuning);
+        for (number, door) in doors.iter().enumerate() {
+            let waited = accept::last(&mut net, &door.listener);
+            last.extend(waited.into_iter().map(|taken| (number, taken)));
+            os::hang_up(&door.listener);
+        }
     }
 
     /// Starts the thread that accepts; it lets go of `ending` when it ends. It ends when there is anything but serving
@@ -120,7 +139,7 @@ impl Crew {
     ) -> io::Result<JoinHandle<io::Result<()>>> {
         let crew = Arc::clone(self);
         let doors = Arc::from(doors);
-        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&doors);
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).open = Arc::downgrade(&doors);
         thread::Builder::new().name("accept".into()).spawn(move || {
             let result = crew.accept(&doors);
             drop(doors);
@@ -143,18 +162,31 @@ impl Crew {
                 other => other?,
             };
             for door in doors {
-                match accept::next(&mut net, door, &mut host) {
-                    Accepted::Admitted(stream, endpoint) => {
-                        host.report();
-                        warn(self.spawner.serve(self.accepted(stream, endpoint)));
-                    }
-                    Accepted::Exhausted => thread::sleep(REST),
-                    Accepted::Refused | Accepted::Empty => {}
-                }
+                self.have_served(accept::next(&mut net, door, &mut host), &mut host);
             }
             host.report();
         }
+        let last = mem::take(&mut self.doors.lock().unwrap_or_else(PoisonError::into_inner).last);
+        for (number, taken) in last {
+            if self.orders() == Orders::Stop {
+                host.count.refused += 1;
+            } else {
+                self.have_served(accept::decide(taken, &mut net, &doors[number], &mut host), &mut host);
+            }
+        }
+        host.report();
         Ok(())
+    }
+
+    fn have_served(self: &Arc<Self>, accepted: Accepted<OwnedFd>, host: &mut Host) {
+        match accepted {
+            Accepted::Admitted(stream, endpoint) => {
+                host.report();
+                warn(self.spawner.serve(self.accepted(stream, endpoint)));
+            }
+            Accepted::Exhausted => thread::sleep(REST),
+            Accepted::Refused | Accepted::Empty => {}
+        }
     }
 
     /// Serves one connection on this thread, to its end.

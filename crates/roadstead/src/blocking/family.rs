@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::VecDeque,
     io,
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -25,13 +26,13 @@ use super::{
     crew::{Crew, MakeHost, Orders},
 };
 use crate::{
-    accept::{self, Door, Open},
-    budget::{Budget, Share},
+    accept::{self, Door, Open, Taken},
+    budget::{Budget, Refused, Share},
     common::Ledger,
     host::{Host, Shared},
     layer::{self, Layers},
     model::iterative::Iterative,
-    net::REST,
+    net::{Net, REST},
     os::{self, Os},
     queue::{Jobs, Queue},
     server::{RunError, Undrained},
@@ -77,6 +78,9 @@ pub(crate) struct Family {
     interrupts: Option<Interrupts>,
     epoch: Instant,
     children: Vec<Option<Child>>,
+    /// Who waited when the listeners were closed, and has no child yet.
+    last: VecDeque<(OwnedFd, Peer)>,
+    draining: bool,
     killed: usize,
 }
 
@@ -91,7 +95,21 @@ impl Family {
         let children = (0..size).map(|_| None).collect();
         let net = Os::blocking(epoch, plan.tuning);
         let interrupts = Some(Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
-        Ok(Self { plan, listeners, ledger, net, host, interrupts, epoch, children, killed: 0 })
+        let last = VecDeque::new();
+        let draining = false;
+        Ok(Self {
+            plan,
+            listeners,
+            ledger,
+            net,
+            host,
+            interrupts,
+            epoch,
+            children,
+            last,
+            draining,
+            killed: 0,
+        })
     }
 
     /// The lowest slot without a child.
@@ -119,9 +137,50 @@ impl Family {
         Ok(())
     }
 
+    /// Asks the budget about a connection, and begins its child. If the system has no process left the connection is
+    /// closed.
+    pub(crate) fn admit(&mut self, stream: OwnedFd, peer: Peer) {
+        let full = Refused::Full(self.children.len());
+        let slot = self.free_slot().ok_or(full).and_then(|slot| {
+            self.ledger.occupy(slot);
+            self.ledger.admit(slot, peer.address.ip(), &self.plan.budget).map(|()| slot)
+        });
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(why) => {
+                accept::refused(peer, why);
+                return self.refuse(stream);
+            }
+        };
+        // Counted before there is a child that could count its end.
+        self.host.count.accepted += 1;
+        self.host.report();
+        let mut one = Some((stream, peer));
+        if let Err(error) = self.begin(slot, "connection", &mut one) {
+            tracing::warn!(%error, "no process could be had for a connection; it is closed");
+            one.into_iter().for_each(|(stream, _)| self.net.close(stream, true));
+            self.lost(slot);
+        }
+    }
+
+    fn refuse(&mut self, stream: OwnedFd) {
+        self.host.count.refused += 1;
+        self.net.close(stream, true);
+    }
+
+    /// Begins children for those who waited when the listeners were closed, as many as there is room for.
+    fn admit_last(&mut self) {
+        while self.free_slot().is_some()
+            && let Some((stream, peer)) = self.last.pop_front()
+        {
+            self.admit(stream, peer);
+        }
+    }
+
     /// What a child does.
     fn live(&mut self, parent: Pid, slot: usize, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
         drop(self.interrupts.take());
+        self.last.clear();
         let share = Share { ledger: Arc::clone(&self.ledger), slot };
         let shared = Shared::common(&self.plan.budget, self.plan.tuning, &share);
         let queue = self.plan.queue;
@@ -129,6 +188,9 @@ impl Family {
         let common = Arc::clone(&shared);
         let make: Box<MakeHost> = Box::new(move || Host::on_system(Arc::clone(&common), Jobs::inline(queue)));
         let crew = Crew::new(self.epoch, make, Box::new(Iterative))?;
+        if self.draining {
+            crew.order(Orders::Drain);
+        }
         self.obey_as(parent, Arc::clone(&crew))?;
         let listeners = std::mem::take(&mut self.listeners);
         match one {
@@ -171,11 +233,14 @@ impl Family {
             if until.is_none() {
                 next = strategy.tend(&mut self);
                 self.host.report();
-            } else if self.children.iter().all(Option::is_none) {
-                break;
             } else if until.is_some_and(|until| until <= Instant::now()) {
                 self.kill_all();
                 break;
+            } else {
+                self.admit_last();
+                if self.children.iter().all(Option::is_none) {
+                    break;
+                }
             }
             self.wait(strategy.accepts(), next)?;
             while let Some(signal) = self.interrupts.as_mut().and_then(Interrupts::next) {
@@ -243,10 +308,18 @@ impl Family {
         }
     }
 
-    /// Nobody comes any more, and who is there may finish.
+    /// Nobody comes any more, and who is there, or waits at a listener, may finish.
     fn drain(&mut self) {
         tracing::info!(open = self.ledger.open(), "draining");
+        self.draining = true;
         for listener in self.listeners.drain(..) {
+            for taken in accept::last(&mut self.net, &listener) {
+                match taken {
+                    Taken::One(stream, peer) => self.last.push_back((stream, peer)),
+                    Taken::Shed => self.host.count.refused += 1,
+                    Taken::Lost | Taken::Empty | Taken::Exhausted => {}
+                }
+            }
             os::hang_up(&listener);
         }
         self.children.iter().flatten().for_each(Child::terminate);
@@ -255,6 +328,9 @@ impl Family {
     /// Ends all children at once, and waits for their ends.
     fn kill_all(&mut self) {
         self.killed = self.ledger.open();
+        while let Some((stream, _)) = self.last.pop_front() {
+            self.refuse(stream);
+        }
         self.children.iter().flatten().for_each(Child::kill);
         while self.children.iter().any(Option::is_some) {
             let Some((pid, ending)) = child::join_one(true) else { break };

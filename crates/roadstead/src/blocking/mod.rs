@@ -149,7 +149,11 @@ impl Blocking {
         self.endpoint.place(TOKEN, &self.host.bell, self.crew.now());
         match self.address {
             Some(address) => self.dial(address),
-            None => self.tell(Event::Opened),
+            None => {
+                // Who comes during a drain hears of it first.
+                self.obey();
+                self.tell(Event::Opened);
+            }
         }
         loop {
             self.obey();
@@ -208,6 +212,10 @@ impl Blocking {
         let orders = self.crew.orders();
         if orders != self.orders {
             self.orders = orders;
+            if orders == Orders::Drain {
+                // What has arrived by now is served.
+                self.look_at_all();
+            }
             self.tell(if orders == Orders::Stop { Event::Stop } else { Event::Drain });
         }
     }

@@ -7,7 +7,7 @@ use super::{Connection, Farewell, Phase, unread::Unread};
 use crate::{
     guard,
     host::Host,
-    service::{Closed, Session},
+    service::{Closed, Ready, Session},
     stats::Counters,
 };
 
@@ -46,6 +46,16 @@ impl<S: Session> Connection<S> {
                     self.close(wait.in_vain(self.shared.budget.slowest), host);
                 }
             }
+            _ => {}
+        }
+    }
+
+    /// The server drains. Who has just come would be turned away unheard if it were told so at once.
+    pub(super) fn drain(&mut self, now: Duration, host: &mut Host) {
+        match self.phase {
+            Phase::Open => self.call(now, host, |session, cx| session.ready(Ready::Draining, cx)),
+            Phase::Connecting if self.outgoing => self.close(Closed::Stopped, host),
+            Phase::Connecting => self.drains = true,
             _ => {}
         }
     }

@@ -71,7 +71,7 @@ use crate::{
     layer::Identity,
     net,
     output::Output,
-    service::{Closed, Peer, Ready, Session},
+    service::{Closed, Peer, Session},
     ticket::{Alarm, Bell, Mailbox, Token, Waker},
 };
 pub(crate) use flight::Flight;
@@ -103,7 +103,7 @@ pub enum Event<'a> {
     Woken,
     /// A deadline may have passed.
     Tick,
-    /// The server begins to drain.
+    /// The server begins to drain. Who comes while it does hears of that before [`Event::Opened`].
     Drain,
     /// The server stops now.
     Stop,
@@ -208,6 +208,8 @@ pub struct Connection<S: Session> {
     flooded: bool,
     peer_ended: bool,
     end_told: bool,
+    /// The server began to drain while it was being opened: it is told once something was read, and all of it.
+    drains: bool,
     /// The op that ends this phase has not been answered yet.
     farewell: Option<Farewell>,
     /// Why it will have closed, if the session said so.
@@ -247,6 +249,7 @@ impl<S: Session> Connection<S> {
             flooded: false,
             peer_ended: false,
             end_told: false,
+            drains: false,
             farewell: None,
             verdict: None,
             opened: Duration::ZERO,
@@ -304,6 +307,10 @@ impl<S: Session> Endpoint for Connection<S> {
                     self.receive(block, now, host);
                 }
                 block.clear();
+                if self.drains && self.held.is_empty() {
+                    self.drains = false;
+                    self.drain(now, host);
+                }
             }
             Event::Ended => {
                 self.flight.receiving = false;
@@ -317,11 +324,7 @@ impl<S: Session> Endpoint for Connection<S> {
             Event::Failed(error) => self.close(Closed::System(error), host),
             Event::Woken => self.woken(now, host),
             Event::Tick => self.tick(now, host),
-            Event::Drain => match self.phase {
-                Phase::Open => self.call(now, host, |session, cx| session.ready(Ready::Draining, cx)),
-                Phase::Connecting => self.close(Closed::Stopped, host),
-                _ => {}
-            },
+            Event::Drain => self.drain(now, host),
             Event::Stop => self.close(Closed::Stopped, host),
         }
         self.advance(now, host);

@@ -45,6 +45,8 @@ struct Slot {
     waits: bool,
     /// Its deadline had passed at this time, and the port looks whether anything had come.
     overdue: Option<Duration>,
+    /// It is to hear that the server drains, once the port has looked whether anything had come.
+    drains: bool,
     /// A session without a connection has no socket to close.
     socket: bool,
     /// It wants to be closed once nothing is in flight; whether with a reset.
@@ -129,7 +131,7 @@ impl<P: Port> Proactor<P> {
         self.look_at_due(waited);
         self.accept_again(now);
         self.host.report();
-        Ok(alive && !(self.draining && self.slots.is_empty()))
+        Ok(alive && !(self.draining && self.slots.is_empty() && !self.port.has_done()))
     }
 
     /// How long the next turn would wait; `None`: until something happens.
@@ -241,7 +243,7 @@ impl<P: Port> Proactor<P> {
         };
         if let Taken::Exhausted = taken {
             listener.pool.exhausted();
-            listener.resting = Some(now + REST);
+            listener.resting = (!self.draining).then_some(now + REST);
             return;
         }
         listener.pool.complete(now);
@@ -257,6 +259,9 @@ impl<P: Port> Proactor<P> {
 
     /// Fills the pools of the listeners that do not rest.
     fn accept_again(&mut self, now: Duration) {
+        if self.draining {
+            return;
+        }
         for (number, listener) in self.listeners.iter_mut().enumerate() {
             if listener.resting.is_none_or(|until| until <= now) {
                 listener.resting = None;
@@ -267,6 +272,9 @@ impl<P: Port> Proactor<P> {
 
     fn adopt(&mut self, stream: P::Stream, endpoint: Box<dyn Endpoint>, now: Duration) {
         let token = self.insert(endpoint, true, now);
+        if self.draining {
+            self.tell(token, Event::Drain, now);
+        }
         let event = match self.port.adopt(stream, token) {
             Ok(()) => Event::Opened,
             Err(error) => Event::Failed(error),
@@ -277,15 +285,20 @@ impl<P: Port> Proactor<P> {
     /// Begins to drive an endpoint that is where it belongs.
     fn open(&mut self, token: Token, event: Event<'_>, now: Duration) {
         self.tell(token, event, now);
-        if self.draining {
-            self.tell(token, Event::Drain, now);
-        }
         self.drive(token, now);
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
-        let slot =
-            Slot { endpoint, in_flight: 0, pinned: 0, waits: false, overdue: None, socket, closing: None };
+        let slot = Slot {
+            endpoint,
+            in_flight: 0,
+            pinned: 0,
+            waits: false,
+            overdue: None,
+            drains: false,
+            socket,
+            closing: None,
+        };
         let token = self.slots.insert(slot);
         if let Some(slot) = self.slots.get(token) {
             slot.endpoint.place(token, &self.host.bell, now);
@@ -331,25 +344,40 @@ impl<P: Port> Proactor<P> {
                 None => {
                     let token = self.insert(endpoint, false, now);
                     self.open(token, Event::Opened, now);
+                    if self.draining {
+                        self.tell(token, Event::Drain, now);
+                        self.drive(token, now);
+                    }
                 }
             }
         }
         if self.orders.is_stopped() {
-            self.shut_doors();
-            self.tell_all(now, || Event::Stop);
+            self.draining = true;
+            self.listeners.clear();
+            self.port.deafen();
+            for token in self.slots.tokens() {
+                self.tell(token, Event::Stop, now);
+                self.drive(token, now);
+            }
             self.reap(now);
             return false;
         }
         if self.orders.is_draining() && !self.draining {
-            self.shut_doors();
-            self.tell_all(now, || Event::Drain);
+            self.drain();
         }
         true
     }
 
-    fn shut_doors(&mut self) {
+    /// What has arrived by now is served, and so is who waits at the doors.
+    fn drain(&mut self) {
         self.draining = true;
-        self.listeners.clear();
+        for token in self.slots.tokens() {
+            if let Some(slot) = self.slots.get(token) {
+                slot.drains = true;
+                self.port.look(token);
+            }
+        }
+        self.listeners.iter_mut().for_each(|listener| listener.resting = None);
         self.port.deafen();
     }
 
@@ -366,13 +394,6 @@ impl<P: Port> Proactor<P> {
         }
     }
 
-    fn tell_all(&mut self, now: Duration, event: impl Fn() -> Event<'static>) {
-        for token in self.slots.tokens() {
-            self.tell(token, event(), now);
-            self.drive(token, now);
-        }
-    }
-
     /// Has the port look at those whose deadlines had passed when this turn's wait began.
     fn look_at_due(&mut self, waited: Duration) {
         while let Some(token) = self.slots.due(waited) {
@@ -383,12 +404,15 @@ impl<P: Port> Proactor<P> {
         }
     }
 
-    /// Fires a deadline that nothing has moved.
+    /// Fires a deadline that nothing has moved, and lets the connection know of the drain.
     fn looked(&mut self, token: Token, now: Duration) {
         let Some(slot) = self.slots.get(token) else { return };
         let since = slot.overdue.take().unwrap_or_default();
         if slot.endpoint.deadline().is_some_and(|deadline| deadline <= since) {
             self.tell(token, Event::Tick, now);
+        }
+        if self.slots.get(token).is_some_and(|slot| mem::take(&mut slot.drains)) {
+            self.tell(token, Event::Drain, now);
         }
         self.drive(token, now);
     }

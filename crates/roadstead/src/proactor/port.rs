@@ -19,7 +19,7 @@ pub(crate) trait Port {
     fn now(&self) -> Duration;
     /// Accepts one more connection from the listener of that number.
     fn accept(&mut self, listener: usize);
-    /// Listens no more. Accepts in flight complete as cancelled.
+    /// Listens no more. Who waits until then is accepted first.
     fn deafen(&mut self);
     /// Takes a connected socket under the name by which operations speak of it.
     fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;

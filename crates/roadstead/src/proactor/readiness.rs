@@ -320,8 +320,12 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn deafen(&mut self) {
-        for ear in self.listeners.drain(..).filter(|ear| ear.heard) {
-            self.poller.ignore(&ear.listener);
+        for (number, ear) in self.listeners.drain(..).enumerate() {
+            if ear.heard {
+                self.poller.ignore(&ear.listener);
+            }
+            let last = accept::last(&mut self.net, &ear.listener);
+            self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken)));
         }
     }
 

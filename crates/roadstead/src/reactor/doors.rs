@@ -6,6 +6,7 @@ use std::{io, time::Duration};
 use super::Poller;
 use crate::{
     accept::{self, Accepted, Door, Pool},
+    connection::Endpoint,
     host::Host,
     net::{Net, REST},
     ticket::Token,
@@ -82,11 +83,24 @@ impl<L> Doors<L> {
         self.resting = Some(now.saturating_add(REST));
     }
 
-    /// Nobody is let in any more.
-    pub(super) fn close<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>) {
+    /// Lets in who waits, and nobody after them.
+    pub(super) fn close<N: Net<Listener = L>>(
+        &mut self,
+        net: &mut N,
+        poller: &mut impl Poller<N>,
+        host: &mut Host,
+    ) -> Vec<(N::Stream, Box<dyn Endpoint>)> {
         self.ignore(poller);
-        self.doors.clear();
         self.resting = None;
+        let mut admitted = Vec::new();
+        for (door, _) in self.doors.drain(..) {
+            for taken in accept::last(net, &door.listener) {
+                if let Accepted::Admitted(stream, endpoint) = accept::decide(taken, net, &door, host) {
+                    admitted.push((stream, endpoint));
+                }
+            }
+        }
+        admitted
     }
 
     fn listen<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>) -> io::Result<()> {

@@ -192,21 +192,28 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
         if self.orders.is_stopped() {
             self.draining = true;
-            self.tell_all(now, || Event::Stop);
+            for token in self.slots.tokens() {
+                self.tell(token, Event::Stop, now);
+                self.drive(token, now);
+            }
             return false;
         }
         if self.orders.is_draining() && !self.draining {
-            self.draining = true;
-            self.doors.close(&mut self.poller);
-            self.tell_all(now, || Event::Drain);
+            self.drain(now);
         }
         true
     }
 
-    fn tell_all(&mut self, now: Duration, event: impl Fn() -> Event<'static>) {
+    /// What has arrived by now is served, and so is who waits at the doors.
+    fn drain(&mut self, now: Duration) {
+        self.draining = true;
         for token in self.slots.tokens() {
-            self.tell(token, event(), now);
+            self.look(token, now);
+            self.tell(token, Event::Drain, now);
             self.drive(token, now);
+        }
+        for (stream, endpoint) in self.doors.close(&mut self.net, &mut self.poller, &mut self.host) {
+            self.insert(Some(stream), endpoint, now);
         }
     }
 
@@ -216,10 +223,15 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             let Some(token) = self.slots.due(polled) else {
                 return;
             };
-            self.hear(Readiness { token, readable: true, writable: true, more: false }, now);
+            self.look(token, now);
             self.tell(token, Event::Tick, now);
             self.drive(token, now);
         }
+    }
+
+    /// Tries what is in flight for a connection, told or not that it would work.
+    fn look(&mut self, token: Token, now: Duration) {
+        self.hear(Readiness { token, readable: true, writable: true, more: false }, now);
     }
 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
@@ -257,14 +269,17 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     /// Drives an endpoint on its stream; one without a stream is never ready for anything.
     fn insert(&mut self, stream: Option<N::Stream>, endpoint: Box<dyn Endpoint>, now: Duration) {
         let token = self.place(endpoint, false, now);
+        // A connection hears of the drain first, what has none after it was opened.
+        let (first, then) = (self.draining && stream.is_some(), self.draining && stream.is_none());
+        if first {
+            self.tell(token, Event::Drain, now);
+        }
         match stream.map_or(Ok(()), |stream| self.attach(token, stream)) {
             Err(error) => self.tell(token, Event::Failed(error), now),
-            Ok(()) => {
-                self.tell(token, Event::Opened, now);
-                if self.draining {
-                    self.tell(token, Event::Drain, now);
-                }
-            }
+            Ok(()) => self.tell(token, Event::Opened, now),
+        }
+        if then {
+            self.tell(token, Event::Drain, now);
         }
         self.drive(token, now);
     }

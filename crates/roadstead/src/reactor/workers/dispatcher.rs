@@ -176,9 +176,11 @@ impl Dispatcher {
         };
         if ordered > self.ending {
             self.ending = ordered;
-            self.doors.close(&mut self.poller);
             for token in self.slots.tokens() {
                 self.raise(token, ordered);
+            }
+            for (stream, endpoint) in self.doors.close(&mut self.net, &mut self.poller, &mut self.host) {
+                self.insert(Ok(Some(stream)), endpoint, false, now);
             }
         }
     }

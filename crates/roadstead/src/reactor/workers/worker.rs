@@ -99,27 +99,41 @@ impl Worker {
         if has(DUE) {
             content.known = Duration::MAX;
         }
-        let told =
-            [(OPENED, Event::Opened), (WOKEN, Event::Woken), (DRAIN, Event::Drain), (STOP, Event::Stop)];
+        let newcomer = has(OPENED);
+        if has(DRAIN) && newcomer {
+            slot.endpoint.handle(now, Event::Drain, &mut self.host);
+        }
+        let told = [(OPENED, Event::Opened), (WOKEN, Event::Woken), (STOP, Event::Stop)];
         let told = told.into_iter().filter_map(|(event, told)| has(event).then_some(told));
         for event in slot.decided(&mut self.net).into_iter().chain(told) {
             slot.endpoint.handle(now, event, &mut self.host);
         }
-        let turn = self.drive_on(content, now);
-        if !is_due(&turn, content, now) {
-            return turn;
+        let mut turn = self.drive_on(content, now);
+        // What has arrived by now is served before the server drains, and before a deadline is believed.
+        if has(DRAIN) && !newcomer && !is_over(&turn) {
+            turn = self.look(content, now);
+            if !is_over(&turn) {
+                content.slot.endpoint.handle(now, Event::Drain, &mut self.host);
+                turn = self.drive_on(content, now);
+            }
         }
-        // What had come by now is looked at first, told of or not.
+        if !is_over(&turn) && is_due(content, now) {
+            turn = self.look(content, now);
+            if !is_over(&turn) && is_due(content, now) {
+                content.slot.endpoint.handle(now, Event::Tick, &mut self.host);
+                turn = self.drive_on(content, now);
+            }
+        }
+        turn
+    }
+
+    /// Tries what is in flight, told or not that it would work.
+    fn look(&mut self, content: &mut Content, now: Duration) -> Turn {
         let slot = &mut content.slot;
         slot.note(true, true, false);
         if let Some(event) = slot.decided(&mut self.net) {
             slot.endpoint.handle(now, event, &mut self.host);
         }
-        let turn = self.drive_on(content, now);
-        if !is_due(&turn, content, now) {
-            return turn;
-        }
-        content.slot.endpoint.handle(now, Event::Tick, &mut self.host);
         self.drive_on(content, now)
     }
 
@@ -164,10 +178,12 @@ impl Worker {
     }
 }
 
-/// Whether a deadline of a connection that is not to be closed has passed.
-fn is_due(turn: &Turn, content: &Content, now: Duration) -> bool {
-    let deadline = content.slot.endpoint.deadline();
-    !matches!(turn, Turn::Closes { .. }) && deadline.is_some_and(|deadline| deadline <= now)
+fn is_over(turn: &Turn) -> bool {
+    matches!(turn, Turn::Closes { .. })
+}
+
+fn is_due(content: &Content, now: Duration) -> bool {
+    content.slot.endpoint.deadline().is_some_and(|deadline| deadline <= now)
 }
 
 /// What panics here is no session, for that is caught: the server ends, as it would with the loop's own thread.
