@@ -11,21 +11,23 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
 /// The exit code of who was told to end at once, or before there was anything to report.
 pub(crate) const END_AT_ONCE: u8 = 130;
-/// Set when SIGINT or SIGTERM has come: what runs should come to an end.
+/// Set when a signal has come: what runs should come to an end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// What the second signal deletes before it ends the process, as nothing else will.
 static DOOMED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Watches for SIGINT and SIGTERM from now on. The second exits with 130.
+/// Watches for SIGINT and SIGTERM from now on; and for SIGHUP, since a terminal that is closed ends a measurement too, unless
+/// it was to go on all the same: nohup(1). The second exits with 130.
 pub(crate) fn watch() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let hangup = (!is_ignored(SIGHUP)?).then_some(SIGHUP);
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for (number, _) in signals.forever().enumerate() {
             if number > 0 {
@@ -41,6 +43,14 @@ pub(crate) fn watch() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether this process ignores a signal: proc(5).
+fn is_ignored(signal: i32) -> io::Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    Ok(ignored & 1 << (signal - 1) != 0)
+}
+
 /// The second signal deletes this directory, which the process deletes itself when it ends in another way.
 pub(crate) fn doom(directory: &Path) {
     *DOOMED.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory.into());
@@ -51,12 +61,12 @@ pub(crate) fn doom(directory: &Path) {
 #[error("interrupted before anything was measured")]
 pub(crate) struct Interrupted;
 
-/// Ends what has nothing to report yet, if SIGINT or SIGTERM has come since [`watch`].
+/// Ends what has nothing to report yet, if a signal has come since [`watch`].
 pub(crate) fn check() -> Result<(), Interrupted> {
     if interrupted() { Err(Interrupted) } else { Ok(()) }
 }
 
-/// Whether SIGINT or SIGTERM has come since [`watch`].
+/// Whether a signal has come since [`watch`].
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(SeqCst)
 }

@@ -8,6 +8,10 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     thread,
 };
 
@@ -31,36 +35,46 @@ fn deaf(scene: &Scene, how: &str, line: &str) -> Command {
     command
 }
 
-/// Sends back what comes, to the end.
-fn echo(mut stream: TcpStream) {
+/// Sends back what comes, to the end, and counts how often.
+fn echo(mut stream: TcpStream, count: &AtomicUsize) {
     let mut block = [0; 1 << 12];
-    while let Ok(count @ 1..) = stream.read(&mut block) {
-        if stream.write_all(&block[..count]).is_err() {
+    while let Ok(received @ 1..) = stream.read(&mut block) {
+        if stream.write_all(&block[..received]).is_err() {
             break;
         }
+        count.fetch_add(1, SeqCst);
     }
+}
+
+/// Starts a measurement that would take ten minutes, and waits until it has measured something.
+fn measuring(scene: &Scene, how: &str) -> Process {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut command = deaf(scene, how, &format!("load {address} --seconds 600"));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let load = Process::start(command);
+    let mut came = None;
+    until("its connection", || {
+        came = listener.accept().ok();
+        came.is_some()
+    });
+    let (stream, _) = came.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    let echoed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&echoed);
+    thread::spawn(move || echo(stream, &count));
+    until("some messages", || echoed.load(SeqCst) > 10);
+    load
 }
 
 #[test]
 fn a_measurement_ends_by_a_signal_that_was_blocked_or_ignored_before_it() {
     let scene = Scene::new();
     for (how, signal) in DEAF.into_iter().zip([Signal::TERM, Signal::INT]) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut command = deaf(&scene, how, &format!("load {address} --seconds 600"));
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut load = Process::start(command);
-        let mut came = None;
-        until("its connection", || {
-            came = listener.accept().ok();
-            came.is_some()
-        });
-        let (stream, _) = came.unwrap();
-        stream.set_nonblocking(false).unwrap();
-        thread::spawn(move || echo(stream));
+        let mut load = measuring(&scene, how);
         load.signal(signal);
-        load.end();
+        assert_eq!(load.end().code(), Some(0), "{how}");
     }
 }
 
@@ -72,4 +86,27 @@ fn a_measurement_joins_its_servers_though_children_were_ignored_before_it() {
         assert_eq!(output.status.code(), Some(0), "{how}: {}", String::from_utf8_lossy(&output.stderr));
         scene.nothing_lives();
     }
+}
+
+#[test]
+fn a_closed_terminal_ends_a_measurement_which_leaves_nothing_behind() {
+    let scene = Scene::new();
+    let mut command = scene.command(words("trident bench --rows 1000 --levels 1 --queries 1000000"));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut bench = Process::start(command);
+    until("its three servers", || scene.living().len() == 4);
+    bench.signal(Signal::HUP);
+    assert!(bench.end().code().is_some(), "it ends by itself");
+    scene.nothing_lives();
+    assert_eq!(scene.left_behind(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_measurement_that_was_told_to_goes_on_without_its_terminal() {
+    let scene = Scene::new();
+    let mut load = measuring(&scene, "--ignore-signal=HUP");
+    load.signal(Signal::HUP);
+    load.signal(Signal::TERM);
+    // 130 would be a second signal.
+    assert_eq!(load.end().code(), Some(0));
 }

@@ -8,7 +8,7 @@ use roadstead_conformance::{
     client::{ask, eventually, frame, read_frame},
     setting::Setting,
 };
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process_group};
 
 scenarios! {
     signals_are_heard_whatever_was_inherited (Wires): "inherited as blocked or as ignored, SIGINT, SIGTERM and SIGCHLD are heard",
@@ -63,9 +63,11 @@ fn a_hangup_reads_the_keys_again(setting: &Setting) {
     }
     let (second, said) = (shown(&child), lines(&child));
     child.spoil_keys();
-    child.signal(Signal::HUP);
+    // As a terminal that is closed sends it, to all processes.
+    kill_process_group(child.pid(), Signal::HUP).unwrap();
     eventually("a line says so", || lines(&child) == said + 1);
     assert!((0..NEWCOMERS).all(|_| shown(&child) == second), "the old keys are in use");
+    assert_eq!(lines(&child), said + 1, "one line says so: {}", child.log());
     if let Some(stays) = &mut stays {
         assert_eq!(ask(stays, ECHO, 0, b"still here"), (ECHO, b"still here".to_vec()));
     }

@@ -364,7 +364,8 @@ fn obey(
                         until.get_or_insert_with(|| Instant::now() + patience.min(FOR_EVER));
                     }
                 }
-                SIGHUP => _ = layer::reload(layers),
+                // What comes of it the parent has said.
+                SIGHUP => _ = layers.map(Layers::reload),
                 _ => {}
             }
         }
