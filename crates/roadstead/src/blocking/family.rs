@@ -199,7 +199,12 @@ impl Family {
                 let permit = shared.gate.adopt(peer.address.ip());
                 match accept::open(&*open, peer, permit) {
                     Some(endpoint) => crew.serve_one(stream, endpoint),
-                    None => shared.stats().add(&Counters { closed: 1, failed: 1, ..Counters::default() }),
+                    None => shared.stats().add(&Counters {
+                        closed: 1,
+                        failed: 1,
+                        broken: 1,
+                        ..Counters::default()
+                    }),
                 }
             }
             None => {
