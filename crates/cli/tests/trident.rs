@@ -154,10 +154,16 @@ fn what_cannot_be_shared_is_refused_in_one_line() {
     refused("", "missing.fvecs", "missing.fvecs");
     refused("", "short.fvecs", "short.fvecs");
     refused("", "set.raw", "dim");
-    refused("--dim 4", "set.raw", "multiple of 4");
-    let error =
-        scene.fails(arguments("trident share --made 999999999", &[("--out", &scene.path("shares"))]));
-    assert!(error.contains("rows"), "{error}");
+    refused("--dim 4", "set.raw", "whole rows, of 4 bytes");
+    for (option, wanted) in [
+        ("--dim 0", "from 1 to 16384"),
+        ("--dim -4", "from 1 to 16384"),
+        ("--made 268435457", "from 1 to 268435456"),
+    ] {
+        let output = scene.run(words(&format!("trident share {option} --out shares")));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(wanted), "{said}");
+    }
 }
 
 #[test]

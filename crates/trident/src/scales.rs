@@ -126,7 +126,7 @@ impl fmt::Display for Precision {
             WorstError::Absolute(error) if error > 0.0 => {
                 write!(f, "a distance is within {} of the true one", Significant(error))?;
             }
-            _ => write!(f, "distances are exact, of queries rounded to whole numbers")?,
+            _ => write!(f, "distances are exact (elements of a query are rounded to whole numbers)")?,
         }
         write!(f, "; a query may have a length of up to {longest}")?;
         let (rows, error) = self.longer;

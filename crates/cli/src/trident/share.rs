@@ -5,17 +5,13 @@ use std::{io, path::PathBuf};
 use roadstead_load::report::Stream;
 use roadstead_trident::{
     data::{self, DataError, Generated, Rows},
+    manifest::{MAX_DIM, MAX_ROWS},
     scales::Scales,
     share::{CLIENT_DIR, Options, share},
     trust::Pins,
 };
 
-use crate::{
-    Outcome, Result,
-    numbers::{MANY, within},
-    output::NewDirectories,
-    progress, signals,
-};
+use crate::{Outcome, Result, numbers::within, output::NewDirectories, progress, signals};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Elements of a row of raw bytes
-    #[arg(long, value_parser = within(1..=MANY))]
+    #[arg(long, value_parser = within(1..=MAX_DIM))]
     dim: Option<usize>,
     /// No search shares: rows can only be fetched
     #[arg(long)]
@@ -49,7 +45,7 @@ struct Source {
     /// Vectors: .fvecs, .npy (float32 or uint8), or raw bytes with --dim
     data: Option<PathBuf>,
     /// Make a SIFT-like set of so many rows instead
-    #[arg(long, value_name = "ROWS", value_parser = within(1..=MANY))]
+    #[arg(long, value_name = "ROWS", value_parser = within(1..=MAX_ROWS))]
     made: Option<usize>,
 }
 

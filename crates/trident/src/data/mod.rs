@@ -119,16 +119,21 @@ impl RowFile {
     /// Rows of `dim` elements from byte `start` to the end of the file.
     fn new(source: Source, start: u64, prefix: usize, floats: bool, dim: usize) -> Result<Self, DataError> {
         if dim == 0 || dim > MAX_DIM {
-            return Err(source.malformed(format!("has {dim} elements a row, allowed are 1 to {MAX_DIM}")));
+            return Err(source.malformed(format!("has {dim} elements a row, wanted are 1 to {MAX_DIM}")));
         }
         let row = (prefix + dim * if floats { 4 } else { 1 }) as u64;
         let length = source.length.saturating_sub(start);
-        if length == 0 || !length.is_multiple_of(row) {
-            return Err(source.malformed(format!("holds {length} bytes of rows, not a multiple of {row}")));
+        if length == 0 {
+            return Err(source.malformed("holds no rows"));
+        }
+        if !length.is_multiple_of(row) {
+            return Err(source.malformed(format!(
+                "holds {length} bytes of rows; wanted are whole rows, of {row} bytes each"
+            )));
         }
         let rows = usize::try_from(length / row).unwrap_or(usize::MAX);
         if rows > MAX_ROWS {
-            return Err(source.malformed(format!("holds {rows} rows, allowed are 1 to {MAX_ROWS}")));
+            return Err(source.malformed(format!("holds {rows} rows, wanted are 1 to {MAX_ROWS}")));
         }
         Ok(Self { source, start, prefix, floats, rows, dim, bytes: Vec::new() })
     }
@@ -187,6 +192,14 @@ impl Source {
     }
 
     fn read_at(&mut self, at: u64, bytes: &mut [u8]) -> Result<(), DataError> {
+        if self.length == 0 {
+            return Err(self.malformed("is empty"));
+        }
+        if at.saturating_add(bytes.len() as u64) > self.length {
+            return Err(
+                self.malformed(format!("ends after {} bytes, in the middle of something", self.length))
+            );
+        }
         let mut read = || self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.read_exact(bytes));
         read().map_err(|error| DataError::Io { path: self.path.clone(), error })
     }

@@ -19,17 +19,15 @@ pub(super) fn npy(mut source: Source) -> Result<RowFile, DataError> {
     source.read_at(8, &mut length[..size])?;
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_HEADER {
-        return Err(source.malformed(format!("has a header of {length} bytes, more than {MAX_HEADER}")));
+        return Err(
+            source.malformed(format!("has a header of {length} bytes, wanted are at most {MAX_HEADER}"))
+        );
     }
     let mut header = vec![0; length];
     source.read_at((8 + size) as u64, &mut header)?;
     let header = String::from_utf8_lossy(&header).into_owned();
 
-    let Some(array) = Array::parse(&header) else {
-        return Err(
-            source.malformed("needs two dimensions in C order of '<f4' or '|u1'; convert it with numpy")
-        );
-    };
+    let array = Array::parse(&header).map_err(|what| source.malformed(what))?;
     let file = RowFile::new(source, (8 + size + length) as u64, 0, array.floats, array.dim)?;
     if file.rows != array.rows {
         return Err(file
@@ -47,21 +45,38 @@ pub(super) struct Array {
 }
 
 impl Array {
-    /// Reads the header; `None` for anything but what this module supports.
-    pub(super) fn parse(header: &str) -> Option<Self> {
-        let floats = match value(header, "descr")?.trim_start().get(..5)? {
+    /// Reads the header, or says what is there instead of what this module supports.
+    pub(super) fn parse(header: &str) -> Result<Self, String> {
+        let value = |key| value(header, key).ok_or_else(|| format!("has no '{key}' in its header"));
+        let floats = match literal(value("descr")?, [',', '}']).as_str() {
             "'<f4'" => true,
             "'|u1'" => false,
-            _ => return None,
+            other => {
+                return Err(format!(
+                    "holds elements of type {}, wanted are '<f4' or '|u1': convert it with numpy, \
+                     array.astype('<f4')",
+                    other
+                ));
+            }
         };
-        if !value(header, "fortran_order")?.trim_start().starts_with("False") {
-            return None;
+        let order = literal(value("fortran_order")?, [',', '}']);
+        if order != "False" {
+            return Err(format!(
+                "has fortran_order {}, wanted is False (a row after the other): convert it with numpy, \
+                 numpy.ascontiguousarray(array)",
+                order
+            ));
         }
-        let (shape, _) = value(header, "shape")?.trim_start().strip_prefix('(')?.split_once(')')?;
-        let mut sizes = shape.trim_end_matches([',', ' ']).split(',').map(|size| size.trim().parse().ok());
-        match (sizes.next(), sizes.next(), sizes.next()) {
-            (Some(Some(rows)), Some(Some(dim)), None) => Some(Self { floats, rows, dim }),
-            _ => None,
+        let shape = literal(value("shape")?, [')', '}']);
+        let inner = shape.strip_prefix('(').unwrap_or_default();
+        let sizes: Vec<Option<usize>> =
+            inner.trim_end_matches([',', ' ']).split(',').map(|size| size.trim().parse().ok()).collect();
+        match sizes[..] {
+            [Some(rows), Some(dim)] if rows > 0 && dim > 0 => Ok(Self { floats, rows, dim }),
+            _ => Err(format!(
+                "has the shape {}), wanted are two dimensions above zero: rows, and elements of a row",
+                shape
+            )),
         }
     }
 }
@@ -69,5 +84,15 @@ impl Array {
 /// What follows the key's colon.
 fn value<'a>(header: &'a str, key: &str) -> Option<&'a str> {
     let (_, rest) = header.split_once(&format!("'{key}'"))?;
-    rest.trim_start().strip_prefix(':')
+    Some(rest.trim_start().strip_prefix(':')?.trim_start())
+}
+
+/// Longest part of a header that an error repeats.
+const SHOWN: usize = 40;
+
+/// What stands before the first of `ends`, fit to be shown.
+fn literal(text: &str, ends: [char; 2]) -> String {
+    let shown = text.chars().take_while(|letter| !ends.contains(letter)).take(SHOWN);
+    let plain = |letter: char| if letter.is_ascii_graphic() { letter } else { ' ' };
+    shown.map(plain).collect::<String>().trim_end().to_owned()
 }

@@ -73,14 +73,41 @@ fn npy_of_floats_and_of_bytes() {
     let (_dir, path) =
         file("b.npy", &npy_bytes("{'shape': (1, 3), 'fortran_order': False, 'descr': '|u1'}", &[0, 7, 255]));
     assert_eq!(open(&path, None).unwrap().read_all().unwrap(), [[0.0, 7.0, 255.0]]);
-    for refused in [
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2), }",
-        "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 2), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 2), }",
+}
+
+#[test]
+fn an_npy_file_that_is_refused_says_what_was_found_and_what_is_wanted() {
+    let array = |descr: &str, fortran: &str, shape: &str| {
+        npy_bytes(
+            &format!("{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n"),
+            &[0; 32],
+        )
+    };
+    let types = "wanted are '<f4' or '|u1'";
+    let shapes = "wanted are two dimensions above zero";
+    for (bytes, found, wanted) in [
+        (array("'<f8'", "False", "(2, 2)"), "type '<f8'", types),
+        (array("'>f4'", "False", "(2, 4)"), "type '>f4'", types),
+        (array("'<i8'", "False", "(2, 2)"), "type '<i8'", types),
+        (array("[('x', '<f4')]", "False", "(2, 2)"), "type [('x'", types),
+        (array("'<f4'", "True", "(2, 4)"), "fortran_order True", "wanted is False"),
+        (array("'<f4'", "False", "(8,)"), "shape (8,)", shapes),
+        (array("'<f4'", "False", "()"), "shape ()", shapes),
+        (array("'<f4'", "False", "(1, 2, 4)"), "shape (1, 2, 4)", shapes),
+        (array("'<f4'", "False", "(-2, 4)"), "shape (-2, 4)", shapes),
+        (array("'<f4'", "False", "(0, 4)"), "shape (0, 4)", shapes),
+        (array("'<f4'", "False", "(2, 5)"), "32 bytes", "whole rows, of 20 bytes"),
+        (array("'<f4'", "False", "(3, 4)"), "holds 2 rows", "its header says 3"),
+        (npy_bytes("{'shape': (2, 2)}", &[]), "has no 'descr'", "in its header"),
+        (npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2)}", &[]), "no rows", ""),
+        (b"\x93NUMPY\x01\x00".to_vec(), "ends after 8 bytes", ""),
+        (b"hello, world".to_vec(), "does not start as an npy file does", ""),
+        (Vec::new(), "is empty", ""),
     ] {
-        assert_eq!(Array::parse(refused), None, "{refused}");
+        let (_dir, path) = file("set.npy", &bytes);
+        let Err(error) = open(&path, None) else { panic!("{found} is taken") };
+        let error = error.to_string();
+        assert!(error.contains("set.npy: ") && error.contains(found) && error.contains(wanted), "{error}");
     }
 }
 

@@ -39,7 +39,7 @@ fn dimension(source: &mut Source) -> Result<usize, DataError> {
     source.read_at(0, &mut bytes)?;
     let dim = u32::from_le_bytes(bytes) as usize;
     if dim == 0 || dim > MAX_DIM {
-        return Err(source.malformed(format!("starts with dimension {dim}, allowed are 1 to {MAX_DIM}")));
+        return Err(source.malformed(format!("starts with dimension {dim}, wanted are 1 to {MAX_DIM}")));
     }
     Ok(dim)
 }
