@@ -14,6 +14,7 @@
 
 pub mod chart;
 pub mod generator;
+mod itself;
 pub mod machine;
 pub mod measure;
 pub mod process;

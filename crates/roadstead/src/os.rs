@@ -131,8 +131,15 @@ fn is_under_way(error: &io::Error) -> bool {
 /// How a connection that was begun was decided; [`io::ErrorKind::WouldBlock`] if it is not yet.
 pub(crate) fn connected(stream: impl AsFd) -> io::Result<()> {
     sockopt::socket_error(&stream)??;
-    match rustix::net::getpeername(stream) {
+    match rustix::net::getpeername(&stream) {
         Err(Errno::NOTCONN) => Err(io::ErrorKind::WouldBlock.into()),
+        // Nobody listens there, and the port that was chosen for us is that very one: two that open a connection to each
+        // other at once have one (RFC 9293, section 3.5), also if they are the same. Its TIME_WAIT would keep the peer from
+        // its own port.
+        Ok(Some(peer)) if rustix::net::getsockname(&stream) == Ok(peer.clone()) => {
+            sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+            Err(Errno::CONNREFUSED.into())
+        }
         // A peer that has reset the connection since is found by the first call that asks for bytes.
         _ => Ok(()),
     }
@@ -280,5 +287,23 @@ impl Net for Os {
 
     fn close(&mut self, stream: OwnedFd, reset: bool) {
         close(stream, reset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_itself_is_refused_and_keeps_nobody_from_the_port() {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        let dialling = socket();
+        dialling.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = dialling.local_addr().unwrap();
+        dialling.connect(&address).unwrap();
+        let refused = connected(&dialling).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        drop(dialling);
+        socket().bind(&address).unwrap();
     }
 }

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::net::sockopt;
 
 use super::descriptors::allow_connections;
 use super::wire::Wire;
 use super::{Fault, Load, LoadError};
+use crate::itself::is_its_own_peer;
 
 /// The connections of a load.
 pub(super) struct Opened {
@@ -54,5 +58,10 @@ pub(super) fn open(load: &Load) -> Result<Opened, LoadError> {
 
 fn connect(load: &Load) -> io::Result<Wire> {
     let socket = TcpStream::connect_timeout(&load.target, load.timeout)?;
+    if is_its_own_peer(&socket) {
+        // Nobody is to find the port in TIME_WAIT.
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
     Wire::open(socket, load.layers.as_deref(), load.timeout)
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 
 use super::line::{DelayLine, End};
+use crate::itself::is_its_own_peer;
 
 /// Receives of one direction in one turn, so that a fast connection does not hold up the others.
 const RECEIVES: usize = 16;
@@ -89,7 +90,7 @@ impl Connection {
             if ready[1].is_empty() {
                 return true;
             }
-            if !matches!(self.sockets[1].take_error(), Ok(None)) {
+            if !matches!(self.sockets[1].take_error(), Ok(None)) || is_its_own_peer(&self.sockets[1]) {
                 self.sockets.iter().for_each(reset);
                 return false;
             }
