@@ -168,9 +168,13 @@ pub enum Closed {
     /// The peer moved fewer bytes per second than this, with a message half sent or an answer half taken.
     #[error("the peer moved fewer than {0} bytes per second")]
     Slow(u64),
-    /// The peer was to end the connection first, and did not in time.
+    /// The peer was to end the connection first, or to answer the end of one that this session opened, and did not in
+    /// time. What it still sends is lost.
     #[error("the peer did not end the connection in time")]
     Unended,
+    /// The peer sent so many bytes after this session, which had opened the connection, was done with reading.
+    #[error("{0} bytes that the peer sent were not read, because the session had finished")]
+    Unread(u64),
     /// An outgoing connection was not answered in time.
     #[error("the peer did not answer the connection in time")]
     Unanswered,

@@ -77,7 +77,7 @@ impl Counters {
         self.closed += 1;
         let reason = match why {
             Closed::Finished => return,
-            Closed::Violation(_) => &mut self.violations,
+            Closed::Violation(_) | Closed::Unread(_) => &mut self.violations,
             Closed::Silent | Closed::Idle | Closed::Slow(_) | Closed::Unended | Closed::Unanswered => {
                 &mut self.late
             }

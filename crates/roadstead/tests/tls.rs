@@ -89,6 +89,8 @@ impl Session for Caller {
     }
 
     fn closed(self, why: &Closed) {
+        // The server says a name after our end, which is not for this session.
+        let why = if let Closed::Unread(_) = why { &Closed::Finished } else { why };
         let _ = self.tell.send((self.heard, why.to_string()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::{Shutdown, SocketAddr, TcpListener},
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ scenarios! {
     a_refused_connection_says_so (Wires): "where nobody listens the session hears of it",
     an_unanswered_connection_is_given_up_in_time (Wires): "who does not answer is waited for no longer than may be",
     a_far_side_that_closes_is_heard_of (Wires): "its last words arrive, and then its end",
+    a_tail_behind_a_finish_is_not_lost_without_a_word (Wires): "what the far side says after a session has finished cannot be read, and the session hears so",
     a_drain_ends_both_sides (Wires): "a server that drains ends what it has opened itself too",
     a_stop_while_connecting_waits_for_nothing (Wires): "a second signal ends the program in the midst of a connect",
 }
@@ -57,7 +58,7 @@ fn a_relay_carries_both_ways_and_both_ends(setting: &Setting) {
 fn a_refused_connection_says_so(setting: &Setting) {
     let near = relay(setting, nobody(), "");
     let mut stream = near.connect();
-    assert_eq!(end_of(&mut stream), End::Orderly);
+    assert_eq!(end_of(&mut stream), End::Reset);
     assert!(fate(&near).contains("refused"));
     drop(stream);
     let stats = near.drain();
@@ -69,7 +70,7 @@ fn an_unanswered_connection_is_given_up_in_time(setting: &Setting) {
     let near = relay(setting, far, "--connect 300");
     let begun = Instant::now();
     let mut stream = near.connect();
-    assert_eq!(end_of(&mut stream), End::Orderly);
+    assert_eq!(end_of(&mut stream), End::Reset);
     assert_eq!(fate(&near), "the peer did not answer the connection in time");
     assert!(begun.elapsed() >= Duration::from_millis(300), "too early");
 }
@@ -84,6 +85,25 @@ fn a_far_side_that_closes_is_heard_of(setting: &Setting) {
     let mut all = String::new();
     stream.read_to_string(&mut all).unwrap();
     assert_eq!(all, "goodbye");
+}
+
+fn a_tail_behind_a_finish_is_not_lost_without_a_word(setting: &Setting) {
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (answers, why) in [(true, "4 bytes that the peer sent were not read"), (false, "did not end")] {
+        let near = relay(setting, far.local_addr().unwrap(), "--far-plain --linger 500");
+        let mut stream = near.connect();
+        stream.write_all(b"all of it").unwrap();
+        stream.finish().unwrap();
+        let (mut other, _) = far.accept().unwrap();
+        other.read_to_string(&mut String::new()).unwrap();
+        if answers {
+            other.write_all(b"tail").unwrap();
+            other.shutdown(Shutdown::Write).unwrap();
+        }
+        let fate = fate(&near);
+        assert!(fate.contains(why), "{fate}");
+        assert_eq!(end_of(&mut stream), End::Reset, "half of an answer looks like all of it");
+    }
 }
 
 fn a_drain_ends_both_sides(setting: &Setting) {

@@ -122,6 +122,7 @@ impl<S: Session> Connection<S> {
             if self.peer_ended {
                 self.conclude(host);
             } else {
+                self.unread += self.held.len() as u64;
                 self.held = Unread::default();
                 self.phase = Phase::Lingering(now.saturating_add(self.shared.budget.linger));
                 self.farewell = (!self.control.yields).then_some(Farewell::Shutdown);
@@ -147,17 +148,25 @@ impl<S: Session> Connection<S> {
 
     /// The orderly end.
     pub(super) fn conclude(&mut self, host: &mut Host) {
-        let why = self.verdict.take().map_or(Closed::Finished, Closed::Violation);
+        let why = self.why(Closed::Finished);
         self.end(&why, false, host);
     }
 
     /// The peer has not ended in time. If it was to be first, an orderly end would make us that after all.
     fn give_up(&mut self, host: &mut Host) {
-        if !self.control.yields {
-            return self.conclude(host);
+        let late = self.control.yields || self.outgoing;
+        let why = self.why(if late { Closed::Unended } else { Closed::Finished });
+        self.end(&why, self.control.yields, host);
+    }
+
+    /// Why a connection ends, if nothing went wrong but perhaps this: who opened it for an answer, and finished before that
+    /// had come, is to know that it did not hear all. There is no half-close that would let it read on.
+    fn why(&mut self, otherwise: Closed) -> Closed {
+        match self.verdict.take() {
+            Some(reason) => Closed::Violation(reason),
+            None if self.outgoing && self.unread > 0 => Closed::Unread(self.unread),
+            None => otherwise,
         }
-        let why = self.verdict.take().map_or(Closed::Unended, Closed::Violation);
-        self.end(&why, true, host);
     }
 
     /// The end that takes no care of what was not sent.

@@ -198,6 +198,8 @@ pub struct Connection<S: Session> {
     outgoing: bool,
     /// Unread bytes that the session left.
     held: Unread,
+    /// Bytes that came and that the session, having finished, will not see.
+    unread: u64,
     /// Do not call `receive` with fewer unread bytes.
     need: usize,
     output: Output,
@@ -241,6 +243,7 @@ impl<S: Session> Connection<S> {
             phase: Phase::Connecting,
             outgoing: false,
             held: Unread::default(),
+            unread: 0,
             need: 0,
             output: Output::new(shared.budget.buffer_each),
             control: Control::default(),
@@ -305,6 +308,8 @@ impl<S: Session> Endpoint for Connection<S> {
                 if self.phase == Phase::Open {
                     self.touch(now, block.len() as u64);
                     self.receive(block, now, host);
+                } else {
+                    self.unread += block.len() as u64;
                 }
                 block.clear();
                 if self.drains && self.held.is_empty() {

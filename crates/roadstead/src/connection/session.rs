@@ -82,6 +82,7 @@ impl<S: Session> Connection<S> {
             }
         }
         if !self.listens() {
+            self.unread += block.len() as u64;
             block.clear();
         }
     }

@@ -400,7 +400,8 @@ impl Session for Link {
     }
 
     fn closed(self, why: &Closed) {
-        let trouble = (!matches!(why, Closed::Finished)).then(|| why.to_string());
+        let is_over = matches!(why, Closed::Finished | Closed::Unended | Closed::Unread(_));
+        let trouble = (!is_over).then(|| why.to_string());
         let peer = self.peer.or(self.dialled);
         if self.refused || matches!(why, Closed::Violation(_)) {
             let member = peer.map_or_else(|| "nobody yet".into(), |peer| self.hub.peers[peer].id.to_string());

@@ -51,6 +51,8 @@ pub(super) struct Layered {
     end_told: bool,
     /// The layer has said that nothing follows.
     finished: bool,
+    /// What comes means nothing any more.
+    deaf: bool,
     /// Finish sending once `wire` is empty.
     shutdown: bool,
     close: Option<bool>,
@@ -98,6 +100,7 @@ impl Layered {
             offers: false,
             end_told: false,
             finished: false,
+            deaf: false,
             shutdown: false,
             close: None,
             passed: VecDeque::new(),
@@ -122,12 +125,11 @@ impl Layered {
             self.held.shrink();
             opened
         };
-        match opened {
+        let endless = || io::Error::new(io::ErrorKind::InvalidData, "the peer sends a message without end");
+        match opened.and_then(|()| if self.held.len() > HELD { Err(endless()) } else { Ok(()) }) {
+            // After our end nothing can be answered.
+            Err(_) if self.finished => (self.held, self.deaf) = (Unread::default(), true),
             Err(error) => self.fail(error, now),
-            Ok(()) if self.held.len() > HELD => {
-                let why = "the peer sends a message without end";
-                self.fail(io::Error::new(io::ErrorKind::InvalidData, why), now);
-            }
             Ok(()) => self.greet(now, host),
         }
     }
@@ -141,7 +143,7 @@ impl Layered {
             Ok(())
         })
         .unwrap_or_else(|| Err(panicked()));
-        if !reply.is_empty() {
+        if !reply.is_empty() && !self.finished {
             self.wire.send(reply.freeze());
         }
         if !plain.is_empty() {
@@ -388,8 +390,7 @@ impl Endpoint for Layered {
             }
             (_, Event::Received(block)) => {
                 self.flight.receiving = false;
-                // After our end the peer's is awaited and nothing else, and nothing could be answered.
-                if !self.finished {
+                if !self.deaf {
                     self.receive(block, now, host);
                 }
                 block.clear();

@@ -197,7 +197,7 @@ fn a_peer_that_does_not_end_is_not_waited_for() {
 }
 
 #[test]
-fn what_comes_after_our_end_is_not_opened() {
+fn what_cannot_be_understood_after_our_end_is_not_answered() {
     let mut rig = Rig::open();
     rig.bytes(b"f");
     assert_eq!(rig.at(0, Event::Sent(1)), ["Shutdown"]);

@@ -34,6 +34,8 @@ struct Pipe {
     /// From each side, for the other.
     bytes: [Vec<u8>; 2],
     ended: [bool; 2],
+    /// Not all of a side was heard.
+    broken: [bool; 2],
     wakers: [Option<Waker>; 2],
 }
 
@@ -55,12 +57,16 @@ impl Side {
         }
     }
 
-    fn pump(&mut self, cx: &mut Context<'_, Self>) {
+    fn pump(&mut self, cx: &mut Context<'_, Self>) -> Done {
         let mut pipe = self.pipe();
         cx.output().write(&mem::take(&mut pipe.bytes[1 - self.me]));
+        if pipe.broken[1 - self.me] {
+            return Err(Close::abort("the other side broke off"));
+        }
         if pipe.ended[1 - self.me] {
             cx.finish();
         }
+        Ok(())
     }
 
     fn dial(&mut self, relay: &Relay, cx: &mut Context<'_, Self>) -> Done {
@@ -94,8 +100,7 @@ impl Session for Side {
         if why == Ready::Draining {
             cx.finish();
         }
-        self.pump(cx);
-        Ok(())
+        self.pump(cx)
     }
 
     fn end(&mut self, _: &mut Context<'_, Self>) -> Done {
@@ -106,7 +111,10 @@ impl Session for Side {
 
     fn closed(self, why: &Closed) {
         say::closed(if self.me == 0 { "closed" } else { "far" }, why);
-        self.pipe().ended[self.me] = true;
+        let mut pipe = self.pipe();
+        pipe.ended[self.me] = true;
+        pipe.broken[self.me] = !matches!(why, Closed::Finished);
+        drop(pipe);
         self.wake_other();
     }
 }
