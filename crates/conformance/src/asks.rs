@@ -35,6 +35,8 @@ pub const DRUDGE: u8 = 15;
 /// Programs are started, by the session and by a job; the answer has a bit for each signal that one of them has inherited
 /// as blocked or ignored.
 pub const PROGRAM: u8 = 16;
+/// A job that answers `n`, and panics when it is dropped.
+pub const BOMB: u8 = 17;
 
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, fmt, fs::File, io::IoSlice, mem, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::input::Chunk;
+use crate::{guard::Guarded, input::Chunk};
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.
@@ -34,11 +34,10 @@ pub struct Output {
     overflow: bool,
 }
 
-/// One piece, as the loop that sends it sees it.
 #[derive(Debug)]
-pub enum Piece {
-    /// Bytes that belong to nobody else, and the size of the buffer they lie in.
-    Bytes(Bytes, usize),
+enum Piece {
+    /// Bytes that belong to nobody else but their owner, who may be the service's; and the size of the buffer they lie in.
+    Bytes(Guarded<Bytes>, usize),
     /// A received buffer that is sent on.
     Chunk(Chunk),
     /// A part of a file.
@@ -85,7 +84,7 @@ impl Output {
             self.write(&bytes);
         } else if self.fits(bytes.len()) {
             let size = bytes.len();
-            self.push(Piece::Bytes(bytes, size));
+            self.push(Piece::owned(bytes, size));
         }
     }
 
@@ -178,8 +177,8 @@ impl Output {
     pub(crate) fn lend(&self, lent: &mut Self) {
         for piece in self.pieces.iter().take(LENT_PIECES) {
             let (piece, file) = match piece {
-                Piece::Bytes(bytes, _) => (Piece::Bytes(bytes.clone(), 0), false),
-                Piece::Chunk(chunk) => (Piece::Bytes(chunk.bytes.clone(), 0), false),
+                Piece::Bytes(bytes, _) => (Piece::owned(Bytes::clone(bytes), 0), false),
+                Piece::Chunk(chunk) => (Piece::owned(chunk.bytes.clone(), 0), false),
                 Piece::File(range) => (Piece::File(range.clone()), true),
             };
             lent.push(piece);
@@ -202,7 +201,7 @@ impl Output {
     /// The first of what comes next, if that is no file.
     pub(crate) fn front_bytes(&self) -> Bytes {
         match self.pieces.front() {
-            Some(Piece::Bytes(bytes, _)) => bytes.clone(),
+            Some(Piece::Bytes(bytes, _)) => Bytes::clone(bytes),
             Some(Piece::Chunk(chunk)) => chunk.bytes.clone(),
             _ => Bytes::copy_from_slice(&self.tail),
         }
@@ -266,7 +265,7 @@ impl Output {
             let (tail, size) = (mem::take(&mut self.tail).freeze(), mem::take(&mut self.tail_size));
             self.held += tail.len();
             self.reserved += size;
-            self.pieces.push_back(Piece::Bytes(tail, size));
+            self.pieces.push_back(Piece::owned(tail, size));
         }
         match &piece {
             Piece::Bytes(bytes, size) => {
@@ -303,6 +302,10 @@ impl fmt::Write for Output {
 }
 
 impl Piece {
+    fn owned(bytes: Bytes, size: usize) -> Self {
+        Self::Bytes(Guarded::new(bytes), size)
+    }
+
     fn len(&self) -> u64 {
         match self {
             Piece::Bytes(bytes, _) => bytes.len() as u64,

@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     budget::Charge,
+    guard::Guarded,
     service::{JobId, Lost},
 };
 
@@ -70,6 +71,7 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Makes room for the next ticket before the session hears of this one, and may want it.
     fn put(&mut self, reply: Result<R, Lost>) {
+        let reply = Guarded::new(reply);
         if self.charge.take().is_some() {
             self.mailbox.put(self.id, reply);
         }
@@ -105,10 +107,13 @@ impl Waker {
     }
 }
 
+/// What a job came to. Whichever thread drops it, a panic of that ends there.
+pub(crate) type Reply<R> = Guarded<Result<R, Lost>>;
+
 /// Where one connection's replies arrive.
 #[derive(Debug)]
 pub(crate) struct Mailbox<R> {
-    replies: Mutex<Vec<(JobId, Result<R, Lost>)>>,
+    replies: Mutex<Vec<(JobId, Reply<R>)>>,
     pub(crate) alarm: Arc<Alarm>,
 }
 
@@ -117,7 +122,7 @@ impl<R> Mailbox<R> {
         Arc::new(Self { replies: Mutex::default(), alarm })
     }
 
-    fn put(&self, id: JobId, reply: Result<R, Lost>) {
+    fn put(&self, id: JobId, reply: Reply<R>) {
         if self.alarm.closed.load(SeqCst) {
             return;
         }
@@ -125,7 +130,7 @@ impl<R> Mailbox<R> {
         self.alarm.ring();
     }
 
-    pub(crate) fn take(&self) -> Vec<(JobId, Result<R, Lost>)> {
+    pub(crate) fn take(&self) -> Vec<(JobId, Reply<R>)> {
         std::mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -276,7 +281,8 @@ mod tests {
     fn a_dropped_ticket_is_a_lost_job() {
         let (mailbox, _bell) = mailbox();
         drop(Ticket::new(Arc::clone(&mailbox), JobId(1), Meter::new(1).charge(1).unwrap()));
-        assert_eq!(mailbox.take(), [(JobId(1), Err(Lost))]);
+        let replies = mailbox.take().into_iter().map(|(id, reply)| (id, reply.into_inner()));
+        assert_eq!(replies.collect::<Vec<_>>(), [(JobId(1), Err(Lost))]);
     }
 
     #[test]

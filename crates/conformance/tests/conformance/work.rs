@@ -4,7 +4,7 @@ use std::{io::Write, thread};
 
 use roadstead::Queue;
 use roadstead_conformance::{
-    asks::{BUSY, DROP, DRUDGE, ECHO, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, SLICES},
+    asks::{BOMB, BUSY, DROP, DRUDGE, ECHO, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, SLICES},
     child::Child,
     client::{End, ask, end_of, eventually, frame, read_frame},
     setting::Setting,
@@ -15,6 +15,7 @@ scenarios! {
     tickets_are_answered_in_the_order_they_are_finished (Queues): "the last ticket that was given may be the first to be finished",
     a_ticket_that_is_dropped_is_lost (Queues): "who forgets a ticket is told of, and the others are answered",
     a_job_that_panics_is_lost_alone (Queues): "a job that panics is a lost ticket and nothing else",
+    a_job_whose_drop_panics_is_answered_all_the_same (Queues): "a job that panics when it is dropped costs nobody anything",
     a_session_that_panics_is_lost_alone (Everything): "a session that panics is reset, and nobody else notices",
     a_job_runs_in_slices (Queues): "a job of 1,000 slices is answered once",
     endless_jobs_hold_neither_their_connection_nor_another (Queues): "beside jobs that never end others are served",
@@ -74,6 +75,18 @@ fn a_job_that_panics_is_lost_alone(setting: &Setting) {
         assert_eq!(ask(&mut stream, PANIC_JOB, 0, b""), (LOST, vec![PANIC_JOB]));
         assert_eq!(ask(&mut stream, JOB, 5, b""), (JOB, 5u64.to_le_bytes().to_vec()));
     }
+}
+
+fn a_job_whose_drop_panics_is_answered_all_the_same(setting: &Setting) {
+    let child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    // More than there are workers to lose.
+    for n in 0..5u64 {
+        assert_eq!(ask(&mut stream, BOMB, n, b""), (BOMB, n.to_le_bytes().to_vec()));
+        assert_eq!(ask(&mut stream, JOB, n, b""), (JOB, n.to_le_bytes().to_vec()));
+    }
+    drop(stream);
+    assert_eq!(child.drain()["failed"], 0);
 }
 
 fn a_session_that_panics_is_lost_alone(setting: &Setting) {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::{
     budget::{Permit, Refused},
     connection::{Connection, Endpoint},
-    guard,
+    guard::{self, Guarded},
     host::{Host, Shared},
     layer::{End, Layers, through},
     net::Net,
@@ -33,12 +33,13 @@ pub(crate) fn opener<S: Service>(
     shared: Arc<Shared>,
     layers: Option<Arc<dyn Layers>>,
 ) -> Arc<Open> {
+    let (service, layers) = (Guarded::new(service), layers.map(Guarded::new));
     Arc::new(move |peer: Peer, permit: Permit| {
         let session = service.open(&peer);
         let connection: Box<dyn Endpoint> =
             Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit));
         match &layers {
-            Some(layers) => through(&**layers, connection, End::Accepted(peer.address), Arc::clone(&shared)),
+            Some(layers) => through(&***layers, connection, End::Accepted(peer.address), Arc::clone(&shared)),
             None => connection,
         }
     })

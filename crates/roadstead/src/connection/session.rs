@@ -152,7 +152,7 @@ impl<S: Session> Connection<S> {
             self.active = now;
             self.burden = None;
             if self.phase == Phase::Open {
-                self.call(now, host, |session, cx| session.reply(id, reply, cx));
+                self.call(now, host, |session, cx| session.reply(id, reply.into_inner(), cx));
             }
         }
         if called && self.phase == Phase::Open {

@@ -24,12 +24,12 @@ use super::{
 };
 use crate::{
     budget::{Charge, Meter},
-    guard,
+    guard::{self, Guarded},
     ticket::Waker,
 };
 
 /// What a gather came to, told to whoever wanted it.
-pub(super) type Tell = Box<dyn FnOnce(Result<Gathered, GatherError>) + Send>;
+pub(super) type Tell = Guarded<Box<dyn FnOnce(Result<Gathered, GatherError>) + Send>>;
 
 /// The messages of all peers, in the order of their numbers.
 pub type Gathered = Vec<(MemberId, Message)>;
@@ -407,7 +407,7 @@ impl Hub {
 
 /// Tells what a gather came to. A panic of whoever hears it must not take the link or the keeper along that has led to it.
 fn finish(tell: Tell, result: Result<Gathered, GatherError>) {
-    if guard::call(|| tell(result)).is_none() {
+    if guard::call(|| tell.into_inner()(result)).is_none() {
         tracing::error!("what was called with the messages of a gather has panicked");
     }
 }

@@ -56,6 +56,7 @@ use std::{any::Any, fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::
 use bytes::Bytes;
 
 use crate::{
+    guard::Guarded,
     lives::{Lives, Shape},
     model::Model,
     os,
@@ -255,7 +256,7 @@ impl Exchange {
         patience: Duration,
         done: impl FnOnce(Result<Gathered, GatherError>) + Send + 'static,
     ) {
-        self.0.unit.hub.gather(key, patience, Box::new(done));
+        self.0.unit.hub.gather(key, patience, Guarded::new(Box::new(done)));
     }
 
     /// Gives up a key whose messages are not wanted, whether they have come or not. A gather that waits for it hears

@@ -14,7 +14,7 @@ use super::{
     message::{Message, Taken},
     options::{Key, Member, MemberId, Options, Strategy, cost},
 };
-use crate::ticket::Waker;
+use crate::{guard::Guarded, ticket::Waker};
 
 fn key(query: u128) -> Key {
     Key { query, round: 0 }
@@ -150,7 +150,7 @@ fn what_is_gathered_is_in_the_order_of_the_peers_whoever_came_first_and_who_did_
     for (came, missing) in [(vec![2, 0, 1], vec![]), (vec![1], vec![1, 3]), (vec![2, 0], vec![2])] {
         let hub = hub_among(&[1, 2, 3], Options::default());
         let (tell, told) = mpsc::channel();
-        hub.gather(key(1), Duration::ZERO, Box::new(move |result| tell.send(result).unwrap()));
+        hub.gather(key(1), Duration::ZERO, Guarded::new(Box::new(move |result| tell.send(result).unwrap())));
         for peer in came {
             let taken = Taken { count: Arc::default(), told: Arc::default(), every: 1, waker: waker() };
             let charges = hub.reserve(peer, 1).unwrap();

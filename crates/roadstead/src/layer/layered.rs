@@ -12,11 +12,12 @@ use bytes::BytesMut;
 use super::{
     End, Layer,
     batch::{BATCH, next_batch},
+    guarded,
 };
 use crate::{
     budget::{Charge, Permit},
     connection::{BLOCK, Endpoint, Event, Flight, Op, Operation, Unread},
-    guard,
+    guard::{self, Guarded},
     host::{Host, Shared},
     output::Output,
     ticket::{Bell, Token},
@@ -27,7 +28,7 @@ const HELD: usize = 80 << 10;
 
 pub(super) struct Layered {
     inner: Box<dyn Endpoint>,
-    layer: Box<dyn Layer>,
+    layer: Guarded<Box<dyn Layer>>,
     /// What the layer has said of itself when bytes came last; nothing else changes it.
     is_open: bool,
     has_ended: bool,
@@ -84,7 +85,7 @@ impl Layered {
     ) -> Self {
         Self {
             inner,
-            layer,
+            layer: Guarded::new(layer),
             is_open: false,
             has_ended: false,
             end,
@@ -137,12 +138,11 @@ impl Layered {
     fn open(&mut self, wire: &mut BytesMut) -> io::Result<()> {
         let mut plain = BytesMut::with_capacity(if self.is_open { wire.len() } else { 0 });
         let mut reply = BytesMut::new();
-        let opened = guard::call(|| {
+        let opened = guarded(|| {
             self.layer.open(wire, &mut plain, &mut reply)?;
             (self.is_open, self.has_ended) = (self.layer.is_open(), self.layer.has_ended());
             Ok(())
-        })
-        .unwrap_or_else(|| Err(panicked()));
+        });
         if !reply.is_empty() && !self.finished {
             self.wire.send(reply.freeze());
         }
@@ -155,8 +155,9 @@ impl Layered {
     /// Lets the connection know when the handshake is done.
     fn greet(&mut self, now: Duration, host: &mut Host) {
         if matches!(self.phase, Phase::Handshake) && self.is_open {
-            let Some(identity) = guard::call(|| self.layer.identity()) else {
-                return self.fail(panicked(), now);
+            let identity = match guarded(|| Ok(self.layer.identity())) {
+                Ok(identity) => identity,
+                Err(error) => return self.fail(error, now),
             };
             self.phase = Phase::Open;
             if let Some(identity) = identity {
@@ -306,8 +307,7 @@ impl Layered {
     fn seal(&mut self) -> io::Result<()> {
         let plain = next_batch(self.inner.output())?;
         let mut sealed = BytesMut::with_capacity(plain.len() + plain.len() / 256 + 64);
-        guard::call(|| self.layer.seal(&plain, &mut self.held.bytes, &mut sealed))
-            .unwrap_or_else(|| Err(panicked()))?;
+        guarded(|| self.layer.seal(&plain, &mut self.held.bytes, &mut sealed))?;
         self.sealed = plain.len() as u64;
         self.wire.send(sealed.freeze());
         Ok(())
@@ -362,10 +362,6 @@ impl Layered {
             _ => false,
         }
     }
-}
-
-fn panicked() -> io::Error {
-    io::Error::other("the connection's layer panicked")
 }
 
 impl Endpoint for Layered {

@@ -14,7 +14,12 @@ use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
 
-use crate::{connection::Endpoint, host::Shared, tls::Pin};
+use crate::{
+    connection::Endpoint,
+    guard::{self, Guarded},
+    host::Shared,
+    tls::Pin,
+};
 use layered::Layered;
 
 /// One connection's transformation between wire and session.
@@ -104,8 +109,17 @@ pub fn through(
     end: End,
     shared: Arc<Shared>,
 ) -> Box<dyn Endpoint> {
-    let layer = layers.layer().unwrap_or_else(|error| Box::new(Unmade(Some(error))));
+    let layer = guarded(|| layers.layer()).unwrap_or_else(|error| Box::new(Unmade(Some(error))));
     Box::new(Layered::new(inner, layer, end, shared))
+}
+
+/// Calls into a layer, or what makes one. What is wrong is in words from here on: the error itself is the layer's.
+fn guarded<T>(action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let panicked = || io::Error::other("the connection's layer panicked");
+    guard::call(action).unwrap_or_else(|| Err(panicked())).map_err(|error| {
+        let error = Guarded::new(error);
+        guard::call(|| io::Error::new(error.kind(), error.to_string())).unwrap_or_else(panicked)
+    })
 }
 
 /// Stands for a layer that could not be made, and says why to the first who asks.

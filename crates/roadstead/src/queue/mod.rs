@@ -24,7 +24,7 @@ use std::{
 };
 
 use crate::{
-    guard,
+    guard::{self, Guarded},
     ticket::{Ticket, Token},
 };
 
@@ -67,7 +67,7 @@ pub(crate) struct Owner {
 
 /// One thing that waits in the queue.
 pub struct Task {
-    work: Box<dyn Work>,
+    work: Guarded<Box<dyn Work>>,
     owner: Owner,
     /// How long it will take, as its session guessed, in any unit the service likes. Disciplines compare it.
     pub cost: u64,
@@ -126,7 +126,7 @@ impl Task {
     }
 
     fn new(connection: Token, cost: u64, work: Box<dyn Work>) -> Self {
-        Self { work, owner: Owner { home: 0, connection }, cost, slices: 0 }
+        Self { work: Guarded::new(work), owner: Owner { home: 0, connection }, cost, slices: 0 }
     }
 
     /// Runs one slice. `Some` with the task if there is more to do. A job that panics is lost, alone: its ticket is
@@ -369,11 +369,12 @@ impl Workers {
                 drop(state);
                 let unfinished = task.run(slice);
                 state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(task) = unfinished
-                    && !state.stopped
-                {
-                    state.queue.push(task);
+                if state.stopped {
+                    // Before the task is dropped, which is the service's doing.
+                    drop(state);
+                    return;
                 }
+                unfinished.into_iter().for_each(|task| state.queue.push(task));
             } else if state.stopped {
                 return;
             } else {

@@ -17,8 +17,8 @@ use roadstead::{
 };
 use roadstead_conformance::{
     asks::{
-        ANSWER, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, PROGRAM, REFUSE,
-        SLICES, STAY, TOIL,
+        ANSWER, BOMB, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, PROGRAM,
+        REFUSE, SLICES, STAY, TOIL,
     },
     client::pattern,
 };
@@ -75,6 +75,7 @@ impl DeskSession {
             }
             SLICES => cx.defer(n, Slices(n)),
             PANIC_JOB => cx.run(0, || panic!("a job that is meant to panic")),
+            BOMB => cx.defer(n, Bomb(n)),
             HOLD => self.hold(cx),
             LATER => later(cx, n),
             kind => return self.answer(kind, n, frame.body, cx),
@@ -160,6 +161,22 @@ fn later(cx: &mut Context<'_, DeskSession>, millis: u64) -> Result<JobId, Busy> 
         ticket.finish(millis);
     });
     Ok(id)
+}
+
+struct Bomb(u64);
+
+impl Job for Bomb {
+    type Reply = u64;
+
+    fn run(&mut self, _: Duration) -> Step<u64> {
+        Step::Done(self.0)
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a drop that is meant to panic");
+    }
 }
 
 struct Slices(u64);
