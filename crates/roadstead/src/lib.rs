@@ -96,6 +96,7 @@ mod accept;
 mod blocking;
 mod common;
 mod descriptors;
+mod ending;
 mod free;
 mod guard;
 mod interrupt;
@@ -107,6 +108,7 @@ mod proactor;
 mod reactor;
 mod run;
 mod slots;
+mod threads;
 mod wait;
 
 pub use budget::Budget;

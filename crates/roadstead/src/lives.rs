@@ -2,22 +2,19 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fmt,
-    io::{self, PipeReader, PipeWriter},
-    mem,
+    fmt, io, mem,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags};
-
 use crate::{
     accept::Door,
     blocking::crew::{self, Crew, Spawner},
     connection::Endpoint,
+    ending::{Ended, Ending},
     guard,
     host::{Host, Shared},
     model::{
@@ -35,9 +32,13 @@ use crate::{
         Poller, Reactor,
         workers::{Dispatcher, Io},
     },
+    threads::Threads,
     ticket::Bell,
-    wait::{FOR_EVER, wait_for},
 };
+
+/// How long a loop that is told to stop is waited for, unless it is waited for as long as it takes: enough for all that
+/// is no job.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// Which loops, and who runs their jobs.
 #[derive(Debug, Clone, Copy)]
@@ -61,9 +62,8 @@ impl Shape {
 pub(crate) struct Lives {
     kind: Kind,
     units: Option<Units>,
-    thread: Option<JoinHandle<io::Result<()>>>,
-    /// Hung up when the loops have ended.
-    ended: PipeReader,
+    thread: Option<JoinHandle<()>>,
+    ended: Ended,
 }
 
 enum Kind {
@@ -85,15 +85,14 @@ pub(crate) struct Parts {
     shape: Shape,
     shared: Arc<Shared>,
     doors: Vec<Door<OwnedFd>>,
-    /// Closed when the loops have ended.
-    ending: PipeWriter,
+    ending: Ending,
 }
 
 /// A model that has begun.
 pub(crate) struct Begun {
     kind: Kind,
     units: Option<Units>,
-    thread: JoinHandle<io::Result<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Parts {
@@ -105,11 +104,11 @@ impl Parts {
     /// Begins with threads that wait, each for one connection.
     pub(crate) fn crew(self, spawner: impl Spawner + 'static) -> io::Result<Begun> {
         let Self { shape, shared, doors, ending } = self;
-        let units = Units::of(shape)?;
-        let jobs = Units::jobs(units.as_ref(), shape.queue);
+        let units = Units::of(shape, &ending)?;
+        let (jobs, workers) = (Units::jobs(units.as_ref(), shape.queue), Units::workers(units.as_ref()));
         let make = Box::new(move || Host::on_system(Arc::clone(&shared), jobs()));
         let crew = Crew::new(Instant::now(), make as Box<crew::MakeHost>, Box::new(spawner))?;
-        let thread = crew.start(doors, ending)?;
+        let thread = crew.start(doors, ending, move || workers.iter().for_each(|workers| workers.stop()))?;
         Ok(Begun { kind: Kind::Blocking(crew), units, thread })
     }
 
@@ -166,15 +165,15 @@ impl Parts {
         make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>) -> io::Result<R>,
     ) -> io::Result<Begun> {
         let Self { shape, shared, doors, ending } = self;
-        let units = Units::of(shape)?;
+        let units = Units::of(shape, &ending)?;
+        let workers = Units::workers(units.as_ref());
         let net = Os::non_blocking(Instant::now(), shared.tuning);
         let host = Host::on_system(shared, Units::jobs(units.as_ref(), shape.queue)());
         let (orders, bell) = (Arc::new(Orders::default()), Arc::clone(&host.bell));
-        let mut run = make(net, host, Arc::clone(&orders), doors)?;
+        let run = make(net, host, Arc::clone(&orders), doors)?;
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
-            let result = run();
-            drop(ending);
-            result
+            ending.follow(run);
+            workers.iter().for_each(|workers| workers.stop());
         })?;
         Ok(Begun { kind: Kind::Loop { orders, bell }, units, thread })
     }
@@ -185,7 +184,7 @@ impl Lives {
         let Begin::Here(begin) = shape.model.entry().begin else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        let (ended, ending) = io::pipe()?;
+        let (ending, ended) = Ending::new()?;
         let Begun { kind, units, thread } = begin(Parts { shape, shared, doors, ending })?;
         Ok(Self { kind, units, thread: Some(thread), ended })
     }
@@ -216,24 +215,9 @@ impl Lives {
         }
     }
 
-    /// Readable when the loops have ended.
-    pub(crate) fn ended(&self) -> BorrowedFd<'_> {
-        self.ended.as_fd()
-    }
-
-    /// Waits for the loops to end. False if the time was over before.
-    pub(crate) fn wait(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience.min(FOR_EVER);
-        let mut ended = [PollFd::new(&self.ended, PollFlags::IN)];
-        while wait_for(&mut ended, Some(until)).is_ok() {
-            if !ended[0].revents().is_empty() {
-                return true;
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        false
+    /// What becomes of the threads.
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.ended
     }
 
     /// Has the loops end, and does not wait for it.
@@ -244,19 +228,28 @@ impl Lives {
         }
     }
 
+    /// Has the loops end, waits for that a moment, and leaves behind who is in a job: it ends with that. False if
+    /// somebody is.
+    pub(crate) fn leave(&mut self) -> bool {
+        self.order_stop();
+        let over = self.ended.are_over(MOMENT);
+        if !over {
+            self.thread = None;
+            self.units.iter_mut().for_each(|units| units.threads.leave());
+        }
+        over
+    }
+
     /// Has the loops end, and waits for it.
-    pub(crate) fn stop(&mut self) {
+    fn stop(&mut self) {
         self.order_stop();
         // A session or a job may hold the last handle of what it runs on, which then ends by itself; and so may the
         // service that a loop lets go of when it ends.
         let awaited =
             |thread: &JoinHandle<_>| !guard::is_inside() && thread.thread().id() != thread::current().id();
         if let Some(thread) = self.thread.take().filter(awaited) {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a server's loop ended early"),
-                Err(_) => tracing::error!("a server's loop panicked"),
-            }
+            // What panics there is told of there.
+            let _ = thread.join();
         }
         self.units = None;
     }
@@ -272,22 +265,27 @@ impl Drop for Lives {
 #[derive(Debug)]
 struct Units {
     workers: Arc<Workers>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
 }
 
 impl Units {
     /// As many as are asked for; none if the loops are to run the jobs themselves.
-    fn of(shape: Shape) -> io::Result<Option<Self>> {
+    fn of(shape: Shape, ending: &Ending) -> io::Result<Option<Self>> {
         if shape.workers == 0 {
             return Ok(None);
         }
-        let (workers, threads) = Workers::start(shape.workers, shape.queue)?;
+        let (workers, threads) = Workers::start(shape.workers, shape.queue, ending)?;
         Ok(Some(Self { workers, threads }))
+    }
+
+    /// What is to be told to stop when the loops have ended.
+    fn workers(units: Option<&Self>) -> Option<Arc<Workers>> {
+        units.map(|units| Arc::clone(&units.workers))
     }
 
     /// Makes what a loop puts its jobs into.
     fn jobs(units: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
-        let workers = units.map(|units| Arc::clone(&units.workers));
+        let workers = Self::workers(units);
         move || workers.as_ref().map_or_else(|| Jobs::inline(queue), Workers::attach)
     }
 }
@@ -295,9 +293,8 @@ impl Units {
 impl Drop for Units {
     fn drop(&mut self) {
         self.workers.stop();
-        for thread in self.threads.drain(..).filter(|_| !guard::is_inside()) {
-            // A logic unit catches its jobs' panics, so there is nothing to learn from its end.
-            let _ = thread.join();
+        if !guard::is_inside() {
+            self.threads.join();
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::FileExt,
     },
+    ptr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -87,6 +88,20 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32, tuning: Tuning) -> io::R
 pub(crate) fn event() -> io::Result<OwnedFd> {
     let _alone = last_descriptors();
     Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+/// Whether so many bytes of address space could be had.
+pub(crate) fn try_map(length: usize) -> io::Result<()> {
+    // SAFETY: a mapping of its own, at a place that the system chooses, which nobody has touched when it goes again.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let place = libc::mmap(ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0);
+        if place == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        libc::munmap(place, length);
+    }
+    Ok(())
 }
 
 /// Held by whoever takes a descriptor while connections are served: where they are scarce, the one in reserve is given

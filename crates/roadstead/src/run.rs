@@ -124,15 +124,12 @@ impl Running {
     ) -> Result<Snapshot, RunError> {
         let mut until = None;
         loop {
-            let ended = self.ended();
-            let mut fds = [PollFd::new(&interrupts, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
+            let mut fds =
+                [PollFd::new(&interrupts, PollFlags::IN), PollFd::new(self.threads(), PollFlags::IN)];
             wait_for(&mut fds, until)?;
             let ended = !fds[1].revents().is_empty();
-            if ended && until.is_none() {
-                return Err(io::Error::other("one of its loops has ended, and the log says why").into());
-            }
             if ended || until.is_some_and(|until| until <= Instant::now()) {
-                return Ok(self.finish(ended)?);
+                return Ok(self.finish()?);
             }
             while let Some(signal) = interrupts.next() {
                 if signal == SIGHUP {

@@ -4,7 +4,7 @@
 use std::{
     fmt, io, mem,
     net::{SocketAddr, ToSocketAddrs},
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use crate::{
     accept::Door,
     budget::Budget,
     descriptors,
+    ending::Ended,
     host::Shared,
     layer::Layers,
     lives::{Lives, Shape},
@@ -23,7 +24,7 @@ use crate::{
     stats::Snapshot,
     tuning::Tuning,
 };
-pub use crate::{model::epoll::Trigger, reactor::workers::Io};
+pub use crate::{ending::Broken, model::epoll::Trigger, reactor::workers::Io, threads::TooFew};
 
 /// How to run a [`Service`]. See the crate's first page for an example.
 pub struct Server<S: Service> {
@@ -60,9 +61,18 @@ pub enum StartError {
         /// What stands in the way.
         why: &'static str,
     },
-    /// The system has not given the threads or descriptors that the loops need.
+    /// The system has not given as many threads or processes as were asked for.
+    #[error(transparent)]
+    TooFew(#[from] TooFew),
+    /// The system has not given what else the loops need, such as descriptors.
     #[error("the server's loops could not be started: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        error.downcast().map_or_else(Self::System, Self::TooFew)
+    }
 }
 
 fn in_words(address: &str, source: &io::Error) -> String {
@@ -76,10 +86,31 @@ fn in_words(address: &str, source: &io::Error) -> String {
     }
 }
 
-/// The connections that were still open when the time to drain was over. They have been reset.
+/// What had not finished when the time to drain was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} connections had not finished when the time to drain was over, and were reset")]
-pub struct Undrained(pub usize);
+#[error("{connections} connections had not finished when the time to drain was over, and were reset{}", left_behind(*.working))]
+pub struct Undrained {
+    /// Connections that were still open. They are reset: at once, or, of a thread that is in a job, when that is done.
+    pub connections: usize,
+    /// A job is still being done. Nobody waits for it: its thread is left behind, with the connections that it alone can
+    /// close and its hold on the service, and ends by itself when the job does.
+    pub working: bool,
+}
+
+fn left_behind(working: bool) -> &'static str {
+    if working { "; a job that nobody waits for is still being done" } else { "" }
+}
+
+/// Why a server that was to drain came to no good end.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DrainError {
+    /// Not everything had finished in time.
+    #[error(transparent)]
+    Undrained(#[from] Undrained),
+    /// Its loop had ended before, or did meanwhile.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}
 
 /// Why a server that ran in the foreground came to no good end.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +121,9 @@ pub enum RunError {
     /// It ended, with connections that had not finished.
     #[error(transparent)]
     Undrained(#[from] Undrained),
+    /// Its loop has ended although nobody had told it to.
+    #[error(transparent)]
+    Broken(#[from] Broken),
     /// Who was to be told where it listens has failed.
     #[error(transparent)]
     Listening(io::Error),
@@ -99,6 +133,15 @@ pub enum RunError {
     /// What runs it could not go on: the system failed it.
     #[error("the server could not go on: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<DrainError> for RunError {
+    fn from(error: DrainError) -> Self {
+        match error {
+            DrainError::Undrained(left) => Self::Undrained(left),
+            DrainError::Broken(broken) => Self::Broken(broken),
+        }
+    }
 }
 
 impl<S: Service> Server<S> {
@@ -287,14 +330,35 @@ impl Running {
         self.shared.memory.used()
     }
 
-    /// Accepts no more, tells every session, and waits for them to finish. Blocks for at most about `patience`.
+    /// What has become of it: `None` while it serves, an error once its loop has ended although nobody had told it to.
+    /// `Ok` is for who looks while the server is let go of.
+    pub fn ended(&self) -> Option<Result<(), Broken>> {
+        self.lives.ended().so_far()
+    }
+
+    /// Waits until it has [`ended`](Running::ended). A server that is well never does.
     ///
     /// # Errors
-    /// [`Undrained`] if some had not finished; they are reset.
-    pub fn drain(self, patience: Duration) -> Result<Snapshot, Undrained> {
+    /// [`Broken`]: why its loop has ended. Nobody is served any more; [`Running::drain`] answers the same.
+    pub fn wait(&self) -> Result<(), Broken> {
+        loop {
+            self.lives.ended().wait(Duration::MAX);
+            if let Some(end) = self.ended() {
+                return end;
+            }
+        }
+    }
+
+    /// Accepts no more, tells every session, and waits for them and for the jobs under way to finish: for at most
+    /// `patience`, and a moment to reset the rest. A job that is still being done then is left to itself: see
+    /// [`Undrained::working`].
+    ///
+    /// # Errors
+    /// [`DrainError`] if something had not finished, or a loop had ended before its time.
+    pub fn drain(self, patience: Duration) -> Result<Snapshot, DrainError> {
         self.begin_drain();
-        let done = self.lives.wait(patience);
-        self.finish(done)
+        self.lives.ended().wait(patience);
+        self.finish()
     }
 
     /// Accepts no more, and tells every session.
@@ -302,16 +366,22 @@ impl Running {
         self.lives.drain();
     }
 
-    /// Readable when its loops have ended.
-    pub(crate) fn ended(&self) -> BorrowedFd<'_> {
+    /// Who knows when its threads have ended.
+    pub(crate) fn threads(&self) -> &Ended {
         self.lives.ended()
     }
 
-    /// Resets what is still open. `done`: its loops have ended.
-    pub(crate) fn finish(mut self, done: bool) -> Result<Snapshot, Undrained> {
-        let left = self.open();
-        self.lives.stop();
-        if done || left == 0 { Ok(self.stats()) } else { Err(Undrained(left)) }
+    /// Resets what is still open, and leaves behind what is at a job.
+    pub(crate) fn finish(mut self) -> Result<Snapshot, DrainError> {
+        let (over, connections) = (self.ended().is_some(), self.open());
+        let working = !self.lives.leave();
+        if let Some(Err(broken)) = self.ended() {
+            return Err(broken.into());
+        }
+        if working || (!over && connections > 0) {
+            return Err(Undrained { connections, working }.into());
+        }
+        Ok(self.stats())
     }
 
     /// Resets what is still open, and does not wait for a job that computes.

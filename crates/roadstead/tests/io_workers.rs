@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::{self, Read, Write},
+    io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     ops::Deref,
     sync::{Mutex, mpsc},
@@ -11,11 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use roadstead::{
     Budget, Close, Context, Done, Input, JobId, Lost, Model, Peer, Ready, Running, Scope, Server, Service,
     Session, Ticket,
-    layer::{Identity, Layer, Layers},
     server::{Io, StartError, Trigger},
 };
 use rustix::io::{read, retry_on_intr};
@@ -255,44 +253,6 @@ fn a_drain_in_the_midst_of_everything_leaves_nobody() {
             }
         });
     }
-}
-
-/// A layer that is as broken as can be.
-#[derive(Debug)]
-struct Broken;
-
-impl Layers for Broken {
-    fn layer(&self) -> io::Result<Box<dyn Layer>> {
-        Ok(Box::new(Broken))
-    }
-}
-
-impl Layer for Broken {
-    fn open(&mut self, _: &mut BytesMut, _: &mut BytesMut, _: &mut BytesMut) -> io::Result<()> {
-        Ok(())
-    }
-    fn seal(&mut self, _: &[u8], _: &mut [u8], _: &mut BytesMut) -> io::Result<()> {
-        Ok(())
-    }
-    fn finish(&mut self, _: &mut [u8], _: &mut BytesMut) {}
-    fn is_open(&self) -> bool {
-        panic!("a layer of the test that panics where nobody catches it")
-    }
-    fn has_ended(&self) -> bool {
-        false
-    }
-    fn identity(&self) -> Option<Identity> {
-        None
-    }
-}
-
-#[test]
-fn a_worker_that_panics_ends_the_server_and_nobody_waits_for_it() {
-    let server = server(mpsc::channel().0).model(Model::Epoll).layer(Broken).start().unwrap();
-    let mut server = Started(Some(server));
-    let mut stream = connect(server.addresses()[0]);
-    assert!(matches!(stream.read_to_end(&mut Vec::new()), Ok(0) | Err(_)), "it is closed");
-    server.end(|server| _ = server.drain(Duration::from_secs(30)));
 }
 
 #[test]

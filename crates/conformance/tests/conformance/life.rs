@@ -25,6 +25,7 @@ scenarios! {
     a_drain_serves_who_waits_at_the_door (Wires): "100 who came before it and were not let in yet are, and are answered",
     a_drain_answers_what_has_arrived (Wires): "a request that lies unread when it begins is answered before the end",
     a_drain_that_runs_out_of_patience_resets (Wires): "what has not finished in time is reset and counted",
+    a_drain_leaves_a_job_behind (Everything): "a job of ten minutes is under way: the program ends when its time to drain is over",
     a_second_signal_ends_everything (Everything): "under load: the program exits with 130, and no client waits in vain",
     a_second_signal_does_not_wait_for_a_job (Everything): "a job of a minute is under way: the program exits with 130 all the same",
     a_server_starts_again_on_its_port_at_once (Wires): "three times, with clients connected and at work",
@@ -141,6 +142,18 @@ fn a_drain_that_runs_out_of_patience_resets(setting: &Setting) {
     assert_ne!(stream.read(&mut [0; 1]).unwrap_or(0), 1);
 }
 
+fn a_drain_leaves_a_job_behind(setting: &Setting) {
+    let mut child = Child::start(setting, "desk --drain 200");
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, JOB, 1, b"").0, JOB);
+    stream.write_all(&frame(TOIL, 600_000, b"")).unwrap();
+    eventually("the job has begun", || child.said("toils").len() == 1);
+    child.signal(Signal::TERM);
+    assert_eq!(child.end(), Some(0), "{}", child.log());
+    assert_eq!(child.said("undrained "), ["1"]);
+    assert_ne!(stream.read(&mut [0; 1]).unwrap_or(0), 1);
+}
+
 fn a_second_signal_ends_everything(setting: &Setting) {
     let mut child = Child::start(setting, "desk");
     stop_under_load(setting, &mut child);
@@ -153,8 +166,7 @@ fn a_second_signal_does_not_wait_for_a_job(setting: &Setting) {
     stream.write_all(&frame(HOLD, 0, b"")).unwrap();
     assert_eq!(ask(&mut stream, JOB, 1, b"").0, JOB);
     stream.write_all(&frame(TOIL, 60_000, b"")).unwrap();
-    // Nothing tells that it has begun.
-    thread::sleep(Duration::from_millis(100));
+    eventually("the job has begun", || child.said("toils").len() == 1);
     // Two of a kind might arrive as one.
     child.signal(Signal::TERM);
     child.signal(Signal::INT);

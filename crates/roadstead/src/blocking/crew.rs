@@ -5,8 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io::{self, PipeWriter},
-    mem,
+    io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
@@ -24,9 +23,11 @@ use super::{Blocking, Handle};
 use crate::{
     accept::{self, Accepted, Door, Taken},
     connection::Endpoint,
+    ending::Ending,
     host::Host,
     net::REST,
     os::{self, Os},
+    wait::wait_for,
 };
 
 /// The stack of a connection's thread, in bytes: small, because a session does not recurse; memory only once touched.
@@ -130,23 +131,25 @@ impl Crew {
         }
     }
 
-    /// Starts the thread that accepts; it lets go of `ending` when it ends. It ends when there is anything but serving
-    /// to do, and all others have ended.
+    /// Starts the thread that accepts. It ends when there is anything but serving to do, and all others have ended; last
+    /// it does `finally`.
     pub(crate) fn start(
         self: &Arc<Self>,
         doors: Vec<Door<OwnedFd>>,
-        ending: PipeWriter,
-    ) -> io::Result<JoinHandle<io::Result<()>>> {
+        ending: Ending,
+        finally: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
         let crew = Arc::clone(self);
         let doors = Arc::from(doors);
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).open = Arc::downgrade(&doors);
         thread::Builder::new().name("accept".into()).spawn(move || {
-            let result = crew.accept(&doors);
+            if !ending.follow(|| crew.accept(&doors)) {
+                crew.order(Orders::Stop);
+            }
             drop(doors);
             crew.wait_for_all();
             crew.spawner.end();
-            drop(ending);
-            result
+            finally();
         })
     }
 
@@ -161,10 +164,17 @@ impl Crew {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
+            let mut exhausted = false;
             for door in doors {
-                self.have_served(accept::next(&mut net, door, &mut host), &mut host);
+                if self.orders() != Orders::Serve {
+                    break;
+                }
+                exhausted |= !self.have_served(accept::next(&mut net, door, &mut host), &mut host);
             }
             host.report();
+            if exhausted {
+                wait_for(&mut [PollFd::new(&self.interrupt, PollFlags::IN)], Some(Instant::now() + REST))?;
+            }
         }
         let last = mem::take(&mut self.doors.lock().unwrap_or_else(PoisonError::into_inner).last);
         for (number, taken) in last {
@@ -178,15 +188,17 @@ impl Crew {
         Ok(())
     }
 
-    fn have_served(self: &Arc<Self>, accepted: Accepted<OwnedFd>, host: &mut Host) {
+    /// False if the system has no room to let anybody in.
+    fn have_served(self: &Arc<Self>, accepted: Accepted<OwnedFd>, host: &mut Host) -> bool {
         match accepted {
             Accepted::Admitted(stream, endpoint) => {
                 host.report();
                 warn(self.spawner.serve(self.accepted(stream, endpoint)));
             }
-            Accepted::Exhausted => thread::sleep(REST),
+            Accepted::Exhausted => return false,
             Accepted::Refused | Accepted::Empty => {}
         }
+        true
     }
 
     /// Serves one connection on this thread, to its end.

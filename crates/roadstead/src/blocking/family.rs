@@ -265,7 +265,11 @@ impl Family {
         }
         self.host.report();
         let undrained = self.killed;
-        if undrained > 0 { Err(Undrained(undrained).into()) } else { Ok(self.ledger.stats().snapshot()) }
+        if undrained > 0 {
+            Err(Undrained { connections: undrained, working: false }.into())
+        } else {
+            Ok(self.ledger.stats().snapshot())
+        }
     }
 
     /// Waits for a signal, for connections in the backlog if asked to, or for the next thing that is due.

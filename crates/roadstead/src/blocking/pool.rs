@@ -7,11 +7,13 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError, mpsc},
-    thread::{self, JoinHandle},
 };
 
 use super::{Begin, Core, Entry};
-use crate::blocking::crew::{Living, STACK, Spawner};
+use crate::{
+    blocking::crew::{Living, STACK, Spawner},
+    threads::{Threads, TooFew},
+};
 
 /// The threads of a pool whose size nobody has chosen.
 const SIZE: usize = 64;
@@ -32,27 +34,34 @@ pub(crate) const ENTRY: Entry = Entry {
 pub(crate) struct Pool(Mutex<Option<Hands>>);
 
 struct Hands {
-    queue: mpsc::Sender<Living>,
-    threads: Vec<JoinHandle<()>>,
+    queue: Option<mpsc::Sender<Living>>,
+    threads: Threads,
 }
 
 impl Pool {
     /// Starts `size` threads.
-    fn start(size: usize) -> io::Result<Self> {
+    fn start(size: usize) -> Result<Self, TooFew> {
         let (queue, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
-        let threads = (0..size)
-            .map(|number| {
-                let waiting = Arc::clone(&waiting);
-                let thread = thread::Builder::new().name(format!("pool-{number}")).stack_size(STACK);
-                thread.spawn(move || {
-                    while let Some(connection) = next(&waiting) {
-                        connection.run();
-                    }
-                })
-            })
-            .collect::<io::Result<_>>()?;
+        let bodies = (0..size).map(|_| {
+            let waiting = Arc::clone(&waiting);
+            move || {
+                while let Some(connection) = next(&waiting) {
+                    connection.run();
+                }
+            }
+        });
+        let mut queue = Some(queue);
+        let threads = Threads::start("pool", STACK, bodies, || queue = None)?;
         Ok(Self(Mutex::new(Some(Hands { queue, threads }))))
+    }
+}
+
+/// No more will come.
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.queue = None;
+        self.threads.join();
     }
 }
 
@@ -64,17 +73,12 @@ fn next(waiting: &Mutex<mpsc::Receiver<Living>>) -> Option<Living> {
 impl Spawner for Pool {
     fn serve(&self, connection: Living) -> io::Result<()> {
         let hands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let queued = hands.as_ref().and_then(|hands| hands.queue.send(connection).ok());
-        queued.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+        let queue = hands.as_ref().and_then(|hands| hands.queue.as_ref());
+        queue.and_then(|queue| queue.send(connection).ok()).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 
     fn end(&self) {
         let hands = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Hands { queue, threads }) = hands else { return };
-        drop(queue);
-        for thread in threads {
-            // A session's panic is caught where it is called, so there is nothing to learn from a thread's end.
-            let _ = thread.join();
-        }
+        drop(hands);
     }
 }

@@ -73,7 +73,7 @@ pub trait Layers: Send + Sync + fmt::Debug {
 
 /// What SIGHUP is for. True if others of the server's processes are to do the same.
 pub(crate) fn reload(layers: Option<&dyn Layers>) -> bool {
-    match layers.map_or(Ok(false), Layers::reload) {
+    match guarded(|| layers.map_or(Ok(false), Layers::reload)) {
         Ok(true) => {
             tracing::info!("SIGHUP: the files were read again");
             return true;

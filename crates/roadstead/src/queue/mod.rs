@@ -19,12 +19,12 @@ use std::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    thread::JoinHandle,
     time::Duration,
 };
 
 use crate::{
     guard::{self, Guarded},
+    threads::{STACK, Threads, TooFew},
     ticket::{Ticket, Token},
 };
 
@@ -317,23 +317,23 @@ struct State {
 }
 
 impl Workers {
-    /// Starts `count` threads. They end after [`Workers::stop`], each with the task it is at.
-    pub(crate) fn start(count: usize, queue: Queue) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+    /// Starts `count` threads, which hold `held` until they end: after [`Workers::stop`], each with the task it is at.
+    pub(crate) fn start<H: Clone + Send + 'static>(
+        count: usize,
+        queue: Queue,
+        held: &H,
+    ) -> Result<(Arc<Self>, Threads), TooFew> {
         let state = Mutex::new(State { queue: queue.discipline(), stopped: false });
         let workers = Arc::new(Self { state, came: Condvar::new(), loops: AtomicU64::new(0) });
-        let threads = (0..count)
-            .map(|number| {
-                let workers = Arc::clone(&workers);
-                std::thread::Builder::new().name(format!("logic-{number}")).spawn(move || workers.work())
-            })
-            .collect::<Result<Vec<_>, _>>();
-        match threads {
-            Ok(threads) => Ok((workers, threads)),
-            Err(error) => {
-                workers.stop();
-                Err(error)
+        let bodies = (0..count).map(|_| {
+            let (workers, held) = (Arc::clone(&workers), H::clone(held));
+            move || {
+                workers.work();
+                drop(held);
             }
-        }
+        });
+        let threads = Threads::start("logic", STACK, bodies, || workers.stop())?;
+        Ok((workers, threads))
     }
 
     /// What one loop puts tasks into the queue by.

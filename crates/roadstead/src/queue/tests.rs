@@ -107,8 +107,7 @@ fn a_turn_of_the_loop_is_a_slice_or_many_whole_jobs_but_not_all() {
 
 #[test]
 fn loops_that_share_workers_have_connections_of_their_own() {
-    let (workers, threads) = Workers::start(0, Queue::Rr).unwrap();
-    assert!(threads.is_empty());
+    let (workers, _threads) = Workers::start(0, Queue::Rr, &()).unwrap();
     let mut loops = [workers.attach(), workers.attach()];
     loops[0].push(task(0, 7, 0));
     loops[0].push(task(1, 7, 0));
@@ -117,19 +116,55 @@ fn loops_that_share_workers_have_connections_of_their_own() {
     assert_eq!(order(&mut *state.queue), [0, 2, 1]);
 }
 
+/// Panics when it is dropped; done before, or never.
+struct Bomb(Step<()>);
+
+impl Job for Bomb {
+    type Reply = ();
+    fn run(&mut self, _: Duration) -> Step<()> {
+        self.0
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a drop of the test that is meant to panic");
+    }
+}
+
+#[test]
+fn a_job_may_panic_wherever_it_is_dropped() {
+    let (workers, mut threads) = Workers::start(1, Queue::Fcfs, &()).unwrap();
+    let (sender, done) = mpsc::channel();
+    let mut jobs = workers.attach();
+    for step in [Step::Done(()), Step::More] {
+        jobs.push(Task::detached(Token(0), 0, Bomb(step)));
+    }
+    jobs.push(Task::detached(Token(0), 0, Once(Some(move || sender.send(()).unwrap()))));
+    done.recv().unwrap();
+    workers.stop();
+    threads.join();
+    jobs.push(Task::detached(Token(0), 0, Bomb(Step::More)));
+    let mut jobs = Jobs::inline(Queue::Fcfs);
+    for step in [Step::Done(()), Step::More] {
+        jobs.push(Task::detached(Token(0), 0, Bomb(step)));
+    }
+    assert_eq!(jobs.run_one(), Some(Run::Whole));
+    drop(jobs);
+    assert!(guard::take().is_some_and(|said| said.contains("meant to panic")));
+}
+
 #[test]
 fn a_panic_takes_its_own_job_only() {
     let (sender, done) = mpsc::channel();
-    let (workers, threads) = Workers::start(1, Queue::Fcfs).unwrap();
+    let (workers, mut threads) = Workers::start(1, Queue::Fcfs, &()).unwrap();
     let mut jobs = workers.attach();
     let broken = || panic!("a job of the test that is meant to fail");
     jobs.push(Task::detached(Token(0), 0, Once(Some(broken))));
     jobs.push(Task::detached(Token(0), 0, Once(Some(move || sender.send(()).unwrap()))));
     done.recv().unwrap();
     workers.stop();
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    threads.join();
 }
 
 proptest! {

@@ -1,8 +1,8 @@
 //! The program under test: a service on any model, which tells of every connection's end.
 //!
 //! stdout: `listening ADDRESS...`; for each session that ends `closed WHY`, for one that the server itself has connected
-//! `far WHY`; last `stats NAME=COUNT...`, or `undrained COUNT`. Exit codes as those of `roadstead serve`: 0 after SIGTERM
-//! and a drain, 1 an error, 130 a second signal.
+//! `far WHY`; for each long job that begins `toils`; last `stats NAME=COUNT...`, or `undrained COUNT`. Exit codes as those
+//! of `roadstead serve`: 0 after SIGTERM and a drain, 1 an error, 130 a second signal.
 
 mod clock;
 mod desk;
@@ -189,7 +189,7 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
     });
     match drained {
         Ok(stats) => say::stats(&stats),
-        Err(RunError::Undrained(left)) => say(&format!("undrained {}", left.0)),
+        Err(RunError::Undrained(left)) => say(&format!("undrained {}", left.connections)),
         Err(RunError::Interrupted) => std::process::exit(130),
         Err(error) => return Err(error.into()),
     }

@@ -1,14 +1,7 @@
 //! The I/O thread: waits, accepts, and raises what it hears; it never touches a connection that a worker may have.
 #![forbid(unsafe_code)]
 
-use std::{
-    io, mem,
-    net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::Arc,
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{io, mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{
     claim::{DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WRITABLE},
@@ -27,6 +20,7 @@ use crate::{
     os::Os,
     reactor::{Poller, Readiness, doors::Doors, slot::Slot},
     slots::{Slots, Timed},
+    threads::{STACK, Threads},
     ticket::Token,
 };
 
@@ -71,11 +65,14 @@ impl Dispatcher {
         let mut poller = Epoll::new(&host.bell, Trigger::Edge)?;
         let one_shot = poller.one_shot();
         let reports = Reports::new(Arc::clone(&orders), Arc::clone(&host.bell));
-        let mut crew = Crew { line: Arc::default(), threads: Vec::new() };
-        for host in hosts {
-            let line = Arc::clone(&crew.line);
-            crew.add(Worker::new(net.another(), one_shot.clone(), host, line, Arc::clone(&reports)))?;
-        }
+        let line = Arc::<Line>::default();
+        let workers = hosts.into_iter().map(|host| {
+            let (net, one_shot) = (net.another(), one_shot.clone());
+            let worker = Worker::new(net, one_shot, host, Arc::clone(&line), Arc::clone(&reports));
+            move || worker.run()
+        });
+        let threads = Threads::start("worker", STACK, workers, || line.end())?;
+        let crew = Crew { line, threads };
         let doors = Doors::new(doors, &mut poller)?;
         Ok(Self {
             net,
@@ -277,24 +274,12 @@ impl Dispatcher {
 /// The workers' threads. Dropping them waits until each has ended.
 struct Crew {
     line: Arc<Line>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Crew {
-    fn add(&mut self, worker: Worker) -> io::Result<()> {
-        let thread = thread::Builder::new().name(format!("worker-{}", self.threads.len()));
-        self.threads.push(thread.spawn(move || worker.run())?);
-        Ok(())
-    }
+    threads: Threads,
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
         self.line.end();
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a server's worker panicked");
-            }
-        }
+        self.threads.join();
     }
 }

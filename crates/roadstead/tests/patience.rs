@@ -1,0 +1,155 @@
+//! A drain ends when its patience does, whatever runs then; what is left behind ends by itself.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead::{
+    Budget, Close, Context, Done, Input, Job, Model, Peer, Running, Scope, Server, Service, Session, Step,
+    server::{DrainError, Io, Undrained},
+    stats::Snapshot,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Does one job, which says that it has begun and ends when the test lets it.
+#[derive(Clone)]
+struct Slow {
+    begun: Sender<()>,
+    may_end: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Job for Slow {
+    type Reply = ();
+    fn run(&mut self, _: Duration) -> Step<()> {
+        self.begun.send(()).unwrap();
+        // The test is over.
+        let _ = self.may_end.lock().unwrap().recv();
+        Step::Done(())
+    }
+}
+
+impl Service for Slow {
+    type Session = Slow;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> Slow {
+        self.clone()
+    }
+}
+
+impl Session for Slow {
+    type Reply = ();
+    /// A job whose reply is waited for, or one that is nobody's.
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        match input.bytes()[0] {
+            b'd' => _ = cx.defer(0, self.clone()).map_err(|_| Close::abort("no room for a job"))?,
+            _ => cx.submit(0, self.clone()),
+        }
+        input.consume(usize::MAX);
+        Ok(())
+    }
+}
+
+fn settings() -> Vec<(Model, Io, usize)> {
+    let here = Model::ALL.into_iter().filter(|model| model.obstacle().is_none() && !model.forks());
+    let loops = here.flat_map(|model| [(model, Io::Loop, 0), (model, Io::Loop, 2)]);
+    loops.chain([(Model::Epoll, Io::Workers, 2)]).collect()
+}
+
+/// A server at its job, the client that has asked for it, and what lets it end.
+fn at_work(
+    setting: (Model, Io, usize),
+    job: &[u8],
+) -> (Running, TcpStream, Sender<()>, Arc<Mutex<Receiver<()>>>) {
+    let (begun, has_begun) = mpsc::channel();
+    let (let_end, may_end) = mpsc::channel();
+    let may_end = Arc::new(Mutex::new(may_end));
+    let (model, io, workers) = setting;
+    let server = Server::new(Slow { begun, may_end: Arc::clone(&may_end) }).bind("127.0.0.1:0");
+    // The clients do not answer the server's end with theirs.
+    let budget = Budget::default().linger(Duration::from_millis(50));
+    let server = server.model(model).io(io).workers(workers).budget(budget).start().unwrap();
+    let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(job).unwrap();
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    (server, stream, let_end, may_end)
+}
+
+/// What a drain comes to, which must not depend on who waits for it.
+fn drained(server: Running, patience: Duration) -> Result<Snapshot, DrainError> {
+    let (sender, drained) = mpsc::channel();
+    thread::spawn(move || sender.send(server.drain(patience)).is_ok());
+    drained.recv_timeout(PATIENCE).expect("the drain does not end")
+}
+
+fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_job_that_takes_longer_and_the_job_ends_by_itself() {
+    for setting in settings() {
+        let (server, mut stream, let_end, service) = at_work(setting, b"d");
+        let undrained = Undrained { connections: 1, working: true };
+        match drained(server, Duration::from_millis(10)) {
+            Err(DrainError::Undrained(left)) => assert_eq!(left, undrained, "{setting:?}"),
+            other => panic!("{setting:?}: {other:?}"),
+        }
+        drop(let_end);
+        assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "{setting:?}: it is closed");
+        eventually("what was left behind lets go of the service", || Arc::strong_count(&service) == 1);
+    }
+}
+
+#[test]
+fn a_job_without_a_connection_is_left_behind_as_well() {
+    for setting in settings() {
+        let (server, stream, let_end, service) = at_work(setting, b"s");
+        drop(stream);
+        match drained(server, Duration::from_millis(10)) {
+            Err(DrainError::Undrained(left)) => assert!(left.working, "{setting:?}"),
+            other => panic!("{setting:?}: {other:?}"),
+        }
+        drop(let_end);
+        eventually("what was left behind lets go of the service", || Arc::strong_count(&service) == 1);
+    }
+}
+
+#[test]
+fn a_drain_waits_for_a_job_that_ends_in_time() {
+    for setting in settings() {
+        let (server, _stream, let_end, _) = at_work(setting, b"d");
+        let drain = thread::spawn(move || server.drain(PATIENCE));
+        thread::sleep(Duration::from_millis(10));
+        drop(let_end);
+        let drained = drain.join().unwrap();
+        assert!(drained.is_ok(), "{setting:?}: {drained:?}");
+    }
+}
+
+#[test]
+fn many_listeners_end_no_later_than_one() {
+    for model in [Model::Iterative, Model::Threads, Model::Pool] {
+        let mut server =
+            Server::new(Slow { begun: mpsc::channel().0, may_end: Arc::new(Mutex::new(mpsc::channel().1)) });
+        // 50 ms for each would be more than the patience.
+        for _ in 0..300 {
+            server = server.bind("127.0.0.1:0");
+        }
+        let drained = server.model(model).start().unwrap().drain(Duration::from_secs(10));
+        assert!(drained.is_ok(), "{model}: {drained:?}");
+    }
+}
