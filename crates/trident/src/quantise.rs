@@ -12,10 +12,10 @@
 //! while `N + 2 L |X| < p/2`, where L is the length of the longest query; s is the least shift for which that holds. It
 //! grows with the square of the row's length, so one long row costs no other row a bit.
 //!
-//! f is chosen by the middle row of the collection, which has at most [`MIDDLE_ROW`] steps; L is [`HEADROOM`] times that.
+//! f is chosen by the middle row of the collection, which has at most `MIDDLE_ROW` steps; L is `HEADROOM` times that.
 //! For bytes f and all shifts are 0, L is the longest query of bytes, and longer rows are refused.
 //!
-//! Above [`OWN_NORM`] a row is more than three times as long as the longest query, and X may have too few bits to
+//! Above `OWN_NORM` a row is more than three times as long as the longest query, and X may have too few bits to
 //! tell its length (all of them may round to zero). Its extra column is then that of the row itself, `round(2^-s |2^f x|²)`.
 //!
 //! f and the shifts are the client's alone; see [`Scales`](crate::scales::Scales).
@@ -50,7 +50,7 @@ use zeroize::Zeroize;
 use crate::field::P;
 use crate::manifest::Element;
 
-/// Steps that the middle float row has at most: with queries of [`HEADROOM`] times that, just below p/2.
+/// Steps that the middle float row has at most: with queries of `HEADROOM` times that, just below p/2.
 const MIDDLE_ROW: f64 = 10_900.0;
 /// A float query may be this many times as long as the middle row.
 const HEADROOM: f64 = 4.0;
@@ -226,7 +226,7 @@ impl Quantisation {
         }
     }
 
-    /// Steps that a row with that shift above [`OWN_NORM`] has at least.
+    /// Steps that a row with that shift above `OWN_NORM` has at least.
     fn shortest_row(&self, shift: u8) -> f64 {
         let longest = self.longest_squared_query();
         (longest + 15.0 / 16.0 * power(i32::from(shift) - 1) * HALF).sqrt() - longest.sqrt()
