@@ -34,3 +34,20 @@ pub(crate) fn spinner(what: impl Into<String>) -> ProgressBar {
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }
+
+/// A bar of bytes, of which [`on`] learns how many there are.
+pub(crate) fn bytes(what: impl Into<String>) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(what.into());
+    if let Ok(style) = ProgressStyle::with_template("{msg:28} {bar:32} {percent:>3} %  {bytes_per_sec}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Moves a bar of bytes: so many are done, of so many.
+pub(crate) fn on(bar: &ProgressBar) -> impl FnMut(u64, u64) {
+    |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    }
+}

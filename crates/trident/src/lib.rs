@@ -60,6 +60,7 @@ pub mod field;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod integrity;
 pub mod kernels;
 pub mod lines;
 pub mod manifest;
@@ -74,6 +75,7 @@ pub mod quantise;
 pub mod query;
 pub mod reshare;
 pub mod scales;
+mod search_shares;
 pub mod selector;
 pub mod server;
 pub mod shamir;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::dpf::Domain;
+use crate::integrity::Roots;
 use crate::lines::{BLOCK, COLUMN, GROUP};
 use crate::party::Party;
 use crate::selector;
@@ -31,8 +32,9 @@ pub const FILE: &str = "manifest.json";
 #[serde(try_from = "String", into = "String")]
 pub struct SharingId(pub [u8; 16]);
 
-/// BLAKE3 of what all holders of a sharing must agree on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A BLAKE3 digest: of a manifest, what all holders of a sharing must agree on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Digest(pub [u8; 32]);
 
 /// What an element of a row is.
@@ -91,6 +93,8 @@ pub struct Manifest {
     /// The servers' public keys, when they are reached over TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pins: Option<Pins>,
+    /// What shows that the files of all directories are those that the owner wrote.
+    pub roots: Roots,
     /// The server whose directory this is; none in the client's. Not part of the digest.
     pub party: Option<Party>,
 }
@@ -106,7 +110,10 @@ pub enum ManifestError {
     Json(#[from] serde_json::Error),
     /// Written by another version.
     #[error("the manifest has version {0}, this program reads {VERSION}; share the data again")]
-    Version(u32),
+    Version(u64),
+    /// Not what the owner wrote.
+    #[error("the manifest is damaged; {RESTORE}")]
+    Damaged,
     /// A number out of range.
     #[error("the manifest says {what} {got}, allowed are {min} to {max}; share the data again")]
     Range {
@@ -121,8 +128,19 @@ pub enum ManifestError {
     },
 }
 
+/// What to do about a file that is not what the owner wrote.
+pub(crate) const RESTORE: &str = "put a copy back, or share the data again";
+
+/// A manifest in its file.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    check: Digest,
+}
+
 impl Manifest {
-    /// A manifest for a client's directory.
+    /// A manifest for a client's directory, before there are files that it could have [roots](Self::with_roots) of.
     ///
     /// # Errors
     /// [`ManifestError::Range`] for a shape beyond the limits.
@@ -133,7 +151,9 @@ impl Manifest {
         element: Element,
         search: bool,
     ) -> Result<Self, ManifestError> {
-        Self { version: VERSION, sharing, rows, dim, element, search, pins: None, party: None }.validated()
+        let roots = Roots::default();
+        Self { version: VERSION, sharing, rows, dim, element, search, pins: None, roots, party: None }
+            .validated()
     }
 
     /// The same manifest with the public keys of the servers.
@@ -142,36 +162,58 @@ impl Manifest {
         Self { pins, ..self.clone() }
     }
 
+    /// The same manifest with the roots of all directories.
+    #[must_use]
+    pub fn with_roots(&self, roots: Roots) -> Self {
+        Self { roots, ..self.clone() }
+    }
+
     /// The same manifest for the directory of `party`.
     #[must_use]
     pub fn for_party(&self, party: Party) -> Self {
         Self { party: Some(party), ..self.clone() }
     }
 
-    /// Reads and validates a manifest.
+    /// Reads and validates a manifest, which has to be the one that was written, byte by byte.
     ///
     /// # Errors
-    /// Too long, not a manifest, another version, or a number out of range.
+    /// Too long, not a manifest, another version, a number out of range, or damaged.
     pub fn parse(json: &[u8]) -> Result<Self, ManifestError> {
         if json.len() > MAX_BYTES {
             return Err(ManifestError::TooLong(json.len()));
         }
-        serde_json::from_slice::<Self>(json)?.validated()
+        let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json)?;
+        if let Some(version) = fields.get("version").and_then(serde_json::Value::as_u64)
+            && version != u64::from(VERSION)
+        {
+            return Err(ManifestError::Version(version));
+        }
+        fields.remove("check");
+        let manifest = serde_json::from_value::<Self>(fields.into())?.validated()?;
+        if manifest.to_json()? == json { Ok(manifest) } else { Err(ManifestError::Damaged) }
     }
 
-    /// The manifest as JSON.
+    /// The manifest as JSON, with a digest of all it says.
     ///
     /// # Errors
     /// None that a valid manifest could cause.
     pub fn to_json(&self) -> Result<Vec<u8>, ManifestError> {
-        let mut json = serde_json::to_vec_pretty(self)?;
+        let mut json = serde_json::to_vec_pretty(&Written { manifest: self, check: self.check() })?;
         json.push(b'\n');
         Ok(json)
     }
 
+    /// What shows that the file is what was written, its holder included.
+    fn check(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("roadstead trident manifest file v1");
+        hasher.update(&self.digest().0);
+        hasher.update(&[self.party.map_or(0, Party::number)]);
+        Digest(hasher.finalize().into())
+    }
+
     fn validated(self) -> Result<Self, ManifestError> {
         if self.version != VERSION {
-            return Err(ManifestError::Version(self.version));
+            return Err(ManifestError::Version(self.version.into()));
         }
         let in_range = |what, got: i64, min: i64, max: i64| {
             if (min..=max).contains(&got) {
@@ -195,6 +237,9 @@ impl Manifest {
         hasher.update(&(self.rows as u64).to_le_bytes());
         hasher.update(&(self.dim as u64).to_le_bytes());
         hasher.update(&[self.element.size() as u8, u8::from(self.search)]);
+        for root in self.roots.servers.iter().chain([&self.roots.client]) {
+            hasher.update(&root.0);
+        }
         if let Some(pins) = self.pins {
             for party in Party::ALL {
                 hasher.update(&pins.of(party).0);
@@ -266,15 +311,32 @@ impl From<SharingId> for String {
     }
 }
 
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
 impl TryFrom<String> for SharingId {
     type Error = &'static str;
 
     fn try_from(hex: String) -> Result<Self, Self::Error> {
-        const WRONG: &str = "a sharing id is 32 hexadecimal digits";
-        // Parsing as one number would also take a sign, hence the look at every digit.
-        if hex.len() != 32 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(WRONG);
-        }
-        u128::from_str_radix(&hex, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| WRONG)
+        parse_hex(&hex).map(Self).ok_or("a sharing id is 32 hexadecimal digits")
     }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = &'static str;
+
+    fn try_from(hex: String) -> Result<Self, Self::Error> {
+        parse_hex(&hex).map(Self).ok_or("a digest is 64 hexadecimal digits")
+    }
+}
+
+/// Reads exactly `N` bytes from their hexadecimal digits.
+fn parse_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
+    let byte = |[high, low]: &[u8; 2]| Some((digit(*high)? << 4 | digit(*low)?) as u8);
+    pairs.iter().map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
 }

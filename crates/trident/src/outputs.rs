@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rand::CryptoRng;
 
 use crate::files::{self, FileError};
+use crate::integrity::{self, Contents, Part, Roots};
 use crate::lines;
 use crate::manifest::{self, Manifest};
 use crate::mask::PairKey;
@@ -17,26 +18,60 @@ use crate::share::{
     CLIENT_DIR, DIGESTS_FILE, SEARCH_FILE, ShareError, Splitter, component_file, pair_key_file, server_dir,
 };
 
-/// A file that is being written, with its name for errors.
+/// A file that is being written, and the digests of its blocks so far.
 struct Output {
     file: BufWriter<File>,
     path: PathBuf,
-}
-
-/// All that was written is on the disk, so that no manifest ever stands over less than it says.
-fn store(file: &mut BufWriter<File>) -> io::Result<()> {
-    file.flush()?;
-    file.get_ref().sync_data()
+    contents: Option<Contents>,
+    digests: Vec<u8>,
 }
 
 impl Output {
-    fn create(dir: &Path, name: &str) -> Result<Self, FileError> {
+    /// A file of a directory; without `contents`, one that tells of the others.
+    fn create(dir: &Path, name: &str, contents: Option<Contents>) -> Result<Self, FileError> {
         let path = dir.join(name);
-        Ok(Self { file: BufWriter::with_capacity(1 << 16, files::create(&path)?), path })
+        let file = BufWriter::with_capacity(1 << 16, files::create(&path)?);
+        Ok(Self { file, path, contents, digests: Vec::new() })
     }
 
-    fn put(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), FileError> {
-        write(&mut self.file).map_err(FileError::at(&self.path))
+    /// Appends a block.
+    fn put(&mut self, write: impl FnOnce(&mut Hashed<'_>) -> io::Result<()>) -> Result<(), FileError> {
+        let mut hashed = Hashed { file: &mut self.file, hasher: blake3::Hasher::new() };
+        write(&mut hashed).map_err(FileError::at(&self.path))?;
+        let digest = hashed.hasher.finalize();
+        self.digests.extend_from_slice(digest.as_bytes());
+        Ok(())
+    }
+
+    /// All that was written is on the disk, so that no manifest ever stands over less than it says.
+    fn store(&mut self) -> Result<(), FileError> {
+        let stored = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
+        stored.map_err(FileError::at(&self.path))
+    }
+
+    /// Writes a whole file that tells of the others.
+    fn write_all(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let mut output = Self::create(dir, name, None)?;
+        output.put(|file| file.write_all(bytes))?;
+        output.store()
+    }
+}
+
+/// Hashes what is written.
+struct Hashed<'a> {
+    file: &'a mut BufWriter<File>,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -44,13 +79,9 @@ impl Output {
 pub(crate) struct Outputs {
     out: PathBuf,
     aside: Aside,
-    /// (component, file): each component goes to two servers.
-    components: Vec<(usize, Output)>,
-    /// In order of the servers; none when only fetching is wanted.
-    shares: Vec<Output>,
-    digests: Output,
-    /// None when only fetching is wanted.
-    scales: Option<Output>,
+    /// What the first block of the scales begins with.
+    header: Vec<u8>,
+    directories: Vec<(Option<Party>, Vec<Output>)>,
 }
 
 impl Outputs {
@@ -65,84 +96,92 @@ impl Outputs {
         rng: &mut impl CryptoRng,
     ) -> Result<Self, ShareError> {
         if !replace {
-            directories(out).iter().try_for_each(|dir| is_free(dir))?;
+            holders().iter().try_for_each(|holder| is_free(&directory(out, *holder)))?;
         }
         let aside = Aside(out.join(ASIDE));
-        for dir in directories(&aside.0) {
+        let keys = Party::ALL.map(|_| PairKey::generate(rng));
+        let mut directories = Vec::new();
+        for holder in holders() {
+            let dir = directory(&aside.0, holder);
             files::create_dir(&dir)?;
             clear(&dir)?;
+            let mut outputs = Vec::new();
+            for part in Part::all(manifest, holder) {
+                let mut output = Output::create(&dir, &part.name(), Some(part.contents))?;
+                if let Contents::PairKey(party) = part.contents {
+                    output.put(|file| file.write_all(keys[party.index()].expose()))?;
+                }
+                outputs.push(output);
+            }
+            directories.push((holder, outputs));
         }
-        let client = aside.0.join(CLIENT_DIR);
-        let digests = Output::create(&client, DIGESTS_FILE)?;
-        let scales = manifest.search.then(|| Output::create(&client, SCALES_FILE)).transpose()?;
-        let mut outputs =
-            Self { out: out.into(), aside, components: Vec::new(), shares: Vec::new(), digests, scales };
-        for party in Party::ALL {
-            let dir = server_dir(&outputs.aside.0, party);
-            for (component, _) in party.components() {
-                outputs
-                    .components
-                    .push((usize::from(component - 1), Output::create(&dir, &component_file(component))?));
-            }
-            if manifest.search {
-                outputs.shares.push(Output::create(&dir, SEARCH_FILE)?);
-            }
-            let key = PairKey::generate(rng);
-            for holder in [party, party.next()] {
-                let mut file = Output::create(&server_dir(&outputs.aside.0, holder), &pair_key_file(party))?;
-                file.put(|file| file.write_all(key.expose()).and_then(|()| store(file)))?;
-            }
-        }
-        Ok(outputs)
+        Ok(Self { out: out.into(), aside, header: Vec::new(), directories })
     }
 
     /// Begins the scales.
-    pub(crate) fn put_scale(
-        &mut self,
-        quantisation: Quantisation,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), FileError> {
-        let Some(scales) = &mut self.scales else { return Ok(()) };
-        scales.put(|file| file.write_all(&scales::header(quantisation, rng)))
+    pub(crate) fn put_scale(&mut self, quantisation: Quantisation, rng: &mut impl CryptoRng) {
+        self.header = scales::header(quantisation, rng).into();
     }
 
-    /// Appends a run of rows.
+    /// Appends a run of rows: a block of every file that has rows.
     pub(crate) fn write(&mut self, splitter: &Splitter<'_>) -> Result<(), FileError> {
-        for (component, output) in &mut self.components {
-            output.put(|file| lines::write(file, &splitter.components[*component]))?;
+        for (holder, outputs) in &mut self.directories {
+            for output in outputs {
+                match output.contents {
+                    Some(Contents::Component(number)) => {
+                        let component = &splitter.components[usize::from(number - 1)];
+                        output.put(|file| lines::write(file, component))?;
+                    }
+                    Some(Contents::Search) => {
+                        let shares = holder.map_or(&[][..], |party| &splitter.shares[party.index()]);
+                        output.put(|file| lines::write(file, shares))?;
+                    }
+                    Some(Contents::RowDigests) => output.put(|file| file.write_all(&splitter.digests))?,
+                    Some(Contents::Scales) => {
+                        let header = std::mem::take(&mut self.header);
+                        output.put(|file| {
+                            file.write_all(&header).and_then(|()| file.write_all(&splitter.shifts))
+                        })?;
+                    }
+                    Some(Contents::PairKey(_)) | None => {}
+                }
+            }
         }
-        for (output, shares) in self.shares.iter_mut().zip(&splitter.shares) {
-            output.put(|file| lines::write(file, shares))?;
-        }
-        if let Some(scales) = &mut self.scales {
-            scales.put(|file| file.write_all(&splitter.shifts))?;
-        }
-        self.digests.put(|file| file.write_all(&splitter.digests))
+        Ok(())
     }
 
-    /// Makes sure that all is on the disk, then puts it in its place, the manifests last.
-    pub(crate) fn finish(mut self, manifest: &Manifest) -> Result<(), ShareError> {
-        let components = self.components.iter_mut().map(|(_, output)| output);
-        for output in components.chain(&mut self.shares).chain(&mut self.scales).chain([&mut self.digests]) {
-            output.put(store)?;
+    /// Makes sure that all is on the disk, then puts it in its place, the manifests last. Answers the manifest, with the
+    /// roots of the directories.
+    pub(crate) fn finish(
+        mut self,
+        manifest: &Manifest,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Manifest, ShareError> {
+        let mut roots = Roots::default();
+        for (holder, outputs) in &mut self.directories {
+            let mut blocks = vec![0; integrity::SALT];
+            rng.fill_bytes(&mut blocks);
+            for output in outputs {
+                output.store()?;
+                blocks.extend_from_slice(&output.digests);
+            }
+            Output::write_all(&directory(&self.aside.0, *holder), integrity::FILE, &blocks)?;
+            *roots.of_mut(*holder) = Roots::root(&blocks);
         }
-        let put = |dir: &Path, manifest: &Manifest| -> Result<(), ShareError> {
-            let json = manifest.to_json()?;
-            Ok(Output::create(dir, manifest::FILE)?
-                .put(|file| file.write_all(&json).and_then(|()| store(file)))?)
-        };
-        for party in Party::ALL {
-            put(&server_dir(&self.aside.0, party), &manifest.for_party(party))?;
+        let manifest = manifest.with_roots(roots);
+        for holder in holders() {
+            let json = Manifest { party: holder, ..manifest.clone() }.to_json()?;
+            Output::write_all(&directory(&self.aside.0, holder), manifest::FILE, &json)?;
         }
-        put(&self.aside.0.join(CLIENT_DIR), manifest)?;
-        for (from, to) in directories(&self.aside.0).iter().zip(&directories(&self.out)) {
-            files::create_dir(to)?;
-            clear(to)?;
+        for holder in holders() {
+            let (from, to) = (directory(&self.aside.0, holder), directory(&self.out, holder));
+            files::create_dir(&to)?;
+            clear(&to)?;
             for name in names().iter().rev().filter(|name| from.join(name).exists()) {
                 fs::rename(from.join(name), to.join(name)).map_err(FileError::at(&to.join(name)))?;
             }
         }
-        Ok(())
+        Ok(manifest)
     }
 }
 
@@ -155,7 +194,7 @@ const ASIDE: &str = "unfinished";
 impl Drop for Aside {
     fn drop(&mut self) {
         // Whatever is left belongs to a sharing that broke off; if it cannot be deleted the next one will try.
-        for dir in directories(&self.0) {
+        for dir in holders().map(|holder| directory(&self.0, holder)) {
             let _ = clear(&dir);
             let _ = fs::remove_dir(&dir);
         }
@@ -163,19 +202,21 @@ impl Drop for Aside {
     }
 }
 
-/// The four directories of a sharing.
-fn directories(out: &Path) -> Vec<PathBuf> {
-    Party::ALL.map(|party| server_dir(out, party)).into_iter().chain([out.join(CLIENT_DIR)]).collect()
+/// Whose the four directories of a sharing are: the servers', and the clients'.
+fn holders() -> [Option<Party>; 4] {
+    let [first, second, third] = Party::ALL.map(Some);
+    [first, second, third, None]
+}
+
+/// The directory of `holder` below the directory of a sharing.
+fn directory(out: &Path, holder: Option<Party>) -> PathBuf {
+    holder.map_or(out.join(CLIENT_DIR), |party| server_dir(out, party))
 }
 
 /// All files that a directory may hold. The manifest first: without it what is left cannot be taken for a sharing.
 fn names() -> Vec<String> {
-    let mut names = vec![
-        manifest::FILE.to_owned(),
-        SEARCH_FILE.to_owned(),
-        DIGESTS_FILE.to_owned(),
-        SCALES_FILE.to_owned(),
-    ];
+    let mut names =
+        [manifest::FILE, integrity::FILE, SEARCH_FILE, DIGESTS_FILE, SCALES_FILE].map(str::to_owned).to_vec();
     names.extend((1..=3).map(component_file));
     names.extend(Party::ALL.map(pair_key_file));
     names

@@ -1,6 +1,5 @@
 //! The client's side without any network: three request bodies out of a question, and the answer out of three bodies.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::check::{self, Check, ROW_DIGEST};
 use crate::dpf::{self, Key, Role};
 use crate::field::{add, from_signed, mul, to_signed, uniform_nonzero};
-use crate::files::FileError;
+use crate::integrity::{Contents, Directory};
 use crate::manifest::{Digest, Element, Manifest, SALT, SharingId};
 use crate::oblivious;
 use crate::party::Party;
@@ -19,8 +18,7 @@ use crate::prg::Expander;
 use crate::quantise::{QuantiseError, QuantisedQuery, power};
 use crate::scales::Scales;
 use crate::shamir;
-use crate::share::DIGESTS_FILE;
-use crate::store::{StoreError, open_exact, read_manifest};
+use crate::store::{StoreError, read_manifest};
 use crate::wire::{self, BodyError};
 
 /// What a client holds of a sharing: its manifest, and the digest and the scale of every row.
@@ -83,24 +81,29 @@ pub enum AnswerError {
     /// Too few answers.
     #[error("two answers are needed, and {0} is among those that did not answer")]
     Missing(Party),
-    /// The three answers together are wrong; which of them is, nobody can tell.
+    /// The answers together are wrong; which of them is, nobody can tell.
     #[error("the answer is wrong and was refused: check failed: {0}")]
     Refused(#[from] Check),
 }
 
 impl Collection {
-    /// Reads a client's directory.
+    /// Reads a client's directory, and compares every byte with what the owner wrote.
     ///
     /// # Errors
-    /// When a file is missing, has another length than the manifest asks for, or is malformed.
+    /// When a file is missing or damaged, has another length than the manifest asks for, or is a server's.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let manifest = read_manifest(dir)?;
-        let path = dir.join(DIGESTS_FILE);
-        let length = manifest.rows * ROW_DIGEST;
-        let mut file = open_exact(&path, length as u64)?;
-        let mut row_digests = vec![0; length];
-        file.read_exact(&mut row_digests).map_err(FileError::at(&path))?;
-        let scales = manifest.search.then(|| Scales::read(dir, &manifest).map(Arc::new)).transpose()?;
+        if manifest.party.is_some() {
+            return Err(StoreError::Party { path: dir.into(), holder: manifest.party, wanted: None });
+        }
+        let progress = &mut |_, _| {};
+        let mut files = Directory::open(dir, &manifest, progress)?;
+        let mut row_digests = Vec::with_capacity(manifest.rows * ROW_DIGEST);
+        files.read(Contents::RowDigests, |bytes| row_digests.extend_from_slice(bytes))?;
+        let scales = match manifest.search {
+            true => Some(Arc::new(Scales::load(&mut files, dir, &manifest)?)),
+            false => None,
+        };
         Ok(Self { digest: manifest.digest(), manifest, row_digests, scales })
     }
 

@@ -5,22 +5,21 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 
 use rand::CryptoRng;
 
-use crate::files::FileError;
+use crate::integrity::{Contents, Directory};
 use crate::manifest::{Element, Manifest};
 use crate::oblivious;
 use crate::quantise::{Quantisation, QuantisedQuery, Significant, WorstError, power};
-use crate::store::{StoreError, open_exact};
+use crate::store::StoreError;
 
 /// Name of the scales in the client's directory.
 pub const SCALES_FILE: &str = "scales.bin";
 
 /// Bytes before the shifts.
-const HEADER: usize = 20;
+pub(crate) const HEADER: usize = 20;
 
 /// The scales of a collection that can be searched.
 #[derive(Debug, PartialEq)]
@@ -43,16 +42,15 @@ impl Scales {
         HEADER + manifest.rows
     }
 
-    /// Reads the scales in a client's directory.
-    ///
-    /// # Errors
-    /// When the file is missing, has another length than the manifest asks for, or is malformed.
-    pub fn read(dir: &Path, manifest: &Manifest) -> Result<Self, StoreError> {
-        let path = dir.join(SCALES_FILE);
-        let mut bytes = vec![0; Self::file_len(manifest)];
-        let mut file = open_exact(&path, bytes.len() as u64)?;
-        file.read_exact(&mut bytes).map_err(FileError::at(&path))?;
-        Self::parse(bytes, manifest).ok_or(StoreError::Scales { path })
+    /// Reads the scales among the files of the client's directory `dir`.
+    pub(crate) fn load(
+        files: &mut Directory<'_>,
+        dir: &Path,
+        manifest: &Manifest,
+    ) -> Result<Self, StoreError> {
+        let mut bytes = Vec::with_capacity(Self::file_len(manifest));
+        files.read(Contents::Scales, |read| bytes.extend_from_slice(read))?;
+        Self::parse(bytes, manifest).ok_or(StoreError::Scales { path: dir.join(SCALES_FILE) })
     }
 
     /// Reads the bytes of the file; `None` when they are not those of any collection with this manifest.

@@ -2,8 +2,8 @@
 //!
 //! | directory | holds |
 //! |---|---|
-//! | `server-b` | manifest, the two components other than w_b, search shares on the line at b, two pair keys |
-//! | `client` | manifest, row digests, scales |
+//! | `server-b` | manifest, the two components other than w_b, search shares on the line at b, two pair keys, block digests |
+//! | `client` | manifest, row digests, scales, block digests |
 //!
 //! The manifest names the servers' public keys, if there are any: nothing of theirs is secret in it.
 //!
@@ -23,6 +23,7 @@ use crate::check::row_digest;
 use crate::data::{DataError, Rows};
 use crate::field::from_signed;
 use crate::files::FileError;
+use crate::integrity;
 use crate::lines::{self, BLOCK, COLUMN, GROUP, Line};
 use crate::manifest::{Element, Manifest, ManifestError, SALT, SharingId};
 use crate::outputs::Outputs;
@@ -131,7 +132,7 @@ pub fn share_with(
     let quantisation = Quantisation::new(survey.element, manifest.dim, survey.exponent());
 
     let mut outputs = Outputs::create(out, &manifest, options.replace, rng)?;
-    outputs.put_scale(quantisation, rng)?;
+    outputs.put_scale(quantisation, rng);
     let mut run = vec![0.0; RUN * manifest.dim];
     let mut splitter = Splitter::new(&manifest, quantisation);
     for first in (0..manifest.rows).step_by(RUN) {
@@ -141,13 +142,11 @@ pub fn share_with(
         outputs.write(&splitter)?;
         progress(first + run.len() / manifest.dim, manifest.rows);
     }
-    outputs.finish(&manifest)?;
-    Ok(manifest)
+    outputs.finish(&manifest, rng)
 }
 
-/// Rows in a run: whole groups and whole blocks.
-const RUN: usize = 1024;
-const _: () = assert!(RUN.is_multiple_of(GROUP) && RUN.is_multiple_of(BLOCK));
+/// Rows in a run: what one digest covers.
+const RUN: usize = integrity::ROWS;
 
 /// What must be known of all rows before the first is shared.
 struct Survey {

@@ -1,7 +1,8 @@
 //! A server's directory, loaded, and the two passes over it: many requests in one go over the rows.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -10,15 +11,16 @@ use zeroize::Zeroizing;
 
 use crate::admission::{FetchQuery, SearchQuery, SharedQuery};
 use crate::dpf::{Evaluator, Role};
-use crate::field::{P, mul};
+use crate::field::mul;
 use crate::files::FileError;
+use crate::integrity::{self, Contents, Directory, Progress};
 use crate::kernels::{self, Kernel};
 use crate::lines::{self, BLOCK, COLUMN, LINE, Line};
-use crate::manifest::{self, Digest, Manifest, ManifestError};
+use crate::manifest::{self, Digest, Manifest, ManifestError, RESTORE};
 use crate::mask::{PairKey, PairKeys};
 use crate::party::Party;
+use crate::search_shares::Shares;
 use crate::selector::{Expansion, PAYLOAD, ROWS_PER_RUN};
-use crate::share::{SEARCH_FILE, component_file, pair_key_file};
 use crate::wire::{self, COUNTER};
 
 /// Why a server cannot use its directory.
@@ -36,17 +38,17 @@ pub enum StoreError {
         error: ManifestError,
     },
     /// The directory is another's.
-    #[error("{} is the directory of {}, not of {wanted}", path.display(), holder.map_or("a client".into(), |party| party.to_string()))]
+    #[error("{} is the directory of {}, not of {}", path.display(), holder_name(*holder), holder_name(*wanted))]
     Party {
         /// Which directory.
         path: PathBuf,
         /// Whose it is; nobody's for a client's.
         holder: Option<Party>,
         /// Whose it should be.
-        wanted: Party,
+        wanted: Option<Party>,
     },
     /// A file's length does not fit the manifest.
-    #[error("{} has {got} bytes, its manifest asks for {want}; share the data again", path.display())]
+    #[error("{} has {got} bytes, its manifest asks for {want}; {RESTORE}", path.display())]
     Length {
         /// Which file.
         path: PathBuf,
@@ -61,6 +63,20 @@ pub enum StoreError {
         /// Which file.
         path: PathBuf,
     },
+    /// A part of a file is not what the owner wrote.
+    #[error("{} is damaged in block{} of {blocks} (bytes {} to {}); {RESTORE}", path.display(), span(*first, *last), bytes.start, bytes.end.saturating_sub(1))]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// The first damaged block of a run, from 1.
+        first: usize,
+        /// The last of the run.
+        last: usize,
+        /// Blocks of the file.
+        blocks: usize,
+        /// Where in the file the run is.
+        bytes: Range<u64>,
+    },
     /// Search shares that are no field elements.
     #[error("{} holds numbers that are not below p: it is damaged; share the data again", path.display())]
     Element {
@@ -69,10 +85,28 @@ pub enum StoreError {
     },
 }
 
-/// Where search shares are during a pass.
-enum Shares {
-    Memory(Vec<Line>),
-    File { file: File, path: PathBuf },
+impl StoreError {
+    /// The file or directory that it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(FileError { path, .. })
+            | Self::Manifest { path, .. }
+            | Self::Party { path, .. }
+            | Self::Length { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Scales { path }
+            | Self::Element { path } => path,
+        }
+    }
+}
+
+/// Whose a directory is, for people.
+pub fn holder_name(holder: Option<Party>) -> String {
+    holder.map_or("a client".into(), |party| party.to_string())
+}
+
+fn span(first: usize, last: usize) -> String {
+    if first == last { format!(" {first}") } else { format!("s {first} to {last}") }
 }
 
 /// One server's part of a sharing. All methods take `&self` and may be called from several threads at once.
@@ -118,9 +152,9 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Blocks of search shares that a pass takes at a time: their products stay in the second-level cache until they are
-/// masked and written.
-const BLOCKS: usize = 64;
+/// Blocks of search shares that a pass takes at a time: what one digest covers, and few enough for their products to
+/// stay in the second-level cache until they are masked and written.
+const BLOCKS: usize = integrity::ROWS / BLOCK;
 /// Blocks of search shares in a run of a selector.
 const BLOCKS_PER_RUN: usize = ROWS_PER_RUN / BLOCK;
 const _: () = assert!(BLOCKS_PER_RUN.is_multiple_of(BLOCKS));
@@ -129,25 +163,45 @@ const _: () = assert!(BLOCKS_PER_RUN.is_multiple_of(BLOCKS));
 const KEPT: usize = 32 << 20;
 
 impl Store {
-    /// Loads the directory of `party`. Search shares of up to `search_memory_limit` bytes are kept in memory, larger
-    /// ones are read from their file during each pass.
+    /// Loads the directory of `party`, and compares every byte with what the owner wrote. Search shares of up to
+    /// `search_memory_limit` bytes are kept in memory, larger ones are read from their file during each pass, and compared
+    /// again.
     ///
     /// # Errors
-    /// When a file is missing, has another length than the manifest asks for, or belongs to another server.
+    /// When a file is missing or damaged, has another length than the manifest asks for, or belongs to another server.
     pub fn open(dir: &Path, party: Party, search_memory_limit: u64) -> Result<Self, StoreError> {
+        Self::open_with(dir, party, search_memory_limit, &mut |_, _| {})
+    }
+
+    /// [`open`](Self::open) that tells how far it is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        dir: &Path,
+        party: Party,
+        search_memory_limit: u64,
+        progress: Progress<'_>,
+    ) -> Result<Self, StoreError> {
         let manifest = read_manifest(dir)?;
         if manifest.party != Some(party) {
-            return Err(StoreError::Party { path: dir.into(), holder: manifest.party, wanted: party });
+            return Err(StoreError::Party { path: dir.into(), holder: manifest.party, wanted: Some(party) });
         }
-        let [first, second] = party.components();
-        let component = |(number, role)| {
-            let count = manifest.component_lines();
-            load(&dir.join(component_file(number)), count).map(|lines| (lines, role))
+        let mut files = Directory::open(dir, &manifest, progress)?;
+        let mut component = |(number, role)| {
+            load(&mut files, Contents::Component(number), manifest.component_lines())
+                .map(|lines| (lines, role))
         };
+        let [first, second] = party.components();
         let components = [component(first)?, component(second)?];
-        let shares =
-            manifest.search.then(|| Shares::open(dir, &manifest, search_memory_limit)).transpose()?;
-        let keys = PairKeys { next: read_key(dir, party)?, previous: read_key(dir, party.previous())? };
+        let keys = PairKeys {
+            next: read_key(&mut files, party)?,
+            previous: read_key(&mut files, party.previous())?,
+        };
+        let shares = match manifest.search {
+            true => Some(Shares::open(files, dir, &manifest, search_memory_limit)?),
+            false => None,
+        };
         let digest = manifest.digest();
         Ok(Self {
             manifest,
@@ -345,65 +399,6 @@ impl Store {
     }
 }
 
-impl Shares {
-    fn open(dir: &Path, manifest: &Manifest, memory_limit: u64) -> Result<Self, StoreError> {
-        let path = dir.join(SEARCH_FILE);
-        let count = manifest.search_lines();
-        if (count * LINE) as u64 <= memory_limit {
-            let lines = load(&path, count)?;
-            reduced(&lines, &path)?;
-            return Ok(Self::Memory(lines));
-        }
-        let file = open_exact(&path, (count * LINE) as u64)?;
-        Ok(Self::File { file, path })
-    }
-
-    /// Lines `start..start + length`, from memory or read into `lines`.
-    fn run<'a>(
-        &'a self,
-        start: usize,
-        length: usize,
-        lines: &'a mut Vec<Line>,
-        bytes: &mut Vec<u8>,
-    ) -> Result<&'a [Line], StoreError> {
-        match self {
-            Self::Memory(all) => Ok(&all[start..start + length]),
-            Self::File { file, path } => {
-                lines.resize(length, Line::default());
-                bytes.resize(length * LINE, 0);
-                read_at(file, (start * LINE) as u64, bytes).map_err(FileError::at(path))?;
-                lines::decode(bytes, lines);
-                reduced(lines, path)
-            }
-        }
-    }
-}
-
-/// Reads at a place without moving the file's own, so that passes do not wait for each other.
-fn read_at(file: &File, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::FileExt::read_exact_at(file, bytes, at);
-    #[cfg(windows)]
-    {
-        let mut done = 0;
-        while done < bytes.len() {
-            match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], at + done as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => done += count,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Refuses words that are not field elements: the kernels count on it.
-fn reduced<'a>(lines: &'a [Line], path: &Path) -> Result<&'a [Line], StoreError> {
-    if lines.iter().flat_map(|line| line.0).fold(false, |any, word| any | (word >= P)) {
-        return Err(StoreError::Element { path: path.into() });
-    }
-    Ok(lines)
-}
-
 /// Reads the manifest of a directory.
 pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
     let path = dir.join(manifest::FILE);
@@ -420,16 +415,24 @@ pub(crate) fn open_exact(path: &Path, want: u64) -> Result<File, StoreError> {
     if got == want { Ok(file) } else { Err(StoreError::Length { path: path.into(), got, want }) }
 }
 
-fn load(path: &Path, count: usize) -> Result<Vec<Line>, StoreError> {
-    let mut file = open_exact(path, (count * LINE) as u64)?;
-    let mut all = vec![Line::default(); count];
-    lines::read(&mut file, &mut all).map_err(FileError::at(path))?;
+pub(crate) fn load(
+    files: &mut Directory<'_>,
+    contents: Contents,
+    count: usize,
+) -> Result<Vec<Line>, StoreError> {
+    let mut all = Vec::with_capacity(count);
+    files.read(contents, |bytes| {
+        let at = all.len();
+        all.resize(at + bytes.len() / LINE, Line::default());
+        lines::decode(bytes, &mut all[at..]);
+    })?;
     Ok(all)
 }
 
-fn read_key(dir: &Path, lower: Party) -> Result<PairKey, StoreError> {
-    let path = dir.join(pair_key_file(lower));
+fn read_key(files: &mut Directory<'_>, lower: Party) -> Result<PairKey, StoreError> {
+    let mut key = Zeroizing::new(Vec::with_capacity(PairKey::BYTES));
+    files.read(Contents::PairKey(lower), |bytes| key.extend_from_slice(bytes))?;
     let mut bytes = Zeroizing::new([0; PairKey::BYTES]);
-    open_exact(&path, PairKey::BYTES as u64)?.read_exact(&mut *bytes).map_err(FileError::at(&path))?;
+    bytes.copy_from_slice(&key);
     Ok(PairKey::from_bytes(&bytes))
 }

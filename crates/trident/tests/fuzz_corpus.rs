@@ -19,6 +19,7 @@ use roadstead_trident::{
     admission::{Admission, Admitted},
     dpf::{Domain, generate},
     fuzz,
+    integrity::Roots,
     manifest::{Digest, Element, Manifest, SharingId},
     party::Party,
     prg::Expander,
@@ -100,6 +101,7 @@ fn manifests() -> Corpus {
     let bytes = manifest(Element::U8, true);
     let floats = manifest(Element::F32, true);
     let pins = Pins::new([1, 2, 3].map(|byte| Pin([byte; 32]))).expect("they differ");
+    let roots = Roots { servers: [4, 5, 6].map(|byte| Digest([byte; 32])), client: Digest([7; 32]) };
     let json = |manifest: &Manifest| manifest.to_json().expect("a manifest is JSON");
     let changed = |from: &str, to: &str| {
         let text = String::from_utf8(json(&bytes)).expect("JSON is text");
@@ -115,6 +117,9 @@ fn manifests() -> Corpus {
         ("pins", json(&bytes.with_pins(Some(pins)))),
         ("no-rows", changed("\"rows\": 10000", "\"rows\": 0")),
         ("unknown-field", changed("{", "{ \"colour\": 1,")),
+        ("roots", json(&bytes.with_roots(roots))),
+        ("check", changed("\"check\": \"", "\"check\": \"0")),
+        ("padded", [&json(&bytes)[..], b" "].concat()),
         ("cut", json(&bytes)[..60].to_vec()),
     ]);
     Corpus { target: "manifest", seeds, check: fuzz::manifest }
@@ -315,7 +320,7 @@ fn parts_are_judged_as_every_input_is() {
 
 #[test]
 fn manifests_are_judged_as_every_input_is() {
-    manifests().replay(8);
+    manifests().replay(11);
 }
 
 #[test]

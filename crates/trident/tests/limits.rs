@@ -14,8 +14,9 @@ use roadstead_trident::data::{DataError, Rows};
 use roadstead_trident::dpf::KeyError;
 use roadstead_trident::field::P;
 use roadstead_trident::fuzz;
+use roadstead_trident::integrity::Roots;
 use roadstead_trident::manifest::{
-    Element, MAX_BYTES, MAX_DIM, MAX_ROWS, Manifest, ManifestError, SharingId,
+    Digest, Element, MAX_BYTES, MAX_DIM, MAX_ROWS, Manifest, ManifestError, SharingId,
 };
 use roadstead_trident::party::Party;
 use roadstead_trident::query::Collection;
@@ -252,14 +253,18 @@ fn only_the_owner_may_read_and_no_directory_holds_what_belongs_elsewhere() {
         }
     }
     names.sort();
-    let mut expected =
-        ["client/digests.bin", "client/manifest.json", "client/scales.bin"].map(str::to_owned).to_vec();
+    let mut expected: Vec<String> = ["blocks.bin", "digests.bin", "manifest.json", "scales.bin"]
+        .iter()
+        .map(|name| format!("client/{name}"))
+        .collect();
     for (server, components, pairs) in
         [(1, [2, 3], ["12", "31"]), (2, [1, 3], ["12", "23"]), (3, [1, 2], ["23", "31"])]
     {
         expected.extend(components.map(|component| format!("server-{server}/component-{component}.bin")));
         expected.extend(pairs.map(|pair| format!("server-{server}/pair-{pair}.key")));
-        expected.extend(["manifest.json", "search.bin"].map(|name| format!("server-{server}/{name}")));
+        expected.extend(
+            ["blocks.bin", "manifest.json", "search.bin"].map(|name| format!("server-{server}/{name}")),
+        );
     }
     expected.sort();
     assert_eq!(names, expected);
@@ -293,10 +298,30 @@ fn a_store_checks_its_files_against_the_manifest() {
         fs::write(&path, bytes).unwrap();
     }
     assert!(Store::open(&dir, one, 0).is_ok());
-    let mut damaged = fs::read(dir.join(SEARCH_FILE)).unwrap();
-    damaged[..4].copy_from_slice(&P.to_le_bytes());
-    fs::write(dir.join(SEARCH_FILE), damaged).unwrap();
-    assert!(matches!(Store::open(&dir, one, u64::MAX), Err(StoreError::Element { .. })));
+}
+
+/// The digest of such a file may be right: the owner wrote it.
+#[test]
+fn search_shares_that_are_no_field_elements_are_refused() {
+    let cluster = cluster();
+    let dir = server_dir(cluster.dir.path(), Party::ALL[0]);
+    let manifest = Manifest::parse(&fs::read(dir.join("manifest.json")).unwrap()).unwrap();
+    let mut search = fs::read(dir.join(SEARCH_FILE)).unwrap();
+    let mut blocks = fs::read(dir.join("blocks.bin")).unwrap();
+    let was = blake3::hash(&search);
+    search[..4].copy_from_slice(&P.to_le_bytes());
+    let at = blocks.chunks(32).position(|digest| digest == was.as_bytes()).unwrap();
+    blocks[32 * at..][..32].copy_from_slice(blake3::hash(&search).as_bytes());
+    let mut roots = manifest.roots;
+    let root =
+        blake3::Hasher::new_derive_key("roadstead trident directory root v1").update(&blocks).finalize();
+    roots.servers[0] = Digest(root.into());
+    fs::write(dir.join(SEARCH_FILE), search).unwrap();
+    fs::write(dir.join("blocks.bin"), blocks).unwrap();
+    fs::write(dir.join("manifest.json"), manifest.with_roots(roots).to_json().unwrap()).unwrap();
+    for limit in [0, u64::MAX] {
+        assert!(matches!(Store::open(&dir, Party::ALL[0], limit), Err(StoreError::Element { .. })));
+    }
 }
 
 #[test]
@@ -323,8 +348,14 @@ fn manifests_are_validated_and_their_digest_covers_all_but_the_holder() {
         assert!(matches!(manifest(rows, dim), Err(ManifestError::Range { .. })));
     }
     let good = manifest(10, 20).unwrap();
+    let roots = |client: u8, third: u8| Roots {
+        servers: [Digest([1; 32]), Digest([2; 32]), Digest([third; 32])],
+        client: Digest([client; 32]),
+    };
     let digests: std::collections::HashSet<String> = [
         good.clone(),
+        good.with_roots(roots(3, 4)),
+        good.with_roots(roots(4, 3)),
         manifest(11, 20).unwrap(),
         manifest(10, 21).unwrap(),
         Manifest::new(SharingId([6; 16]), 10, 20, Element::U8, good.search).unwrap(),
@@ -334,7 +365,7 @@ fn manifests_are_validated_and_their_digest_covers_all_but_the_holder() {
     .iter()
     .map(|manifest| manifest.digest().to_string())
     .collect();
-    assert_eq!(digests.len(), 6);
+    assert_eq!(digests.len(), 8);
     for party in Party::ALL {
         assert_eq!(good.for_party(party).digest(), good.digest());
     }
@@ -353,8 +384,23 @@ fn manifests_are_validated_and_their_digest_covers_all_but_the_holder() {
         assert!(Manifest::parse(json.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
     }
     let padded = |length: usize| format!("{json}{}", " ".repeat(length - json.len()));
-    assert!(Manifest::parse(padded(MAX_BYTES).as_bytes()).is_ok());
+    assert!(matches!(Manifest::parse(padded(MAX_BYTES).as_bytes()), Err(ManifestError::Damaged)));
     assert!(matches!(Manifest::parse(padded(MAX_BYTES + 1).as_bytes()), Err(ManifestError::TooLong(_))));
+}
+
+#[test]
+fn a_manifest_of_another_version_says_so() {
+    let old = r#"{ "version": 1, "sharing": "05050505050505050505050505050505", "rows": 10 }"#;
+    let error = Manifest::parse(old.as_bytes()).unwrap_err();
+    assert!(matches!(error, ManifestError::Version(1)) && error.to_string().contains("share the data again"));
+}
+
+#[test]
+fn the_largest_manifest_is_read() {
+    let pins = Pins::new([1, 2, 3].map(|byte| Pin([byte; 32]))).unwrap();
+    let large = manifest(MAX_ROWS, MAX_DIM).unwrap().with_pins(Some(pins));
+    let json = large.for_party(Party::ALL[2]).to_json().unwrap();
+    assert!(json.len() < MAX_BYTES / 2 && Manifest::parse(&json).is_ok());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod report;
 mod serve;
 mod share;
 pub(crate) mod sweep;
+mod verify;
 
 pub(crate) use ask::three;
 use clap::Subcommand;
@@ -18,6 +19,8 @@ use crate::{Outcome, Result};
 pub(crate) enum Command {
     /// Share vectors: one directory for each server, one for clients
     Share(share::Args),
+    /// See whether every byte of a directory is as it was shared; names damaged files and blocks
+    Verify(verify::Args),
     /// Run one of the three servers
     ///
     /// It sees who asks (certificate, address), when, which operation by which protocol, and whether a search is checked;
@@ -40,6 +43,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Share(args) => share::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Fetch(args) => ask::fetch(&args),
         Command::Search(args) => ask::search(&args),

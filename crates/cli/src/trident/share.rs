@@ -6,7 +6,7 @@ use roadstead_load::report::Stream;
 use roadstead_trident::{
     data::{self, DataError, Generated, Rows},
     manifest::{MAX_DIM, MAX_ROWS},
-    scales::Scales,
+    query::Collection,
     share::{CLIENT_DIR, Options, share},
     trust::Pins,
 };
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let (rows, dim) = (manifest.rows, manifest.dim);
     say(&format!("shared {rows} rows of {dim} elements, manifest {}", manifest.digest()))?;
     if manifest.search {
-        say(&Scales::read(&args.out.join(CLIENT_DIR), &manifest)?.precision().to_string())?;
+        say(&Collection::open(&args.out.join(CLIENT_DIR))?.scales()?.precision().to_string())?;
     }
     say(&format!(
         "give each of server-1, server-2, server-3 in {} to a different operator, and client to clients;",

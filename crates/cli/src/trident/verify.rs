@@ -1,0 +1,102 @@
+//! `roadstead trident verify`.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use roadstead_load::report::{Destination, Stream};
+use roadstead_trident::{
+    integrity::{Verified, verify},
+    store::{StoreError, holder_name},
+};
+use serde::Serialize;
+
+use crate::{Outcome, Result, progress};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Directories of servers or clients, as `share` made them
+    #[arg(required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// Write what was found as JSON to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<OsString>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    directory: String,
+    /// Whose it is, and the digest of its manifest, if that can be read.
+    holder: Option<String>,
+    manifest: Option<String>,
+    bytes: u64,
+    faults: Vec<Fault>,
+}
+
+#[derive(Serialize)]
+struct Fault {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<Damage>,
+    error: String,
+}
+
+/// Counted from 1; the bytes are those from `first_byte` on, and before `end_byte`.
+#[derive(Serialize)]
+struct Damage {
+    first_block: usize,
+    last_block: usize,
+    blocks: usize,
+    first_byte: u64,
+    end_byte: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let reports: Vec<Report> = args.dirs.iter().map(|dir| report(dir)).collect();
+    let json = args.json.clone().map(Destination::from);
+    let stream = Stream::beside(json.as_ref());
+    for report in &reports {
+        let Report { directory, holder, bytes, faults, .. } = report;
+        if let (Some(holder), []) = (holder, faults.as_slice()) {
+            stream.print(&format!("{directory}: {bytes} bytes of {holder}, all as they were shared"))?;
+        }
+        for fault in faults {
+            stream.print(&fault.error)?;
+        }
+    }
+    if let Some(json) = json {
+        json.write_json(&reports)?;
+    }
+    let whole = reports.iter().all(|report| report.faults.is_empty());
+    Ok(if whole { Outcome::Done } else { Outcome::Wrong })
+}
+
+fn report(dir: &Path) -> Report {
+    let bar = progress::bytes("verifying");
+    let Verified { manifest, bytes, faults } = verify(dir, &mut progress::on(&bar));
+    bar.finish_and_clear();
+    Report {
+        directory: dir.display().to_string(),
+        holder: manifest.as_ref().map(|manifest| holder_name(manifest.party)),
+        manifest: manifest.map(|manifest| manifest.digest().to_string()),
+        bytes,
+        faults: faults.iter().map(Fault::of).collect(),
+    }
+}
+
+impl Fault {
+    fn of(fault: &StoreError) -> Self {
+        let damage = match fault {
+            StoreError::Damaged { first, last, blocks, bytes, .. } => Some(Damage {
+                first_block: *first,
+                last_block: *last,
+                blocks: *blocks,
+                first_byte: bytes.start,
+                end_byte: bytes.end,
+            }),
+            _ => None,
+        };
+        Self { file: fault.path().display().to_string(), damage, error: fault.to_string() }
+    }
+}
