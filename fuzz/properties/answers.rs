@@ -52,8 +52,8 @@ pub(crate) fn check(data: &[u8]) {
                 [Some(first), Some(second), None],
             ];
             for answers in counted {
-                if let Ok(row) = fetch_shared().0.finish(answers) {
-                    assert_eq!(row.bytes, row_bytes(ROW), "a wrong row is taken");
+                if let Ok(found) = fetch_shared().0.finish(answers) {
+                    assert_eq!(found.row.bytes, row_bytes(ROW), "a wrong row is taken");
                 }
             }
         }

@@ -25,9 +25,6 @@ pub enum Check {
     /// A score or an element and its second secret multiple disagree.
     #[error("second multiple (D2)")]
     SecondMultiple,
-    /// Three shares that should lie on a line do not.
-    #[error("three shares on a line")]
-    Line,
     /// An element of a row of bytes is none.
     #[error("elements are bytes")]
     Byte,

@@ -1,6 +1,7 @@
 //! The client's side of a fetch whose result stays shared among the servers: any two of their shares are enough.
 
 use rand::CryptoRng;
+use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::check::{self, Check};
@@ -22,6 +23,43 @@ pub struct SharedFetch {
     element: Element,
     /// What an element is rounded to.
     unit: f64,
+}
+
+/// A row that was put together from shares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SharedRow {
+    /// The row, which has passed the check.
+    pub row: Row,
+    /// What is wrong with the one answer of three that does not go with it.
+    pub odd: Option<Odd>,
+}
+
+/// One answer of three that does not go with a row that the two others give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Odd {
+    /// It is none, which proves that its server does not keep to the protocol.
+    #[error(transparent)]
+    Malformed(AnswerError),
+    /// It is another share than the two others make it. That proves nobody's fault: one of the two may have sent this
+    /// server a wrong part of its share.
+    #[error(
+        "the answer of {0} contradicts the other two, from which the row was made and checked: \
+         one of the three, no check can tell which, does not compute with what it was given"
+    )]
+    Contradicts(Party),
+}
+
+impl Odd {
+    /// Whose answer it is.
+    pub fn party(&self) -> Option<Party> {
+        match self {
+            Self::Contradicts(party)
+            | Self::Malformed(AnswerError::Malformed { party, .. } | AnswerError::Counter { party, .. }) => {
+                Some(*party)
+            }
+            Self::Malformed(_) => None,
+        }
+    }
 }
 
 impl Collection {
@@ -60,67 +98,67 @@ impl SharedFetch {
     /// Answers that [`finish`](Self::finish) needs at least.
     pub const ENOUGH: usize = 2;
 
-    /// Puts the answers of servers 1, 2, 3 together, of which one may be missing, and checks the row.
+    /// Puts the answers of servers 1, 2, 3 together, of which one may be missing, and checks the row. Of three, any two
+    /// that pass the check are enough; one server that lies makes two of the three pairs fail, and passes with none but
+    /// with a probability below 2^-60.
     ///
     /// A row of bytes is what was shared, byte by byte. Of a row of floats it is what searches compare, rounded to
     /// a power of two, which is coarser for long rows ([`Scales::unit`](crate::scales::Scales::unit)); [`Collection::fetch`] gives the floats themselves.
     ///
     /// # Errors
-    /// Fewer than two answers, a malformed one, or answers that do not belong to one row.
-    pub fn finish(&self, answers: [Option<&[u8]>; 3]) -> Result<Row, AnswerError> {
+    /// Fewer than two answers, or no two that are well formed and belong to one row.
+    pub fn finish(&self, answers: [Option<&[u8]>; 3]) -> Result<SharedRow, AnswerError> {
         let mut shares = Vec::with_capacity(3);
-        let mut missing = None;
+        let (mut missing, mut malformed, mut refused) = (None, None, None);
         for (party, answer) in Party::ALL.into_iter().zip(answers) {
-            match answer {
-                Some(answer) => shares.push((party, self.share(party, answer)?)),
+            match answer.map(|answer| self.share(party, answer)) {
+                Some(Ok(share)) => shares.push((party, share)),
+                Some(Err(error)) => malformed = malformed.or(Some(error)),
                 None => missing = missing.or(Some(party)),
             }
         }
-        let [(first, one), (second, two), rest @ ..] = shares.as_slice() else {
-            return Err(AnswerError::Missing(missing.unwrap_or(Party::ALL[0])));
-        };
-        if let [(_, three)] = rest {
-            self.collinear(one, two, three)?;
+        for (at, one) in shares.iter().enumerate() {
+            for two in &shares[at + 1..] {
+                match self.check(one, two) {
+                    Ok(row) => {
+                        let strays =
+                            |(party, share): &&(Party, Vec<u32>)| *share != on_line(*party, one, two);
+                        let contradicts =
+                            shares.iter().find(strays).map(|(party, _)| Odd::Contradicts(*party));
+                        return Ok(SharedRow { row, odd: malformed.map(Odd::Malformed).or(contradicts) });
+                    }
+                    Err(error) => refused = refused.or(Some(error)),
+                }
+            }
         }
-        let sums = at_zero((*first, one), (*second, two));
+        Err(malformed.or(refused).unwrap_or(AnswerError::Missing(missing.unwrap_or(Party::ALL[0]))))
+    }
+
+    /// The row that two shares give, if they carry its multiples.
+    fn check(&self, one: &(Party, Vec<u32>), two: &(Party, Vec<u32>)) -> Result<Row, AnswerError> {
+        let sums = at(0, one, two);
         let (row, multiples) = sums.split_at(self.dim);
         let (firsts, seconds) = multiples.split_at(self.dim);
         check::multiples(row, (self.multipliers[0], firsts), (self.multipliers[1], seconds))?;
         self.row(row)
     }
 
-    /// What the third answer has to be, of which two are given: a digest of its body. `None` if there are not two.
-    pub(crate) fn third(&self, answers: [Option<&[u8]>; 3]) -> Option<[u8; 32]> {
-        let [one, two, three] =
-            Party::ALL.map(|party| answers[party.index()].and_then(|answer| self.share(party, answer).ok()));
-        let third: Vec<u32> = match (&one, &two, &three) {
-            (Some(one), Some(two), None) => {
-                one.iter().zip(two).map(|(&one, &two)| sub(add(two, two), one)).collect()
-            }
-            (None, Some(two), Some(three)) => {
-                two.iter().zip(three).map(|(&two, &three)| sub(add(two, two), three)).collect()
-            }
-            (Some(one), None, Some(three)) => {
-                one.iter().zip(three).map(|(&one, &three)| mul(add(one, three), P.div_ceil(2))).collect()
-            }
-            _ => return None,
-        };
+    /// What the third answer has to be, of which two are given: whose, and a digest of its body. `None` if there are not
+    /// two.
+    pub(crate) fn third(&self, answers: [Option<&[u8]>; 3]) -> Option<(Party, [u8; 32])> {
+        let share = |party: Party| Some((party, self.share(party, answers[party.index()]?).ok()?));
+        let shares: Vec<(Party, Vec<u32>)> = Party::ALL.into_iter().filter_map(share).collect();
+        let [one, two] = shares.as_slice() else { return None };
+        let third = Party::ALL.into_iter().find(|party| answers[party.index()].is_none())?;
         let mut digest = blake3::Hasher::new();
         digest.update(&self.counter.to_le_bytes());
-        third.iter().for_each(|element| _ = digest.update(&element.to_le_bytes()));
-        Some(*digest.finalize().as_bytes())
+        on_line(third, one, two).iter().for_each(|element| _ = digest.update(&element.to_le_bytes()));
+        Some((third, *digest.finalize().as_bytes()))
     }
 
     fn share(&self, party: Party, answer: &[u8]) -> Result<Vec<u32>, AnswerError> {
         let payload = payload(party, answer, self.counter, 4 * PAYLOAD * self.dim)?;
         wire::parse_elements(payload).map_err(|error| AnswerError::Malformed { party, error })
-    }
-
-    /// The points at 1, 2 and 3 lie on a line when the outer two add up to twice the middle one.
-    fn collinear(&self, one: &[u32], two: &[u32], three: &[u32]) -> Result<(), Check> {
-        let lies = |((&one, &two), &three): ((&u32, &u32), &u32)| add(one, three) == add(two, two);
-        let all = one.iter().zip(two).zip(three).fold(true, |all, points| all & lies(points));
-        if all { Ok(()) } else { Err(Check::Line) }
     }
 
     /// The integers back to elements.
@@ -138,11 +176,16 @@ impl SharedFetch {
     }
 }
 
-/// Where the lines through two servers' points meet zero.
-fn at_zero((a, one): (Party, &[u32]), (b, two): (Party, &[u32])) -> Vec<u32> {
-    let [at, bt] = [a, b].map(|party| u32::from(party.number()));
-    // b is above a, by one or by two.
-    let inverse = if bt - at == 2 { P.div_ceil(2) } else { 1 };
-    let (x, y) = (mul(bt, inverse), mul(at, inverse));
-    one.iter().zip(two).map(|(&one, &two)| sub(mul(x, one), mul(y, two))).collect()
+/// The share that `party` has when two servers have these.
+fn on_line(party: Party, one: &(Party, Vec<u32>), two: &(Party, Vec<u32>)) -> Vec<u32> {
+    at(party.number().into(), one, two)
+}
+
+/// Where the lines through two servers' points, of which the second is the higher, meet `x`.
+fn at(x: u32, (a, one): &(Party, Vec<u32>), (b, two): &(Party, Vec<u32>)) -> Vec<u32> {
+    let [a, b] = [a, b].map(|party| u32::from(party.number()));
+    // They are one or two apart.
+    let inverse = if b - a == 2 { P.div_ceil(2) } else { 1 };
+    let (of_one, of_two) = (mul(sub(b, x), inverse), mul(sub(x, a), inverse));
+    one.iter().zip(two).map(|(&one, &two)| add(mul(of_one, one), mul(of_two, two))).collect()
 }

@@ -8,16 +8,15 @@ use common::{Cluster, Table, byte_rows, chi_square_elements, elements, float_row
 use rand::Rng;
 use roadstead_trident::{
     admission::{Admitted, Refused, SharedQuery},
-    check::Check,
     dpf::KeyError,
     field::{P, add, mul},
     kernels::Kernel,
     party::Party,
-    query::{AnswerError, Body, QueryError, Row},
+    query::{AnswerError, Body, QueryError},
     reshare::{PartError, add_up, message_len, reshare},
     selector::ROWS_PER_RUN,
     share::Options,
-    shared::SharedFetch,
+    shared::{Odd, SharedFetch, SharedRow},
     wire::{self, BodyError, COUNTER, Kind},
 };
 
@@ -35,7 +34,7 @@ fn choices(answers: &[Vec<u8>; 3]) -> [[Option<&[u8]>; 3]; 4] {
     [[a, b, c], [a, b, None], [a, None, c], [None, b, c]]
 }
 
-fn finish(fetch: &SharedFetch, answers: &[Vec<u8>; 3]) -> Result<Row, AnswerError> {
+fn finish(fetch: &SharedFetch, answers: &[Vec<u8>; 3]) -> Result<SharedRow, AnswerError> {
     fetch.finish(choices(answers)[0])
 }
 
@@ -54,7 +53,8 @@ fn every_row_is_read_from_any_two_answers() {
         for (index, row) in table.iter().enumerate() {
             let (fetch, answers) = ask(&mut cluster, index);
             for answers in choices(&answers) {
-                assert_eq!(&fetch.finish(answers).unwrap().values(), row, "row {index} of {rows}");
+                let found = fetch.finish(answers).unwrap();
+                assert_eq!((&found.row.values(), found.odd), (row, None), "row {index} of {rows}");
             }
         }
         let error = cluster.client.fetch_shared(rows, 1, &cluster.expander, &mut cluster.rng).err();
@@ -69,7 +69,7 @@ fn floats_come_back_as_exact_as_the_quantisation() {
     let mut cluster = Cluster::new(&table, 4);
     for (index, row) in table.iter().enumerate() {
         let (fetch, answers) = ask(&mut cluster, index);
-        let values = finish(&fetch, &answers).unwrap().values();
+        let values = finish(&fetch, &answers).unwrap().row.values();
         let unit = cluster.client.scales().unwrap().unit(index);
         assert!(values.iter().zip(row).all(|(a, b)| f64::from((a - b).abs()) <= 0.5001 * unit));
     }
@@ -118,57 +118,87 @@ fn rows_of_every_run_of_the_selectors_are_read() {
         [0, 1_024, ROWS_PER_RUN - 1, ROWS_PER_RUN, ROWS_PER_RUN + 1_023, rows - 6, rows - 5, rows - 1]
     {
         let (fetch, answers) = ask(&mut cluster, index);
-        assert_eq!(finish(&fetch, &answers).unwrap().values(), table[index], "row {index}");
+        assert_eq!(finish(&fetch, &answers).unwrap().row.values(), table[index], "row {index}");
     }
 }
 
 #[test]
-fn any_change_of_any_answer_is_refused() {
-    let mut cluster = Cluster::new(&byte_rows(70, 6, 7), 8);
+fn any_change_of_any_answer_is_refused_by_two_and_found_by_three() {
+    let table = byte_rows(70, 6, 7);
+    let mut cluster = Cluster::new(&table, 8);
     let (fetch, answers) = ask(&mut cluster, 33);
+    let right = |found: SharedRow, odd: Option<Odd>| {
+        assert_eq!((&found.row.values(), found.odd), (&table[33], odd));
+    };
     let mut rng = rng(9);
     for server in 0..3 {
+        let party = Party::ALL[server];
+        // By which two answers are not enough when one is changed like this, and with the third they are.
+        let judge = |wrong: &[Vec<u8>; 3], odd: Odd, is_error: fn(AnswerError) -> bool| {
+            for (choice, answers) in choices(wrong).into_iter().enumerate() {
+                match fetch.finish(answers) {
+                    Ok(found) if choice == 0 => right(found, Some(odd)),
+                    Ok(found) => {
+                        assert!(answers[server].is_none());
+                        right(found, None);
+                    }
+                    Err(error) => {
+                        assert!(choice > 0 && answers[server].is_some() && is_error(error), "{error}");
+                    }
+                }
+            }
+        };
         for word in 0..18 {
             let at = COUNTER + 4 * word;
             let value = u32::from_le_bytes(answers[server][at..at + 4].try_into().unwrap());
             let mut wrong = answers.clone();
             let change = 1 + rng.next_u32() % (P - 1);
             wrong[server][at..at + 4].copy_from_slice(&add(value, change).to_le_bytes());
-            for (choice, answers) in choices(&wrong).into_iter().enumerate() {
-                let touched = answers[server].is_some();
-                let finished = fetch.finish(answers);
-                match choice {
-                    0 => assert_eq!(finished, Err(AnswerError::Refused(Check::Line))),
-                    _ if touched => assert!(matches!(finished, Err(AnswerError::Refused(_))), "word {word}"),
-                    _ => assert!(finished.is_ok()),
-                }
-            }
+            judge(&wrong, Odd::Contradicts(party), |error| matches!(error, AnswerError::Refused(_)));
             wrong[server][at..at + 4].copy_from_slice(&P.to_le_bytes());
-            let error =
-                AnswerError::Malformed { party: Party::ALL[server], error: BodyError::Element { at: word } };
-            assert_eq!(finish(&fetch, &wrong), Err(error));
+            let error = AnswerError::Malformed { party, error: BodyError::Element { at: word } };
+            judge(&wrong, Odd::Malformed(error), |error| matches!(error, AnswerError::Malformed { .. }));
         }
         for length in [0, 7, 8, answers[server].len() - 1, answers[server].len() + 1] {
             let mut wrong = answers.clone();
             wrong[server].resize(length, 0);
-            let error = finish(&fetch, &wrong).unwrap_err();
-            assert!(matches!(error, AnswerError::Malformed { party, .. } if party == Party::ALL[server]));
+            let found = finish(&fetch, &wrong).unwrap();
+            assert_eq!(found.odd.and_then(|odd| odd.party()), Some(party));
+            right(found.clone(), found.odd);
         }
         let mut late = answers.clone();
         late[server][0] ^= 1;
-        assert!(matches!(finish(&fetch, &late), Err(AnswerError::Counter { .. })));
+        let odd = finish(&fetch, &late).unwrap().odd;
+        assert!(matches!(odd, Some(Odd::Malformed(AnswerError::Counter { .. }))));
         let mut alone = [None; 3];
         alone[server] = Some(answers[server].as_slice());
         let missing = Party::ALL[usize::from(server == 0)];
         assert_eq!(fetch.finish(alone), Err(AnswerError::Missing(missing)));
     }
-    assert!(finish(&fetch, &answers).is_ok());
+    right(finish(&fetch, &answers).unwrap(), None);
 }
 
-/// One server that lies to its peers shifts the result by the same on a line, so only the multiples can tell.
 #[test]
-fn a_wrong_sum_and_a_wrong_message_are_refused() {
-    let mut cluster = Cluster::new(&byte_rows(40, 4, 10), 11);
+fn two_answers_that_are_changed_are_refused() {
+    let mut cluster = Cluster::new(&byte_rows(70, 6, 7), 8);
+    let (fetch, answers) = ask(&mut cluster, 33);
+    for honest in 0..3 {
+        let mut wrong = answers.clone();
+        for (server, answer) in wrong.iter_mut().enumerate().filter(|(server, _)| *server != honest) {
+            answer[COUNTER + 4 * server] ^= 1;
+        }
+        for answers in choices(&wrong) {
+            assert!(matches!(fetch.finish(answers), Err(AnswerError::Refused(_))));
+        }
+    }
+}
+
+/// A server whose sum is wrong shifts all shares on a line, so only the multiples can tell; one that sends a wrong part
+/// to one peer makes that peer's share stray, and the row is that of the other two.
+#[test]
+fn a_wrong_sum_is_refused_and_a_wrong_message_leaves_two_that_agree() {
+    let rows = byte_rows(40, 4, 10);
+    let mut cluster = Cluster::new(&rows, 11);
     for server in 0..3 {
         for lie in 0..2 {
             for element in 0..12 {
@@ -191,7 +221,15 @@ fn a_wrong_sum_and_a_wrong_message_are_refused() {
                     answer[at..at + 4].copy_from_slice(&add(value, 1).to_le_bytes());
                     answers
                 };
-                assert!(matches!(finish(&fetch, &answers), Err(AnswerError::Refused(_))));
+                match finish(&fetch, &answers) {
+                    Ok(found) => {
+                        let peer = Party::ALL[(server + 1) % 3];
+                        assert_eq!((lie, found.odd), (1, Some(Odd::Contradicts(peer))));
+                        assert!(Odd::Contradicts(peer).to_string().contains("no check can tell which"));
+                        assert_eq!(found.row.values(), rows[7]);
+                    }
+                    Err(error) => assert!(lie == 0 && matches!(error, AnswerError::Refused(_)), "{error}"),
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ use roadstead_trident::{
     query::{Body, Collection, Fetch},
     server::{CODE_PEERS, Trident},
     share::{CLIENT_DIR, server_dir},
-    shared::SharedFetch,
+    shared::{Odd, SharedFetch},
     store::Store,
     wire::{self, Hello, Kind, Refusal, VERSION, Welcome},
 };
@@ -65,10 +65,12 @@ impl Shares {
 
 /// A question of a client, and what came back from each server: an answer, or the code of a refusal.
 struct Question {
-    row: usize,
+    row: Vec<f32>,
     kind: Kind,
     bodies: [Body; 3],
     way: Way,
+    /// Whose shares of results arrive changed.
+    liar: Option<Party>,
     answers: [Option<Result<Vec<u8>, u16>>; 3],
 }
 
@@ -80,39 +82,62 @@ enum Way {
 
 impl Question {
     /// Half of the questions want their results to stay shared.
-    fn new(collection: &Collection, expander: &Expander, seed: u64, counter: u64) -> Self {
+    fn new(client: &Client, expander: &Expander, counter: u64) -> Self {
+        let Client { collection, rows, seed, liar, .. } = client;
         let mut random = rng(seed * 100 + counter);
-        let row = (seed + 7 * counter) as usize % collection.manifest().rows;
+        let index = (seed + 7 * counter) as usize % rows.len();
+        let (row, liar) = (rows[index].clone(), *liar);
         let (kind, way, bodies) = if (seed + counter).is_multiple_of(2) {
-            let (fetch, bodies) = collection.fetch(row, counter, expander, &mut random).unwrap();
+            let (fetch, bodies) = collection.fetch(index, counter, expander, &mut random).unwrap();
             (Kind::Fetch, Way::Direct(fetch), bodies)
         } else {
-            let (fetch, bodies) = collection.fetch_shared(row, counter, expander, &mut random).unwrap();
+            let (fetch, bodies) = collection.fetch_shared(index, counter, expander, &mut random).unwrap();
             (Kind::FetchShare, Way::Shared(fetch), bodies)
         };
-        Self { row, kind, bodies, way, answers: [None, None, None] }
+        Self { row, kind, bodies, way, liar, answers: [None, None, None] }
     }
 
-    /// The row, if enough came for it. Whatever is put together is believed.
+    /// Takes what `party` answers. What enough answers give at any time is the row.
+    fn take(&mut self, party: Party, mut answer: Vec<u8>) {
+        if self.liar == Some(party) && self.kind == Kind::FetchShare {
+            *answer.last_mut().unwrap() ^= 1;
+        }
+        assert!(self.answers[party.index()].replace(Ok(answer)).is_none(), "{party} answered twice");
+        assert!(self.values().is_none_or(|values| values == self.row), "a wrong row was believed");
+    }
+
+    /// The row, if enough came for it. Whatever is put together is believed; nothing can be if one of two has lied.
     fn values(&self) -> Option<Vec<f32>> {
         let bodies = self.answers.each_ref().map(|answer| answer.as_ref()?.as_deref().ok());
-        let row = match &self.way {
+        match &self.way {
             Way::Direct(fetch) => {
                 let [Some(first), Some(second), Some(third)] = bodies else { return None };
-                fetch.finish([first, second, third])
+                Some(fetch.finish([first, second, third]).unwrap().values())
             }
             Way::Shared(fetch) if bodies.iter().flatten().count() >= SharedFetch::ENOUGH => {
-                fetch.finish(bodies)
+                let lied = self.liar.filter(|party| bodies[party.index()].is_some());
+                let all = bodies.iter().all(Option::is_some);
+                match fetch.finish(bodies) {
+                    Ok(found) => {
+                        assert_eq!(found.odd, lied.map(Odd::Contradicts));
+                        Some(found.row.values())
+                    }
+                    Err(_) => {
+                        assert!(lied.is_some() && !all, "two right answers were not enough");
+                        None
+                    }
+                }
             }
-            Way::Shared(_) => return None,
-        };
-        Some(row.unwrap().values())
+            Way::Shared(_) => None,
+        }
     }
 }
 
 /// A client: what its three connections share.
 struct Client {
     collection: Arc<Collection>,
+    rows: Vec<Vec<f32>>,
+    liar: Option<Party>,
     seed: u64,
     nonces: [Option<Nonce>; 3],
     wakers: [Option<Waker>; 3],
@@ -132,7 +157,7 @@ impl Client {
     fn ask(&mut self, nonces: &[Nonce; 3]) {
         if self.questions.is_empty() {
             let expander = Expander::new(&self.collection.digest(), nonces);
-            let question = |counter| Question::new(&self.collection, &expander, self.seed, counter);
+            let question = |counter| Question::new(self, &expander, counter);
             self.questions = (1..=3).map(question).collect();
         }
     }
@@ -210,11 +235,8 @@ impl Session for Link {
                 }
                 _ => {
                     let (counter, _) = wire::counter("answer", frame.body).unwrap();
-                    let question = &mut client.questions[counter as usize - 1];
-                    assert!(
-                        question.answers[at].replace(Ok(frame.body.to_vec())).is_none(),
-                        "{counter} twice"
-                    );
+                    let party = self.hello.party;
+                    client.questions[counter as usize - 1].take(party, frame.body.to_vec());
                 }
             }
             drop(client);
@@ -234,7 +256,7 @@ impl Session for Link {
 type Clients = [Arc<Mutex<Client>>; 2];
 
 /// Two clients ask three questions each.
-fn play(shares: &Shares, mut sim: Sim) -> Result<(Report, Clients), Failure> {
+fn play(shares: &Shares, mut sim: Sim, liar: Option<Party>) -> Result<(Report, Clients), Failure> {
     let seed = sim.seed();
     let members = Party::ALL.map(|party| Member::new(party.number(), address(party, 7201)));
     let mut options = Options::with(STRATEGIES[seed as usize % STRATEGIES.len()]);
@@ -249,6 +271,8 @@ fn play(shares: &Shares, mut sim: Sim) -> Result<(Report, Clients), Failure> {
     let clients = [0, 1].map(|number| {
         Arc::new(Mutex::new(Client {
             collection: Arc::clone(&shares.collection),
+            rows: shares.rows.clone(),
+            liar,
             seed: seed * 2 + number,
             nonces: [None; 3],
             wakers: [None, None, None],
@@ -261,15 +285,7 @@ fn play(shares: &Shares, mut sim: Sim) -> Result<(Report, Clients), Failure> {
             sim = sim.client(address(party, 7101), Link::new(client, party, &shares.collection));
         }
     }
-    let report = sim.run(LIMIT)?;
-    for client in &clients {
-        let client = client.lock().unwrap();
-        for question in &client.questions {
-            let right = question.values().is_none_or(|values| values == shares.rows[question.row]);
-            assert!(right, "a wrong row was believed");
-        }
-    }
-    Ok((report, clients))
+    Ok((sim.run(LIMIT)?, clients))
 }
 
 /// How many of all questions have their rows, and how many of these without the answers of all three.
@@ -290,7 +306,7 @@ fn a_row_that_a_client_accepts_is_the_row_and_whoever_waits_is_told() {
     let shares = Shares::new();
     let (right, by_two, refused, lost) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
     Sim::check(seeds(400), |sim| {
-        let (report, clients) = play(&shares, sim)?;
+        let (report, clients) = play(&shares, sim, None)?;
         let (all, few) = outcome(&clients);
         let cut = report.links.iter().any(|link| link.cut.is_some());
         assert!(cut || (all, few) == (6, 0), "{all} of 6 are right although no connection was lost");
@@ -309,20 +325,34 @@ fn a_row_that_a_client_accepts_is_the_row_and_whoever_waits_is_told() {
     assert!(seeds(400).count() < 400 || !kinds.contains(&0), "{kinds:?}");
 }
 
+/// The answers come in every order: the liar's is often among the first two.
+#[test]
+fn a_server_that_lies_to_the_client_costs_no_row_whenever_all_three_answer() {
+    let shares = Shares::new();
+    Sim::check(seeds(120), |sim| {
+        let liar = Party::ALL[sim.seed() as usize % 3];
+        let (report, clients) = play(&shares, sim, Some(liar))?;
+        let cut = report.links.iter().any(|link| link.cut.is_some());
+        let (right, _) = outcome(&clients);
+        assert!(cut || right == 6, "{right} of 6 are right although no connection was lost");
+        Ok(())
+    });
+}
+
 #[test]
 fn whatever_link_between_the_servers_is_lost_wherever_all_three_answer() {
     let shares = Shares::new();
     // One with each strategy.
     Sim::check(seeds(100).step_by(25), |sim| {
         let world = || Sim::new(sim.seed()).faults(Faults::none());
-        let (whole, clients) = play(&shares, world())?;
+        let (whole, clients) = play(&shares, world(), None)?;
         assert_eq!(outcome(&clients), (6, 0));
         let between = |number: &usize| whole.links[*number].address.port() == 7201;
         for number in (0..whole.links.len()).filter(between) {
             let link = &whole.links[number];
             for (to_server, flow) in [(true, link.up), (false, link.down)] {
                 for after in (0..flow.arrived).step_by(13) {
-                    let (report, clients) = play(&shares, world().cut(number, to_server, after))?;
+                    let (report, clients) = play(&shares, world().cut(number, to_server, after), None)?;
                     assert!(report.links[number].cut.is_some());
                     assert_eq!(outcome(&clients), (6, 0), "{number} cut after {after} of {flow:?}");
                 }

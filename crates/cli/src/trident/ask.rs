@@ -59,7 +59,8 @@ pub(crate) struct FetchArgs {
     index: Vec<usize>,
     #[command(flatten)]
     cluster: Cluster,
-    /// How rows are read: `direct`, or `exchange`, where the answers of any two servers are enough
+    /// How rows are read: `direct`, or `exchange`, where the result stays shared among the servers and any two right
+    /// answers are enough. All three servers must be up for both; `exchange` rounds floats, `direct` gives them bit by bit
     #[arg(long, value_name = "PROTOCOL", default_value_t = Protocol::Direct)]
     protocol: Protocol,
     /// Write the rows as JSON to this file; `-` is stdout
@@ -103,7 +104,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
     match Party::ALL.into_iter().find(|party| contradictions[party.index()] > 0) {
         Some(party) => Err(format!(
             "{party} contradicts the other two, from whose answers the rows above were made and checked: \
-             one of the three does not compute with the shares it was given"
+             one of the three, no check can tell which, does not compute with what it was given"
         )
         .into()),
         None => Ok(Outcome::Done),

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// What to ask
     #[arg(long, value_delimiter = ',', default_value = "fetch,search")]
     op: Vec<Op>,
-    /// How rows are read: direct, exchange
+    /// How rows are read: direct, exchange (all three servers must be up for both; exchange rounds floats)
     #[arg(long, value_name = "P,...", value_delimiter = ',', default_value = "direct")]
     protocol: Vec<Protocol>,
     /// For the protocol exchange, how messages between servers travel, one run for each: shared, per-query, pool:N,

@@ -56,8 +56,8 @@ use crate::{
     wire::{self, Kind},
 };
 use link::Link;
-use thirds::{Question, Thirds};
-use trio::{Answers, Fault, Trio};
+use thirds::Thirds;
+use trio::{Fault, Trio, Waiting};
 
 /// How a row is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,9 +65,9 @@ pub enum Protocol {
     /// From XOR-shared records: the smallest work and the original bytes. Needs the answers of all three servers.
     #[default]
     Direct,
-    /// From the shares that searches use, with the servers' exchanging theirs: the row stays shared among them, and the
-    /// answers of two are enough. All three must be up and reach each other. Floats come back quantised; see
-    /// [`SharedFetch::finish`](crate::shared::SharedFetch::finish).
+    /// From the shares that searches use, with the servers' exchanging theirs: the row stays shared among them, and any
+    /// two right answers are enough, whatever the third server says and however fast. All three must be up and reach each
+    /// other all the same. Floats come back rounded; see [`SharedFetch::finish`](crate::shared::SharedFetch::finish).
     Exchange,
 }
 
@@ -220,23 +220,40 @@ impl Client {
     pub fn fetch(&self, index: usize) -> Result<Row, ClientError> {
         match self.options.protocol {
             Protocol::Direct => {
-                let (fetch, answers, _) = self.ask((Kind::Fetch, 3), |(counter, expander), random| {
-                    self.collection.fetch(index, counter, expander, random)
-                })?;
+                let deadline = self.deadline();
+                let (fetch, waiting) =
+                    self.ask((Kind::Fetch, 3), deadline, |(counter, expander), random| {
+                        self.collection.fetch(index, counter, expander, random)
+                    })?;
+                let answers = waiting.wait(deadline).map_err(|fault| self.explain(fault))?;
                 Ok(fetch.finish(answers.all())?)
             }
-            Protocol::Exchange => {
-                let (fetch, answers, question) =
-                    self.ask((Kind::FetchShare, SharedFetch::ENOUGH), |(counter, expander), random| {
-                        self.collection.fetch_shared(index, counter, expander, random)
-                    })?;
-                let row = fetch.finish(answers.bodies())?;
-                if let Some(third) = fetch.third(answers.bodies()) {
-                    self.thirds.expect(question, third);
-                }
-                Ok(row)
-            }
+            Protocol::Exchange => self.fetch_shared(index),
         }
+    }
+
+    fn fetch_shared(&self, index: usize) -> Result<Row, ClientError> {
+        let deadline = self.deadline();
+        let (fetch, waiting) =
+            self.ask((Kind::FetchShare, SharedFetch::ENOUGH), deadline, |(counter, expander), random| {
+                self.collection.fetch_shared(index, counter, expander, random)
+            })?;
+        let answers = waiting.wait(deadline).map_err(|fault| self.explain(fault))?;
+        let found = match fetch.finish(answers.bodies()) {
+            Ok(found) => match waiting.release(fetch.third(answers.bodies())) {
+                Some(all) => fetch.finish(all.bodies())?,
+                None => found,
+            },
+            // One of the two is wrong, or both: the third shows which two go together.
+            Err(error) => match waiting.wait(deadline) {
+                Ok(all) => fetch.finish(all.bodies())?,
+                Err(_) => return Err(error.into()),
+            },
+        };
+        if let Some(odd) = found.odd {
+            self.thirds.count(&odd);
+        }
+        Ok(found.row)
     }
 
     /// The `k` rows nearest to `query`, nearest first. No server learns the query, or which rows they are.
@@ -253,14 +270,17 @@ impl Client {
     /// As [`Client::search`].
     pub fn scores(&self, query: &[f32]) -> Result<Scores, ClientError> {
         let checked = self.options.checked;
-        let (search, answers, _) = self.ask((Kind::Search, 3), |(counter, _), random| {
+        let deadline = self.deadline();
+        let (search, waiting) = self.ask((Kind::Search, 3), deadline, |(counter, _), random| {
             self.collection.search(query, checked, counter, random)
         })?;
+        let answers = waiting.wait(deadline).map_err(|fault| self.explain(fault))?;
         Ok(search.finish(answers.all())?)
     }
 
-    /// How often servers 1, 2, 3 have contradicted the two others, whose answers had been enough for a row that was read
-    /// by [`Protocol::Exchange`]. The row was right; but one of the three does not compute with what it was given.
+    /// How often the answer of server 1, 2, 3 did not go with the two others, from which a row was read by
+    /// [`Protocol::Exchange`]. The row was right; but one of the three does not compute with what it was given: it need
+    /// not be the one that is counted, as one of the others may have sent that a wrong part of its share.
     pub fn contradictions(&self) -> [u64; 3] {
         self.thirds.contradictions()
     }
@@ -280,23 +300,23 @@ impl Client {
         self.dialer.stats()
     }
 
+    /// Nobody waits longer than that, and a clock can count to it.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.options.deadline.min(Duration::from_secs(u32::MAX.into()))
+    }
+
     fn ask<Q>(
         &self,
-        (kind, needed): (Kind, usize),
+        what: (Kind, usize),
+        deadline: Instant,
         question: impl FnOnce((u64, &Expander), &mut ChaCha20Rng) -> Result<(Q, [Body; 3]), QueryError>,
-    ) -> Result<(Q, Answers, Question), ClientError> {
-        // Nobody waits longer than that, and a clock can count to it.
-        let deadline = Instant::now() + self.options.deadline.min(Duration::from_secs(u32::MAX.into()));
+    ) -> Result<(Q, Waiting), ClientError> {
         let trio = self.trio(deadline)?;
         // From the system for every question: a copy of this memory that is resumed must not ask another on the same keys.
         let mut random = ChaCha20Rng::try_from_rng(&mut SysRng)
             .map_err(|error| ClientError::Randomness(error.to_string()))?;
-        let (question, answers) = trio
-            .ask((kind, needed), deadline, |counter, expander| question((counter, expander), &mut random))
-            .map_err(|fault| self.explain(fault))??;
-        let which = answers.question();
-        let answers = answers.wait(deadline).map_err(|fault| self.explain(fault))?;
-        Ok((question, answers, which))
+        let asked = trio.ask(what, deadline, |counter, expander| question((counter, expander), &mut random));
+        Ok(asked.map_err(|fault| self.explain(fault))??)
     }
 
     /// The living connections, or new ones.

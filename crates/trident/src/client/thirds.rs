@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use crate::party::Party;
+use crate::{party::Party, shared::Odd};
 
 /// Answers that are awaited at once; the oldest are forgotten.
 const AWAITED: usize = 1024;
@@ -23,7 +23,7 @@ pub(super) type Digest = [u8; 32];
 /// Which connections, and which question on them.
 pub(super) type Question = (u64, u64);
 
-/// Third answers that have not come, or came before anybody knew what they had to be.
+/// Third answers that have not come, and what came of those that have.
 #[derive(Default)]
 pub(super) struct Thirds {
     awaited: Mutex<VecDeque<Third>>,
@@ -33,49 +33,36 @@ pub(super) struct Thirds {
 struct Third {
     question: Question,
     party: Party,
-    expected: Option<Digest>,
-    came: Option<Digest>,
+    expected: Digest,
 }
 
 impl Thirds {
-    /// The answers of the two others were enough.
-    pub(super) fn wait_for(&self, question: Question, party: Party) {
+    /// The answers of the two others were enough: that of `party` has to have the digest `expected`.
+    pub(super) fn expect(&self, question: Question, party: Party, expected: Digest) {
         let mut awaited = self.awaited();
         if awaited.len() == AWAITED {
             awaited.pop_front();
         }
-        awaited.push_back(Third { question, party, expected: None, came: None });
-    }
-
-    /// What the third answer to `question` has to be.
-    pub(super) fn expect(&self, question: Question, digest: Digest) {
-        self.learn(question, |third| third.expected = Some(digest));
+        awaited.push_back(Third { question, party, expected });
     }
 
     /// What `party` has answered, if it was the third.
     pub(super) fn hear(&self, question: Question, party: Party, body: &[u8]) {
-        self.learn(question, |third| {
-            if third.party == party {
-                third.came = Some(*blake3::hash(body).as_bytes());
-            }
-        });
+        let mut awaited = self.awaited();
+        let is_it = |third: &Third| third.question == question && third.party == party;
+        let Some(third) = awaited.iter().position(is_it).and_then(|at| awaited.remove(at)) else { return };
+        drop(awaited);
+        if *blake3::hash(body).as_bytes() != third.expected {
+            self.count(&Odd::Contradicts(party));
+        }
     }
 
-    fn learn(&self, question: Question, learn: impl FnOnce(&mut Third)) {
-        let mut awaited = self.awaited();
-        let Some(at) = awaited.iter().position(|third| third.question == question) else { return };
-        let third = &mut awaited[at];
-        learn(third);
-        if let (Some(expected), Some(came)) = (third.expected, third.came) {
-            let party = third.party;
-            awaited.remove(at);
-            if expected != came {
-                self.contradictions[party.index()].fetch_add(1, Relaxed);
-                tracing::warn!(
-                    "{party} contradicts the other two, whose answers were checked and used: one of the three does not compute with the shares it was given"
-                );
-            }
+    /// One of three answers does not go with the row that the two others gave.
+    pub(super) fn count(&self, odd: &Odd) {
+        if let Some(party) = odd.party() {
+            self.contradictions[party.index()].fetch_add(1, Relaxed);
         }
+        tracing::warn!("{odd}");
     }
 
     /// How many answers are awaited.
@@ -99,30 +86,24 @@ mod tests {
 
     const THIRD: Party = Party::ALL[1];
 
+    fn expecting(question: Question) -> Thirds {
+        let thirds = Thirds::default();
+        thirds.expect(question, THIRD, *blake3::hash(b"right").as_bytes());
+        thirds
+    }
+
     #[test]
-    fn a_third_answer_is_compared_whichever_is_known_first() {
-        for early in [true, false] {
-            for (said, contradicts) in [(&b"right"[..], 0), (b"wrong", 1)] {
-                let thirds = Thirds::default();
-                thirds.wait_for((1, 7), THIRD);
-                let expected = *blake3::hash(b"right").as_bytes();
-                if early {
-                    thirds.hear((1, 7), THIRD, said);
-                    thirds.expect((1, 7), expected);
-                } else {
-                    thirds.expect((1, 7), expected);
-                    thirds.hear((1, 7), THIRD, said);
-                }
-                assert_eq!((thirds.contradictions(), thirds.waiting()), ([0, contradicts, 0], 0));
-            }
+    fn a_third_answer_is_compared() {
+        for (said, contradicts) in [(&b"right"[..], 0), (b"wrong", 1)] {
+            let thirds = expecting((1, 7));
+            thirds.hear((1, 7), THIRD, said);
+            assert_eq!((thirds.contradictions(), thirds.waiting()), ([0, contradicts, 0], 0));
         }
     }
 
     #[test]
     fn answers_of_others_are_not_the_third() {
-        let thirds = Thirds::default();
-        thirds.wait_for((1, 7), THIRD);
-        thirds.expect((1, 7), *blake3::hash(b"right").as_bytes());
+        let thirds = expecting((1, 7));
         thirds.hear((1, 7), Party::ALL[0], b"wrong");
         thirds.hear((2, 7), THIRD, b"wrong");
         thirds.hear((1, 8), THIRD, b"wrong");
@@ -132,7 +113,7 @@ mod tests {
     #[test]
     fn no_more_are_awaited_than_fit() {
         let thirds = Thirds::default();
-        (0..AWAITED as u64 + 5).for_each(|counter| thirds.wait_for((1, counter), THIRD));
+        (0..AWAITED as u64 + 5).for_each(|counter| thirds.expect((1, counter), THIRD, [0; 32]));
         assert_eq!(thirds.waiting(), AWAITED);
     }
 }

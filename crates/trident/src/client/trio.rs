@@ -9,7 +9,7 @@ use std::{
 
 use roadstead::{Chunk, Waker, frame::HEAD};
 
-use super::thirds::{Question, Thirds};
+use super::thirds::{self, Thirds};
 use crate::{manifest::Digest, mask::Nonce, party::Party, prg::Expander, query::Body, wire::Kind};
 
 /// Bytes of questions that may be unsent at once. Well below the high-water mark of any connection: a client that stops
@@ -59,9 +59,9 @@ struct State {
 
 /// A question on its way.
 struct Flight {
-    /// So many answers are enough.
+    /// So many answers are enough for now.
     needed: usize,
-    answers: [Option<Answer>; 3],
+    answers: [Option<Arc<Answer>>; 3],
     /// In the order they came, one of each server.
     refusals: Vec<(Party, Fault)>,
     landed: mpsc::SyncSender<Result<Answers, Fault>>,
@@ -74,7 +74,7 @@ pub(super) struct Answer {
 }
 
 /// Those that were needed, or more.
-pub(super) struct Answers([Option<Answer>; 3]);
+pub(super) struct Answers([Option<Arc<Answer>>; 3]);
 
 impl Answers {
     pub(super) fn bodies(&self) -> [Option<&[u8]>; 3] {
@@ -95,21 +95,25 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Which question it is.
-    pub(super) fn question(&self) -> Question {
-        (self.trio.number, self.counter)
-    }
-
-    /// Blocks until enough have answered, the trio is down, or the deadline has passed.
-    pub(super) fn wait(self, deadline: Instant) -> Result<Answers, Fault> {
+    /// Blocks until enough have answered, the trio is down, or the deadline has passed. Where fewer than three were
+    /// enough, it can be called again for all three, until the question is [released](Self::release).
+    pub(super) fn wait(&self, deadline: Instant) -> Result<Answers, Fault> {
         match self.landing.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(landed) => landed,
-            Err(_) => match self.trio.forget(self.counter) {
-                Some(fault) => Err(fault),
-                // It landed at the last moment.
-                None => self.landing.recv().unwrap_or_else(|_| Err(Fault::Silent(Party::ALL.to_vec()))),
-            },
+            Err(_) => {
+                let fault = self.trio.forget(self.counter);
+                // It may have landed at the last moment.
+                let landed = self.landing.try_recv().ok();
+                landed.unwrap_or_else(|| Err(fault.unwrap_or_else(|| Fault::Silent(Party::ALL.to_vec()))))
+            }
         }
+    }
+
+    /// Two answers were enough, by which `third` is known, and the third is only compared when it comes. All three, if
+    /// it has come already.
+    pub(super) fn release(&self, third: Option<(Party, thirds::Digest)>) -> Option<Answers> {
+        self.trio.release(self.counter, third);
+        self.landing.try_recv().ok()?.ok()
     }
 }
 
@@ -187,7 +191,8 @@ impl Trio {
             Ok(question) => question,
             Err(error) => return Ok(Err(error)),
         };
-        let (landed, landing) = mpsc::sync_channel(1);
+        // It may land with two answers, and then with three.
+        let (landed, landing) = mpsc::sync_channel(2);
         let flight = Flight { needed, answers: [None, None, None], refusals: Vec::new(), landed };
         state.flying.insert(counter, flight);
         // Under the lock, so that counters rise on every connection in the order they were given out.
@@ -246,24 +251,39 @@ impl Trio {
             self.thirds.hear((self.number, counter), party, &answer.chunk[answer.body]);
             return true;
         };
-        flight.answers[party.index()] = Some(answer);
-        if flight.answers.iter().flatten().count() >= flight.needed
-            && let Some(Flight { answers, landed, .. }) = state.flying.remove(&counter)
-        {
-            if let Some(third) = Party::ALL.into_iter().find(|party| answers[party.index()].is_none()) {
-                self.thirds.wait_for((self.number, counter), third);
+        // Whoever answers does not refuse.
+        flight.refusals.retain(|(refuser, _)| *refuser != party);
+        flight.answers[party.index()] = Some(Arc::new(answer));
+        let came = flight.answers.iter().flatten().count();
+        if came >= flight.needed {
+            let _ = flight.landed.try_send(Ok(Answers(flight.answers.clone())));
+            flight.needed = Party::ALL.len();
+            if came + flight.refusals.len() == Party::ALL.len() {
+                state.flying.remove(&counter);
+                state.settle();
             }
-            let _ = landed.try_send(Ok(Answers(answers)));
-            state.settle();
         }
         true
+    }
+
+    /// Whoever has asked question `counter` waits for nothing more; of `third` it is known what it has to answer.
+    fn release(&self, counter: u64, third: Option<(Party, thirds::Digest)>) {
+        let mut state = self.state();
+        // Under the lock, so that an answer finds either the flight or what it has to be.
+        if state.flying.remove(&counter).is_some()
+            && let Some((party, expected)) = third
+        {
+            self.thirds.expect((self.number, counter), party, expected);
+        }
+        state.settle();
     }
 
     /// `party` refuses question `counter` alone. The others may be enough, however often it says so.
     pub(super) fn refuse(&self, party: Party, counter: u64, text: String) {
         let mut state = self.state();
         let Some(flight) = state.flying.get_mut(&counter) else { return };
-        if flight.refusals.iter().any(|(refuser, _)| *refuser == party) {
+        let spoke = flight.answers[party.index()].is_some();
+        if spoke || flight.refusals.iter().any(|(refuser, _)| *refuser == party) {
             return;
         }
         flight.refusals.push((party, Fault::Refused { party, text }));
@@ -360,24 +380,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_server_that_refuses_twice_counts_once() {
-        let trio = Arc::new(Trio::new(0, Arc::default(), Digest([1; 32])));
+    /// A question that two answers are enough for.
+    fn asked(trio: &Arc<Trio>) -> Waiting {
         for party in Party::ALL {
             trio.welcome(party, [party.number(); 16]);
         }
         let question = |_, _: &Expander| Ok::<_, std::convert::Infallible>(((), Default::default()));
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let Ok(Ok(((), waiting))) = trio.ask((Kind::FetchShare, 2), deadline, question) else {
+        let Ok(Ok(((), waiting))) = trio.ask((Kind::FetchShare, 2), soon(), question) else {
             panic!("the question was not asked");
         };
+        waiting
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn a_server_that_refuses_twice_counts_once() {
+        let trio = Arc::new(Trio::new(0, Arc::default(), Digest([1; 32])));
+        let waiting = asked(&trio);
         let [one, two, three] = Party::ALL;
         trio.refuse(one, 1, "busy".into());
         trio.refuse(one, 1, "still busy".into());
         assert!(waiting.landing.try_recv().is_err(), "one server failed the question alone");
         trio.refuse(two, 1, "busy as well".into());
         trio.refuse(three, 1, "too late".into());
-        let Err(Fault::Refused { party, text }) = waiting.wait(deadline) else {
+        let Err(Fault::Refused { party, text }) = waiting.wait(soon()) else {
             panic!("two servers of three refused a question that needs two");
         };
         assert_eq!((party, text.as_str()), (one, "busy"));

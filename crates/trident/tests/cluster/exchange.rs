@@ -152,6 +152,79 @@ fn a_third_answer_that_contradicts_is_found_after_the_row_was_given() {
     });
 }
 
+/// Relays before all servers: `liar`'s share is spoilt and comes first, then that of `second`, then the last.
+fn lying(cluster: &Cluster, liar: Party, second: Party, spoil: fn(&mut Vec<u8>)) -> [Relay; 3] {
+    let relays = addresses(&cluster.servers).map(Relay::new);
+    for (party, relay) in Party::ALL.into_iter().zip(&relays) {
+        relay.rule(move |to, frame| match (to, frame[KIND]) {
+            (To::Client, SHARE) if party == liar => {
+                spoil(frame);
+                Fate::Pass
+            }
+            (To::Client, SHARE) => Fate::Overtaken(SHORT / if party == second { 6 } else { 3 }),
+            _ => Fate::Pass,
+        });
+    }
+    relays
+}
+
+#[test]
+fn a_server_that_lies_first_costs_no_row_and_is_counted() {
+    guarded(|| {
+        let cluster = Cluster::new(WAYS[0]);
+        let changed: fn(&mut Vec<u8>) = |frame| *frame.last_mut().unwrap() ^= 1;
+        let no_element: fn(&mut Vec<u8>) = |frame| frame.last_chunk_mut::<4>().unwrap().fill(0xff);
+        for liar in Party::ALL {
+            for second in Party::ALL.into_iter().filter(|party| *party != liar) {
+                for spoil in [changed, no_element] {
+                    let relays = lying(&cluster, liar, second, spoil);
+                    let client = sharing(&cluster.shares, relays.each_ref().map(Relay::address), LONG);
+                    cluster.right(&client, 3);
+                    let mut contradictions = [0; 3];
+                    contradictions[liar.index()] = 1;
+                    assert_eq!(client.settle(LONG), contradictions);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_lie_is_refused_by_the_deadline_when_the_third_answer_does_not_come() {
+    guarded(|| {
+        let cluster = Cluster::new(WAYS[0]);
+        let [liar, second, third] = Party::ALL;
+        let relays = lying(&cluster, liar, second, |frame| *frame.last_mut().unwrap() ^= 1);
+        relays[third.index()].rule(|_, frame| if frame[KIND] == SHARE { Fate::Lose } else { Fate::Pass });
+        let client = sharing(&cluster.shares, relays.each_ref().map(Relay::address), 2 * SHORT);
+        let error = client.fetch(3).unwrap_err();
+        assert!(matches!(error, ClientError::Answer(AnswerError::Refused(_))), "{error}");
+        // The client goes on, and needs the third again.
+        relays.iter().for_each(|relay| relay.rule(|_, _| Fate::Pass));
+        cluster.right(&client, 3);
+    });
+}
+
+/// Whose answer strays is not who has lied.
+#[test]
+fn a_wrong_part_to_one_server_costs_no_row_and_proves_nobodys_fault() {
+    guarded(|| {
+        let cluster = Cluster::new(WAYS[0]);
+        let victim = Party::ALL[0];
+        cluster.mesh.rule(move |from, to, message| {
+            let mut message = message.to_vec();
+            if (from, to) == (SECOND, victim) {
+                message[8] ^= 1;
+            }
+            Some(Bytes::from(message))
+        });
+        let relays = lying(&cluster, victim, SECOND, |_| {});
+        let client = sharing(&cluster.shares, relays.each_ref().map(Relay::address), LONG);
+        cluster.right(&client, 3);
+        assert_eq!(client.settle(LONG), [1, 0, 0]);
+    });
+}
+
 #[test]
 fn without_two_answers_the_deadline_names_those_that_are_missing() {
     guarded(|| {
