@@ -12,6 +12,7 @@ mod demo;
 mod keys;
 mod load;
 mod log;
+mod memory;
 mod models;
 mod numbers;
 mod output;

@@ -1,10 +1,12 @@
 //! `roadstead trident serve`.
 
 use std::{
+    fs,
     io::{BufRead, Write},
     net::SocketAddr,
     path::PathBuf,
     thread,
+    time::Instant,
 };
 
 use roadstead::{
@@ -15,7 +17,7 @@ use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::S
 
 use super::ask::three;
 use crate::{
-    Outcome, Result,
+    Outcome, Result, memory,
     numbers::within,
     progress,
     serve::{Limits, Listen, address, end_with, run_service},
@@ -39,9 +41,11 @@ pub(crate) struct Args {
     listen: Listen,
     #[command(flatten)]
     limits: Limits,
-    /// Search shares larger than this (MiB) stay on disk and are read during each search
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = within(0..=1_u64 << 30))]
-    search_memory: u64,
+    /// Search shares larger than this (MiB) stay on disk, and are read and verified during each search [default: by the
+    /// memory of the machine and of its control group: they stay on disk if the directory of shares has more than a
+    /// quarter of what is available, so that three servers have room on one machine]
+    #[arg(long, value_name = "MIB", value_parser = within(0..=1_u64 << 30))]
+    search_memory: Option<u64>,
     /// Version of the inner loops: portable, avx2, avx512
     #[arg(long, value_parser = kernel)]
     kernel: Option<Kernel>,
@@ -60,6 +64,9 @@ pub(crate) struct Args {
     with_parent: Option<i32>,
 }
 
+/// Bytes of search shares that are kept in memory where the system does not say how much it has.
+const UNKNOWN: u64 = 256 << 20;
+
 pub(crate) fn party(text: &str) -> Result<Party, String> {
     text.parse()
         .ok()
@@ -77,20 +84,63 @@ pub(crate) fn kernel(name: &str) -> Result<Kernel, String> {
     }
 }
 
+/// Bytes that search shares may have of memory, if they are to be there at all.
+fn search_memory(args: &Args) -> Result<u64> {
+    if let Some(mib) = args.search_memory {
+        return Ok(mib << 20);
+    }
+    let Some(available) = memory::available() else { return Ok(UNKNOWN) };
+    let mut shares = 0;
+    // What is wrong with the directory is said better by whoever loads it.
+    for entry in fs::read_dir(&args.shares).into_iter().flatten().flatten() {
+        shares += entry.metadata()?.len();
+    }
+    if shares <= available / 4 {
+        return Ok(u64::MAX);
+    }
+    let mib = |bytes: u64| bytes >> 20;
+    tracing::warn!(
+        "search shares stay on disk and are read in every search: there are {} MiB of shares, and {} MiB of memory are \
+         available; --search-memory decides otherwise",
+        mib(shares),
+        mib(available)
+    );
+    Ok(0)
+}
+
+/// Loads the shares, and says what was found and decided.
+fn load(args: &Args) -> Result<Store> {
+    let (begun, memory) = (Instant::now(), search_memory(args)?);
+    let bar = progress::bytes(format!("loading, verifying {}", args.party));
+    let store = Store::open_with(&args.shares, args.party, memory, &mut progress::on(&bar))?;
+    bar.finish_and_clear();
+    tracing::info!(
+        party = %args.party, rows = store.manifest().rows, manifest = %store.digest(),
+        search_shares = searches(&store), seconds = begun.elapsed().as_secs_f64(),
+        "loaded, every byte as it was shared"
+    );
+    Ok(match args.kernel {
+        Some(kernel) => store.with_kernel(kernel),
+        None => store,
+    })
+}
+
+/// Where search shares are, for people.
+fn searches(store: &Store) -> &'static str {
+    match store.search_in_memory() {
+        None => "none",
+        Some(true) => "in memory",
+        Some(false) => "on disk",
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<Outcome> {
     args.with_parent.map(end_with).transpose()?;
     let keys = args.keys.as_deref().map(Keys::load).transpose()?;
-    let spinner = progress::spinner(format!("loading the shares of {}", args.party));
-    let mut store = Store::open(&args.shares, args.party, args.search_memory << 20)?;
-    if let Some(kernel) = args.kernel {
-        store = store.with_kernel(kernel);
-    }
-    spinner.finish_and_clear();
+    let store = load(&args)?;
     let tls = trust::acceptor(&store, keys.as_ref(), &args.listen.bind)?;
-    tracing::info!(
-        party = %args.party, rows = store.manifest().rows, manifest = %store.digest(), kernel = %store.kernel(),
-        search_in_memory = store.search_in_memory(), tls = tls.is_some(), "loaded"
-    );
+    let search_shares = searches(&store);
+    tracing::info!(kernel = %store.kernel(), search_shares, tls = tls.is_some(), "ready");
     let exchange = args.peers.map(|peers| join(&args, peers, keys.as_ref(), &store)).transpose()?;
     let peers = exchange.as_ref().map(Exchange::address);
     let trident = match exchange {
@@ -104,7 +154,9 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         None => Trident::new(store),
     };
     let budget = args.limits.apply(trident.budget());
-    run_service(trident, tls, &args.listen, budget, peers)
+    let outcome = run_service(trident, tls, &args.listen, budget, peers);
+    tracing::info!(search_shares, "ended");
+    outcome
 }
 
 /// Joins the exchange between the three servers, who know each other by the public keys in the manifest.

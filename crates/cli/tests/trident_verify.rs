@@ -1,0 +1,105 @@
+//! `roadstead trident verify`, and what servers and clients make of damaged directories.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{Scene, words};
+use serde_json::Value;
+
+const DIRECTORIES: [&str; 4] = ["server-1", "server-2", "server-3", "client"];
+
+fn verify(scene: &Scene, directories: &[&str], more: &str) -> (Option<i32>, String) {
+    let mut arguments = words("trident verify");
+    arguments.extend(directories.iter().map(|name| scene.path("shares").join(name).display().to_string()));
+    let output = scene.run([arguments, words(more)].concat());
+    // Lines for people make way for JSON on stdout.
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.is_empty(), more.is_empty(), "{said}");
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damage_is_named_by_file_and_block_and_fails() {
+    let scene = Scene::new();
+    scene.share(2_000, false);
+    let (code, said) = verify(&scene, &DIRECTORIES, "");
+    assert_eq!((code, said.lines().count()), (Some(0), 4), "{said}");
+    assert!(said.contains("bytes of server 2, all as they were shared"), "{said}");
+
+    let damaged = scene.path("shares/server-2/search.bin");
+    let block = 64 * 129 * 64;
+    flip(&damaged, block + 5);
+    let missing = scene.path("shares/client/digests.bin");
+    fs::remove_file(&missing).unwrap();
+    let (code, said) = verify(&scene, &DIRECTORIES, "");
+    assert_eq!(code, Some(1), "{said}");
+    let end = fs::metadata(&damaged).unwrap().len();
+    let named = format!("{} is damaged in block 2 of 2 (bytes {block} to {})", damaged.display(), end - 1);
+    assert!(said.contains(&named) && said.contains(&missing.display().to_string()), "{said}");
+
+    let (code, said) = verify(&scene, &DIRECTORIES, "--json -");
+    let json: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, json.as_array().unwrap().len()), (Some(1), 4));
+    assert_eq!(
+        (json[0]["holder"].as_str(), json[0]["faults"].as_array().unwrap().len()),
+        (Some("server 1"), 0)
+    );
+    let fault = &json[1]["faults"][0];
+    assert_eq!(fault["file"], damaged.display().to_string());
+    assert_eq!((&fault["damage"]["first_block"], &fault["damage"]["blocks"]), (&2.into(), &2.into()));
+    assert_eq!(json[3]["faults"][0]["file"], missing.display().to_string());
+    assert_eq!(json[0]["manifest"], json[3]["manifest"]);
+
+    let (code, said) = verify(&scene, &["nowhere"], "");
+    assert!(code == Some(1) && said.contains("nowhere/manifest.json"), "{said}");
+}
+
+#[test]
+fn nobody_starts_on_a_damaged_directory() {
+    let scene = Scene::new();
+    scene.share(300, false);
+    for file in ["component-2.bin", "search.bin", "pair-12.key", "blocks.bin", "manifest.json"] {
+        let path = scene.path("shares/server-1").join(file);
+        flip(&path, 17);
+        for memory in ["", "--search-memory 0"] {
+            let error = scene.fails(scene.server(1, &format!("--bind 127.0.0.1:0 {memory}")));
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
+        flip(&path, 17);
+    }
+    let digests = scene.path("shares/client/digests.bin");
+    flip(&digests, 4_000);
+    let client = scene.path("shares/client");
+    let line = format!(
+        "trident fetch 1 --servers 127.0.0.1:1,127.0.0.1:1,127.0.0.1:1 --client {}",
+        client.display()
+    );
+    let error = scene.fails(words(&line));
+    assert!(error.starts_with(&format!("{} is damaged in block 1 of 1", digests.display())), "{error}");
+}
+
+#[test]
+fn where_search_shares_are_is_said() {
+    let scene = Scene::new();
+    scene.share(300, false);
+    // It ends at once, as it may not listen there.
+    let said = |more: &str| {
+        let output = scene.run(scene.server(1, &format!("--bind 0.0.0.0:0 -v {more}")));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (more, place) in
+        [("", "in memory"), ("--search-memory 0", "on disk"), ("--search-memory 1", "in memory")]
+    {
+        let said = said(more);
+        assert!(said.contains(&format!("search_shares=\"{place}\"")), "{said}");
+    }
+}
