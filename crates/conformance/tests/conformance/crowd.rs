@@ -17,7 +17,7 @@ use roadstead_conformance::{
     setting::Setting,
     wire::Wire,
 };
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 
 scenarios! {
     a_thousand_at_once (Models): "1,000 connections are open and each is served three times",
@@ -26,6 +26,7 @@ scenarios! {
     thousands_come_and_go (Models): "2,000 connections end in five ways, and no descriptor, thread, child or memory is left",
     a_lack_of_descriptors_is_survived (Models): "400 clients and 256 descriptors: who finds no room is reset, nobody else notices, newcomers are served afterwards",
     work_goes_on_without_descriptors (Models): "256 descriptors and all of them taken: whoever is connected gets the reply to a ticket",
+    a_limit_below_what_is_open_ends_nobody (Models): "the limit of descriptors falls to none, and is 8 then: 100 connections are served as before, and the server drains",
     a_drain_under_load_loses_nothing (Models): "12 connections with work under way get their answers, while others still come",
 }
 
@@ -169,6 +170,28 @@ fn work_goes_on_without_descriptors(setting: &Setting) {
     for stream in &mut streams {
         assert_eq!(ask(stream, LATER, 1, b"").0, LATER);
     }
+}
+
+fn a_limit_below_what_is_open_ends_nobody(setting: &Setting) {
+    let child = Child::start(setting, &format!("echo {}", setting.room_for(100)));
+    let mut streams = child.connect_many(100);
+    assert!(streams.iter_mut().all(is_served));
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    for most in [0, 8] {
+        for pid in child.processes() {
+            prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(most), maximum }).unwrap();
+        }
+        // A wait that the limit was changed in does not know of it: whoever accepts is woken too.
+        drop(child.connect());
+        for _ in 0..3 {
+            streams.iter_mut().for_each(|stream| stream.write_all(&[1]).unwrap());
+            for stream in &mut streams {
+                stream.read_exact(&mut [0]).unwrap();
+            }
+        }
+    }
+    drop(streams);
+    assert_eq!(child.drain()["failed"], 0);
 }
 
 fn a_drain_under_load_loses_nothing(setting: &Setting) {

@@ -23,6 +23,7 @@ pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
         "a_drain_ends_idle_connections",
         "a_drain_under_load_loses_nothing",
         "a_lack_of_descriptors_is_survived",
+        "a_limit_below_what_is_open_ends_nobody",
         "a_thousand_at_once",
         "endless_jobs_hold_neither_their_connection_nor_another",
         "slow_ones_beside_quick_ones",

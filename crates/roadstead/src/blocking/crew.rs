@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use slab::Slab;
 
 use super::{Blocking, Handle};
@@ -160,10 +160,7 @@ impl Crew {
         while self.orders() == Orders::Serve {
             let mut fds = vec![PollFd::new(&self.interrupt, PollFlags::IN)];
             fds.extend(doors.iter().map(|door| PollFd::new(&door.listener, PollFlags::IN)));
-            match poll(&mut fds, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
-            };
+            wait_for(&mut fds, None)?;
             let mut exhausted = false;
             for door in doors {
                 if self.orders() != Orders::Serve {

@@ -18,7 +18,7 @@ use std::{io, mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags},
     io::Errno,
     net::{RecvFlags, sockopt},
 };
@@ -30,7 +30,7 @@ use crate::{
     os,
     queue::Run,
     ticket::{Bell, Token},
-    wait::timespec,
+    wait::poll,
 };
 use crew::{Crew, Orders};
 
@@ -388,7 +388,7 @@ impl Blocking {
         let stream = self.stream.iter().map(|stream| PollFd::new(stream, wanted));
         let bell = interrupt.iter().map(|bell| PollFd::new(bell, PollFlags::IN));
         let mut fds: Vec<_> = stream.chain(bell).collect();
-        let polled = poll(&mut fds, left.map(timespec).as_ref());
+        let polled = poll(&mut fds, left);
         let came = self.stream.as_ref().map_or(PollFlags::empty(), |_| fds[0].revents());
         let rang = fds.last().is_some_and(|fd| !fd.revents().is_empty());
         self.host.bell.wake_up();
@@ -398,6 +398,10 @@ impl Blocking {
         match polled {
             Err(Errno::INTR) => Ok(Woke::Otherwise),
             Err(error) => Err(error.into()),
+            Ok(None) => {
+                self.look_at_all();
+                Ok(Woke::Otherwise)
+            }
             Ok(_) if self.connecting && !came.is_empty() => {
                 self.look_at_connect();
                 Ok(Woke::Otherwise)

@@ -15,8 +15,8 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
-    io::{Errno, retry_on_intr},
+    event::{PollFd, PollFlags},
+    io::Errno,
     thread::gettid,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     reactor::{Poller, Readiness},
     signals::{queue_of, set_of},
     ticket::{Bell, Token},
-    wait::timespec,
+    wait::poll,
 };
 
 /// What the list of models says of it.
@@ -145,8 +145,13 @@ impl Signal {
                 PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::OUT)
             })
             .collect();
-        retry_on_intr(|| poll(&mut fds, Some(&timespec(Duration::ZERO))))?;
-        Ok(fds.iter().map(|fd| (fd.as_fd().as_raw_fd(), fd.revents())).collect())
+        let looked = match poll(&mut fds, Some(Duration::ZERO)) {
+            // Each is tried, since none would be told of again.
+            Ok(None) | Err(Errno::INTR) => false,
+            looked => looked?.is_some(),
+        };
+        let flags = |fd: &PollFd<'_>| if looked { fd.revents() } else { PollFlags::IN | PollFlags::OUT };
+        Ok(fds.iter().map(|fd| (fd.as_fd().as_raw_fd(), flags(fd))).collect())
     }
 
     /// Reads the signals that wait, a batch at most.
@@ -249,11 +254,11 @@ impl Poller<Os> for Signal {
         let timeout = if ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         let mut fds =
             [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.interrupt, PollFlags::IN)];
-        match poll(&mut fds, timeout.map(timespec).as_ref()) {
+        let looked = match poll(&mut fds, timeout) {
             Err(Errno::INTR) => return Ok(()),
-            other => other?,
+            looked => looked?.is_some(),
         };
-        let [signals, interrupt] = fds.map(|fd| !fd.revents().is_empty());
+        let [signals, interrupt] = fds.map(|fd| !looked || !fd.revents().is_empty());
         if interrupt {
             self.interrupt.heard();
         }
