@@ -296,7 +296,11 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let added = self.poller.add(&stream, token);
         match self.slots.get(token) {
             Some(slot) if added.is_ok() => slot.stream = Some(stream),
-            _ => self.net.close(stream, true),
+            _ => {
+                // It may know of it all the same.
+                self.poller.remove(&stream);
+                self.net.close(stream, true);
+            }
         }
         added
     }

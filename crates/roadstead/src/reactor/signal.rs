@@ -90,12 +90,15 @@ impl Signal {
 
     fn watch(&mut self, fd: &OwnedFd, token: Token, listens: bool) -> io::Result<()> {
         let number = fd.as_raw_fd();
+        if self.settled {
+            own(number)?;
+        }
         if self.watched.len() <= number as usize {
             self.watched.resize(number as usize + 1, None);
         }
         self.watched[number as usize] = Some(Watched { token, listens });
         self.fresh.push(number);
-        if self.settled { own(number) } else { Ok(()) }
+        Ok(())
     }
 
     /// What is watched there now. A signal may be older than the descriptor that has its number.
@@ -263,5 +266,22 @@ impl Poller<Os> for Signal {
             self.interrupt.heard();
         }
         if signals { self.read(ready) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{Mode, OFlags, open};
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_watched_is_not_taken_for_watched() {
+        let mut signal = Signal::new(&Bell::new()).unwrap();
+        signal.settled = true;
+        // Such a descriptor sends nobody signals.
+        let path = open("/", OFlags::PATH, Mode::empty()).unwrap();
+        assert!(signal.add(&path, Token(7)).is_err());
+        assert!(signal.at(path.as_raw_fd()).is_none() && signal.fresh.is_empty());
     }
 }

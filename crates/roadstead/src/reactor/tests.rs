@@ -175,3 +175,37 @@ fn listeners_outlive_a_poller_that_has_no_room_for_them() {
     assert!(poller.heard && rests == 4, "after {rests} rests");
     assert!(matches!(doors.next(0, &mut net, &mut poller, &mut Host::alone(shared, 1)), Accepted::Empty));
 }
+
+/// Takes no connection, and notes of which it is to tell no more.
+#[derive(Default)]
+struct Closed(Eager, Vec<u8>);
+
+impl Poller<Torrent> for Closed {
+    fn listen(&mut self, (): &(), token: Token) -> io::Result<()> {
+        self.0.listen(&(), token)
+    }
+    fn ignore(&mut self, (): &()) {}
+    fn add(&mut self, _: &u8, _: Token) -> io::Result<()> {
+        Err(io::ErrorKind::OutOfMemory.into())
+    }
+    fn interest(&mut self, _: &u8, _: Token, _: bool, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&mut self, stream: &u8) {
+        self.1.push(*stream);
+    }
+    fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>, idle: bool) -> io::Result<()> {
+        self.0.wait(ready, timeout, idle)
+    }
+}
+
+#[test]
+fn a_poller_that_cannot_take_a_connection_is_to_forget_it() {
+    let shared = Shared::new(Budget::default());
+    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let net = Torrent { backlog: 2, received: [0; 256] };
+    let host = Host::alone(Arc::clone(&shared), 1);
+    let mut reactor = Reactor::new(net, Closed::default(), host, Arc::default(), vec![door]).unwrap();
+    assert!(reactor.turn().unwrap());
+    assert_eq!((&reactor.poller.1[..], shared.gate.open()), (&[1, 0][..], 0));
+}
