@@ -189,7 +189,10 @@ impl<S: Session> Connection<S> {
         }
         self.farewell = Some(Farewell::Close { reset });
         self.held = Unread::default();
-        self.charge = None;
+        // What was lent to an operation stays until that has ended, and so does what it is charged with.
+        if let Some(charge) = &mut self.charge {
+            charge.change(self.output.footprint());
+        }
         self.bury(why, &mut host.count);
     }
 

@@ -289,7 +289,11 @@ impl Layered {
 
     fn shut(&mut self, reset: bool) {
         self.phase = Phase::Closed;
-        (self.charge, self.place) = (None, None);
+        self.place = None;
+        // What was lent to an operation stays until that has ended, and so does what it is charged with.
+        if let Some(charge) = &mut self.charge {
+            charge.change(self.wire.footprint());
+        }
         self.close = Some(reset);
     }
 

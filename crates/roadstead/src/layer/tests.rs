@@ -250,3 +250,15 @@ fn a_layer_that_panics_over_a_question_ends_its_connection_and_nothing_else() {
         assert_eq!(rig.shared.gate.open(), 0);
     }
 }
+
+#[test]
+fn what_is_lent_is_charged_until_it_comes_back() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.bytes(b"?"), ["Send", "Receive(65536)"]);
+    let charged = rig.shared.memory.used();
+    assert!(charged > 0);
+    assert_eq!(rig.at(9, Event::Tick), ["Reset"]);
+    assert_eq!(rig.shared.memory.used(), charged, "the send is in flight");
+    drop(rig.endpoint);
+    assert_eq!(rig.shared.memory.used(), 0);
+}

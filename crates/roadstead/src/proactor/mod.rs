@@ -10,6 +10,7 @@
 //! that has passed waits for a turn that began after it, and for the port to try once more what is in flight there.
 
 mod direction;
+mod in_flight;
 mod port;
 pub(crate) mod readiness;
 mod sends;
@@ -27,6 +28,7 @@ use crate::{
     slots::{Slots, Timed},
     ticket::Token,
 };
+use in_flight::InFlight;
 pub(crate) use port::{Completion, Port};
 use sends::{Sends, begin_send, pages, send};
 
@@ -37,10 +39,7 @@ const REAP: Duration = Duration::from_millis(10);
 /// One connection of the loop.
 struct Slot {
     endpoint: Box<dyn Endpoint>,
-    /// Operations that the port has of it.
-    in_flight: usize,
-    /// Pages that its send pins; zero: none is in flight.
-    pinned: usize,
+    in_flight: InFlight,
     /// Its send waits for others.
     waits: bool,
     /// Its deadline had passed at this time, and the port looks whether anything had come.
@@ -147,9 +146,14 @@ impl<P: Port> Proactor<P> {
     fn complete(&mut self, done: Completion<P::Stream>, now: Duration) {
         match done {
             Completion::Accepted(listener, taken) => self.accepted(listener, taken, now),
-            Completion::Connected(token, Ok(())) => self.completed(token, Event::Opened, now),
-            Completion::Connected(token, Err(error)) => {
-                self.completed(token, Event::failed(Operation::Connect, error), now);
+            Completion::Connected(token, result) => {
+                let failed = |error| Event::failed(Operation::Connect, error);
+                self.completed(
+                    token,
+                    Operation::Connect,
+                    result.map_or_else(failed, |()| Event::Opened),
+                    now,
+                );
             }
             Completion::Sent(token, output, result) => {
                 self.sends.take_back(output);
@@ -168,37 +172,34 @@ impl<P: Port> Proactor<P> {
                     Ok(_) => Event::Received(&mut block),
                     Err(error) => Event::failed(Operation::Receive, error),
                 };
-                self.completed(token, event, now);
+                self.completed(token, Operation::Receive, event, now);
                 self.port.recycle(block);
             }
         }
     }
 
     fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {
+        let Some(pinned) = self.slots.get(token).and_then(|slot| slot.in_flight.send) else { return };
         self.host.count.sends += 1;
-        let (pinned, well) = (self.unpin(token), result.is_ok());
+        let well = result.is_ok();
         let failed = |error| Event::failed(Operation::Send, error);
-        self.completed(token, result.map_or_else(failed, Event::Sent), now);
+        self.completed(token, Operation::Send, result.map_or_else(failed, Event::Sent), now);
         self.sends.end(pinned, well);
         self.send_waiting();
     }
 
     /// A peer without room is in nobody's way but its own.
     fn full(&mut self, token: Token) {
-        let pinned = self.unpin(token);
+        let send = self.slots.get(token).and_then(|slot| slot.in_flight.send.as_mut());
+        let Some(pinned) = send.map(mem::take) else { return };
         self.sends.end(pinned, false);
         self.send_waiting();
     }
 
-    /// What a send had pinned that is not at work any more.
-    fn unpin(&mut self, token: Token) -> usize {
-        self.slots.get(token).map_or(0, |slot| mem::take(&mut slot.pinned))
-    }
-
     /// A peer has room again: its send has its turn as any other.
     fn room(&mut self, token: Token) {
-        let Some(slot) = self.slots.get(token) else { return };
-        slot.in_flight -= 1;
+        let Some(slot) = self.slots.get(token).filter(|slot| slot.in_flight.send == Some(0)) else { return };
+        slot.in_flight.send = None;
         match slot.closing {
             None => begin_send(slot, token, &mut self.port, &mut self.sends),
             Some(_) => self.close_if_idle(token),
@@ -219,12 +220,14 @@ impl<P: Port> Proactor<P> {
     }
 
     /// One operation of a connection is done; of one that closes, nothing else matters.
-    fn completed(&mut self, token: Token, event: Event<'_>, now: Duration) {
+    fn completed(&mut self, token: Token, operation: Operation, event: Event<'_>, now: Duration) {
+        let Some(slot) = self.slots.get(token) else { return };
+        if !slot.in_flight.end(operation) {
+            return;
+        }
         if let Event::Exhausted(_) = event {
             self.sends.exhausted();
         }
-        let Some(slot) = self.slots.get(token) else { return };
-        slot.in_flight -= 1;
         match slot.closing {
             None => {
                 slot.endpoint.handle(now, event, &mut self.host);
@@ -291,8 +294,7 @@ impl<P: Port> Proactor<P> {
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
         let slot = Slot {
             endpoint,
-            in_flight: 0,
-            pinned: 0,
+            in_flight: InFlight::default(),
             waits: false,
             overdue: None,
             drains: false,
@@ -314,7 +316,7 @@ impl<P: Port> Proactor<P> {
         }
         let token = self.insert(endpoint, true, now);
         if let Some(slot) = self.slots.get(token) {
-            slot.in_flight += 1;
+            slot.in_flight.connect = true;
             self.port.connect(address, token);
         }
         self.slots.schedule(token);
@@ -436,7 +438,7 @@ impl<P: Port> Proactor<P> {
             if mem::take(&mut slot.waits) {
                 self.sends.leave(token);
             }
-            if slot.in_flight > 0 {
+            if !slot.in_flight.is_empty() {
                 self.port.cancel(token);
             }
             self.close_if_idle(token);
@@ -450,7 +452,7 @@ impl<P: Port> Proactor<P> {
 
     fn close_if_idle(&mut self, token: Token) {
         let Some(slot) = self.slots.get(token) else { return };
-        if let (Some(reset), 0) = (slot.closing, slot.in_flight) {
+        if let Some(reset) = slot.closing.filter(|_| slot.in_flight.is_empty()) {
             if slot.socket {
                 self.port.close(token, reset);
             }
@@ -471,7 +473,7 @@ fn submit<P: Port>(
         match op {
             Op::Connect(outgoing) => connects.push(*outgoing),
             Op::Redial(address) => {
-                slot.in_flight += 1;
+                slot.in_flight.connect = true;
                 port.connect(*address, token);
             }
             Op::Close { reset } => return Some(reset),
@@ -479,7 +481,7 @@ fn submit<P: Port>(
             Op::Shutdown if !slot.socket => return Some(false),
             _ if !slot.socket => {}
             Op::Receive(most) => {
-                slot.in_flight += 1;
+                slot.in_flight.receive = true;
                 port.receive(token, most);
             }
             Op::Send => begin_send(slot, token, port, sends),

@@ -117,8 +117,7 @@ pub(super) fn begin_send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, s
 
 /// Begins a send that pins so many pages.
 pub(super) fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
-    slot.pinned = pages;
-    slot.in_flight += 1;
+    slot.in_flight.send = Some(pages);
     port.send(token, sends.lend(slot.endpoint.output()));
 }
 

@@ -171,6 +171,36 @@ fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
 }
 
 #[test]
+fn what_is_lent_is_charged_until_it_comes_back() {
+    let mut proactor = start();
+    let tokens = proactor.admit(1);
+    let reset = Err(io::ErrorKind::ConnectionReset.into());
+    proactor.happen([Completion::Received(tokens[0], BytesMut::new(), reset)]);
+    assert_eq!(proactor.port.closed, [], "its send is in flight");
+    assert_eq!(proactor.host.shared.memory.used(), LARGE);
+    proactor.happen([sent(tokens[0])]);
+    assert_eq!((&proactor.port.closed, proactor.host.shared.memory.used()), (&tokens, 0));
+}
+
+#[test]
+fn what_is_not_in_flight_cannot_be_done() {
+    let mut proactor = start();
+    let tokens = proactor.admit(1);
+    let none = || Completion::Connected(tokens[0], Ok(()));
+    proactor.happen([none(), Completion::Room(tokens[0]), sent(tokens[0])]);
+    proactor.happen([sent(tokens[0]), full(tokens[0]), Completion::Room(tokens[0]), none()]);
+    assert_eq!(proactor.port.closed, []);
+    let reset = || {
+        let reset = Err(io::ErrorKind::ConnectionReset.into());
+        Completion::Received(tokens[0], BytesMut::new(), reset)
+    };
+    proactor.happen([reset(), reset(), sent(tokens[0])]);
+    assert_eq!(proactor.port.closed, tokens, "once, when its receive had ended");
+    let others = proactor.admit(AT_ONCE + 1);
+    assert_eq!(proactor.port.sends[1..], others[..AT_ONCE], "nothing is pinned twice, or for ever");
+}
+
+#[test]
 fn who_closes_leaves_the_line() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE + 2);
