@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     mem,
     net::{SocketAddr, TcpStream},
     ops::Index,
@@ -133,7 +133,12 @@ impl Child {
     /// A connection to it.
     #[track_caller]
     pub fn connect(&self) -> Wire {
-        self.setting.speak(TcpStream::connect(self.address()).unwrap())
+        self.try_connect().unwrap()
+    }
+
+    /// A connection to it, unless it resets whoever comes so soon that there is none.
+    pub fn try_connect(&self) -> io::Result<Wire> {
+        Ok(self.setting.speak(TcpStream::connect(self.address())?))
     }
 
     /// Connections to it, all open.

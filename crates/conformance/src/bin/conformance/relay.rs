@@ -113,7 +113,8 @@ impl Session for Side {
         say::closed(if self.me == 0 { "closed" } else { "far" }, why);
         let mut pipe = self.pipe();
         pipe.ended[self.me] = true;
-        pipe.broken[self.me] = !matches!(why, Closed::Finished);
+        // A connection that is still being opened when a drain begins is given up: there was nothing to lose.
+        pipe.broken[self.me] = !matches!(why, Closed::Finished | Closed::Stopped);
         drop(pipe);
         self.wake_other();
     }
