@@ -45,12 +45,7 @@ impl Child {
                 let _ = set_parent_process_death_signal(Some(Signal::TERM));
                 exit(if is_orphan_of(parent) { 0 } else { guard::call(|| body(parent)).unwrap_or(101) })
             }
-            pid => match Pid::from_raw(pid) {
-                Some(pid) if pid.as_raw_nonzero().get() > 0 => {
-                    Ok(Self { name, pid, parent, begun: Instant::now() })
-                }
-                _ => Err(io::Error::last_os_error()),
-            },
+            answer => number_of(answer).map(|pid| Self { name, pid, parent, begun: Instant::now() }),
         }
     }
 
@@ -95,6 +90,13 @@ impl fmt::Display for Ending {
             Ending::Killed(signal) => write!(f, "was killed by signal {signal}"),
         }
     }
+}
+
+/// The child that fork(2) tells its parent of; or why there is none, if it has just failed.
+fn number_of(answer: i32) -> io::Result<Pid> {
+    // A negative number is none that may be asked about: kill(2) takes it for a group of processes, or all.
+    let pid = if answer > 0 { Pid::from_raw(answer) } else { None };
+    pid.ok_or_else(io::Error::last_os_error)
 }
 
 /// In a child: whether its parent is gone.
@@ -144,6 +146,12 @@ mod tests {
         host::{Host, Shared},
         queue::{Jobs, Queue},
     };
+
+    #[test]
+    fn a_fork_that_fails_is_an_error_and_no_child() {
+        assert!(number_of(-1).is_err());
+        assert_eq!(number_of(7).unwrap().as_raw_nonzero().get(), 7);
+    }
 
     /// A fork copies all memory, as a snapshot of a virtual machine does that is resumed twice.
     #[test]

@@ -131,7 +131,14 @@ impl Family {
         self.ledger.occupy(slot);
         let name = format!("{name}-{slot}");
         // Taken in the child alone, whose copy of the descriptor is then its only one: it can reset the connection.
-        let child = Child::fork(name, |parent| self.live(parent, slot, one.take()).map_or(1, |()| 0))?;
+        let body = |parent| match self.live(parent, slot, one.take()) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, slot, "a child cannot serve, and ends");
+                1
+            }
+        };
+        let child = Child::fork(name, body)?;
         tracing::debug!("{child} begins");
         self.children[slot] = Some(child);
         Ok(())
