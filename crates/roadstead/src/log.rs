@@ -15,7 +15,8 @@
 //! It has no thread and no queue. A thread does not survive a fork, and a process that is to fork may have no other; the
 //! kernel's buffer is a queue already, with a bound. So stderr is asked in a way that does not wait. Its own flags are
 //! left alone, because they are shared with everybody who has inherited it: a pipe or a terminal is opened anew, a
-//! socket is told with every call.
+//! socket is told with every call. A file that may not grow any more is one that cannot be written, and no reason to
+//! end: SIGXFSZ, which setrlimit(2) has for that, has no effect any more.
 //!
 //! Strangers can cause lines. Of each kind so many a second are written, and then only their number, over all processes
 //! that have come of one by forking: their counts are in memory that they share. What peers have said is written so that
@@ -27,9 +28,12 @@ use std::{
     fmt::Write,
     io::{self, IsTerminal, Stderr},
     os::fd::{AsFd, OwnedFd},
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Relaxed, SeqCst},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Instant,
 };
@@ -40,6 +44,7 @@ use rustix::{
     io::Errno,
     net::SendFlags,
 };
+use signal_hook::consts::SIGXFSZ;
 
 use crate::common::Common;
 
@@ -105,8 +110,10 @@ impl Log {
     /// The log of this process and of those that it forks.
     ///
     /// # Errors
-    /// If there is no memory for them to share.
+    /// If there is no memory for them to share, or the system does not let signals be handled.
     pub fn stderr() -> io::Result<Self> {
+        // A handler, because what is ignored stays so in programs that are started: execve(2).
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Self {
             out: Out::of(io::stderr()),
             epoch: Instant::now(),
