@@ -2,7 +2,7 @@
 //!
 //! stdout carries results, and before them one line per listener; logs and progress go to stderr. Exit codes: 0 done,
 //! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal, or one before
-//! a measurement had measured anything. SIGHUP has a server read its keys again.
+//! a measurement had measured, or a sharing shared, anything. SIGHUP has a server read its keys again.
 #![forbid(unsafe_code)]
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -58,12 +58,12 @@ pub(crate) fn doom(directory: &Path) {
 
 /// A signal has come before there was anything to report.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted before anything was measured")]
-pub(crate) struct Interrupted;
+#[error("interrupted before anything was {0}")]
+pub(crate) struct Interrupted(pub(crate) &'static str);
 
 /// Ends what has nothing to report yet, if a signal has come since [`watch`].
 pub(crate) fn check() -> Result<(), Interrupted> {
-    if interrupted() { Err(Interrupted) } else { Ok(()) }
+    if interrupted() { Err(Interrupted("measured")) } else { Ok(()) }
 }
 
 /// Whether a signal has come since [`watch`].

@@ -102,6 +102,20 @@ fn a_closed_terminal_ends_a_measurement_which_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_interrupted_sharing_leaves_nothing_and_its_exit_code_says_so() {
+    let scene = Scene::new();
+    let shares = scene.path("shares");
+    let line = format!("trident share --made 10000000 --no-search --out {}", shares.display());
+    let mut command = scene.command(words(&line));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut share = Process::start(command);
+    until("its first files", || shares.exists());
+    share.signal(Signal::INT);
+    assert_eq!(share.end().code(), Some(130));
+    assert!(!shares.exists());
+}
+
+#[test]
 fn a_measurement_that_was_told_to_goes_on_without_its_terminal() {
     let scene = Scene::new();
     let mut load = measuring(&scene, "--ignore-signal=HUP");

@@ -11,7 +11,13 @@ use roadstead_trident::{
     trust::Pins,
 };
 
-use crate::{Outcome, Result, numbers::within, output::NewDirectories, progress, signals};
+use crate::{
+    Outcome, Result,
+    numbers::within,
+    output::NewDirectories,
+    progress,
+    signals::{self, Interrupted},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -62,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let shared = share(&mut UntilSignal(rows), &args.out, options, |done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
     let manifest = match shared {
-        Err(_) if signals::interrupted() => return Err("interrupted: nothing was shared".into()),
+        Err(_) if signals::interrupted() => return Err(Interrupted("shared").into()),
         shared => shared?,
     };
     let say = |line: &str| Stream::Stdout.print(line);
