@@ -46,6 +46,9 @@ pub enum KeysError {
         /// Its permissions.
         mode: u32,
     },
+    /// What is there was issued by another authority: nobody of this one would know it.
+    #[error("{} is of another authority: put that one back, or delete this directory, and it is made again", .0.display())]
+    Foreign(PathBuf),
     /// The name cannot stand in a certificate.
     #[error("`{0}` cannot be a name: use 1 to 63 letters, digits and hyphens, with no hyphen at either end")]
     Name(String),
@@ -146,13 +149,17 @@ impl Authority {
     /// is made anew with its private key. Answers the names of what was made, none if all was there.
     ///
     /// # Errors
-    /// [`KeysError`] if a file cannot be read or written, or others may read the private key.
+    /// [`KeysError`] if a file cannot be read or written, others may read the private key, or the files are of another
+    /// authority.
     pub fn complete(&self, dir: &Path, name: &str, role: Role) -> Result<Vec<&'static str>, KeysError> {
         if !dir.exists() {
             self.issue(name, role)?.write(dir)?;
             return Ok(vec![CERT, KEY, CA]);
         }
         let is_missing = |file: &str| !dir.join(file).exists();
+        if !is_missing(CA) && *read(&dir.join(CA))? != self.cert {
+            return Err(KeysError::Foreign(dir.into()));
+        }
         let mut made = Vec::new();
         if is_missing(KEY) {
             if !is_missing(CERT) {
@@ -331,6 +338,17 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(&place).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_another_authority_issued_is_refused_and_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("server-1");
+        Authority::new("one").unwrap().issue("server-1", Role::Server).unwrap().write(&place).unwrap();
+        fs::remove_file(place.join(KEY)).unwrap();
+        let outcome = Authority::new("another").unwrap().complete(&place, "server-1", Role::Server);
+        assert!(matches!(outcome, Err(KeysError::Foreign(at)) if at == place));
+        assert!(place.join(CERT).exists() && !place.join(KEY).exists());
     }
 
     #[test]
