@@ -38,7 +38,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 #[derive(Parser)]
 #[command(name = "roadstead", version, after_help = EXAMPLES)]
 struct Cli {
-    /// Say more on stderr: -v what happens, -vv every connection
+    /// Say more on stderr: -v what happens, -vv every connection that was refused or failed
     #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1_000)]
     verbose: u8,
     #[command(subcommand)]

@@ -31,7 +31,10 @@ pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
 /// Something that turns while work of unknown length is done.
 pub(crate) fn spinner(what: impl Into<String>) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(what.into());
-    spinner.enable_steady_tick(Duration::from_millis(100));
+    if io::stderr().is_terminal() {
+        // By a thread of its own.
+        spinner.enable_steady_tick(Duration::from_millis(100));
+    }
     spinner
 }
 
