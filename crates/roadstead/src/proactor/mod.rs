@@ -30,7 +30,7 @@ use crate::{
 };
 use in_flight::InFlight;
 pub(crate) use port::{Completion, Port};
-use sends::{Sends, begin_send, pages, send};
+use sends::{Place, Sends, begin_send, pages, send};
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
@@ -40,8 +40,8 @@ const REAP: Duration = Duration::from_millis(10);
 struct Slot {
     endpoint: Box<dyn Endpoint>,
     in_flight: InFlight,
-    /// Its send waits for others.
-    waits: bool,
+    /// Where its send waits for others.
+    waits: Option<Place>,
     /// Its deadline had passed at this time, and the port looks whether anything had come.
     overdue: Option<Duration>,
     /// It is to hear that the server drains, once the port has looked whether anything had come.
@@ -209,12 +209,13 @@ impl<P: Port> Proactor<P> {
     /// Begins the sends that waited, as many as there is room for.
     fn send_waiting(&mut self) {
         while let Some(token) = self.sends.first() {
-            let Some(slot) = self.slots.get(token) else { return self.sends.leave(token) };
+            // Whoever is closed has left the line.
+            let Some(slot) = self.slots.get(token) else { return };
             let pages = pages(slot.endpoint.output().buffered());
             if !self.sends.begin_first(pages) {
                 return;
             }
-            slot.waits = false;
+            slot.waits = None;
             send(slot, token, &mut self.port, &mut self.sends, pages);
         }
     }
@@ -295,7 +296,7 @@ impl<P: Port> Proactor<P> {
         let slot = Slot {
             endpoint,
             in_flight: InFlight::default(),
-            waits: false,
+            waits: None,
             overdue: None,
             drains: false,
             socket,
@@ -435,8 +436,8 @@ impl<P: Port> Proactor<P> {
             slot.closing = submit(slot, token, &mut self.port, &mut self.sends, &mut connects);
         }
         if slot.closing.is_some() {
-            if mem::take(&mut slot.waits) {
-                self.sends.leave(token);
+            if let Some(place) = slot.waits.take() {
+                self.sends.leave(place);
             }
             if !slot.in_flight.is_empty() {
                 self.port.cancel(token);

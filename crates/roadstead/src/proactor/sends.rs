@@ -7,7 +7,7 @@
 //! What is lent comes back, and its box is used for the next send.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use super::{Port, Slot};
 use crate::{free::FreeList, output::Output, ticket::Token};
@@ -24,6 +24,10 @@ pub(super) fn pages(bytes: usize) -> usize {
     bytes.div_ceil(PAGE).max(1)
 }
 
+/// A place in line. Whoever leaves it needs it: among thousands it would take too long to look for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(u64);
+
 /// The sends of all connections of a loop.
 #[derive(Debug)]
 pub(super) struct Sends {
@@ -31,13 +35,14 @@ pub(super) struct Sends {
     limit: usize,
     pinned: usize,
     /// Who waits, in order of arrival.
-    line: VecDeque<Token>,
+    line: BTreeMap<Place, Token>,
+    next: Place,
     free: FreeList<Box<Output>>,
 }
 
 impl Sends {
     pub(super) fn new() -> Self {
-        Self { limit: MOST, pinned: 0, line: VecDeque::new(), free: FreeList::new(FREE) }
+        Self { limit: MOST, pinned: 0, line: BTreeMap::new(), next: Place(0), free: FreeList::new(FREE) }
     }
 
     /// What comes next in `output`, for a send that begins.
@@ -58,32 +63,37 @@ impl Sends {
         self.free.trim();
     }
 
-    /// Whether a send of so many pages may begin. If not, its connection waits in line.
-    pub(super) fn begin(&mut self, token: Token, pages: usize) -> bool {
-        let begins = self.line.is_empty() && self.take(pages);
-        if !begins {
-            self.line.push_back(token);
+    /// Whether a send of so many pages may begin.
+    ///
+    /// # Errors
+    /// The place in line of a connection that has to wait.
+    pub(super) fn begin(&mut self, token: Token, pages: usize) -> Result<(), Place> {
+        if self.line.is_empty() && self.take(pages) {
+            return Ok(());
         }
-        begins
+        let place = self.next;
+        self.next.0 += 1;
+        self.line.insert(place, token);
+        Err(place)
     }
 
     /// Who has waited longest.
     pub(super) fn first(&self) -> Option<Token> {
-        self.line.front().copied()
+        self.line.first_key_value().map(|(_, &token)| token)
     }
 
     /// Whether the send of who has waited longest, of so many pages, may begin now.
     pub(super) fn begin_first(&mut self, pages: usize) -> bool {
         let begins = self.take(pages);
         if begins {
-            self.line.pop_front();
+            self.line.pop_first();
         }
         begins
     }
 
     /// A connection waits no longer.
-    pub(super) fn leave(&mut self, token: Token) {
-        self.line.retain(|&waits| waits != token);
+    pub(super) fn leave(&mut self, place: Place) {
+        self.line.remove(&place);
     }
 
     /// A send is done, well or not.
@@ -108,10 +118,9 @@ impl Sends {
 /// Begins a send, or has it wait for others.
 pub(super) fn begin_send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends) {
     let pages = pages(slot.endpoint.output().buffered());
-    if sends.begin(token, pages) {
-        send(slot, token, port, sends, pages);
-    } else {
-        slot.waits = true;
+    match sends.begin(token, pages) {
+        Ok(()) => send(slot, token, port, sends, pages),
+        Err(place) => slot.waits = Some(place),
     }
 }
 
@@ -123,6 +132,11 @@ pub(super) fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: 
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        time::{Duration, Instant},
+    };
+
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -131,40 +145,54 @@ mod tests {
     fn the_cap_holds_at_its_edge() {
         for (last, begins) in [(1, true), (2, true), (3, false)] {
             let mut sends = Sends::new();
-            assert!(sends.begin(Token(0), MOST - 2));
-            assert_eq!(sends.begin(Token(1), last), begins, "{last} more pages where two are left");
+            assert!(sends.begin(Token(0), MOST - 2).is_ok());
+            assert_eq!(sends.begin(Token(1), last).is_ok(), begins, "{last} more pages where two are left");
         }
-        assert!(Sends::new().begin(Token(0), MOST + 1), "alone, a send may be of any size");
+        assert!(Sends::new().begin(Token(0), MOST + 1).is_ok(), "alone, a send may be of any size");
         assert_eq!([0, 1, PAGE, PAGE + 1].map(pages), [1, 1, 1, 2]);
     }
 
     #[test]
     fn who_fits_does_not_overtake_who_does_not() {
         let mut sends = Sends::new();
-        assert!(sends.begin(Token(0), MOST));
-        assert!(!sends.begin(Token(1), MOST) && !sends.begin(Token(2), 1));
+        assert!(sends.begin(Token(0), MOST).is_ok() && sends.begin(Token(1), MOST).is_err());
+        let second = sends.begin(Token(2), 1).unwrap_err();
         sends.end(MOST, true);
-        assert!(!sends.begin(Token(3), 1), "there is room, and there are others");
+        assert!(sends.begin(Token(3), 1).is_err(), "there is room, and there are others");
         assert_eq!(sends.first(), Some(Token(1)));
         assert!(sends.begin_first(MOST) && !sends.begin_first(1));
-        sends.leave(Token(2));
+        sends.leave(second);
         assert_eq!(sends.first(), Some(Token(3)));
     }
 
     #[test]
     fn a_system_without_room_gets_half_and_one_page_more_for_every_send_that_goes_well() {
         let mut sends = Sends::new();
-        assert!(sends.begin(Token(0), 100) && sends.begin(Token(1), 100));
+        assert!(sends.begin(Token(0), 100).is_ok() && sends.begin(Token(1), 100).is_ok());
         sends.exhausted();
         sends.end(100, false);
         assert_eq!(sends.limit, 100);
-        assert!(!sends.begin(Token(2), 1));
+        assert!(sends.begin(Token(2), 1).is_err());
         for _ in 0..10 {
             sends.exhausted();
         }
         assert_eq!(sends.limit, 1, "never nothing");
         sends.end(100, true);
         assert_eq!(sends.limit, 2);
+    }
+
+    #[test]
+    fn a_million_who_leave_at_once_do_not_look_for_their_places() {
+        let mut sends = Sends::new();
+        assert!(sends.begin(Token(0), MOST).is_ok());
+        let places: Vec<_> =
+            (1..=1_000_000).map(|number| sends.begin(Token(number), 1).unwrap_err()).collect();
+        let begun = Instant::now();
+        for place in places.into_iter().rev() {
+            sends.leave(place);
+            assert!(begun.elapsed() < Duration::from_secs(60), "a search of the line for each takes minutes");
+        }
+        assert_eq!(sends.first(), None);
     }
 
     proptest! {
@@ -174,13 +202,15 @@ mod tests {
             for (number, (what, pages)) in steps.into_iter().enumerate() {
                 let token = Token(number as u64);
                 match what {
-                    0 | 1 if sends.begin(token, pages) => in_flight.push_back(pages),
-                    0 | 1 => line.push_back((token, pages)),
-                    2 => if let Some((token, _)) = line.remove(pages % line.len().max(1)) { sends.leave(token) },
+                    0 | 1 => match sends.begin(token, pages) {
+                        Ok(()) => in_flight.push_back(pages),
+                        Err(place) => line.push_back((place, token, pages)),
+                    },
+                    2 => if let Some((place, ..)) = line.remove(pages % line.len().max(1)) { sends.leave(place) },
                     3 => sends.exhausted(),
                     _ => {
                         if let Some(pages) = in_flight.pop_front() { sends.end(pages, pages % 3 > 0) }
-                        while let Some(&(token, pages)) = line.front() {
+                        while let Some(&(_, token, pages)) = line.front() {
                             prop_assert_eq!(sends.first(), Some(token), "in order of arrival");
                             if !sends.begin_first(pages) { break }
                             line.pop_front();
