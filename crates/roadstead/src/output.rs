@@ -14,9 +14,8 @@ use crate::{guard::Guarded, input::Chunk};
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.
 const KEPT_TAIL: usize = 256;
 
-/// What is lent at most to one operation: pieces, and bytes that have to be copied for it.
+/// Pieces that are lent at most to one operation.
 const LENT_PIECES: usize = 16;
-const LENT_TAIL: usize = 64 << 10;
 
 /// The ordered pieces a connection still has to send.
 #[derive(Debug)]
@@ -172,9 +171,12 @@ impl Output {
     }
 
     /// Puts what comes next into `lent`, an empty output of its own that shares its pieces: an operation in flight must
-    /// not see its bytes move, whatever is written behind them meanwhile. Only bytes that were written rather than given
-    /// are copied.
-    pub(crate) fn lend(&self, lent: &mut Self) {
+    /// not see its bytes move, whatever is written behind them meanwhile. A tail that is worth a piece of its own becomes
+    /// one, and only a small one is copied: a peer without room has the same bytes lent again and again.
+    pub(crate) fn lend(&mut self, lent: &mut Self) {
+        if self.tail.len() > KEPT_TAIL {
+            self.seal_tail();
+        }
         for piece in self.pieces.iter().take(LENT_PIECES) {
             let (piece, file) = match piece {
                 Piece::Bytes(bytes, _) => (Piece::owned(Bytes::clone(bytes), 0), false),
@@ -187,7 +189,7 @@ impl Output {
             }
         }
         if self.pieces.len() < LENT_PIECES {
-            lent.write(&self.tail[..self.tail.len().min(LENT_TAIL)]);
+            lent.write(&self.tail);
         }
     }
 
@@ -276,6 +278,14 @@ impl Output {
             Piece::File(_) => self.files += 1,
         }
         self.pieces.push_back(piece);
+    }
+
+    /// What was written so far is a piece, and what follows begins another.
+    fn seal_tail(&mut self) {
+        let (tail, size) = (mem::take(&mut self.tail).freeze(), mem::take(&mut self.tail_size));
+        self.held += tail.len();
+        self.reserved += size;
+        self.pieces.push_back(Piece::owned(tail, size));
     }
 
     fn fits(&mut self, more: usize) -> bool {
@@ -413,13 +423,34 @@ mod tests {
         assert!(!given.is_unique(), "it was lent");
         lent.clear();
         assert!(given.is_unique() && lent.is_empty() && !lent.has_file() && lent.buffered() == 0);
-        for (size, keeps) in [(KEPT_TAIL, true), (KEPT_TAIL + 1, false)] {
-            output.write(&vec![0; size]);
-            output.lend(&mut lent);
-            assert_eq!(lent.buffered(), size);
-            output.advance(size as u64);
-            lent.clear();
-            assert_eq!((lent.tail.capacity() > 0, lent.pieces.capacity() > 0), (keeps, true), "{size}");
+        output.write(&[0; KEPT_TAIL]);
+        output.lend(&mut lent);
+        assert_eq!(lent.buffered(), KEPT_TAIL);
+        lent.clear();
+        assert!(lent.tail.capacity() > 0 && lent.pieces.capacity() > 0);
+    }
+
+    #[test]
+    fn what_is_lent_again_is_copied_only_if_it_is_small() {
+        for (size, copied) in [(KEPT_TAIL, true), (KEPT_TAIL + 1, false), (100_000, false)] {
+            let (mut output, mut lent) = (Output::new(1 << 20), Output::for_lending());
+            output.write(&vec![b'x'; size]);
+            let charged = output.footprint();
+            let place = |output: &Output| {
+                let mut slices = [IoSlice::new(&[])];
+                output.gather(&mut slices);
+                (slices[0].as_ptr(), slices[0].len())
+            };
+            for _ in 0..3 {
+                output.lend(&mut lent);
+                assert_eq!((lent.buffered(), output.footprint()), (size, charged));
+                assert_eq!(place(&lent) != place(&output), copied, "{size}");
+                lent.clear();
+            }
+            output.write(b"more");
+            assert_eq!(text(&output), [&vec![b'x'; size][..], b"more"].concat());
+            output.advance(size as u64 + 4);
+            assert!(output.is_empty() && output.buffered() == 0);
         }
     }
 

@@ -157,6 +157,8 @@ pub trait Endpoint: Send + fmt::Debug {
     fn deadline(&self) -> Option<Duration>;
     /// What is to be sent.
     fn output(&self) -> &Output;
+    /// Puts what comes next of that into `lent`, an empty output, for an operation that works on it by itself.
+    fn lend(&mut self, lent: &mut Output);
     /// The loop is about to leave the connection: what it still holds is charged to the budget.
     fn settle(&mut self, now: Duration, host: &mut Host);
     /// Whether nothing can happen to it but bytes and deadlines: no ticket or waker is out, no message is half read.
@@ -377,6 +379,10 @@ impl<S: Session> Endpoint for Connection<S> {
 
     fn output(&self) -> &Output {
         &self.output
+    }
+
+    fn lend(&mut self, lent: &mut Output) {
+        self.output.lend(lent);
     }
 
     fn settle(&mut self, now: Duration, host: &mut Host) {

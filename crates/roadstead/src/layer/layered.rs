@@ -445,6 +445,10 @@ impl Endpoint for Layered {
         &self.wire
     }
 
+    fn lend(&mut self, lent: &mut Output) {
+        self.wire.lend(lent);
+    }
+
     fn settle(&mut self, now: Duration, host: &mut Host) {
         self.inner.settle(now, host);
         let holds = self.held.size + self.plain.size + self.wire.footprint();

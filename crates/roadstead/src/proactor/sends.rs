@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::{Port, Slot};
-use crate::{free::FreeList, output::Output, ticket::Token};
+use crate::{connection::Endpoint, free::FreeList, output::Output, ticket::Token};
 
 /// What is pinned at most, in pages: what Linux lets a process lock unless it is told otherwise.
 const MOST: usize = (8 << 20) / PAGE;
@@ -45,10 +45,10 @@ impl Sends {
         Self { limit: MOST, pinned: 0, line: BTreeMap::new(), next: Place(0), free: FreeList::new(FREE) }
     }
 
-    /// What comes next in `output`, for a send that begins.
-    pub(super) fn lend(&mut self, output: &Output) -> Box<Output> {
+    /// What `endpoint` sends next, for a send that begins.
+    pub(super) fn lend(&mut self, endpoint: &mut dyn Endpoint) -> Box<Output> {
         let mut lent = self.free.take().unwrap_or_else(Output::for_lending);
-        output.lend(&mut lent);
+        endpoint.lend(&mut lent);
         lent
     }
 
@@ -127,7 +127,7 @@ pub(super) fn begin_send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, s
 /// Begins a send that pins so many pages.
 pub(super) fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
     slot.in_flight.send = Some(pages);
-    port.send(token, sends.lend(slot.endpoint.output()));
+    port.send(token, sends.lend(&mut *slot.endpoint));
 }
 
 #[cfg(test)]
