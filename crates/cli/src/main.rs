@@ -115,6 +115,7 @@ fn run(command: Command) -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Trident(command) => trident::run(command),
     };
+    signals::give_way();
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Wrong) => ExitCode::FAILURE,

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
@@ -31,7 +31,9 @@ pub(crate) fn watch() -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         for (number, _) in signals.forever().enumerate() {
             if number > 0 {
-                if let Some(doomed) = DOOMED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                // Held until the end, which is nobody else's now.
+                let doomed = doomed();
+                if let Some(doomed) = doomed.as_ref() {
                     // Whatever hinders it, the process ends now.
                     let _ = fs::remove_dir_all(doomed);
                 }
@@ -53,7 +55,16 @@ fn is_ignored(signal: i32) -> io::Result<bool> {
 
 /// The second signal deletes this directory, which the process deletes itself when it ends in another way.
 pub(crate) fn doom(directory: &Path) {
-    *DOOMED.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory.into());
+    *doomed() = Some(directory.into());
+}
+
+fn doomed() -> MutexGuard<'static, Option<PathBuf>> {
+    DOOMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leaves the end of the process to the second signal if it has come: what it deletes may be what made a command fail.
+pub(crate) fn give_way() {
+    drop(doomed());
 }
 
 /// A signal has come before there was anything to report.

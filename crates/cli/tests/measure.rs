@@ -386,6 +386,25 @@ fn a_second_signal_ends_a_bench_at_once_and_leaves_nothing() {
 }
 
 #[test]
+fn who_is_told_to_end_at_once_says_so_whatever_goes_wrong_meanwhile() {
+    let scene = Scene::new();
+    let mut bench = endless(&scene, "never.json");
+    let servers: Vec<_> = scene.living().into_iter().filter(|&pid| pid != bench.pid()).collect();
+    servers.iter().for_each(|&server| kill_process(server, Signal::STOP).unwrap());
+    // To delete them takes longer than to hear that the servers are gone.
+    let doomed = scene.left_behind().pop().unwrap();
+    let files = 30_000;
+    (0..files).for_each(|file| fs::write(doomed.join(file.to_string()), "").unwrap());
+    bench.signal(Signal::INT);
+    bench.signal(Signal::TERM);
+    until("what is deleted", || fs::read_dir(&doomed).map_or(0, Iterator::count) < files);
+    servers.iter().for_each(|&server| _ = kill_process(server, Signal::KILL));
+    assert_eq!(bench.end().code(), Some(130));
+    scene.nothing_lives();
+    assert!(scene.left_behind().is_empty(), "shares are secret: {:?}", scene.left_behind());
+}
+
+#[test]
 fn servers_end_with_the_bench_that_started_them_even_when_it_is_killed() {
     let scene = Scene::new();
     for wait in [0, 5, 300] {
