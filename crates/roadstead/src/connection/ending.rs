@@ -1,7 +1,7 @@
 //! How a connection ends: deadlines, half-close, the farewell, and that the session hears of it once.
 #![forbid(unsafe_code)]
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, mem, sync::Arc, time::Duration};
 
 use super::{Connection, Farewell, Phase, unread::Unread};
 use crate::{
@@ -64,6 +64,15 @@ impl<S: Session> Connection<S> {
     pub(super) fn answered_by(&self) -> Duration {
         let budget = &self.shared.budget;
         self.opened.saturating_add(if self.outgoing { budget.connect } else { budget.first_byte })
+    }
+
+    /// The handshake has come on. If the time for it is over all the same, nobody has looked for so long, and a peer that
+    /// has to answer yet has not had that time: it has it again. Once, since who sends a byte at the right moment is no
+    /// better than who is late.
+    pub(super) fn shaking(&mut self, now: Duration) {
+        if self.answered_by() <= now && !mem::replace(&mut self.forgiven, true) {
+            self.opened = now;
+        }
     }
 
     /// How long the peer may keep us waiting, and with what.

@@ -84,6 +84,8 @@ pub const BLOCK: usize = 64 << 10;
 /// What happened to a connection.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The handshake of the layer below has begun, or has come on.
+    Shaking,
     /// The layer below knows who the peer is. Comes before [`Event::Opened`].
     Proven(Arc<Identity>),
     /// It exists: accepted, or an outgoing connection was answered; and its layer is ready, if there is one.
@@ -219,6 +221,8 @@ pub struct Connection<S: Session> {
     /// Why it will have closed, if the session said so.
     verdict: Option<Cow<'static, str>>,
     opened: Duration,
+    /// It was given the time for that again.
+    forgiven: bool,
     active: Duration,
     /// A byte has passed, in either direction.
     spoken: bool,
@@ -258,6 +262,7 @@ impl<S: Session> Connection<S> {
             farewell: None,
             verdict: None,
             opened: Duration::ZERO,
+            forgiven: false,
             active: Duration::ZERO,
             spoken: false,
             burden: None,
@@ -302,6 +307,7 @@ impl<S: Session> Endpoint for Connection<S> {
         match event {
             Event::Received(block) if self.phase == Phase::Closed => return block.clear(),
             _ if self.phase == Phase::Closed => return,
+            Event::Shaking => self.shaking(now),
             Event::Proven(identity) => self.identity = Some(identity),
             Event::Opened => self.opened(now, host),
             Event::Received(block) => {

@@ -386,10 +386,14 @@ impl Endpoint for Layered {
             (Phase::Failing(..) | Phase::Closing(_), event) => self.handle_late(now, event, host),
             (_, Event::Opened) => {
                 self.phase = Phase::Handshake;
+                self.inner.handle(now, Event::Shaking, host);
                 self.receive(&mut BytesMut::new(), now, host);
             }
             (_, Event::Received(block)) => {
                 self.flight.receiving = false;
+                if matches!(self.phase, Phase::Handshake) {
+                    self.inner.handle(now, Event::Shaking, host);
+                }
                 if !self.deaf {
                     self.receive(block, now, host);
                 }

@@ -170,6 +170,19 @@ fn in_words(op: &Op) -> String {
 }
 
 #[test]
+fn a_handshake_that_nobody_looked_at_in_time_has_that_time_again_and_not_for_ever() {
+    let mut rig = Rig::through(&Letters::default());
+    rig.at(0, Event::Opened);
+    let first_byte = Budget::default().first_byte.as_secs();
+    let late = first_byte + 5;
+    rig.at(late, Event::Received(&mut BytesMut::from("h")));
+    assert_eq!(rig.at(late, Event::Tick), [""; 0], "it has spoken in time");
+    assert_eq!(rig.at(late + first_byte - 1, Event::Tick), [""; 0]);
+    rig.at(late + first_byte, Event::Received(&mut BytesMut::from("h")));
+    assert_eq!(rig.at(late + first_byte, Event::Tick), ["Reset"]);
+}
+
+#[test]
 fn the_end_is_said_before_sending_ends() {
     let mut rig = Rig::open();
     assert_eq!(rig.bytes(b"f"), ["Send", "Receive(65536)"]);
