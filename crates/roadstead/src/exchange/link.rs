@@ -293,15 +293,16 @@ impl Link {
     fn go_on(&mut self, cx: &mut Context<'_, Self>) -> Done {
         self.pump(cx);
         self.confirm(cx);
-        let silence = self.hub.options.silence;
-        let last = self.heard.saturating_add(silence);
-        if cx.now() >= last {
-            return Err(Close::abort(format!("nothing was heard of it for {silence:?}")));
-        }
-        let speak = self.peer.map(|_| self.said.saturating_add(silence / 5));
+        let speak = self.peer.map(|_| self.said.saturating_add(self.hub.options.silence / 5));
         let next = [speak, self.inc.due].into_iter().flatten().min();
+        let last = self.silent_from();
         cx.wake_at(Some(next.map_or(last, |next| next.min(last))));
         Ok(())
+    }
+
+    /// When it is given up, if nothing more is heard of it.
+    fn silent_from(&self) -> Duration {
+        self.heard.saturating_add(self.hub.options.silence)
     }
 }
 
@@ -364,6 +365,11 @@ impl Session for Link {
             Ready::Draining => {
                 cx.finish();
                 return Ok(());
+            }
+            // Nothing but the timer comes after all that has arrived was looked at.
+            Ready::Timer if self.silent_from() <= cx.now() => {
+                let silence = self.hub.options.silence;
+                return Err(Close::abort(format!("nothing was heard of it for {silence:?}")));
             }
             Ready::Woken if self.peer.is_some_and(|peer| !self.hub.has(peer, self.number)) => {
                 return Err(Close::abort("the peer has opened another in its place"));

@@ -11,10 +11,17 @@ use bytes::Bytes;
 use super::{
     GatherError, SendError,
     hub::{Dial, Hub, Left},
+    link::Link,
     message::{Message, Taken},
     options::{Key, Member, MemberId, Options, Strategy, cost},
 };
-use crate::{guard::Guarded, ticket::Waker};
+use crate::{
+    budget::Budget,
+    connection::{Connection, Endpoint, Event, Op},
+    guard::Guarded,
+    host::{Host, Shared},
+    ticket::{Token, Waker},
+};
 
 fn key(query: u128) -> Key {
     Key { query, round: 0 }
@@ -169,4 +176,23 @@ fn what_is_gathered_is_in_the_order_of_the_peers_whoever_came_first_and_who_did_
         }
         assert_eq!((hub.stats().waiting, hub.stats().held), (0, 0));
     }
+}
+
+#[test]
+fn a_link_is_not_given_up_as_silent_because_somebody_calls_before_its_socket_was_looked_at() {
+    let (hub, address) = (hub(Options::default()), ([127, 0, 0, 1], 9).into());
+    let shared = Shared::new(Budget::default());
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let permit = shared.gate.admit(None).unwrap();
+    let link = Link::new(Arc::clone(&hub), address, Some(0));
+    let (mut connection, waker) = Connection::outgoing(link, address, shared, permit);
+    connection.place(Token(1), host.bell(), Duration::ZERO);
+    connection.handle(Duration::ZERO, Event::Opened, &mut host);
+    let mut closes = |event| {
+        connection.handle(hub.options.silence, event, &mut host);
+        std::iter::from_fn(|| connection.next()).any(|op| matches!(op, Op::Close { .. }))
+    };
+    waker.wake();
+    assert!(!closes(Event::Woken));
+    assert!(closes(Event::Tick));
 }
