@@ -71,3 +71,20 @@ fn what_is_no_number_that_can_be_is_refused_with_what_was_found_and_what_is_want
         }
     }
 }
+
+#[test]
+fn a_negative_number_with_a_unit_is_refused_like_one_without() {
+    let scene = Scene::new();
+    for (line, value) in [
+        ("trident bench --peer-delay", "-5ms"),
+        ("bench exchange --peer-delay", "-5ms"),
+        ("bench exchange --payload", "-5KiB"),
+        ("bench exchange --background", "-5KiB"),
+        ("bench exchange --window", "-5MiB"),
+    ] {
+        let output = scene.command(words(&format!("{line} {value}"))).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains(&format!("`{value}` is not a")), "{line}: {said}");
+    }
+}

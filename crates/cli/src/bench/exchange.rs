@@ -32,7 +32,7 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Bytes of a message: every member sends one to each of the two others
-    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "500,64KiB,10MiB", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "500,64KiB,10MiB", allow_hyphen_values = true, value_parser = bytes)]
     payload: Vec<usize>,
     /// Queries in flight, one run for each
     #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = within(1..=256_u64))]
@@ -46,16 +46,16 @@ pub(crate) struct Args {
     )]
     strategies: Vec<Strategy>,
     /// Delays between members, one way, made by relays
-    #[arg(long, value_name = "TIME,...", value_delimiter = ',', default_value = "0ms,5ms", value_parser = milliseconds)]
+    #[arg(long, value_name = "TIME,...", value_delimiter = ',', default_value = "0ms,5ms", allow_hyphen_values = true, value_parser = milliseconds)]
     peer_delay: Vec<Duration>,
     /// About how long each run takes; at least one query for each in flight is finished, however long that takes
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     seconds: Duration,
     /// Exchange messages of this size all the time, beside those that are measured
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
     background: Option<usize>,
     /// What a small message may have before it on a multiplexed link: more is faster for large ones on long roads
-    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", allow_hyphen_values = true, value_parser = bytes)]
     window: usize,
     /// Without TLS between the members
     #[arg(long)]
