@@ -20,6 +20,7 @@ mod progress;
 mod roads;
 mod serve;
 mod signals;
+mod threads;
 mod trident;
 
 use std::{

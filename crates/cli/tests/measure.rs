@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     fs, iter,
     net::{SocketAddr, TcpStream},
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -433,4 +433,17 @@ fn a_bench_whose_server_is_killed_reports_the_failures_and_exits_with_one() {
     assert_eq!(report["servers"].as_array().unwrap().iter().filter(|server| server.is_null()).count(), 1);
     scene.nothing_lives();
     assert!(scene.left_behind().is_empty());
+}
+
+#[test]
+fn a_measurement_whose_threads_do_not_fit_says_so() {
+    let scene = Scene::new();
+    let bench = scene.command(words("bench queue --workers 8 --seconds 0.01"));
+    // Room for two stacks and for the rest of the program: setrlimit(2), `RLIMIT_AS`.
+    let mut limited = Command::new("sh");
+    limited.env("RUST_MIN_STACK", "700000000").args(["-c", "ulimit -v 2000000; exec \"$0\" \"$@\""]);
+    let output = limited.arg(bench.get_program()).args(bench.get_args()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("roadstead: no thread could be had"), "{said}");
 }

@@ -26,7 +26,7 @@ use crate::{
     Outcome, Result,
     numbers::within,
     output::{Findings, Output},
-    progress, signals,
+    progress, signals, threads,
     trident::{
         bench::with_shares,
         cluster::{Between, Cluster, Exchanged},
@@ -159,7 +159,7 @@ fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluste
     let (losses, resident) = thread::scope(|scope| {
         let _over = Over(&questions.over);
         for _ in 0..args.level {
-            scope.spawn(|| questions.ask());
+            threads::begin(scope, || questions.ask())?;
         }
         thread::sleep(BEFORE);
         let resident = survivors(cluster);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -23,7 +24,7 @@ use super::{
     cluster::{Between, Cluster},
     dataset::{Dataset, Horizon, K},
 };
-use crate::{Result, signals};
+use crate::{Result, signals, threads};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -135,7 +136,7 @@ impl Bench<'_> {
         self.client.settle(THIRDS);
         let between = self.cluster.exchanged()?.bytes;
         let (bytes, cpu, start) = (self.client.stats(), self.cluster.cpu_time(), Instant::now());
-        let answers = closed_loop(level, count, progress, ask);
+        let answers = closed_loop(level, count, progress, ask)?;
         let wall = start.elapsed();
         self.client.settle(THIRDS);
         let (bytes_after, cpu_after) = (self.client.stats(), self.cluster.cpu_time());
@@ -259,7 +260,7 @@ fn closed_loop<T: Send>(
     count: usize,
     progress: &(dyn Fn() + Sync),
     ask: impl Fn(usize) -> Result<T, ClientError> + Sync,
-) -> Vec<Timed<T>> {
+) -> io::Result<Vec<Timed<T>>> {
     let next = AtomicUsize::new(0);
     let all = Mutex::new(Vec::with_capacity(count));
     let questioner = || {
@@ -277,11 +278,10 @@ fn closed_loop<T: Send>(
         all.lock().unwrap_or_else(PoisonError::into_inner).append(&mut mine);
     };
     thread::scope(|scope| {
-        for _ in 0..level {
-            scope.spawn(questioner);
-        }
-    });
-    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let begin = |_| threads::begin(scope, questioner).map(drop);
+        (0..level).try_for_each(begin).inspect_err(|_| next.store(count, Relaxed))
+    })?;
+    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The row of question `number`: all over the collection, the same in every run.

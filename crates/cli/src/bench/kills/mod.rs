@@ -12,6 +12,7 @@ mod killer;
 mod report;
 
 use std::{
+    io,
     sync::atomic::Ordering::SeqCst,
     thread,
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use roadstead::Model;
 use roadstead_load::machine::Machine;
 
 use super::{echo_server::EchoServer, length};
-use crate::{Outcome, Result, numbers::within, output::Output, progress, signals};
+use crate::{Outcome, Result, numbers::within, output::Output, progress, signals, threads};
 use clients::{Clients, Tally};
 use killer::Killer;
 use report::{Report, Run};
@@ -79,13 +80,14 @@ fn measure(args: &Args, model: Model) -> Result<Run> {
     let clients = &Clients::new(server.address(), args.seed, args.level);
     let bar = progress::bar(args.seconds.as_millis() as u64, "killing processes");
     let (watched, tally) = thread::scope(|scope| {
-        let ask = |client| scope.spawn(move || clients.ask(client));
-        let asking: Vec<_> = (0..args.level).map(ask).collect();
+        let ask = |client| threads::begin(scope, move || clients.ask(client));
+        let asking = (0..args.level).map(ask).collect::<io::Result<Vec<_>>>();
+        let asking = asking.inspect_err(|_| clients.over.store(true, SeqCst))?;
         let watched = Killer::new(&server, clients, workers, args.seed).run(args.seconds, &bar);
         clients.over.store(true, SeqCst);
         let tally = asking.into_iter().filter_map(|client| client.join().ok()).sum::<Tally>();
-        (watched, tally)
-    });
+        io::Result::Ok((watched, tally))
+    })?;
     bar.finish_and_clear();
     let at_once = clients.all_at_once();
     let ended = server.stop()?;

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     signals::watch()?;
     progress::announce(args.seconds.saturating_mul(args.queues.len() as u32));
     let bar = progress::bar(u64::from(ROUNDS) * args.queues.len() as u64, "measuring");
-    let pace = Arc::new(Pace::measure(args.workers));
+    let pace = Arc::new(Pace::measure(args.workers)?);
     let mut report = Report {
         machine: Machine::here(),
         workers: args.workers,

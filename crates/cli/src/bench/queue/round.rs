@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_job_of_every_connection_is_counted_once() {
-        let pace = Arc::new(Pace::measure(1));
+        let pace = Arc::new(Pace::measure(1).unwrap());
         for queue in Queue::ALL {
             let tally = run(queue, 2, &pace, lines()).unwrap();
             assert_eq!((tally.begun, tally.right, tally.wrong, tally.lost), (12, 12, 0, 0), "{queue}");

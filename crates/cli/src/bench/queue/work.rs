@@ -1,6 +1,7 @@
 //! Work that is equal for every discipline and says of itself whether it was done: a chain of hashes.
 
 use std::{
+    io,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use roadstead::{Job, Step};
 use roadstead_load::process::thread_cpu_time;
 
 use super::schedule::Size;
+use crate::threads;
 
 /// How fast chains grow here, and what they end in.
 #[derive(Debug)]
@@ -26,16 +28,20 @@ const SAMPLES: usize = 20;
 
 impl Pace {
     /// Measures the pace of `workers` threads that work at the same time, as two may share a core.
-    pub(super) fn measure(workers: u16) -> Self {
+    ///
+    /// # Errors
+    /// If the system has no room for so many.
+    pub(super) fn measure(workers: u16) -> io::Result<Self> {
         let mut samples: Vec<f64> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(samples)).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-        });
+            let begin = |_| threads::begin(scope, samples);
+            let threads = (0..workers).map(begin).collect::<io::Result<Vec<_>>>()?;
+            io::Result::Ok(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect())
+        })?;
         samples.sort_by(f64::total_cmp);
         let mut pace = Self { links_per_ms: samples[samples.len() / 2], short: SEED, long: SEED };
         pace.short = grow(SEED, pace.links(Size::Short.time()));
         pace.long = grow(SEED, pace.links(Size::Long.time()));
-        pace
+        Ok(pace)
     }
 
     /// How many links take so long.
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn work_in_slices_is_the_same_work_and_less_of_it_is_noticed() {
-        let pace = Arc::new(Pace::measure(1));
+        let pace = Arc::new(Pace::measure(1).unwrap());
         assert!(pace.links_per_ms > 10.0, "{pace:?}");
         for slice in [Duration::MAX, Duration::from_micros(30), Duration::ZERO] {
             let mut work = Work::new(Arc::clone(&pace), Size::Short, Instant::now());
