@@ -301,6 +301,7 @@ pub struct Charge {
 
 impl Charge {
     /// Counts `amount` instead of what was counted before. False, with nothing changed, if that passes the limit.
+    #[inline]
     pub(crate) fn change(&mut self, amount: usize) -> bool {
         if amount > self.amount {
             if !self.meter.add(amount - self.amount) {

@@ -144,6 +144,7 @@ impl Output {
 
     /// Fills `slices` with the bytes that come next, up to the first file range; answers how many it filled, and
     /// whether a file range follows.
+    #[inline]
     pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, bool) {
         let mut filled = 0;
         for piece in &self.pieces {
