@@ -13,6 +13,7 @@ use super::{
     End, Layer,
     batch::{BATCH, next_batch},
     guarded,
+    phase::Phase,
 };
 use crate::{
     budget::{Charge, Permit},
@@ -62,18 +63,6 @@ pub(super) struct Layered {
     charge: Option<Charge>,
     /// Its place among the server's connections, once the connection inside has given up its own.
     place: Option<Permit>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Connecting,
-    Handshake,
-    Open,
-    /// The layer cannot go on. Its alert has until then to reach the peer; the connection is told the reason after.
-    Failing(Option<io::Error>, Duration),
-    /// The connection is over; what the layer has to say about that has until then to leave.
-    Closing(Duration),
-    Closed,
 }
 
 impl Layered {

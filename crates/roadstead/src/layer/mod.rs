@@ -7,6 +7,7 @@
 
 mod batch;
 mod layered;
+mod phase;
 #[cfg(test)]
 mod tests;
 
