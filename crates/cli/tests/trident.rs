@@ -10,7 +10,6 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -301,16 +300,4 @@ fn a_server_drains_with_idle_clients_and_ends_at_once_with_a_second_signal() {
     until("the drain", || std::net::TcpStream::connect(address).is_err());
     server.signal(Signal::INT);
     assert_eq!(server.end().code(), Some(130));
-}
-
-#[test]
-fn a_sharing_that_is_interrupted_leaves_no_shares() {
-    let scene = Scene::new();
-    let mut command = scene.command(words("trident share --made 200000 --out"));
-    command.arg(scene.path("shares")).stderr(Stdio::null());
-    let mut sharing = Process::start(command);
-    until("shares", || scene.path("shares/unfinished").exists());
-    sharing.signal(Signal::INT);
-    assert_eq!(sharing.end().code(), Some(1));
-    assert!(!scene.path("shares").exists());
 }
