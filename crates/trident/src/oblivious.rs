@@ -3,13 +3,24 @@
 //! Whoever shares the client's processor can learn from its caches and from its time which rows of a table it looks at.
 #![forbid(unsafe_code)]
 
-use subtle::{ConditionallySelectable, ConstantTimeEq};
+use std::hint::black_box;
 
-/// Item `index` of `list`, after a look at all of them.
-pub(crate) fn pick<T: ConditionallySelectable + Default>(list: impl Iterator<Item = T>, index: usize) -> T {
-    let mut picked = T::default();
-    for (at, item) in list.enumerate() {
-        picked.conditional_assign(&item, at.ct_eq(&index));
+/// Items between two looks at the index.
+const RUN: usize = 64;
+
+/// Item `index` of `list`, after a look at all of them; zeros if there is none.
+///
+/// The index goes through a barrier before each run of items, so that the compiler cannot know which runs matter. A
+/// barrier for each item would cost more than the look.
+pub(crate) fn pick<const N: usize>(list: &[[u8; N]], index: usize) -> [u8; N] {
+    let mut picked = [0; N];
+    for (number, run) in list.chunks(RUN).enumerate() {
+        let index = black_box(index);
+        for (at, item) in (number * RUN..).zip(run) {
+            let differs = at ^ index;
+            let mask = ((differs | differs.wrapping_neg()) >> (usize::BITS - 1)).wrapping_sub(1) as u8;
+            picked.iter_mut().zip(item).for_each(|(picked, byte)| *picked |= byte & mask);
+        }
     }
     picked
 }
@@ -74,9 +85,11 @@ mod tests {
 
     #[test]
     fn every_item_can_be_picked() {
-        for index in 0..257 {
-            assert_eq!(pick((0..257u128).map(|item| item * item + 1), index), (index * index + 1) as u128);
+        let list: Vec<_> = (0..257u32).map(|item| (item * item + 1).to_ne_bytes()).collect();
+        for (index, item) in list.iter().enumerate() {
+            assert_eq!(pick(&list, index), *item);
         }
+        assert_eq!(pick(&list, 257), [0; 4]);
     }
 
     proptest! {

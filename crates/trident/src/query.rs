@@ -145,8 +145,7 @@ impl Collection {
             }
             body
         });
-        let digests = self.row_digests.as_chunks().0.iter().map(|digest| u128::from_ne_bytes(*digest));
-        let digest = oblivious::pick(digests, index).to_ne_bytes();
+        let digest = oblivious::pick(self.row_digests.as_chunks().0, index);
         let Manifest { sharing, element, .. } = self.manifest;
         Ok((
             Fetch { counter, index, digest, sharing, element, record_bytes: self.manifest.record_bytes() },
