@@ -126,8 +126,7 @@ impl<S: Session> Connection<S> {
         if self.listens() && self.held.len() >= self.shared.budget.buffer_each && !self.may_progress() {
             self.close(Closed::TooLarge(self.shared.budget.buffer_each), host);
         }
-        let settled = self.control.outstanding == 0 || self.verdict.is_some();
-        if self.phase == Phase::Open && self.control.finish && self.output.is_empty() && settled {
+        if self.control.finish && self.phase == Phase::Open && self.output.is_empty() && self.is_settled() {
             if self.peer_ended {
                 self.conclude(host);
             } else {
@@ -137,6 +136,11 @@ impl<S: Session> Connection<S> {
                 self.farewell = (!self.control.yields).then_some(Farewell::Shutdown);
             }
         }
+    }
+
+    /// Whether nothing more is to be said: no reply is awaited, or it would not be heard.
+    fn is_settled(&self) -> bool {
+        self.control.outstanding == 0 || self.verdict.is_some()
     }
 
     /// Whether the session could still read what it left, although the peer sends no more.

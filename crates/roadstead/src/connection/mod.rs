@@ -304,9 +304,13 @@ impl<S: Session> Endpoint for Connection<S> {
     }
 
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+        if self.phase == Phase::Closed {
+            if let Event::Received(block) = event {
+                block.clear();
+            }
+            return;
+        }
         match event {
-            Event::Received(block) if self.phase == Phase::Closed => return block.clear(),
-            _ if self.phase == Phase::Closed => return,
             Event::Shaking => self.shaking(now),
             Event::Proven(identity) => self.identity = Some(identity),
             Event::Opened => self.opened(now, host),
@@ -347,24 +351,28 @@ impl<S: Session> Endpoint for Connection<S> {
         if let Some(outgoing) = self.control.connects.pop_front() {
             return Some(Op::Connect(outgoing));
         }
-        match self.farewell.take() {
-            Some(Farewell::Shutdown) => return Some(Op::Shutdown),
-            Some(Farewell::Close { reset }) => return Some(Op::Close { reset }),
-            None => {}
+        if let Some(farewell) = self.farewell.take() {
+            return Some(match farewell {
+                Farewell::Shutdown => Op::Shutdown,
+                Farewell::Close { reset } => Op::Close { reset },
+            });
         }
-        if self.phase == Phase::Connecting && self.flight.redials() {
-            return Some(Op::Redial(Box::new(self.peer.address)));
+        match self.phase {
+            Phase::Open if !self.flight.sending && !self.output.is_empty() => {
+                self.flight.sending = true;
+                return Some(Op::Send);
+            }
+            Phase::Connecting if self.flight.redials() => {
+                return Some(Op::Redial(Box::new(self.peer.address)));
+            }
+            _ => {}
         }
-        if self.phase == Phase::Open && !self.flight.sending && !self.output.is_empty() {
-            self.flight.sending = true;
-            return Some(Op::Send);
+        if self.flight.receiving {
+            return None;
         }
         let most = self.wants_to_receive();
-        if !self.flight.receiving && most > 0 {
-            self.flight.receiving = true;
-            return Some(Op::Receive(most));
-        }
-        None
+        self.flight.receiving = most > 0;
+        self.flight.receiving.then_some(Op::Receive(most))
     }
 
     fn deadline(&self) -> Option<Duration> {
