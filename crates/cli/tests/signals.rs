@@ -21,8 +21,8 @@ use rustix::process::Signal;
 /// Ways for a program to be started with signals that it does not hear: env(1).
 const DEAF: [&str; 2] = ["--block-signal=INT,TERM,CHLD", "--ignore-signal=INT,TERM,CHLD"];
 
-/// `roadstead` with these arguments, started so.
-fn deaf(scene: &Scene, how: &str, line: &str) -> Command {
+/// `roadstead` with these arguments, started by env(1) so.
+fn through(scene: &Scene, how: &str, line: &str) -> Command {
     let inner = scene.command(words(line));
     let mut command = Command::new("env");
     command.arg(how).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
@@ -51,7 +51,7 @@ fn measuring(scene: &Scene, how: &str) -> Process {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut command = deaf(scene, how, &format!("load {address} --seconds 600"));
+    let mut command = through(scene, how, &format!("load {address} --seconds 600"));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let load = Process::start(command);
     let mut came = None;
@@ -82,7 +82,7 @@ fn a_measurement_ends_by_a_signal_that_was_blocked_or_ignored_before_it() {
 fn a_measurement_joins_its_servers_though_children_were_ignored_before_it() {
     let scene = Scene::new();
     for how in DEAF {
-        let output = deaf(&scene, how, "bench idle --idle 10 --active 1 --seconds 1").output().unwrap();
+        let output = through(&scene, how, "bench idle --idle 10 --active 1 --seconds 1").output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{how}: {}", String::from_utf8_lossy(&output.stderr));
         scene.nothing_lives();
     }
@@ -91,7 +91,9 @@ fn a_measurement_joins_its_servers_though_children_were_ignored_before_it() {
 #[test]
 fn a_closed_terminal_ends_a_measurement_which_leaves_nothing_behind() {
     let scene = Scene::new();
-    let mut command = scene.command(words("trident bench --rows 1000 --levels 1 --queries 1000000"));
+    // The tests themselves may run under nohup(1).
+    let line = "trident bench --rows 1000 --levels 1 --queries 1000000";
+    let mut command = through(&scene, "--default-signal=HUP", line);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut bench = Process::start(command);
     until("its three servers", || scene.living().len() == 4);
