@@ -172,7 +172,7 @@ pub enum Closed {
     /// time. What it still sends is lost.
     #[error("the peer did not end the connection in time")]
     Unended,
-    /// The peer sent so many bytes after this session, which had opened the connection, was done with reading.
+    /// This session, which had opened the connection, finished without having read so many bytes that the peer sent.
     #[error("{0} bytes that the peer sent were not read, because the session had finished")]
     Unread(u64),
     /// An outgoing connection was not answered in time.

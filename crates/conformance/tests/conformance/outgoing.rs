@@ -21,6 +21,7 @@ scenarios! {
     an_unanswered_connection_is_given_up_in_time (Wires): "who does not answer is waited for no longer than may be",
     a_far_side_that_closes_is_heard_of (Wires): "its last words arrive, and then its end",
     a_tail_behind_a_finish_is_not_lost_without_a_word (Wires): "what the far side says after a session has finished cannot be read, and the session hears so",
+    half_a_piece_before_the_end_is_not_lost_without_a_word (Wires): "who finishes at the far side's end with half of something unread hears so",
     a_drain_ends_both_sides (Wires): "a server that drains ends what it has opened itself too",
     a_stop_while_connecting_waits_for_nothing (Wires): "a second signal ends the program in the midst of a connect",
 }
@@ -104,6 +105,17 @@ fn a_tail_behind_a_finish_is_not_lost_without_a_word(setting: &Setting) {
         assert!(fate.contains(why), "{fate}");
         assert_eq!(end_of(&mut stream), End::Reset, "half of an answer looks like all of it");
     }
+}
+
+fn half_a_piece_before_the_end_is_not_lost_without_a_word(setting: &Setting) {
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = relay(setting, far.local_addr().unwrap(), "--far-plain --piece 8");
+    let mut stream = near.connect();
+    let (mut other, _) = far.accept().unwrap();
+    other.write_all(b"half").unwrap();
+    other.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(fate(&near), "4 bytes that the peer sent were not read, because the session had finished");
+    assert_eq!(end_of(&mut stream), End::Reset, "half of an answer looks like all of it");
 }
 
 fn a_drain_ends_both_sides(setting: &Setting) {

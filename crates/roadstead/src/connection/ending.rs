@@ -127,11 +127,10 @@ impl<S: Session> Connection<S> {
             self.close(Closed::TooLarge(self.shared.budget.buffer_each), host);
         }
         if self.control.finish && self.phase == Phase::Open && self.output.is_empty() && self.is_settled() {
+            self.unread += mem::take(&mut self.held).len() as u64;
             if self.peer_ended {
                 self.conclude(host);
             } else {
-                self.unread += self.held.len() as u64;
-                self.held = Unread::default();
                 self.phase = Phase::Lingering(now.saturating_add(self.shared.budget.linger));
                 self.farewell = (!self.control.yields).then_some(Farewell::Shutdown);
             }

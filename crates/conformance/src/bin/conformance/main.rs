@@ -63,6 +63,9 @@ struct Args {
     /// That this is no server with our keys
     #[arg(long)]
     far_plain: bool,
+    /// The size of the pieces that the relay carries
+    #[arg(long, default_value_t = 1)]
+    piece: usize,
     /// Let the wall clock step
     #[arg(long)]
     clock_steps: bool,
@@ -166,7 +169,7 @@ fn relay(args: &Args) -> Result<relay::Relay> {
     };
     let keys = args.keys.as_deref().filter(|_| !args.far_plain);
     let far = args.far.ok_or("a relay needs --far")?;
-    Ok(relay::Relay { far, connector: keys.map(connector).transpose()? })
+    Ok(relay::Relay { far, connector: keys.map(connector).transpose()?, piece: args.piece.max(1) })
 }
 
 fn serve(service: impl Service, args: &Args) -> Result<()> {

@@ -17,6 +17,8 @@ use crate::say;
 pub(crate) struct Relay {
     pub(crate) far: SocketAddr,
     pub(crate) connector: Option<Connector>,
+    /// Carries whole pieces of so many bytes.
+    pub(crate) piece: usize,
 }
 
 impl Service for Relay {
@@ -24,7 +26,7 @@ impl Service for Relay {
     const SCOPE: Scope = Scope::Connection;
 
     fn open(&self, _: &Peer) -> Side {
-        Side { pipe: Arc::default(), me: 0, relay: Some(self.clone()) }
+        Side { pipe: Arc::default(), me: 0, piece: self.piece, left: false, relay: Some(self.clone()) }
     }
 }
 
@@ -43,6 +45,9 @@ struct Pipe {
 pub(crate) struct Side {
     pipe: Arc<Mutex<Pipe>>,
     me: usize,
+    piece: usize,
+    /// A part of a piece is unread.
+    left: bool,
     relay: Option<Relay>,
 }
 
@@ -70,7 +75,7 @@ impl Side {
     }
 
     fn dial(&mut self, relay: &Relay, cx: &mut Context<'_, Self>) -> Done {
-        let side = Side { pipe: Arc::clone(&self.pipe), me: 1, relay: None };
+        let side = Side { pipe: Arc::clone(&self.pipe), me: 1, piece: self.piece, left: false, relay: None };
         let dialled = match &relay.connector {
             Some(connector) => cx.connect_through(relay.far, connector, side),
             None => cx.connect(relay.far, side),
@@ -85,8 +90,12 @@ impl Session for Side {
     type Reply = ();
 
     fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
-        self.pipe().bytes[self.me].extend_from_slice(input.bytes());
-        input.consume(usize::MAX);
+        let left = input.len() % self.piece;
+        let whole = input.len() - left;
+        self.pipe().bytes[self.me].extend_from_slice(&input.bytes()[..whole]);
+        input.consume(whole);
+        input.need(self.piece);
+        self.left = left > 0;
         self.wake_other();
         Ok(())
     }
@@ -103,7 +112,11 @@ impl Session for Side {
         self.pump(cx)
     }
 
-    fn end(&mut self, _: &mut Context<'_, Self>) -> Done {
+    fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
+        if self.left {
+            cx.finish();
+            return Ok(());
+        }
         self.pipe().ended[self.me] = true;
         self.wake_other();
         Ok(())

@@ -249,6 +249,7 @@ fn a_message_cut_off_by_the_peers_end_is_not_waited_for() {
     let rig = half_closed(rig);
     assert!(rig.log().ended, "although somebody holds a waker");
     assert_eq!(rig.closed, Some(false));
+    assert!(rig.why().unwrap().starts_with("6 bytes that the peer sent were not read"));
     rig.dismantle();
 }
 
