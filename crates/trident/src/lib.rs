@@ -56,6 +56,7 @@ pub mod check;
 pub mod client;
 pub mod data;
 pub mod dpf;
+mod entropy;
 pub mod field;
 pub mod files;
 #[doc(hidden)]

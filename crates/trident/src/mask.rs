@@ -117,7 +117,19 @@ impl Masks {
     }
 }
 
-struct Stream(Aes128);
+/// What makes blocks of a stream out of their numbers: AES, but for tests, which make it give what AES hardly ever does.
+trait Cipher {
+    fn encrypt(&self, blocks: &mut [Block]);
+}
+
+impl Cipher for Aes128 {
+    #[inline]
+    fn encrypt(&self, blocks: &mut [Block]) {
+        self.encrypt_blocks(blocks);
+    }
+}
+
+struct Stream<C = Aes128>(C);
 
 /// Blocks in one call of the cipher: enough to fill its pipeline, small enough for the stack.
 const BATCH: usize = 64;
@@ -138,7 +150,9 @@ impl Stream {
         hasher.zeroize();
         Self(Aes128::new((&*key).into()))
     }
+}
 
+impl<C: Cipher> Stream<C> {
     /// Calls `each` with the position, counted from the first, and the contents of successive runs of blocks.
     fn blocks(&self, counter: u64, first: u64, count: usize, mut each: impl FnMut(usize, &[[u8; 16]])) {
         let mut input = [Block::default(); BATCH];
@@ -149,7 +163,7 @@ impl Stream {
                 let number = first + (start + at) as u64;
                 *block = (u128::from(counter) | u128::from(number) << 64).to_le_bytes().into();
             }
-            self.0.encrypt_blocks(&mut input[..length]);
+            self.0.encrypt(&mut input[..length]);
             for (output, input) in output.iter_mut().zip(&input[..length]) {
                 *output = (*input).into();
             }
@@ -189,7 +203,7 @@ impl Stream {
             let mut input = u128::from(counter) | u128::from(REDRAW | (first + at as u64)) << 64;
             while *word == P {
                 block = (u128::from_le_bytes(block.into()) ^ input).to_le_bytes().into();
-                self.0.encrypt_block(&mut block);
+                self.0.encrypt(std::slice::from_mut(&mut block));
                 *word = u128::from_le_bytes(block.into()) as u32 & P;
                 input = 0;
             }
@@ -199,7 +213,53 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        cell::{Cell, RefCell},
+        collections::HashSet,
+    };
+
     use super::*;
+
+    /// Gives p as the first word of every block, no block like another, and fails when it is asked for one twice.
+    struct Once {
+        asked: RefCell<HashSet<Block>>,
+        /// How often an element is drawn again until it is below p.
+        again: usize,
+        redraws: Cell<usize>,
+    }
+
+    impl Cipher for Once {
+        fn encrypt(&self, blocks: &mut [Block]) {
+            let redraw = blocks.len() == 1;
+            self.redraws.set(self.redraws.get() + usize::from(redraw));
+            let done = self.again == 0 || redraw && self.redraws.get().is_multiple_of(self.again);
+            for block in blocks {
+                assert!(self.asked.borrow_mut().insert(*block), "a block of the stream is used twice");
+                let number = self.asked.borrow().len() as u128;
+                let word = if done { 7 } else { P };
+                *block = (number << 64 | u128::from(word)).to_le_bytes().into();
+            }
+        }
+    }
+
+    /// Whichever elements of whichever requests are drawn again, and however often: a block that made one element of a
+    /// mask is never asked for another.
+    #[test]
+    fn no_block_of_a_stream_is_used_twice_whatever_is_drawn_again() {
+        for again in 0..4 {
+            let stream = Stream(Once { asked: RefCell::default(), again, redraws: Cell::new(0) });
+            for counter in [1, 2, 3, 1 << 32, (1 << 63) | 1, u64::MAX] {
+                // As the answers to searches of several blocks of rows are masked.
+                for first in [0, 512, 1_024] {
+                    let mut elements = vec![0; 512];
+                    stream.elements(counter, first, &mut elements, add);
+                    assert!(elements.iter().all(|&element| element < P));
+                }
+            }
+            // One word in four of each block is p.
+            assert_eq!(stream.0.redraws.get(), 6 * 3 * 512 / 4 * again);
+        }
+    }
 
     #[test]
     fn an_element_that_is_p_is_drawn_again_alike_wherever_it_is_met() {

@@ -14,13 +14,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rand::CryptoRng;
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::check::row_digest;
 use crate::data::{DataError, Rows};
+use crate::entropy::{self, Entropy};
 use crate::field::from_signed;
 use crate::files::FileError;
 use crate::integrity;
@@ -105,10 +104,18 @@ pub fn share(
     options: Options,
     progress: impl FnMut(usize, usize),
 ) -> Result<Manifest, ShareError> {
-    let mut seed = Zeroizing::new([0; 32]);
-    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut *seed)
-        .map_err(|error| ShareError::Random(error.to_string()))?;
-    share_with(rows, out, options, &mut ChaCha20Rng::from_seed(*seed), progress)
+    share_from(entropy::system, rows, out, options, progress)
+}
+
+fn share_from(
+    entropy: Entropy,
+    rows: &mut dyn Rows,
+    out: &Path,
+    options: Options,
+    progress: impl FnMut(usize, usize),
+) -> Result<Manifest, ShareError> {
+    let mut rng = entropy::generator(entropy).map_err(|error| ShareError::Random(error.to_string()))?;
+    share_with(rows, out, options, &mut rng, progress)
 }
 
 /// [`share`] with randomness from `rng`; whoever knows its seed knows everything.
@@ -276,5 +283,21 @@ impl<'a> Splitter<'a> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Generated;
+
+    #[test]
+    fn without_randomness_nothing_is_shared() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("shares");
+        let shared =
+            share_from(entropy::tests::none, &mut Generated::new(4, 1), &out, Options::default(), |_, _| {});
+        assert!(matches!(&shared, Err(ShareError::Random(why)) if why == "the pool is empty"), "{shared:?}");
+        assert!(!out.exists());
     }
 }

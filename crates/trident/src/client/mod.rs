@@ -24,6 +24,8 @@
 #![forbid(unsafe_code)]
 
 mod link;
+#[cfg(test)]
+mod tests;
 mod thirds;
 mod trio;
 
@@ -40,7 +42,6 @@ use std::{
 };
 
 use chacha20::ChaCha20Rng;
-use rand::{SeedableRng, rngs::SysRng};
 use roadstead::{
     Budget, Dialer, frame,
     stats::Snapshot,
@@ -48,6 +49,7 @@ use roadstead::{
 };
 
 use crate::{
+    entropy::{self, Entropy},
     party::Party,
     prg::Expander,
     query::{AnswerError, Body, Collection, Neighbour, QueryError, Row, Scores},
@@ -177,6 +179,7 @@ pub struct Client {
     servers: [SocketAddr; 3],
     connectors: Option<[Connector; 3]>,
     options: Options,
+    entropy: Entropy,
     dialer: Dialer,
     trio: Mutex<Option<Arc<Trio>>>,
     /// How many there were so far.
@@ -205,7 +208,8 @@ impl Client {
             .buffer_all((256 * largest).clamp(256 << 20, 4 << 30));
         let dialer = Dialer::start(budget)?;
         let (trio, trios, thirds) = Default::default();
-        Ok(Self { collection, servers, connectors, options, dialer, trio, trios, thirds })
+        let entropy = entropy::system;
+        Ok(Self { collection, servers, connectors, options, entropy, dialer, trio, trios, thirds })
     }
 
     /// What the collection is.
@@ -313,8 +317,8 @@ impl Client {
     ) -> Result<(Q, Waiting), ClientError> {
         let trio = self.trio(deadline)?;
         // From the system for every question: a copy of this memory that is resumed must not ask another on the same keys.
-        let mut random = ChaCha20Rng::try_from_rng(&mut SysRng)
-            .map_err(|error| ClientError::Randomness(error.to_string()))?;
+        let mut random =
+            entropy::generator(self.entropy).map_err(|error| ClientError::Randomness(error.to_string()))?;
         let asked = trio.ask(what, deadline, |counter, expander| question((counter, expander), &mut random));
         Ok(asked.map_err(|fault| self.explain(fault))??)
     }

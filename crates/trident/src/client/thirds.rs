@@ -102,6 +102,17 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_of_what_a_third_answer_has_to_be_counts() {
+        for at in 0..32 {
+            let (thirds, mut expected) = (Thirds::default(), *blake3::hash(b"right").as_bytes());
+            expected[at] ^= 1 << (at % 8);
+            thirds.expect((1, 7), THIRD, expected);
+            thirds.hear((1, 7), THIRD, b"right");
+            assert_eq!(thirds.contradictions(), [0, 1, 0], "byte {at}");
+        }
+    }
+
+    #[test]
     fn answers_of_others_are_not_the_third() {
         let thirds = expecting((1, 7));
         thirds.hear((1, 7), Party::ALL[0], b"wrong");

@@ -1,0 +1,168 @@
+//! A client whose servers listen and say nothing: what comes from them, the tests say.
+
+use std::{convert::Infallible, iter, net::TcpListener};
+
+use bytes::BytesMut;
+use roadstead::{
+    Frame,
+    connection::{Connection, Endpoint, Event, Op},
+    frame::Fields,
+    host::{Host, Shared},
+    ticket::Token,
+};
+
+use super::*;
+use crate::{
+    data::Generated,
+    entropy,
+    share::{self, CLIENT_DIR},
+};
+
+const FIRST: Party = Party::ALL[0];
+const SECOND: Party = Party::ALL[1];
+const THIRD: Party = Party::ALL[2];
+
+struct Silent {
+    client: Client,
+    _listeners: [TcpListener; 3],
+    _dir: tempfile::TempDir,
+}
+
+impl Silent {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = share::Options { search: true, ..Default::default() };
+        share::share(&mut Generated::new(40, 1), dir.path(), options, |_, _| {}).unwrap();
+        let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let servers = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let client = Client::new(collection, servers, None, Options::default()).unwrap();
+        Self { client, _listeners: listeners, _dir: dir }
+    }
+
+    /// Connections that all three servers have welcomed.
+    fn welcomed(&self) -> Three {
+        let trio = self.client.trio(soon()).unwrap();
+        Party::ALL.into_iter().for_each(|party| assert!(trio.welcome(party, [party.number(); 16])));
+        let wires = Party::ALL.map(|party| self.connect(&trio, party));
+        Three { trio, wires }
+    }
+
+    /// The connection of `trio` to `party`, without a network.
+    fn connect(&self, trio: &Arc<Trio>, party: Party) -> Wire {
+        let link = Link::new(Arc::clone(trio), party, &self.client.collection);
+        let shared = Shared::new(Budget::default());
+        let mut host = Host::alone(Arc::clone(&shared), 1);
+        let permit = shared.gate.admit(None).unwrap();
+        let address = self.client.servers[party.index()];
+        let (mut connection, _) = Connection::outgoing(link, address, shared, permit);
+        connection.place(Token(1), host.bell(), Duration::ZERO);
+        connection.handle(Duration::ZERO, Event::Opened, &mut host);
+        assert!(iter::from_fn(|| connection.next()).any(|op| matches!(op, Op::Receive(_))));
+        Wire { connection, host }
+    }
+}
+
+/// A trio, and its connections without a network.
+struct Three {
+    trio: Arc<Trio>,
+    wires: [Wire; 3],
+}
+
+struct Wire {
+    connection: Connection<Link>,
+    host: Host,
+}
+
+impl Wire {
+    /// The answer to question `counter` comes. False if the connection ends with that.
+    fn hear(&mut self, counter: u64, text: &[u8]) -> bool {
+        let mut wire = Vec::new();
+        Frame::encode(&mut wire, Kind::FetchedShare as u8, &Fields::new(), &answer(counter, text));
+        let received = Event::Received(&mut BytesMut::from(&wire[..]));
+        self.connection.handle(Duration::ZERO, received, &mut self.host);
+        !iter::from_fn(|| self.connection.next()).any(|op| matches!(op, Op::Close { .. }))
+    }
+}
+
+impl Three {
+    /// `party` answers question `counter`. False if the connection ends with that.
+    fn hear(&mut self, party: Party, counter: u64, text: &[u8]) -> bool {
+        self.wires[party.index()].hear(counter, text)
+    }
+
+    /// Asks what two answers are enough for, and gets those of the first two servers. Who answers third has to say
+    /// `third`.
+    fn ask(&mut self, third: &[u8]) -> u64 {
+        let question = |counter, _: &Expander| Ok::<_, Infallible>((counter, Default::default()));
+        let Ok(Ok((counter, waiting))) = self.trio.ask((Kind::FetchShare, 2), soon(), question) else {
+            panic!("the question was not asked");
+        };
+        assert!(self.hear(FIRST, counter, b"a share") && self.hear(SECOND, counter, b"a share"));
+        assert!(waiting.wait(soon()).is_ok());
+        let expected = *blake3::hash(&answer(counter, third)).as_bytes();
+        assert!(waiting.release(Some((THIRD, expected))).is_none());
+        counter
+    }
+}
+
+fn answer(counter: u64, text: &[u8]) -> Vec<u8> {
+    [&counter.to_le_bytes(), text].concat()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+#[test]
+fn without_randomness_nothing_is_asked() {
+    let mut silent = Silent::new();
+    silent.client.entropy = entropy::tests::none;
+    let three = silent.welcomed();
+    let query = vec![0.0; silent.client.collection.manifest().dim];
+    for protocol in [Protocol::Direct, Protocol::Exchange] {
+        silent.client.options.protocol = protocol;
+        let refused = [silent.client.fetch(3).map(drop), silent.client.search(&query, 1).map(drop)];
+        for refused in refused {
+            let empty = matches!(&refused, Err(ClientError::Randomness(why)) if why == "the pool is empty");
+            assert!(empty, "{refused:?}");
+        }
+    }
+    let question = |counter, _: &Expander| Ok::<_, Infallible>((counter, Default::default()));
+    let asked = three.trio.ask((Kind::Fetch, 3), soon(), question);
+    assert!(matches!(asked, Ok(Ok((1, _)))), "a question has left");
+}
+
+#[test]
+fn a_stale_third_answer_is_never_compared_with_a_new_question() {
+    let silent = Silent::new();
+    let mut old = silent.welcomed();
+    let counter = old.ask(b"the old share");
+    old.trio.fail(Fault::Lost { party: FIRST, why: "it was restarted".into() });
+    let mut new = silent.welcomed();
+    assert!(!Arc::ptr_eq(&old.trio, &new.trio));
+    assert_eq!(new.ask(b"the new share"), counter, "the questions have one number");
+    // On the old connection, which is about to end: right for the old question, wrong for the new one.
+    assert!(!old.hear(THIRD, counter, b"the old share"));
+    assert_eq!((silent.client.contradictions(), silent.client.thirds.waiting()), ([0; 3], 1));
+    assert!(new.hear(THIRD, counter, b"the new share"));
+    assert_eq!((silent.client.contradictions(), silent.client.thirds.waiting()), ([0; 3], 0));
+}
+
+#[test]
+fn every_byte_of_a_third_answer_counts_and_each_is_compared_with_its_own_question() {
+    let silent = Silent::new();
+    let mut three = silent.welcomed();
+    let share = *b"a share of a row";
+    for at in 0..share.len() {
+        let mut other = share;
+        other[at] ^= 1 << (at % 8);
+        let [first, second, third] = [&share, &other, &share].map(|share| three.ask(share));
+        // They come in another order than they were asked, and the last is wrong.
+        assert!(three.hear(THIRD, second, &other) && three.hear(THIRD, first, &share));
+        assert_eq!(silent.client.contradictions(), [0, 0, at as u64]);
+        assert!(three.hear(THIRD, third, &other));
+        assert_eq!(silent.client.contradictions(), [0, 0, at as u64 + 1]);
+    }
+    assert_eq!(silent.client.thirds.waiting(), 0);
+}
