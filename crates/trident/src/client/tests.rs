@@ -150,6 +150,21 @@ fn a_stale_third_answer_is_never_compared_with_a_new_question() {
 }
 
 #[test]
+fn nobody_waits_for_the_third_answers_of_connections_that_are_gone() {
+    let silent = Silent::new();
+    let mut old = silent.welcomed();
+    (0..3).for_each(|_| _ = old.ask(b"a share"));
+    assert_eq!(silent.client.thirds.waiting(), 3);
+    old.trio.fail(Fault::Lost { party: SECOND, why: "it was restarted".into() });
+    silent.welcomed().ask(b"a share");
+    assert_eq!(silent.client.thirds.waiting(), 0, "these connections are gone as well");
+    let mut living = silent.welcomed();
+    living.ask(b"a share");
+    drop(old);
+    assert_eq!(silent.client.thirds.waiting(), 1);
+}
+
+#[test]
 fn every_byte_of_a_third_answer_counts_and_each_is_compared_with_its_own_question() {
     let silent = Silent::new();
     let mut three = silent.welcomed();

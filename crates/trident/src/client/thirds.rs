@@ -57,6 +57,11 @@ impl Thirds {
         }
     }
 
+    /// Of these connections nothing comes any more.
+    pub(super) fn forget(&self, trio: u64) {
+        self.awaited().retain(|third| third.question.0 != trio);
+    }
+
     /// One of three answers does not go with the row that the two others gave.
     pub(super) fn count(&self, odd: &Odd) {
         if let Some(party) = odd.party() {

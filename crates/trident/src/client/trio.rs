@@ -155,8 +155,23 @@ impl Trio {
 
     /// Ends the three: every question in flight fails with `fault`. The first fault is the one that counts.
     pub(super) fn fail(&self, fault: Fault) {
-        self.state().fail(fault);
+        self.end(&mut self.state(), fault);
         self.decided.notify_all();
+    }
+
+    fn end(&self, state: &mut State, fault: Fault) {
+        state.fail(fault);
+        // They would come on these connections.
+        self.thirds.forget(self.number);
+    }
+
+    /// A question has left: the last one takes a trio that was given up with it.
+    fn settle(&self, state: &mut State) {
+        if state.flying.is_empty()
+            && let Some(fault) = state.given_up.clone()
+        {
+            self.end(state, fault);
+        }
     }
 
     /// `party` has welcomed us with `nonce`. With the third nonce the trio is ready, and all three are told. False if it
@@ -260,7 +275,7 @@ impl Trio {
             flight.needed = Party::ALL.len();
             if came + flight.refusals.len() == Party::ALL.len() {
                 state.flying.remove(&counter);
-                state.settle();
+                self.settle(&mut state);
             }
         }
         true
@@ -275,7 +290,7 @@ impl Trio {
         {
             self.thirds.expect((self.number, counter), party, expected);
         }
-        state.settle();
+        self.settle(&mut state);
     }
 
     /// `party` refuses question `counter` alone. The others may be enough, however often it says so.
@@ -295,7 +310,7 @@ impl Trio {
                 let _ = landed.try_send(Err(fault));
             }
             state.withdraw(counter);
-            state.settle();
+            self.settle(&mut state);
         }
     }
 
@@ -308,7 +323,7 @@ impl Trio {
         let fault = refused.unwrap_or_else(|| Fault::Silent(silent.collect()));
         state.withdraw(counter);
         state.given_up.get_or_insert_with(|| fault.clone());
-        state.settle();
+        self.settle(&mut state);
         Some(fault)
     }
 
@@ -333,15 +348,6 @@ impl State {
         }
         self.down = Some(fault);
         Party::ALL.into_iter().for_each(|party| self.wake(party));
-    }
-
-    /// A question has left: the last one takes a trio that was given up with it.
-    fn settle(&mut self) {
-        if self.flying.is_empty()
-            && let Some(fault) = self.given_up.clone()
-        {
-            self.fail(fault);
-        }
     }
 
     /// Nobody waits for this question: whoever has not been told of it need not be.
