@@ -19,10 +19,8 @@ use crate::{Outcome, Result, numbers::within, output::NewDirectories};
 ///
 /// Run again, it makes what is missing and changes nothing that is there: a certificate is made anew together with its
 /// private key, and the authority is never. A key that others may read is refused, here and by servers and clients.
-/// Certificates are valid for ten years; keys are
-/// ECDSA P-256.
+/// Certificates are valid for ten years; keys are ECDSA P-256.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Directory of the cluster's keys; made if it is missing
     #[arg(long, value_name = "DIR")]

@@ -37,7 +37,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// A server engine: one service, written once, on any I/O model; and Trident, private vector search on it.
 #[derive(Parser)]
-#[command(name = "roadstead", version, after_help = EXAMPLES)]
+#[command(name = "roadstead", version, after_help = EXAMPLES, max_term_width = WIDEST)]
 struct Cli {
     /// Say more on stderr: -v what happens, -vv every connection that was refused or failed
     #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1_000)]
@@ -46,12 +46,15 @@ struct Cli {
     command: Command,
 }
 
+/// Wider lines are hard to read, whatever the terminal.
+const WIDEST: usize = 100;
+
 const EXAMPLES: &str = "\
 Examples:
-  roadstead demo                                     three Trident servers and a client, measured
-  roadstead serve echo --bind 127.0.0.1:7007         an echo server, on the best model of this machine
-  roadstead load 127.0.0.1:7007 --connections 100    how much it can take
-  roadstead models                                   which I/O models run here, and why others do not";
+  roadstead demo                   three Trident servers and a client, measured
+  roadstead serve echo             an echo server, on this machine's best model
+  roadstead load 127.0.0.1:7007    how much it can take
+  roadstead models                 which I/O models run here, why others do not";
 
 #[derive(Subcommand)]
 enum Command {

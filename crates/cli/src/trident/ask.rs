@@ -53,6 +53,9 @@ pub(crate) fn three(text: &str) -> Result<[SocketAddr; 3], String> {
 }
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "roadstead trident fetch [OPTIONS] --client <DIR> --servers <A,B,C>\n           <INDEX>..."
+)]
 pub(crate) struct FetchArgs {
     /// Rows to read
     #[arg(required = true, value_parser = within(0..=MANY))]
@@ -112,6 +115,9 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
 }
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "roadstead trident search [OPTIONS] --client <DIR> --servers <A,B,C>\n           <--like <INDEX>|--query <FILE>>"
+)]
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     what: What,
