@@ -1,8 +1,10 @@
-//! The example service that speaks RESP2: its parser, its limits, and its answers in any network.
+//! The example service that speaks RESP2: its parsers, its limits, and its answers in any network.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../examples/resp/answer.rs"]
 mod answer;
+#[path = "../../examples/resp/options.rs"]
+mod asked;
 #[path = "../../examples/resp/command.rs"]
 mod command;
 #[path = "../../examples/resp/request.rs"]
@@ -15,4 +17,5 @@ mod service;
 mod store;
 
 mod limits;
+mod options;
 mod simulated;
