@@ -267,14 +267,19 @@ fn parent(path: &Path) -> &Path {
 fn read_key(path: &Path) -> Result<Zeroizing<String>, KeysError> {
     let found = fs::metadata(path).map_err(|source| KeysError::File { path: path.into(), source })?;
     match found.mode() & 0o777 {
-        mode if mode & 0o077 != 0 => Err(KeysError::Exposed { path: path.into(), mode }),
+        mode if found.is_file() && mode & 0o077 != 0 => Err(KeysError::Exposed { path: path.into(), mode }),
         _ => read(path),
     }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, KeysError> {
     let failed = |source| KeysError::File { path: path.into(), source };
-    let len = fs::metadata(path).map_err(failed)?.len();
+    let found = fs::metadata(path).map_err(failed)?;
+    let len = found.len();
+    if !found.is_file() {
+        // A pipe would be waited for.
+        return Err(failed(io::Error::other("it is not a regular file")));
+    }
     if len > LARGEST {
         return Err(failed(io::Error::other("larger than any key or certificate")));
     }

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{self, Mode, OFlags};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -121,8 +122,15 @@ fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     }
 }
 
+/// Opens a regular file. A pipe would have whoever starts or reloads a server wait for who writes it.
 fn open(path: &Path) -> Result<File, TlsError> {
-    File::open(path).map_err(|source| TlsError::Read { path: path.into(), source })
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = fs::open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from);
+    let regular = opened.and_then(|file| match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    });
+    regular.map_err(|source| TlsError::Read { path: path.into(), source })
 }
 
 fn read_file(path: &Path, mut file: File) -> Result<Zeroizing<Vec<u8>>, TlsError> {

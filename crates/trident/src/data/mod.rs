@@ -6,7 +6,7 @@ mod npy;
 mod truth;
 mod vecs;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -186,6 +186,10 @@ struct Source {
 impl Source {
     fn open(path: &Path) -> Result<Self, DataError> {
         let io = |error| DataError::Io { path: path.into(), error };
+        if !fs::metadata(path).map_err(io)?.is_file() {
+            // Rows are read in any order, which a pipe cannot give; and it would be waited for.
+            return Err(io(io::Error::other("it is not a regular file, in which one can go back")));
+        }
         let file = File::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         Ok(Self { file, path: path.into(), length })
