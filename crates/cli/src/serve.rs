@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use roadstead::{
     Budget, Model, Queue, Server, Service,
     server::{Io, RunError, Trigger},
+    stats::Snapshot,
     tls::{Acceptor, Clients, Keys},
 };
 use roadstead_load::report::Destination;
@@ -20,7 +21,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use crate::{
     CLOSING, Outcome, Result,
     numbers::{BYTES, MANY, seconds, within},
-    signals::END_AT_ONCE,
+    signals::{self, END_AT_ONCE},
 };
 
 #[derive(clap::Args)]
@@ -193,16 +194,25 @@ pub(crate) fn run_service(
         Ok(())
     };
     match server.run(listen.drain, listening) {
-        Ok(stats) => tracing::info!(
-            target: CLOSING, %model, accepted = stats.accepted, refused = stats.refused, closed = stats.closed,
-            failed = stats.failed, violations = stats.violations, late = stats.late, too_large = stats.too_large, stopped = stats.stopped,
-            broken = stats.broken, bytes_in = stats.bytes_in, bytes_out = stats.bytes_out, "drained"
-        ),
-        Err(RunError::Undrained(left)) => tracing::warn!("{left}"),
+        Ok(counts) => close(model, "drained", &counts),
+        Err(RunError::Undrained(left)) => {
+            tracing::warn!("{left}");
+            close(model, "not drained", &left.counts);
+        }
         Err(RunError::Interrupted) => std::process::exit(END_AT_ONCE.into()),
         Err(error) => return Err(error.into()),
     }
     Ok(Outcome::Done)
+}
+
+/// Says what a server has come to.
+fn close(model: Model, how: &str, counts: &Snapshot) {
+    tracing::info!(
+        target: CLOSING, %model, accepted = counts.accepted, refused = counts.refused, closed = counts.closed,
+        failed = counts.failed, violations = counts.violations, late = counts.late, too_large = counts.too_large,
+        stopped = counts.stopped, broken = counts.broken, bytes_in = counts.bytes_in, bytes_out = counts.bytes_out,
+        "{how}"
+    );
 }
 
 fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<()> {
@@ -213,8 +223,10 @@ fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<(
     Destination::Stdout.write(&lines).map_err(io::Error::other)
 }
 
-/// Ends this process when `parent`, which has started it, ends.
+/// Ends this process when `parent`, which has started it, ends; and not for a terminal that is closed, which ends the
+/// parent in good order.
 pub(crate) fn end_with(parent: i32) -> Result<()> {
+    signals::outlive_terminal()?;
     set_parent_process_death_signal(Some(Signal::TERM))?;
     // It may have ended before it could be asked for a signal.
     if getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() != parent) {

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
@@ -43,6 +43,12 @@ pub(crate) fn watch() -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Has SIGHUP end this process no more.
+pub(crate) fn outlive_terminal() -> io::Result<()> {
+    // Nobody asks whether it has come.
+    signal_hook::flag::register(SIGHUP, Arc::default()).map(drop)
 }
 
 /// Whether this process ignores a signal: proc(5).

@@ -237,3 +237,24 @@ fn a_server_says_at_its_end_what_it_has_come_to() {
         assert!(last.contains(count), "{count}: {log}");
     }
 }
+
+#[test]
+fn a_drain_that_is_overdue_ends_with_the_counts_too() {
+    let scene = Scene::new();
+    for model in ["iterative", "process", "prefork", "threads", "pool", "epoll", "emulated"] {
+        let line = format!("serve echo --bind 127.0.0.1:0 --drain 0.1 --model {model}");
+        let mut command = scene.command(words(&line));
+        command.stderr(File::create(scene.path("log")).unwrap());
+        let mut server = Process::start(command);
+        let held = never_reads(server.listening());
+        server.signal(Signal::TERM);
+        assert_eq!(server.end().code(), Some(0), "{model}");
+        drop(held);
+        let log = fs::read_to_string(scene.path("log")).unwrap();
+        let last = log.lines().last().unwrap();
+        for count in ["not drained", "accepted=1", "bytes_in=", "bytes_out="] {
+            assert!(last.contains(count), "{model}, {count}: {log}");
+        }
+        assert!(log.contains("reset: connections: 1"), "{model}: {log}");
+    }
+}

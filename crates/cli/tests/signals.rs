@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    fs::{self, File},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
@@ -13,10 +14,11 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
+    time::Duration,
 };
 
 use common::{Process, Scene, until, words};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Ways for a program to be started with signals that it does not hear: env(1).
 const DEAF: [&str; 2] = ["--block-signal=INT,TERM,CHLD", "--ignore-signal=INT,TERM,CHLD"];
@@ -125,4 +127,61 @@ fn a_measurement_that_was_told_to_goes_on_without_its_terminal() {
     load.signal(Signal::TERM);
     // 130 would be a second signal.
     assert_eq!(load.end().code(), Some(0));
+}
+
+#[test]
+fn who_is_started_by_a_measurement_outlives_a_closed_terminal() {
+    let scene = Scene::new();
+    for line in [
+        "bench exchange --plain --payload 500 --peer-delay 0ms --strategies shared --seconds 600",
+        "trident bench --rows 1000 --levels 1 --queries 1000000",
+    ] {
+        let mut command = scene.command(words(line));
+        command.stdout(Stdio::null()).stderr(File::create(scene.path("said")).unwrap());
+        let mut bench = Process::start(command);
+        let started = || scene.living().into_iter().filter(|&pid| pid != bench.pid()).collect::<Vec<_>>();
+        until("its three processes", || started().len() == 3 && started().into_iter().all(listens));
+        for pid in started() {
+            kill_process(pid, Signal::HUP).unwrap();
+        }
+        assert_eq!(started().len(), 3, "{line}");
+        bench.signal(Signal::INT);
+        bench.signal(Signal::TERM);
+        assert_eq!(bench.end().code(), Some(130), "{line}");
+        scene.nothing_lives();
+        let said = fs::read_to_string(scene.path("said")).unwrap();
+        assert!(!said.contains("ended") && !said.contains("SIGHUP"), "{line}: {said}");
+    }
+}
+
+/// Whether a process has come so far as to listen: it has a socket open.
+fn listens(pid: Pid) -> bool {
+    let open = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().flatten();
+    open.flatten().any(|file| {
+        fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    })
+}
+
+#[test]
+fn a_server_that_drains_reads_nothing_again() {
+    let scene = Scene::new();
+    for model in ["epoll", "threads", "process", "prefork"] {
+        let mut command =
+            scene.command(words(&format!("-v serve echo --bind 127.0.0.1:0 --drain 50 --model {model}")));
+        command.stderr(File::create(scene.path("said")).unwrap());
+        let mut server = Process::start(command);
+        let address = server.listening();
+        let mut held = TcpStream::connect(address).unwrap();
+        held.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        while held.write_all(&[0; 1 << 16]).is_ok() {}
+        let said = || fs::read_to_string(scene.path("said")).unwrap();
+        server.signal(Signal::HUP);
+        until("it has heard", || said().contains("SIGHUP is ignored"));
+        server.signal(Signal::TERM);
+        until("the drain", || TcpStream::connect(address).is_err());
+        server.signal(Signal::HUP);
+        server.signal(Signal::INT);
+        assert_eq!(server.end().code(), Some(130), "{model}");
+        assert_eq!(said().matches("SIGHUP").count(), 1, "{model}: {}", said());
+    }
 }

@@ -5,8 +5,8 @@ mod common;
 
 use std::{
     fs::{File, OpenOptions},
-    io::Read,
-    process::Command,
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
     thread,
 };
 
@@ -63,6 +63,64 @@ fn tables_fit_a_terminal_and_nothing_is_said_that_was_not_asked() {
         for row in tables {
             assert!(row.trim_end().chars().count() <= 80, "{line}: {shown}");
         }
+    }
+}
+
+/// Every command that a help text lists, and those that it has itself.
+fn commands(scene: &Scene, above: &str) -> Vec<String> {
+    let help = scene.ok(words(&format!("{above} -h")));
+    let listed = help.split_once("Commands:\n").map_or("", |(_, below)| below);
+    let listed = listed.lines().take_while(|line| !line.is_empty());
+    // A name has two spaces before it; what it does goes on further to the right.
+    let names =
+        listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    let below =
+        names.filter(|name| *name != "help").flat_map(|name| commands(scene, &format!("{above} {name}")));
+    std::iter::once(above.to_owned()).chain(below).collect()
+}
+
+#[test]
+fn the_help_of_every_command_fits_a_terminal_and_is_no_wider_elsewhere_than_can_be_read() {
+    let scene = Scene::new();
+    let commands = commands(&scene, "");
+    for known in [" models", " bench queue", " trident search"] {
+        assert!(commands.iter().any(|command| command == known), "{known}: {commands:?}");
+    }
+    for line in commands.iter().flat_map(|command| [format!("{command} --help"), format!("{command} -h")]) {
+        let mut wide = scene.command(words(&line));
+        let elsewhere = String::from_utf8(wide.env("COLUMNS", "300").output().unwrap().stdout).unwrap();
+        for (shown, width) in [(on_a_terminal(scene.command(words(&line))), 80), (elsewhere, 100)] {
+            assert!(shown.contains("Usage:"), "{line}: {shown}");
+            for row in shown.lines() {
+                assert!(plain(row).chars().count() <= width, "{line}: {row}");
+            }
+        }
+    }
+}
+
+/// Without what makes letters bold: `ESC [ ... m`.
+fn plain(row: &str) -> String {
+    let mut parts = row.trim_end().split("\u{1b}[");
+    let first = parts.next().unwrap_or("").to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, text)| text))
+}
+
+#[test]
+fn who_is_no_terminal_hears_how_long_a_measurement_takes() {
+    let scene = Scene::new();
+    for line in [
+        "bench loss --times 3",
+        "bench exchange --plain --payload 500 --levels 1 --peer-delay 0ms --strategies shared --seconds 100",
+        "trident bench --rows 100 --op fetch --levels 1 --queries 1000000",
+    ] {
+        let mut command = scene.command(words(line));
+        let mut measurement = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(measurement.stderr.take().unwrap()).read_line(&mut said).unwrap();
+        // It is not waited for.
+        measurement.kill().unwrap();
+        measurement.wait().unwrap();
+        assert!(said.starts_with("measuring for about ") && said.ends_with(" s\n"), "{line}: {said}");
     }
 }
 

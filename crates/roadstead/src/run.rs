@@ -133,7 +133,10 @@ impl Running {
             }
             while let Some(signal) = interrupts.next() {
                 if signal == SIGHUP {
-                    layer::reload(layers);
+                    // Who drains has no use for new files, and they may have gone with whoever ends it.
+                    if until.is_none() {
+                        layer::reload(layers);
+                    }
                     continue;
                 }
                 if until.is_some() {

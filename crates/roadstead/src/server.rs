@@ -87,14 +87,16 @@ fn in_words(address: &str, source: &io::Error) -> String {
 }
 
 /// What had not finished when the time to drain was over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{connections} connections had not finished when the time to drain was over, and were reset{}", left_behind(*.working))]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not finished when the time to drain was over, and reset: connections: {connections}{}", left_behind(*.working))]
 pub struct Undrained {
     /// Connections that were still open. They are reset: at once, or, of a thread that is in a job, when that is done.
     pub connections: usize,
     /// A job is still being done. Nobody waits for it: its thread is left behind, with the connections that it alone can
     /// close and its hold on the service, and ends by itself when the job does.
     pub working: bool,
+    /// What the server had come to by then.
+    pub counts: Box<Snapshot>,
 }
 
 fn left_behind(working: bool) -> &'static str {
@@ -379,7 +381,7 @@ impl Running {
             return Err(broken.into());
         }
         if working || (!over && connections > 0) {
-            return Err(Undrained { connections, working }.into());
+            return Err(Undrained { connections, working, counts: Box::new(self.stats()) }.into());
         }
         Ok(self.stats())
     }

@@ -155,6 +155,7 @@ fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluste
         ended: Mutex::default(),
         bad: Mutex::default(),
     };
+    progress::announce(BEFORE + (2 * BEFORE + AWAY + WINDOW) * args.times.into());
     let bar = progress::bar(args.times.into(), "killing a server and starting it again");
     let (losses, resident) = thread::scope(|scope| {
         let _over = Over(&questions.over);

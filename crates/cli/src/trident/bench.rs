@@ -209,6 +209,8 @@ pub(crate) fn measure(
     let bench = Bench { dataset, cluster, client, checked: plan.checked, between, horizons: &horizons };
     // Connects, so that no level pays for it.
     client.fetch(0)?;
+    let often = u32::try_from(plan.levels.len() * plan.queries).unwrap_or(u32::MAX);
+    progress::announce(bench.one_by_one(&plan.ops)?.saturating_mul(often));
     let mut runs = Vec::new();
     let bar = progress::bar((plan.ops.len() * plan.levels.len() * plan.queries) as u64, "measuring");
     'sweep: for &op in &plan.ops {

@@ -93,6 +93,18 @@ pub(crate) struct Bench<'a> {
 type Timed<T> = (usize, Duration, Result<T, ClientError>);
 
 impl Bench<'_> {
+    /// How long one question of each kind takes.
+    pub(crate) fn one_by_one(&self, ops: &[Op]) -> Result<Duration> {
+        let start = Instant::now();
+        for op in ops {
+            match op {
+                Op::Fetch => drop(self.client.fetch(0)?),
+                Op::Search => drop(self.client.search(&self.dataset.queries[0], K)?),
+            }
+        }
+        Ok(start.elapsed())
+    }
+
     /// Asks `count` questions, `level` of them at a time. `progress` hears of every answer.
     pub(crate) fn level(
         &self,

@@ -258,6 +258,8 @@ impl Family {
             while let Some(signal) = self.interrupts.as_mut().and_then(Interrupts::next) {
                 match signal {
                     SIGCHLD => self.join(&mut *strategy),
+                    // Who drains has no use for new files, and they may have gone with whoever ends it.
+                    SIGHUP if until.is_some() => {}
                     SIGHUP => self.reload(!strategy.accepts()),
                     _ if until.is_none() => {
                         until = Some(Instant::now() + self.plan.patience.min(FOR_EVER));
@@ -271,11 +273,11 @@ impl Family {
             }
         }
         self.host.report();
-        let undrained = self.killed;
-        if undrained > 0 {
-            Err(Undrained { connections: undrained, working: false }.into())
+        let (connections, counts) = (self.killed, self.ledger.stats().snapshot());
+        if connections > 0 {
+            Err(Undrained { connections, working: false, counts: Box::new(counts) }.into())
         } else {
-            Ok(self.ledger.stats().snapshot())
+            Ok(counts)
         }
     }
 
