@@ -1,7 +1,7 @@
 //! The other end: what a blocking client says and hears, and waiting for what must come to pass.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
@@ -75,16 +75,21 @@ pub fn frame(kind: u8, n: u64, body: &[u8]) -> Vec<u8> {
 /// Reads one frame: its kind and body.
 #[track_caller]
 pub fn read_frame(stream: &mut Wire) -> (u8, Vec<u8>) {
+    try_read_frame(stream).unwrap()
+}
+
+/// The same where the connection may have ended.
+pub fn try_read_frame(stream: &mut Wire) -> io::Result<(u8, Vec<u8>)> {
     let limits = Limits { body: u32::MAX as usize, ..Limits::default() };
     let mut wire = vec![0; HEAD];
-    stream.read_exact(&mut wire).unwrap();
+    stream.read_exact(&mut wire)?;
     loop {
         match Frame::parse(&wire, &limits).unwrap() {
-            Parsed::Frame(frame) => return (frame.kind, frame.body.to_vec()),
+            Parsed::Frame(frame) => return Ok((frame.kind, frame.body.to_vec())),
             Parsed::Need(all) => {
                 let known = wire.len();
                 wire.resize(all, 0);
-                stream.read_exact(&mut wire[known..]).unwrap();
+                stream.read_exact(&mut wire[known..])?;
             }
         }
     }
