@@ -1,0 +1,118 @@
+//! The hunt for one fault: its tests in their order, until one has found it for certain.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    order::Step,
+    program::{Asked, Ending, Runner},
+};
+
+/// How often a test that has failed once may have to be run again until it fails by itself: a race is not lost each time.
+const AGAIN: usize = 3;
+
+/// What became of a fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What found it.
+    pub found: Option<Found>,
+    /// The steps that were tried, the last of which found it.
+    pub tried: Vec<String>,
+    /// Seconds of tests until then, without what it took to be certain.
+    pub seconds: f64,
+    /// Tests that failed and proved nothing: not again, or without the fault too.
+    pub doubted: Vec<String>,
+}
+
+/// What found a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The test program.
+    pub program: String,
+    /// The test; or that the program hung, or how it ended.
+    pub by: String,
+}
+
+/// Plays `fault` to the tests of `steps`. `None` if somebody asked us to end. `progress` hears of each step.
+///
+/// # Errors
+/// If a test program cannot be begun.
+pub fn hunt(
+    fault: &str,
+    steps: &[Step<'_>],
+    runner: &Runner,
+    mut progress: impl FnMut(&Step<'_>),
+) -> io::Result<Option<Verdict>> {
+    let (mut tried, mut spent, mut doubted) = (Vec::new(), Duration::ZERO, Vec::new());
+    for step in steps {
+        progress(step);
+        tried.push(step.name());
+        let mut found = None;
+        loop {
+            let begun = Instant::now();
+            let ending = runner.play(step, Asked { fault: Some(fault), only: None, without: &doubted })?;
+            spent += begun.elapsed();
+            let test = match ending {
+                Ending::Passed(_) => break,
+                Ending::Interrupted => return Ok(None),
+                Ending::Failed(test) => test,
+                Ending::Hung | Ending::Broken(_) => {
+                    match runner.play(step, Asked { without: &doubted, ..Asked::default() })? {
+                        Ending::Interrupted => return Ok(None),
+                        Ending::Passed(_) => found = Some(how(&ending)),
+                        _ => doubted.push(how(&ending)),
+                    }
+                    break;
+                }
+            };
+            match is_certain(fault, step, &test, runner)? {
+                None => return Ok(None),
+                Some(true) => {
+                    found = Some(test);
+                    break;
+                }
+                Some(false) => doubted.push(test),
+            }
+        }
+        if let Some(by) = found {
+            let program = format!("{}/{}", step.tests.room, step.tests.target);
+            let found = Some(Found { program, by });
+            return Ok(Some(Verdict { found, tried, seconds: spent.as_secs_f64(), doubted }));
+        }
+    }
+    Ok(Some(Verdict { found: None, tried, seconds: spent.as_secs_f64(), doubted }))
+}
+
+/// Whether a test that has failed fails again with the fault, and passes without. `None` if somebody asked us to end.
+fn is_certain(fault: &str, step: &Step<'_>, test: &str, runner: &Runner) -> io::Result<Option<bool>> {
+    let alone = Asked { only: Some(test), ..Asked::default() };
+    let mut fails_again = false;
+    for _ in 0..AGAIN {
+        match runner.play(step, Asked { fault: Some(fault), ..alone })? {
+            Ending::Interrupted => return Ok(None),
+            Ending::Passed(_) => {}
+            _ => {
+                fails_again = true;
+                break;
+            }
+        }
+    }
+    if !fails_again {
+        return Ok(Some(false));
+    }
+    Ok(match runner.play(step, alone)? {
+        Ending::Interrupted => None,
+        ending => Some(matches!(ending, Ending::Passed(_))),
+    })
+}
+
+fn how(ending: &Ending) -> String {
+    match ending {
+        Ending::Broken(how) => format!("the program was {how}"),
+        _ => "the program did not end".into(),
+    }
+}
