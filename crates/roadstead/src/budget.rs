@@ -3,6 +3,9 @@
 //! A limit is checked before the thing it limits exists. Nothing in the engine grows without one of these numbers.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod reference;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
