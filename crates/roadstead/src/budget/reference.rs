@@ -157,12 +157,14 @@ impl Rig {
         let mut connections = 0;
         for open in self.open.extract_if(.., |open| open.slot == slot) {
             let [here, common] = open.permits;
-            (drop(here), mem::forget(common));
+            drop(here);
+            mem::forget(common);
             connections += 1;
         }
         for held in self.held.extract_if(.., |held| held.slot == slot) {
             let [here, common] = held.charges;
-            (drop(here), mem::forget(common));
+            drop(here);
+            mem::forget(common);
         }
         assert_eq!(self.ledger.clear(slot), connections);
         self.lives[slot] = false;
@@ -221,7 +223,8 @@ impl Rig {
         let count = |from| self.open.iter().filter(|open| open.from == Some(from)).count();
         let mut listed: Vec<usize> =
             ['a', 'b', 'c', 'd'].map(count).into_iter().filter(|&it| it > 0).collect();
-        (counted.sort_unstable(), listed.sort_unstable());
+        counted.sort_unstable();
+        listed.sort_unstable();
         assert_eq!(counted, listed, "connections of each address, and nothing of one without");
     }
 }
@@ -256,7 +259,8 @@ proptest! {
             rig.step(step);
             rig.compare();
         }
-        (rig.open.clear(), rig.held.clear());
+        rig.open.clear();
+        rig.held.clear();
         rig.compare();
         prop_assert_eq!((rig.here.open(), rig.ledger.open()), (0, 0));
     }

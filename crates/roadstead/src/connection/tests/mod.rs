@@ -6,6 +6,7 @@ mod cases;
 mod machine;
 mod pace;
 mod probe;
+mod reference;
 
 use std::{
     io::IoSlice,
