@@ -30,7 +30,7 @@ use crate::{
     queue::{Jobs, Queue, Workers},
     reactor::{
         Poller, Reactor,
-        workers::{Dispatcher, Io},
+        workers::{self, Dispatcher, Io},
     },
     threads::Threads,
     ticket::Bell,
@@ -138,10 +138,15 @@ impl Parts {
         };
         let Self { shape, shared, .. } = &self;
         let host = || Host::on_system(Arc::clone(shared), Jobs::inline(shape.queue));
-        let hosts = (0..workers).map(|_| host()).collect();
+        let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
         self.looped("reactor", |net, host, orders, doors| {
-            let mut dispatcher = Dispatcher::new(net, host, hosts, orders, doors)?;
-            Ok(move || dispatcher.run())
+            let poller = Epoll::new(&host.bell, Trigger::Edge)?;
+            let one_shot = poller.one_shot();
+            let parts =
+                hosts.into_iter().map(|host| (net.another(), one_shot.clone(), host)).collect::<Vec<_>>();
+            let dispatcher = Dispatcher::new(net, poller, one_shot, host, orders, doors)?;
+            let mut crew = workers::Crew::start(dispatcher, parts.into_iter())?;
+            Ok(move || crew.run())
         })
     }
 

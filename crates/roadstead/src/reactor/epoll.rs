@@ -22,7 +22,10 @@ use super::{Begin, Core, Entry};
 use crate::{
     interrupt::Interrupt,
     os::Os,
-    reactor::{Poller, Readiness, workers::Io},
+    reactor::{
+        Poller, Readiness,
+        workers::{Io, OneShot},
+    },
     ticket::{Bell, Token},
     wait::timespec,
 };
@@ -76,8 +79,8 @@ impl Epoll {
     }
 
     /// By which other threads ask to be told.
-    pub(crate) fn one_shot(&self) -> OneShot {
-        OneShot(Arc::clone(&self.epoll))
+    pub(crate) fn one_shot(&self) -> Shots {
+        Shots(Arc::clone(&self.epoll))
     }
 
     fn register(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
@@ -85,19 +88,17 @@ impl Epoll {
     }
 }
 
-/// Has connections told of once, and no more until that is asked for again, which any thread may do: `EPOLLONESHOT`.
+/// `EPOLLONESHOT`.
 #[derive(Debug, Clone)]
-pub(crate) struct OneShot(Arc<OwnedFd>);
+pub(crate) struct Shots(Arc<OwnedFd>);
 
-impl OneShot {
-    /// Tells once of a new connection.
-    pub(crate) fn add(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
+impl OneShot<Os> for Shots {
+    fn add(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
         let flags = wanted(receive, send) | epoll::EventFlags::ONESHOT;
         Ok(epoll::add(&self.0, stream, epoll::EventData::new_u64(token.0), flags)?)
     }
 
-    /// Tells once more: at once, if it is ready already.
-    pub(crate) fn arm(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
+    fn arm(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
         modify(&self.0, stream, token, wanted(receive, send) | epoll::EventFlags::ONESHOT)
     }
 }

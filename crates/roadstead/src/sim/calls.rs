@@ -250,6 +250,7 @@ impl World {
     pub(super) fn close(&mut self, end: End, reset: bool) {
         let now = self.clock.now();
         self.note(end, if reset { What::Aborted } else { What::Closed });
+        self.forget(end);
         let link = &mut self.links[end.link];
         let unread = !link.pipes[end.side].inbox.is_empty();
         let side = &mut link.sides[end.side];

@@ -128,6 +128,8 @@ pub(super) struct Side {
     /// The name under which the node's poller watches it.
     pub(super) token: Option<Token>,
     pub(super) interest: (bool, bool),
+    /// A one-shot poller is to tell of it.
+    pub(super) armed: bool,
     /// Noted in the poller's list of what has changed.
     pub(super) changed: bool,
     /// The connection is established, as far as this end knows.
@@ -142,6 +144,7 @@ impl Side {
             node,
             token: None,
             interest: (false, false),
+            armed: false,
             changed: false,
             decided: false,
             broken: None,

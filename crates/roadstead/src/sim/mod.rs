@@ -68,6 +68,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod crew;
 mod dice;
 mod faults;
 mod jobs;

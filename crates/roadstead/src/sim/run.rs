@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Failure, Faults, LinkReport, Report, Why,
+    crew::{Crew, Hand, Others},
     dice::Dice,
     jobs::{Backlog, Shuffled},
     member::Seat,
@@ -26,7 +27,7 @@ use crate::{
     orders::Orders,
     proactor::Proactor,
     queue::Jobs,
-    reactor::Reactor,
+    reactor::{Reactor, workers::Dispatcher},
     ticket::Bell,
 };
 
@@ -79,6 +80,30 @@ trait Turns {
     fn turn(&mut self) -> io::Result<bool>;
 }
 
+/// The loops that a node may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loop {
+    Reactor,
+    Proactor,
+    /// A reactor whose workers receive and send.
+    Crew,
+}
+
+impl Loop {
+    /// Every mixture of loops comes up, whichever node is looked at.
+    fn of(seed: u64, node: usize) -> Self {
+        let digit = seed / [1, 3, 9][node % 3] % 3;
+        [Self::Reactor, Self::Proactor, Self::Crew][digit as usize]
+    }
+}
+
+/// The sockets and the poller of a node.
+fn sockets(world: &SharedWorld, node: usize, others: Others) -> (Sockets, Watcher) {
+    let clock = world.borrow().clock.clone();
+    let watcher = Watcher { world: Rc::clone(world), node, others: others.clone() };
+    (Sockets { world: Rc::clone(world), clock, node, others }, watcher)
+}
+
 impl Turns for Reactor<Sockets, Watcher> {
     fn timeout(&mut self) -> Option<Duration> {
         self.timeout()
@@ -97,6 +122,15 @@ impl Turns for Proactor<Emulated<Sockets, Watcher>> {
     }
 }
 
+impl Turns for Rc<Crew> {
+    fn timeout(&mut self) -> Option<Duration> {
+        Crew::timeout(self)
+    }
+    fn turn(&mut self) -> io::Result<bool> {
+        Crew::turn(self)
+    }
+}
+
 /// One simulated machine: a real loop over simulated sockets.
 struct Node {
     /// Gone once the node has drained or stopped, with all that it held.
@@ -104,7 +138,7 @@ struct Node {
     shared: Arc<Shared>,
     orders: Arc<Orders>,
     bell: Arc<Bell>,
-    backlog: Backlog,
+    backlogs: Vec<Backlog>,
     paused: Duration,
     /// Its part of an exchange, which has more to do when all clients are gone.
     member: Option<Unit>,
@@ -113,7 +147,7 @@ struct Node {
 impl Node {
     /// Whether a job waits that will be run.
     fn has_jobs(&self) -> bool {
-        self.turns.is_some() && !self.backlog.is_empty()
+        self.turns.is_some() && self.backlogs.iter().any(|backlog| !backlog.is_empty())
     }
 
     /// Whether it does nothing more on its own account. The links between members stay open until they are drained.
@@ -185,15 +219,17 @@ impl Run {
         server: Option<Server>,
         delay: Option<Duration>,
     ) -> Result<(), Failure> {
-        let number = self.world.borrow_mut().add_node(delay);
+        let number = self.nodes.len();
+        let kind = Loop::of(self.seed, number);
+        self.world.borrow_mut().add_node(delay, kind == Loop::Crew);
         let clock = self.world.borrow().clock.clone();
         let (address, door, seat) = match server {
             Some(Server { address, door, seat }) => (Some(address), Some(door), seat),
             None => (None, None, None),
         };
         let shared = seat.as_ref().map_or_else(|| Shared::new(budget), |seat| Arc::clone(&seat.unit.shared));
-        let backlog = Backlog::default();
-        let mut host = self.host(&shared, &clock, &backlog);
+        let mut backlogs = vec![Backlog::default()];
+        let mut host = self.host(&shared, &clock, &backlogs[0], self.faults.delay);
         let (mut orders, mut paused, mut member) = (Arc::default(), Duration::ZERO, None);
         if let Some(Seat { unit, keeper, orders: its, bell, from }) = seat {
             (orders, paused, member) = (its, from, Some(unit));
@@ -209,27 +245,64 @@ impl Run {
             let listener = self.world.borrow_mut().listen(number, address, paused.is_zero());
             make(Ear { world: Rc::clone(&self.world), number: listener }, Arc::clone(&shared), layers)
         });
-        let sockets = Sockets { world: Rc::clone(&self.world), clock, node: number };
-        let watcher = Watcher { world: Rc::clone(&self.world), node: number };
-        // Every mixture of the two loops comes up, whichever node is looked at.
-        let turns: Box<dyn Turns> = if (self.seed >> (number % 3)) & 1 == 0 {
-            let doors = doors.into_iter().collect();
-            let reactor = Reactor::new(sockets, watcher, host, Arc::clone(&orders), doors);
-            Box::new(reactor.map_err(|error| self.failure(Why::Loop(error)))?)
-        } else {
-            let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-            let port = Emulated::new(sockets, watcher, Direct, listeners);
-            Box::new(Proactor::new(port, host, Arc::clone(&orders), doors))
+        let (sockets, watcher) = sockets(&self.world, number, Others::default());
+        let doors: Vec<_> = doors.into_iter().collect();
+        let turns: io::Result<Box<dyn Turns>> = match kind {
+            Loop::Reactor => Reactor::new(sockets, watcher, host, Arc::clone(&orders), doors)
+                .map(|reactor| Box::new(reactor) as Box<dyn Turns>),
+            Loop::Proactor => {
+                let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
+                let port = Emulated::new(sockets, watcher, Direct, listeners);
+                Ok(Box::new(Proactor::new(port, host, Arc::clone(&orders), doors)))
+            }
+            Loop::Crew => {
+                backlogs.resize_with(2 + self.dice.below(3), Backlog::default);
+                self.crew(number, host, &orders, doors, &backlogs[1..])
+            }
         };
-        self.nodes.push(Node { turns: Some(turns), shared, orders, bell, backlog, paused, member });
+        let turns = Some(turns.map_err(|error| self.failure(Why::Loop(error)))?);
+        self.nodes.push(Node { turns, shared, orders, bell, backlogs, paused, member });
         Ok(())
     }
 
-    fn host(&mut self, shared: &Arc<Shared>, clock: &Clock, backlog: &Backlog) -> Host {
+    /// A dispatcher with a worker for each of `backlogs`. Its jobs come up at once: a worker sleeps when it has none.
+    fn crew(
+        &mut self,
+        number: usize,
+        host: Host,
+        orders: &Arc<Orders>,
+        doors: Vec<Door<Ear>>,
+        backlogs: &[Backlog],
+    ) -> io::Result<Box<dyn Turns>> {
+        let (shared, others) = (Arc::clone(&host.shared), Others::default());
+        // The I/O thread has the connection to itself while it registers it.
+        let (_, quietly) = sockets(&self.world, number, Others::default());
+        let (net, watcher) = sockets(&self.world, number, others.clone());
+        let clock = net.clock.clone();
+        let dispatcher = Dispatcher::new(net, quietly.clone(), quietly, host, Arc::clone(orders), doors)?;
+        let workers = backlogs.iter().map(|backlog| {
+            let host = self.host(&shared, &clock, backlog, (Duration::ZERO, Duration::ZERO));
+            let (net, _) = sockets(&self.world, number, others.clone());
+            Hand::new(dispatcher.worker(net, watcher.clone(), host))
+        });
+        let workers = workers.collect();
+        let (world, dice) = (Rc::clone(&self.world), self.dice.fork());
+        let crew = Rc::new(Crew::new(world, clock, number, dice, dispatcher, workers));
+        others.are(&crew);
+        Ok(Box::new(crew))
+    }
+
+    fn host(
+        &mut self,
+        shared: &Arc<Shared>,
+        clock: &Clock,
+        backlog: &Backlog,
+        delay: (Duration, Duration),
+    ) -> Host {
         let jobs = Shuffled {
             clock: clock.clone(),
             dice: self.dice.fork(),
-            delay: self.faults.delay,
+            delay,
             backlog: backlog.clone(),
             tasks: Vec::new(),
         };
@@ -328,7 +401,7 @@ impl Run {
             Some(now)
         } else {
             let deadline = turns.timeout().map(|timeout| now.saturating_add(timeout));
-            [deadline, node.backlog.next()].into_iter().flatten().min()
+            node.backlogs.iter().filter_map(Backlog::next).chain(deadline).min()
         };
         at.map(|at| at.max(node.paused))
     }

@@ -1,17 +1,18 @@
-//! The simulated network as a reactor sees it: its sockets and its poller.
+//! The simulated network as a loop sees it: its sockets and its poller.
 
 use std::{cell::RefCell, io, net::SocketAddr, os::unix::fs::FileExt, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 
 use super::{
+    crew::Others,
     link::End,
     world::{Clock, World},
 };
 use crate::{
     net::Net,
     output::Output,
-    reactor::{Poller, Readiness},
+    reactor::{Poller, Readiness, workers::OneShot},
     ticket::Token,
 };
 
@@ -27,12 +28,24 @@ pub(super) struct Sockets {
     pub(super) world: Shared,
     pub(super) clock: Clock,
     pub(super) node: usize,
+    pub(super) others: Others,
+}
+
+impl Sockets {
+    /// Asks the network, and lets the node's other threads go on before the answer is looked at.
+    fn ask<T>(&self, question: impl FnOnce(&mut World) -> T) -> T {
+        let answer = question(&mut self.world.borrow_mut());
+        self.others.go_on();
+        answer
+    }
 }
 
 /// The poller of one node.
+#[derive(Clone)]
 pub(super) struct Watcher {
     pub(super) world: Shared,
     pub(super) node: usize,
+    pub(super) others: Others,
 }
 
 /// A listening socket, closed when dropped.
@@ -56,38 +69,38 @@ impl Net for Sockets {
     }
 
     fn accept(&mut self, listener: &Ear) -> io::Result<(End, SocketAddr)> {
-        self.world.borrow_mut().accept(listener.number)
+        self.ask(|world| world.accept(listener.number))
     }
 
     fn shed(&mut self, listener: &Ear) -> bool {
-        self.world.borrow_mut().turn_away(listener.number)
+        self.ask(|world| world.turn_away(listener.number))
     }
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<End> {
-        self.world.borrow_mut().connect(self.node, address)
+        self.ask(|world| world.connect(self.node, address))
     }
 
     fn connected(&mut self, stream: &End) -> io::Result<()> {
-        self.world.borrow().connected(*stream)
+        self.ask(|world| world.connected(*stream))
     }
 
     fn receive(&mut self, stream: &End, block: &mut BytesMut, most: usize) -> io::Result<usize> {
         block.clear();
         block.reserve(most);
-        self.world.borrow_mut().receive(*stream, block, most)
+        self.ask(|world| world.receive(*stream, block, most))
     }
 
     fn send(&mut self, stream: &End, output: &Output) -> io::Result<u64> {
         let mut offered = offer(output)?;
-        self.world.borrow_mut().send(*stream, &mut offered)
+        self.ask(|world| world.send(*stream, &mut offered))
     }
 
     fn shutdown(&mut self, stream: &End) {
-        self.world.borrow_mut().shutdown(*stream);
+        self.ask(|world| world.shutdown(*stream));
     }
 
     fn close(&mut self, stream: End, reset: bool) {
-        self.world.borrow_mut().close(stream, reset);
+        self.ask(|world| world.close(stream, reset));
     }
 }
 
@@ -136,6 +149,19 @@ impl Poller<Sockets> for Watcher {
     fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>, _: bool) -> io::Result<()> {
         // The run lets time pass, and takes a turn only when there is a reason to; so there is nothing to wait for.
         self.world.borrow_mut().wait(self.node, ready);
+        Ok(())
+    }
+}
+
+impl OneShot<Sockets> for Watcher {
+    fn add(&self, stream: &End, token: Token, receive: bool, send: bool) -> io::Result<()> {
+        self.world.borrow_mut().watch(*stream, token);
+        self.arm(stream, token, receive, send)
+    }
+
+    fn arm(&self, stream: &End, _: Token, receive: bool, send: bool) -> io::Result<()> {
+        self.world.borrow_mut().arm(*stream, receive, send);
+        self.others.go_on();
         Ok(())
     }
 }

@@ -1,20 +1,30 @@
-//! What a node's poller says: of changes, as an edge-triggered one does, or of states, as a level-triggered one; and now
-//! and then of something that is not so.
+//! What a node's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of each
+//! state once; and now and then of something that is not so.
 
 use super::{link::End, world::World};
 use crate::{reactor::Readiness, ticket::Token};
 
+/// When a poller tells of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// When something changes: edge-triggered.
+    Changes,
+    /// For as long as a state lasts that the loop wants to hear of: level-triggered.
+    States,
+    /// The same, but of nothing any more once it has told of anything, until it is armed again: one-shot.
+    Once,
+}
+
 /// What one node's poller knows.
 pub(super) struct Watch {
-    /// Tells of changes, as an edge-triggered poller does, rather than of states.
-    edges: bool,
+    tells: Tells,
     changed: Vec<End>,
     watched: Vec<End>,
 }
 
 impl Watch {
-    pub(super) fn new(edges: bool) -> Self {
-        Self { edges, changed: Vec::new(), watched: Vec::new() }
+    pub(super) fn new(tells: Tells) -> Self {
+        Self { tells, changed: Vec::new(), watched: Vec::new() }
     }
 }
 
@@ -23,7 +33,7 @@ impl World {
     pub(super) fn change(&mut self, end: End) {
         let side = &mut self.links[end.link].sides[end.side];
         let watch = &mut self.watches[side.node];
-        if watch.edges && side.token.is_some() && !side.changed {
+        if watch.tells == Tells::Changes && side.token.is_some() && !side.changed {
             side.changed = true;
             watch.changed.push(end);
         }
@@ -46,6 +56,21 @@ impl World {
         self.watches[side.node].watched.retain(|&watched| watched != end);
     }
 
+    /// Forgets a connection that is closed, as the kernel does of itself if it was armed rather than registered for good.
+    pub(super) fn forget(&mut self, end: End) {
+        if self.watches[self.links[end.link].sides[end.side].node].tells == Tells::Once {
+            self.unwatch(end);
+        }
+    }
+
+    /// Tells once of what is wanted, at once if it is so already.
+    pub(super) fn arm(&mut self, end: End, receive: bool, send: bool) {
+        let side = &mut self.links[end.link].sides[end.side];
+        assert!(side.token.is_some(), "the engine arms what it has not added");
+        side.interest = (receive, send);
+        side.armed = true;
+    }
+
     pub(super) fn want(&mut self, end: End, receive: bool, send: bool) {
         self.links[end.link].sides[end.side].interest = (receive, send);
     }
@@ -54,10 +79,11 @@ impl World {
     pub(super) fn has_ready(&self, node: usize) -> bool {
         let watch = &self.watches[node];
         self.knocking(node).next().is_some()
-            || if watch.edges {
-                watch.changed.iter().any(|end| self.links[end.link].readiness(end.side).is_some())
-            } else {
-                watch.watched.iter().any(|&end| self.state(end).is_some())
+            || match watch.tells {
+                Tells::Changes => {
+                    watch.changed.iter().any(|end| self.links[end.link].readiness(end.side).is_some())
+                }
+                Tells::States | Tells::Once => watch.watched.iter().any(|&end| self.state(end).is_some()),
             }
     }
 
@@ -65,24 +91,37 @@ impl World {
     pub(super) fn wait(&mut self, node: usize, ready: &mut Vec<Readiness>) {
         let knocking: Vec<_> = self.knocking(node).collect();
         ready.extend(knocking);
-        if self.watches[node].edges {
-            let mut changed = std::mem::take(&mut self.watches[node].changed);
-            self.dice.shuffle(&mut changed);
-            let later =
-                if self.dice.chance(self.faults.spurious) { self.dice.below(changed.len() + 1) } else { 0 };
-            for &end in &changed[later..] {
-                self.links[end.link].sides[end.side].changed = false;
-                ready.extend(self.links[end.link].readiness(end.side));
+        match self.watches[node].tells {
+            Tells::Changes => {
+                let mut changed = std::mem::take(&mut self.watches[node].changed);
+                let later = self.put_off(&mut changed);
+                for &end in &changed[later..] {
+                    self.links[end.link].sides[end.side].changed = false;
+                    ready.extend(self.links[end.link].readiness(end.side));
+                }
+                changed.truncate(later);
+                self.watches[node].changed.append(&mut changed);
             }
-            changed.truncate(later);
-            self.watches[node].changed.append(&mut changed);
-        } else {
-            ready.extend(self.watches[node].watched.iter().filter_map(|&end| self.state(end)));
+            Tells::States => ready.extend(self.states(node).map(|(_, state)| state)),
+            Tells::Once => {
+                let mut states: Vec<_> = self.states(node).collect();
+                let later = self.put_off(&mut states);
+                for (end, state) in states.drain(later..) {
+                    self.links[end.link].sides[end.side].armed = false;
+                    ready.push(state);
+                }
+            }
         }
         if self.dice.chance(self.faults.spurious) {
             ready.extend(self.false_readiness(node));
         }
         self.dice.shuffle(ready);
+    }
+
+    /// How many of those that could be told of are not told of before the next wait.
+    fn put_off<T>(&mut self, told: &mut [T]) -> usize {
+        self.dice.shuffle(told);
+        if self.dice.chance(self.faults.spurious) { self.dice.below(told.len() + 1) } else { 0 }
     }
 
     /// Listeners of this node whose backlog is not empty.
@@ -93,12 +132,28 @@ impl World {
         })
     }
 
-    /// What a level-triggered poller says of `end`: of that which the loop wants to hear.
+    /// What a level-triggered or a one-shot poller says of this node's connections.
+    fn states(&self, node: usize) -> impl Iterator<Item = (End, Readiness)> {
+        self.watches[node].watched.iter().filter_map(|&end| Some((end, self.state(end)?)))
+    }
+
+    /// What it says of `end`: of that which the loop wants to hear.
     fn state(&self, end: End) -> Option<Readiness> {
         let link = &self.links[end.link];
-        let (receive, send) = link.sides[end.side].interest;
+        let side = &link.sides[end.side];
         let mut readiness = link.readiness(end.side)?;
+        if self.watches[side.node].tells == Tells::Once {
+            if !side.armed {
+                return None;
+            }
+            // An error is told of whether it was asked for or not.
+            if side.broken.is_some() {
+                return Some(readiness);
+            }
+        }
+        let (receive, send) = side.interest;
         readiness.readable &= receive;
+        readiness.more &= receive;
         readiness.writable &= send;
         (readiness.readable || readiness.writable).then_some(readiness)
     }
@@ -108,8 +163,10 @@ impl World {
     fn false_readiness(&mut self, node: usize) -> Option<Readiness> {
         let watched = &self.watches[node].watched;
         let end = *watched.get(self.dice.below(watched.len().max(1)))?;
-        let side = &self.links[end.link].sides[end.side];
-        let token = side.token.filter(|_| side.decided)?;
+        let once = self.watches[node].tells == Tells::Once;
+        let side = &mut self.links[end.link].sides[end.side];
+        let token = side.token.filter(|_| side.decided && (!once || side.armed))?;
+        side.armed = false;
         let which = self.dice.below(3);
         Some(Readiness { token, readable: which != 0, writable: which != 1, more: false })
     }

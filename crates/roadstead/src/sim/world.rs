@@ -21,7 +21,7 @@ use super::{
     faults::Faults,
     link::{End, Flight, Link, Plan},
     trace::{Trace, What},
-    watch::Watch,
+    watch::{Tells, Watch},
 };
 use crate::ticket::Token;
 
@@ -118,12 +118,11 @@ impl World {
         }
     }
 
-    /// Another machine, whose connections have this delay if it is given; answers its number.
-    pub(super) fn add_node(&mut self, delay: Option<Duration>) -> usize {
+    /// Another machine, whose connections have this delay if it is given. `once`: its poller is one-shot.
+    pub(super) fn add_node(&mut self, delay: Option<Duration>, once: bool) {
         self.delays.push(delay);
-        let edges = self.dice.below(2) == 0;
-        self.watches.push(Watch::new(edges));
-        self.watches.len() - 1
+        let tells = if once { Tells::Once } else { [Tells::Changes, Tells::States][self.dice.below(2)] };
+        self.watches.push(Watch::new(tells));
     }
 
     pub(super) fn listen(&mut self, node: usize, address: SocketAddr, open: bool) -> usize {
@@ -152,6 +151,19 @@ impl World {
             return None;
         }
         self.events.pop().map(|Reverse((.., event))| event)
+    }
+
+    /// Lets what comes next in the network happen if it does within `time`, while a node is in the midst of a turn.
+    pub(super) fn go_on(&mut self, time: Duration) {
+        let now = self.clock.now();
+        if let Some(&Reverse((at, _, event))) = self.events.peek()
+            && at <= now + time
+            && event.link().is_some()
+        {
+            self.events.pop();
+            self.clock.set(at.max(now));
+            self.happen(event);
+        }
     }
 
     /// Whether nothing is going to happen but between such nodes.

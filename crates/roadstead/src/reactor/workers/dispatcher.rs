@@ -1,9 +1,10 @@
 //! The I/O thread: waits, accepts, and raises what it hears; it never touches a connection that a worker may have.
 #![forbid(unsafe_code)]
 
-use std::{io, mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
+    OneShot,
     claim::{DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WRITABLE},
     line::Line,
     member::Member,
@@ -14,65 +15,53 @@ use crate::{
     accept::{Accepted, Door},
     connection::{Endpoint, Event, Operation},
     host::Host,
-    model::epoll::{Epoll, OneShot, Trigger},
     net::Net,
     orders::{ORDERS, Orders},
-    os::Os,
     reactor::{Poller, Readiness, doors::Doors, slot::Slot},
     slots::{Slots, Timed},
-    threads::{STACK, Threads},
     ticket::Token,
 };
 
 /// The loop of the I/O thread.
-pub(crate) struct Dispatcher {
-    net: Os,
-    poller: Epoll,
-    one_shot: OneShot,
+pub(crate) struct Dispatcher<N: Net, P, O> {
+    net: N,
+    poller: P,
+    one_shot: O,
     host: Host,
     orders: Arc<Orders>,
     reports: Arc<Reports>,
-    doors: Doors<OwnedFd>,
-    slots: Slots<Entry>,
+    doors: Doors<N::Listener>,
+    slots: Slots<Entry<N::Stream>>,
     ready: Vec<Readiness>,
     woken: Vec<Token>,
     /// What every newcomer is to hear of: that the server drains, or stops.
     ending: Events,
-    crew: Crew,
+    pub(super) line: Arc<Line<N::Stream>>,
 }
 
 /// A connection, and when it is to be looked at.
-struct Entry {
-    member: Arc<Member>,
+struct Entry<T> {
+    member: Arc<Member<T>>,
     deadline: Option<Duration>,
 }
 
-impl Timed for Entry {
+impl<T> Timed for Entry<T> {
     fn deadline(&self) -> Option<Duration> {
         self.deadline
     }
 }
 
-impl Dispatcher {
-    /// A loop with one worker for each of `hosts`, which are at work from now on.
+impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, P, O> {
+    /// A loop whose listeners `poller` tells of, and whose connections `one_shot`, which has the same tell of them.
     pub(crate) fn new(
-        net: Os,
+        net: N,
+        mut poller: P,
+        one_shot: O,
         host: Host,
-        hosts: Vec<Host>,
         orders: Arc<Orders>,
-        doors: Vec<Door<OwnedFd>>,
+        doors: Vec<Door<N::Listener>>,
     ) -> io::Result<Self> {
-        let mut poller = Epoll::new(&host.bell, Trigger::Edge)?;
-        let one_shot = poller.one_shot();
         let reports = Reports::new(Arc::clone(&orders), Arc::clone(&host.bell));
-        let line = Arc::<Line>::default();
-        let workers = hosts.into_iter().map(|host| {
-            let (net, one_shot) = (net.another(), one_shot.clone());
-            let worker = Worker::new(net, one_shot, host, Arc::clone(&line), Arc::clone(&reports));
-            move || worker.run()
-        });
-        let threads = Threads::start("worker", STACK, workers, || line.end())?;
-        let crew = Crew { line, threads };
         let doors = Doors::new(doors, &mut poller)?;
         Ok(Self {
             net,
@@ -86,8 +75,13 @@ impl Dispatcher {
             ready: Vec::new(),
             woken: Vec::new(),
             ending: 0,
-            crew,
+            line: Arc::default(),
         })
+    }
+
+    /// A worker for its connections, with what is its own.
+    pub(crate) fn worker(&self, net: N, one_shot: O, host: Host) -> Worker<N, O> {
+        Worker::new(net, one_shot, host, Arc::clone(&self.line), Arc::clone(&self.reports))
     }
 
     /// Runs until the server has drained or is stopped, and no connection is left.
@@ -96,7 +90,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<bool> {
+    /// One turn. False when it has nothing left to live for.
+    pub(crate) fn turn(&mut self) -> io::Result<bool> {
         let timeout = self.timeout();
         self.host.count.waits += 1;
         self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
@@ -122,7 +117,8 @@ impl Dispatcher {
         Ok(self.ending == 0 || !self.slots.is_empty())
     }
 
-    fn timeout(&mut self) -> Option<Duration> {
+    /// How long the next turn would wait; `None`: until something happens.
+    pub(crate) fn timeout(&mut self) -> Option<Duration> {
         if !self.host.bell.fall_asleep() {
             return Some(Duration::ZERO);
         }
@@ -231,12 +227,12 @@ impl Dispatcher {
     /// Places an endpoint on its stream, and leaves it to the workers.
     fn insert(
         &mut self,
-        stream: io::Result<Option<OwnedFd>>,
+        stream: io::Result<Option<N::Stream>>,
         endpoint: Box<dyn Endpoint>,
         connecting: bool,
         now: Duration,
     ) {
-        let member = Member::new(Slot::new(endpoint, connecting), &self.crew.line);
+        let member = Member::new(Slot::new(endpoint, connecting), &self.line);
         let token = self.slots.insert(Entry { member: Arc::clone(&member), deadline: None });
         let mut guard = member.content();
         let Some(content) = guard.as_mut() else {
@@ -268,18 +264,5 @@ impl Dispatcher {
         if events != 0 {
             member.raise(events);
         }
-    }
-}
-
-/// The workers' threads. Dropping them waits until each has ended.
-struct Crew {
-    line: Arc<Line>,
-    threads: Threads,
-}
-
-impl Drop for Crew {
-    fn drop(&mut self) {
-        self.line.end();
-        self.threads.join();
     }
 }

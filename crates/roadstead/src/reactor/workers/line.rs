@@ -1,6 +1,7 @@
 //! The line of connections that are due a turn, and the workers that sleep because there are none.
 //!
-//! It is bounded by the connections, because their claims put each into it at most once.
+//! It is bounded by the connections, because their claims put each into it at most once. Who finds nobody there is
+//! asleep from that moment on, and whoever comes then calls it: so no call is lost before the sleeper's wait has begun.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -10,73 +11,96 @@ use std::{
 };
 
 use super::member::Member;
-use crate::stats::Counters;
 
-#[derive(Default)]
-pub(super) struct Line {
-    state: Mutex<State>,
-    came: Condvar,
+pub(super) struct Line<T> {
+    state: Mutex<State<T>>,
+    called: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Arc<Member>>,
-    /// Workers that sleep and that nobody has woken.
+struct State<T> {
+    waiting: VecDeque<Arc<Member<T>>>,
+    /// Workers that sleep, or are about to, and that nobody has called.
     asleep: usize,
+    /// Calls that no worker has heard.
+    calls: usize,
     over: bool,
 }
 
+impl<T> State<T> {
+    /// A worker that is asleep listens. True if it is to go on.
+    fn hear(&mut self) -> bool {
+        let called = self.calls > 0;
+        self.calls -= usize::from(called);
+        called || self.over
+    }
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        let state = State { waiting: VecDeque::new(), asleep: 0, calls: 0, over: false };
+        Self { state: Mutex::new(state), called: Condvar::new() }
+    }
+}
+
 /// What a worker does next.
-pub(super) enum Next {
+pub(super) enum Next<T> {
     /// This connection's turn.
-    Turn(Arc<Member>),
-    /// Whatever else it has to do.
+    Turn(Arc<Member<T>>),
+    /// Whatever else it has to do; it sleeps if it has the patience.
     Nobody,
     /// Nothing ever again.
     Over,
 }
 
-impl Line {
-    /// Puts a connection at the end, and wakes a worker if one sleeps.
-    pub(super) fn push(&self, member: Arc<Member>) {
+impl<T> Line<T> {
+    /// Puts a connection at the end, and calls a worker if one sleeps.
+    pub(super) fn push(&self, member: Arc<Member<T>>) {
         let mut state = self.lock();
         if state.over {
             return;
         }
         state.waiting.push_back(member);
-        let wake = state.asleep > 0;
-        state.asleep -= usize::from(wake);
+        let call = state.asleep > 0;
+        state.asleep -= usize::from(call);
+        state.calls += usize::from(call);
         drop(state);
-        if wake {
-            self.came.notify_one();
+        if call {
+            self.called.notify_one();
         }
     }
 
-    /// The same by a worker that takes the next one itself at once, so that nobody need be woken for it.
-    pub(super) fn push_again(&self, member: Arc<Member>) {
+    /// The same by a worker that takes the next one itself at once, so that nobody need be called for it.
+    pub(super) fn push_again(&self, member: Arc<Member<T>>) {
         let mut state = self.lock();
         if !state.over {
             state.waiting.push_back(member);
         }
     }
 
-    /// Takes the first connection. Waits for one if the worker has the patience.
-    pub(super) fn next(&self, patient: bool, count: &mut Counters) -> Next {
+    /// Takes the first connection. A worker that has the patience to wait for one is asleep from here on.
+    pub(super) fn next(&self, patient: bool) -> Next<T> {
         let mut state = self.lock();
-        loop {
-            if state.over {
-                return Next::Over;
-            }
-            if let Some(member) = state.waiting.pop_front() {
-                return Next::Turn(member);
-            }
-            if !patient {
-                return Next::Nobody;
-            }
-            state.asleep += 1;
-            count.sleeps += 1;
-            state = self.came.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if state.over {
+            return Next::Over;
         }
+        if let Some(member) = state.waiting.pop_front() {
+            return Next::Turn(member);
+        }
+        state.asleep += usize::from(patient);
+        Next::Nobody
+    }
+
+    /// Sleeps until it is called.
+    pub(super) fn sleep(&self) {
+        let mut state = self.lock();
+        while !state.hear() {
+            state = self.called.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The same for who sleeps in virtual time only: whether it is called.
+    pub(super) fn hear(&self) -> bool {
+        self.lock().hear()
     }
 
     /// Lets every worker end after the turn that it is at. Whoever still waits, of a server that breaks off, may be
@@ -87,10 +111,10 @@ impl Line {
         let waiting = mem::take(&mut state.waiting);
         drop(state);
         drop(waiting);
-        self.came.notify_all();
+        self.called.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,31 +3,31 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use super::{
+    OneShot,
     claim::{Claim, Events, WOKEN},
     line::Line,
 };
 use crate::{
-    model::epoll::OneShot,
+    net::Net,
     reactor::slot::Slot,
     ticket::{Bell, Token},
 };
 
-pub(super) struct Member {
+pub(super) struct Member<T> {
     pub(super) claim: Claim,
-    line: Arc<Line>,
+    line: Arc<Line<T>>,
     /// Locked by who has the claim, so nobody ever waits for it. None once the connection is closed.
-    content: Mutex<Option<Content>>,
+    content: Mutex<Option<Content<T>>>,
 }
 
 /// What a turn of a connection needs.
-pub(super) struct Content {
-    pub(super) slot: Slot<OwnedFd>,
+pub(super) struct Content<T> {
+    pub(super) slot: Slot<T>,
     pub(super) token: Token,
     /// On which its own tickets and wakers ring; lent to the host for the time of a turn.
     pub(super) bell: Arc<Bell>,
@@ -35,9 +35,13 @@ pub(super) struct Content {
     pub(super) known: Duration,
 }
 
-impl Content {
+impl<T> Content<T> {
     /// Has a stream that was accepted or begun, and the poller tell of it once.
-    pub(super) fn attach(&mut self, stream: OwnedFd, poller: &OneShot) -> io::Result<()> {
+    pub(super) fn attach<N: Net<Stream = T>>(
+        &mut self,
+        stream: T,
+        poller: &impl OneShot<N>,
+    ) -> io::Result<()> {
         let Self { slot, token, .. } = self;
         // Nearly every session waits for its peer, and every connection that is being opened for the answer.
         slot.told = (!slot.connecting, slot.connecting);
@@ -45,9 +49,9 @@ impl Content {
     }
 }
 
-impl Member {
+impl<T: Send + 'static> Member<T> {
     /// A connection whose turns come in `line`.
-    pub(super) fn new(slot: Slot<OwnedFd>, line: &Arc<Line>) -> Arc<Self> {
+    pub(super) fn new(slot: Slot<T>, line: &Arc<Line<T>>) -> Arc<Self> {
         Arc::new_cyclic(|member: &Weak<Self>| {
             let member = Weak::clone(member);
             let bell = Bell::calling(move || {
@@ -67,7 +71,7 @@ impl Member {
         }
     }
 
-    pub(super) fn content(&self) -> MutexGuard<'_, Option<Content>> {
+    pub(super) fn content(&self) -> MutexGuard<'_, Option<Content<T>>> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

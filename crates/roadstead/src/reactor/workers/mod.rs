@@ -16,6 +16,9 @@
 //! A ticket or a waker needs no I/O thread: the connection's own bell raises it. The I/O thread keeps a heap of
 //! deadlines, each the earliest it was told of; a deadline that moves back costs nothing, as in the loop.
 //!
+//! Neither part knows of threads: each takes one step when it is told to, which [`Crew`] does on threads and the simulator
+//! in the order that its seed says.
+//!
 //! No lock is held while a session runs but the connection's own, for which nobody waits.
 
 /// The atomics of [`claim`], which a test replaces with those of a model checker.
@@ -23,15 +26,31 @@ mod atomic {
     pub(super) use std::sync::atomic::{AtomicU32, Ordering};
 }
 mod claim;
+mod crew;
 mod dispatcher;
 mod line;
 mod member;
 mod reports;
 mod worker;
 
-pub(crate) use dispatcher::Dispatcher;
+use std::io;
 
-use crate::model::{Model, epoll::Trigger};
+use crate::{
+    model::{Model, epoll::Trigger},
+    net::Net,
+    ticket::Token,
+};
+pub(crate) use crew::Crew;
+pub(crate) use dispatcher::Dispatcher;
+pub(crate) use worker::{Step, Worker};
+
+/// Has connections told of once, and no more until that is asked for again, which any thread may do.
+pub(crate) trait OneShot<N: Net> {
+    /// Tells once of a new connection.
+    fn add(&self, stream: &N::Stream, token: Token, receive: bool, send: bool) -> io::Result<()>;
+    /// Tells once more: at once, if it is ready already.
+    fn arm(&self, stream: &N::Stream, token: Token, receive: bool, send: bool) -> io::Result<()>;
+}
 
 /// Who receives and sends, of a server on [`Model::Epoll`](crate::Model::Epoll).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

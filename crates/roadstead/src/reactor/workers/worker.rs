@@ -6,6 +6,7 @@ use std::{mem, sync::Arc, thread, time::Duration};
 use bytes::BytesMut;
 
 use super::{
+    OneShot,
     claim::{Claim, DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WOKEN, WRITABLE},
     line::{Line, Next},
     member::{Content, Member},
@@ -14,24 +15,39 @@ use super::{
 use crate::{
     connection::{BLOCK, Event, Operation, Outgoing},
     host::Host,
-    model::epoll::OneShot,
     net::Net,
-    os::Os,
     reactor::slot::Turn,
 };
 
-pub(super) struct Worker {
-    net: Os,
-    poller: OneShot,
+pub(crate) struct Worker<N: Net, O> {
+    net: N,
+    poller: O,
     host: Host,
-    line: Arc<Line>,
+    line: Arc<Line<N::Stream>>,
     reports: Arc<Reports>,
     block: BytesMut,
     connects: Vec<Outgoing>,
 }
 
-impl Worker {
-    pub(super) fn new(net: Os, poller: OneShot, host: Host, line: Arc<Line>, reports: Arc<Reports>) -> Self {
+/// What a worker's step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It goes on.
+    Works,
+    /// It sleeps until it is called.
+    Sleeps,
+    /// It ends.
+    Ends,
+}
+
+impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
+    pub(super) fn new(
+        net: N,
+        poller: O,
+        host: Host,
+        line: Arc<Line<N::Stream>>,
+        reports: Arc<Reports>,
+    ) -> Self {
         let block = BytesMut::with_capacity(BLOCK);
         Self { net, poller, host, line, reports, block, connects: Vec::new() }
     }
@@ -39,18 +55,43 @@ impl Worker {
     /// Works until the line is over.
     pub(super) fn run(mut self) {
         loop {
-            let patient = !self.host.jobs.are_ready();
-            match self.line.next(patient, &mut self.host.count) {
-                Next::Turn(member) => self.turn(member),
-                Next::Nobody => _ = self.host.jobs.run_turn(),
-                Next::Over => return,
+            match self.step() {
+                Step::Works => {}
+                Step::Sleeps => self.line.sleep(),
+                Step::Ends => return,
             }
-            self.host.report();
         }
     }
 
+    /// Does what is next: a connection's turn, or else what waits of its jobs.
+    pub(crate) fn step(&mut self) -> Step {
+        let patient = !self.host.jobs.are_ready();
+        let step = match self.line.next(patient) {
+            Next::Turn(member) => {
+                self.turn(member);
+                Step::Works
+            }
+            Next::Nobody if patient => {
+                self.host.count.sleeps += 1;
+                Step::Sleeps
+            }
+            Next::Nobody => {
+                self.host.jobs.run_turn();
+                Step::Works
+            }
+            Next::Over => Step::Ends,
+        };
+        self.host.report();
+        step
+    }
+
+    /// Whether it is called, asked in its sleep.
+    pub(crate) fn hears(&self) -> bool {
+        self.line.hear()
+    }
+
     /// One turn of a connection that this worker has the claim of.
-    fn turn(&mut self, member: Arc<Member>) {
+    fn turn(&mut self, member: Arc<Member<N::Stream>>) {
         let events = member.claim.begin();
         let mut guard = member.content();
         let Some(content) = guard.as_mut() else {
@@ -79,7 +120,7 @@ impl Worker {
     }
 
     /// Runs jobs while the claim is held: their replies make this worker go on with the connection, and wake no other.
-    fn leave(&mut self, claim: &Claim, content: &mut Content, turn: Turn) -> Turn {
+    fn leave(&mut self, claim: &Claim, content: &mut Content<N::Stream>, turn: Turn) -> Turn {
         self.host.jobs.run_turn();
         match turn {
             Turn::Rests if !claim.has_news() => self.rest(content),
@@ -88,7 +129,7 @@ impl Worker {
     }
 
     /// Tells the connection what has happened, and does what it asks for.
-    fn drive(&mut self, content: &mut Content, events: Events) -> Turn {
+    fn drive(&mut self, content: &mut Content<N::Stream>, events: Events) -> Turn {
         let now = self.net.now();
         let slot = &mut content.slot;
         let has = |event: Events| events & event != 0;
@@ -128,7 +169,7 @@ impl Worker {
     }
 
     /// Tries what is in flight, told or not that it would work.
-    fn look(&mut self, content: &mut Content, now: Duration) -> Turn {
+    fn look(&mut self, content: &mut Content<N::Stream>, now: Duration) -> Turn {
         let slot = &mut content.slot;
         slot.note(true, true, false);
         if let Some(event) = slot.decided(&mut self.net) {
@@ -137,7 +178,7 @@ impl Worker {
         self.drive_on(content, now)
     }
 
-    fn drive_on(&mut self, content: &mut Content, now: Duration) -> Turn {
+    fn drive_on(&mut self, content: &mut Content<N::Stream>, now: Duration) -> Turn {
         let slot = &mut content.slot;
         let (turn, _) = slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut self.connects);
         let Turn::Dials(address) = turn else { return turn };
@@ -149,7 +190,7 @@ impl Worker {
     }
 
     /// The connection waits: for the poller, and for its deadline.
-    fn rest(&mut self, content: &mut Content) -> Turn {
+    fn rest(&mut self, content: &mut Content<N::Stream>) -> Turn {
         let Content { slot, token, known, .. } = content;
         let (receive, send) = slot.interest();
         let more = (receive && !slot.told.0) || (send && !slot.told.1);
@@ -167,7 +208,7 @@ impl Worker {
         Turn::Rests
     }
 
-    fn close(&mut self, closed: Option<Content>, reset: bool) {
+    fn close(&mut self, closed: Option<Content<N::Stream>>, reset: bool) {
         let Some(Content { slot, token, .. }) = closed else {
             return;
         };
@@ -182,12 +223,12 @@ fn is_over(turn: &Turn) -> bool {
     matches!(turn, Turn::Closes { .. })
 }
 
-fn is_due(content: &Content, now: Duration) -> bool {
+fn is_due<T>(content: &Content<T>, now: Duration) -> bool {
     content.slot.endpoint.deadline().is_some_and(|deadline| deadline <= now)
 }
 
 /// What panics here is no session, for that is caught: the server ends, as it would with the loop's own thread.
-impl Drop for Worker {
+impl<N: Net, O> Drop for Worker<N, O> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.reports.break_off();

@@ -1,0 +1,57 @@
+//! A dispatcher and its workers, each on a thread of its own.
+#![forbid(unsafe_code)]
+
+use std::{io, sync::Arc};
+
+use super::{Dispatcher, OneShot, line::Line};
+use crate::{
+    host::Host,
+    net::Net,
+    reactor::Poller,
+    threads::{STACK, Threads},
+};
+
+/// The loop of the I/O thread, and the threads of its workers, which are at work from the beginning. Dropping it waits
+/// until each of them has ended.
+pub(crate) struct Crew<N: Net<Stream: Send + 'static>, P, O> {
+    dispatcher: Dispatcher<N, P, O>,
+    _workers: Workers<N::Stream>,
+}
+
+impl<N, P, O> Crew<N, P, O>
+where
+    N: Net<Stream: Send + 'static> + Send + 'static,
+    P: Poller<N>,
+    O: OneShot<N> + Send + 'static,
+{
+    /// One worker for each of `parts`.
+    pub(crate) fn start(
+        dispatcher: Dispatcher<N, P, O>,
+        parts: impl ExactSizeIterator<Item = (N, O, Host)>,
+    ) -> io::Result<Self> {
+        let bodies = parts.map(|(net, one_shot, host)| {
+            let worker = dispatcher.worker(net, one_shot, host);
+            move || worker.run()
+        });
+        let line = Arc::clone(&dispatcher.line);
+        let threads = Threads::start("worker", STACK, bodies, || line.end())?;
+        Ok(Self { dispatcher, _workers: Workers { line, threads } })
+    }
+
+    /// Runs until the server has drained or is stopped, and no connection is left.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.dispatcher.run()
+    }
+}
+
+struct Workers<T> {
+    line: Arc<Line<T>>,
+    threads: Threads,
+}
+
+impl<T> Drop for Workers<T> {
+    fn drop(&mut self) {
+        self.line.end();
+        self.threads.join();
+    }
+}
