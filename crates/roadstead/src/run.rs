@@ -81,10 +81,11 @@ impl<S: Service> Server<S> {
         match model.entry().begin {
             Begin::Forking { size, strategy } => {
                 let size = size(&self.budget, self.workers);
-                let family = self.family(model, size, patience)?;
+                let (mut family, mut strategy) = (self.family(model, size, patience)?, strategy(size));
                 let addresses = family.addresses().map_err(StartError::System)?;
+                strategy.start(&mut family).map_err(StartError::TooFew)?;
                 listening(&addresses).map_err(RunError::Listening)?;
-                family.run(strategy(size))
+                family.run(strategy)
             }
             Begin::Here(_) | Begin::Not(_) => {
                 // Before the threads that are to inherit that they hear them.

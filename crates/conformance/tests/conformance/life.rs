@@ -31,6 +31,7 @@ scenarios! {
     a_server_starts_again_on_its_port_at_once (Wires): "three times, with clients connected and at work",
     a_port_in_use_is_named (Models): "exit 1 and one line: `address ... is in use`",
     a_low_port_needs_permission (Models): "exit 1 and one line that names the address and says what to do",
+    threads_that_do_not_fit_are_counted (Models): "exit 1 and one line that says how many of the threads or processes there are, and what to do",
     it_listens_on_several_addresses (Models): "two addresses, each of which is served",
     it_listens_on_a_thousand_addresses_and_more (Models): "of 1,100 listeners each is served; `select` says at the start what it cannot watch",
     it_listens_on_version_six (Wires): "the same over IPv6",
@@ -237,6 +238,28 @@ fn a_low_port_needs_permission(setting: &Setting) {
     let (code, log) = Child::fails_under(before, setting, "echo --bind 127.0.0.1:1");
     let why = "no permission to listen on 127.0.0.1:1: ports below 1024 need privileges, choose another";
     assert_eq!((code, log), (Some(1), format!("conformance: {why}\n")));
+}
+
+fn threads_that_do_not_fit_are_counted(setting: &Setting) {
+    if setting.model == Model::Process {
+        // Which begins none before somebody comes.
+        return;
+    }
+    let setting = &Setting { workers: 0, ..*setting };
+    let (before, wanted, what) = if setting.model == Model::Prefork {
+        // A worker has a thread besides, which is as large as the system lets it be by default.
+        (&["env", "RUST_MIN_STACK=1000000000", "prlimit", "--as=500000000"][..], 4, "processes")
+    } else {
+        (&["prlimit", "--as=500000000"][..], 3000, "threads")
+    };
+    let (code, log) = Child::fails_under(before, setting, &format!("echo --workers {wanted}"));
+    let begin = "conformance: the system gives ";
+    let had =
+        log.strip_prefix(begin).and_then(|rest| rest.split_once(' ')).map(|(had, _)| had.parse::<usize>());
+    assert!(matches!(had, Some(Ok(had)) if had < wanted), "{code:?} {log}");
+    assert!(log.contains(&format!("of the {wanted} {what} that were asked for")), "{log}");
+    assert!(log.contains("ulimit -u") && log.lines().count() == 1, "{log}");
+    assert_eq!(code, Some(1));
 }
 
 fn it_listens_on_several_addresses(setting: &Setting) {

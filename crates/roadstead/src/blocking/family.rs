@@ -8,7 +8,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, PipeReader, PipeWriter, Read, Write},
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::Arc,
@@ -18,6 +18,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags},
+    io::Errno,
     process::Pid,
 };
 
@@ -39,12 +40,17 @@ use crate::{
     service::Peer,
     signals::{Interrupts, SIGCHLD, SIGHUP, SIGINT, SIGTERM},
     stats::{Counters, Snapshot},
+    threads::TooFew,
     tuning::Tuning,
     wait::{FOR_EVER, wait_for},
 };
 
 /// When there are children, and what for.
 pub(crate) trait Strategy {
+    /// Begins the children that are there before anybody comes.
+    fn start(&mut self, _: &mut Family) -> Result<(), TooFew> {
+        Ok(())
+    }
     /// Whether the parent accepts for them.
     fn accepts(&self) -> bool;
     /// Does what is due; answers when something else will be.
@@ -82,6 +88,8 @@ pub(crate) struct Family {
     last: VecDeque<(OwnedFd, Peer)>,
     draining: bool,
     killed: usize,
+    /// Through which a child that is waited for says whether it can serve.
+    tells: Option<(PipeReader, PipeWriter)>,
 }
 
 impl Family {
@@ -109,6 +117,7 @@ impl Family {
             last,
             draining,
             killed: 0,
+            tells: None,
         })
     }
 
@@ -131,17 +140,41 @@ impl Family {
         self.ledger.occupy(slot);
         let name = format!("{name}-{slot}");
         // Taken in the child alone, whose copy of the descriptor is then its only one: it can reset the connection.
-        let body = |parent| match self.live(parent, slot, one.take()) {
-            Ok(()) => 0,
-            Err(error) => {
-                tracing::error!(%error, slot, "a child cannot serve, and ends");
-                1
+        let body = |parent| {
+            let ready = self.prepare(parent, slot);
+            if let Some((_, tell)) = self.tells.take() {
+                say(tell, ready.as_ref().err());
+                if ready.is_err() {
+                    return 0;
+                }
+            }
+            match ready.and_then(|ready| self.live(ready, one.take())) {
+                Ok(()) => 0,
+                Err(error) => {
+                    tracing::error!(%error, slot, "a child cannot serve, and ends");
+                    1
+                }
             }
         };
         let child = Child::fork(name, body)?;
         tracing::debug!("{child} begins");
         self.children[slot] = Some(child);
         Ok(())
+    }
+
+    /// The same for a child that serves whoever comes, and waits until it can.
+    ///
+    /// # Errors
+    /// Why it cannot: there is no process for it, or no thread in it.
+    pub(crate) fn begin_ready(&mut self, slot: usize, name: &str) -> io::Result<()> {
+        self.tells = Some(io::pipe()?);
+        let begun = self.begin(slot, name, &mut None);
+        let tells = self.tells.take();
+        begun?;
+        tells.map_or(Ok(()), |(child, parent)| {
+            drop(parent);
+            heard(child)
+        })
     }
 
     /// Asks the budget about a connection, and begins its child. If the system has no process left the connection is
@@ -184,8 +217,8 @@ impl Family {
         }
     }
 
-    /// What a child does.
-    fn live(&mut self, parent: Pid, slot: usize, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
+    /// What a child does first.
+    fn prepare(&mut self, parent: Pid, slot: usize) -> io::Result<Ready> {
         drop(self.interrupts.take());
         self.last.clear();
         let share = Share { ledger: Arc::clone(&self.ledger), slot };
@@ -199,6 +232,12 @@ impl Family {
             crew.order(Orders::Drain);
         }
         self.obey_as(parent, Arc::clone(&crew))?;
+        Ok(Ready { shared, open, crew })
+    }
+
+    /// What a child does then.
+    fn live(&mut self, ready: Ready, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
+        let Ready { shared, open, crew } = ready;
         let listeners = std::mem::take(&mut self.listeners);
         match one {
             Some((stream, peer)) => {
@@ -293,24 +332,23 @@ impl Family {
     /// Takes note of the children that have ended.
     fn join(&mut self, strategy: &mut dyn Strategy) {
         while let Some((pid, ending)) = child::join_one(false) {
-            if let Some((slot, lived)) = self.bury(pid, ending) {
-                strategy.ended(slot, lived);
+            let Some((slot, child)) = self.bury(pid) else { continue };
+            if ending == Ending::Exited(0) {
+                tracing::debug!("{child} has ended");
+            } else {
+                tracing::warn!("{child} {ending}");
             }
+            strategy.ended(slot, child.begun().elapsed());
         }
     }
 
-    /// Gives back what a child had: which slot it was, and how long it lived.
-    fn bury(&mut self, pid: Pid, ending: Ending) -> Option<(usize, Duration)> {
+    /// Gives back what a child had: which slot it was, and which child.
+    fn bury(&mut self, pid: Pid) -> Option<(usize, Child)> {
         let is_it = |child: &Option<Child>| child.as_ref().is_some_and(|child| child.pid() == pid);
         let slot = self.children.iter().position(is_it)?;
         let child = self.children[slot].take()?;
         self.lost(slot);
-        if ending == Ending::Exited(0) {
-            tracing::debug!("{child} has ended");
-        } else {
-            tracing::warn!("{child} {ending}");
-        }
-        Some((slot, child.begun().elapsed()))
+        Some((slot, child))
     }
 
     /// The connections that the child of a slot could not end itself have failed.
@@ -351,14 +389,38 @@ impl Family {
         }
         self.children.iter().flatten().for_each(Child::kill);
         while self.children.iter().any(Option::is_some) {
-            let Some((pid, ending)) = child::join_one(true) else { break };
-            self.bury(pid, ending);
+            let Some((pid, _)) = child::join_one(true) else { break };
+            self.bury(pid);
         }
     }
 
     /// Where it listens.
     pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(os::local_address).collect()
+    }
+}
+
+/// What a child serves with.
+struct Ready {
+    shared: Arc<Shared>,
+    open: Arc<Open>,
+    crew: Arc<Crew>,
+}
+
+/// In a child: says whether it can serve, as a number of errno(3).
+fn say(mut parent: PipeWriter, error: Option<&io::Error>) {
+    let number = error.map_or(0, |error| error.raw_os_error().unwrap_or(Errno::AGAIN.raw_os_error()));
+    // A parent that is gone ends the child in another way.
+    let _ = parent.write_all(&number.to_ne_bytes());
+}
+
+/// What a child has said.
+fn heard(mut child: PipeReader) -> io::Result<()> {
+    let mut number = [0; 4];
+    match child.read_exact(&mut number).map(|()| i32::from_ne_bytes(number)) {
+        Ok(0) => Ok(()),
+        Ok(number) => Err(io::Error::from_raw_os_error(number)),
+        Err(_) => Err(io::Error::other("it ended at once")),
     }
 }
 

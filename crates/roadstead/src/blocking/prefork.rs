@@ -7,7 +7,10 @@
 use std::time::{Duration, Instant};
 
 use super::{Begin, Core, Entry};
-use crate::blocking::family::{Family, Strategy};
+use crate::{
+    blocking::family::{Family, Strategy},
+    threads::TooFew,
+};
 
 /// The workers when nobody has chosen how many.
 const SIZE: usize = 16;
@@ -45,6 +48,14 @@ impl Prefork {
 }
 
 impl Strategy for Prefork {
+    fn start(&mut self, family: &mut Family) -> Result<(), TooFew> {
+        let wanted = self.0.len();
+        (0..wanted).try_for_each(|had| {
+            let begun = family.begin_ready(had, "worker");
+            begun.map_err(|source| TooFew { what: "processes", wanted, had, source })
+        })
+    }
+
     fn accepts(&self) -> bool {
         false
     }
