@@ -65,7 +65,7 @@
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
 //! | [`log`] | a log that never waits, whoever reads it |
 //! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
-//! | [`signals`] | hear the signals that end a program, whatever it has inherited |
+//! | [`signals`] | hear the signals that end a program, whatever it has inherited; pass none on as blocked |
 
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

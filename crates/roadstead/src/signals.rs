@@ -9,8 +9,9 @@ use std::{
     mem::{self, MaybeUninit},
     os::{
         fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::net::UnixStream,
+        unix::{net::UnixStream, process::CommandExt},
     },
+    process::Command,
     ptr,
 };
 
@@ -29,6 +30,30 @@ const ALL: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGCHLD];
 /// --block-signal`, a shell's background job). [`Server::run`](crate::Server::run) does the same.
 pub fn restore() {
     hear(&[SIGINT, SIGTERM, SIGCHLD]);
+}
+
+/// Has the program that `command` starts begin with no signal blocked, whatever is blocked in the thread that starts it.
+///
+/// For programs that a session, or a job in its loop's thread, starts on the model `signal`. That thread has two signals
+/// blocked, because they are how it hears of its connections, and a program inherits that.
+///
+/// ```
+/// use std::process::Command;
+/// let status = roadstead::signals::unblocked(&mut Command::new("true")).status()?;
+/// # assert!(status.success());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn unblocked(command: &mut Command) -> &mut Command {
+    let none = set_of(&[]);
+    let unblock = move || {
+        // SAFETY: the set is initialised, and the old mask is not asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &none, ptr::null_mut()) } {
+            0 => Ok(()),
+            error => Err(Error::from_raw_os_error(error)),
+        }
+    };
+    // SAFETY: between fork and exec nothing is called but what signal-safety(7) allows, and nothing is allocated.
+    unsafe { command.pre_exec(unblock) }
 }
 
 /// Neither blocked in this thread nor ignored. Who handles them already still does.

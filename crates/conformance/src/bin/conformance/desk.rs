@@ -14,6 +14,7 @@ use roadstead::{
     Busy, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session,
     Step, Ticket,
     frame::{Fields, Limits, Parsed},
+    signals,
 };
 use roadstead_conformance::{
     asks::{
@@ -70,8 +71,9 @@ impl DeskSession {
             JOB => cx.run(n, move || n),
             TOIL => cx.run(n, move || toil(n)),
             PROGRAM => {
-                let of_the_session = inherited();
-                cx.run(n, move || of_the_session | inherited())
+                let unblocked = n > 0;
+                let of_the_session = inherited(unblocked);
+                cx.run(n, move || of_the_session | inherited(unblocked))
             }
             SLICES => cx.defer(n, Slices(n)),
             PANIC_JOB => cx.run(0, || panic!("a job that is meant to panic")),
@@ -129,8 +131,12 @@ fn toil(millis: u64) -> u64 {
 
 /// The signals that a program which is started here has inherited as blocked or ignored: proc(5). All if that cannot be
 /// learnt.
-fn inherited() -> u64 {
-    let status = Command::new("cat").arg("/proc/self/status").output();
+fn inherited(unblocked: bool) -> u64 {
+    let mut command = Command::new("cat");
+    if unblocked {
+        signals::unblocked(&mut command);
+    }
+    let status = command.arg("/proc/self/status").output();
     let status = status.map_or_else(|_| Vec::new(), |output| output.stdout);
     let status = String::from_utf8_lossy(&status);
     let signals = |name: &str| {
