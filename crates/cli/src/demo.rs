@@ -32,7 +32,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     signals::watch()?;
     let dataset = Dataset::find(args.data.as_deref())?;
     let stream = args.output.stream();
-    stream.print(&format!(
+    stream.tell(&format!(
         "{}: {} rows of {} elements",
         dataset.name,
         count(dataset.rows as u64),
@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     };
     let report = with_shares(&dataset, true, |scratch| {
         with_servers(scratch, &plan, None, |cluster, client| {
-            stream.print("three servers run, each with shares that tell it nothing; they and the client know each other by \
+            stream.tell("three servers run, each with shares that tell it nothing; they and the client know each other by \
                  their keys (TLS 1.3)",
             )?;
             show(stream, &dataset, client)?;
@@ -57,9 +57,9 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     let outcome = args.output.deliver(&report)?;
     if let Some(recall) = report.recall() {
         stream
-            .print(&format!("recall@{K} over {} queries: {recall:.3}", dataset.queries.len().min(QUERIES)))?;
+            .tell(&format!("recall@{K} over {} queries: {recall:.3}", dataset.queries.len().min(QUERIES)))?;
     }
-    stream.print("the three servers have stopped")?;
+    stream.tell("the three servers have stopped")?;
     Ok(outcome)
 }
 
@@ -69,13 +69,13 @@ fn show(stream: Stream, dataset: &Dataset, client: &Client) -> Result<()> {
     let row = client.fetch(index)?.values();
     let right = row == dataset.row(dataset.source()?.as_mut(), index)?;
     let verdict = if right { "the true row" } else { "NOT the true row" };
-    stream.print(&format!(
+    stream.tell(&format!(
         "fetched row {index}: {} ... ({verdict}; no server knows which row it was)",
         written(&row[..row.len().min(8)])
     ))?;
     let nearest = client.search(&dataset.queries[0], K)?;
     let rows: Vec<String> = nearest.iter().map(|near| near.index.to_string()).collect();
-    stream.print(&format!(
+    stream.tell(&format!(
         "nearest to query 0: rows {} (no server knows the query or the rows)",
         rows.join(" ")
     ))?;

@@ -89,8 +89,11 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 fn main() -> ExitCode {
     // Measurements and their members can be ended too, and wait for what they start, by whomever this was started.
     roadstead::signals::restore();
-    let given = with_negative_numbers(Cli::command()).get_matches();
-    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    let given = with_negative_numbers(Cli::command()).try_get_matches();
+    let cli = match given.and_then(|given| Cli::from_arg_matches(&given)) {
+        Ok(cli) => cli,
+        Err(told) => return tell(&told),
+    };
     if let Err(error) = log::begin() {
         let _ = writeln!(io::stderr(), "roadstead: no log can be kept: {error}");
         return ExitCode::FAILURE;
@@ -107,6 +110,15 @@ fn main() -> ExitCode {
     };
     log::end();
     code
+}
+
+/// Prints a help text, which was asked for and may find no room, or what is wrong with the arguments.
+fn tell(told: &clap::Error) -> ExitCode {
+    match (told.print(), told.use_stderr()) {
+        (Err(_), false) => ExitCode::FAILURE,
+        (_, false) => ExitCode::SUCCESS,
+        (_, true) => ExitCode::from(2),
+    }
 }
 
 fn run(command: Command) -> ExitCode {

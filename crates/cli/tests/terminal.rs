@@ -54,13 +54,17 @@ fn tables_fit_a_terminal_and_nothing_is_said_that_was_not_asked() {
             "CPU ms",
         ),
         (measured, "recall"),
+        ("demo", "the three servers have stopped"),
     ] {
         let shown = on_a_terminal(scene.command(words(line)));
         assert!(shown.contains(last), "{line}: {shown}");
         assert!(!shown.contains("tracing"), "{line}: {shown}");
         let tables = shown.lines().filter(|line| line.starts_with(['│', '┌', '└', '╞']));
         assert!(tables.clone().count() > 3, "{line}: {shown}");
-        for row in tables {
+        // Behind what a bar of progress was wiped from.
+        let told = shown.lines().filter_map(|row| row.rsplit("\u{1b}[2K").next());
+        let told = told.filter(|row| row.contains("shares that tell") || row.contains("no server knows"));
+        for row in tables.chain(told) {
             assert!(row.trim_end().chars().count() <= 80, "{line}: {shown}");
         }
     }
@@ -121,6 +125,16 @@ fn who_is_no_terminal_hears_how_long_a_measurement_takes() {
         measurement.kill().unwrap();
         measurement.wait().unwrap();
         assert!(said.starts_with("measuring for about ") && said.ends_with(" s\n"), "{line}: {said}");
+    }
+}
+
+#[test]
+fn help_that_finds_no_room_is_no_success() {
+    let scene = Scene::new();
+    for (line, code) in [("--help", 1), ("--version", 1), ("help trident", 1), ("models", 1), ("sail", 2)] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = scene.command(words(line)).stdout(full).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(ended.code(), Some(code), "{line}");
     }
 }
 

@@ -162,6 +162,14 @@ impl Stream {
         size.ok().map(|size| size.ws_col).filter(|&columns| columns > 0)
     }
 
+    /// Prints a sentence, which a terminal does not break within a word.
+    pub fn tell(self, sentence: &str) -> Result<(), ReportError> {
+        match self.width() {
+            Some(width) => self.print(&folded(sentence, width.into())),
+            None => self.print(sentence),
+        }
+    }
+
     /// Prints a line.
     pub fn print(self, line: &str) -> Result<(), ReportError> {
         match self {
@@ -174,6 +182,22 @@ impl Stream {
             }
         }
     }
+}
+
+/// A sentence in lines of at most `width` characters, if no word is longer.
+fn folded(sentence: &str, width: usize) -> String {
+    let (mut folded, mut used) = (String::new(), 0);
+    for word in sentence.split(' ') {
+        let length = word.chars().count();
+        if used > 0 {
+            let fits = used + 1 + length <= width;
+            folded.push(if fits { ' ' } else { '\n' });
+            used = if fits { used + 1 } else { 0 };
+        }
+        folded.push_str(word);
+        used += length;
+    }
+    folded
 }
 
 /// `value` with `decimals` digits after the point and thousands apart: `1,234.5`. NaN and infinities are `-`.
@@ -247,6 +271,19 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode};
 
     use super::*;
+
+    #[test]
+    fn a_sentence_is_folded_between_words_and_keeps_them_all() {
+        let sentence = "rows of 128 elements, unabbreviated";
+        assert_eq!(folded(sentence, 12), "rows of 128\nelements,\nunabbreviated");
+        for width in 0..40 {
+            let folded = folded(sentence, width);
+            assert_eq!(folded.replace('\n', " "), sentence);
+            let long = folded.lines().filter(|line| line.chars().count() > width);
+            assert_eq!(long.filter(|line| line.contains(' ')).count(), 0, "{width}: {folded}");
+        }
+        assert_eq!(folded("", 5), "");
+    }
 
     #[test]
     fn figures_are_grouped_and_rounded() {

@@ -338,7 +338,7 @@ impl Findings for Report {
         }
         table.print(stream)?;
         let [before, after] = self.resident_bytes.map(|both| both.map(bytes).join(" and "));
-        stream.print(&format!(
+        stream.tell(&format!(
             "{} TLS: {} right, {} wrong, {} failed without naming {VICTIM}; in the end the servers held {} of messages and {} \
              queries; the two that lived on had {before} of memory before, {after} after",
             if self.tls { "with" } else { "without" },

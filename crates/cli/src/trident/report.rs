@@ -102,7 +102,7 @@ impl Findings for Report {
         }
         table.print(stream)?;
         if self.distance_error > 0.0 {
-            stream.print(&format!(
+            stream.tell(&format!(
                 "a search is right if rounding explains what differs from the truth: distances are within {} of it \
                  (recall makes no allowance)",
                 Significant(self.distance_error)

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Err(_) if signals::interrupted() => return Err(Interrupted("shared").into()),
         shared => shared?,
     };
-    let say = |line: &str| Stream::Stdout.print(line);
+    let say = |line: &str| Stream::Stdout.tell(line);
     let (rows, dim) = (manifest.rows, manifest.dim);
     say(&format!("shared {rows} rows of {dim} elements, manifest {}", manifest.digest()))?;
     if manifest.search {
