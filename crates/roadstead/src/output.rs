@@ -98,6 +98,10 @@ impl Output {
 
     /// Sends `len` bytes of `file` from `offset` on. If the file proves shorter, the connection is closed: the peer
     /// was promised more than there is.
+    ///
+    /// Through a [layer](crate::layer), such as TLS, the range is read 64 KiB at a time by a call that blocks, in the
+    /// thread that drives the connection. Where that is a loop, a file that the system has not in its cache keeps the
+    /// loop's other connections waiting for the disk.
     pub fn file(&mut self, file: Arc<File>, offset: u64, len: u64) {
         if len > 0 {
             self.push(Piece::File(FileRange { file, offset, len }));

@@ -27,7 +27,8 @@
 //! Who the peer has proven to be is in [`Context::identity`](crate::Context::identity).
 //!
 //! A record is read when all of it is there. So a peer that sends one of the largest, 16 KiB, has
-//! [`Budget::idle`](crate::Budget::idle) to do it, where without TLS every byte would have counted.
+//! [`Budget::idle`](crate::Budget::idle) to do it, where without TLS every byte would have counted. File ranges are read
+//! by a call that blocks: see [`Output::file`](crate::Output::file).
 #![forbid(unsafe_code)]
 
 mod authority;
