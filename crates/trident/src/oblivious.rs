@@ -5,77 +5,81 @@
 
 use std::hint::black_box;
 
-/// Items between two looks at the index.
+use crate::kernels::{Kernel, LANES, keep, network};
+
+/// Items that one barrier hides.
 const RUN: usize = 64;
 
 /// Item `index` of `list`, after a look at all of them; zeros if there is none.
 ///
-/// The index goes through a barrier before each run of items, so that the compiler cannot know which runs matter. A
-/// barrier for each item would cost more than the look.
+/// Of every run of items one is taken, and of these the one of the index's run. The masks for both go through a barrier:
+/// a compiler that knows how they came about makes a branch of an `and` that is mostly with zero.
 pub(crate) fn pick<const N: usize>(list: &[[u8; N]], index: usize) -> [u8; N] {
+    let masks: [[u8; N]; RUN] = std::array::from_fn(|at| [mask(at, index % RUN); N]);
+    let masks = black_box(masks);
     let mut picked = [0; N];
     for (number, run) in list.chunks(RUN).enumerate() {
-        let index = black_box(index);
-        for (at, item) in (number * RUN..).zip(run) {
-            let differs = at ^ index;
-            let mask = ((differs | differs.wrapping_neg()) >> (usize::BITS - 1)).wrapping_sub(1) as u8;
-            picked.iter_mut().zip(item).for_each(|(picked, byte)| *picked |= byte & mask);
+        let mut one = [0; N];
+        for (item, masks) in run.iter().zip(&masks) {
+            one.iter_mut().zip(item).zip(masks).for_each(|((one, byte), mask)| *one |= byte & mask);
         }
+        let mask = black_box(mask(number, index / RUN));
+        picked.iter_mut().zip(one).for_each(|(picked, byte)| *picked |= byte & mask);
     }
     picked
 }
 
-/// The `k` smallest of `items` in their order, or all if there are fewer. What is compared with what depends on the two
-/// numbers only.
+/// All bits if the numbers are equal, else none.
+fn mask(one: usize, other: usize) -> u8 {
+    let differs = one ^ other;
+    ((differs | differs.wrapping_neg()) >> (usize::BITS - 1)).wrapping_sub(1) as u8
+}
+
+/// Bits at the low end of a key that have to be clear: they tell equal keys apart.
+pub(crate) const PLACE: u32 = 22;
+
+/// The `k` smallest of `keys`, or all if there are fewer: each with its index, in the order of the keys, the lower index
+/// first on a tie. What is compared with what depends on the two numbers only.
 ///
-/// The best so far meet a run of as many others, sorted by a bitonic network: the smaller of each best and its mirror
-/// image among the others are the smallest of all, and bitonic (Batcher: "Sorting networks and their applications", 1968).
-pub(crate) fn smallest(items: impl ExactSizeIterator<Item = u128>, k: usize) -> Vec<u128> {
-    let mut items = items.fuse();
-    let count = k.min(items.len());
-    let mut best = vec![u128::MAX; count.next_power_of_two()];
-    let mut run = best.clone();
-    while items.len() > 0 {
-        run.fill_with(|| items.next().unwrap_or(u128::MAX));
-        sort(&mut run);
-        for (best, other) in best.iter_mut().zip(run.iter().rev()) {
-            *best = (*best).min(*other);
-        }
-        merge(&mut best);
+/// The keys are dealt out to lanes, which vectors sort side by side. The smallest of all are among those of the lanes,
+/// which are few; these are sorted again by key and index.
+pub(crate) fn smallest(keys: &[i64], k: usize) -> Vec<(i64, usize)> {
+    const PLACES: usize = 1 << PLACE;
+    let count = k.min(keys.len());
+    let mut candidates = Vec::new();
+    for (part, keys) in keys.chunks(PLACES).enumerate() {
+        let index = |key: i64| (part * PLACES) as i128 | i128::from(key & (PLACES as i64 - 1));
+        let wide = |key: i64| i128::from(key >> PLACE) << 64 | index(key);
+        candidates.extend(of_each_lane(keys, count).into_iter().map(wide));
     }
-    best.truncate(count);
-    best
+    let mut best = vec![i128::MAX; count.next_power_of_two()];
+    let mut others = best.clone();
+    for candidates in candidates.chunks(best.len()) {
+        others.fill(i128::MAX);
+        others[..candidates.len()].copy_from_slice(candidates);
+        // Minimum and maximum are selections by a flag, not branches.
+        network::keep(&mut best, &mut others, |low, high| {
+            (*low, *high) = ((*low).min(*high), (*low).max(*high));
+        });
+    }
+    best.iter().take(count).map(|&wide| (((wide >> 64) as i64) << PLACE, wide as usize)).collect()
 }
 
-/// Sorts a power of two of items.
-fn sort(items: &mut [u128]) {
-    let mut size = 2;
-    while size <= items.len() {
-        for block in items.chunks_exact_mut(size) {
-            let (low, high) = block.split_at_mut(size / 2);
-            low.iter_mut().zip(high.iter_mut().rev()).for_each(order);
-            merge(low);
-            merge(high);
+/// The `count` smallest of each lane, in place of their low bits the places that the keys had; and greatest numbers where
+/// a lane has fewer.
+fn of_each_lane(keys: &[i64], count: usize) -> Vec<i64> {
+    let width = count.min(keys.len().div_ceil(LANES)).next_power_of_two();
+    let mut best = vec![[i64::MAX; LANES]; width];
+    let mut others = best.clone();
+    for (run, keys) in keys.chunks(width * LANES).enumerate() {
+        let others_flat = others.as_flattened_mut();
+        others_flat[keys.len()..].fill(i64::MAX);
+        for ((other, key), place) in others_flat.iter_mut().zip(keys).zip((run * width * LANES) as i64..) {
+            *other = key | place;
         }
-        size *= 2;
+        keep(Kernel::best(), &mut best, &mut others);
     }
-}
-
-/// Sorts a power of two of items that rise and then fall.
-fn merge(items: &mut [u128]) {
-    let mut size = items.len();
-    while size > 1 {
-        for block in items.chunks_exact_mut(size) {
-            let (low, high) = block.split_at_mut(size / 2);
-            low.iter_mut().zip(high).for_each(order);
-        }
-        size /= 2;
-    }
-}
-
-/// Minimum and maximum are selections by a flag, not branches.
-fn order((low, high): (&mut u128, &mut u128)) {
-    (*low, *high) = ((*low).min(*high), (*low).max(*high));
+    best.into_flattened()
 }
 
 #[cfg(test)]
@@ -92,16 +96,30 @@ mod tests {
         assert_eq!(pick(&list, 257), [0; 4]);
     }
 
+    fn sorted(keys: &[i64], k: usize) -> Vec<(i64, usize)> {
+        let mut sorted: Vec<_> = keys.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        sorted.truncate(k);
+        sorted
+    }
+
     proptest! {
         #[test]
         fn the_smallest_are_those_that_sorting_finds(
-            items in proptest::collection::vec(0u128..500, 0..300),
+            keys in proptest::collection::vec((-250i64..250).prop_map(|key| key << PLACE), 0..300),
             k in 0usize..320,
         ) {
-            let mut sorted = items.clone();
-            sorted.sort_unstable();
-            sorted.truncate(k);
-            prop_assert_eq!(smallest(items.into_iter(), k), sorted);
+            prop_assert_eq!(smallest(&keys, k), sorted(&keys, k));
         }
+    }
+
+    #[test]
+    fn they_are_found_among_more_keys_than_there_are_places() {
+        let places = 1 << PLACE;
+        let mut keys = vec![5 << PLACE; 2 * places + 9];
+        for (index, key) in [(1, 4), (places - 1, -3), (places, -3), (2 * places + 8, i64::MIN >> PLACE)] {
+            keys[index] = key << PLACE;
+        }
+        assert_eq!(smallest(&keys, 6), sorted(&keys, 6));
     }
 }

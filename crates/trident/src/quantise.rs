@@ -181,7 +181,7 @@ impl Quantisation {
 
     /// What the score of a row with that shift can be for a query of that squared length in steps.
     pub fn scores(&self, squared: f64, shift: u8) -> RangeInclusive<i32> {
-        let least = -(squared / power(shift.into())).floor();
+        let least = -whole(squared / power(shift.into()));
         let greatest = if shift <= OWN_NORM {
             // The longest row with this shift, opposite to the query.
             let longest = self.longest_squared_query();
@@ -191,7 +191,8 @@ impl Quantisation {
         } else {
             HALF
         };
-        least as i32..=greatest.ceil() as i32
+        let below = whole(greatest);
+        least..=below + i32::from(f64::from(below) < greatest)
     }
 
     /// How far the distance between a row with that shift and a query can be from the true one, at most.
@@ -246,10 +247,11 @@ impl Quantisation {
         out.clear();
         let mut norm = 0.0;
         for &value in vector {
-            let scaled = (f64::from(value) * scale).round();
-            norm += scaled * scaled;
-            // Saturates where the norm is refused anyway.
-            out.push(scaled as i32);
+            let scaled = f64::from(value) * scale;
+            // The greatest number below a half: a half itself would carry its own neighbour to one.
+            let rounded = whole(scaled + 0.5_f64.next_down().copysign(scaled));
+            norm += f64::from(rounded) * f64::from(rounded);
+            out.push(rounded);
         }
         norm
     }
@@ -264,9 +266,16 @@ pub enum WorstError {
     Relative(f64),
 }
 
-/// 2^exponent.
+/// The integer part of a number. It saturates, at what is refused wherever this is used. There is no branch in it, as
+/// there is in `f64::trunc` on machines that have no instruction for that.
+fn whole(number: f64) -> i32 {
+    number as i32
+}
+
+/// 2^exponent, of a number that needs no more than the exponent of its bits; so no table is looked into.
 pub(crate) fn power(exponent: i32) -> f64 {
-    f64::from(exponent).exp2()
+    debug_assert!((-1022..=1023).contains(&exponent));
+    f64::from_bits(u64::from((1023 + exponent) as u32) << 52)
 }
 
 /// The squared norm of a vector.

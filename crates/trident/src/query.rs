@@ -364,31 +364,27 @@ impl Scores {
 
     /// The `k` nearest rows, nearest first, the lower index first on a tie.
     pub fn nearest(&self, k: usize) -> Vec<Neighbour> {
-        let units: [f64; 256] = std::array::from_fn(|shift| power(shift as i32));
-        // A score above an index: in the order of these the nearest rows are the smallest.
-        let rows = self.scores.iter().zip(self.scales.shifts()).enumerate();
-        let keys = rows.map(|(index, (&score, &shift))| {
-            u128::from(ordered(f64::from(score) * units[usize::from(shift)])) << 64 | index as u128
-        });
+        let keys = self.scores.iter().zip(self.scales.shifts());
+        let keys: Vec<i64> =
+            keys.map(|(&score, &shift)| ordered(f64::from(score) * power(shift.into()))).collect();
         let step = self.scales.quantisation().step();
         let distance = |score: f64| (score + self.query.squared).sqrt() * step;
-        let nearest = oblivious::smallest(keys, k).into_iter();
-        let neighbour = |key: u128| Neighbour {
-            index: key as u64 as usize,
-            distance: distance(from_ordered((key >> 64) as u64)),
-        };
-        nearest.map(neighbour).collect()
+        let nearest = oblivious::smallest(&keys, k).into_iter();
+        nearest.map(|(key, index)| Neighbour { index, distance: distance(from_ordered(key)) }).collect()
     }
 }
 
-/// A number in the order of the integers: the bits of IEEE 754, with the sign on its head and the negative ones reversed.
-fn ordered(number: f64) -> u64 {
-    let bits = number.to_bits();
-    bits ^ ((bits >> 63).wrapping_neg() | 1 << 63)
+/// A number in the order of the integers: the bits of IEEE 754, and what they are below zero taken from there. Where the
+/// number is one of at most 30 bits times a power of two, the low [`oblivious::PLACE`] bits are clear.
+fn ordered(number: f64) -> i64 {
+    let bits = number.to_bits().cast_signed();
+    let sign = bits >> 63;
+    (bits ^ (sign & i64::MAX)) - sign
 }
 
-fn from_ordered(bits: u64) -> f64 {
-    f64::from_bits(bits ^ ((bits >> 63).wrapping_sub(1) | 1 << 63))
+fn from_ordered(key: i64) -> f64 {
+    let sign = key >> 63;
+    f64::from_bits(((key + sign) ^ (sign & i64::MAX)).cast_unsigned())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{groups_in_cache, in_tiles};
+use super::{Lanes, groups_in_cache, in_tiles, network};
 use crate::field::{P, add, reduce};
 use crate::lines::{BLOCK, COLUMN, Line};
 use crate::selector::PAYLOAD;
@@ -172,6 +172,31 @@ fn combine_run(blocks: &[Line], width: usize, columns: usize, weights: &[Line], 
             unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), total) };
             let sum = &mut sums[element * columns + column];
             *sum = add(*sum, reduce(lanes.iter().sum()));
+        }
+    }
+}
+
+pub(super) fn keep(best: &mut [Lanes], others: &mut [Lanes]) {
+    // SAFETY: the caller made sure that the machine has AVX2.
+    unsafe { keep_lanes(best, others) }
+}
+
+#[target_feature(enable = "avx2")]
+fn keep_lanes(best: &mut [Lanes], others: &mut [Lanes]) {
+    network::keep(best, others, |low, high| order(low, high));
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn order(low: &mut Lanes, high: &mut Lanes) {
+    for (low, high) in low.as_chunks_mut::<4>().0.iter_mut().zip(high.as_chunks_mut::<4>().0) {
+        let (low, high) = (low.as_mut_ptr().cast(), high.as_mut_ptr().cast());
+        // SAFETY: both are 32 readable and writable bytes; unaligned access is asked for.
+        unsafe {
+            let (a, b) = (_mm256_loadu_si256(low), _mm256_loadu_si256(high));
+            let greater = _mm256_cmpgt_epi64(a, b);
+            _mm256_storeu_si256(low, _mm256_blendv_epi8(a, b, greater));
+            _mm256_storeu_si256(high, _mm256_blendv_epi8(b, a, greater));
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The inner loops of a server, in one version per instruction set.
+//! The inner loops of servers and clients, in one version per instruction set.
 //!
 //! - [`select`]: the XOR of the records whose bit is set, for several bit vectors in one pass (`fetch`).
 //! - [`scan`]: the inner product modulo p of every row with several queries in one pass (`search`).
 //! - [`combine`]: the sum modulo p of all rows with weights, for several selectors in one pass (`fetch`, shared).
+//! - [`keep`]: the smallest of many numbers, by a network, which a client sorts distances with (`search`).
 //!
 //! The version is chosen at run time and named in results; tests and benches force each one.
 
@@ -10,6 +11,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod network;
 mod portable;
 
 use std::fmt;
@@ -170,6 +172,29 @@ pub fn combine(
         Kernel::Avx2 => avx2::combine(blocks, width, columns, weights, sums),
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512 => avx512::combine(blocks, width, columns, weights, sums),
+        #[cfg(not(target_arch = "x86_64"))]
+        Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
+    }
+}
+
+/// Numbers that are sorted side by side, each lane for itself.
+pub type Lanes = [i64; LANES];
+/// How many.
+pub const LANES: usize = 8;
+
+/// Replaces `best`, whose lanes are sorted, by the smallest of their own and of as many `others`, sorted lane by lane. The
+/// order of `others` is lost. No branch and no address depends on a number.
+///
+/// # Panics
+/// When there are not as many, not a power of two, or `kernel` is not available.
+pub fn keep(kernel: Kernel, best: &mut [Lanes], others: &mut [Lanes]) {
+    assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
+    assert!(best.len() == others.len() && best.len().is_power_of_two());
+    match kernel {
+        Kernel::Portable => portable::keep(best, others),
+        // Wider vectors gain nothing: every comparison waits for the one before.
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 | Kernel::Avx512 => avx2::keep(best, others),
         #[cfg(not(target_arch = "x86_64"))]
         Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
     }

@@ -1,6 +1,7 @@
 //! The inner loops in plain Rust.
 #![forbid(unsafe_code)]
 
+use super::{Lanes, network};
 use crate::field::{P, add, reduce};
 use crate::lines::{BLOCK, COLUMN, GROUP, Line};
 use crate::selector::PAYLOAD;
@@ -71,4 +72,15 @@ pub(super) fn combine(
             }
         }
     }
+}
+
+pub(super) fn keep(best: &mut [Lanes], others: &mut [Lanes]) {
+    // Exchanged by a mask: what is written as a choice may become a branch.
+    network::keep(best, others, |low, high| {
+        for (low, high) in low.iter_mut().zip(high) {
+            let exchanged = (*low ^ *high) & i64::from(*high < *low).wrapping_neg();
+            *low ^= exchanged;
+            *high ^= exchanged;
+        }
+    });
 }

@@ -142,3 +142,29 @@ fn combinations_of_the_largest_elements_do_not_overflow() {
         check_combine(&largest(blocks * 3), 3, 2, &[largest(blocks * PAYLOAD)]);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_lane_keeps_its_smallest(seed: u64, levels in 0u32..7, runs in 1usize..5) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let width = 1 << levels;
+        let runs: Vec<Vec<Lanes>> = (0..runs)
+            .map(|_| (0..width).map(|_| std::array::from_fn(|_| rng.next_u64().cast_signed())).collect())
+            .collect();
+        let smallest: [Vec<i64>; LANES] = std::array::from_fn(|lane| {
+            let mut lane: Vec<i64> = runs.iter().flatten().map(|numbers| numbers[lane]).collect();
+            lane.sort_unstable();
+            lane.truncate(width);
+            lane
+        });
+        for kernel in available() {
+            let mut best = vec![[i64::MAX; LANES]; width];
+            runs.iter().for_each(|run| keep(kernel, &mut best, &mut run.clone()));
+            for (lane, smallest) in smallest.iter().enumerate() {
+                prop_assert!(best.iter().map(|numbers| &numbers[lane]).eq(smallest), "{}", kernel);
+            }
+        }
+    }
+}

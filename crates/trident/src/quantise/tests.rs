@@ -128,3 +128,15 @@ fn a_row_that_is_longer_than_any_query_is_never_taken_for_a_near_one() {
         );
     }
 }
+
+#[test]
+fn elements_are_rounded_to_the_nearest_integer_and_halves_away_from_zero() {
+    let quantisation = Quantisation::new(Element::U8, 1, 0);
+    let mut out = Vec::new();
+    let values = [0.0, 0.499_999_97, 0.5, 1.499_999_9, 1.5, 2.5, 8_388_607.5, 16_777_217.0, 1e9];
+    for value in values.into_iter().flat_map(|value: f32| [value, -value]) {
+        let norm = quantisation.round(&[value], 0, &mut out);
+        assert_eq!((out[0], norm), (value.round() as i32, f64::from(value.round()).powi(2)), "{value}");
+    }
+    assert!(quantisation.round(&[-3e38], 0, &mut out) > HALF && out == [i32::MIN]);
+}
