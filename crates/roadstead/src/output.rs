@@ -79,9 +79,14 @@ impl Output {
     /// Sends an owned buffer, without a copy where it is large enough to be worth a piece of its own.
     pub fn send(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
-        if bytes.len() <= KEPT_TAIL {
-            self.write(&bytes);
-        } else if self.fits(bytes.len()) {
+        if bytes.len() <= KEPT_TAIL { self.write(&bytes) } else { self.hand_over(bytes) }
+    }
+
+    /// Sends an owned buffer without a copy also where one would be cheaper: for what must not be left behind in a buffer
+    /// of the connection's, since its owner wipes it.
+    pub fn hand_over(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if self.fits(bytes.len()) {
             let size = bytes.len();
             self.push(Piece::owned(bytes, size));
         }
@@ -456,6 +461,24 @@ mod tests {
             assert_eq!(text(&output), [&vec![b'x'; size][..], b"more"].concat());
             output.advance(size as u64 + 4);
             assert!(output.is_empty() && output.buffered() == 0);
+        }
+    }
+
+    #[test]
+    fn what_is_handed_over_is_never_copied() {
+        for size in [1, KEPT_TAIL, KEPT_TAIL + 1] {
+            let (mut output, mut lent) = (Output::new(1 << 20), Output::for_lending());
+            let given = Bytes::from(vec![b'x'; size]);
+            output.hand_over(given.clone());
+            output.lend(&mut lent);
+            for output in [&output, &lent] {
+                let mut slices = [IoSlice::new(&[])];
+                output.gather(&mut slices);
+                assert_eq!((slices[0].as_ptr(), slices[0].len()), (given.as_ptr(), size));
+            }
+            lent.clear();
+            output.advance(size as u64);
+            assert!(given.is_unique() && output.is_empty());
         }
     }
 

@@ -65,9 +65,9 @@ impl Link {
             return Err(Close::abort("the three connections were given up together"));
         };
         for (kind, body) in messages {
-            // Handed over rather than copied, so that it is zeroised once it has left.
+            // It is zeroised once it has left.
             Frame::begin(cx.output(), kind as u8, &Fields::new(), body.len());
-            cx.output().send(Bytes::from_owner(body));
+            cx.output().hand_over(Bytes::from_owner(body));
         }
         Ok(())
     }
