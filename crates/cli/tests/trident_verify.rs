@@ -64,6 +64,28 @@ fn damage_is_named_by_file_and_block_and_fails() {
 }
 
 #[test]
+fn directories_that_do_not_go_together_are_told_apart() {
+    let scene = Scene::new();
+    scene.share(50, false);
+    fs::rename(scene.path("shares"), scene.path("before")).unwrap();
+    scene.share(50, false);
+    let before = |name: &str| scene.path("before").join(name).display().to_string();
+    let (old_server, old_client) = (before("server-2"), before("client"));
+    for (directories, odd) in [
+        (vec!["server-1", old_server.as_str(), "server-3"], "server-2 is of another sharing than "),
+        (vec!["server-1", "client", old_client.as_str()], "client is of another sharing than "),
+        (vec!["server-1", "server-3", "server-1"], "server-1 is of the same server as "),
+    ] {
+        let (code, said) = verify(&scene, &directories, "");
+        assert!(code == Some(1) && said.lines().count() == 3 && said.contains(odd), "{said}");
+        let (code, said) = verify(&scene, &directories, "--json -");
+        assert!(code == Some(1) && said.contains(odd), "{said}");
+    }
+    let (code, said) = verify(&scene, &["client", "server-2", "client"], "");
+    assert_eq!(code, Some(0), "a client may have several: {said}");
+}
+
+#[test]
 fn nobody_starts_on_a_damaged_directory() {
     let scene = Scene::new();
     scene.share(300, false);

@@ -8,6 +8,7 @@ use std::{
 use roadstead_load::report::{Destination, Stream};
 use roadstead_trident::{
     integrity::{Verified, verify},
+    party::Party,
     store::{StoreError, holder_name},
 };
 use serde::Serialize;
@@ -16,7 +17,7 @@ use crate::{Outcome, Result, progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Directories of servers or clients, as `share` made them
+    /// Directories of servers or clients, as one run of `share` made them; of every server one
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
     /// Write what was found as JSON to this file; `-` is stdout
@@ -30,6 +31,8 @@ struct Report {
     /// Whose it is, and the digest of its manifest, if that can be read.
     holder: Option<String>,
     manifest: Option<String>,
+    #[serde(skip)]
+    party: Option<Party>,
     bytes: u64,
     faults: Vec<Fault>,
 }
@@ -53,7 +56,8 @@ struct Damage {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let reports: Vec<Report> = args.dirs.iter().map(|dir| report(dir)).collect();
+    let mut reports: Vec<Report> = args.dirs.iter().map(|dir| report(dir)).collect();
+    compare(&mut reports);
     let json = args.json.clone().map(Destination::from);
     let stream = Stream::beside(json.as_ref());
     for report in &reports {
@@ -79,9 +83,31 @@ fn report(dir: &Path) -> Report {
     Report {
         directory: dir.display().to_string(),
         holder: manifest.as_ref().map(|manifest| holder_name(manifest.party)),
+        party: manifest.as_ref().and_then(|manifest| manifest.party),
         manifest: manifest.map(|manifest| manifest.digest().to_string()),
         bytes,
         faults: faults.iter().map(Fault::of).collect(),
+    }
+}
+
+/// Notes of every directory why it does not go with one before it.
+fn compare(reports: &mut [Report]) {
+    for at in 1..reports.len() {
+        let (before, [report, ..]) = reports.split_at_mut(at) else { return };
+        let Some(manifest) = &report.manifest else { continue };
+        let odd = |other: &&Report| {
+            let strange = other.manifest.as_ref().is_some_and(|other| other != manifest);
+            strange || report.party.is_some() && other.party == report.party
+        };
+        if let Some(other) = before.iter().find(odd) {
+            let why = if other.manifest.as_ref() == Some(manifest) {
+                "the same server as"
+            } else {
+                "another sharing than"
+            };
+            let error = format!("{} is of {why} {}", report.directory, other.directory);
+            report.faults.push(Fault { file: report.directory.clone(), damage: None, error });
+        }
     }
 }
 
