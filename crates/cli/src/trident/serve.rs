@@ -13,7 +13,9 @@ use roadstead::{
     exchange::{Exchange, Member, MemberId, Options, Strategy},
     tls::Keys,
 };
-use roadstead_trident::{kernels::Kernel, party::Party, server::Trident, store::Store, trust};
+use roadstead_trident::{
+    kernels::Kernel, party::Party, server::Trident, share::SEARCH_FILE, store::Store, trust,
+};
 
 use super::ask::three;
 use crate::{
@@ -86,26 +88,35 @@ pub(crate) fn kernel(name: &str) -> Result<Kernel, String> {
 
 /// Bytes that search shares may have of memory, if they are to be there at all.
 fn search_memory(args: &Args) -> Result<u64> {
-    if let Some(mib) = args.search_memory {
-        return Ok(mib << 20);
-    }
-    let Some(available) = memory::available() else { return Ok(UNKNOWN) };
     let mut shares = 0;
     // What is wrong with the directory is said better by whoever loads it.
     for entry in fs::read_dir(&args.shares).into_iter().flatten().flatten() {
         shares += entry.metadata()?.len();
     }
-    if shares <= available / 4 {
-        return Ok(u64::MAX);
+    let available = memory::available();
+    let bytes = choose(args.search_memory, available, shares);
+    if let (None, Some(available), 0, true) =
+        (args.search_memory, available, bytes, args.shares.join(SEARCH_FILE).exists())
+    {
+        let mib = |bytes: u64| bytes >> 20;
+        tracing::warn!(
+            "search shares stay on disk and are read in every search: there are {} MiB of shares, and {} MiB of memory \
+             are available; --search-memory decides otherwise",
+            mib(shares),
+            mib(available)
+        );
     }
-    let mib = |bytes: u64| bytes >> 20;
-    tracing::warn!(
-        "search shares stay on disk and are read in every search: there are {} MiB of shares, and {} MiB of memory are \
-         available; --search-memory decides otherwise",
-        mib(shares),
-        mib(available)
-    );
-    Ok(0)
+    Ok(bytes)
+}
+
+/// What was asked for; else everything or nothing, by what the directory has and what is available, if that is known.
+fn choose(asked_mib: Option<u64>, available: Option<u64>, shares: u64) -> u64 {
+    match (asked_mib, available) {
+        (Some(mib), _) => mib << 20,
+        (None, None) => UNKNOWN,
+        (None, Some(available)) if shares <= available / 4 => u64::MAX,
+        (None, Some(_)) => 0,
+    }
 }
 
 /// Loads the shares, and says what was found and decided.
@@ -194,5 +205,27 @@ fn report_when_asked(exchange: &Exchange) {
         // Nobody listens any more when the measurement is over.
         let said = writeln!(out, "{bytes} {opened} {} {}", stats.held, stats.waiting);
         let _ = said.and_then(|()| out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_shares_are_in_memory_where_a_quarter_of_it_is_enough() {
+        for (available, shares, chosen) in [
+            (None, 1 << 40, UNKNOWN),
+            (Some(4000), 1000, u64::MAX),
+            (Some(4000), 1001, 0),
+            (Some(0), 1, 0),
+            (Some(u64::MAX), u64::MAX, 0),
+        ] {
+            assert_eq!(choose(None, available, shares), chosen);
+            assert_eq!(
+                (choose(Some(0), available, shares), choose(Some(3), available, shares)),
+                (0, 3 << 20)
+            );
+        }
     }
 }
