@@ -23,6 +23,18 @@ impl FileError {
     }
 }
 
+/// Opens a file to read it. What is no regular file is refused: who opens a pipe may wait for ever.
+pub(crate) fn open(path: &Path) -> Result<File, FileError> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            Err(FileError { path: path.into(), error })
+        }
+        // The system says best why a file cannot be opened.
+        _ => File::open(path).map_err(FileError::at(path)),
+    }
+}
+
 /// Makes a directory, and those above it, that only the owner may enter.
 pub(crate) fn create_dir(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();

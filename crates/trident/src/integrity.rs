@@ -92,6 +92,19 @@ pub(crate) enum Contents {
     Scales,
 }
 
+impl Contents {
+    /// The name of their file in the directory.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Component(number) => component_file(number),
+            Self::Search => SEARCH_FILE.into(),
+            Self::PairKey(party) => pair_key_file(party),
+            Self::RowDigests => DIGESTS_FILE.into(),
+            Self::Scales => SCALES_FILE.into(),
+        }
+    }
+}
+
 /// A file of a directory, as long as the manifest says.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -137,17 +150,6 @@ impl Part {
         let keys = [party, party.previous()].map(Contents::PairKey);
         parts.extend(keys.map(|contents| Self { contents, length: key, header: 0, block: key }));
         parts
-    }
-
-    /// Its name in the directory.
-    pub(crate) fn name(&self) -> String {
-        match self.contents {
-            Contents::Component(number) => component_file(number),
-            Contents::Search => SEARCH_FILE.into(),
-            Contents::PairKey(party) => pair_key_file(party),
-            Contents::RowDigests => DIGESTS_FILE.into(),
-            Contents::Scales => SCALES_FILE.into(),
-        }
     }
 
     fn blocks(&self) -> usize {
@@ -201,8 +203,9 @@ impl<'a> Directory<'a> {
         let parts = Part::all(manifest, manifest.party);
         let list = path.join(FILE);
         let length = SALT + DIGEST * parts.iter().map(Part::blocks).sum::<usize>();
+        let mut file = open_exact(&list, length as u64)?;
         let mut bytes = vec![0; length];
-        open_exact(&list, length as u64)?.read_exact(&mut bytes).map_err(FileError::at(&list))?;
+        file.read_exact(&mut bytes).map_err(FileError::at(&list))?;
         if Roots::root(&bytes) != manifest.roots.of(manifest.party) {
             let bytes = 0..length as u64;
             return Err(StoreError::Damaged { path: list, first: 1, last: 1, blocks: 1, bytes });
@@ -224,6 +227,18 @@ impl<'a> Directory<'a> {
         at.map_or(Ok(()), |at| self.read_nth(at, sink, Err))
     }
 
+    /// An empty list that has room for all `count` items of a file.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(crate) fn room<T>(&self, contents: Contents, count: usize) -> Result<Vec<T>, StoreError> {
+        let mut room = Vec::new();
+        let bytes = (count * size_of::<T>()) as u64;
+        let no_memory = |_| StoreError::Memory { path: self.path.join(contents.name()), bytes };
+        room.try_reserve_exact(count).map_err(no_memory)?;
+        Ok(room)
+    }
+
     /// The digests to compare what is read of a file later.
     pub(crate) fn into_blocks(self, contents: Contents) -> Option<Blocks> {
         self.files.into_iter().find(|file| file.part.contents == contents)
@@ -238,7 +253,7 @@ impl<'a> Directory<'a> {
     ) -> Result<(), StoreError> {
         let all = self.files.iter().map(|file| file.part.length).sum();
         let Blocks { part, digests } = &self.files[at];
-        let path = self.path.join(part.name());
+        let path = self.path.join(part.contents.name());
         let mut file = open_exact(&path, part.length)?;
         // Keys pass through it.
         let mut bytes = Zeroizing::new(vec![0; TRANSFER.min(part.length as usize)]);

@@ -107,7 +107,7 @@ impl Outputs {
             clear(&dir)?;
             let mut outputs = Vec::new();
             for part in Part::all(manifest, holder) {
-                let mut output = Output::create(&dir, &part.name(), Some(part.contents))?;
+                let mut output = Output::create(&dir, &part.contents.name(), Some(part.contents))?;
                 if let Contents::PairKey(party) = part.contents {
                     output.put(|file| file.write_all(keys[party.index()].expose()))?;
                 }

@@ -98,7 +98,7 @@ impl Collection {
         }
         let progress = &mut |_, _| {};
         let mut files = Directory::open(dir, &manifest, progress)?;
-        let mut row_digests = Vec::with_capacity(manifest.rows * ROW_DIGEST);
+        let mut row_digests: Vec<u8> = files.room(Contents::RowDigests, manifest.rows * ROW_DIGEST)?;
         files.read(Contents::RowDigests, |bytes| row_digests.extend_from_slice(bytes))?;
         let scales = match manifest.search {
             true => Some(Arc::new(Scales::load(&mut files, dir, &manifest)?)),
@@ -403,6 +403,29 @@ mod tests {
         zeroised::<dpf::Key>();
         zeroised::<selector::Key>();
         zeroised::<chacha20::ChaCha20Rng>();
+    }
+
+    #[test]
+    fn of_what_is_zeroised_the_secrets_are_not_left_out() {
+        let mut fetch = Fetch {
+            counter: 1,
+            index: 2,
+            digest: [3; ROW_DIGEST],
+            sharing: SharingId([4; 16]),
+            element: Element::U8,
+            record_bytes: 5,
+        };
+        fetch.zeroize();
+        assert_eq!((fetch.index, fetch.digest), (0, [0; ROW_DIGEST]));
+        let manifest = Manifest::new(SharingId([4; 16]), 1, 1, Element::U8, true).unwrap();
+        let mut search = Search {
+            counter: 1,
+            multipliers: Some([2, 3]),
+            query: QuantisedQuery { squared: 4.0, moved: 5.0 },
+            scales: Arc::new(Scales::parse(vec![0; Scales::file_len(&manifest)], &manifest).unwrap()),
+        };
+        search.zeroize();
+        assert_eq!((search.multipliers, search.query.squared, search.query.moved), (None, 0.0, 0.0));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Scales {
         dir: &Path,
         manifest: &Manifest,
     ) -> Result<Self, StoreError> {
-        let mut bytes = Vec::with_capacity(Self::file_len(manifest));
+        let mut bytes: Vec<u8> = files.room(Contents::Scales, Self::file_len(manifest))?;
         files.read(Contents::Scales, |read| bytes.extend_from_slice(read))?;
         Self::parse(bytes, manifest).ok_or(StoreError::Scales { path: dir.join(SCALES_FILE) })
     }

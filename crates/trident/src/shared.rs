@@ -189,3 +189,16 @@ fn at(x: u32, (a, one): &(Party, Vec<u32>), (b, two): &(Party, Vec<u32>)) -> Vec
     let (of_one, of_two) = (mul(sub(b, x), inverse), mul(sub(x, a), inverse));
     one.iter().zip(two).map(|(&one, &two)| add(mul(of_one, one), mul(of_two, two))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_zeroised_the_secrets_are_not_left_out() {
+        let mut fetch =
+            SharedFetch { counter: 1, multipliers: [2, 3], dim: 4, element: Element::F32, unit: 5.0 };
+        fetch.zeroize();
+        assert_eq!((fetch.multipliers, fetch.unit), ([0; 2], 0.0));
+    }
+}

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::admission::{FetchQuery, SearchQuery, SharedQuery};
 use crate::dpf::{Evaluator, Role};
 use crate::field::mul;
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::integrity::{self, Contents, Directory, Progress};
 use crate::kernels::{self, Kernel};
 use crate::lines::{self, BLOCK, COLUMN, LINE, Line};
@@ -77,6 +77,14 @@ pub enum StoreError {
         /// Where in the file the run is.
         bytes: Range<u64>,
     },
+    /// A file that has to be in memory does not fit.
+    #[error("this machine has no {} MiB of memory for {}", bytes.div_ceil(1 << 20), path.display())]
+    Memory {
+        /// Which file.
+        path: PathBuf,
+        /// What it would take.
+        bytes: u64,
+    },
     /// Search shares that are no field elements.
     #[error("{} holds numbers that are not below p: it is damaged; share the data again", path.display())]
     Element {
@@ -94,6 +102,7 @@ impl StoreError {
             | Self::Party { path, .. }
             | Self::Length { path, .. }
             | Self::Damaged { path, .. }
+            | Self::Memory { path, .. }
             | Self::Scales { path }
             | Self::Element { path } => path,
         }
@@ -403,14 +412,14 @@ impl Store {
 pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
     let path = dir.join(manifest::FILE);
     let mut json = Vec::new();
-    let file = File::open(&path).map_err(FileError::at(&path))?;
+    let file = files::open(&path)?;
     file.take(manifest::MAX_BYTES as u64 + 1).read_to_end(&mut json).map_err(FileError::at(&path))?;
     Manifest::parse(&json).map_err(|error| StoreError::Manifest { path, error })
 }
 
 /// Opens a file that must have `want` bytes.
 pub(crate) fn open_exact(path: &Path, want: u64) -> Result<File, StoreError> {
-    let file = File::open(path).map_err(FileError::at(path))?;
+    let file = files::open(path)?;
     let got = file.metadata().map_err(FileError::at(path))?.len();
     if got == want { Ok(file) } else { Err(StoreError::Length { path: path.into(), got, want }) }
 }
@@ -420,7 +429,7 @@ pub(crate) fn load(
     contents: Contents,
     count: usize,
 ) -> Result<Vec<Line>, StoreError> {
-    let mut all = Vec::with_capacity(count);
+    let mut all = files.room(contents, count)?;
     files.read(contents, |bytes| {
         let at = all.len();
         all.resize(at + bytes.len() / LINE, Line::default());
@@ -435,4 +444,41 @@ fn read_key(files: &mut Directory<'_>, lower: Party) -> Result<PairKey, StoreErr
     let mut bytes = Zeroizing::new([0; PairKey::BYTES]);
     bytes.copy_from_slice(&key);
     Ok(PairKey::from_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Generated;
+    use crate::share::{self, server_dir};
+
+    #[test]
+    fn buffers_are_kept_for_the_next_pass_up_to_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        share::share(&mut Generated::new(5, 1), dir.path(), share::Options::default(), |_, _| {}).unwrap();
+        let store = Store::open(&server_dir(dir.path(), Party::ALL[0]), Party::ALL[0], 0).unwrap();
+        let kept = || store.scratch.lock().unwrap().iter().map(Scratch::bytes).collect::<Vec<_>>();
+        let (half, rest) = (KEPT / 2 + 1, KEPT / 2 - 1);
+        let of = |bytes| Scratch { bytes: Vec::with_capacity(bytes), ..Scratch::default() };
+        store.give_back(of(KEPT + 1));
+        assert!(kept().is_empty(), "one pass alone took more");
+        store.give_back(of(half));
+        store.give_back(of(half));
+        assert_eq!(kept(), [half], "two together are more");
+        store.give_back(of(rest));
+        assert_eq!(kept(), [half, rest], "together they are as much as may be");
+        assert_eq!(store.scratch().bytes(), rest, "they are used again");
+    }
+
+    #[test]
+    fn what_grows_with_the_collection_is_counted() {
+        let scratch = Scratch {
+            bits: Vec::with_capacity(3),
+            masks: vec![Vec::with_capacity(5), Vec::with_capacity(7)],
+            lines: Vec::with_capacity(11),
+            bytes: Vec::with_capacity(13),
+            ..Scratch::default()
+        };
+        assert_eq!(scratch.bytes(), 3 + 5 + 7 + 11 * LINE + 13);
+    }
 }

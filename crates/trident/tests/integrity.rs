@@ -7,6 +7,7 @@ mod common;
 use std::{
     collections::HashSet,
     fs,
+    io::Write,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -175,6 +176,28 @@ fn truncated_missing_longer_and_exchanged_files_are_named() {
     fs::write(&two, first).unwrap();
     let faults = verify(&server_dir(out.path(), Party::ALL[0]), &mut |_, _| {}).faults;
     assert_eq!(faults.iter().map(StoreError::path).collect::<Vec<_>>(), [&*one, &*two]);
+}
+
+/// Who opens a pipe waits until somebody writes to it, and then for as much as is wanted of it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused() {
+    let out = shared(3, 2);
+    for holder in holders() {
+        let dir = directory(out.path(), holder);
+        for file in fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()) {
+            let whole = fs::read(&file).unwrap();
+            fs::remove_file(&file).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+            // Who opens it all the same finds a writer and more than enough to read.
+            let mut pipe = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
+            pipe.write_all(&[b' '; 2 * manifest::MAX_BYTES]).unwrap();
+            let fault = only_fault(&dir, holder, &file);
+            assert!(fault.to_string().contains("it is not a regular file"), "{fault}");
+            fs::remove_file(&file).unwrap();
+            fs::write(&file, whole).unwrap();
+        }
+    }
 }
 
 #[test]

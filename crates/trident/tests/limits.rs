@@ -445,7 +445,7 @@ fn refusals_are_bounded() {
         Err(BodyError::Length { what: "text of a refusal", got: MAX_TEXT + 1, want: MAX_TEXT })
     );
     assert_eq!(Refusal::parse(&[255; 20]), Err(BodyError::Text));
-    for forged in ["two\nlines", "\x1b[2Ja cleared screen", "\u{9b}31m", "\0", "\r", "\x7f"] {
+    for forged in ["two\nlines", "\x1b[2Ja cleared screen", "\u{9b}31m", "\0", "\r", "\x7f", "\u{2028}"] {
         let refusal = Refusal { counter: 1, code: 1, text: forged.into() };
         assert_eq!(Refusal::parse(&refusal.encode()), Err(BodyError::Text), "{forged:?}");
     }
