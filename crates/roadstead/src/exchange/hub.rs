@@ -149,7 +149,7 @@ impl Hub {
             return Err(SendError::Full { to: self.peers[peer].id, limit: room });
         }
         let it = &mut state.peers[peer];
-        it.outbox.push(Parcel { key, message, expires: None });
+        it.outbox.push(key, message);
         if !it.feed() && (it.links.is_empty() || self.options.strategy.kept() == 0) {
             // It has to be dialled, or at least given up in time.
             state.wake_keeper();
@@ -323,7 +323,7 @@ impl Hub {
         self.state().peers[peer].links.iter().any(|link| link.number == number)
     }
 
-    /// A link is gone: what it had not confirmed goes back to the front of the outbox.
+    /// A link is gone: what it had not confirmed goes back to the outbox, before what was sent after it.
     pub(super) fn leave(&self, peer: usize, number: u64, left: Left) {
         let mut state = self.state();
         let it = &mut state.peers[peer];
