@@ -37,7 +37,25 @@ impl<T: Copy + Eq + Hash> Recent<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    proptest! {
+        /// A member that is there already becomes no younger.
+        #[test]
+        fn those_are_remembered_that_came_last(values in vec(0..12_u8, 0..80), most in 1..6_usize) {
+            let (mut recent, mut list) = (Recent::new(most), Vec::new());
+            for value in values {
+                recent.insert(value);
+                if !list.contains(&value) {
+                    list.push(value);
+                    list.drain(..list.len().saturating_sub(most));
+                }
+                (0..12).for_each(|value| assert_eq!(recent.contains(&value), list.contains(&value)));
+            }
+        }
+    }
 
     #[test]
     fn the_oldest_is_forgotten_first() {

@@ -44,6 +44,8 @@ mod memory;
 mod message;
 mod options;
 mod outbox;
+#[cfg(test)]
+mod reference;
 mod stats;
 #[cfg(test)]
 mod tests;
