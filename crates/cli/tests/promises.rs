@@ -54,5 +54,10 @@ fn the_help_of_a_server_says_what_it_sees_and_that_of_a_fetch_what_it_gives() {
     ] {
         assert!(server.contains(seen), "{seen}: {server}");
     }
-    assert!(help("fetch").contains("at most one record"));
+    let fetch = help("fetch");
+    assert!(
+        fetch.contains("at most one record") && fetch.contains("which of two sharings is the newer"),
+        "{fetch}"
+    );
+    assert!(plain(README).contains("nothing proves that rows are fresh"));
 }

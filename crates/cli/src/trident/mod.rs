@@ -30,6 +30,8 @@ pub(crate) enum Command {
     ///
     /// One fetch by `direct` gives at most one record, one by `exchange` up to 31 bits for each of three times the row's
     /// elements: with a forged key that is several rows.
+    ///
+    /// A row is as it was shared; which of two sharings is the newer, nothing says.
     Fetch(ask::FetchArgs),
     /// Find the nearest rows; no server learns the query or the result
     ///
