@@ -234,3 +234,61 @@ impl<S: Session> fmt::Debug for Context<'_, S> {
         f.debug_struct("Context").field("now", &self.now).field("peer", &self.peer).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::{
+        budget::Budget,
+        connection::{Event, Op},
+        input::Input,
+        queue::{Jobs, Queue},
+    };
+
+    /// Answers everything with a nonce.
+    struct Nonces;
+
+    impl Session for Nonces {
+        type Reply = ();
+
+        fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+            let mut nonce = [0; 16];
+            cx.random(&mut nonce)?;
+            cx.output().write(&nonce);
+            input.consume(usize::MAX);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn without_randomness_nothing_is_said_and_the_connection_is_aborted() {
+        let shared = Shared::new(Budget::default());
+        // Once there is some, and then half of what was asked for.
+        let mut draws = 0;
+        let random = move |bytes: &mut [u8]| {
+            draws += 1;
+            let filled = if draws == 1 { bytes.len() } else { bytes.len() / 2 };
+            bytes[..filled].fill(7);
+            if draws == 1 { Ok(()) } else { Err(io::Error::other("the pool is empty")) }
+        };
+        let jobs = Jobs::inline(Queue::default());
+        let mut host = Host::new(Arc::clone(&shared), random, SystemTime::now, jobs);
+        let permit = shared.gate.admit(None).unwrap();
+        let peer = Peer { address: ([192, 0, 2, 1], 7).into() };
+        let mut connection = Connection::accepted(Nonces, peer, shared, permit);
+        connection.place(Token(1), host.bell(), Duration::ZERO);
+        connection.handle(Duration::ZERO, Event::Opened, &mut host);
+        let mut ask = |connection: &mut Connection<_>| {
+            connection.handle(Duration::ZERO, Event::Received(&mut BytesMut::from("ahoy")), &mut host);
+            let ops: Vec<Op> = std::iter::from_fn(|| connection.next()).collect();
+            (connection.output().buffered(), ops)
+        };
+        assert_eq!(ask(&mut connection).0, 16);
+        let (unsent, ops) = ask(&mut connection);
+        assert!(unsent == 16 && matches!(ops[..], [Op::Close { reset: true }]), "{unsent} {ops:?}");
+    }
+}

@@ -20,9 +20,13 @@ impl Dice {
         Self::new(self.0.next_u64())
     }
 
-    /// What a node's sessions draw their randomness from.
-    pub(super) fn random(&mut self) -> impl FnMut(&mut [u8]) -> io::Result<()> + Send + use<> {
-        host::seeded(self.0.next_u64())
+    /// What a node's sessions draw their randomness from; each draw fails with this probability.
+    pub(super) fn random(&mut self, fails: f64) -> impl FnMut(&mut [u8]) -> io::Result<()> + Send + use<> {
+        let seed = self.0.next_u64();
+        let (mut random, mut fate) = (host::seeded(seed), Self::new(seed));
+        move |bytes| {
+            if fate.chance(fails) { Err(io::Error::other("the pool is empty")) } else { random(bytes) }
+        }
     }
 
     /// True with this probability.

@@ -33,6 +33,8 @@ pub struct Faults {
     pub unanswered: f64,
     /// Per accept: the connection breaks in the backlog, or no descriptor is left.
     pub exhausted: f64,
+    /// Per draw of a session: the system has no randomness for it ([`Context::random`](crate::Context::random)).
+    pub unseeded: f64,
 }
 
 impl Faults {
@@ -51,6 +53,7 @@ impl Faults {
             refuse: 0.0,
             unanswered: 0.0,
             exhausted: 0.0,
+            unseeded: 0.0,
         }
     }
 
@@ -81,6 +84,7 @@ impl Faults {
             refuse: 0.04,
             unanswered: 0.03,
             exhausted: 0.05,
+            unseeded: 0.0,
         }
     }
 

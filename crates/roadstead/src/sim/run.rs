@@ -308,7 +308,12 @@ impl Run {
         };
         let clock = clock.clone();
         let wall = move || SystemTime::UNIX_EPOCH + Duration::from_secs(WALL) + clock.now();
-        Host::new(Arc::clone(shared), self.dice.random(), wall, Jobs::Inline(Box::new(jobs)))
+        Host::new(
+            Arc::clone(shared),
+            self.dice.random(self.faults.unseeded),
+            wall,
+            Jobs::Inline(Box::new(jobs)),
+        )
     }
 
     /// Lets everything happen, drains what is left, and checks the accounts.

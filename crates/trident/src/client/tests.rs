@@ -36,7 +36,8 @@ impl Silent {
         let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
         let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let servers = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
-        let client = Client::new(collection, servers, None, Options::default()).unwrap();
+        let options = Options { deadline: Duration::from_secs(2), ..Options::default() };
+        let client = Client::new(collection, servers, None, options).unwrap();
         Self { client, _listeners: listeners, _dir: dir }
     }
 
