@@ -56,3 +56,49 @@ impl Trust {
 fn name(member: &Member) -> String {
     format!("server-{}", member.id.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use roadstead_keys::{Authority, Role};
+
+    use super::*;
+    use crate::tls::Pin;
+
+    fn trust(pin: Option<Pin>) -> Trust {
+        let issued = Authority::new("cluster").unwrap().issue("server-1", Role::Server).unwrap();
+        let [cert, key, ca] = [issued.cert.as_bytes(), issued.key.as_bytes(), issued.ca.as_bytes()];
+        let peer = Member { pin, ..Member::new(2, ([127, 0, 0, 1], 9).into()) };
+        Trust::new(&Keys::from_pem(cert, key, ca).unwrap(), &[peer]).unwrap()
+    }
+
+    #[test]
+    fn every_byte_of_a_pin_counts_and_then_no_name_does() {
+        let pin = Pin(std::array::from_fn(|at| at as u8));
+        let trust = trust(Some(pin));
+        let check = |pin| trust.check(0, Some(&Identity { name: "server-2".into(), pin }));
+        assert_eq!(check(pin), Ok(()));
+        for at in 0..32 {
+            let mut other = pin;
+            other.0[at] ^= 1 << (at % 8);
+            assert!(check(other).unwrap_err().contains(&pin.to_string()), "byte {at}");
+        }
+        assert!(trust.check(0, None).is_err());
+    }
+
+    #[test]
+    fn every_byte_of_a_name_counts_and_so_does_its_length() {
+        let trust = trust(None);
+        let check = |name: &[u8]| {
+            let name = String::from_utf8(name.to_vec()).unwrap();
+            trust.check(0, Some(&Identity { name, pin: Pin([0; 32]) }))
+        };
+        let name = b"server-2";
+        assert_eq!(check(name), Ok(()));
+        for at in 0..name.len() {
+            let mut other = *name;
+            other[at] ^= 1;
+            assert!(check(&other).is_err() && check(&name[..at]).is_err(), "byte {at}");
+        }
+        assert!(check(b"server-22").is_err());
+    }
+}

@@ -35,6 +35,8 @@ mod authority;
 mod keys;
 mod pin;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
