@@ -179,3 +179,40 @@ pub(crate) fn may_ask(manifest: &Manifest, identity: Option<&Identity>) -> Resul
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Element, SharingId};
+
+    fn flipped(pin: Pin, at: usize) -> Pin {
+        let mut pin = pin;
+        pin.0[at] ^= 1 << (at % 8);
+        pin
+    }
+
+    #[test]
+    fn no_server_may_ask_and_every_byte_tells_another_from_it() {
+        let pins = Pins::new([1, 2, 3].map(|byte| Pin([byte; 32]))).unwrap();
+        let manifest = Manifest::new(SharingId([0; 16]), 1, 1, Element::U8, false).unwrap();
+        let manifest = manifest.with_pins(Some(pins));
+        let ask = |pin| may_ask(&manifest, Some(&Identity { name: "client".into(), pin }));
+        assert_eq!(may_ask(&manifest, None), Err(Refused::Unproven));
+        for party in Party::ALL {
+            assert_eq!(ask(pins.of(party)), Err(Refused::Server(party)));
+            (0..32).for_each(|at| assert_eq!(ask(flipped(pins.of(party), at)), Ok(()), "byte {at}"));
+        }
+    }
+
+    #[test]
+    fn keys_are_alike_if_all_their_bytes_are() {
+        let pin = Pin([7; 32]);
+        for [first, second, third] in [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]] {
+            let pins = [first, second, third].map(|other| if other == 0 { pin } else { flipped(pin, 5) });
+            assert!(matches!(Pins::new(pins), Err(TrustError::Alike(..))));
+        }
+        for at in 0..32 {
+            assert!(Pins::new([pin, flipped(pin, at), flipped(pin, (at + 1) % 32)]).is_ok(), "byte {at}");
+        }
+    }
+}

@@ -8,6 +8,8 @@ mod common;
 use std::{collections::HashSet, fs, path::Path};
 
 use common::{Cluster, SEARCH, byte_rows, share_rows, slices};
+use roadstead::tls::{Keys, Pin};
+use roadstead_keys::{Authority, Role};
 use roadstead_trident::{
     check::{Check, ROW_DIGEST},
     integrity::{FILE, Roots, verify},
@@ -17,6 +19,7 @@ use roadstead_trident::{
     scales::SCALES_FILE,
     share::{CLIENT_DIR, DIGESTS_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir},
     store::{Store, StoreError},
+    trust::{Pins, TrustError, acceptor},
     wire::Kind,
 };
 
@@ -162,5 +165,28 @@ fn files_cut_to_any_length_are_refused() {
             }
             fs::write(&file, whole).unwrap();
         }
+    }
+}
+
+#[test]
+fn every_byte_of_a_servers_own_pin_counts() {
+    let out = tempfile::tempdir().unwrap();
+    let written = share_rows(&byte_rows(3, 2, 1), out.path(), SEARCH, 2);
+    let issued = Authority::new("cluster").unwrap().issue("server-2", Role::Server).unwrap();
+    let keys = Keys::from_pem(issued.cert.as_bytes(), issued.key.as_bytes(), issued.ca.as_bytes()).unwrap();
+    let party = Party::ALL[1];
+    let dir = server_dir(out.path(), party);
+    let accepts = |pin| {
+        let pins = Pins::new([Pin([1; 32]), pin, Pin([3; 32])]).unwrap();
+        let manifest = written.with_pins(Some(pins)).for_party(party);
+        fs::write(dir.join(manifest::FILE), manifest.to_json().unwrap()).unwrap();
+        let store = Store::open(&dir, party, u64::MAX).unwrap();
+        acceptor(&store, Some(&keys), &[([127, 0, 0, 1], 1).into()])
+    };
+    assert!(accepts(keys.pin()).unwrap().is_some());
+    for (at, bit) in flips(32) {
+        let mut pin = keys.pin();
+        pin.0[at] ^= bit;
+        assert!(matches!(accepts(pin), Err(TrustError::Foreign { .. })), "byte {at}");
     }
 }

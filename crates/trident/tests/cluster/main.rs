@@ -6,6 +6,7 @@
 mod common;
 mod exchange;
 mod faults;
+mod flipped;
 mod frames;
 mod harness;
 mod hostile;
