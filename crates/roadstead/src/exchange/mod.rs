@@ -35,6 +35,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod flipped;
 #[doc(hidden)]
 pub mod fuzz;
 mod hub;
