@@ -9,6 +9,8 @@ mod batch;
 mod layered;
 mod phase;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
