@@ -222,7 +222,7 @@ impl Child {
         self.stats()
     }
 
-    /// Waits for the end of a server that drains: in good order, and without any child left.
+    /// Waits for the end of a server that drains: in good order, without any child left, and with every account at zero.
     #[track_caller]
     pub fn stats(&mut self) -> Stats {
         let code = self.end();
@@ -231,7 +231,10 @@ impl Child {
         let stats = self.said("stats ").pop().unwrap_or_else(|| panic!("no stats: {}", self.log()));
         let count =
             |word: &str| word.split_once('=').map(|(name, count)| (name.into(), count.parse().unwrap()));
-        Stats(stats.split(' ').filter_map(count).collect())
+        let stats = Stats(stats.split(' ').filter_map(count).collect());
+        let held = ["open", "buffered", "tickets"].map(|account| (account, stats[account]));
+        assert!(held.iter().all(|(_, left)| *left == 0), "when all have gone there is left: {held:?}");
+        stats
     }
 
     /// Waits for its end and for all that it said; answers its exit code, if no signal ended it.
@@ -279,6 +282,16 @@ impl Child {
             list(&format!("/proc/{pid}/task")).into_iter().map(move |thread| (pid, thread))
         };
         self.processes().into_iter().flat_map(of).collect()
+    }
+
+    /// How long, and how often, each of its threads and those of its children has run: proc(5), `schedstat`. Who sleeps all
+    /// the while has run no more the next time.
+    pub fn runs(&self) -> BTreeMap<(i32, i32), String> {
+        let of = |(process, thread): (i32, i32)| {
+            let runs = fs::read_to_string(format!("/proc/{process}/task/{thread}/schedstat")).ok()?;
+            Some(((process, thread), runs))
+        };
+        self.threads().into_iter().filter_map(of).collect()
     }
 
     /// What it and its children hold.

@@ -211,6 +211,16 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// How many addresses have a connection open, as far as this process counts them.
+    pub(crate) fn addresses(&self) -> usize {
+        match &self.books {
+            Books::Here(open) => lock(open).from.len(),
+            Books::Common(_) => 0,
+        }
+    }
+}
+
 /// Whom the connections from an address are counted for: the address; of IPv6 the network, its first 64 bits.
 pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -71,7 +71,7 @@ impl Dialer {
 
     /// What it has counted.
     pub fn stats(&self) -> Snapshot {
-        self.shared.stats().snapshot()
+        self.shared.snapshot()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     common::Ledger,
     os,
     queue::{Jobs, Queue},
-    stats::{Counters, Stats},
+    stats::{Counters, Snapshot, Stats},
     ticket::Bell,
     tuning::Tuning,
 };
@@ -67,6 +67,16 @@ impl Shared {
             budget: Arc::new(budget.clone()),
             stats: Tally::Common(Arc::clone(&share.ledger)),
         })
+    }
+
+    /// What was counted so far, and what is held now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            open: self.gate.open(),
+            buffered: self.memory.used(),
+            tickets: self.jobs.used(),
+            ..self.stats().snapshot()
+        }
     }
 
     /// What was counted so far.

@@ -319,7 +319,7 @@ impl Running {
 
     /// What it has counted.
     pub fn stats(&self) -> Snapshot {
-        self.shared.stats().snapshot()
+        self.shared.snapshot()
     }
 
     /// How many connections are open.

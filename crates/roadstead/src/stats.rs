@@ -19,16 +19,24 @@ macro_rules! counters {
 
         /// What a server had counted at one moment.
         #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-        pub struct Snapshot { $($(#[$doc])* pub $name: u64,)* }
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Connections open at that moment.
+            pub open: usize,
+            /// Bytes that they held then.
+            pub buffered: usize,
+            /// Tickets that were outstanding then.
+            pub tickets: usize,
+        }
 
         impl Stats {
             pub(crate) fn add(&self, more: &Counters) {
                 $(if more.$name != 0 { self.$name.fetch_add(more.$name, Relaxed); })*
             }
 
-            /// The counts now.
+            /// The counts now, of what is held then nothing.
             pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.load(Relaxed),)* }
+                Snapshot { $($name: self.$name.load(Relaxed),)* ..Snapshot::default() }
             }
         }
     };

@@ -13,6 +13,8 @@ mod desk;
 mod exchange;
 #[path = "sim/farewell.rs"]
 mod farewell;
+#[path = "sim/late.rs"]
+mod late;
 #[path = "sim/layer.rs"]
 mod layer;
 #[path = "sim/relay.rs"]
@@ -276,6 +278,13 @@ fn a_server_drains_with_work_in_flight() {
             desk::run(sim, Some(when)).map(|_| ())
         }
     });
+}
+
+#[test]
+fn everybody_is_told_that_the_server_drains_however_late_they_come() {
+    let late = Cell::new(0);
+    Sim::check(seeds(3000), |sim| late::run(sim, &late));
+    assert!(late.get() > 0 || seeds(3000).count() < 3000, "nobody came late");
 }
 
 #[test]

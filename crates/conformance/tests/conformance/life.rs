@@ -23,9 +23,11 @@ scenarios! {
     a_cut_is_no_end_while_it_drains (Wires): "a message that is cut off in the midst of a drain is told as one",
     a_drain_ends_idle_connections (Wires): "who is idle sees the end in good order, and need not answer it",
     a_drain_serves_who_waits_at_the_door (Wires): "100 who came before it and were not let in yet are, and are answered",
+    a_handshake_that_a_drain_meets_is_served_and_told_of_it (Wires): "who was let in before it and is not yet heard gets an answer, and then the end",
     a_drain_answers_what_has_arrived (Wires): "a request that lies unread when it begins is answered before the end",
     a_drain_that_runs_out_of_patience_resets (Wires): "what has not finished in time is reset and counted",
     a_drain_leaves_a_job_behind (Everything): "a job of ten minutes is under way: the program ends when its time to drain is over",
+    who_has_nothing_to_do_sleeps (Everything): "after load, with connections open, no thread wakes within a second; `spin` need not sleep",
     a_second_signal_ends_everything (Everything): "under load: the program exits with 130, and no client waits in vain",
     a_second_signal_does_not_wait_for_a_job (Everything): "a job of a minute is under way: the program exits with 130 all the same",
     a_server_starts_again_on_its_port_at_once (Wires): "three times, with clients connected and at work",
@@ -117,6 +119,21 @@ fn a_drain_serves_who_waits_at_the_door(setting: &Setting) {
     assert_eq!((stats["accepted"], stats["refused"], stats["failed"]), (100, 0, 0));
 }
 
+fn a_handshake_that_a_drain_meets_is_served_and_told_of_it(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let socket = TcpStream::connect(child.address()).unwrap();
+    child.at_rest();
+    child.begin_drain();
+    let mut stream = setting.speak(socket);
+    if setting.tls {
+        stream.write_all(&frame(ECHO, 0, b"at last")).unwrap();
+        assert_eq!(read_frame(&mut stream), (ECHO, b"at last".to_vec()));
+    }
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    drop(stream);
+    child.stats();
+}
+
 fn a_drain_answers_what_has_arrived(setting: &Setting) {
     let mut child = Child::start(setting, "desk");
     let many = if setting.model == Model::Iterative { 1 } else { 10 };
@@ -141,6 +158,28 @@ fn a_drain_that_runs_out_of_patience_resets(setting: &Setting) {
     assert_eq!(child.end(), Some(0));
     assert_eq!(child.said("undrained "), ["1"]);
     assert_ne!(stream.read(&mut [0; 1]).unwrap_or(0), 1);
+}
+
+fn who_has_nothing_to_do_sleeps(setting: &Setting) {
+    let child = Child::start(setting, &format!("desk {}", setting.room_for(8)));
+    let many = if setting.model == Model::Iterative { 1 } else { 8 };
+    let mut streams = child.connect_many(many);
+    for round in 0..20 {
+        streams.iter_mut().for_each(|stream| assert_eq!(ask(stream, JOB, round, b"").0, JOB));
+        streams.iter_mut().for_each(|stream| assert_eq!(ask(stream, LATER, 1, b"").0, LATER));
+    }
+    streams.truncate(many.div_ceil(2));
+    if setting.model == Model::Spin {
+        return drop(child.drain());
+    }
+    // What is left of the load may still wake somebody: a peer's end, or a thread that ends.
+    eventually("everybody sleeps for a second", || {
+        let before = child.runs();
+        thread::sleep(Duration::from_secs(1));
+        before == child.runs()
+    });
+    drop(streams);
+    child.drain();
 }
 
 fn a_drain_leaves_a_job_behind(setting: &Setting) {

@@ -312,7 +312,7 @@ impl Family {
             }
         }
         self.host.report();
-        let (connections, counts) = (self.killed, self.ledger.stats().snapshot());
+        let (connections, counts) = (self.killed, self.host.shared.snapshot());
         if connections > 0 {
             Err(Undrained { connections, working: false, counts: Box::new(counts) }.into())
         } else {

@@ -310,6 +310,7 @@ impl<S: Session> Endpoint for Connection<S> {
             }
             return;
         }
+        let reads = self.drains && (matches!(event, Event::Received(_)) || !self.held.is_empty());
         match event {
             Event::Shaking => self.shaking(now),
             Event::Proven(identity) => self.identity = Some(identity),
@@ -324,10 +325,6 @@ impl<S: Session> Endpoint for Connection<S> {
                     self.unread += block.len() as u64;
                 }
                 block.clear();
-                if self.drains && self.held.is_empty() {
-                    self.drains = false;
-                    self.drain(now, host);
-                }
             }
             Event::Ended => {
                 self.flight.receiving = false;
@@ -343,6 +340,10 @@ impl<S: Session> Endpoint for Connection<S> {
             Event::Tick => self.tick(now, host),
             Event::Drain => self.drain(now, host),
             Event::Stop => self.close(Closed::Stopped, host),
+        }
+        if reads && self.held.is_empty() {
+            self.drains = false;
+            self.drain(now, host);
         }
         self.advance(now, host);
     }

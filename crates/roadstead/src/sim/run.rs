@@ -336,9 +336,27 @@ impl Run {
             }
         }
         self.expect_none("open connections", |shared| shared.gate.open())?;
+        self.expect_none("addresses", |shared| shared.gate.addresses())?;
         self.expect_none("buffered bytes", |shared| shared.memory.used())?;
         self.expect_none("outstanding tickets", |shared| shared.jobs.used())?;
+        self.expect_none_exchanged()?;
         Ok(self.report())
+    }
+
+    /// What the members keep of messages once nobody is there to gather or to send them. One that was stopped has kept
+    /// what it had, as a process does that ends.
+    fn expect_none_exchanged(&self) -> Result<(), Failure> {
+        let members = self.nodes.iter().filter(|node| !node.orders.is_stopped());
+        let accounts = || members.clone().filter_map(|node| Some(node.member.as_ref()?.accounts()));
+        let left = [
+            ("keys of messages", accounts().map(|it| it.gathers).sum()),
+            ("bytes of received messages", accounts().map(|it| it.held).sum()),
+            ("bytes of messages to be sent", accounts().map(|it| it.unsent).sum()),
+        ];
+        match left.into_iter().find(|(_, left)| *left > 0) {
+            None => Ok(()),
+            Some((what, left)) => Err(self.failure(Why::Leaked { what, left })),
+        }
     }
 
     /// A message that outlives the query that gathered it keeps its sender's memory for ever.
@@ -481,7 +499,7 @@ impl Run {
             faults: self.faults,
             took: world.clock.now(),
             links,
-            stats: self.nodes.iter().map(|node| node.shared.stats().snapshot()).collect(),
+            stats: self.nodes.iter().map(|node| node.shared.snapshot()).collect(),
             trace: mem::take(&mut world.trace),
         }
     }

@@ -27,8 +27,9 @@ pub(crate) fn listening(addresses: &[SocketAddr]) {
 /// What the server has counted.
 pub(crate) fn stats(stats: &Snapshot) {
     let Snapshot { accepted, refused, connected, closed, failed, bytes_in, bytes_out, jobs, .. } = stats;
+    let Snapshot { open, buffered, tickets, .. } = stats;
     say(&format!(
         "stats accepted={accepted} refused={refused} connected={connected} closed={closed} failed={failed} \
-         bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs}"
+         bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs} open={open} buffered={buffered} tickets={tickets}"
     ));
 }

@@ -277,6 +277,7 @@ impl Model {
         if self.is_closed() {
             return;
         }
+        let reads = self.unread > 0 || matches!(event, Event::Received(_));
         match event {
             Event::Opened => {
                 (self.life, self.active) = (Life::Open, self.now);
@@ -291,10 +292,6 @@ impl Model {
                     self.show();
                 } else {
                     self.lost += block.len();
-                }
-                if self.drains && self.unread == 0 {
-                    self.drains = false;
-                    self.drain();
                 }
             }
             Event::Ended => {
@@ -325,6 +322,10 @@ impl Model {
             Event::Drain => self.drain(),
             Event::Stop => self.close(&Closed::Stopped, true),
             Event::Shaking | Event::Proven(_) => unreachable!("there is no layer"),
+        }
+        if self.drains && reads && self.unread == 0 {
+            self.drains = false;
+            self.drain();
         }
         self.go_on();
         self.ask();
