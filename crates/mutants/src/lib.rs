@@ -6,7 +6,7 @@
 //! ```toml
 //! [[fault]]
 //! name = "sleeps-over-a-ring"
-//! file = "crates/roadstead/src/ticket.rs"
+//! file = "crates/roadstead/src/ticket/bell.rs"
 //! was = "self.rung.lock().unwrap_or_else(PoisonError::into_inner).is_empty()"
 //! becomes = "true"
 //! user = "a reply that comes just before the loop waits is not heard until something else happens"

@@ -10,10 +10,7 @@ use std::{
     net::IpAddr,
     ops::Deref,
     ptr::{self, NonNull},
-    sync::atomic::{
-        AtomicU64, AtomicUsize,
-        Ordering::{Relaxed, SeqCst},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
 };
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -127,7 +124,7 @@ impl Ledger {
 
     /// The sum of one kind of account.
     pub(crate) fn sum(&self, account: Account) -> usize {
-        self.used().iter().map(|slot| account(slot).load(Relaxed)).fold(0, usize::saturating_add)
+        self.used().iter().map(|slot| account(slot).load(SeqCst)).fold(0, usize::saturating_add)
     }
 
     /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last

@@ -108,6 +108,7 @@ mod proactor;
 mod reactor;
 mod run;
 mod slots;
+mod sync;
 mod threads;
 mod wait;
 

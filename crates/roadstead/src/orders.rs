@@ -1,17 +1,14 @@
 //! What other threads ask of a loop that drives many connections.
 #![forbid(unsafe_code)]
 
-use std::{
-    mem,
-    net::SocketAddr,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-};
+use std::{mem, net::SocketAddr, sync::PoisonError};
 
 use crate::{
     connection::Endpoint,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     ticket::{Bell, Token},
 };
 

@@ -145,8 +145,8 @@ impl<S: Session> Connection<S> {
         if self.phase == Phase::Connecting {
             return;
         }
-        let called = mailbox.alarm.hear();
-        for (id, reply) in mailbox.take() {
+        let (called, replies) = mailbox.hear();
+        for (id, reply) in replies {
             self.control.outstanding -= 1;
             // While there was work the peer was not waited for.
             self.active = now;

@@ -16,10 +16,11 @@ use bytes::Bytes;
 use super::{
     GatherError, Missing, SendError,
     memory::Recent,
-    message::{Message, Taken},
+    message::Message,
     options::{Key, Member, MemberId, Options, cost},
     outbox::{Outbox, Parcel},
     stats::{ExchangeStats, PeerStats},
+    taken::Taken,
     trust::Trust,
 };
 use crate::{

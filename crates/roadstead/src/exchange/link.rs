@@ -10,19 +10,16 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{
-            AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use super::{
     hub::{Hub, Left},
-    message::Taken,
     options::{Key, PART, Strategy, cost},
     outbox::Parcel,
+    taken::Taken,
     wire::{self, Hello, Part, Said},
 };
 use crate::{
@@ -160,12 +157,7 @@ impl Link {
             self.greet(peer, cx);
         }
         self.out.allowance = hello.allowance;
-        self.inc.taken = Some(Taken {
-            count: Arc::default(),
-            told: Arc::default(),
-            every: hub.options.allowance() / 8,
-            waker: cx.waker(),
-        });
+        self.inc.taken = Some(Taken::new(hub.options.allowance() / 8, cx.waker()));
         if !hub.join(peer, self.number, cx.waker(), self.dialled.is_some()) {
             return self.turn_away("there are too many links to it".into());
         }
@@ -275,14 +267,12 @@ impl Link {
     fn confirm(&mut self, cx: &mut Context<'_, Self>) {
         let (Some(peer), Some(taken)) = (self.peer, self.inc.taken.clone()) else { return };
         let unconfirmed = self.inc.received - self.inc.told;
-        let count = taken.count.load(SeqCst);
-        let untold = count - taken.told.load(SeqCst);
+        let (count, much) = taken.count();
         let speaks = !cx.output().is_empty() && self.inc.due.is_some();
         let due = self.inc.due.is_some_and(|due| due <= cx.now());
         let quiet = cx.now() >= self.said.saturating_add(self.hub.options.silence / 5);
-        if speaks || due || quiet || unconfirmed >= self.hub.options.under_way() / 8 || untold >= taken.every
-        {
-            taken.told.store(count, SeqCst);
+        if speaks || due || quiet || unconfirmed >= self.hub.options.under_way() / 8 || much {
+            taken.tell(count);
             wire::send_credit(cx.output(), self.inc.received, count);
             self.hub.count(peer, unconfirmed, 0, 0);
             (self.inc.told, self.inc.due, self.said) = (self.inc.received, None, cx.now());

@@ -49,6 +49,7 @@ mod outbox;
 #[cfg(test)]
 mod reference;
 mod stats;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod trust;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    sync::{Arc, atomic::Ordering::SeqCst, mpsc},
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -12,8 +12,9 @@ use super::{
     GatherError, SendError,
     hub::{Dial, Hub, Left},
     link::Link,
-    message::{Message, Taken},
+    message::Message,
     options::{Key, Member, MemberId, Options, Strategy, cost},
+    taken::Taken,
 };
 use crate::{
     budget::Budget,
@@ -95,14 +96,15 @@ fn what_is_under_way_takes_up_room_until_it_is_confirmed() {
 #[test]
 fn a_thread_that_is_slow_to_take_a_message_may_find_that_more_was_told_meanwhile() {
     let hub = hub(Options::default());
-    let taken = Taken { count: Arc::default(), told: Arc::default(), every: 1, waker: waker() };
+    let waker = waker();
+    let taken = Taken::new(1, waker.clone());
     let message = || Message::new(Bytes::new(), hub.reserve(0, 0).unwrap(), taken.clone());
-    taken.told.store(cost(0) as u64 + 1, SeqCst);
+    taken.tell(cost(0) as u64 + 1);
     drop(message());
-    assert!(!taken.waker.0.hear());
+    assert!(!waker.0.hear());
     drop(message());
-    assert!(taken.waker.0.hear());
-    assert_eq!((taken.count.load(SeqCst), hub.stats().held), (2 * cost(0) as u64, 0));
+    assert!(waker.0.hear());
+    assert_eq!((taken.count(), hub.stats().held), ((2 * cost(0) as u64, true), 0));
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn a_new_link_takes_the_place_of_one_whose_end_has_not_come_through() {
 fn what_was_forgotten_before_it_came_is_not_kept() {
     let hub = hub(Options::default());
     hub.forget(key(1));
-    let taken = Taken { count: Arc::default(), told: Arc::default(), every: 1, waker: waker() };
+    let taken = Taken::new(1, waker());
     let charges = hub.reserve(0, 4).unwrap();
     hub.deliver(0, key(1), "ahoy".into(), charges, taken);
     assert_eq!((hub.stats().late, hub.stats().held, hub.stats().waiting), (1, 0, 0));
@@ -159,7 +161,7 @@ fn what_is_gathered_is_in_the_order_of_the_peers_whoever_came_first_and_who_did_
         let (tell, told) = mpsc::channel();
         hub.gather(key(1), Duration::ZERO, Guarded::new(Box::new(move |result| tell.send(result).unwrap())));
         for peer in came {
-            let taken = Taken { count: Arc::default(), told: Arc::default(), every: 1, waker: waker() };
+            let taken = Taken::new(1, waker());
             let charges = hub.reserve(peer, 1).unwrap();
             hub.deliver(peer, key(1), vec![peer as u8].into(), charges, taken);
         }

@@ -5,10 +5,7 @@ mod model;
 
 use std::{
     mem,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,9 +15,9 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use super::{
     GatherError, Gathered,
     hub::{Dial, Hub, Left},
-    message::Taken,
     options::{self, Key, Member, MemberId, Options, PART, cost},
     outbox::Parcel,
+    taken::Taken,
 };
 use crate::{budget::Charge, guard::Guarded, ticket::Waker};
 use model::{Letter, Model, Told};
@@ -154,7 +151,6 @@ impl Rig {
         let hub = Hub::new(MemberId(ME), members, None, options.clone());
         let keeper = waker();
         hub.keep(keeper.clone());
-        let count = || Arc::new(AtomicU64::new(0));
         Self {
             hub,
             model: Model::new(options.clone()),
@@ -163,7 +159,7 @@ impl Rig {
             keeper,
             links: Vec::new(),
             begun: Vec::new(),
-            taken: PEERS.map(|_| Taken { count: count(), told: count(), every: u64::MAX, waker: waker() }),
+            taken: PEERS.map(|_| Taken::new(u64::MAX, waker())),
             results: Arc::default(),
             gathered: Vec::new(),
             gathers: 0,
@@ -342,7 +338,7 @@ impl Rig {
                 (it.messages_in, it.messages_out, it.expired),
                 (peer.came, peer.confirmed, peer.expired)
             );
-            assert_eq!(self.taken[at].count.load(SeqCst), peer.dropped, "what its links are told was taken");
+            assert_eq!(self.taken[at].count().0, peer.dropped, "what its links are told was taken");
         }
         for link in &self.links {
             let joined = model.peers[link.peer].links.iter().any(|(number, _)| *number == link.number);

@@ -9,10 +9,10 @@
 //! Whoever is told that the connection is *to be queued* puts it into the line, so it stands there at most once, and
 //! whoever took it out is the only one to have it. What is raised meanwhile is kept in the same word, so that either
 //! the one who ends sees it, or the one who raised it sees the end: no event is lost between the two. Both are checked
-//! with loom, over all interleavings, in `tests/claim.rs`; that is why the atomics are those of the module above.
+//! with loom, over all interleavings, in `tests/interleavings/`.
 #![forbid(unsafe_code)]
 
-use super::atomic::{
+use crate::sync::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire},
 };

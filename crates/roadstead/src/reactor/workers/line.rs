@@ -7,10 +7,11 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use super::member::Member;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 pub(super) struct Line<T> {
     state: Mutex<State<T>>,

@@ -21,10 +21,6 @@
 //!
 //! No lock is held while a session runs but the connection's own, for which nobody waits.
 
-/// The atomics of [`claim`], which a test replaces with those of a model checker.
-mod atomic {
-    pub(super) use std::sync::atomic::{AtomicU32, Ordering};
-}
 mod claim;
 mod crew;
 mod dispatcher;

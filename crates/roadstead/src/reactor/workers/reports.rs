@@ -4,16 +4,17 @@
 
 use std::{
     mem,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use crate::{
     connection::Outgoing,
     orders::Orders,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     ticket::{Bell, Token},
 };
 

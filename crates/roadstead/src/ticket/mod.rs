@@ -6,19 +6,19 @@
 //! An alarm that has rung and has not been heard does not ring again, so a burst of replies costs one wake.
 #![forbid(unsafe_code)]
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-};
+mod bell;
+mod mailbox;
+
+use std::{fmt, sync::Arc};
 
 use crate::{
     budget::Charge,
     guard::Guarded,
     service::{JobId, Lost},
 };
+
+pub use bell::Bell;
+pub(crate) use mailbox::{Alarm, Mailbox};
 
 /// Names a connection within its loop; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,7 +61,7 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Whether the connection is gone, so that the work need not be done.
     pub fn is_cancelled(&self) -> bool {
-        self.mailbox.alarm.closed.load(SeqCst)
+        self.mailbox.alarm.is_closed()
     }
 
     /// Brings `reply` to the session. Never blocks on the network.
@@ -97,154 +97,21 @@ pub struct Waker(pub(crate) Arc<Alarm>);
 impl Waker {
     /// Wakes the session. Several calls before it is heard count as one; a connection that is gone hears nothing.
     pub fn wake(&self) {
-        self.0.called.store(true, SeqCst);
-        self.0.ring();
+        self.0.call();
     }
 
     /// Whether the connection is gone.
     pub fn is_closed(&self) -> bool {
-        self.0.closed.load(SeqCst)
+        self.0.is_closed()
     }
 }
 
 /// What a job came to. Whichever thread drops it, a panic of that ends there.
 pub(crate) type Reply<R> = Guarded<Result<R, Lost>>;
 
-/// Where one connection's replies arrive.
-#[derive(Debug)]
-pub(crate) struct Mailbox<R> {
-    replies: Mutex<Vec<(JobId, Reply<R>)>>,
-    pub(crate) alarm: Arc<Alarm>,
-}
-
-impl<R> Mailbox<R> {
-    pub(crate) fn new(alarm: Arc<Alarm>) -> Arc<Self> {
-        Arc::new(Self { replies: Mutex::default(), alarm })
-    }
-
-    fn put(&self, id: JobId, reply: Reply<R>) {
-        if self.alarm.closed.load(SeqCst) {
-            return;
-        }
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner).push((id, reply));
-        self.alarm.ring();
-    }
-
-    pub(crate) fn take(&self) -> Vec<(JobId, Reply<R>)> {
-        std::mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Tells a connection's loop that something waits for it.
-#[derive(Debug, Default)]
-pub(crate) struct Alarm {
-    rung: AtomicBool,
-    called: AtomicBool,
-    closed: AtomicBool,
-    home: OnceLock<(Arc<Bell>, Token)>,
-}
-
-impl Alarm {
-    fn ring(&self) {
-        if !self.rung.swap(true, SeqCst)
-            && let Some((bell, token)) = self.home.get()
-        {
-            bell.ring(*token);
-        }
-    }
-
-    /// The connection now lives in a loop; what rang before is heard now.
-    pub(crate) fn settle(&self, bell: &Arc<Bell>, token: Token) {
-        if self.home.set((Arc::clone(bell), token)).is_ok() && self.rung.load(SeqCst) {
-            bell.ring(token);
-        }
-    }
-
-    /// The loop has heard: answers whether somebody called for the session itself, apart from replies.
-    pub(crate) fn hear(&self) -> bool {
-        self.rung.store(false, SeqCst);
-        self.called.swap(false, SeqCst)
-    }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, SeqCst);
-    }
-}
-
-/// Wakes one loop out of its wait: who rang, and how to interrupt the wait.
-#[derive(Default)]
-pub struct Bell {
-    rung: Mutex<Vec<Token>>,
-    asleep: AtomicBool,
-    interrupt: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// What a ring does instead of all that.
-    call: Option<Box<dyn Fn() + Send + Sync>>,
-}
-
-impl Bell {
-    /// A bell nobody can hear asleep until [`Bell::interrupt_with`] was called.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// A bell of one connection, that calls whoever sees to it at once. It keeps no list.
-    pub(crate) fn calling(call: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { call: Some(Box::new(call)), ..Self::default() })
-    }
-
-    /// Says how the loop's wait is interrupted. Only the first call counts.
-    pub fn interrupt_with(&self, interrupt: impl Fn() + Send + Sync + 'static) {
-        let _ = self.interrupt.set(Box::new(interrupt));
-    }
-
-    /// Puts `token` on the list and interrupts the loop if it sleeps.
-    pub fn ring(&self, token: Token) {
-        if let Some(call) = &self.call {
-            return call();
-        }
-        self.rung.lock().unwrap_or_else(PoisonError::into_inner).push(token);
-        self.interrupt();
-    }
-
-    /// Interrupts the loop if it sleeps.
-    pub fn interrupt(&self) {
-        if self.asleep.swap(false, SeqCst)
-            && let Some(interrupt) = self.interrupt.get()
-        {
-            interrupt();
-        }
-    }
-
-    /// The loop is about to wait. False if somebody rang already: then it must not.
-    pub fn fall_asleep(&self) -> bool {
-        self.asleep.store(true, SeqCst);
-        if self.rung.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            return true;
-        }
-        self.asleep.store(false, SeqCst);
-        false
-    }
-
-    /// The wait is over.
-    pub fn wake_up(&self) {
-        self.asleep.store(false, SeqCst);
-    }
-
-    /// Moves all who rang into `into`.
-    pub fn answer(&self, into: &mut Vec<Token>) {
-        into.append(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl fmt::Debug for Bell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bell").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     use super::*;
     use crate::budget::Meter;
@@ -269,8 +136,9 @@ mod tests {
             Ticket::new(Arc::clone(&mailbox), JobId(id), jobs.charge(1).unwrap()).finish(id as u8);
         }
         assert_eq!(rung(&bell), [Token(7)]);
-        assert!(!mailbox.alarm.hear());
-        assert_eq!(mailbox.take().len(), 3);
+        let (called, replies) = mailbox.hear();
+        assert!(!called);
+        assert_eq!(replies.len(), 3);
         assert_eq!(jobs.used(), 0);
         Waker(Arc::clone(&mailbox.alarm)).wake();
         assert_eq!(rung(&bell), [Token(7)]);
@@ -281,7 +149,7 @@ mod tests {
     fn a_dropped_ticket_is_a_lost_job() {
         let (mailbox, _bell) = mailbox();
         drop(Ticket::new(Arc::clone(&mailbox), JobId(1), Meter::new(1).charge(1).unwrap()));
-        let replies = mailbox.take().into_iter().map(|(id, reply)| (id, reply.into_inner()));
+        let replies = mailbox.hear().1.into_iter().map(|(id, reply)| (id, reply.into_inner()));
         assert_eq!(replies.collect::<Vec<_>>(), [(JobId(1), Err(Lost))]);
     }
 
@@ -292,7 +160,7 @@ mod tests {
         mailbox.alarm.close();
         assert!(ticket.is_cancelled());
         ticket.finish(1);
-        assert!(mailbox.take().is_empty());
+        assert!(mailbox.hear().1.is_empty());
         assert!(rung(&bell).is_empty());
     }
 
@@ -317,6 +185,20 @@ mod tests {
         assert!(alarm.hear());
         Waker(alarm).wake();
         assert_eq!((calls.load(SeqCst), rung(&bell)), (2, Vec::new()));
+    }
+
+    #[test]
+    fn a_loop_is_interrupted_once_and_only_while_it_sleeps() {
+        let (bell, interrupts) = (Bell::new(), Arc::new(AtomicUsize::new(0)));
+        let interrupted = Arc::clone(&interrupts);
+        bell.interrupt_with(move || _ = interrupted.fetch_add(1, SeqCst));
+        assert!(bell.fall_asleep());
+        (0..3).for_each(|token| bell.ring(Token(token)));
+        assert_eq!((interrupts.load(SeqCst), rung(&bell).len()), (1, 3));
+        assert!(bell.fall_asleep());
+        bell.wake_up();
+        bell.ring(Token(1));
+        assert_eq!(interrupts.load(SeqCst), 1, "it is awake");
     }
 
     #[test]
