@@ -20,6 +20,7 @@ scenarios! {
     a_job_runs_in_slices (Queues): "a job of 1,000 slices is answered once",
     endless_jobs_hold_neither_their_connection_nor_another (Queues): "beside jobs that never end others are served",
     another_thread_may_finish (Queues): "a ticket that another thread finishes wakes the connection",
+    a_reply_that_comes_during_a_call_is_heard (Queues): "a reply that comes just while the session is called is heard",
     jobs_of_a_connection_come_back_in_the_order_of_the_queue (Queues): "as they were asked for, or the cheapest first; of several workers in any order",
     answers_overtake_what_takes_longer (Queues): "an answer at once is not kept back by a job before it",
     work_for_a_peer_that_is_gone_is_forgotten (Queues): "the ticket of a lost connection is free again once its work is done",
@@ -132,6 +133,19 @@ fn another_thread_may_finish(setting: &Setting) {
     let mut stream = child.connect();
     for millis in [0u64, 1, 20] {
         assert_eq!(ask(&mut stream, LATER, millis, b""), (LATER, millis.to_le_bytes().to_vec()));
+    }
+}
+
+fn a_reply_that_comes_during_a_call_is_heard(setting: &Setting) {
+    let child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    for round in 0..200u64 {
+        // The thread of each is done about when the session is called with the next, or hears of another reply.
+        let asked = [frame(LATER, 0, b""), frame(ECHO, 0, b""), frame(LATER, 0, b""), frame(LATER, 0, b"")];
+        stream.write_all(&asked.concat()).unwrap();
+        let mut kinds = asked.map(|_| read_frame(&mut stream).0);
+        kinds.sort();
+        assert_eq!(kinds, [ECHO, LATER, LATER, LATER], "round {round}");
     }
 }
 
