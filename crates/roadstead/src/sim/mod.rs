@@ -73,6 +73,7 @@ mod dice;
 mod faults;
 mod jobs;
 mod link;
+mod loops;
 mod member;
 mod report;
 mod run;

@@ -10,6 +10,7 @@ use super::{
     crew::{Crew, Hand, Others},
     dice::Dice,
     jobs::{Backlog, Shuffled},
+    loops::{Loop, Turns},
     member::Seat,
     sockets::{Ear, Shared as SharedWorld, Sockets, Watcher},
     trace::What,
@@ -72,63 +73,11 @@ pub(super) struct Plan {
     pub(super) layers: Option<(Arc<dyn Layers>, Arc<dyn Layers>)>,
 }
 
-/// One of the real loops.
-trait Turns {
-    /// How long the next turn would wait; `None`: until something happens.
-    fn timeout(&mut self) -> Option<Duration>;
-    /// One turn. False when the loop has nothing left to live for.
-    fn turn(&mut self) -> io::Result<bool>;
-}
-
-/// The loops that a node may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Loop {
-    Reactor,
-    Proactor,
-    /// A reactor whose workers receive and send.
-    Crew,
-}
-
-impl Loop {
-    /// Every mixture of loops comes up, whichever node is looked at.
-    fn of(seed: u64, node: usize) -> Self {
-        let digit = seed / [1, 3, 9][node % 3] % 3;
-        [Self::Reactor, Self::Proactor, Self::Crew][digit as usize]
-    }
-}
-
 /// The sockets and the poller of a node.
 fn sockets(world: &SharedWorld, node: usize, others: Others) -> (Sockets, Watcher) {
     let clock = world.borrow().clock.clone();
     let watcher = Watcher { world: Rc::clone(world), node, others: others.clone() };
     (Sockets { world: Rc::clone(world), clock, node, others }, watcher)
-}
-
-impl Turns for Reactor<Sockets, Watcher> {
-    fn timeout(&mut self) -> Option<Duration> {
-        self.timeout()
-    }
-    fn turn(&mut self) -> io::Result<bool> {
-        self.turn()
-    }
-}
-
-impl Turns for Proactor<Emulated<Sockets, Watcher>> {
-    fn timeout(&mut self) -> Option<Duration> {
-        self.timeout()
-    }
-    fn turn(&mut self) -> io::Result<bool> {
-        self.turn()
-    }
-}
-
-impl Turns for Rc<Crew> {
-    fn timeout(&mut self) -> Option<Duration> {
-        Crew::timeout(self)
-    }
-    fn turn(&mut self) -> io::Result<bool> {
-        Crew::turn(self)
-    }
 }
 
 /// One simulated machine: a real loop over simulated sockets.
