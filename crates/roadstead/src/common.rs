@@ -241,6 +241,36 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_is_gone_has_nothing_of_any_kind_and_nobody_of_any_address() {
+        let ledger = of(3);
+        let budget = Budget::default().per_address(1);
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let accounts: [Account; 3] = [|slot| &slot.memory, |slot| &slot.jobs, |slot| &slot.outgoing];
+        assert_eq!(ledger.admit(0, address, &budget), Ok(()));
+        assert!(accounts.iter().all(|account| ledger.add(0, *account, 5, 9)));
+        assert_eq!(ledger.admit(1, address, &budget), Err(Refused::Address(1)));
+        assert_eq!(ledger.clear(0), 6);
+        assert_eq!((ledger.open(), accounts.map(|account| ledger.sum(account))), (0, [0; 3]));
+        assert_eq!(ledger.admit(1, address, &budget), Ok(()));
+    }
+
+    #[test]
+    fn who_is_refused_is_counted_nowhere() {
+        let ledger = of(3);
+        let budget = Budget::default().connections(1).per_address(1);
+        let [a, b] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
+        let jobs: Account = |slot| &slot.jobs;
+        assert_eq!(ledger.admit(0, a, &budget), Ok(()));
+        assert!(ledger.add(0, jobs, 1, 1) && !ledger.add(1, jobs, 1, 1));
+        assert_eq!(ledger.admit(1, b, &budget), Err(Refused::Full(1)));
+        assert_eq!(ledger.admit_outgoing(1, &budget), Err(Refused::Full(1)));
+        assert_eq!((ledger.open(), ledger.sum(jobs)), (1, 1));
+        ledger.clear(0);
+        assert_eq!((ledger.open(), ledger.sum(jobs)), (0, 0));
+        assert_eq!(ledger.admit(2, b, &budget), Ok(()));
+    }
+
+    #[test]
     fn connections_are_counted_over_all_slots_and_per_address() {
         let ledger = of(4);
         let budget = Budget::default().connections(3).per_address(2);

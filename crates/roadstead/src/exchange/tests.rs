@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     GatherError, SendError,
-    hub::{Dial, Hub, Left},
+    hub::{Dial, Gathered, Hub, Left},
     link::Link,
     message::Message,
     options::{Key, Member, MemberId, Options, Strategy, cost},
@@ -130,6 +130,48 @@ fn what_was_forgotten_before_it_came_is_not_kept() {
     let charges = hub.reserve(0, 4).unwrap();
     hub.deliver(0, key(1), "ahoy".into(), charges, taken);
     assert_eq!((hub.stats().late, hub.stats().held, hub.stats().waiting), (1, 0, 0));
+}
+
+/// One byte of a peer, for the first query.
+fn come(hub: &Hub, peer: usize) {
+    let taken = Taken::new(1, waker());
+    hub.deliver(peer, key(1), vec![peer as u8].into(), hub.reserve(peer, 1).unwrap(), taken);
+}
+
+/// What the first query's gather will come to.
+fn gather(hub: &Hub, patience: Duration) -> mpsc::Receiver<Result<usize, GatherError>> {
+    let (tell, told) = mpsc::channel();
+    let tell = move |gathered: Result<Gathered, _>| tell.send(gathered.map(|all| all.len())).unwrap();
+    hub.gather(key(1), patience, Guarded::new(Box::new(tell)));
+    told
+}
+
+#[test]
+fn a_message_that_comes_twice_stands_for_one_peer_and_one_that_comes_after_all_were_gathered_for_none() {
+    let hub = hub_among(&[1, 2], Options::default());
+    let told = gather(&hub, Duration::from_secs(1));
+    come(&hub, 0);
+    come(&hub, 0);
+    assert!(told.try_recv().is_err(), "the other is missing");
+    come(&hub, 1);
+    assert_eq!(told.try_recv().unwrap(), Ok(2));
+    come(&hub, 1);
+    let stats = hub.stats();
+    assert_eq!((stats.duplicate, stats.late, stats.held, stats.waiting), (1, 1, 0, 0));
+}
+
+#[test]
+fn a_gather_has_all_of_its_patience_however_early_a_message_came() {
+    let second = Duration::from_secs(1);
+    let hub = hub_among(&[1, 2], Options { patience: second, ..Options::default() });
+    come(&hub, 0);
+    hub.expire(Duration::ZERO);
+    let told = gather(&hub, 3 * second);
+    for (now, over) in [(Duration::ZERO, false), (2 * second, false), (3 * second, true)] {
+        hub.expire(now);
+        assert_eq!(told.try_recv().is_ok(), over, "after {now:?}");
+    }
+    assert_eq!((hub.stats().held, hub.stats().waiting), (0, 0));
 }
 
 #[test]

@@ -281,6 +281,60 @@ fn input_waits_behind_a_flood_and_comes_when_there_is_room() {
 }
 
 #[test]
+fn what_a_session_has_left_is_shown_again_after_a_reply() {
+    let mut rig = Rig::opened(budget());
+    rig.bytes(b"t.q.e\x01x");
+    assert_eq!(rig.log().written, b"", "it waits for its ticket");
+    rig.log().tickets.remove(0).finish(1);
+    rig.answer_bell();
+    rig.take_all();
+    assert_eq!(rig.sent, b"rx");
+    rig.happen(Event::Stop);
+    rig.dismantle();
+}
+
+#[test]
+fn the_end_waits_for_what_lies_unread_behind_a_flood() {
+    let mut rig = Rig::opened(budget());
+    rig.bytes(b"t.q.e\x01x");
+    rig.log().tickets.remove(0).finish(u8::MAX);
+    rig.answer_bell();
+    let mut rig = half_closed(rig);
+    assert!(!rig.log().ended, "it is read once there is room");
+    rig.take_all();
+    assert!(rig.sent.ends_with(b"rx") && rig.log().ended);
+    rig.dismantle();
+}
+
+#[test]
+fn the_end_waits_for_a_message_of_exactly_what_was_needed_while_a_reply_may_have_it_read() {
+    let mut rig = Rig::opened(budget());
+    let message = [b"n\x00".as_slice(), &[b'.'; EACH - 102]].concat();
+    rig.bytes(&[b"t.".as_slice(), &message].concat());
+    let mut rig = half_closed(rig);
+    assert!(!rig.log().ended, "all that it has asked for is there");
+    rig.log().tickets.remove(0).finish(1);
+    rig.answer_bell();
+    assert!(rig.log().ended);
+    rig.take_all();
+    rig.dismantle();
+}
+
+#[test]
+fn who_comes_late_to_a_drain_is_told_of_it_once_a_message_was_read_whole() {
+    let mut rig = Rig::new(budget(), false);
+    rig.happen(Event::Drain);
+    rig.open();
+    rig.bytes(b"e\x03on");
+    assert_eq!(rig.log().heard, [Ready::Opened], "half of a message was read");
+    rig.bytes(b"e");
+    assert_eq!(rig.log().heard, [Ready::Opened, Ready::Draining]);
+    rig.take_all();
+    assert_eq!((&rig.sent[..], rig.shut), (&b"one"[..], Some(rig.now)));
+    half_closed(rig).dismantle();
+}
+
+#[test]
 fn a_session_that_panics_leaves_nothing_behind_but_the_news() {
     let mut rig = Rig::opened(budget());
     rig.bytes(b"k.t.p.");

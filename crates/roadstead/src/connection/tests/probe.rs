@@ -101,6 +101,7 @@ impl Probe {
                 input.need(EACH - 100 + count);
                 return Ok(0);
             }
+            b'q' if !self.log().tickets.is_empty() => return Ok(0),
             b'x' => {
                 self.log().finished = true;
                 cx.finish();
