@@ -1,6 +1,8 @@
-//! The planted copy of the tree: what git tracks, with all faults in it, built once.
+//! The planted copy of the tree: what git tracks and nothing else, with all faults in it, built once.
 
 use std::{
+    collections::HashSet,
+    env,
     ffi::OsStr,
     fs, io,
     os::unix::ffi::OsStrExt,
@@ -69,7 +71,23 @@ pub fn plant(faults: &[Fault], root: &Path, to: &Path) -> Result<(), CopyError> 
         write(&to.join(name), &content)?;
     }
     write(&to.join(CRATE).join("Cargo.toml"), MANIFEST.as_bytes())?;
-    write(&to.join(CRATE).join("lib.rs"), PLANTED.as_bytes())
+    write(&to.join(CRATE).join("lib.rs"), PLANTED.as_bytes())?;
+    let known: HashSet<_> = tracked.iter().map(|name| to.join(name)).collect();
+    clear(&to.join("crates"), &|path| known.contains(path) || path.starts_with(to.join(CRATE)))
+}
+
+/// Deletes what the tree has no more: a module that has moved would be found in both places.
+fn clear(dir: &Path, keep: &dyn Fn(&Path) -> bool) -> Result<(), CopyError> {
+    let failed = |error| CopyError::Write { path: dir.into(), error };
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            clear(&path, keep)?;
+        } else if !keep(&path) {
+            fs::remove_file(&path).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_manifest_of(name: &str, file: &str) -> bool {
@@ -119,6 +137,12 @@ pub fn build(copy: &Path, target: &Path) -> Result<Vec<Tests>, CopyError> {
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--workspace", "--no-run", "--message-format=json"]);
     cargo.current_dir(copy).stdin(Stdio::null()).stderr(Stdio::inherit());
+    // What tells of this crate, if cargo has started us, would have all builds that look at it begin anew.
+    let ours = env::vars_os().filter(|(name, _)| {
+        let name = name.as_encoded_bytes();
+        [&b"CARGO_PKG_"[..], b"CARGO_MANIFEST_", b"CARGO_BIN_"].iter().any(|part| name.starts_with(part))
+    });
+    ours.for_each(|(name, _)| _ = cargo.env_remove(name));
     cargo.env("CARGO_TARGET_DIR", target).env("CARGO_INCREMENTAL", "0");
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     let built = cargo.output().map_err(|error| CopyError::Program { program: "cargo", error })?;

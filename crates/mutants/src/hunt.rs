@@ -1,9 +1,6 @@
 //! The hunt for one fault: its tests in their order, until one has found it for certain.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::{io, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,34 +34,41 @@ pub struct Found {
     pub by: String,
 }
 
-/// Plays `fault` to the tests of `steps`. `None` if somebody asked us to end. `progress` hears of each step.
+/// Plays `fault` to the tests of those of `steps` that it has not survived `before`. `None` if somebody asked us to end.
+/// `progress` hears of each step.
 ///
 /// # Errors
 /// If a test program cannot be begun.
 pub fn hunt(
     fault: &str,
     steps: &[Step<'_>],
+    before: Option<Verdict>,
     runner: &Runner,
     mut progress: impl FnMut(&Step<'_>),
 ) -> io::Result<Option<Verdict>> {
-    let (mut tried, mut spent, mut doubted) = (Vec::new(), Duration::ZERO, Vec::new());
+    let nothing = Verdict { found: None, tried: Vec::new(), seconds: 0.0, doubted: Vec::new() };
+    let mut verdict = before.unwrap_or(nothing);
     for step in steps {
+        if verdict.tried.contains(&step.name()) {
+            continue;
+        }
         progress(step);
-        tried.push(step.name());
+        verdict.tried.push(step.name());
         let mut found = None;
         loop {
             let begun = Instant::now();
-            let ending = runner.play(step, Asked { fault: Some(fault), only: None, without: &doubted })?;
-            spent += begun.elapsed();
+            let ending =
+                runner.play(step, Asked { fault: Some(fault), only: None, without: &verdict.doubted })?;
+            verdict.seconds += begun.elapsed().as_secs_f64();
             let test = match ending {
                 Ending::Passed(_) => break,
                 Ending::Interrupted => return Ok(None),
                 Ending::Failed(test) => test,
                 Ending::Hung | Ending::Broken(_) => {
-                    match runner.play(step, Asked { without: &doubted, ..Asked::default() })? {
+                    match runner.play(step, Asked { without: &verdict.doubted, ..Asked::default() })? {
                         Ending::Interrupted => return Ok(None),
                         Ending::Passed(_) => found = Some(how(&ending)),
-                        _ => doubted.push(how(&ending)),
+                        _ => verdict.doubted.push(how(&ending)),
                     }
                     break;
                 }
@@ -75,16 +79,16 @@ pub fn hunt(
                     found = Some(test);
                     break;
                 }
-                Some(false) => doubted.push(test),
+                Some(false) => verdict.doubted.push(test),
             }
         }
         if let Some(by) = found {
             let program = format!("{}/{}", step.tests.room, step.tests.target);
-            let found = Some(Found { program, by });
-            return Ok(Some(Verdict { found, tried, seconds: spent.as_secs_f64(), doubted }));
+            verdict.found = Some(Found { program, by });
+            break;
         }
     }
-    Ok(Some(Verdict { found: None, tried, seconds: spent.as_secs_f64(), doubted }))
+    Ok(Some(verdict))
 }
 
 /// Whether a test that has failed fails again with the fault, and passes without. `None` if somebody asked us to end.

@@ -39,12 +39,13 @@ enum Arguments {
 const EXAMPLES: &str = "\
 Examples:
   cargo run -p roadstead-mutants -- run --only drain       the faults with `drain` in their name or file
-  cargo run -p roadstead-mutants -- run --quick            all, but without the tests that take minutes
+  cargo run -p roadstead-mutants -- run --steps 2          all, but only with the tests that should find them
   cargo run -p roadstead-mutants -- run --out docs/mutants.md
   cargo run -p roadstead-mutants -- plant                  to look at one with other means
 
-A run goes on where the last one was ended: what was found is not looked for again, what survived is. Every fault is in
-crates/mutants/faults/, with the tests that are tried first; `cargo test -p roadstead-mutants` checks that list.";
+A run goes on where the last one was ended: what was found is not looked for again, and what survived meets the tests
+that it has not met. Every fault is in crates/mutants/faults/, with the tests that are tried first;
+`cargo test -p roadstead-mutants` checks that list.";
 
 #[derive(clap::Args)]
 struct Place {
@@ -59,10 +60,10 @@ struct Run {
     /// Only faults with this in their name, file or area
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
-    /// Leave out the tests that take minutes; what survives then may still be found
-    #[arg(long)]
-    quick: bool,
-    /// Look again for what was found before
+    /// Try the first so many test programs for each fault, and leave what survives them for the next run
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Look again for what was found before, and try again what it has survived
     #[arg(long)]
     again: bool,
     /// Seconds without a test that ends, after which a test program hangs
@@ -97,11 +98,7 @@ struct Rooms {
 
 impl Rooms {
     fn new(place: &Place) -> Result<Self> {
-        let asked = Command::new("git").args(["rev-parse", "--show-toplevel"]).output()?;
-        if !asked.status.success() {
-            return Err("this is no checkout of the tree: git knows no top level here".into());
-        }
-        let root = PathBuf::from(String::from_utf8(asked.stdout)?.trim_end_matches('\n'));
+        let root = PathBuf::from(git(&["rev-parse", "--show-toplevel"])?);
         let target =
             env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
         let dir = place.dir.clone().unwrap_or_else(|| target.join("mutants"));
@@ -118,6 +115,14 @@ impl Rooms {
         copy::plant(&faults, &self.root, &self.tree())?;
         Ok(faults)
     }
+}
+
+fn git(question: &[&str]) -> Result<String> {
+    let asked = Command::new("git").args(question).output()?;
+    if !asked.status.success() {
+        return Err("this is no checkout of the tree: git knows none here".into());
+    }
+    Ok(String::from_utf8(asked.stdout)?.trim_end_matches('\n').to_owned())
 }
 
 fn plant(place: &Place) -> Result<ExitCode> {
@@ -143,11 +148,12 @@ fn play(run: &Run) -> Result<ExitCode> {
     }
     let patience = Duration::from_secs(run.patience);
     let runner = Runner::new(&rooms.dir.join("tmp"), patience, Arc::clone(&interrupted));
-    let mut records = Records::open(&rooms.dir.join("records.jsonl"))?;
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+    let mut records = Records::open(&rooms.dir.join("records.jsonl"), &commit)?;
     for fault in faults.iter().filter(|fault| run.wants(fault)) {
-        let known = records.of(fault).is_some_and(|record| record.verdict.found.is_some());
-        if !known || run.again {
-            let Some(verdict) = look_for(fault, &programs, &runner, run.quick)? else { break };
+        let before = records.of(fault).map(|record| record.verdict.clone()).filter(|_| !run.again);
+        if before.as_ref().is_none_or(|before| before.found.is_none()) {
+            let Some(verdict) = look_for(fault, before, &programs, &runner, run.steps)? else { break };
             say(fault, &verdict);
             let record = records.keep(fault, verdict)?;
             if run.json {
@@ -166,16 +172,23 @@ impl Run {
     }
 }
 
-fn look_for(fault: &Fault, programs: &[Tests], runner: &Runner, quick: bool) -> Result<Option<Verdict>> {
+fn look_for(
+    fault: &Fault,
+    before: Option<Verdict>,
+    programs: &[Tests],
+    runner: &Runner,
+    most: Option<usize>,
+) -> Result<Option<Verdict>> {
     let unknown = |program| format!("{} names the tests {program}, which do not exist", fault.name);
-    let steps = order::steps(fault, programs, quick).map_err(unknown)?;
+    let mut steps = order::steps(fault, programs).map_err(unknown)?;
+    steps.truncate(most.unwrap_or(usize::MAX));
     let progress = |step: &Step<'_>| {
         if io::stderr().is_terminal() {
             eprint!("\r\x1b[K{} … {}", fault.name, step.name());
             let _ = io::stderr().flush();
         }
     };
-    Ok(hunt::hunt(&fault.name, &steps, runner, progress)?)
+    Ok(hunt::hunt(&fault.name, &steps, before, runner, progress)?)
 }
 
 fn say(fault: &Fault, verdict: &Verdict) {

@@ -33,11 +33,11 @@ const SEEN_IN: &[(&str, &[&str])] = &[
 /// Of the conformance suite, one model of each core: what is likely to show a fault of the engine soon.
 const FEW_SETTINGS: &[&str] = &["epoll::plain", "threads::plain", "emulated::plain"];
 
-/// The steps of a fault, those that its list names first. `quick` leaves out what takes minutes.
+/// The steps of a fault, those that its list names first.
 ///
 /// # Errors
 /// The name of a test program that there is none of.
-pub fn steps<'a>(fault: &Fault, all: &'a [Tests], quick: bool) -> Result<Vec<Step<'a>>, String> {
+pub fn steps<'a>(fault: &Fault, all: &'a [Tests]) -> Result<Vec<Step<'a>>, String> {
     let mut steps = Vec::new();
     for named in &fault.tests {
         let (program, filter) = named.split_once(' ').unwrap_or((named, ""));
@@ -60,9 +60,7 @@ pub fn steps<'a>(fault: &Fault, all: &'a [Tests], quick: bool) -> Result<Vec<Ste
     {
         steps.push(Step { tests, filter: (*setting).to_owned() });
     }
-    if !quick {
-        steps.extend(seen_in.iter().flat_map(|room| of(room).map(whole)));
-    }
+    steps.extend(seen_in.iter().flat_map(|room| of(room).map(whole)));
     Ok(without_repetition(steps))
 }
 
@@ -89,7 +87,7 @@ mod tests {
         Tests { room: room.into(), target: target.into(), path: "".into(), dir: "".into() }
     }
 
-    fn names(tests: &[&str], quick: bool) -> Result<Vec<String>, String> {
+    fn names(tests: &[&str]) -> Result<Vec<String>, String> {
         let programs =
             ["roadstead/panics", "roadstead/sim", "roadstead/lib", "cli/bin", "conformance/conformance"];
         let all = programs.map(program);
@@ -102,23 +100,21 @@ mod tests {
             tests: tests.iter().map(|&name| name.to_owned()).collect(),
             area: "a".into(),
         };
-        Ok(steps(&fault, &all, quick)?.iter().map(Step::name).collect())
+        Ok(steps(&fault, &all)?.iter().map(Step::name).collect())
     }
 
     #[test]
     fn what_a_fault_names_comes_first_and_then_the_quickest_and_nothing_twice() {
-        let quick =
+        let own =
             ["roadstead/sim relay", "roadstead/panics", "roadstead/lib", "roadstead/sim"].map(str::to_owned);
         let few = FEW_SETTINGS.iter().map(|setting| format!("conformance/conformance {setting}"));
-        let quick: Vec<_> = quick.into_iter().chain(few).collect();
-        let asked = ["roadstead/sim relay", "roadstead/panics"];
-        assert_eq!(names(&asked, true).unwrap(), quick);
-        let all = quick.iter().map(String::as_str).chain(["conformance/conformance", "cli/bin"]);
-        assert_eq!(names(&asked, false).unwrap(), all.collect::<Vec<_>>());
+        let rest = ["conformance/conformance", "cli/bin"].map(str::to_owned);
+        let all: Vec<_> = own.into_iter().chain(few).chain(rest).collect();
+        assert_eq!(names(&["roadstead/sim relay", "roadstead/panics"]).unwrap(), all);
     }
 
     #[test]
     fn a_program_that_there_is_none_of_is_named() {
-        assert_eq!(names(&["roadstead/none"], true).unwrap_err(), "roadstead/none");
+        assert_eq!(names(&["roadstead/none"]).unwrap_err(), "roadstead/none");
     }
 }

@@ -1,7 +1,7 @@
 //! What became of the faults: kept as it is found out, and shown as a table.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt::Write as _,
     fs::{self, OpenOptions},
     io::{self, Write as _},
@@ -20,6 +20,9 @@ pub struct Record {
     /// What was planted: another text with the same name is another fault.
     was: String,
     becomes: String,
+    /// The commit on which it was played.
+    #[serde(default)]
+    commit: String,
     /// What became of it.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -29,6 +32,8 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
+    /// Where the tree stands now.
+    commit: String,
     of: HashMap<String, Record>,
 }
 
@@ -37,13 +42,14 @@ impl Records {
     ///
     /// # Errors
     /// If there is one and it cannot be read.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, commit: &str) -> io::Result<Self> {
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read?,
         };
         let records = text.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok());
-        Ok(Self { path: path.to_owned(), of: records.map(|record| (record.fault.clone(), record)).collect() })
+        let of = records.map(|record| (record.fault.clone(), record)).collect();
+        Ok(Self { path: path.to_owned(), commit: commit.to_owned(), of })
     }
 
     /// What became of this fault, as it is written today.
@@ -57,7 +63,8 @@ impl Records {
     /// If the file cannot be written.
     pub fn keep(&mut self, fault: &Fault, verdict: Verdict) -> io::Result<&Record> {
         let (was, becomes) = (fault.was.clone(), fault.becomes.clone());
-        let record = Record { fault: fault.name.clone(), was, becomes, verdict };
+        let (name, commit) = (fault.name.clone(), self.commit.clone());
+        let record = Record { fault: name, was, becomes, commit, verdict };
         let line = serde_json::to_string(&record)? + "\n";
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
         file.write_all(line.as_bytes())?;
@@ -78,7 +85,10 @@ impl Records {
 
     /// The page that tells of all faults, by area, in Markdown.
     pub fn page(&self, faults: &[Fault]) -> String {
-        let mut page = format!("{HEAD}\n{}.\n", capital(&self.summary(faults)));
+        let commits: BTreeSet<_> = faults.iter().filter_map(|fault| Some(&*self.of(fault)?.commit)).collect();
+        let commits: Vec<_> = commits.iter().map(|commit| format!("`{commit}`")).collect();
+        let (summary, commits) = (capital(&self.summary(faults)), commits.join(", "));
+        let mut page = format!("{HEAD}\n{summary}. Played on {commits}.\n");
         let mut area = "";
         for fault in faults {
             if fault.area != area {
@@ -91,7 +101,7 @@ impl Records {
                     (format!("{} `{}`", it.program, it.by), format!("{seconds:.1}"))
                 }
                 Some(Verdict { tried, seconds, .. }) => {
-                    (format!("**SURVIVED** {}", tried.join(", ")), format!("{seconds:.1}"))
+                    (format!("**not found** by {}", tried.join(", ")), format!("{seconds:.1}"))
                 }
             };
             let file = fault.file.strip_prefix("crates/").unwrap_or(&fault.file).replace("/src/", "/");
@@ -141,12 +151,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records");
         let faults = ["one", "two", "three"].map(fault);
-        let mut records = Records::open(&path).unwrap();
+        let mut records = Records::open(&path, "c0ffee").unwrap();
         records.keep(&faults[0], verdict(Some("t"), 1.0)).unwrap();
         records.keep(&faults[1], verdict(None, 9.0)).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[..text.len() - 9]).unwrap();
-        let records = Records::open(&path).unwrap();
+        let records = Records::open(&path, "c0ffee").unwrap();
         assert!(records.of(&faults[0]).is_some() && records.of(&faults[1]).is_none());
         assert!(records.of(&Fault { becomes: "c".into(), ..fault("one") }).is_none(), "another fault");
     }
@@ -155,15 +165,15 @@ mod tests {
     fn the_page_tells_of_every_fault_what_found_it_or_what_it_survived() {
         let dir = tempfile::tempdir().unwrap();
         let faults = ["one", "two", "three"].map(fault);
-        let mut records = Records::open(&dir.path().join("records")).unwrap();
+        let mut records = Records::open(&dir.path().join("records"), "c0ffee").unwrap();
         records.keep(&faults[0], verdict(Some("tests::t"), 1.25)).unwrap();
         records.keep(&faults[1], verdict(None, 9.0)).unwrap();
         let page = records.page(&faults);
         let place = "[cli/main.rs](../crates/cli/src/main.rs) | harm";
         for line in [
-            "Found 1 of 2 planted faults, half of these within 1.2 s of tests; 1 not played yet.".to_owned(),
+            "Found 1 of 2 planted faults, half of these within 1.2 s of tests; 1 not played yet. Played on `c0ffee`.".to_owned(),
             format!("| one | {place} | cli/bin `tests::t` | 1.2 |"),
-            format!("| two | {place} | **SURVIVED** cli/bin, cli/serve | 9.0 |"),
+            format!("| two | {place} | **not found** by cli/bin, cli/serve | 9.0 |"),
             format!("| three | {place} | not played |  |"),
         ] {
             assert!(page.contains(&line), "{page}");
