@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, builder::RangedU64ValueParser};
 use roadstead_mutants::{
     copy::{self, Tests},
     fault::{self, Fault},
@@ -61,7 +61,7 @@ struct Run {
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
     /// Try the first so many test programs for each fault, and leave what survives them for the next run
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     steps: Option<usize>,
     /// Look again for what was found before, and try again what it has survived
     #[arg(long)]
