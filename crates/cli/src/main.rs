@@ -112,10 +112,10 @@ fn main() -> ExitCode {
     code
 }
 
-/// Prints a help text, which was asked for and may find no room, or what is wrong with the arguments.
+/// Prints a help text, which was asked for and may find no room or be read in part, or what is wrong with the arguments.
 fn tell(told: &clap::Error) -> ExitCode {
     match (told.print(), told.use_stderr()) {
-        (Err(_), false) => ExitCode::FAILURE,
+        (Err(error), false) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         (_, false) => ExitCode::SUCCESS,
         (_, true) => ExitCode::from(2),
     }

@@ -139,6 +139,37 @@ fn help_that_finds_no_room_is_no_success() {
 }
 
 #[test]
+fn who_stops_reading_the_results_is_told_nothing() {
+    let scene = Scene::new();
+    scene.share(50, false);
+    let (keys, shares) =
+        (scene.path("keys").display().to_string(), scene.path("shares").display().to_string());
+    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0"));
+    let load = format!("load {} --messages 1", server.listening());
+    for line in [
+        "--help",
+        "trident --help",
+        "--version",
+        "models",
+        "models --json -",
+        &load,
+        &format!("{load} --json -"),
+        "bench queue --seconds 0.01",
+        &format!("keys --out {keys}"),
+        &format!("trident share --made 50 --replace --out {shares}"),
+        &format!("trident verify {shares}/server-1"),
+    ] {
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = scene.command(words(line)).stdout(closed).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{line}: {said}");
+        assert!(!said.contains("standard output") && !said.contains("pipe"), "{line}: {said}");
+    }
+    assert!(scene.path("keys/client/key.pem").exists(), "what was to be made is there");
+}
+
+#[test]
 fn a_level_of_the_log_that_does_not_exist_is_refused() {
     let scene = Scene::new();
     for wrong in ["verbose", "debug,lots", "roadstead=loud", "=debug", "roadstead="] {

@@ -86,12 +86,17 @@ impl Destination {
         let outcome = match self {
             Self::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+                heard(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
             }
             Self::File(path) => replace(path, text.as_bytes()),
         };
         outcome.map_err(|source| ReportError::Unwritable { destination: self.clone(), source })
     }
+}
+
+/// What has come of writing to stdout. Whoever reads there may stop when they have seen enough, as `head` does.
+fn heard(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 /// Replaces the file at `path` in one step; what is not a regular file (a pipe, a terminal, `/dev/null`)
@@ -173,7 +178,7 @@ impl Stream {
     /// Prints a line.
     pub fn print(self, line: &str) -> Result<(), ReportError> {
         match self {
-            Self::Stdout => writeln!(io::stdout().lock(), "{line}")
+            Self::Stdout => heard(writeln!(io::stdout().lock(), "{line}"))
                 .map_err(|source| ReportError::Unwritable { destination: Destination::Stdout, source }),
             Self::Stderr => {
                 // Nobody can be told that stderr is closed.
