@@ -31,7 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Column::Text("core"),
         Column::Text("runs here"),
         Column::Text("what it does"),
-    ]);
+    ])
+    .known_by(1);
     let mut rows = Vec::new();
     for model in Model::ALL {
         let why = model.obstacle();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Width, presets};
 
 use super::{ReportError, Stream};
 
@@ -18,8 +18,8 @@ pub enum Column {
 
 /// A table with a header.
 ///
-/// On a terminal that is too narrow words are wrapped, and figures never: what does not fit goes below, into a part that
-/// begins with the columns by which rows are known.
+/// On a terminal that is too narrow texts are wrapped, where several columns have some, and words and figures never are:
+/// what does not fit goes below, into a part that begins with the columns by which rows are known.
 ///
 /// ```
 /// use roadstead_load::report::{Column, Table, count};
@@ -31,8 +31,8 @@ pub enum Column {
 #[derive(Debug)]
 pub struct Table {
     whole: comfy_table::Table,
-    /// Whether it may stand in parts.
-    folds: bool,
+    /// How wide each column's words are at least, if it is one that is wrapped.
+    wrapped: Vec<Option<usize>>,
     /// So many columns are in each part.
     keys: usize,
 }
@@ -52,7 +52,11 @@ impl Table {
             });
         }
         let texts = columns.iter().filter(|column| matches!(column, Column::Text(_))).count();
-        Self { whole: table, folds: texts <= 1, keys: texts }
+        let wrapped = columns.iter().map(|column| match column {
+            Column::Text(title) if texts > 1 => Some(longest_word(title)),
+            _ => None,
+        });
+        Self { whole: table, wrapped: wrapped.collect(), keys: texts }
     }
 
     /// The same table, whose rows are known by so many columns.
@@ -62,6 +66,10 @@ impl Table {
 
     /// Adds a row, one cell for each column.
     pub fn row<I: IntoIterator<Item = String>>(&mut self, cells: I) {
+        let cells: Vec<String> = cells.into_iter().collect();
+        for (wrapped, cell) in self.wrapped.iter_mut().zip(&cells) {
+            *wrapped = wrapped.map(|longest| longest.max(longest_word(cell)));
+        }
         self.whole.add_row(cells);
     }
 
@@ -79,10 +87,10 @@ impl Table {
 
     /// The columns of each part beside the keys.
     fn parts(&self, width: usize) -> Vec<Range<usize>> {
+        let whole = self.whole.column_max_content_widths().into_iter().map(usize::from);
         // A cell has a line and two spaces.
         let each: Vec<usize> =
-            self.whole.column_max_content_widths().iter().map(|width| usize::from(*width) + 3).collect();
-        let width = if self.folds { width } else { usize::MAX };
+            whole.zip(&self.wrapped).map(|(whole, wrapped)| wrapped.unwrap_or(whole) + 3).collect();
         let keys = 1 + each[..self.keys].iter().sum::<usize>();
         let (mut parts, mut first, mut used) = (Vec::new(), self.keys, keys);
         for (at, each) in each.iter().enumerate().skip(self.keys) {
@@ -99,13 +107,21 @@ impl Table {
     fn part(&self, shown: Range<usize>, width: u16) -> String {
         let mut part = self.whole.clone();
         part.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        for (at, column) in part.column_iter_mut().enumerate().skip(self.keys) {
-            if !shown.contains(&at) {
+        for (at, (column, wrapped)) in part.column_iter_mut().zip(&self.wrapped).enumerate() {
+            if at >= self.keys && !shown.contains(&at) {
                 column.set_constraint(ColumnConstraint::Hidden);
+            } else if let Some(longest) = *wrapped {
+                // With the two spaces.
+                let least = u16::try_from(longest + 2).unwrap_or(u16::MAX);
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
             }
         }
         part.to_string()
     }
+}
+
+fn longest_word(text: &str) -> usize {
+    text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0)
 }
 
 /// The table as wide as it is.
@@ -161,5 +177,20 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 50), "{text}");
         assert_eq!(text.split_whitespace().filter(|word| *word == "more").count(), 10, "{text}");
         assert_eq!(text.matches("epoll").count(), 1);
+    }
+
+    #[test]
+    fn no_word_of_a_table_is_broken_where_it_fits_beside_the_key() {
+        let columns = ["model", "core", "runs here", "what it does"].map(Column::Text);
+        let mut table = Table::new(&columns).known_by(1);
+        let row = ["iterative", "blocking", "no: needs Windows", "finished and asynchronous, ".trim()];
+        table.row(row.map(|cell| format!("{cell} ").repeat(3)));
+        for width in 30..200 {
+            let text = table.within(width);
+            assert!(text.lines().all(|line| line.chars().count() <= width.into()), "{text}");
+            for word in row.iter().flat_map(|cell| cell.split(' ')).chain(["model", "here", "does"]) {
+                assert!(text.contains(word), "{width}, {word}: {text}");
+            }
+        }
     }
 }
