@@ -34,7 +34,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let _new = NewDirectories::before(&args.out);
+    let _new = NewDirectories::before(&args.out)?;
     let mut out = String::new();
     let authority = authority(&args.out.join("authority"), &mut out)?;
     for number in 1..=args.servers {
@@ -62,6 +62,7 @@ pub(crate) fn passing(dir: &Path) -> Result<()> {
 }
 
 fn authority(dir: &Path, out: &mut impl Write) -> Result<Authority> {
+    let _new = NewDirectories::before(dir)?;
     if dir.exists() {
         let authority = Authority::load(dir)?;
         writeln!(out, "kept  {}", dir.display())?;
@@ -75,6 +76,7 @@ fn authority(dir: &Path, out: &mut impl Write) -> Result<Authority> {
 
 fn member(authority: &Authority, out_dir: &Path, name: &str, role: Role, out: &mut impl Write) -> Result<()> {
     let dir = out_dir.join(name);
+    let _new = NewDirectories::before(&dir)?;
     let existed = dir.exists();
     let made = authority.complete(&dir, name, role)?;
     let keys = Keys::load(&dir).map_err(|error| {

@@ -18,10 +18,17 @@ use crate::{Outcome, Result, signals};
 pub(crate) struct NewDirectories(Vec<PathBuf>);
 
 impl NewDirectories {
-    /// `path`, and what is missing above it.
-    pub(crate) fn before(path: &Path) -> Self {
-        let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
-        Self(missing.map(Path::to_owned).collect())
+    /// `path`, and what is missing above it. Refused where something else has its place.
+    pub(crate) fn before(path: &Path) -> Result<Self> {
+        let ancestors = || path.ancestors().take_while(|dir| !dir.as_os_str().is_empty());
+        match ancestors().find(|found| found.exists()) {
+            Some(found) if !found.is_dir() => {
+                let (path, found) = (path.display(), found.display());
+                Err(format!("cannot make the directory {path}: {found} is a file; move it away, or choose another place")
+                    .into())
+            }
+            _ => Ok(Self(ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect())),
+        }
     }
 }
 

@@ -44,6 +44,30 @@ fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
 }
 
 #[test]
+fn a_file_where_a_directory_is_to_be_made_is_named_and_left_as_it_was() {
+    let scene = Scene::new();
+    let file = scene.path("file");
+    fs::write(&file, "somebody's").unwrap();
+    let advice = format!("{} is a file; move it away, or choose another place", file.display());
+    for place in [file.clone(), file.join("below"), file.join("far/below")] {
+        for command in ["keys", "trident share --made 10"] {
+            let error = scene.fails(words(&format!("{command} --out {}", place.display())));
+            let wanted = format!("cannot make the directory {}: {advice}", place.display());
+            assert_eq!(error, wanted, "{command}");
+        }
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"somebody's");
+    for name in ["authority", "server-2", "client"] {
+        let place = scene.path("k").join(name);
+        let _ = fs::remove_dir_all(scene.path("k"));
+        fs::create_dir(scene.path("k")).unwrap();
+        fs::write(&place, "").unwrap();
+        let error = scene.fails(keys(&scene, ""));
+        assert!(error.contains(&format!("{} is a file; move it", place.display())), "{error}");
+    }
+}
+
+#[test]
 fn a_load_speaks_tls_with_servers_of_its_authority_and_no_others() {
     let scene = Scene::new();
     scene.ok(keys(&scene, ""));

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let bar = progress::bar(rows.rows() as u64, "sharing");
     let options = Options { search: !args.no_search, replace: args.replace, pins };
     signals::watch()?;
-    let _new = NewDirectories::before(&args.out);
+    let _new = NewDirectories::before(&args.out)?;
     let shared = share(&mut UntilSignal(rows), &args.out, options, |done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
     let manifest = match shared {
