@@ -72,8 +72,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if let Some(json) = json {
         json.write_json(&reports)?;
     }
-    let whole = reports.iter().all(|report| report.faults.is_empty());
-    Ok(if whole { Outcome::Done } else { Outcome::Wrong })
+    match reports.iter().filter(|report| !report.faults.is_empty()).count() {
+        0 => Ok(Outcome::Done),
+        odd => Err(format!("{odd} of {} directories are not as they were shared", reports.len()).into()),
+    }
 }
 
 fn report(dir: &Path) -> Report {
