@@ -37,6 +37,8 @@ pub const DRUDGE: u8 = 15;
 pub const PROGRAM: u8 = 16;
 /// A job that answers `n`, and panics when it is dropped.
 pub const BOMB: u8 = 17;
+/// The session itself takes `n` milliseconds before it answers.
+pub const SLEEP: u8 = 18;
 
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;

@@ -7,10 +7,15 @@ use slab::Slab;
 
 use crate::ticket::Token;
 
+/// A turn of a loop that takes less is taken for a moment.
+const LONG: Duration = Duration::from_millis(100);
+
 /// What has a deadline.
 pub(crate) trait Timed {
     /// When it wants to be asked next.
     fn deadline(&self) -> Option<Duration>;
+    /// What it was told to have happened at `from` has happened by `to`.
+    fn correct(&mut self, _from: Duration, _to: Duration) {}
 }
 
 /// One connection with what the heap knows of it.
@@ -91,6 +96,14 @@ impl<C: Timed> Slots<C> {
                 self.slot(token).is_some_and(|slot| slot.scheduled == time)
             });
             self.heap = heap;
+        }
+    }
+
+    /// A turn has told its connections that it was `from`, and took until `to`. Whoever was served behind a session that
+    /// took long was served later than that, and had not had its time when it would be over.
+    pub(crate) fn correct(&mut self, from: Duration, to: Duration) {
+        if to.saturating_sub(from) >= LONG {
+            self.slab.iter_mut().for_each(|(_, slot)| slot.content.correct(from, to));
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use roadstead::Model;
 use roadstead_conformance::{
-    asks::{ECHO, FILE, JOB, LATER, TOIL},
+    asks::{ECHO, FILE, JOB, LATER, SLEEP, TOIL},
     child::Child,
     client::{End, SetAtEnd, ask, end_of, frame, pattern, read_frame, try_read_frame},
     interrupt::interrupt,
@@ -23,6 +23,7 @@ scenarios! {
     a_stop_is_no_end (Models): "a program that was stopped and goes on answers what came meanwhile",
     who_spoke_during_a_stop_is_in_time (Wires): "after a stop that was longer than its deadlines, all who spoke meanwhile are served",
     who_spoke_during_a_job_is_in_time (Queues): "beside a job that was longer than the idle time, who spoke meanwhile is served",
+    who_is_served_beside_a_long_call_has_time (Wires): "when a session took longer than the idle time in a call, it and who was served behind it have all of their time to speak again",
     the_wall_clock_may_step (Models): "a wall clock that steps by a day at every look changes no deadline",
 }
 
@@ -127,6 +128,31 @@ fn who_spoke_during_a_job_is_in_time(setting: &Setting) {
     kinds.sort();
     assert_eq!(kinds, [ECHO, TOIL]);
     drop(busy);
+    assert_eq!(child.drain()["failed"], 0);
+}
+
+fn who_is_served_beside_a_long_call_has_time(setting: &Setting) {
+    let child = Child::start(setting, "desk --idle 1000");
+    let mut long = child.connect();
+    let mut other = (setting.model != Model::Iterative).then(|| {
+        let mut other = child.connect();
+        assert_eq!(ask(&mut other, ECHO, 0, b"before").0, ECHO);
+        other
+    });
+    // While the first call is made both asks come, so that one look at the network tells of both.
+    long.write_all(&frame(SLEEP, 300, b"")).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    long.write_all(&frame(SLEEP, 1600, b"")).unwrap();
+    if let Some(mut other) = other.take() {
+        other.write_all(&frame(ECHO, 0, b"meanwhile")).unwrap();
+        assert_eq!(read_frame(&mut other), (ECHO, b"meanwhile".to_vec()));
+        thread::sleep(Duration::from_millis(100));
+        assert!(ask(&mut other, ECHO, 0, b"after") == (ECHO, b"after".to_vec()));
+    }
+    assert_eq!([read_frame(&mut long).0, read_frame(&mut long).0], [SLEEP, SLEEP]);
+    thread::sleep(Duration::from_millis(100));
+    assert!(ask(&mut long, ECHO, 0, b"after") == (ECHO, b"after".to_vec()));
+    drop(long);
     assert_eq!(child.drain()["failed"], 0);
 }
 

@@ -205,7 +205,10 @@ impl Blocking {
     }
 
     fn tell(&mut self, event: Event<'_>) {
-        self.endpoint.handle(self.crew.now(), event, &mut self.host);
+        let now = self.crew.now();
+        self.endpoint.handle(now, event, &mut self.host);
+        // A session may have taken its time, and the peer has had none since.
+        self.endpoint.correct(now, self.crew.now());
     }
 
     fn obey(&mut self) {

@@ -117,6 +117,22 @@ impl<S: Session> Connection<S> {
         }
     }
 
+    /// Deadlines that run since `from` run since `to`.
+    pub(super) fn correct_stamps(&mut self, from: Duration, to: Duration) {
+        if self.opened == from {
+            self.opened = to;
+        }
+        if self.active == from {
+            self.active = to;
+            let late = to.saturating_sub(from);
+            self.burden = self.burden.map(|slow| if slow < to { slow.saturating_add(late) } else { slow });
+        }
+        let linger = self.shared.budget.linger;
+        if self.phase == Phase::Lingering(from.saturating_add(linger)) {
+            self.phase = Phase::Lingering(to.saturating_add(linger));
+        }
+    }
+
     /// What follows from the new state, whatever event led to it.
     pub(super) fn advance(&mut self, now: Duration, host: &mut Host) {
         if self.peer_ended && !self.end_told && self.listens() && !self.may_read_on() {

@@ -155,6 +155,8 @@ pub trait Endpoint: Send + fmt::Debug {
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host);
     /// The next operation, each once, until `None`.
     fn next(&mut self) -> Option<Op>;
+    /// What it was told to have happened at `from` has happened by `to`: who told it had not looked at the clock between.
+    fn correct(&mut self, from: Duration, to: Duration);
     /// When to send [`Event::Tick`], if nothing else happens before.
     fn deadline(&self) -> Option<Duration>;
     /// What is to be sent.
@@ -374,6 +376,10 @@ impl<S: Session> Endpoint for Connection<S> {
         let most = self.wants_to_receive();
         self.flight.receiving = most > 0;
         self.flight.receiving.then_some(Op::Receive(most))
+    }
+
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.correct_stamps(from, to);
     }
 
     fn deadline(&self) -> Option<Duration> {

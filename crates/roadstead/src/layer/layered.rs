@@ -438,6 +438,12 @@ impl Endpoint for Layered {
         &self.wire
     }
 
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.inner.correct(from, to);
+        let linger = self.shared.budget.linger;
+        self.phase.put_off(from.saturating_add(linger), to.saturating_add(linger));
+    }
+
     fn lend(&mut self, lent: &mut Output) {
         self.wire.lend(lent);
     }

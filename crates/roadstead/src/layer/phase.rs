@@ -15,3 +15,14 @@ pub(super) enum Phase {
     Closing(Duration),
     Closed,
 }
+
+impl Phase {
+    /// What has until `from` to happen has until `to`.
+    pub(super) fn put_off(&mut self, from: Duration, to: Duration) {
+        if let Self::Failing(_, until) | Self::Closing(until) = self
+            && *until == from
+        {
+            *until = to;
+        }
+    }
+}

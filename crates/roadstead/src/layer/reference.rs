@@ -142,6 +142,8 @@ impl Endpoint for Inner {
         (self.output.is_empty() && mem::take(&mut seen.finishes)).then_some(Op::Shutdown)
     }
 
+    fn correct(&mut self, _: Duration, _: Duration) {}
+
     fn deadline(&self) -> Option<Duration> {
         None
     }

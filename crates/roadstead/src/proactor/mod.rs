@@ -56,6 +56,10 @@ impl Timed for Slot {
     fn deadline(&self) -> Option<Duration> {
         self.endpoint.deadline().filter(|_| self.closing.is_none() && self.overdue.is_none())
     }
+
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.endpoint.correct(from, to);
+    }
 }
 
 /// One listener of the loop.
@@ -78,8 +82,8 @@ pub(crate) struct Proactor<P: Port> {
     done: Vec<Completion<P::Stream>>,
     woken: Vec<Token>,
     draining: bool,
-    /// When the clock was read last.
-    read: Duration,
+    /// When the last turn ended.
+    ended: Duration,
 }
 
 impl<P: Port> Proactor<P> {
@@ -95,7 +99,7 @@ impl<P: Port> Proactor<P> {
             done: Vec::new(),
             woken: Vec::new(),
             draining: false,
-            read: Duration::ZERO,
+            ended: Duration::ZERO,
         };
         proactor.accept_again(Duration::MAX);
         proactor
@@ -109,7 +113,7 @@ impl<P: Port> Proactor<P> {
 
     /// One turn. False when the loop has nothing left to live for.
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
-        let timeout = self.timeout();
+        let timeout = self.timeout_at(self.ended);
         self.host.count.waits += 1;
         if timeout != Some(Duration::ZERO) {
             self.host.count.sleeps += 1;
@@ -124,36 +128,38 @@ impl<P: Port> Proactor<P> {
             self.complete(done, now);
         }
         self.done = done;
-        let now = if self.host.jobs.run_turn() { self.port.now() } else { now };
+        let (served, now) = (now, if self.host.jobs.run_turn() { self.port.now() } else { now });
+        self.slots.correct(served, now);
         let alive = self.answer_bell(now);
-        let waited = mem::replace(&mut self.read, now);
-        self.look_at_due(waited);
+        self.look_at_due(self.ended);
         self.accept_again(now);
         self.host.report();
+        self.ended = self.port.now();
+        self.slots.correct(now, self.ended);
         Ok(alive && !(self.draining && self.slots.is_empty() && !self.port.has_done()))
     }
 
     /// How long the next turn would wait; `None`: until something happens.
     pub(crate) fn timeout(&mut self) -> Option<Duration> {
+        self.timeout_at(self.port.now())
+    }
+
+    fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
         if self.port.has_done() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
             return Some(Duration::ZERO);
         }
         let resting = self.listeners.iter().filter_map(|listener| listener.resting);
         let next = resting.chain(self.slots.next_deadline()).min()?;
-        Some(next.saturating_sub(self.port.now()))
+        Some(next.saturating_sub(now))
     }
 
     fn complete(&mut self, done: Completion<P::Stream>, now: Duration) {
         match done {
             Completion::Accepted(listener, taken) => self.accepted(listener, taken, now),
             Completion::Connected(token, result) => {
-                let failed = |error| Event::failed(Operation::Connect, error);
-                self.completed(
-                    token,
-                    Operation::Connect,
-                    result.map_or_else(failed, |()| Event::Opened),
-                    now,
-                );
+                let event =
+                    result.map_or_else(|error| Event::failed(Operation::Connect, error), |()| Event::Opened);
+                self.completed(token, Operation::Connect, event, now);
             }
             Completion::Sent(token, output, result) => {
                 self.sends.take_back(output);

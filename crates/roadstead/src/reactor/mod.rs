@@ -8,7 +8,8 @@
 //!
 //! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: by a
 //! job, or because the whole process was stopped. A deadline that has passed waits for a poll that began after it, and
-//! its connection is then tried once more, since one poll need not tell of everybody.
+//! its connection is then tried once more, since one poll need not tell of everybody. A turn has one time for all that it
+//! serves; if a session took long in it, what the connections noted is set to the turn's end.
 
 mod doors;
 mod slot;
@@ -76,8 +77,8 @@ pub(crate) struct Reactor<N: Net, P: Poller<N>> {
     woken: Vec<Token>,
     block: BytesMut,
     draining: bool,
-    /// When the clock was read last.
-    read: Duration,
+    /// When the last turn ended.
+    ended: Duration,
     /// Something has moved in this turn.
     moved: bool,
 }
@@ -103,7 +104,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             woken: Vec::new(),
             block: BytesMut::with_capacity(BLOCK),
             draining: false,
-            read: Duration::ZERO,
+            ended: Duration::ZERO,
             moved: true,
         })
     }
@@ -116,7 +117,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// One turn. False when the loop has nothing left to live for.
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
-        let timeout = self.timeout();
+        let timeout = self.timeout_at(self.ended);
         self.host.count.waits += 1;
         self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
         let mut ready = mem::take(&mut self.ready);
@@ -140,22 +141,29 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 self.drive(token, now);
             }
         }
+        let served = now;
         let now = if self.run_jobs() { self.net.now() } else { now };
+        self.slots.correct(served, now);
         let alive = self.answer_bell(now);
-        let polled = mem::replace(&mut self.read, now);
-        self.fire_deadlines(polled, now);
+        self.fire_deadlines(self.ended, now);
         self.doors.wake(&mut self.poller, now);
         self.host.report();
+        self.ended = self.net.now();
+        self.slots.correct(now, self.ended);
         Ok(alive && !(self.draining && self.slots.is_empty()))
     }
 
     /// How long the next turn would wait; `None`: until something happens.
     pub(crate) fn timeout(&mut self) -> Option<Duration> {
+        self.timeout_at(self.net.now())
+    }
+
+    fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
         if !self.busy.is_empty() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
             return Some(Duration::ZERO);
         }
         let next = [self.slots.next_deadline(), self.doors.resting()].into_iter().flatten().min()?;
-        Some(next.saturating_sub(self.net.now()))
+        Some(next.saturating_sub(now))
     }
 
     /// True if there were any.

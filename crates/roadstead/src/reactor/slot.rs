@@ -54,6 +54,10 @@ impl<T> Timed for Slot<T> {
     fn deadline(&self) -> Option<Duration> {
         self.endpoint.deadline()
     }
+
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.endpoint.correct(from, to);
+    }
 }
 
 impl<T> Slot<T> {

@@ -19,7 +19,7 @@ use roadstead::{
 use roadstead_conformance::{
     asks::{
         ANSWER, BOMB, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, PROGRAM,
-        REFUSE, SLICES, STAY, TOIL,
+        REFUSE, SLEEP, SLICES, STAY, TOIL,
     },
     client::pattern,
 };
@@ -106,6 +106,10 @@ impl DeskSession {
             FILE => {
                 Frame::begin(cx.output(), FILE, &Fields::new(), n as usize);
                 cx.output().file(Arc::clone(&self.file), 0, n);
+            }
+            SLEEP => {
+                thread::sleep(Duration::from_millis(n));
+                Frame::send(cx.output(), SLEEP, body);
             }
             PANIC => panic!("a session that is meant to panic"),
             REFUSE => {

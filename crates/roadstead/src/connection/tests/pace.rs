@@ -86,3 +86,19 @@ fn whoever_moves_fast_enough_is_waited_for_and_zero_does_not_ask() {
     assert_eq!(trade(10, &[100], 100), None, "exactly the rate");
     assert_eq!(trade(0, &[1], 1), None);
 }
+
+#[test]
+fn the_time_of_a_long_turn_is_not_the_peers() {
+    let shared = Shared::new(budget().slowest(10));
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
+    let permit = shared.gate.admit(None).unwrap();
+    let mut connection = Connection::accepted(Trade(Arc::default()), peer, shared, permit);
+    let (told, ended) = (Duration::from_secs(1), Duration::from_secs(1) + 2 * IDLE);
+    connection.place(Token(1), &host.bell, told);
+    connection.handle(told, Event::Opened, &mut host);
+    connection.handle(told, Event::Received(&mut BytesMut::from("a part")), &mut host);
+    connection.settle(told, &mut host);
+    connection.correct(told, ended);
+    assert_eq!(connection.deadline(), Some(ended + IDLE));
+}

@@ -102,7 +102,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         let now = self.net.now();
         for ready in ready.drain(..) {
             match ready.token.listener() {
-                Some(number) => self.accept(number, now),
+                Some(number) => self.accept(number),
                 None => self.hear(ready),
             }
         }
@@ -205,10 +205,13 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
     }
 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
-    fn accept(&mut self, number: usize, now: Duration) {
+    fn accept(&mut self, number: usize) {
         loop {
             match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
-                Accepted::Admitted(stream, endpoint) => self.insert(Ok(Some(stream)), endpoint, false, now),
+                // To make a session may have taken long.
+                Accepted::Admitted(stream, endpoint) => {
+                    self.insert(Ok(Some(stream)), endpoint, false, self.net.now());
+                }
                 Accepted::Refused => {}
                 Accepted::Empty | Accepted::Exhausted => return,
             }

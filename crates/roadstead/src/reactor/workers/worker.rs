@@ -17,6 +17,7 @@ use crate::{
     host::Host,
     net::Net,
     reactor::slot::Turn,
+    slots::Timed,
 };
 
 pub(crate) struct Worker<N: Net, O> {
@@ -165,6 +166,8 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
                 turn = self.drive_on(content, now);
             }
         }
+        // A session may have taken its time, and the peer has had none since.
+        content.slot.correct(now, self.net.now());
         turn
     }
 

@@ -30,6 +30,8 @@ enum Step {
     Answer,
     /// Milliseconds.
     Pass(u64),
+    /// So many milliseconds have passed in the turn of the loop.
+    Late(u64),
     /// To the deadline: a moment before it, at it, or a moment after.
     Deadline(u32),
     Tick,
@@ -91,6 +93,12 @@ impl Rig {
             Step::DropWaker if self.log.lock().unwrap().wakers.pop().is_some() => self.model.wakers -= 1,
             Step::Answer => self.answer(),
             Step::Pass(millis) => self.model.now += Duration::from_millis(millis),
+            Step::Late(millis) => {
+                let told = self.model.now;
+                self.model.late(Duration::from_millis(millis));
+                self.connection.correct(told, self.model.now);
+                self.compare();
+            }
             Step::Deadline(moment) => {
                 if let Some(deadline) = self.model.deadline() {
                     let when = deadline + Duration::from_nanos(moment.into()) - Duration::from_nanos(1);
@@ -255,6 +263,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::DropWaker),
         6 => Just(Step::Answer),
         3 => (0..20_000_u64).prop_map(Step::Pass),
+        2 => (0..20_000_u64).prop_map(Step::Late),
         2 => (0..3_u32).prop_map(Step::Deadline),
         1 => Just(Step::Tick),
         1 => prop_oneof![3 => Just(Step::Drain), 1 => Just(Step::Fail), 1 => Just(Step::Stop)],

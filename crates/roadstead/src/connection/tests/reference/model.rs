@@ -244,6 +244,20 @@ impl Model {
         }
     }
 
+    /// It is later than it was told.
+    pub(super) fn late(&mut self, by: Duration) {
+        let told = self.now;
+        self.now += by;
+        for stamp in [&mut self.placed, &mut self.active] {
+            if *stamp == told {
+                *stamp = self.now;
+            }
+        }
+        if self.life == Life::Lingering(told + LINGER) {
+            self.life = Life::Lingering(self.now + LINGER);
+        }
+    }
+
     fn tick(&mut self) {
         if self.rest.take_if(|rest| *rest <= self.now).is_some() {
             let (receive, send) = std::mem::take(&mut self.rests);
