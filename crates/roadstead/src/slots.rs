@@ -8,7 +8,7 @@ use slab::Slab;
 use crate::ticket::Token;
 
 /// A turn of a loop that takes less is taken for a moment.
-const LONG: Duration = Duration::from_millis(100);
+pub(crate) const LONG: Duration = Duration::from_millis(100);
 
 /// What has a deadline.
 pub(crate) trait Timed {

@@ -29,6 +29,7 @@ use crate::{
     interrupt::Interrupt,
     os,
     queue::Run,
+    slots::LONG,
     ticket::{Bell, Token},
     wait::poll,
 };
@@ -75,6 +76,8 @@ pub(crate) struct Blocking {
     orders: Orders,
     /// Calls on the socket wait, as `recv` is meant to and `sendfile`, which knows no flag against it, must not.
     waits: bool,
+    /// When an event was told, if nothing was waited for since.
+    told: Option<Duration>,
 }
 
 /// How a wait ended.
@@ -122,6 +125,7 @@ impl Blocking {
             silent: false,
             orders: Orders::Serve,
             waits: false,
+            told: None,
         }
     }
 
@@ -178,6 +182,7 @@ impl Blocking {
 
     fn fire_deadline(&mut self) {
         let now = self.crew.now();
+        self.catch_up(now);
         let is_due = |endpoint: &dyn Endpoint| endpoint.deadline().is_some_and(|deadline| deadline <= now);
         if is_due(&*self.endpoint) {
             self.look_at_all();
@@ -206,9 +211,17 @@ impl Blocking {
 
     fn tell(&mut self, event: Event<'_>) {
         let now = self.crew.now();
+        self.catch_up(now);
+        self.told = Some(now);
         self.endpoint.handle(now, event, &mut self.host);
-        // A session may have taken its time, and the peer has had none since.
-        self.endpoint.correct(now, self.crew.now());
+    }
+
+    /// Nothing was waited for since an event was told. If that was long ago, the session has taken its time, and the peer
+    /// has had none.
+    fn catch_up(&mut self, now: Duration) {
+        if let Some(told) = self.told.take().filter(|told| now.saturating_sub(*told) >= LONG) {
+            self.endpoint.correct(told, now);
+        }
     }
 
     fn obey(&mut self) {
