@@ -17,7 +17,7 @@ use crate::{
     host::Host,
     net::Net,
     reactor::slot::Turn,
-    slots::Timed,
+    slots::{LONG, Timed},
 };
 
 pub(crate) struct Worker<N: Net, O> {
@@ -167,7 +167,10 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
             }
         }
         // A session may have taken its time, and the peer has had none since.
-        content.slot.correct(now, self.net.now());
+        let ended = self.net.now();
+        if ended.saturating_sub(now) >= LONG {
+            content.slot.correct(now, ended);
+        }
         turn
     }
 
