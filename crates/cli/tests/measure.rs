@@ -248,7 +248,7 @@ fn an_interrupted_load_writes_what_it_has() {
 }
 
 #[test]
-fn a_closed_stdout_is_an_error_of_one_line_and_costs_no_file() {
+fn a_stdout_without_room_is_an_error_of_one_line_and_costs_no_file() {
     let scene = Scene::new();
     let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0"));
     let target = server.listening().to_string();
@@ -264,13 +264,12 @@ fn a_closed_stdout_is_an_error_of_one_line_and_costs_no_file() {
         words("models"),
         words("serve echo --bind 127.0.0.1:0"),
     ] {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let ended = scene.command(&arguments).stdout(writer).output().unwrap();
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = scene.command(&arguments).stdout(full).stderr(Stdio::piped()).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {said}");
         assert_eq!(
-            said, "roadstead: cannot write standard output: Broken pipe (os error 32)\n",
+            said, "roadstead: cannot write standard output: No space left on device (os error 28)\n",
             "{arguments:?}"
         );
     }

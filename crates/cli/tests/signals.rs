@@ -144,6 +144,8 @@ fn who_is_started_by_a_measurement_outlives_a_closed_terminal() {
         for pid in started() {
             kill_process(pid, Signal::HUP).unwrap();
         }
+        // They have heard of it before the files that they are to read again go.
+        thread::sleep(Duration::from_secs(1));
         assert_eq!(started().len(), 3, "{line}");
         bench.signal(Signal::INT);
         bench.signal(Signal::TERM);
