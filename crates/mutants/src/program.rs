@@ -63,6 +63,8 @@ const MARK: &str = "ROADSTEAD_PLANT_RUN";
 static RUNNERS: AtomicUsize = AtomicUsize::new(0);
 /// How often we look whether a program has ended whose descendants still hold its output.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How often what was left behind is looked for at most.
+const LOOKS: usize = 100;
 
 impl Runner {
     /// One that keeps temporary files in `temporary`, and ends early once `interrupted` is set.
@@ -140,17 +142,27 @@ impl Runner {
         Ok(if status.success() { Ending::Passed(passed) } else { Ending::Broken(said(status)) })
     }
 
-    /// Ends what tests have left behind: whatever has our mark in its environment.
+    /// Ends what tests have left behind: whatever has our mark in its environment. It may begin something while we look,
+    /// and takes a moment to end.
     fn sweep(&self) {
+        for _ in 0..LOOKS {
+            if self.end_marked() == 0 {
+                return;
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// Answers how many were found.
+    fn end_marked(&self) -> usize {
         let lives = |pid: &i32| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|&byte| byte == 0).any(|variable| variable == self.mark.as_bytes())
         };
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        for pid in pids.filter(lives).filter_map(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        let marked = pids.filter(lives).filter_map(Pid::from_raw);
+        marked.inspect(|&pid| _ = kill_process(pid, Signal::KILL)).count()
     }
 }
 
@@ -221,7 +233,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let script = format!(
-            "setsid sh -c 'echo $$ > {it}; exec sleep 1000' & until [ -s {it} ]; do sleep 0.1; done",
+            "setsid sh -c 'echo $$ > {it}; exec sleep 1000' & \
+             until grep -qs sleep /proc/$(cat {it})/comm; do sleep 0.1; done",
             it = pid.display()
         );
         assert_eq!(played(&script, Asked::default()), Ending::Passed(0));
