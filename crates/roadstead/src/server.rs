@@ -375,12 +375,16 @@ impl Running {
 
     /// Resets what is still open, and leaves behind what is at a job.
     pub(crate) fn finish(mut self) -> Result<Snapshot, DrainError> {
-        let (over, connections) = (self.ended().is_some(), self.open());
+        let (over, open) = (self.ended().is_some(), self.open());
+        let reset_before = self.stats().stopped;
         let working = !self.lives.leave();
         if let Some(Err(broken)) = self.ended() {
             return Err(broken.into());
         }
-        if working || (!over && connections > 0) {
+        // Who stood at the door when the patience was over has been let in only to be reset, and was not open before.
+        let reset = usize::try_from(self.stats().stopped - reset_before).unwrap_or(usize::MAX);
+        let connections = if over { 0 } else { open.max(reset) };
+        if working || connections > 0 {
             return Err(Undrained { connections, working, counts: Box::new(self.stats()) }.into());
         }
         Ok(self.stats())

@@ -13,7 +13,8 @@ use std::{
 };
 
 use roadstead::{
-    Budget, Close, Context, Done, Input, Job, Model, Peer, Running, Scope, Server, Service, Session, Step,
+    Budget, Close, Context, Done, Input, Job, Model, Peer, Ready, Running, Scope, Server, Service, Session,
+    Step,
     server::{DrainError, Io, Undrained},
     stats::Snapshot,
 };
@@ -139,6 +140,48 @@ fn a_drain_waits_for_a_job_that_ends_in_time() {
         drop(let_end);
         let drained = drain.join().unwrap();
         assert!(drained.is_ok(), "{setting:?}: {drained:?}");
+    }
+}
+
+/// Hears nothing of a drain.
+struct Deaf;
+
+impl Service for Deaf {
+    type Session = Deaf;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> Deaf {
+        Deaf
+    }
+}
+
+impl Session for Deaf {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        input.consume(usize::MAX);
+        Ok(())
+    }
+    fn ready(&mut self, _: Ready, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+#[test]
+fn who_is_let_in_only_to_be_reset_has_not_been_drained() {
+    for (model, io, workers) in settings() {
+        // Whether a client is open, at the door or further out when the patience is over is different each time.
+        for round in 0..20 {
+            let server =
+                Server::new(Deaf).bind("127.0.0.1:0").model(model).io(io).workers(workers).start().unwrap();
+            let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+            stream.write_all(b"half of a question").unwrap();
+            match drained(server, Duration::ZERO) {
+                Ok(counts) => assert_eq!(counts.stopped, 0, "{model} {io:?}, round {round}: {counts:?}"),
+                Err(DrainError::Undrained(left)) => {
+                    assert_eq!(left.connections, 1, "{model} {io:?}, round {round}")
+                }
+                Err(other) => panic!("{model} {io:?}, round {round}: {other}"),
+            }
+        }
     }
 }
 
