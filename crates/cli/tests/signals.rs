@@ -140,7 +140,8 @@ fn who_is_started_by_a_measurement_outlives_a_closed_terminal() {
         command.stdout(Stdio::null()).stderr(File::create(scene.path("said")).unwrap());
         let mut bench = Process::start(command);
         let started = || scene.living().into_iter().filter(|&pid| pid != bench.pid()).collect::<Vec<_>>();
-        until("its three processes", || started().len() == 3 && started().into_iter().all(listens));
+        let all_listen = || started().into_iter().all(|pid| listens(pid, bench.pid()));
+        until("its three processes", || started().len() == 3 && all_listen());
         for pid in started() {
             kill_process(pid, Signal::HUP).unwrap();
         }
@@ -156,12 +157,15 @@ fn who_is_started_by_a_measurement_outlives_a_closed_terminal() {
     }
 }
 
-/// Whether a process has come so far as to listen: it has a socket open.
-fn listens(pid: Pid) -> bool {
-    let open = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().flatten();
-    open.flatten().any(|file| {
-        fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
-    })
+/// Whether a process of `starter` has come so far as to have a socket, and hears SIGHUP. What was forked and not yet executed
+/// has those of its starter.
+fn listens(pid: Pid, starter: Pid) -> bool {
+    let of = |pid: Pid, what: &str| format!("/proc/{}/{what}", pid.as_raw_nonzero());
+    let line = |pid| fs::read(of(pid, "cmdline")).unwrap_or_default();
+    let executed = !line(pid).is_empty() && line(pid) != line(starter);
+    let open = fs::read_dir(of(pid, "fd")).into_iter().flatten();
+    let is_socket = |target: std::path::PathBuf| target.to_string_lossy().starts_with("socket:");
+    executed && open.flatten().any(|file| fs::read_link(file.path()).is_ok_and(is_socket))
 }
 
 #[test]

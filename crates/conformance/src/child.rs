@@ -206,6 +206,13 @@ impl Child {
         eventually("nobody is accepted any more", || TcpStream::connect(self.address()).is_err());
     }
 
+    /// Waits until it listens no more, without a connection that it might still let in: proc(5), `net/tcp`.
+    #[track_caller]
+    pub fn closes_its_door(&self) {
+        let door = format!(":{:04X} 00000000:0000 0A ", self.address().port());
+        eventually("nobody listens", || !fs::read_to_string("/proc/net/tcp").unwrap().contains(&door));
+    }
+
     /// Has it end in the midst of a drain; answers its exit code.
     #[track_caller]
     pub fn stop(&mut self) -> Option<i32> {

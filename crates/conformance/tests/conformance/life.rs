@@ -107,6 +107,8 @@ fn a_drain_serves_who_waits_at_the_door(setting: &Setting) {
         sockets.iter_mut().for_each(|socket| socket.write_all(&wire).unwrap());
     }
     drain_frozen(&child);
+    // A handshake that ends before the drain begins leaves somebody who has asked nothing, and is told to go.
+    child.closes_its_door();
     for socket in sockets {
         let mut stream = setting.speak(socket);
         if setting.tls {
