@@ -18,15 +18,19 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_p
 use tempfile::TempDir;
 
 use crate::{
-    client::eventually,
+    client::{comes_to, eventually},
     setting::{self, Setting},
     wire::Wire,
 };
 
-/// A running server.
+/// On this signal the program says what it holds.
+pub const AUDIT: Signal = Signal::USR2;
+
+/// A running server. Whoever lets go of it while it runs, when all clients have gone, sees that it holds nothing for them
+/// any more, and that it drains: unless its end has been waited for, or it was left with what it rightly holds.
 pub struct Child {
     setting: Setting,
-    process: process::Child,
+    process: Group,
     said: Arc<Mutex<Vec<String>>>,
     listener: Option<JoinHandle<()>>,
     log: File,
@@ -34,8 +38,11 @@ pub struct Child {
     keys: TempDir,
 }
 
-/// What a server had counted when it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A program, and the processes that it has begun: ended when this is dropped.
+struct Group(process::Child);
+
+/// What a server has counted, and what it holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats(BTreeMap<String, u64>);
 
 /// What a server and its children hold of the system.
@@ -73,7 +80,7 @@ impl Child {
     fn listening(mut self, line: &str) -> Self {
         eventually("it listens", || {
             self.addresses = self.said("listening ").first().map_or(Vec::new(), |line| addresses(line));
-            let ended = self.process.try_wait().unwrap();
+            let ended = self.process.0.try_wait().unwrap();
             assert!(ended.is_none(), "`{line}` has ended ({}): {}", ended.unwrap(), self.log());
             !self.addresses.is_empty()
         });
@@ -107,7 +114,15 @@ impl Child {
             .unwrap();
         let (said, stdout) = (Arc::default(), process.stdout.take().unwrap());
         let listener = listen(stdout, Arc::clone(&said));
-        Self { setting: *setting, process, said, listener: Some(listener), log, addresses: Vec::new(), keys }
+        Self {
+            setting: *setting,
+            process: Group(process),
+            said,
+            listener: Some(listener),
+            log,
+            addresses: Vec::new(),
+            keys,
+        }
     }
 
     /// Puts new keys of the same authority where it has read its own.
@@ -174,7 +189,7 @@ impl Child {
 
     /// Its process.
     pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.process)
+        self.process.pid()
     }
 
     /// Sends it a signal.
@@ -222,11 +237,36 @@ impl Child {
         self.end()
     }
 
-    /// Asks it to drain, and waits for its end.
+    /// When all clients have gone: sees that nothing is held for them any more, asks it to drain, and waits for its end.
     #[track_caller]
     pub fn drain(mut self) -> Stats {
+        self.retire()
+    }
+
+    /// The same for whoever lets go of it.
+    #[track_caller]
+    fn retire(&mut self) -> Stats {
+        let mut held = Stats::default();
+        let nothing = comes_to(|| {
+            held = self.audit();
+            held.hold_nothing()
+        });
+        assert!(nothing, "when all have gone there is still held: {held:?}\n{}", self.log());
         self.signal(Signal::TERM);
         self.stats()
+    }
+
+    /// What it has counted, and what it holds.
+    #[track_caller]
+    fn audit(&mut self) -> Stats {
+        let before = self.said("holds ").len();
+        self.signal(AUDIT);
+        eventually("it says what it holds", || {
+            let ended = self.process.0.try_wait().unwrap();
+            assert!(ended.is_none(), "it has ended ({}): {}", ended.unwrap(), self.log());
+            self.said("holds ").len() > before
+        });
+        Stats::parse(&self.said("holds ")[before])
     }
 
     /// Waits for the end of a server that drains: in good order, without any child left, and with every account at zero.
@@ -235,27 +275,31 @@ impl Child {
         let code = self.end();
         assert_eq!(code, Some(0), "{}", self.log());
         assert!(test_kill_process_group(self.pid()).is_err(), "children are left");
-        let stats = self.said("stats ").pop().unwrap_or_else(|| panic!("no stats: {}", self.log()));
-        let count =
-            |word: &str| word.split_once('=').map(|(name, count)| (name.into(), count.parse().unwrap()));
-        let stats = Stats(stats.split(' ').filter_map(count).collect());
-        let held = ["open", "buffered", "tickets"].map(|account| (account, stats[account]));
-        assert!(held.iter().all(|(_, left)| *left == 0), "when all have gone there is left: {held:?}");
-        stats
+        let last = self.said("stats ").pop().unwrap_or_else(|| panic!("no stats: {}", self.log()));
+        Stats::parse(&last)
     }
 
-    /// Waits for its end and for all that it said; answers its exit code, if no signal ended it.
+    /// Waits for its end and for all that it said, which may not be that anything is left on its accounts; answers its exit
+    /// code, if no signal ended it.
     #[track_caller]
     pub fn end(&mut self) -> Option<i32> {
         let mut ended = None;
         eventually("the process ends", || {
-            ended = self.process.try_wait().unwrap();
+            ended = self.process.0.try_wait().unwrap();
             ended.is_some()
         });
         if let Some(listener) = self.listener.take() {
             eventually("nobody writes any more", || listener.is_finished());
         }
+        for last in self.said("stats ") {
+            assert!(Stats::parse(&last).hold_nothing(), "when it has ended there is left: {last}");
+        }
         ended.unwrap().code()
+    }
+
+    /// Ends it at once, whatever it holds: for who knows that this is rightly something.
+    pub fn leave(mut self) {
+        self.listener = None;
     }
 
     /// Ends one of its processes at once.
@@ -337,10 +381,38 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        // A test that has failed is not asked about anything else.
+        if self.listener.is_some() && !thread::panicking() {
+            self.retire();
+        }
+    }
+}
+
+impl Group {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
         // Whoever has ended already cannot be killed.
         let _ = kill_process_group(self.pid(), Signal::KILL);
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Stats {
+    fn parse(line: &str) -> Self {
+        let count =
+            |word: &str| word.split_once('=').map(|(name, count)| (name.into(), count.parse().unwrap()));
+        Self(line.split(' ').filter_map(count).collect())
+    }
+
+    /// Whether every account is at zero.
+    fn hold_nothing(&self) -> bool {
+        ["open", "addresses", "buffered", "tickets"].into_iter().all(|account| self[account] == 0)
     }
 }
 

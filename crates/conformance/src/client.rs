@@ -16,12 +16,20 @@ use crate::{PATIENCE, wire::Wire};
 
 /// Waits until `done`.
 #[track_caller]
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub fn eventually(what: &str, done: impl FnMut() -> bool) {
+    assert!(comes_to(done), "it never came to this: {what}");
+}
+
+/// Waits until `done`; false if that takes longer than anything does.
+pub fn comes_to(mut done: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < PATIENCE, "it never came to this: {what}");
+        if begun.elapsed() >= PATIENCE {
+            return false;
+        }
         thread::sleep(Duration::from_millis(2));
     }
+    true
 }
 
 /// Sets its flag when it is dropped, so that threads that run until then end whatever happens.

@@ -4,6 +4,7 @@
 //! slot gives back whatever it had, down to the last byte, without its help.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     hash::{BuildHasher, RandomState},
     io,
@@ -17,7 +18,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::{
     budget::{Budget, Refused, origin},
-    stats::Stats,
+    stats::{Snapshot, Stats},
 };
 
 /// Values that stay in common after a fork. For atomics: anything else would be a copy, or a race.
@@ -124,7 +125,19 @@ impl Ledger {
 
     /// The sum of one kind of account.
     pub(crate) fn sum(&self, account: Account) -> usize {
-        self.used().iter().map(|slot| account(slot).load(SeqCst)).fold(0, usize::saturating_add)
+        sum(self.used(), account)
+    }
+
+    /// What all processes have counted, and what they hold: also in slots without a child, where nothing should be left.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let addresses = self.slots.iter().map(|slot| slot.from.load(SeqCst)).filter(|&from| from != 0);
+        Snapshot {
+            open: sum(&self.slots, |slot| &slot.accepted) + sum(&self.slots, |slot| &slot.outgoing),
+            addresses: addresses.collect::<BTreeSet<_>>().len(),
+            buffered: sum(&self.slots, |slot| &slot.memory),
+            tickets: sum(&self.slots, |slot| &slot.jobs),
+            ..self.stats().snapshot()
+        }
     }
 
     /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last
@@ -198,6 +211,10 @@ impl Ledger {
     }
 }
 
+fn sum(slots: &[Slot], account: Account) -> usize {
+    slots.iter().map(|slot| account(slot).load(SeqCst)).fold(0, usize::saturating_add)
+}
+
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ledger").field("open", &self.open()).finish_non_exhaustive()
@@ -252,6 +269,24 @@ mod tests {
         assert_eq!(ledger.clear(0), 6);
         assert_eq!((ledger.open(), accounts.map(|account| ledger.sum(account))), (0, [0; 3]));
         assert_eq!(ledger.admit(1, address, &budget), Ok(()));
+    }
+
+    #[test]
+    fn what_is_held_is_told_of_all_slots() {
+        let ledger = Ledger::new(4).unwrap();
+        let budget = Budget::default();
+        let [a, b] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
+        ledger.occupy(2);
+        for (slot, from) in [a, b, a].into_iter().enumerate() {
+            assert_eq!(ledger.admit(slot, from, &budget), Ok(()));
+        }
+        assert_eq!(ledger.admit_outgoing(0, &budget), Ok(()));
+        // There is no child that could have these.
+        assert!(ledger.add(3, |slot| &slot.memory, 5, 9) && ledger.add(3, |slot| &slot.jobs, 1, 9));
+        let held = ledger.snapshot();
+        assert_eq!((held.open, held.addresses, held.buffered, held.tickets), (4, 2, 5, 1));
+        (0..4).for_each(|slot| _ = ledger.clear(slot));
+        assert_eq!(ledger.snapshot(), Snapshot::default());
     }
 
     #[test]

@@ -71,11 +71,15 @@ impl Shared {
 
     /// What was counted so far, and what is held now.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            open: self.gate.open(),
-            buffered: self.memory.used(),
-            tickets: self.jobs.used(),
-            ..self.stats().snapshot()
+        match &self.stats {
+            Tally::Here(stats) => Snapshot {
+                open: self.gate.open(),
+                addresses: self.gate.addresses(),
+                buffered: self.memory.used(),
+                tickets: self.jobs.used(),
+                ..stats.snapshot()
+            },
+            Tally::Common(ledger) => ledger.snapshot(),
         }
     }
 

@@ -27,6 +27,27 @@ use crate::{
     wait::{FOR_EVER, wait_for},
 };
 
+/// Who is told what the server holds, and on which signal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audit {
+    pub(crate) signal: i32,
+    pub(crate) tell: fn(&Snapshot),
+}
+
+impl Audit {
+    /// The signals of a server in its foreground, and the one that asks it, if one does.
+    pub(crate) fn watch(audit: Option<Self>, signals: &[i32]) -> io::Result<Interrupts> {
+        let asks = audit.map(|audit| audit.signal);
+        Interrupts::watch(&signals.iter().copied().chain(asks).collect::<Vec<_>>())
+    }
+
+    /// Tells what is held, if it is this signal that asks.
+    pub(crate) fn answers(audit: Option<Self>, signal: i32, held: impl FnOnce() -> Snapshot) -> bool {
+        let asked = audit.filter(|audit| audit.signal == signal);
+        asked.map(|audit| (audit.tell)(&held())).is_some()
+    }
+}
+
 impl<S: Service> Server<S> {
     /// Serves until SIGINT or SIGTERM, then drains for at most `patience`; a second signal ends all at once.
     /// `listening` is told where it listens as soon as it does. Blocks all the while.
@@ -88,13 +109,14 @@ impl<S: Service> Server<S> {
                 family.run(strategy)
             }
             Begin::Here(_) | Begin::Not(_) => {
+                let (layers, audit) = (self.layers.clone(), self.audit);
                 // Before the threads that are to inherit that they hear them.
-                let interrupts = Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
-                let layers = self.layers.clone();
+                let interrupts =
+                    Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
                 descriptors::make_room(self.budget.connections);
                 let running = self.start()?;
                 listening(running.addresses()).map_err(RunError::Listening)?;
-                running.until_interrupted(interrupts, layers.as_deref(), patience)
+                running.until_interrupted(interrupts, layers.as_deref(), audit, patience)
             }
         }
     }
@@ -109,10 +131,10 @@ impl<S: Service> Server<S> {
             return impossible("it forks, and this process has other threads");
         }
         let listeners = self.listen()?;
-        let Self { budget, tuning, queue, layers, service, .. } = self;
+        let Self { budget, tuning, queue, layers, audit, service, .. } = self;
         let (service, common) = (Arc::new(service), layers.clone());
         let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, common.clone()));
-        Ok(Family::new(Plan { budget, tuning, queue, layers, open, patience }, listeners, size)?)
+        Ok(Family::new(Plan { budget, tuning, queue, layers, audit, open, patience }, listeners, size)?)
     }
 }
 
@@ -121,6 +143,7 @@ impl Running {
         self,
         mut interrupts: Interrupts,
         layers: Option<&dyn Layers>,
+        audit: Option<Audit>,
         patience: Duration,
     ) -> Result<Snapshot, RunError> {
         let mut until = None;
@@ -133,6 +156,9 @@ impl Running {
                 return Ok(self.finish()?);
             }
             while let Some(signal) = interrupts.next() {
+                if Audit::answers(audit, signal, || self.stats()) {
+                    continue;
+                }
                 if signal == SIGHUP {
                     // Who drains has no use for new files, and they may have gone with whoever ends it.
                     if until.is_none() {

@@ -20,6 +20,7 @@ use crate::{
     model::Model,
     os,
     queue::Queue,
+    run::Audit,
     service::{Scope, Service},
     stats::Snapshot,
     tuning::Tuning,
@@ -40,6 +41,7 @@ pub struct Server<S: Service> {
     backlog: i32,
     pub(crate) tuning: Tuning,
     pub(crate) layers: Option<Arc<dyn Layers>>,
+    pub(crate) audit: Option<Audit>,
 }
 
 /// Why a server could not be started.
@@ -162,6 +164,7 @@ impl<S: Service> Server<S> {
             backlog: os::BACKLOG,
             tuning: Tuning::default(),
             layers: None,
+            audit: None,
         }
     }
 
@@ -240,6 +243,15 @@ impl<S: Service> Server<S> {
     #[must_use]
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.tuning = tuning;
+        self
+    }
+
+    /// Calls `tell` with what is counted and held whenever `signal` comes during [`Server::run`]: for tests, which know of
+    /// a process only what it says.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn audit(mut self, signal: i32, tell: fn(&Snapshot)) -> Self {
+        self.audit = Some(Audit { signal, tell });
         self
     }
 

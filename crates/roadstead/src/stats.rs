@@ -23,6 +23,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Connections open at that moment.
             pub open: usize,
+            /// From how many addresses those of them came that were accepted.
+            pub addresses: usize,
             /// Bytes that they held then.
             pub buffered: usize,
             /// Tickets that were outstanding then.

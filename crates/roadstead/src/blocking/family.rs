@@ -36,6 +36,7 @@ use crate::{
     net::{Net, REST},
     os::{self, Os},
     queue::{Jobs, Queue},
+    run::Audit,
     server::{RunError, Undrained},
     service::Peer,
     signals::{Interrupts, SIGCHLD, SIGHUP, SIGINT, SIGTERM},
@@ -68,6 +69,7 @@ pub(crate) struct Plan {
     pub(crate) tuning: Tuning,
     pub(crate) queue: Queue,
     pub(crate) layers: Option<Arc<dyn Layers>>,
+    pub(crate) audit: Option<Audit>,
     pub(crate) open: Box<MakeOpen>,
     /// How long a drain may take.
     pub(crate) patience: Duration,
@@ -102,7 +104,7 @@ impl Family {
         let host = Host::on_system(shared, Jobs::inline(plan.queue));
         let children = (0..size).map(|_| None).collect();
         let net = Os::blocking(epoch, plan.tuning);
-        let interrupts = Some(Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
+        let interrupts = Some(Audit::watch(plan.audit, &[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
         let last = VecDeque::new();
         let draining = false;
         Ok(Self {
@@ -295,6 +297,9 @@ impl Family {
             }
             self.wait(strategy.accepts(), next)?;
             while let Some(signal) = self.interrupts.as_mut().and_then(Interrupts::next) {
+                if Audit::answers(self.plan.audit, signal, || self.host.shared.snapshot()) {
+                    continue;
+                }
                 match signal {
                     SIGCHLD => self.join(&mut *strategy),
                     // Who drains has no use for new files, and they may have gone with whoever ends it.

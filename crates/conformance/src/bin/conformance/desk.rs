@@ -235,6 +235,13 @@ impl Session for DeskSession {
         Ok(())
     }
 
+    /// Nobody can ask for the tickets that were put aside any more.
+    fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
+        self.held.clear();
+        cx.finish();
+        Ok(())
+    }
+
     fn reply(&mut self, id: JobId, reply: Result<u64, Lost>, cx: &mut Context<'_, Self>) -> Done {
         let kind = self.kinds.remove(&id).ok_or_else(|| Close::abort("a reply to nothing"))?;
         match reply {

@@ -1,8 +1,9 @@
 //! The program under test: a service on any model, which tells of every connection's end.
 //!
 //! stdout: `listening ADDRESS...`; for each session that ends `closed WHY`, for one that the server itself has connected
-//! `far WHY`; for each long job that begins `toils`; last `stats NAME=COUNT...`, or `undrained COUNT`. Exit codes as those
-//! of `roadstead serve`: 0 after SIGTERM and a drain, 1 an error, 130 a second signal.
+//! `far WHY`; for each long job that begins `toils`; for each SIGUSR2 `holds NAME=COUNT...`; last `stats NAME=COUNT...`, and
+//! where something had not finished `undrained COUNT` before that. There are no `stats` where a job is still being done.
+//! Exit codes as those of `roadstead serve`: 0 after SIGTERM and a drain, 1 an error, 130 a second signal.
 
 mod clock;
 mod desk;
@@ -29,6 +30,7 @@ use roadstead::{
     server::{Io, RunError, Trigger},
     tls::{Acceptor, Clients, Connector, Expect, Keys},
 };
+use roadstead_conformance::child::AUDIT;
 
 use say::say;
 
@@ -179,7 +181,8 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
         .queue(args.queue)
         .trigger(if args.level_triggered { Trigger::Level } else { Trigger::Edge })
         .io(if args.io_workers { Io::Workers } else { Io::Loop })
-        .budget(args.limits.budget());
+        .budget(args.limits.budget())
+        .audit(AUDIT.as_raw(), |held| say::counts("holds", held));
     if let Some(keys) = &args.keys {
         server = server.layer(Acceptor::new(&Keys::load(keys)?, Clients::Known)?);
     }
@@ -191,8 +194,13 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
         Ok(())
     });
     match drained {
-        Ok(stats) => say::stats(&stats),
-        Err(RunError::Undrained(left)) => say(&format!("undrained {}", left.connections)),
+        Ok(stats) => say::counts("stats", &stats),
+        Err(RunError::Undrained(left)) => {
+            say(&format!("undrained {}", left.connections));
+            if !left.working {
+                say::counts("stats", &left.counts);
+            }
+        }
         Err(RunError::Interrupted) => std::process::exit(130),
         Err(error) => return Err(error.into()),
     }

@@ -24,12 +24,13 @@ pub(crate) fn listening(addresses: &[SocketAddr]) {
     say(&line);
 }
 
-/// What the server has counted.
-pub(crate) fn stats(stats: &Snapshot) {
+/// What the server has counted, and what it holds.
+pub(crate) fn counts(what: &str, stats: &Snapshot) {
     let Snapshot { accepted, refused, connected, closed, failed, bytes_in, bytes_out, jobs, .. } = stats;
-    let Snapshot { open, buffered, tickets, .. } = stats;
+    let Snapshot { open, addresses, buffered, tickets, .. } = stats;
     say(&format!(
-        "stats accepted={accepted} refused={refused} connected={connected} closed={closed} failed={failed} \
-         bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs} open={open} buffered={buffered} tickets={tickets}"
+        "{what} accepted={accepted} refused={refused} connected={connected} closed={closed} failed={failed} \
+         bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs} open={open} addresses={addresses} buffered={buffered} \
+         tickets={tickets}"
     ));
 }
