@@ -48,6 +48,25 @@ impl Wire {
         Self { socket, tls: self.tls.clone(), came: Vec::new(), failed: self.failed }
     }
 
+    /// Sends `whole` and, together with it, `cut` but for the last byte of what goes over the wire for that. Nothing may
+    /// follow but the end.
+    pub fn write_cut(&mut self, whole: &[u8], cut: &[u8]) -> io::Result<()> {
+        let Some(tls) = &self.tls else {
+            return self.write_all(&[whole, &cut[..cut.len() - 1]].concat());
+        };
+        let mut unsent = Vec::new();
+        let mut session = tls.session();
+        for bytes in [whole, cut] {
+            session.writer().write_all(bytes)?;
+            while session.wants_write() {
+                session.write_tls(&mut unsent)?;
+            }
+        }
+        drop(session);
+        unsent.pop();
+        self.push(&mut unsent)
+    }
+
     /// Says that nothing follows.
     pub fn finish(&self) -> io::Result<()> {
         if let Some(tls) = &self.tls {

@@ -26,6 +26,7 @@ scenarios! {
     the_rest_is_read_before_the_end_is_told (Wires): "requests that were left unread come before the peer's end",
     who_comes_and_goes_is_no_failure (Wires): "a peer that connects and ends at once is closed in good order",
     a_reset_in_the_middle_of_a_message (Wires): "a peer's reset is told as one, and costs nobody else anything",
+    a_cut_in_the_middle_of_a_record (Wires): "part of a message, and through TLS of its record, has come when the peer breaks off: the session hears so, and nothing is kept",
     last_words_of_a_violation_arrive (Wires): "what was answered before a violation arrives, and then the end",
     noise_is_no_frame (Wires): "bytes that mean nothing close the connection with a reason",
     urgent_data_holds_nothing_up (Models): "bytes before and behind an urgent one come back at once, and it does not",
@@ -147,6 +148,17 @@ fn a_reset_in_the_middle_of_a_message(setting: &Setting) {
     is_served(&child);
     let stats = child.drain();
     assert_eq!((stats["closed"], stats["failed"]), (2, 1));
+}
+
+fn a_cut_in_the_middle_of_a_record(setting: &Setting) {
+    let child = Child::start(setting, "desk");
+    let mut stream = child.connect();
+    stream.write_cut(&frame(ECHO, 0, b"whole"), &frame(ECHO, 0, &pattern(10_000))).unwrap();
+    assert_eq!(read_frame(&mut stream), (ECHO, b"whole".to_vec()));
+    stream.cut();
+    let cut = if setting.tls { "cut off" } else { "reset" };
+    assert!(child.first_closed().contains(cut), "{:?}", child.closed());
+    assert_eq!(child.drain()["failed"], 1);
 }
 
 fn is_served(child: &Child) {
