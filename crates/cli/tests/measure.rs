@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Process, Scene, interrupted, until, words};
+use common::{Process, Scene, freeze, interrupted, until, words};
 use roadstead_trident::data::siftsmall;
 use rustix::{
     net::{AddressFamily, SocketType, bind, getsockname, listen, socket},
@@ -373,7 +373,7 @@ fn a_second_signal_ends_a_bench_at_once_and_leaves_nothing() {
     let mut bench = endless(&scene, "never.json");
     let servers: Vec<_> = scene.living().into_iter().filter(|&pid| pid != bench.pid()).collect();
     // Whoever waits for what they owe waits until its time is over.
-    servers.iter().for_each(|&server| kill_process(server, Signal::STOP).unwrap());
+    servers.iter().for_each(|&server| freeze(server));
     bench.signal(Signal::INT);
     thread::sleep(Duration::from_millis(50));
     bench.signal(Signal::TERM);
@@ -389,7 +389,7 @@ fn who_is_told_to_end_at_once_says_so_whatever_goes_wrong_meanwhile() {
     let scene = Scene::new();
     let mut bench = endless(&scene, "never.json");
     let servers: Vec<_> = scene.living().into_iter().filter(|&pid| pid != bench.pid()).collect();
-    servers.iter().for_each(|&server| kill_process(server, Signal::STOP).unwrap());
+    servers.iter().for_each(|&server| freeze(server));
     // To delete them takes longer than to hear that the servers are gone.
     let doomed = scene.left_behind().pop().unwrap();
     let files = 30_000;

@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use common::{Process, Scene, until, words};
+use common::{Process, Scene, freeze, until, words};
 use roadstead_trident::{
     client::{Client, ClientError, Options},
     data::{Generated, Rows},
@@ -203,7 +203,7 @@ fn questions_that_cannot_be_answered_end_with_one_line_that_says_why() {
     servers[1].kill();
     let error = scene.fails(asks(&scene, "fetch 1", [a, b, c]));
     assert!(error.starts_with(&format!("server 2 at {b} is not available")), "{error}");
-    servers[0].signal(Signal::STOP);
+    freeze(servers[0].pid());
     let (_second, b) = serve(&scene, 2, "127.0.0.2:0");
     let error = scene.fails(asks(&scene, "search --like 1 --deadline 0.3", [a, b, c]));
     assert_eq!(error, format!("no answer within 300ms from server 1 at {a}"));

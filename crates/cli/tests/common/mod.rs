@@ -4,8 +4,8 @@
 
 use std::{
     ffi::OsStr,
-    fs,
-    io::{BufRead, BufReader},
+    fs::{self, DirEntry},
+    io::{self, BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
@@ -195,6 +195,19 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Stops a process, and waits until it stands still: one of its threads hears of the signal and stops the others.
+#[track_caller]
+pub fn freeze(pid: Pid) {
+    kill_process(pid, Signal::STOP).unwrap();
+    let threads = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let moves = |thread: io::Result<DirEntry>| {
+        let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
+        // Whoever has ended stands still too.
+        stat.is_ok_and(|stat| !stat.contains(") T ") && !stat.contains(") Z "))
+    };
+    until("a process that stands still", || !fs::read_dir(&threads).into_iter().flatten().any(moves));
 }
 
 #[track_caller]
