@@ -240,6 +240,7 @@ fn an_interrupted_load_writes_what_it_has() {
     let mut command = scene.command(["load", &server.listening().to_string(), "--seconds", "3600", "--json"]);
     command.arg(scene.path("load.json")).stderr(Stdio::null());
     let mut load = Process::start(command);
+    until("its ear for signals", || hears_interrupts(load.pid()));
     thread::sleep(Duration::from_millis(500));
     load.signal(Signal::INT);
     assert_eq!(load.end().code(), Some(0));
