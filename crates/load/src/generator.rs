@@ -53,6 +53,8 @@ pub const IN_FLIGHT_MAX: usize = 1 << 24;
 
 /// From this share of its core on, the generator is what is measured and not the server.
 pub const CPU_SHARE_MAX: f64 = 0.9;
+/// Of less time than this the generator's own start is too large a part to say so.
+pub const CPU_SHARE_TIME: Duration = Duration::from_millis(100);
 
 /// What to send, to whom, how fast and for how long.
 #[derive(Clone, Debug)]
@@ -254,7 +256,7 @@ pub struct LoadReport {
     pub overlap: f64,
     /// Share of one core that the generator used.
     pub client_cpu_share: f64,
-    /// Whether that is so much that the generator was measured and not the server ([`CPU_SHARE_MAX`]).
+    /// Whether that is so much that the generator was measured and not the server ([`CPU_SHARE_MAX`], [`CPU_SHARE_TIME`]).
     pub client_is_limit: bool,
 }
 

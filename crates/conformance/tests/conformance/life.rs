@@ -99,7 +99,8 @@ fn drain_frozen(child: &Child) {
 }
 
 fn a_drain_serves_who_waits_at_the_door(setting: &Setting) {
-    let mut child = Child::start(setting, "desk");
+    // The last of them waits for the handshakes of all others.
+    let mut child = Child::start(setting, "desk --first-byte 3600000 --drain 3600000");
     child.freeze();
     let mut sockets: Vec<_> = (0..100).map(|_| TcpStream::connect(child.address()).unwrap()).collect();
     let wire = frame(ECHO, 0, b"waited");

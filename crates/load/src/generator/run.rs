@@ -16,7 +16,7 @@ use super::pattern::{CHUNK, Pattern};
 use super::plan::Plan;
 use super::stream::Stream;
 use super::wire::Wire;
-use super::{CPU_SHARE_MAX, Fault, Load, LoadError, LoadReport, Mode, Progress};
+use super::{CPU_SHARE_MAX, CPU_SHARE_TIME, Fault, Load, LoadError, LoadReport, Mode, Progress};
 use crate::measure::Recorder;
 use crate::process::thread_cpu_time;
 
@@ -449,7 +449,7 @@ impl<'l> Run<'l> {
             latency: tally.recorder.latency(),
             overlap: tally.recorder.overlap(wall),
             client_cpu_share,
-            client_is_limit: client_cpu_share >= CPU_SHARE_MAX,
+            client_is_limit: client_cpu_share >= CPU_SHARE_MAX && wall >= CPU_SHARE_TIME,
             lost: tally.lost,
             failures: tally.failures,
         }
