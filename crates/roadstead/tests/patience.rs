@@ -185,6 +185,65 @@ fn who_is_let_in_only_to_be_reset_has_not_been_drained() {
     }
 }
 
+/// Says that it has been opened, and goes on when the test lets it; then echoes.
+#[derive(Clone)]
+struct Opening {
+    opened: Sender<()>,
+    may_go_on: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Service for Opening {
+    type Session = Opening;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> Opening {
+        self.clone()
+    }
+}
+
+impl Session for Opening {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        input.forward(usize::MAX, cx.output());
+        Ok(())
+    }
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        match why {
+            Ready::Opened => {
+                self.opened.send(()).unwrap();
+                // The test is over.
+                let _ = self.may_go_on.lock().unwrap().recv();
+            }
+            Ready::Draining => cx.finish(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn who_has_asked_is_answered_by_a_drain_that_comes_while_its_session_opens() {
+    for (model, io, workers) in settings() {
+        let (opened, has_opened) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel();
+        let service = Opening { opened, may_go_on: Arc::new(Mutex::new(may_go_on)) };
+        let server =
+            Server::new(service).bind("127.0.0.1:0").model(model).io(io).workers(workers).start().unwrap();
+        let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"asked").unwrap();
+        has_opened.recv_timeout(PATIENCE).unwrap();
+        let drain = thread::spawn(move || server.drain(PATIENCE));
+        // Time for the order, which nothing outside shows while a loop stands still.
+        thread::sleep(Duration::from_millis(20));
+        drop(go_on);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"asked", "{model} {io:?}");
+        drop(stream);
+        assert!(drain.join().unwrap().is_ok(), "{model} {io:?}");
+    }
+}
+
 #[test]
 fn many_listeners_end_no_later_than_one() {
     for model in [Model::Iterative, Model::Threads, Model::Pool] {

@@ -155,12 +155,16 @@ impl Blocking {
             Some(address) => self.dial(address),
             None => {
                 // Who comes during a drain hears of it first.
-                self.obey();
+                if let Some(reset) = self.obey() {
+                    return reset;
+                }
                 self.tell(Event::Opened);
             }
         }
         loop {
-            self.obey();
+            if let Some(reset) = self.obey() {
+                return reset;
+            }
             self.fire_deadline();
             if let Some(reset) = self.collect() {
                 return reset;
@@ -224,16 +228,22 @@ impl Blocking {
         }
     }
 
-    fn obey(&mut self) {
+    /// `Some` when the connection asks to be closed.
+    fn obey(&mut self) -> Option<bool> {
         let orders = self.crew.orders();
-        if orders != self.orders {
-            self.orders = orders;
-            if orders == Orders::Drain {
-                // What has arrived by now is served.
-                self.look_at_all();
-            }
-            self.tell(if orders == Orders::Stop { Event::Stop } else { Event::Drain });
+        if orders == self.orders {
+            return None;
         }
+        self.orders = orders;
+        if orders == Orders::Drain {
+            // What has arrived by now is served, also where nobody has asked for it since the last event.
+            if let Some(reset) = self.collect() {
+                return Some(reset);
+            }
+            self.look_at_all();
+        }
+        self.tell(if orders == Orders::Stop { Event::Stop } else { Event::Drain });
+        None
     }
 
     /// Takes the operations the connection asks for. `Some` when it asks to be closed.
