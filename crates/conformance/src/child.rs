@@ -368,6 +368,23 @@ impl Child {
         held
     }
 
+    /// Waits until all threads of it and its children sleep, the same ones at two looks in a row: whatever had come is seen
+    /// to. Not for a server that never sleeps.
+    #[track_caller]
+    pub fn falls_asleep(&self) {
+        let sleeps = |(process, thread): &(i32, i32)| {
+            let stat = fs::read_to_string(format!("/proc/{process}/task/{thread}/stat"));
+            stat.is_ok_and(|stat| stat.contains(") S "))
+        };
+        let mut before = None;
+        eventually("it falls asleep", || {
+            let asleep = Some(self.threads()).filter(|threads| threads.iter().all(sleeps));
+            let stays = asleep.is_some() && asleep == before;
+            before = asleep;
+            stays
+        });
+    }
+
     /// Bytes of memory that it and its children have in use, without what they share with files.
     pub fn memory(&self) -> usize {
         let of = |pid: Pid| {

@@ -1,22 +1,25 @@
 //! Far sides that a connection cannot be had with.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use socket2::{Domain, Socket, Type};
 
-/// An address at which nobody listens.
-pub fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// An address at which nobody listens, and what keeps others from it.
+pub fn nobody() -> (SocketAddr, impl Sized) {
+    let socket = bound();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
+/// A socket with a port of its own that does not listen.
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket
 }
 
 /// A listener that answers no more connections, and those that fill its backlog.
 pub fn deaf() -> (SocketAddr, impl Sized) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let listener = bound();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
     let filling = (0..8)

@@ -12,7 +12,7 @@ use std::{
 use roadstead_conformance::{
     asks::{ANSWER, ECHO, FILE, JOB, PANIC},
     child::Child,
-    client::{ask, eventually, frame, read_frame},
+    client::{eventually, frame, read_frame, try_read_frame},
     setting::Setting,
 };
 
@@ -104,7 +104,13 @@ fn a_crowd_that_takes_nothing(setting: &Setting) {
 fn who_waits_behind_the_silent_is_served(setting: &Setting) {
     let child = Child::start(setting, &format!("desk --first-byte 300 {}", setting.room_for(2)));
     let silent: Vec<_> = (0..6).map(|_| TcpStream::connect(child.address()).unwrap()).collect();
-    assert_eq!(ask(&mut child.connect(), ECHO, 0, b"patient"), (ECHO, b"patient".to_vec()));
+    // Whoever is too slow to speak, on a busy machine, is taken for silent too.
+    eventually("somebody is served", || {
+        let mut stream = child.connect();
+        let asked = stream.write_all(&frame(ECHO, 0, b"patient"));
+        let answer = asked.and_then(|()| try_read_frame(&mut stream));
+        answer.is_ok_and(|answer| answer == (ECHO, b"patient".to_vec()))
+    });
     drop(silent);
 }
 

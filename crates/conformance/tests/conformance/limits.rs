@@ -192,7 +192,7 @@ fn who_connects_and_says_nothing_is_closed(setting: &Setting) {
 }
 
 fn who_falls_silent_is_closed(setting: &Setting) {
-    let child = Child::start(setting, "echo --idle 1000");
+    let child = Child::start(setting, "echo --idle 4000");
     let begun = Instant::now();
     let mut stream = child.connect();
     for _ in 0..4 {
@@ -200,7 +200,7 @@ fn who_falls_silent_is_closed(setting: &Setting) {
         echo(&mut stream, b"not idle");
     }
     assert_eq!(end_of(&mut stream), End::Reset);
-    is_closed_for(&child, begun, BRIEF * 9, "the peer neither sent nor took a byte in time");
+    is_closed_for(&child, begun, BRIEF * 24, "the peer neither sent nor took a byte in time");
 }
 
 fn who_is_being_worked_for_is_not_idle(setting: &Setting) {
@@ -220,25 +220,25 @@ fn dribble(stream: &mut Wire, len: usize) -> bool {
 }
 
 fn who_sends_too_slowly_is_closed(setting: &Setting) {
-    let child = Child::start(setting, "desk --idle 1000 --slowest 1000");
+    let child = Child::start(setting, "desk --idle 4000 --slowest 1000");
     assert!(!dribble(&mut child.connect(), 3000));
     assert_eq!(child.first_closed(), "the peer moved fewer than 1000 bytes per second");
 }
 
 fn who_sends_just_fast_enough_is_served(setting: &Setting) {
-    let child = Child::start(setting, "desk --idle 1000 --slowest 1");
+    let child = Child::start(setting, "desk --idle 4000 --slowest 1");
     let mut stream = child.connect();
-    assert!(dribble(&mut stream, 100));
-    assert_eq!(read_frame(&mut stream), (ECHO, vec![b'd'; 100]));
+    assert!(dribble(&mut stream, 500));
+    assert_eq!(read_frame(&mut stream), (ECHO, vec![b'd'; 500]));
 }
 
 fn who_takes_too_slowly_is_closed(setting: &Setting) {
-    let child = Child::start(setting, "desk --file 40000000 --idle 1000 --slowest 1000000000");
+    let child = Child::start(setting, "desk --file 40000000 --idle 4000 --slowest 1000000000");
     let mut stream = child.connect();
     stream.write_all(&frame(FILE, 40_000_000, b"")).unwrap();
     let mut some = vec![0; 1 << 16];
     while child.closed().is_empty() && stream.read_exact(&mut some).is_ok() {
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(child.first_closed(), "the peer moved fewer than 1000000000 bytes per second");
 }

@@ -41,7 +41,7 @@ fn fate(relay: &Child) -> String {
 
 fn a_relay_carries_both_ways_and_both_ends(setting: &Setting) {
     let far = Child::start(setting, "echo");
-    let near = relay(setting, far.address(), "");
+    let near = relay(setting, far.address(), "--linger 3600000");
     let mut stream = near.connect();
     echo(&mut stream, b"there and back");
     for _ in 0..20 {
@@ -57,7 +57,8 @@ fn a_relay_carries_both_ways_and_both_ends(setting: &Setting) {
 }
 
 fn a_refused_connection_says_so(setting: &Setting) {
-    let near = relay(setting, nobody(), "");
+    let (far, _kept) = nobody();
+    let near = relay(setting, far, "");
     let mut stream = near.connect();
     assert_eq!(end_of(&mut stream), End::Reset);
     assert!(fate(&near).contains("refused"));
@@ -91,7 +92,9 @@ fn a_far_side_that_closes_is_heard_of(setting: &Setting) {
 fn a_tail_behind_a_finish_is_not_lost_without_a_word(setting: &Setting) {
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
     for (answers, why) in [(true, "4 bytes that the peer sent were not read"), (false, "did not end")] {
-        let near = relay(setting, far.local_addr().unwrap(), "--far-plain --linger 500");
+        let linger = if answers { 3_600_000 } else { 500 };
+        let options = format!("--far-plain --linger {linger}");
+        let near = relay(setting, far.local_addr().unwrap(), &options);
         let mut stream = near.connect();
         stream.write_all(b"all of it").unwrap();
         stream.finish().unwrap();

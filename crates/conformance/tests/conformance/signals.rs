@@ -51,7 +51,7 @@ fn a_hangup_reads_the_keys_again(setting: &Setting) {
     // More than any model's processes, each of which is to have them.
     const NEWCOMERS: usize = 40;
     let lines = |child: &Child| child.log().lines().filter(|line| line.contains("SIGHUP")).count();
-    let child = Child::start(setting, &format!("desk {}", setting.room_for(2)));
+    let child = Child::start(setting, &format!("desk --first-byte 3600000 {}", setting.room_for(2)));
     let first = shown(&child);
     let mut stays = (setting.model != roadstead::Model::Iterative).then(|| child.connect());
     child.renew_keys();
