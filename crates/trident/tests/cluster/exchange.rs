@@ -28,7 +28,7 @@ use super::{
     mesh::Mesh,
     raw::Raw,
     relay::{Fate, KIND, Relay, To},
-    setting::{LONG, SECOND, SHORT, THREADS},
+    setting::{HASTY, LONG, SECOND, SHORT, THREADS},
 };
 
 const SHARE: u8 = Kind::FetchedShare as u8;
@@ -196,7 +196,7 @@ fn a_lie_is_refused_by_the_deadline_when_the_third_answer_does_not_come() {
         let [liar, second, third] = Party::ALL;
         let relays = lying(&cluster, liar, second, |frame| *frame.last_mut().unwrap() ^= 1);
         relays[third.index()].rule(|_, frame| if frame[KIND] == SHARE { Fate::Lose } else { Fate::Pass });
-        let client = sharing(&cluster.shares, relays.each_ref().map(Relay::address), 2 * SHORT);
+        let client = sharing(&cluster.shares, relays.each_ref().map(Relay::address), 2 * HASTY);
         let error = client.fetch(3).unwrap_err();
         assert!(matches!(error, ClientError::Answer(AnswerError::Refused(_))), "{error}");
         // The client goes on, and needs the third again.
@@ -234,7 +234,7 @@ fn without_two_answers_the_deadline_names_those_that_are_missing() {
             relay.rule(|_, frame| if frame[KIND] == SHARE { Fate::Lose } else { Fate::Pass });
         }
         let [_, second, _] = addresses(&cluster.servers);
-        let client = sharing(&cluster.shares, [relays[0].address(), second, relays[1].address()], SHORT);
+        let client = sharing(&cluster.shares, [relays[0].address(), second, relays[1].address()], HASTY);
         let error = client.fetch(3).unwrap_err();
         let ClientError::Deadline { missing, .. } = &error else { panic!("{error}") };
         let parties: Vec<Party> = missing.iter().map(|(party, _)| *party).collect();
@@ -249,7 +249,7 @@ fn a_server_that_takes_no_part_is_named_by_the_others_until_it_does() {
         let client = cluster.client(LONG);
         cluster.right(&client, 0);
         for silent in Party::ALL {
-            cluster.mesh.patience(SHORT);
+            cluster.mesh.patience(LONG / 5);
             cluster.mesh.rule(move |from, _, message| (from != silent).then_some(message));
             thread::scope(|scope| {
                 for index in 0..THREADS {

@@ -18,14 +18,14 @@ use super::{
     common::rng,
     harness::{addresses, client, guarded, until},
     relay::{Fate, KIND, Relay, To},
-    setting::{FETCHED, LONG, SECOND, SHORT, Setting, THREADS},
+    setting::{FETCHED, HASTY, LONG, SECOND, Setting, THREADS},
 };
 
 #[test]
 fn a_lost_answer_or_request_costs_one_question_and_no_other() {
     guarded(|| {
         let setting = Setting::new();
-        let client = setting.client(SHORT);
+        let client = setting.client(HASTY);
         setting.right(&client, 0);
         for (to, kind) in [(To::Client, Kind::Fetched), (To::Server, Kind::Fetch)] {
             setting.relay.once(to, kind as u8, Fate::Lose);

@@ -365,7 +365,7 @@ fn silence_and_half_a_message_are_given_up() {
         let shares = Shares::of(&rows, 4);
         let collection = shares.collection();
         for way in WAYS {
-            let short = Duration::from_millis(100);
+            let short = Duration::from_secs(4);
             let server =
                 shares.serve_within(any_port(), FIRST, way, |budget| budget.first_byte(short).idle(short));
             let address = server.addresses()[0];
@@ -417,7 +417,10 @@ fn more_connections_than_the_budget_admits_are_turned_away_and_the_others_work()
         let rows = byte_rows(50, 4, 5);
         let shares = Shares::of(&rows, 6);
         let way = Way { workers: 0, ..WAYS[0] };
-        let servers = shares.serve(way);
+        // What the crowd has is not given up while it comes.
+        let first_byte = Duration::from_secs(3_600);
+        let servers = Party::ALL
+            .map(|party| shares.serve_within(any_port(), party, way, |budget| budget.first_byte(first_byte)));
         let honest = client(&shares, addresses(&servers));
         assert_eq!(honest.fetch(0).unwrap().values(), rows[0]);
         let address = servers[0].addresses()[0];

@@ -57,4 +57,6 @@ impl Setting {
 }
 
 pub(super) const SHORT: Duration = Duration::from_millis(300);
+/// The deadline of who is to miss it: a busy machine answers the others within it.
+pub(super) const HASTY: Duration = Duration::from_secs(4);
 pub(super) const LONG: Duration = Duration::from_secs(20);

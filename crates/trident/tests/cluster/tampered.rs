@@ -114,7 +114,7 @@ fn a_thousand_changed_fetch_answers_are_refused() {
         let servers = shares.serve(WAYS[0]);
         let tampering = Tampering::new(addresses(&servers));
         // A changed counter may name an earlier question: nothing answers this one then.
-        let client = hasty(&shares, tampering.addresses(), Duration::from_secs(2));
+        let client = hasty(&shares, tampering.addresses(), Duration::from_secs(8));
         let mut rng = rng(3);
         let length = HEAD + COUNTER + shares.manifest().record_bytes();
         assert_eq!(length % 4, 0);
@@ -147,7 +147,7 @@ fn a_thousand_changed_search_answers_are_refused() {
         let servers = shares.serve(WAYS[0]);
         let tampering = Tampering::new(addresses(&servers));
         // A changed counter may name an earlier question: nothing answers this one then.
-        let client = hasty(&shares, tampering.addresses(), Duration::from_secs(2));
+        let client = hasty(&shares, tampering.addresses(), Duration::from_secs(8));
         let mut rng = rng(6);
         let length = HEAD + COUNTER + 3 * 4 * rows.len();
         let (mut refused, mut firsts, mut seconds, mut elements) = (0, 0, 0, 0);
