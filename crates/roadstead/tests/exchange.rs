@@ -60,6 +60,7 @@ fn a_member_that_is_down_is_named_by_the_deadline_and_comes_back() {
         let first = cluster.member(0);
         first.send_all(key(2), payload(2, 0, 500)).unwrap();
         cluster.member(2).send_all(key(2), payload(2, 2, 500)).unwrap();
+        cluster.wait("what the other sent has come", || first.stats().held > 0);
         first.gather(key(2), Duration::from_millis(300), move |result| tell.send(result.map(drop)).unwrap());
         match told.recv_timeout(PATIENCE).unwrap() {
             Err(GatherError::Missing { missing, .. }) => {
@@ -109,7 +110,7 @@ fn late_and_repeated_messages_are_dropped_and_counted() {
 #[test]
 fn what_nobody_gathers_is_given_up() {
     let mut options = Options::default();
-    options.patience = Duration::from_millis(100);
+    options.patience = Duration::from_secs(4);
     let cluster = Cluster::start(2, options);
     cluster.member(0).send_all(key(1), "for nobody").unwrap();
     cluster.wait("it was given up", || cluster.member(1).stats().unclaimed == 1);

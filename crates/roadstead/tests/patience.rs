@@ -177,7 +177,8 @@ fn who_is_let_in_only_to_be_reset_has_not_been_drained() {
             match drained(server, Duration::ZERO) {
                 Ok(counts) => assert_eq!(counts.stopped, 0, "{model} {io:?}, round {round}: {counts:?}"),
                 Err(DrainError::Undrained(left)) => {
-                    assert_eq!(left.connections, 1, "{model} {io:?}, round {round}")
+                    let at_it = left.connections == 1 || left.working;
+                    assert!(at_it, "{model} {io:?}, round {round}: {left:?}")
                 }
                 Err(other) => panic!("{model} {io:?}, round {round}: {other}"),
             }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Context, Done, Input, Model, Peer, Scope, Server, Service, Session};
+use roadstead::{Budget, Context, Done, Input, Model, Peer, Running, Scope, Server, Service, Session};
 
 const VISITS: usize = 20;
 const ANSWER: &[u8] = b"bye";
@@ -54,10 +54,23 @@ fn time_waits(server: SocketAddr) -> usize {
         .count()
 }
 
+/// A server on a port at which nothing waits yet: the system may give one again that another has left so.
+fn start(model: Model, after_peer: bool) -> (Running, SocketAddr) {
+    // The peer's end is waited for, however long it takes to come.
+    let budget = Budget::default().linger(Duration::from_secs(3600));
+    loop {
+        let server = Server::new(Farewell { after_peer }).bind("127.0.0.1:0").model(model);
+        let server = server.budget(budget.clone()).start().unwrap();
+        let address = server.addresses()[0];
+        if time_waits(address) == 0 {
+            return (server, address);
+        }
+    }
+}
+
 /// How many TIME_WAITs so many visits leave with the server.
 fn left_behind(model: Model, after_peer: bool) -> usize {
-    let server = Server::new(Farewell { after_peer }).bind("127.0.0.1:0").model(model).start().unwrap();
-    let address = server.addresses()[0];
+    let (server, address) = start(model, after_peer);
     for _ in 0..VISITS {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

@@ -149,7 +149,7 @@ impl Cluster {
 }
 
 fn call(address: SocketAddr, layers: &dyn Layers, says: &[u8]) -> (Vec<u8>, String) {
-    let dialer = Dialer::start(budget()).unwrap();
+    let dialer = Dialer::start(budget().linger(Duration::from_secs(3600))).unwrap();
     let (tell, told) = mpsc::channel();
     let _waker = dialer
         .connect_through(address, layers, Caller { says: says.to_vec(), heard: Vec::new(), tell })
@@ -286,7 +286,8 @@ fn who_is_silent_in_the_handshake_is_closed_in_time(model: Model) {
     drop(silent);
     // Bytes that complete nothing are no more than silence.
     let mut slow = TcpStream::connect(cluster.address()).unwrap();
-    slow.write_all(&[22, 3, 1, 2, 0, 1]).unwrap();
+    // It may be closed before.
+    let _ = slow.write_all(&[22, 3, 1, 2, 0, 1]);
     assert!(cluster.ended_for().contains("sent nothing in time"));
 }
 
