@@ -58,14 +58,13 @@ fn time_waits(server: SocketAddr) -> usize {
 fn start(model: Model, after_peer: bool) -> (Running, SocketAddr) {
     // The peer's end is waited for, however long it takes to come.
     let budget = Budget::default().linger(Duration::from_secs(3600));
-    loop {
+    let attempt = |_| {
         let server = Server::new(Farewell { after_peer }).bind("127.0.0.1:0").model(model);
         let server = server.budget(budget.clone()).start().unwrap();
         let address = server.addresses()[0];
-        if time_waits(address) == 0 {
-            return (server, address);
-        }
-    }
+        (time_waits(address) == 0).then_some((server, address))
+    };
+    (0..100).find_map(attempt).expect("a port that nobody has used")
 }
 
 /// How many TIME_WAITs so many visits leave with the server.
