@@ -198,19 +198,32 @@ fn said(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        os::unix::fs::PermissionsExt,
+        sync::{Mutex, PoisonError},
+    };
 
     use super::*;
     use crate::copy::Tests;
 
+    /// Far beyond what a script here takes that does not hang.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// What a program comes to that is this script.
     fn played(script: &str, asked: Asked<'_>) -> Ending {
+        played_within(PATIENCE, script, asked)
+    }
+
+    fn played_within(patience: Duration, script: &str, asked: Asked<'_>) -> Ending {
+        // A program that is started while another is written inherits the open file, which is then too busy to execute.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("program");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let tests = Tests { room: "a".into(), target: "b".into(), path, dir: dir.path().to_owned() };
-        let runner = Runner::new(&dir.path().join("tmp"), Duration::from_secs(5), Arc::default());
+        let runner = Runner::new(&dir.path().join("tmp"), patience, Arc::default());
         runner.play(&Step { tests: &tests, filter: String::new() }, asked).unwrap()
     }
 
@@ -225,7 +238,8 @@ mod tests {
         assert_eq!(played("echo 'test a ... ok'", Asked::default()), Ending::Passed(1));
         assert_eq!(played("kill -ABRT $$", Asked::default()), Ending::Broken("ended by signal 6".into()));
         assert_eq!(played("exit 3", Asked::default()), Ending::Broken("exit code 3".into()));
-        assert_eq!(played("sleep 1000", Asked::default()), Ending::Hung);
+        let patience = Duration::from_secs(5);
+        assert_eq!(played_within(patience, "sleep 1000", Asked::default()), Ending::Hung);
     }
 
     #[test]
@@ -239,8 +253,12 @@ mod tests {
         );
         assert_eq!(played(&script, Asked::default()), Ending::Passed(0));
         let pid = fs::read_to_string(pid).unwrap();
-        let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        assert!(state.is_err() || state.unwrap().contains(") Z "));
+        let stat = format!("/proc/{}/stat", pid.trim());
+        let start = Instant::now();
+        while fs::read_to_string(&stat).is_ok_and(|state| !state.contains(") Z ")) {
+            assert!(start.elapsed() < PATIENCE, "it is not ended");
+            thread::sleep(GLANCE);
+        }
     }
 
     #[test]
