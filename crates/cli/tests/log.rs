@@ -9,6 +9,7 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     process::Stdio,
+    time::Instant,
 };
 
 use common::{Process, Scene, words};
@@ -70,14 +71,17 @@ fn of_what_strangers_cause_a_few_lines_are_written_and_then_their_number() {
         let log = scene.path(format!("log of {model}"));
         let mut server = serve(&scene, &line, model, File::create(&log).unwrap());
         let address = server.listening();
+        let start = Instant::now();
         (0..STRANGERS).for_each(|_| fail_to_shake_hands(address));
         end(server);
+        // The first and the last are begun ones.
+        let seconds = start.elapsed().as_secs() as usize + 2;
         let log = std::fs::read_to_string(log).unwrap();
         let (failed, others): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.contains("layer failed"));
         let told = |line: &&str| line.split_once('[')?.1.split(' ').next()?.parse::<usize>().ok();
         let untold: usize = failed.iter().chain(&others).filter_map(told).sum();
         assert_eq!(failed.len() + untold, STRANGERS, "{model}: {log}");
-        assert!(failed.len() >= 10 && untold > 0, "{model}: {log}");
+        assert!(failed.len() >= 10 && failed.len() <= 10 * seconds, "{model}: {log}");
     }
 }
 

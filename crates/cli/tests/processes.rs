@@ -144,7 +144,8 @@ fn what_a_killed_child_had_is_given_back() {
             assert!(!echoes(&mut connect(address)), "{line}: it has no room for a second");
             // One child of `process`, all of `prefork`: one of them has the connection.
             for (child, _) in children(&server) {
-                kill_process(child, Signal::KILL).unwrap();
+                // It may have ended already.
+                let _ = kill_process(child, Signal::KILL);
             }
             assert!(!echoes(&mut held.unwrap()));
         }

@@ -97,7 +97,11 @@ fn an_address_in_use_is_an_error_of_one_line() {
 fn never_reads(address: SocketAddr) -> TcpStream {
     let mut stream = echoes(address);
     stream.set_write_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
-    while stream.write_all(&[0; 1 << 16]).is_ok() {}
+    // A server that is only held up takes more after a while.
+    let mut stuck = 0;
+    while stuck < 5 {
+        stuck = stream.write(&[0; 1 << 16]).map_or(stuck + 1, |_| 0);
+    }
     stream
 }
 
@@ -217,7 +221,7 @@ fn models_are_listed_as_a_table_and_as_pure_json() {
 fn a_server_says_at_its_end_what_it_has_come_to() {
     let scene = Scene::new();
     let mut command =
-        scene.command(words("serve echo --bind 127.0.0.1:0 --connections 1 --idle 0.2 --drain 0.2"));
+        scene.command(words("serve echo --bind 127.0.0.1:0 --connections 1 --idle 4 --drain 10"));
     command.stderr(fs::File::create(scene.path("log")).unwrap());
     let mut server = Process::start(command);
     let address = server.listening();

@@ -205,8 +205,8 @@ fn questions_that_cannot_be_answered_end_with_one_line_that_says_why() {
     assert!(error.starts_with(&format!("server 2 at {b} is not available")), "{error}");
     freeze(servers[0].pid());
     let (_second, b) = serve(&scene, 2, "127.0.0.2:0");
-    let error = scene.fails(asks(&scene, "search --like 1 --deadline 0.3", [a, b, c]));
-    assert_eq!(error, format!("no answer within 300ms from server 1 at {a}"));
+    let error = scene.fails(asks(&scene, "search --like 1 --deadline 5", [a, b, c]));
+    assert_eq!(error, format!("no answer within 5s from server 1 at {a}"));
     servers[0].signal(Signal::CONT);
     scene.ok(asks(&scene, "search --like 1", [a, b, c]));
 }

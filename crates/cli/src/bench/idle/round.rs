@@ -64,12 +64,14 @@ pub(super) struct Memory {
 /// Measures for twice `time`; none if a signal cut it short, as halves of different lengths cannot be compared.
 pub(super) fn run(args: &Args, time: Duration) -> Result<Option<Round>> {
     let mut server = start(args)?;
+    // Now, as a server that is held up may still have closed none of the active connections when it seems to be quiet.
+    let quiet = settle(&server, 0)?;
     work(args, &server, WARM_UP)?;
     let alone = work(args, &server, time)?;
     if signals::interrupted() {
         return Ok(None);
     }
-    let quiet = settle(&server, 0)?;
+    settle(&server, 0)?;
     let before = private_bytes(server.pid())?;
     let mut crowd = Crowd::connect(server.address(), args.idle.into())?;
     settle(&server, quiet + usize::from(args.idle))?;
