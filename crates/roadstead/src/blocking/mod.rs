@@ -165,7 +165,9 @@ impl Blocking {
             if let Some(reset) = self.obey() {
                 return reset;
             }
-            self.fire_deadline();
+            if let Some(reset) = self.fire_deadline() {
+                return reset;
+            }
             if let Some(reset) = self.collect() {
                 return reset;
             }
@@ -184,16 +186,22 @@ impl Blocking {
         }
     }
 
-    fn fire_deadline(&mut self) {
+    /// `Some` when the connection asks to be closed.
+    fn fire_deadline(&mut self) -> Option<bool> {
         let now = self.crew.now();
         self.catch_up(now);
         let is_due = |endpoint: &dyn Endpoint| endpoint.deadline().is_some_and(|deadline| deadline <= now);
         if is_due(&*self.endpoint) {
+            // A stop may have come between its opening and the first time that anything was asked for.
+            if let Some(reset) = self.collect() {
+                return Some(reset);
+            }
             self.look_at_all();
             if is_due(&*self.endpoint) {
                 self.tell(Event::Tick);
             }
         }
+        None
     }
 
     /// Tries whatever is in flight, although nobody has told that it would work.
