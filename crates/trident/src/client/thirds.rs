@@ -50,10 +50,14 @@ impl Thirds {
     pub(super) fn hear(&self, question: Question, party: Party, body: &[u8]) {
         let mut awaited = self.awaited();
         let is_it = |third: &Third| third.question == question && third.party == party;
-        let Some(third) = awaited.iter().position(is_it).and_then(|at| awaited.remove(at)) else { return };
+        let Some(at) = awaited.iter().position(is_it) else { return };
+        let odd = (*blake3::hash(body).as_bytes() != awaited[at].expected).then_some(Odd::Contradicts(party));
+        // Counted first: whoever waited for it reads the counts as soon as it is awaited no more.
+        odd.iter().for_each(|odd| self.add(odd));
+        awaited.remove(at);
         drop(awaited);
-        if *blake3::hash(body).as_bytes() != third.expected {
-            self.count(&Odd::Contradicts(party));
+        if let Some(odd) = odd {
+            tracing::warn!("{odd}");
         }
     }
 
@@ -64,10 +68,14 @@ impl Thirds {
 
     /// One of three answers does not go with the row that the two others gave.
     pub(super) fn count(&self, odd: &Odd) {
+        self.add(odd);
+        tracing::warn!("{odd}");
+    }
+
+    fn add(&self, odd: &Odd) {
         if let Some(party) = odd.party() {
             self.contradictions[party.index()].fetch_add(1, Relaxed);
         }
-        tracing::warn!("{odd}");
     }
 
     /// How many answers are awaited.
@@ -104,6 +112,20 @@ mod tests {
             thirds.hear((1, 7), THIRD, said);
             assert_eq!((thirds.contradictions(), thirds.waiting()), ([0, contradicts, 0], 0));
         }
+    }
+
+    #[test]
+    fn what_is_awaited_no_more_has_been_counted() {
+        let thirds = expecting((1, 7));
+        // To compare it takes a while.
+        let wrong = vec![0; 16 << 20];
+        std::thread::scope(|scope| {
+            scope.spawn(|| thirds.hear((1, 7), THIRD, &wrong));
+            while thirds.waiting() > 0 {
+                std::thread::yield_now();
+            }
+            assert_eq!(thirds.contradictions(), [0, 1, 0]);
+        });
     }
 
     #[test]
