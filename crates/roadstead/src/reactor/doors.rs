@@ -3,7 +3,7 @@
 
 use std::{io, time::Duration};
 
-use super::Poller;
+use super::poller::Poller;
 use crate::{
     accept::{self, Accepted, Door, Pool},
     connection::Endpoint,

@@ -7,7 +7,7 @@ use super::{Dispatcher, OneShot, line::Line};
 use crate::{
     host::Host,
     net::Net,
-    reactor::Poller,
+    reactor::poller::Poller,
     threads::{STACK, Threads},
 };
 

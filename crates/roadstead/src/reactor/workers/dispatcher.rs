@@ -17,7 +17,11 @@ use crate::{
     host::Host,
     net::Net,
     orders::{ORDERS, Orders},
-    reactor::{Poller, Readiness, doors::Doors, slot::Slot},
+    reactor::{
+        doors::Doors,
+        poller::{Poller, Readiness},
+        slot::Slot,
+    },
     slots::{Slots, Timed},
     ticket::Token,
 };
