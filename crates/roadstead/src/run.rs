@@ -124,7 +124,7 @@ impl<S: Service> Server<S> {
     /// The parent of processes that are to serve, with nothing begun but that it listens.
     fn family(self, model: Model, size: usize, patience: Duration) -> Result<Family, StartError> {
         let impossible = |why| Err(StartError::Model { model, why });
-        if let Some(why) = Self::unforkable().or_else(|| self.io.obstacle(model, self.trigger)) {
+        if let Some(why) = Self::unforkable().or_else(|| self.obstacle(model)) {
             return impossible(why);
         }
         if !child::is_alone()? {

@@ -261,6 +261,23 @@ impl<S: Service> Server<S> {
             .then_some("this service's connections share state, and each child would see a copy of it")
     }
 
+    /// Why its I/O or its trigger cannot be had on `model`; `None` if both can be.
+    pub(crate) fn obstacle(&self, model: Model) -> Option<&'static str> {
+        match self.io {
+            Io::Loop if self.trigger == Trigger::Level && model != Model::Epoll => {
+                Some("only `epoll` can be asked to tell of a connection for as long as it is ready")
+            }
+            Io::Loop => None,
+            Io::Workers if model != Model::Epoll => {
+                Some("its workers cannot do the I/O: only `epoll` can be asked to tell of a connection once")
+            }
+            Io::Workers if self.trigger == Trigger::Level => {
+                Some("workers that do the I/O are told of a connection once, not for as long as it is ready")
+            }
+            Io::Workers => None,
+        }
+    }
+
     /// Listens on all addresses.
     pub(crate) fn listen(&self) -> Result<Vec<OwnedFd>, StartError> {
         let mut listeners = Vec::new();
@@ -282,7 +299,7 @@ impl<S: Service> Server<S> {
     /// [`StartError`], and nothing listens then.
     pub fn start(self) -> Result<Running, StartError> {
         let model = self.model.unwrap_or_else(Model::best);
-        if let Some(why) = model.obstacle().or_else(|| self.io.obstacle(model, self.trigger)) {
+        if let Some(why) = model.obstacle().or_else(|| self.obstacle(model)) {
             return Err(StartError::Model { model, why });
         }
         if model.forks() {

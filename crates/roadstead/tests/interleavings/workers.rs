@@ -11,51 +11,14 @@ mod line;
 #[path = "../../src/reactor/workers/reports.rs"]
 mod reports;
 
-/// A connection, and the line it stands in.
-mod member {
-    use std::{
-        marker::PhantomData,
-        sync::{Arc, Weak},
-    };
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-    use loom::sync::Mutex;
-
-    use super::{
-        claim::{Claim, Events},
-        line::Line,
-    };
-
-    pub(super) struct Member<T> {
-        pub(super) claim: Claim,
-        pub(super) line: Weak<Line<T>>,
-        pub(super) heard: Mutex<Events>,
-        content: PhantomData<T>,
-    }
-
-    impl<T> Member<T> {
-        pub(super) fn new(line: &Arc<Line<T>>) -> Arc<Self> {
-            Arc::new(Self {
-                claim: Claim::new(),
-                line: Arc::downgrade(line),
-                heard: Mutex::new(0),
-                content: PhantomData,
-            })
-        }
-
-        pub(super) fn raise(self: &Arc<Self>, events: Events) {
-            if self.claim.raise(events) {
-                self.line.upgrade().unwrap().push(Arc::clone(self));
-            }
-        }
-    }
-}
-
-use std::{sync::Arc, time::Duration};
-
-use claim::{DUE, READABLE, WOKEN};
+use claim::{Claim, DUE, Events, READABLE, WOKEN};
 use line::{Line, Next};
-use loom::thread;
-use member::Member;
+use loom::{sync::Mutex, thread};
 use reports::{REPORTS, Report, Reports};
 
 use crate::{
@@ -64,8 +27,27 @@ use crate::{
     ticket::{Loop, Token},
 };
 
+/// A connection, and the line it stands in.
+struct Member {
+    claim: Claim,
+    line: Weak<Line<Self>>,
+    heard: Mutex<Events>,
+}
+
+impl Member {
+    fn new(line: &Arc<Line<Self>>) -> Arc<Self> {
+        Arc::new(Self { claim: Claim::new(), line: Arc::downgrade(line), heard: Mutex::new(0) })
+    }
+
+    fn raise(self: &Arc<Self>, events: Events) {
+        if self.claim.raise(events) {
+            self.line.upgrade().unwrap().push(Arc::clone(self));
+        }
+    }
+}
+
 /// Gives turns, each with `more` to do in the first, until the line is over, or until there is nothing to do.
-fn work(line: &Arc<Line<()>>, patient: bool, mut more: bool) {
+fn work(line: &Arc<Line<Member>>, patient: bool, mut more: bool) {
     loop {
         let member = match line.next(patient) {
             Next::Turn(member) => member,
@@ -84,18 +66,18 @@ fn work(line: &Arc<Line<()>>, patient: bool, mut more: bool) {
 }
 
 /// Works off what is left. All that was raised was heard by then.
-fn finish(line: &Arc<Line<()>>, member: &Member<()>, raised: u32) {
+fn finish(line: &Arc<Line<Member>>, member: &Member, raised: u32) {
     work(line, false, false);
     assert!(!member.claim.has_news(), "an event that nobody will hear of");
     assert_eq!(*member.heard.lock().unwrap(), raised);
 }
 
-fn raising(member: &Arc<Member<()>>, events: u32) -> thread::JoinHandle<()> {
+fn raising(member: &Arc<Member>, events: u32) -> thread::JoinHandle<()> {
     let member = Arc::clone(member);
     thread::spawn(move || member.raise(events))
 }
 
-fn working(line: &Arc<Line<()>>, patient: bool, more: bool) -> thread::JoinHandle<()> {
+fn working(line: &Arc<Line<Member>>, patient: bool, more: bool) -> thread::JoinHandle<()> {
     let line = Arc::clone(line);
     thread::spawn(move || work(&line, patient, more))
 }
@@ -107,7 +89,7 @@ fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
 #[test]
 fn what_is_raised_while_a_worker_ends_is_heard() {
     play(3, || {
-        let line = Arc::<Line<()>>::default();
+        let line = Arc::<Line<Member>>::default();
         let member = Member::new(&line);
         let threads = [raising(&member, READABLE), raising(&member, WOKEN)];
         work(&line, false, false);
@@ -119,7 +101,7 @@ fn what_is_raised_while_a_worker_ends_is_heard() {
 #[test]
 fn two_workers_never_have_a_connection_at_once() {
     play(3, || {
-        let line = Arc::<Line<()>>::default();
+        let line = Arc::<Line<Member>>::default();
         let member = Member::new(&line);
         member.raise(READABLE);
         let threads = [raising(&member, WOKEN), working(&line, false, true)];
@@ -132,7 +114,7 @@ fn two_workers_never_have_a_connection_at_once() {
 #[test]
 fn a_connection_that_is_closed_is_never_queued_again() {
     play(3, || {
-        let line = Arc::<Line<()>>::default();
+        let line = Arc::<Line<Member>>::default();
         let member = Member::new(&line);
         member.raise(READABLE);
         let late = raising(&member, WOKEN);
@@ -148,9 +130,9 @@ fn a_connection_that_is_closed_is_never_queued_again() {
 #[test]
 fn no_worker_sleeps_while_a_connection_waits() {
     play(2, || {
-        let line = Arc::<Line<()>>::default();
+        let line = Arc::<Line<Member>>::default();
         let members = [Member::new(&line), Member::new(&line)];
-        let heard = Arc::new((loom::sync::Mutex::new(0), loom::sync::Condvar::new()));
+        let heard = Arc::new((Mutex::new(0), loom::sync::Condvar::new()));
         let worker = || {
             let (line, heard) = (Arc::clone(&line), Arc::clone(&heard));
             thread::spawn(move || {

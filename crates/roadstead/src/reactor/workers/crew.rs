@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{Dispatcher, OneShot, line::Line};
+use super::{dispatcher::Dispatcher, line::Line, member::Member, one_shot::OneShot};
 use crate::{
     host::Host,
     net::Net,
@@ -15,7 +15,7 @@ use crate::{
 /// until each of them has ended.
 pub(crate) struct Crew<N: Net<Stream: Send + 'static>, P, O> {
     dispatcher: Dispatcher<N, P, O>,
-    _workers: Workers<N::Stream>,
+    _workers: Workers<Member<N::Stream>>,
 }
 
 impl<N, P, O> Crew<N, P, O>
@@ -44,12 +44,12 @@ where
     }
 }
 
-struct Workers<T> {
-    line: Arc<Line<T>>,
+struct Workers<M> {
+    line: Arc<Line<M>>,
     threads: Threads,
 }
 
-impl<T> Drop for Workers<T> {
+impl<M> Drop for Workers<M> {
     fn drop(&mut self) {
         self.line.end();
         self.threads.join();

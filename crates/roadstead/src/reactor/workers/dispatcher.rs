@@ -4,10 +4,10 @@
 use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    OneShot,
     claim::{DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WRITABLE},
     line::Line,
     member::Member,
+    one_shot::OneShot,
     reports::{REPORTS, Report, Reports},
     worker::Worker,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Dispatcher<N: Net, P, O> {
     woken: Vec<Token>,
     /// What every newcomer is to hear of: that the server drains, or stops.
     ending: Events,
-    pub(super) line: Arc<Line<N::Stream>>,
+    pub(super) line: Arc<Line<Member<N::Stream>>>,
 }
 
 /// A connection, and when it is to be looked at.

@@ -10,16 +10,15 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::member::Member;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-pub(super) struct Line<T> {
-    state: Mutex<State<T>>,
+pub(super) struct Line<M> {
+    state: Mutex<State<M>>,
     called: Condvar,
 }
 
-struct State<T> {
-    waiting: VecDeque<Arc<Member<T>>>,
+struct State<M> {
+    waiting: VecDeque<Arc<M>>,
     /// Workers that sleep, or are about to, and that nobody has called.
     asleep: usize,
     /// Calls that no worker has heard.
@@ -27,7 +26,7 @@ struct State<T> {
     over: bool,
 }
 
-impl<T> State<T> {
+impl<M> State<M> {
     /// A worker that is asleep listens. True if it is to go on.
     fn hear(&mut self) -> bool {
         let called = self.calls > 0;
@@ -36,7 +35,7 @@ impl<T> State<T> {
     }
 }
 
-impl<T> Default for Line<T> {
+impl<M> Default for Line<M> {
     fn default() -> Self {
         let state = State { waiting: VecDeque::new(), asleep: 0, calls: 0, over: false };
         Self { state: Mutex::new(state), called: Condvar::new() }
@@ -44,18 +43,18 @@ impl<T> Default for Line<T> {
 }
 
 /// What a worker does next.
-pub(super) enum Next<T> {
+pub(super) enum Next<M> {
     /// This connection's turn.
-    Turn(Arc<Member<T>>),
+    Turn(Arc<M>),
     /// Whatever else it has to do; it sleeps if it has the patience.
     Nobody,
     /// Nothing ever again.
     Over,
 }
 
-impl<T> Line<T> {
+impl<M> Line<M> {
     /// Puts a connection at the end, and calls a worker if one sleeps.
-    pub(super) fn push(&self, member: Arc<Member<T>>) {
+    pub(super) fn push(&self, member: Arc<M>) {
         let mut state = self.lock();
         if state.over {
             return;
@@ -71,7 +70,7 @@ impl<T> Line<T> {
     }
 
     /// The same by a worker that takes the next one itself at once, so that nobody need be called for it.
-    pub(super) fn push_again(&self, member: Arc<Member<T>>) {
+    pub(super) fn push_again(&self, member: Arc<M>) {
         let mut state = self.lock();
         if !state.over {
             state.waiting.push_back(member);
@@ -79,7 +78,7 @@ impl<T> Line<T> {
     }
 
     /// Takes the first connection. A worker that has the patience to wait for one is asleep from here on.
-    pub(super) fn next(&self, patient: bool) -> Next<T> {
+    pub(super) fn next(&self, patient: bool) -> Next<M> {
         let mut state = self.lock();
         if state.over {
             return Next::Over;
@@ -115,7 +114,7 @@ impl<T> Line<T> {
         self.called.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

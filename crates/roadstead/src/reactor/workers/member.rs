@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    OneShot,
     claim::{Claim, Events, WOKEN},
     line::Line,
+    one_shot::OneShot,
 };
 use crate::{
     net::Net,
@@ -20,7 +20,7 @@ use crate::{
 
 pub(super) struct Member<T> {
     pub(super) claim: Claim,
-    line: Arc<Line<T>>,
+    line: Arc<Line<Self>>,
     /// Locked by who has the claim, so nobody ever waits for it. None once the connection is closed.
     content: Mutex<Option<Content<T>>>,
 }
@@ -51,7 +51,7 @@ impl<T> Content<T> {
 
 impl<T: Send + 'static> Member<T> {
     /// A connection whose turns come in `line`.
-    pub(super) fn new(slot: Slot<T>, line: &Arc<Line<T>>) -> Arc<Self> {
+    pub(super) fn new(slot: Slot<T>, line: &Arc<Line<Self>>) -> Arc<Self> {
         Arc::new_cyclic(|member: &Weak<Self>| {
             let member = Weak::clone(member);
             let bell = Bell::calling(move || {

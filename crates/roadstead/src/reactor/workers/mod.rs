@@ -24,55 +24,15 @@
 mod claim;
 mod crew;
 mod dispatcher;
+mod io;
 mod line;
 mod member;
+mod one_shot;
 mod reports;
 mod worker;
 
-use std::io;
-
-use crate::{
-    model::{Model, epoll::Trigger},
-    net::Net,
-    ticket::Token,
-};
 pub(crate) use crew::Crew;
 pub(crate) use dispatcher::Dispatcher;
+pub use io::Io;
+pub(crate) use one_shot::OneShot;
 pub(crate) use worker::{Step, Worker};
-
-/// Has connections told of once, and no more until that is asked for again, which any thread may do.
-pub(crate) trait OneShot<N: Net> {
-    /// Tells once of a new connection.
-    fn add(&self, stream: &N::Stream, token: Token, receive: bool, send: bool) -> io::Result<()>;
-    /// Tells once more: at once, if it is ready already.
-    fn arm(&self, stream: &N::Stream, token: Token, receive: bool, send: bool) -> io::Result<()>;
-}
-
-/// Who receives and sends, of a server on [`Model::Epoll`](crate::Model::Epoll).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Io {
-    /// The I/O thread; worker threads run deferred jobs, if there are any.
-    #[default]
-    Loop,
-    /// Worker threads, which run their connections' sessions and jobs too. The I/O thread only tells them of readiness.
-    Workers,
-}
-
-impl Io {
-    /// Why it cannot be had on `model`, or `model` cannot tell like this; `None` if both can be.
-    pub(crate) fn obstacle(self, model: Model, trigger: Trigger) -> Option<&'static str> {
-        match self {
-            Io::Loop if trigger == Trigger::Level && model != Model::Epoll => {
-                Some("only `epoll` can be asked to tell of a connection for as long as it is ready")
-            }
-            Io::Loop => None,
-            Io::Workers if model != Model::Epoll => {
-                Some("its workers cannot do the I/O: only `epoll` can be asked to tell of a connection once")
-            }
-            Io::Workers if trigger == Trigger::Level => {
-                Some("workers that do the I/O are told of a connection once, not for as long as it is ready")
-            }
-            Io::Workers => None,
-        }
-    }
-}

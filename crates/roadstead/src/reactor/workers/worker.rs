@@ -6,10 +6,10 @@ use std::{mem, sync::Arc, thread, time::Duration};
 use bytes::BytesMut;
 
 use super::{
-    OneShot,
     claim::{Claim, DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WOKEN, WRITABLE},
     line::{Line, Next},
     member::{Content, Member},
+    one_shot::OneShot,
     reports::{Report, Reports},
 };
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) struct Worker<N: Net, O> {
     net: N,
     poller: O,
     host: Host,
-    line: Arc<Line<N::Stream>>,
+    line: Arc<Line<Member<N::Stream>>>,
     reports: Arc<Reports>,
     block: BytesMut,
     connects: Vec<Outgoing>,
@@ -46,7 +46,7 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
         net: N,
         poller: O,
         host: Host,
-        line: Arc<Line<N::Stream>>,
+        line: Arc<Line<Member<N::Stream>>>,
         reports: Arc<Reports>,
     ) -> Self {
         let block = BytesMut::with_capacity(BLOCK);
