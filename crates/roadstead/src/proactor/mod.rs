@@ -14,6 +14,7 @@ mod in_flight;
 mod port;
 pub(crate) mod readiness;
 mod sends;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -21,46 +22,20 @@ use std::{io, mem, sync::Arc, time::Duration};
 
 use crate::{
     accept::{self, Open, Pool, Taken},
-    connection::{Endpoint, Event, Op, Operation, Outgoing},
+    connection::{Endpoint, Event, Operation, Outgoing},
     host::Host,
     net::REST,
     orders::{ORDERS, Orders},
-    slots::{Slots, Timed},
+    slots::Slots,
     ticket::Token,
 };
-use in_flight::InFlight;
 pub(crate) use port::{Completion, Port};
-use sends::{Place, Sends, begin_send, pages, send};
+use sends::{Sends, pages};
+use slot::{Slot, begin_send, send, submit};
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
 const REAP: Duration = Duration::from_millis(10);
-
-/// One connection of the loop.
-struct Slot {
-    endpoint: Box<dyn Endpoint>,
-    in_flight: InFlight,
-    /// Where its send waits for others.
-    waits: Option<Place>,
-    /// Its deadline had passed at this time, and the port looks whether anything had come.
-    overdue: Option<Duration>,
-    /// It is to hear that the server drains, once the port has looked whether anything had come.
-    drains: bool,
-    /// A session without a connection has no socket to close.
-    socket: bool,
-    /// It wants to be closed once nothing is in flight; whether with a reset.
-    closing: Option<bool>,
-}
-
-impl Timed for Slot {
-    fn deadline(&self) -> Option<Duration> {
-        self.endpoint.deadline().filter(|_| self.closing.is_none() && self.overdue.is_none())
-    }
-
-    fn correct(&mut self, from: Duration, to: Duration) {
-        self.endpoint.correct(from, to);
-    }
-}
 
 /// One listener of the loop.
 struct Listener {
@@ -299,16 +274,7 @@ impl<P: Port> Proactor<P> {
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
-        let slot = Slot {
-            endpoint,
-            in_flight: InFlight::default(),
-            waits: None,
-            overdue: None,
-            drains: false,
-            socket,
-            closing: None,
-        };
-        let token = self.slots.insert(slot);
+        let token = self.slots.insert(Slot::new(endpoint, socket));
         if let Some(slot) = self.slots.get(token) {
             slot.endpoint.place(token, &self.host.bell, now);
         }
@@ -466,34 +432,4 @@ impl<P: Port> Proactor<P> {
             self.slots.remove(token);
         }
     }
-}
-
-/// Takes the operations a connection asks for. `Some` when it asks to be closed.
-fn submit<P: Port>(
-    slot: &mut Slot,
-    token: Token,
-    port: &mut P,
-    sends: &mut Sends,
-    connects: &mut Vec<Outgoing>,
-) -> Option<bool> {
-    while let Some(op) = slot.endpoint.next() {
-        match op {
-            Op::Connect(outgoing) => connects.push(*outgoing),
-            Op::Redial(address) => {
-                slot.in_flight.connect = true;
-                port.connect(*address, token);
-            }
-            Op::Close { reset } => return Some(reset),
-            // A session without a connection hears nothing, and has nobody to finish with.
-            Op::Shutdown if !slot.socket => return Some(false),
-            _ if !slot.socket => {}
-            Op::Receive(most) => {
-                slot.in_flight.receive = true;
-                port.receive(token, most);
-            }
-            Op::Send => begin_send(slot, token, port, sends),
-            Op::Shutdown => port.shutdown(token),
-        }
-    }
-    None
 }

@@ -6,7 +6,10 @@ use std::{collections::VecDeque, io, mem, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
-use super::{Completion, Port, direction::Direction};
+use super::{
+    direction::Direction,
+    port::{Completion, Port},
+};
 use crate::{
     accept::{self, Taken},
     free::FreeList,

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 
-use super::{Port, Slot};
 use crate::{connection::Endpoint, free::FreeList, output::Output, ticket::Token};
 
 /// What is pinned at most, in pages: what Linux lets a process lock unless it is told otherwise.
@@ -113,21 +112,6 @@ impl Sends {
         self.pinned += if fits { pages } else { 0 };
         fits
     }
-}
-
-/// Begins a send, or has it wait for others.
-pub(super) fn begin_send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends) {
-    let pages = pages(slot.endpoint.output().buffered());
-    match sends.begin(token, pages) {
-        Ok(()) => send(slot, token, port, sends, pages),
-        Err(place) => slot.waits = Some(place),
-    }
-}
-
-/// Begins a send that pins so many pages.
-pub(super) fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
-    slot.in_flight.send = Some(pages);
-    port.send(token, sends.lend(&mut *slot.endpoint));
 }
 
 #[cfg(test)]
