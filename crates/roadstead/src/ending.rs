@@ -13,19 +13,9 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::{
     guard,
+    outcome::Broken,
     wait::{FOR_EVER, wait_for},
 };
-
-/// Why a server's loop has ended although nobody had told it to. Its connections were reset.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Broken {
-    /// The system failed it.
-    #[error("the server's loop could not go on: {0}")]
-    System(Arc<io::Error>),
-    /// It panicked: a fault of the engine, as panics of a service do not reach it. With what the panic said.
-    #[error("the server's loop panicked: {0}")]
-    Panicked(String),
-}
 
 /// Held by every thread behind a server: when the last lets go of it, all have ended.
 #[derive(Clone)]

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::{
     accept::opener,
+    audit::Audit,
     blocking::{
         child,
         family::{Family, Plan},
@@ -26,27 +27,6 @@ use crate::{
     stats::Snapshot,
     wait::{FOR_EVER, wait_for},
 };
-
-/// Who is told what the server holds, and on which signal.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Audit {
-    pub(crate) signal: i32,
-    pub(crate) tell: fn(&Snapshot),
-}
-
-impl Audit {
-    /// The signals of a server in its foreground, and the one that asks it, if one does.
-    pub(crate) fn watch(audit: Option<Self>, signals: &[i32]) -> io::Result<Interrupts> {
-        let asks = audit.map(|audit| audit.signal);
-        Interrupts::watch(&signals.iter().copied().chain(asks).collect::<Vec<_>>())
-    }
-
-    /// Tells what is held, if it is this signal that asks.
-    pub(crate) fn answers(audit: Option<Self>, signal: i32, held: impl FnOnce() -> Snapshot) -> bool {
-        let asked = audit.filter(|audit| audit.signal == signal);
-        asked.map(|audit| (audit.tell)(&held())).is_some()
-    }
-}
 
 impl<S: Service> Server<S> {
     /// Serves until SIGINT or SIGTERM, then drains for at most `patience`; a second signal ends all at once.
@@ -106,7 +86,7 @@ impl<S: Service> Server<S> {
                 let addresses = family.addresses().map_err(StartError::System)?;
                 strategy.start(&mut family).map_err(StartError::TooFew)?;
                 listening(&addresses).map_err(RunError::Listening)?;
-                family.run(strategy)
+                Ok(family.run(strategy)?)
             }
             Begin::Here(_) | Begin::Not(_) => {
                 let (layers, audit) = (self.layers.clone(), self.audit);

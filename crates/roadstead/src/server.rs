@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     accept::Door,
+    audit::Audit,
     budget::Budget,
     descriptors,
     ending::Ended,
@@ -20,12 +21,17 @@ use crate::{
     model::Model,
     os,
     queue::Queue,
-    run::Audit,
     service::{Scope, Service},
     stats::Snapshot,
     tuning::Tuning,
 };
-pub use crate::{ending::Broken, model::epoll::Trigger, reactor::workers::Io, threads::TooFew};
+pub use crate::{
+    error::{DrainError, RunError, StartError},
+    model::epoll::Trigger,
+    outcome::{Broken, Undrained},
+    reactor::workers::Io,
+    threads::TooFew,
+};
 
 /// How to run a [`Service`]. See the crate's first page for an example.
 pub struct Server<S: Service> {
@@ -42,110 +48,6 @@ pub struct Server<S: Service> {
     pub(crate) tuning: Tuning,
     pub(crate) layers: Option<Arc<dyn Layers>>,
     pub(crate) audit: Option<Audit>,
-}
-
-/// Why a server could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address cannot be listened on.
-    #[error("{}", in_words(.address, .source))]
-    Bind {
-        /// What was asked for.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The model cannot run here.
-    #[error("the model `{model}` cannot run here: {why}")]
-    Model {
-        /// Which.
-        model: Model,
-        /// What stands in the way.
-        why: &'static str,
-    },
-    /// The system has not given as many threads or processes as were asked for.
-    #[error(transparent)]
-    TooFew(#[from] TooFew),
-    /// The system has not given what else the loops need, such as descriptors.
-    #[error("the server's loops could not be started: {0}")]
-    System(io::Error),
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        error.downcast().map_or_else(Self::System, Self::TooFew)
-    }
-}
-
-fn in_words(address: &str, source: &io::Error) -> String {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => format!("address {address} is in use"),
-        io::ErrorKind::PermissionDenied => {
-            format!("no permission to listen on {address}: ports below 1024 need privileges, choose another")
-        }
-        io::ErrorKind::AddrNotAvailable => format!("this machine has no address {address}"),
-        _ => format!("cannot listen on {address}: {source}"),
-    }
-}
-
-/// What had not finished when the time to drain was over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not finished when the time to drain was over, and reset: connections: {connections}{}", left_behind(*.working))]
-pub struct Undrained {
-    /// Connections that were still open. They are reset: at once, or, of a thread that is in a job, when that is done.
-    pub connections: usize,
-    /// A job is still being done. Nobody waits for it: its thread is left behind, with the connections that it alone can
-    /// close and its hold on the service, and ends by itself when the job does.
-    pub working: bool,
-    /// What the server had come to by then.
-    pub counts: Box<Snapshot>,
-}
-
-fn left_behind(working: bool) -> &'static str {
-    if working { "; a job that nobody waits for is still being done" } else { "" }
-}
-
-/// Why a server that was to drain came to no good end.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum DrainError {
-    /// Not everything had finished in time.
-    #[error(transparent)]
-    Undrained(#[from] Undrained),
-    /// Its loop had ended before, or did meanwhile.
-    #[error(transparent)]
-    Broken(#[from] Broken),
-}
-
-/// Why a server that ran in the foreground came to no good end.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// It could not be started.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// It ended, with connections that had not finished.
-    #[error(transparent)]
-    Undrained(#[from] Undrained),
-    /// Its loop has ended although nobody had told it to.
-    #[error(transparent)]
-    Broken(#[from] Broken),
-    /// Who was to be told where it listens has failed.
-    #[error(transparent)]
-    Listening(io::Error),
-    /// A second signal came while it drained.
-    #[error("ended at once by a second signal")]
-    Interrupted,
-    /// What runs it could not go on: the system failed it.
-    #[error("the server could not go on: {0}")]
-    System(#[from] io::Error),
-}
-
-impl From<DrainError> for RunError {
-    fn from(error: DrainError) -> Self {
-        match error {
-            DrainError::Undrained(left) => Self::Undrained(left),
-            DrainError::Broken(broken) => Self::Broken(broken),
-        }
-    }
 }
 
 impl<S: Service> Server<S> {

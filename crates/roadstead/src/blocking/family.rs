@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     accept::{self, Door, Open, Taken},
+    audit::Audit,
     budget::{Budget, Refused, Share},
     common::Ledger,
     host::{Host, Shared},
@@ -35,9 +36,8 @@ use crate::{
     model::iterative::Iterative,
     net::{Net, REST},
     os::{self, Os},
+    outcome::Undrained,
     queue::{Jobs, Queue},
-    run::Audit,
-    server::{RunError, Undrained},
     service::Peer,
     signals::{Interrupts, SIGCHLD, SIGHUP, SIGINT, SIGTERM},
     stats::{Counters, Snapshot},
@@ -73,6 +73,17 @@ pub(crate) struct Plan {
     pub(crate) open: Box<MakeOpen>,
     /// How long a drain may take.
     pub(crate) patience: Duration,
+}
+
+/// Why a parent and its children came to no good end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForkEnd {
+    #[error(transparent)]
+    Undrained(#[from] Undrained),
+    #[error("ended at once by a second signal")]
+    Interrupted,
+    #[error(transparent)]
+    System(#[from] io::Error),
 }
 
 /// The parent and its children.
@@ -279,7 +290,7 @@ impl Family {
     }
 
     /// Serves until SIGINT or SIGTERM, then drains; the second ends all at once.
-    pub(crate) fn run(mut self, mut strategy: Box<dyn Strategy>) -> Result<Snapshot, RunError> {
+    pub(crate) fn run(mut self, mut strategy: Box<dyn Strategy>) -> Result<Snapshot, ForkEnd> {
         let mut until = None;
         loop {
             let mut next = until;
@@ -311,7 +322,7 @@ impl Family {
                     }
                     _ => {
                         self.kill_all();
-                        return Err(RunError::Interrupted);
+                        return Err(ForkEnd::Interrupted);
                     }
                 }
             }
