@@ -31,7 +31,7 @@ impl Dialer {
     /// If the system has no thread or descriptors left.
     pub fn start(budget: Budget) -> io::Result<Self> {
         let shared = Shared::new(budget);
-        let lives = Lives::start(Shape::of(Model::best()), Arc::clone(&shared), Vec::new())?;
+        let lives = Model::best().entry().start(Shape::default(), Arc::clone(&shared), Vec::new())?;
         Ok(Self { lives, shared })
     }
 

@@ -103,6 +103,7 @@ mod free;
 mod guard;
 mod interrupt;
 mod lives;
+mod models;
 mod net;
 mod orders;
 mod os;

@@ -17,10 +17,6 @@ use crate::{
     ending::{Ended, Ending},
     guard,
     host::{Host, Shared},
-    model::{
-        Begin, Model,
-        epoll::{Epoll, Trigger},
-    },
     orders::Orders,
     os::Os,
     proactor::{
@@ -30,6 +26,7 @@ use crate::{
     queue::{Jobs, Queue, Workers},
     reactor::{
         Poller, Reactor,
+        epoll::{Epoll, Trigger},
         workers::{self, Dispatcher, Io},
     },
     threads::Threads,
@@ -40,21 +37,13 @@ use crate::{
 /// is no job.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// Which loops, and who runs their jobs.
-#[derive(Debug, Clone, Copy)]
+/// Which loops, and who runs their jobs: by default each its own, in the order they come.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Shape {
-    pub(crate) model: Model,
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
     pub(crate) trigger: Trigger,
     pub(crate) io: Io,
-}
-
-impl Shape {
-    /// A loop that runs its own jobs in the order they come.
-    pub(crate) fn of(model: Model) -> Self {
-        Self { model, workers: 0, queue: Queue::default(), trigger: Trigger::default(), io: Io::default() }
-    }
 }
 
 /// The threads behind a server or a dialer, whatever the model.
@@ -185,10 +174,13 @@ impl Parts {
 }
 
 impl Lives {
-    pub(crate) fn start(shape: Shape, shared: Arc<Shared>, doors: Vec<Door<OwnedFd>>) -> io::Result<Self> {
-        let Begin::Here(begin) = shape.model.entry().begin else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
+    /// Starts the threads of a model that begins like this.
+    pub(crate) fn start(
+        begin: fn(Parts) -> io::Result<Begun>,
+        shape: Shape,
+        shared: Arc<Shared>,
+        doors: Vec<Door<OwnedFd>>,
+    ) -> io::Result<Self> {
         let (ending, ended) = Ending::new()?;
         let Begun { kind, units, thread } = begin(Parts { shape, shared, doors, ending })?;
         Ok(Self { kind, units, thread: Some(thread), ended })

@@ -1,40 +1,12 @@
 //! The I/O models: which core, with which replaceable part.
 //!
-//! Each model is one file beside its core, with an entry that says what it is and how it begins. This file is the
-//! list of them, and all else that a new one touches.
+//! Each model is one file beside its core, with an entry in `models.rs` that says what it is and how it begins. This
+//! file is the list of them.
 
-use std::{fmt, io, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use crate::{
-    blocking::family::Strategy,
-    budget::Budget,
-    lives::{Begun, Parts},
-};
-
-#[path = "proactor/aio.rs"]
-pub(crate) mod aio;
-#[path = "proactor/emulated.rs"]
-pub(crate) mod emulated;
-#[path = "reactor/epoll.rs"]
-pub(crate) mod epoll;
-#[path = "blocking/iterative.rs"]
-pub(crate) mod iterative;
-#[path = "reactor/poll.rs"]
-mod poll;
-#[path = "blocking/pool.rs"]
-mod pool;
-#[path = "blocking/prefork.rs"]
-mod prefork;
-#[path = "blocking/process.rs"]
-mod process;
-#[path = "reactor/select.rs"]
-mod select;
-#[path = "reactor/signal.rs"]
-mod signal;
-#[path = "reactor/spin.rs"]
-mod spin;
-#[path = "blocking/threads.rs"]
-mod threads;
+pub use crate::models::Core;
+use crate::models::{self, Begin, Entry};
 
 /// Makes the list: a variant for each model, and where its entry is.
 macro_rules! list {
@@ -51,7 +23,7 @@ macro_rules! list {
             /// Every model, in the order of the cores.
             pub const ALL: [Model; [$(Model::$model),*].len()] = [$(Model::$model),*];
 
-            /// What its file says of it.
+            /// What there is to say of it.
             pub(crate) fn entry(self) -> &'static Entry {
                 match self {
                     $(Model::$model => const { &$entry },)*
@@ -62,58 +34,20 @@ macro_rules! list {
 }
 
 list! {
-    Iterative => iterative::ENTRY,
-    Process => process::ENTRY,
-    Prefork => prefork::ENTRY,
-    Threads => threads::ENTRY,
-    Pool => pool::ENTRY,
-    Spin => spin::ENTRY,
-    Select => select::ENTRY,
-    Poll => poll::ENTRY,
-    Epoll => epoll::ENTRY,
-    Signal => signal::ENTRY,
-    Emulated => emulated::ENTRY,
-    Aio => aio::ENTRY,
-    Uring => Entry::missing("uring", "io_uring", Core::Proactor, "not built yet"),
-    Iocp => Entry::missing("iocp", "Windows completion ports", Core::Proactor, "needs Windows, and is not built yet"),
-}
-
-/// What a model's file says of it.
-pub(crate) struct Entry {
-    /// On the command line.
-    pub(crate) name: &'static str,
-    /// What it does, in a few words.
-    pub(crate) about: &'static str,
-    pub(crate) core: Core,
-    pub(crate) begin: Begin,
-}
-
-/// How a server begins on a model.
-pub(crate) enum Begin {
-    /// With threads of this process.
-    Here(fn(Parts) -> io::Result<Begun>),
-    /// With children of this process: how many there may be, by the budget and the workers that were asked for; and
-    /// when there are some.
-    Forking { size: fn(&Budget, usize) -> usize, strategy: fn(usize) -> Box<dyn Strategy> },
-    /// Not at all, and why.
-    Not(&'static str),
-}
-
-impl Entry {
-    const fn missing(name: &'static str, about: &'static str, core: Core, why: &'static str) -> Self {
-        Self { name, about, core, begin: Begin::Not(why) }
-    }
-}
-
-/// How the system is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Core {
-    /// "Do this, I wait."
-    Blocking,
-    /// "Tell me when it is ready."
-    Reactor,
-    /// "Tell me when it is done."
-    Proactor,
+    Iterative => models::ITERATIVE,
+    Process => models::PROCESS,
+    Prefork => models::PREFORK,
+    Threads => models::THREADS,
+    Pool => models::POOL,
+    Spin => models::SPIN,
+    Select => models::SELECT,
+    Poll => models::POLL,
+    Epoll => models::EPOLL,
+    Signal => models::SIGNAL,
+    Emulated => models::EMULATED,
+    Aio => models::AIO,
+    Uring => models::URING,
+    Iocp => models::IOCP,
 }
 
 /// The answer of [`Model::best`], and why.
@@ -166,16 +100,6 @@ impl Model {
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl fmt::Display for Core {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Core::Blocking => "blocking",
-            Core::Reactor => "reactor",
-            Core::Proactor => "proactor",
-        })
     }
 }
 

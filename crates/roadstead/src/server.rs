@@ -27,9 +27,8 @@ use crate::{
 };
 pub use crate::{
     error::{DrainError, RunError, StartError},
-    model::epoll::Trigger,
     outcome::{Broken, Undrained},
-    reactor::workers::Io,
+    reactor::{epoll::Trigger, workers::Io},
     threads::TooFew,
 };
 
@@ -219,9 +218,8 @@ impl<S: Service> Server<S> {
                 Door::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
             })
             .collect();
-        let shape =
-            Shape { model, workers: self.workers, queue: self.queue, trigger: self.trigger, io: self.io };
-        let lives = Lives::start(shape, Arc::clone(&shared), doors)?;
+        let shape = Shape { workers: self.workers, queue: self.queue, trigger: self.trigger, io: self.io };
+        let lives = model.entry().start(shape, Arc::clone(&shared), doors)?;
         descriptors::check(shared.budget.connections);
         Ok(Running { lives, shared, addresses, model })
     }

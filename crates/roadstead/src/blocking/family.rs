@@ -25,6 +25,7 @@ use rustix::{
 use super::{
     child::{self, Child, Ending},
     crew::{Crew, MakeHost, Orders},
+    iterative::Iterative,
 };
 use crate::{
     accept::{self, Door, Open, Taken},
@@ -33,7 +34,6 @@ use crate::{
     common::Ledger,
     host::{Host, Shared},
     layer::{self, Layers},
-    model::iterative::Iterative,
     net::{Net, REST},
     os::{self, Os},
     outcome::Undrained,

@@ -6,16 +6,7 @@
 
 use std::io;
 
-use super::{Begin, Core, Entry};
-use crate::blocking::crew::{Living, Spawner};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "iterative",
-    about: "one client at a time",
-    core: Core::Blocking,
-    begin: Begin::Here(|parts| parts.crew(Iterative)),
-};
+use super::crew::{Living, Spawner};
 
 /// Serves on the thread that accepts.
 pub(crate) struct Iterative;

@@ -13,6 +13,11 @@
 pub(crate) mod child;
 pub(crate) mod crew;
 pub(crate) mod family;
+pub(crate) mod iterative;
+pub(crate) mod pool;
+pub(crate) mod prefork;
+pub(crate) mod process;
+pub(crate) mod threads;
 
 use std::{io, mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 

@@ -9,26 +9,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError, mpsc},
 };
 
-use super::{Begin, Core, Entry};
-use crate::{
-    blocking::crew::{Living, STACK, Spawner},
-    threads::{Threads, TooFew},
-};
+use super::crew::{Living, STACK, Spawner};
+use crate::threads::{Threads, TooFew};
 
 /// The threads of a pool whose size nobody has chosen.
-const SIZE: usize = 64;
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "pool",
-    about: "fixed threads take connections from a queue",
-    core: Core::Blocking,
-    begin: Begin::Here(|mut parts| {
-        // Its threads run their jobs themselves.
-        let size = parts.take_workers().unwrap_or(SIZE);
-        parts.crew(Pool::start(size)?)
-    }),
-};
+pub(crate) const SIZE: usize = 64;
 
 /// The queue's end, and the threads at its other.
 pub(crate) struct Pool(Mutex<Option<Hands>>);
@@ -40,7 +25,7 @@ struct Hands {
 
 impl Pool {
     /// Starts `size` threads.
-    fn start(size: usize) -> Result<Self, TooFew> {
+    pub(crate) fn start(size: usize) -> Result<Self, TooFew> {
         let (queue, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let bodies = (0..size).map(|_| {

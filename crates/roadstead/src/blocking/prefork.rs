@@ -6,30 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Begin, Core, Entry};
-use crate::{
-    blocking::family::{Family, Strategy},
-    threads::TooFew,
-};
+use super::family::{Family, Strategy};
+use crate::threads::TooFew;
 
 /// The workers when nobody has chosen how many.
-const SIZE: usize = 16;
+pub(crate) const SIZE: usize = 16;
 /// A worker that dies before this age dies young.
 const YOUNG: Duration = Duration::from_secs(1);
 /// How long its place stays empty at first, and at most.
 const FIRST: Duration = Duration::from_millis(20);
 const MOST: Duration = Duration::from_millis(500);
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "prefork",
-    about: "worker processes share the listener",
-    core: Core::Blocking,
-    begin: Begin::Forking {
-        size: |_, workers| if workers > 0 { workers } else { SIZE },
-        strategy: |size| Box::new(Prefork::new(size)),
-    },
-};
 
 /// The places of the workers.
 pub(crate) struct Prefork(Vec<Place>);
@@ -42,7 +28,7 @@ struct Place {
 
 impl Prefork {
     /// So many workers.
-    fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self(vec![Place { due: Instant::now(), pause: Duration::ZERO }; size])
     }
 }

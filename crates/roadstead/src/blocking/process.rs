@@ -6,26 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Begin, Core, Entry};
+use super::family::{Family, Strategy};
 use crate::{
     accept::{self, Taken},
-    blocking::family::{Family, Strategy},
     net::REST,
 };
 
 /// There are never more processes than that, whatever the budget: proc(5), `pid_max`.
-const PROCESSES: usize = 1 << 22;
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "process",
-    about: "a child process per connection",
-    core: Core::Blocking,
-    begin: Begin::Forking {
-        size: |budget, _| budget.connections.min(PROCESSES),
-        strategy: |_| Box::new(Process::default()),
-    },
-};
+pub(crate) const PROCESSES: usize = 1 << 22;
 
 /// A child for each connection.
 #[derive(Default)]

@@ -6,16 +6,7 @@
 
 use std::io;
 
-use super::{Begin, Core, Entry};
-use crate::blocking::crew::{Living, Spawner, spawn};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "threads",
-    about: "a thread per connection",
-    core: Core::Blocking,
-    begin: Begin::Here(|parts| parts.crew(Threads)),
-};
+use super::crew::{Living, Spawner, spawn};
 
 /// Starts a thread for every connection.
 pub(crate) struct Threads;

@@ -62,7 +62,7 @@ use bytes::Bytes;
 
 use crate::{
     guard::Guarded,
-    lives::{Lives, Shape},
+    lives::Shape,
     model::Model,
     os,
     tls::{Keys, TlsError},
@@ -209,7 +209,7 @@ impl Exchange {
         }
         unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
         let door = unit.door(listener.socket);
-        let lives = Lives::start(Shape::of(Model::Epoll), Arc::clone(&unit.shared), vec![door])?;
+        let lives = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![door])?;
         lives.attend(unit.keeper().map_err(io::Error::other)?)?;
         Ok(Self::driven(unit, lives))
     }

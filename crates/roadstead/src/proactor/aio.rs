@@ -24,23 +24,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Begin, Core, Entry};
+use super::readiness::{Finished, Hands, Progress, Receive, Received, Send};
 use crate::{
     connection::BLOCK,
     free::FreeList,
     net::Net,
     os::{self, Os},
     output::FileRange,
-    proactor::readiness::{Finished, Hands, Progress, Receive, Received, Send},
     ticket::{Bell, Token},
-};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "aio",
-    about: "POSIX asynchronous I/O, done by threads of the C library",
-    core: Core::Proactor,
-    begin: Begin::Here(|parts| parts.proactor(Requests::new)),
 };
 
 /// The requests that glibc has: the hands of a port that stands on epoll.

@@ -6,19 +6,8 @@
 
 use std::{io, time::Duration};
 
-use super::{Begin, Core, Entry};
-use crate::{
-    net::Net,
-    proactor::readiness::{Finished, Hands, Progress, Ready, Receive, Received, Send},
-};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "emulated",
-    about: "a reactor that does the I/O and hands over finished buffers",
-    core: Core::Proactor,
-    begin: Begin::Here(|parts| parts.proactor(|_| Direct)),
-};
+use super::readiness::{Finished, Hands, Progress, Ready, Receive, Received, Send};
+use crate::net::Net;
 
 /// The port.
 pub(crate) type Emulated<N, P> = Ready<N, P, Direct>;

@@ -9,7 +9,9 @@
 //! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: one
 //! that has passed waits for a turn that began after it, and for the port to try once more what is in flight there.
 
+pub(crate) mod aio;
 mod direction;
+pub(crate) mod emulated;
 mod in_flight;
 mod port;
 pub(crate) mod readiness;

@@ -6,14 +6,16 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use rustix::io::Errno;
 
-use super::*;
+use super::{
+    emulated::{Direct, Emulated},
+    *,
+};
 use crate::{
     budget::Budget,
     connection::BLOCK,
     context::Context,
     host::Shared,
     input::Input,
-    model::emulated::{Direct, Emulated},
     output::Output,
     reactor::tests::{Eager, Torrent},
     service::{Done, Peer, Ready, Scope, Service, Session},

@@ -18,27 +18,15 @@ use std::{
 
 use rustix::{event::epoll, io::Errno};
 
-use super::{Begin, Core, Entry};
+use super::{
+    poller::{Poller, Readiness},
+    workers::OneShot,
+};
 use crate::{
     interrupt::Interrupt,
     os::Os,
-    reactor::{
-        Poller, Readiness,
-        workers::{Io, OneShot},
-    },
     ticket::{Bell, Token},
     wait::timespec,
-};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "epoll",
-    about: "the kernel keeps the list and tells of changes: epoll",
-    core: Core::Reactor,
-    begin: Begin::Here(|parts| match parts.io() {
-        Io::Loop => parts.reactor(|bell, shape| Epoll::new(bell, shape.trigger)),
-        Io::Workers => parts.dispatcher(),
-    }),
 };
 
 /// Events taken per wait.

@@ -12,8 +12,13 @@
 //! serves; if a session took long in it, what the connections noted is set to the turn's end.
 
 mod doors;
+pub(crate) mod epoll;
+pub(crate) mod poll;
 mod poller;
+pub(crate) mod select;
+pub(crate) mod signal;
 mod slot;
+pub(crate) mod spin;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod workers;

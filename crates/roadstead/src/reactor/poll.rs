@@ -14,21 +14,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Begin, Core, Entry};
+use super::poller::{Poller, Readiness};
 use crate::{
     interrupt::Interrupt,
     os::Os,
-    reactor::{Poller, Readiness},
     ticket::{Bell, Token},
     wait::poll,
-};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "poll",
-    about: "a list goes to the kernel in every turn: poll",
-    core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|bell, _| Poll::new(bell))),
 };
 
 /// Stands for a descriptor that is not on the list.

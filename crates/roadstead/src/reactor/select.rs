@@ -17,22 +17,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Begin, Core, Entry};
+use super::poller::{Poller, Readiness};
 use crate::{
     interrupt::Interrupt,
     net::REST,
     os::Os,
-    reactor::{Poller, Readiness},
     ticket::{Bell, Token},
     wait::timespec,
-};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "select",
-    about: "two sets of bits go to the kernel in every turn: select",
-    core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|bell, _| Select::new(bell))),
 };
 
 /// Descriptors that a set has room for: `FD_SETSIZE`.

@@ -20,22 +20,13 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{Begin, Core, Entry};
+use super::poller::{Poller, Readiness};
 use crate::{
     interrupt::Interrupt,
     os::Os,
-    reactor::{Poller, Readiness},
     signals::{queue_of, set_of},
     ticket::{Bell, Token},
     wait::poll,
-};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "signal",
-    about: "a real-time signal for every change",
-    core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|bell, _| Signal::new(bell))),
 };
 
 /// Signals read at once.

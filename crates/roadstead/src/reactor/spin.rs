@@ -12,20 +12,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Begin, Core, Entry};
-use crate::{
-    os::Os,
-    reactor::{Poller, Readiness},
-    ticket::Token,
-};
-
-/// What the list of models says of it.
-pub(crate) const ENTRY: Entry = Entry {
-    name: "spin",
-    about: "nobody is asked, all connections are tried in every turn",
-    core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|_, _| Ok(Spin::default()))),
-};
+use super::poller::{Poller, Readiness};
+use crate::{os::Os, ticket::Token};
 
 /// Turns in which nothing moved before it sleeps.
 const YIELDS: u32 = 64;

@@ -6,7 +6,10 @@ use super::{
     crew::Crew,
     sockets::{Sockets, Watcher},
 };
-use crate::{model::emulated::Emulated, proactor::Proactor, reactor::Reactor};
+use crate::{
+    proactor::{Proactor, emulated::Emulated},
+    reactor::Reactor,
+};
 
 /// One of the real loops.
 pub(super) trait Turns {

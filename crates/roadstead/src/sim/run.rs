@@ -24,9 +24,11 @@ use crate::{
     guard,
     host::{Host, Shared},
     layer::Layers,
-    model::emulated::{Direct, Emulated},
     orders::Orders,
-    proactor::Proactor,
+    proactor::{
+        Proactor,
+        emulated::{Direct, Emulated},
+    },
     queue::Jobs,
     reactor::{Reactor, workers::Dispatcher},
     ticket::Bell,

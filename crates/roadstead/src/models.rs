@@ -1,0 +1,187 @@
+//! What there is to say of each I/O model: its name, its core, and how a server begins on it.
+#![forbid(unsafe_code)]
+
+use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
+
+use crate::{
+    accept::Door,
+    blocking::{
+        family::Strategy,
+        iterative::Iterative,
+        pool::{self, Pool},
+        prefork::{self, Prefork},
+        process::{self, Process},
+        threads::Threads,
+    },
+    budget::Budget,
+    host::Shared,
+    lives::{Begun, Lives, Parts, Shape},
+    proactor::{aio::Requests, emulated::Direct},
+    reactor::{epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin, workers::Io},
+};
+
+/// What there is to say of a model.
+pub(crate) struct Entry {
+    /// On the command line.
+    pub(crate) name: &'static str,
+    /// What it does, in a few words.
+    pub(crate) about: &'static str,
+    pub(crate) core: Core,
+    pub(crate) begin: Begin,
+}
+
+/// How a server begins on a model.
+pub(crate) enum Begin {
+    /// With threads of this process.
+    Here(fn(Parts) -> io::Result<Begun>),
+    /// With children of this process: how many there may be, by the budget and the workers that were asked for; and
+    /// when there are some.
+    Forking { size: fn(&Budget, usize) -> usize, strategy: fn(usize) -> Box<dyn Strategy> },
+    /// Not at all, and why.
+    Not(&'static str),
+}
+
+impl Entry {
+    const fn missing(name: &'static str, about: &'static str, core: Core, why: &'static str) -> Self {
+        Self { name, about, core, begin: Begin::Not(why) }
+    }
+
+    /// Begins with threads of this process.
+    ///
+    /// # Errors
+    /// If the system has not what they need, or the model does not begin like that.
+    pub(crate) fn start(
+        &self,
+        shape: Shape,
+        shared: Arc<Shared>,
+        doors: Vec<Door<OwnedFd>>,
+    ) -> io::Result<Lives> {
+        match self.begin {
+            Begin::Here(begin) => Lives::start(begin, shape, shared, doors),
+            Begin::Forking { .. } | Begin::Not(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// How the system is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Core {
+    /// "Do this, I wait."
+    Blocking,
+    /// "Tell me when it is ready."
+    Reactor,
+    /// "Tell me when it is done."
+    Proactor,
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Core::Blocking => "blocking",
+            Core::Reactor => "reactor",
+            Core::Proactor => "proactor",
+        })
+    }
+}
+
+pub(crate) const ITERATIVE: Entry = Entry {
+    name: "iterative",
+    about: "one client at a time",
+    core: Core::Blocking,
+    begin: Begin::Here(|parts| parts.crew(Iterative)),
+};
+
+pub(crate) const PROCESS: Entry = Entry {
+    name: "process",
+    about: "a child process per connection",
+    core: Core::Blocking,
+    begin: Begin::Forking {
+        size: |budget, _| budget.connections.min(process::PROCESSES),
+        strategy: |_| Box::new(Process::default()),
+    },
+};
+
+pub(crate) const PREFORK: Entry = Entry {
+    name: "prefork",
+    about: "worker processes share the listener",
+    core: Core::Blocking,
+    begin: Begin::Forking {
+        size: |_, workers| if workers > 0 { workers } else { prefork::SIZE },
+        strategy: |size| Box::new(Prefork::new(size)),
+    },
+};
+
+pub(crate) const THREADS: Entry = Entry {
+    name: "threads",
+    about: "a thread per connection",
+    core: Core::Blocking,
+    begin: Begin::Here(|parts| parts.crew(Threads)),
+};
+
+pub(crate) const POOL: Entry = Entry {
+    name: "pool",
+    about: "fixed threads take connections from a queue",
+    core: Core::Blocking,
+    begin: Begin::Here(|mut parts| {
+        // Its threads run their jobs themselves.
+        let size = parts.take_workers().unwrap_or(pool::SIZE);
+        parts.crew(Pool::start(size)?)
+    }),
+};
+
+pub(crate) const SPIN: Entry = Entry {
+    name: "spin",
+    about: "nobody is asked, all connections are tried in every turn",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|_, _| Ok(Spin::default()))),
+};
+
+pub(crate) const SELECT: Entry = Entry {
+    name: "select",
+    about: "two sets of bits go to the kernel in every turn: select",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|bell, _| Select::new(bell))),
+};
+
+pub(crate) const POLL: Entry = Entry {
+    name: "poll",
+    about: "a list goes to the kernel in every turn: poll",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|bell, _| Poll::new(bell))),
+};
+
+pub(crate) const EPOLL: Entry = Entry {
+    name: "epoll",
+    about: "the kernel keeps the list and tells of changes: epoll",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| match parts.io() {
+        Io::Loop => parts.reactor(|bell, shape| Epoll::new(bell, shape.trigger)),
+        Io::Workers => parts.dispatcher(),
+    }),
+};
+
+pub(crate) const SIGNAL: Entry = Entry {
+    name: "signal",
+    about: "a real-time signal for every change",
+    core: Core::Reactor,
+    begin: Begin::Here(|parts| parts.reactor(|bell, _| Signal::new(bell))),
+};
+
+pub(crate) const EMULATED: Entry = Entry {
+    name: "emulated",
+    about: "a reactor that does the I/O and hands over finished buffers",
+    core: Core::Proactor,
+    begin: Begin::Here(|parts| parts.proactor(|_| Direct)),
+};
+
+pub(crate) const AIO: Entry = Entry {
+    name: "aio",
+    about: "POSIX asynchronous I/O, done by threads of the C library",
+    core: Core::Proactor,
+    begin: Begin::Here(|parts| parts.proactor(Requests::new)),
+};
+
+pub(crate) const URING: Entry = Entry::missing("uring", "io_uring", Core::Proactor, "not built yet");
+
+pub(crate) const IOCP: Entry =
+    Entry::missing("iocp", "Windows completion ports", Core::Proactor, "needs Windows, and is not built yet");
