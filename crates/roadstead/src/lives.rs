@@ -12,7 +12,10 @@ use std::{
 
 use crate::{
     accept::Door,
-    blocking::crew::{self, Crew, Spawner},
+    blocking::{
+        company::{self, Company},
+        crew::{self, Crew, Spawner},
+    },
     connection::Endpoint,
     ending::{Ended, Ending},
     guard,
@@ -189,7 +192,7 @@ impl Lives {
     pub(crate) fn drain(&self) {
         match &self.kind {
             Kind::Loop { orders, bell } => orders.drain(bell),
-            Kind::Blocking(crew) => crew.order(crew::Orders::Drain),
+            Kind::Blocking(crew) => crew.order(company::Orders::Drain),
         }
     }
 
@@ -197,7 +200,7 @@ impl Lives {
     pub(crate) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
         match &self.kind {
             Kind::Loop { orders, bell } => orders.connect(address, endpoint, bell),
-            Kind::Blocking(crew) => crew.connect(address, endpoint),
+            Kind::Blocking(crew) => Arc::clone(crew).connect(address, endpoint),
         }
     }
 
@@ -221,7 +224,7 @@ impl Lives {
     pub(crate) fn order_stop(&self) {
         match &self.kind {
             Kind::Loop { orders, bell } => orders.stop(bell),
-            Kind::Blocking(crew) => crew.order(crew::Orders::Stop),
+            Kind::Blocking(crew) => crew.order(company::Orders::Stop),
         }
     }
 

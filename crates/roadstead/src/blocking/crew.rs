@@ -19,7 +19,10 @@ use std::{
 use rustix::event::{PollFd, PollFlags};
 use slab::Slab;
 
-use super::{Blocking, Handle};
+use super::{
+    company::{Company, Orders},
+    connection::{Blocking, Handle},
+};
 use crate::{
     accept::{self, Accepted, Door, Taken},
     connection::Endpoint,
@@ -32,14 +35,6 @@ use crate::{
 
 /// The stack of a connection's thread, in bytes: small, because a session does not recurse; memory only once touched.
 pub(crate) const STACK: usize = 256 << 10;
-
-/// What the server wants of every connection's thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Orders {
-    Serve,
-    Drain,
-    Stop,
-}
 
 /// Makes a host for a thread.
 pub(crate) type MakeHost = dyn Fn() -> Host + Send + Sync;
@@ -91,18 +86,6 @@ impl Crew {
             interrupt: os::event()?,
             doors: Mutex::new(Doors { open: Weak::<[Door<OwnedFd>; 0]>::new(), last: Vec::new() }),
         }))
-    }
-
-    pub(crate) fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
-    pub(crate) fn orders(&self) -> Orders {
-        match self.orders.load(SeqCst) {
-            0 => Orders::Serve,
-            1 => Orders::Drain,
-            _ => Orders::Stop,
-        }
     }
 
     /// Tells every thread, and the one that accepts, which may be serving: nobody is to wait for it in vain.
@@ -211,21 +194,35 @@ impl Crew {
         }
     }
 
-    /// Opens a connection in a thread of its own and drives `endpoint` on it.
-    pub(crate) fn connect(self: &Arc<Self>, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
-        let mut host = (self.host)();
-        host.count.connected += 1;
-        host.report();
-        warn(spawn(self.register(Blocking::outgoing(Arc::clone(self), address, endpoint, host))));
-    }
-
     fn accepted(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>) -> Living {
-        self.register(Blocking::accepted(Arc::clone(self), stream, endpoint, (self.host)()))
+        self.register(Blocking::accepted(Arc::<Self>::clone(self), stream, endpoint, (self.host)()))
     }
 
     fn register(self: &Arc<Self>, connection: Blocking) -> Living {
         let key = self.living.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.handle());
         Living { connection: Some(connection), crew: Arc::clone(self), key }
+    }
+}
+
+impl Company for Crew {
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn orders(&self) -> Orders {
+        match self.orders.load(SeqCst) {
+            0 => Orders::Serve,
+            1 => Orders::Drain,
+            _ => Orders::Stop,
+        }
+    }
+
+    fn connect(self: Arc<Self>, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+        let mut host = (self.host)();
+        host.count.connected += 1;
+        host.report();
+        let connection = Blocking::outgoing(Arc::<Self>::clone(&self), address, endpoint, host);
+        warn(spawn(self.register(connection)));
     }
 }
 

@@ -24,7 +24,8 @@ use rustix::{
 
 use super::{
     child::{self, Child, Ending},
-    crew::{Crew, MakeHost, Orders},
+    company::Orders,
+    crew::{Crew, MakeHost},
     iterative::Iterative,
 };
 use crate::{

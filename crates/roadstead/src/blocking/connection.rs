@@ -1,0 +1,460 @@
+//! One connection and the thread that waits for it.
+//!
+//! A connection that only bytes can move waits in `recv` itself, one call per message; but not for long, since nobody
+//! can call its thread out of there. If nothing comes, or something else may move it (a ticket, a waker, a peer that
+//! does not take its answer), the thread waits in `poll` for the socket and its bell. Nothing else ever waits, so that
+//! deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been kept
+//! from it for longer than the peer, by a job, or because the whole process was stopped.
+#![forbid(unsafe_code)]
+
+use std::{io, mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    net::{RecvFlags, sockopt},
+};
+
+use super::company::{Company, Orders};
+use crate::{
+    connection::{BLOCK, Endpoint, Event, Op, Operation},
+    host::Host,
+    interrupt::Interrupt,
+    os,
+    queue::Run,
+    slots::LONG,
+    ticket::{Bell, Token},
+    wait::poll,
+};
+
+/// What others may do to a connection's thread: ring its bell.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle(Arc<Bell>);
+
+impl Handle {
+    /// There are new orders. Who waits in `recv` hears of it a little later.
+    pub(crate) fn order(&self) {
+        self.0.ring(TOKEN);
+    }
+}
+
+/// The longest wait in `recv`: so much later does a busy connection hear of new orders.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// A loop of one connection needs but one name.
+const TOKEN: Token = Token(0);
+
+/// One connection and the thread that waits for it.
+pub(crate) struct Blocking {
+    crew: Arc<dyn Company>,
+    /// None until a connection to elsewhere was begun.
+    stream: Option<OwnedFd>,
+    interrupt: Option<Interrupt>,
+    endpoint: Box<dyn Endpoint>,
+    host: Host,
+    block: BytesMut,
+    /// Where to it is to be connected.
+    address: Option<SocketAddr>,
+    /// The connection was begun and is not decided.
+    connecting: bool,
+    /// A receive of up to so many bytes is in flight; zero: none.
+    receive: usize,
+    /// A send is in flight.
+    send: bool,
+    /// The socket has a receive timeout.
+    glances: bool,
+    /// Nothing came in the last wait in `recv`.
+    silent: bool,
+    orders: Orders,
+    /// Calls on the socket wait, as `recv` is meant to and `sendfile`, which knows no flag against it, must not.
+    waits: bool,
+    /// When an event was told, if nothing was waited for since.
+    told: Option<Duration>,
+}
+
+/// How a wait ended.
+enum Woke {
+    Readable,
+    /// In `recv` itself, which has already filled the block.
+    Received(io::Result<usize>),
+    Otherwise,
+}
+
+impl Blocking {
+    /// Drives `endpoint` on an accepted connection.
+    pub(crate) fn accepted(
+        crew: Arc<dyn Company>,
+        stream: OwnedFd,
+        endpoint: Box<dyn Endpoint>,
+        host: Host,
+    ) -> Self {
+        Self { stream: Some(stream), waits: true, ..Self::new(crew, endpoint, host) }
+    }
+
+    /// Drives `endpoint` on a connection to `address`.
+    pub(crate) fn outgoing(
+        crew: Arc<dyn Company>,
+        address: SocketAddr,
+        endpoint: Box<dyn Endpoint>,
+        host: Host,
+    ) -> Self {
+        Self { address: Some(address), ..Self::new(crew, endpoint, host) }
+    }
+
+    fn new(crew: Arc<dyn Company>, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
+        Self {
+            crew,
+            stream: None,
+            interrupt: None,
+            endpoint,
+            host,
+            block: BytesMut::with_capacity(BLOCK),
+            address: None,
+            connecting: false,
+            receive: 0,
+            send: false,
+            glances: false,
+            silent: false,
+            orders: Orders::Serve,
+            waits: false,
+            told: None,
+        }
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.host.bell))
+    }
+
+    /// Drives the connection to its end.
+    pub(crate) fn run(mut self) {
+        let reset = self.drive();
+        if let Some(stream) = self.stream.as_ref().filter(|_| reset) {
+            let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+        }
+        let Self { crew, stream, endpoint, mut host, .. } = self;
+        drop((stream, endpoint));
+        // Before it is at work, which may be the last thing that its process does.
+        host.report();
+        // What its own tickets are for is forgotten now. What it has submitted is not: others may wait for that.
+        while crew.orders() != Orders::Stop && host.jobs.run_one().is_some() {}
+        host.report();
+    }
+
+    /// Answers whether the peer is to see a reset.
+    fn drive(&mut self) -> bool {
+        self.endpoint.place(TOKEN, &self.host.bell, self.crew.now());
+        match self.address {
+            Some(address) => self.dial(address),
+            None => {
+                // Who comes during a drain hears of it first.
+                if let Some(reset) = self.obey() {
+                    return reset;
+                }
+                self.tell(Event::Opened);
+            }
+        }
+        loop {
+            if let Some(reset) = self.obey() {
+                return reset;
+            }
+            if let Some(reset) = self.fire_deadline() {
+                return reset;
+            }
+            if let Some(reset) = self.collect() {
+                return reset;
+            }
+            if self.answer_bell() || self.try_send() {
+                continue;
+            }
+            self.endpoint.settle(self.crew.now(), &mut self.host);
+            if let Some(reset) = self.collect() {
+                return reset;
+            }
+            match self.wait() {
+                Woke::Readable => self.look(),
+                Woke::Received(result) => self.received(result),
+                Woke::Otherwise => {}
+            }
+        }
+    }
+
+    /// `Some` when the connection asks to be closed.
+    fn fire_deadline(&mut self) -> Option<bool> {
+        let now = self.crew.now();
+        self.catch_up(now);
+        let is_due = |endpoint: &dyn Endpoint| endpoint.deadline().is_some_and(|deadline| deadline <= now);
+        if is_due(&*self.endpoint) {
+            // A stop may have come between its opening and the first time that anything was asked for.
+            if let Some(reset) = self.collect() {
+                return Some(reset);
+            }
+            self.look_at_all();
+            if is_due(&*self.endpoint) {
+                self.tell(Event::Tick);
+            }
+        }
+        None
+    }
+
+    /// Tries whatever is in flight, although nobody has told that it would work.
+    fn look_at_all(&mut self) {
+        self.look();
+        self.try_send();
+        if self.connecting {
+            self.look_at_connect();
+        }
+    }
+
+    /// Begins the connection.
+    fn dial(&mut self, address: SocketAddr) {
+        match os::connect(address, self.host.shared.tuning) {
+            Ok(stream) => (self.stream, self.connecting) = (Some(stream), true),
+            Err(error) => self.tell(Event::failed(Operation::Connect, error)),
+        }
+    }
+
+    fn tell(&mut self, event: Event<'_>) {
+        let now = self.crew.now();
+        self.catch_up(now);
+        self.told = Some(now);
+        self.endpoint.handle(now, event, &mut self.host);
+    }
+
+    /// Nothing was waited for since an event was told. If that was long ago, the session has taken its time, and the peer
+    /// has had none.
+    fn catch_up(&mut self, now: Duration) {
+        if let Some(told) = self.told.take().filter(|told| now.saturating_sub(*told) >= LONG) {
+            self.endpoint.correct(told, now);
+        }
+    }
+
+    /// `Some` when the connection asks to be closed.
+    fn obey(&mut self) -> Option<bool> {
+        let orders = self.crew.orders();
+        if orders == self.orders {
+            return None;
+        }
+        self.orders = orders;
+        if orders == Orders::Drain {
+            // What has arrived by now is served, also where nobody has asked for it since the last event.
+            if let Some(reset) = self.collect() {
+                return Some(reset);
+            }
+            self.look_at_all();
+        }
+        self.tell(if orders == Orders::Stop { Event::Stop } else { Event::Drain });
+        None
+    }
+
+    /// Takes the operations the connection asks for. `Some` when it asks to be closed.
+    fn collect(&mut self) -> Option<bool> {
+        while let Some(op) = self.endpoint.next() {
+            match op {
+                Op::Receive(most) => self.receive = most,
+                Op::Send => self.send = true,
+                Op::Shutdown => self.stream.iter().for_each(os::shutdown),
+                Op::Connect(outgoing) => Arc::clone(&self.crew).connect(outgoing.address, outgoing.endpoint),
+                Op::Redial(address) => self.dial(*address),
+                Op::Close { reset } => return Some(reset),
+            }
+        }
+        None
+    }
+
+    /// This thread is the logic unit too: runs what waits, and hears who rang. True if anything happened.
+    fn answer_bell(&mut self) -> bool {
+        if self.host.jobs.are_ready() {
+            // What was counted is not lost if its process does not survive the job.
+            self.host.report();
+        }
+        let ran = self.host.jobs.run_one();
+        if ran == Some(Run::Slice) {
+            // A job in slices is not to hold the connection.
+            self.look();
+            self.try_send();
+        }
+        let mut happened = ran.is_some();
+        let mut rung = Vec::new();
+        self.host.bell.answer(&mut rung);
+        if !rung.is_empty() {
+            self.tell(Event::Woken);
+            happened = true;
+        }
+        happened
+    }
+
+    /// Learns what became of a connection that was begun, if that is decided.
+    fn look_at_connect(&mut self) {
+        let result = begun(&self.stream).and_then(os::connected);
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return;
+        }
+        self.connecting = false;
+        self.tell(result.map_or_else(Event::Failed, |()| Event::Opened));
+    }
+
+    /// Receives without waiting.
+    fn look(&mut self) {
+        if self.receive > 0 {
+            let result = self.receive(RecvFlags::DONTWAIT);
+            self.received(result);
+        }
+    }
+
+    fn receive(&mut self, flags: RecvFlags) -> io::Result<usize> {
+        os::receive(begun(&self.stream)?, &mut self.block, self.receive, flags)
+    }
+
+    /// Sends without waiting. True if anything happened.
+    fn try_send(&mut self) -> bool {
+        if !self.send {
+            return false;
+        }
+        self.host.count.sends += 1;
+        let sent = match self.endpoint.output().front_file() {
+            Some(_) => self.let_wait(false),
+            None => Ok(()),
+        };
+        match sent.and_then(|()| os::send(begun(&self.stream)?, self.endpoint.output())) {
+            Ok(count) => {
+                self.send = false;
+                self.tell(Event::Sent(count));
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return false,
+                io::ErrorKind::Interrupted => {}
+                _ => {
+                    self.send = false;
+                    self.tell(Event::failed(Operation::Send, error));
+                }
+            },
+        }
+        true
+    }
+
+    fn let_wait(&mut self, waits: bool) -> io::Result<()> {
+        if self.waits != waits {
+            rustix::io::ioctl_fionbio(begun(&self.stream)?, !waits)?;
+            self.waits = waits;
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, result: io::Result<usize>) {
+        self.host.count.receives += 1;
+        match result {
+            Ok(0) => {
+                self.receive = 0;
+                self.tell(Event::Ended);
+            }
+            Ok(_) => {
+                self.receive = 0;
+                let mut block = mem::take(&mut self.block);
+                self.tell(Event::Received(&mut block));
+                self.block = block;
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                _ => {
+                    self.receive = 0;
+                    self.tell(Event::failed(Operation::Receive, error));
+                }
+            },
+        }
+    }
+
+    fn wait(&mut self) -> Woke {
+        let left = self.endpoint.deadline().map(|deadline| deadline.saturating_sub(self.crew.now()));
+        if left == Some(Duration::ZERO) {
+            return Woke::Otherwise;
+        }
+        self.host.count.sleeps += 1;
+        let soon = left.is_some_and(|left| left < GLANCE);
+        let silent = mem::take(&mut self.silent) && self.interrupt().is_ok();
+        if self.receive > 0 && !self.send && !soon && !silent && self.endpoint.is_quiet() {
+            self.park()
+        } else {
+            self.poll(left)
+        }
+        .unwrap_or_else(|error| {
+            self.tell(Event::Failed(error));
+            Woke::Otherwise
+        })
+    }
+
+    /// Waits in `recv` itself, for a while.
+    fn park(&mut self) -> io::Result<Woke> {
+        self.host.report();
+        self.let_wait(true)?;
+        if !mem::replace(&mut self.glances, true) {
+            sockopt::set_socket_timeout(begun(&self.stream)?, sockopt::Timeout::Recv, Some(GLANCE))?;
+        }
+        let result = self.receive(RecvFlags::empty());
+        self.silent = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        Ok(Woke::Received(result))
+    }
+
+    /// Waits for the socket and the bell. Where no descriptor is left for the bell, it is looked at every now and then.
+    fn poll(&mut self, left: Option<Duration>) -> io::Result<Woke> {
+        let interrupt = self.interrupt().ok();
+        let left =
+            if interrupt.is_some() { left } else { Some(left.map_or(GLANCE, |left| left.min(GLANCE))) };
+        if !self.host.bell.fall_asleep() {
+            return Ok(Woke::Otherwise);
+        }
+        self.host.report();
+        self.host.count.waits += 1;
+        let stream = self.stream.iter().map(|stream| PollFd::new(stream, self.wanted()));
+        let bell = interrupt.iter().map(|bell| PollFd::new(bell, PollFlags::IN));
+        let mut fds: Vec<_> = stream.chain(bell).collect();
+        let polled = poll(&mut fds, left);
+        let came = self.stream.as_ref().map_or(PollFlags::empty(), |_| fds[0].revents());
+        let rang = fds.last().is_some_and(|fd| !fd.revents().is_empty());
+        self.host.bell.wake_up();
+        if let Some(interrupt) = interrupt.filter(|_| rang) {
+            interrupt.heard();
+        }
+        match polled {
+            Err(Errno::INTR) => Ok(Woke::Otherwise),
+            Err(error) => Err(error.into()),
+            Ok(None) => {
+                self.look_at_all();
+                Ok(Woke::Otherwise)
+            }
+            Ok(_) if self.connecting && !came.is_empty() => {
+                self.look_at_connect();
+                Ok(Woke::Otherwise)
+            }
+            Ok(_) if self.receive > 0 && came.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
+                Ok(Woke::Readable)
+            }
+            Ok(_) if came.contains(PollFlags::ERR) => {
+                Err(sockopt::socket_error(begun(&self.stream)?)?.err().unwrap_or(Errno::CONNRESET).into())
+            }
+            Ok(_) => Ok(Woke::Otherwise),
+        }
+    }
+
+    /// What a poll is to tell of the socket.
+    fn wanted(&self) -> PollFlags {
+        let mut wanted = PollFlags::empty();
+        wanted.set(PollFlags::IN, self.receive > 0);
+        wanted.set(PollFlags::OUT, self.send || self.connecting);
+        wanted
+    }
+
+    /// The descriptor that interrupts a poll, made when it is first needed: a plain connection has none.
+    fn interrupt(&mut self) -> io::Result<Interrupt> {
+        if let Some(interrupt) = &self.interrupt {
+            return Ok(interrupt.clone());
+        }
+        let interrupt = Interrupt::new(&self.host.bell)?;
+        Ok(self.interrupt.insert(interrupt).clone())
+    }
+}
+
+/// The socket of a connection that has one.
+fn begun(stream: &Option<OwnedFd>) -> io::Result<&OwnedFd> {
+    stream.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
