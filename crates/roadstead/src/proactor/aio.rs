@@ -90,15 +90,7 @@ impl Requests {
 
     /// Hands a request over. False if glibc has no room for it.
     fn submit(&mut self, token: Token, descriptor: RawFd, work: Work, from: (RawFd, u64)) -> bool {
-        // SAFETY: plain numbers and pointers, for which zero is a value.
-        let block = unsafe { mem::zeroed() };
-        let mut request = match self.free.take() {
-            Some(mut request) => {
-                (request.block, request.token, request.descriptor) = (block, token, descriptor);
-                request
-            }
-            None => Box::new(Request { block, token, descriptor, work: None }),
-        };
+        let mut request = self.take_free(token, descriptor);
         let (address, length, reads) = match request.work.insert(work) {
             Work::Receive(bytes, most) => {
                 let room = bytes.spare_capacity_mut();
@@ -135,6 +127,19 @@ impl Requests {
         }
         self.in_flight.push_front(request);
         true
+    }
+
+    /// A request that is free, or a new one.
+    fn take_free(&mut self, token: Token, descriptor: RawFd) -> Box<Request> {
+        // SAFETY: plain numbers and pointers, for which zero is a value.
+        let block = unsafe { mem::zeroed() };
+        match self.free.take() {
+            Some(mut request) => {
+                (request.block, request.token, request.descriptor) = (block, token, descriptor);
+                request
+            }
+            None => Box::new(Request { block, token, descriptor, work: None }),
+        }
     }
 
     fn fill(&mut self, task: &Send<'_, OwnedFd>, range: &FileRange) -> bool {
