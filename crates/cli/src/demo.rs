@@ -6,7 +6,7 @@ use roadstead_load::report::{Stream, count};
 use roadstead_trident::client::Client;
 
 use crate::{
-    Outcome, Result,
+    outcome::{Outcome, Result},
     output::Output,
     signals,
     trident::ask::written,

@@ -9,7 +9,11 @@ use roadstead::tls::Keys;
 use roadstead_keys::{Authority, Role};
 use roadstead_load::report::Destination;
 
-use crate::{Outcome, Result, numbers::within, output::NewDirectories};
+use crate::{
+    numbers::within,
+    outcome::{Outcome, Result},
+    output::NewDirectories,
+};
 
 /// Make the keys of a cluster: an authority, and what it issues to servers and clients
 ///

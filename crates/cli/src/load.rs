@@ -21,8 +21,8 @@ use roadstead_load::{
 use serde::Serialize;
 
 use crate::{
-    Outcome, Result,
     numbers::{seconds, within},
+    outcome::{Outcome, Result},
     output::{Findings, Output},
     progress,
     serve::address,

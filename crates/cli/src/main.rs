@@ -15,6 +15,7 @@ mod log;
 mod memory;
 mod models;
 mod numbers;
+mod outcome;
 mod output;
 mod progress;
 mod roads;
@@ -25,12 +26,12 @@ mod trident;
 
 use std::{
     env,
-    error::Error,
     io::{self, Write},
     process::ExitCode,
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use outcome::Outcome;
 use roadstead_load::generator::LoadError;
 use signals::{END_AT_ONCE, Interrupted};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -74,17 +75,6 @@ enum Command {
     #[command(subcommand)]
     Trident(trident::Command),
 }
-
-/// What a command came to, apart from errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// All was right.
-    Done,
-    /// The report is written, but it reports something wrong or failed.
-    Wrong,
-}
-
-type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
     // Measurements and their members can be ended too, and wait for what they start, by whomever this was started.

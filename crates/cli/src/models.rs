@@ -6,7 +6,7 @@ use roadstead::Model;
 use roadstead_load::report::{Column, Destination, Stream, Table};
 use serde::Serialize;
 
-use crate::{Outcome, Result};
+use crate::outcome::{Outcome, Result};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -12,7 +12,10 @@ use roadstead_load::{
 };
 use serde::Serialize;
 
-use crate::{Outcome, Result, signals};
+use crate::{
+    outcome::{Outcome, Result},
+    signals,
+};
 
 /// Directories that a command is about to make. They are gone again if there is nothing in them when it has ended.
 pub(crate) struct NewDirectories(Vec<PathBuf>);

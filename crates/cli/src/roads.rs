@@ -9,7 +9,7 @@ use std::{
 use roadstead_load::relay::Relay;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
-use crate::Result;
+use crate::outcome::Result;
 
 /// The addresses of three servers, and the relays between them.
 pub(crate) struct Roads {

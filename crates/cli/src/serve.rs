@@ -19,8 +19,9 @@ use roadstead_services::{discard::Discard, echo::Echo};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::{
-    CLOSING, Outcome, Result,
+    CLOSING,
     numbers::{BYTES, MANY, seconds, within},
+    outcome::{Outcome, Result},
     signals::{self, END_AT_ONCE},
 };
 

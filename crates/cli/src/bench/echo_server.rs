@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Result;
+use crate::outcome::Result;
 
 /// How long it has to end after it was asked to: its own patience, and a little.
 const PATIENCE: Duration = Duration::from_secs(12);

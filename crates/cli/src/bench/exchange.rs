@@ -20,8 +20,9 @@ use super::{
     report::{Report, Run},
 };
 use crate::{
-    Outcome, Result, keys,
+    keys,
     numbers::{seconds, within},
+    outcome::{Outcome, Result},
     output::Output,
     progress,
     roads::Roads,

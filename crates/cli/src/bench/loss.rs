@@ -23,8 +23,8 @@ use roadstead_trident::{
 use serde::Serialize;
 
 use crate::{
-    Outcome, Result,
     numbers::within,
+    outcome::{Outcome, Result},
     output::{Findings, Output},
     progress, signals, threads,
     trident::{

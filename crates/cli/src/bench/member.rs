@@ -25,7 +25,11 @@ use roadstead::{
 use serde::{Deserialize, Serialize};
 
 use super::payload::{Base, is_right};
-use crate::{Outcome, Result, serve::end_with, trident::three};
+use crate::{
+    outcome::{Outcome, Result},
+    serve::end_with,
+    trident::three,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

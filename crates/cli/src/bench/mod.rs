@@ -15,7 +15,10 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use clap::Subcommand;
 
-use crate::{Outcome, Result, numbers::seconds};
+use crate::{
+    numbers::seconds,
+    outcome::{Outcome, Result},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -14,8 +14,8 @@ use roadstead_trident::{
 use serde::Serialize;
 
 use crate::{
-    Outcome, Result,
     numbers::{MANY, seconds, within},
+    outcome::{Outcome, Result},
     serve::address,
 };
 

@@ -22,8 +22,9 @@ use super::{
     sweep::{Bench, Op},
 };
 use crate::{
-    Outcome, Result, keys,
+    keys,
     numbers::{MANY, within},
+    outcome::{Outcome, Result},
     output::Output,
     progress, signals,
 };

@@ -16,7 +16,7 @@ use roadstead_trident::{kernels::Kernel, party::Party, share::server_dir};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::bench::Scratch;
-use crate::{Result, roads::Roads};
+use crate::{outcome::Result, roads::Roads};
 
 /// How long a server has to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(12);

@@ -8,7 +8,7 @@ use roadstead_trident::{
 };
 
 use super::share::UntilSignal;
-use crate::Result;
+use crate::outcome::Result;
 
 /// How many neighbours a search asks for, and recall counts.
 pub(crate) const K: usize = 10;

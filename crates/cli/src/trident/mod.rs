@@ -13,7 +13,7 @@ mod verify;
 pub(crate) use ask::three;
 use clap::Subcommand;
 
-use crate::{Outcome, Result};
+use crate::outcome::{Outcome, Result};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -19,8 +19,9 @@ use roadstead_trident::{
 
 use super::ask::three;
 use crate::{
-    Outcome, Result, memory,
+    memory,
     numbers::within,
+    outcome::{Outcome, Result},
     progress,
     serve::{Limits, Listen, address, end_with, run_service},
 };

@@ -12,8 +12,8 @@ use roadstead_trident::{
 };
 
 use crate::{
-    Outcome, Result,
     numbers::within,
+    outcome::{Outcome, Result},
     output::NewDirectories,
     progress,
     signals::{self, Interrupted},

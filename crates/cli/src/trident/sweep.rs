@@ -24,7 +24,7 @@ use super::{
     cluster::{Between, Cluster},
     dataset::{Dataset, Horizon, K},
 };
-use crate::{Result, signals, threads};
+use crate::{outcome::Result, signals, threads};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]

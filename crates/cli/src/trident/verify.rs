@@ -13,7 +13,10 @@ use roadstead_trident::{
 };
 use serde::Serialize;
 
-use crate::{Outcome, Result, progress};
+use crate::{
+    outcome::{Outcome, Result},
+    progress,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Result, bench::payload::Base};
+use crate::{bench::payload::Base, outcome::Result};
 
 /// What each has echoed.
 pub(super) const FIRST: usize = 16 << 10;

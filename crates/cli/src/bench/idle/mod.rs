@@ -13,7 +13,12 @@ use roadstead::Model;
 use roadstead_load::{generator::allow_connections, machine::Machine};
 
 use super::length;
-use crate::{Outcome, Result, numbers::within, output::Output, progress, signals};
+use crate::{
+    numbers::within,
+    outcome::{Outcome, Result},
+    output::Output,
+    progress, signals,
+};
 use report::Report;
 
 #[derive(clap::Args)]

@@ -14,7 +14,7 @@ use roadstead_load::{
 use serde::Serialize;
 
 use super::{Args, crowd::Crowd};
-use crate::{Result, bench::echo_server::EchoServer, signals};
+use crate::{bench::echo_server::EchoServer, outcome::Result, signals};
 
 /// Bytes of a message.
 pub(super) const SIZE: usize = 128;

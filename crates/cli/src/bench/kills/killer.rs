@@ -24,8 +24,8 @@ use super::{
     group,
 };
 use crate::{
-    Result,
     bench::{dice::Dice, echo_server::EchoServer},
+    outcome::Result,
     signals,
 };
 

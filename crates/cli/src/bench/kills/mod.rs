@@ -22,7 +22,12 @@ use roadstead::Model;
 use roadstead_load::machine::Machine;
 
 use super::{echo_server::EchoServer, length};
-use crate::{Outcome, Result, numbers::within, output::Output, progress, signals, threads};
+use crate::{
+    numbers::within,
+    outcome::{Outcome, Result},
+    output::Output,
+    progress, signals, threads,
+};
 use clients::{Clients, Tally};
 use killer::Killer;
 use report::{Report, Run};

@@ -11,7 +11,12 @@ use roadstead::Queue;
 use roadstead_load::machine::Machine;
 
 use super::length;
-use crate::{Outcome, Result, numbers::within, output::Output, progress, signals};
+use crate::{
+    numbers::within,
+    outcome::{Outcome, Result},
+    output::Output,
+    progress, signals,
+};
 use report::{Report, Run};
 use work::Pace;
 

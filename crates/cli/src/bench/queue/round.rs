@@ -25,7 +25,7 @@ use super::{
     schedule::{Arrival, Size},
     work::{Finished, Pace, Work},
 };
-use crate::{Result, signals};
+use crate::{outcome::Result, signals};
 
 /// How long jobs may take beyond the end of the schedule before they count as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
