@@ -10,6 +10,9 @@ use roadstead::log::Log;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
+/// Who says what a server has come to: heard unless somebody asked for less.
+pub(crate) const CLOSING: &str = "roadstead::closing";
+
 static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Everything that is said goes to stderr from now on, where it is waited for no more.

@@ -147,8 +147,6 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
     command.mut_args(read).mut_subcommands(with_negative_numbers)
 }
 
-/// Who says what a server has come to: heard unless somebody asked for less.
-const CLOSING: &str = "roadstead::closing";
 /// Where the environment says what is logged.
 const LOG: &str = "ROADSTEAD_LOG";
 

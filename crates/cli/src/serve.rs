@@ -19,7 +19,7 @@ use roadstead_services::{discard::Discard, echo::Echo};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::{
-    CLOSING,
+    log::CLOSING,
     numbers::{BYTES, MANY, seconds, within},
     outcome::{Outcome, Result},
     signals::{self, END_AT_ONCE},
