@@ -28,3 +28,21 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     time.map(Duration::from_secs_f64)
         .ok_or_else(|| format!("`{text}` is not a number of seconds such as 10 or 0.5, at most {SECONDS}"))
 }
+
+/// Reads how long to measure, in seconds.
+pub(crate) fn length(bounds: RangeInclusive<f64>) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let time = seconds(text)?;
+        bounds.contains(&time.as_secs_f64()).then_some(time).ok_or_else(|| {
+            format!("`{text}` is not a time from {} to {} seconds", bounds.start(), bounds.end())
+        })
+    }
+}
+
+/// Reads a time such as `5ms` or `0.5ms`.
+pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix("ms").unwrap_or(text).parse::<f64>();
+    let time = number.ok().and_then(|number| Duration::try_from_secs_f64(number / 1e3).ok());
+    time.filter(|time| *time <= Duration::from_secs(10))
+        .ok_or_else(|| format!("`{text}` is not a time such as 5ms, of at most ten seconds"))
+}

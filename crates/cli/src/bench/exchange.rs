@@ -21,13 +21,12 @@ use super::{
 };
 use crate::{
     keys,
-    numbers::{seconds, within},
+    numbers::{milliseconds, seconds, within},
     outcome::{Outcome, Result},
     output::Output,
     progress,
     roads::Roads,
     signals,
-    trident::bench::milliseconds,
 };
 
 #[derive(clap::Args)]

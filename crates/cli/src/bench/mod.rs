@@ -11,14 +11,9 @@ mod payload;
 mod queue;
 mod report;
 
-use std::{ops::RangeInclusive, time::Duration};
-
 use clap::Subcommand;
 
-use crate::{
-    numbers::seconds,
-    outcome::{Outcome, Result},
-};
+use crate::outcome::{Outcome, Result};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -45,15 +40,5 @@ pub(crate) fn run(command: Command) -> Result<Outcome> {
         Command::Loss(args) => loss::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Member(args) => member::run(&args),
-    }
-}
-
-/// Reads how long to measure, in seconds.
-fn length(bounds: RangeInclusive<f64>) -> impl Fn(&str) -> Result<Duration, String> + Clone {
-    move |text| {
-        let time = seconds(text)?;
-        bounds.contains(&time.as_secs_f64()).then_some(time).ok_or_else(|| {
-            format!("`{text}` is not a time from {} to {} seconds", bounds.start(), bounds.end())
-        })
     }
 }

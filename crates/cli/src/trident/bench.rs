@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     keys,
-    numbers::{MANY, within},
+    numbers::{MANY, milliseconds, within},
     outcome::{Outcome, Result},
     output::Output,
     progress, signals,
@@ -67,14 +67,6 @@ pub(crate) struct Args {
     plain: bool,
     #[command(flatten)]
     output: Output,
-}
-
-/// Reads a time such as `5ms` or `0.5ms`.
-pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
-    let number = text.strip_suffix("ms").unwrap_or(text).parse::<f64>();
-    let time = number.ok().and_then(|number| Duration::try_from_secs_f64(number / 1e3).ok());
-    time.filter(|time| *time <= Duration::from_secs(10))
-        .ok_or_else(|| format!("`{text}` is not a time such as 5ms, of at most ten seconds"))
 }
 
 /// What to measure.

@@ -12,9 +12,8 @@ use std::time::Duration;
 use roadstead::Model;
 use roadstead_load::{generator::allow_connections, machine::Machine};
 
-use super::length;
 use crate::{
-    numbers::within,
+    numbers::{length, within},
     outcome::{Outcome, Result},
     output::Output,
     progress, signals,

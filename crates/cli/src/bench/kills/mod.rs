@@ -21,9 +21,9 @@ use std::{
 use roadstead::Model;
 use roadstead_load::machine::Machine;
 
-use super::{echo_server::EchoServer, length};
+use super::echo_server::EchoServer;
 use crate::{
-    numbers::within,
+    numbers::{length, within},
     outcome::{Outcome, Result},
     output::Output,
     progress, signals, threads,

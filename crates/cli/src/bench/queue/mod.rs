@@ -10,9 +10,8 @@ use std::{sync::Arc, time::Duration};
 use roadstead::Queue;
 use roadstead_load::machine::Machine;
 
-use super::length;
 use crate::{
-    numbers::within,
+    numbers::{length, within},
     outcome::{Outcome, Result},
     output::Output,
     progress, signals,
