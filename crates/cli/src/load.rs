@@ -21,12 +21,11 @@ use roadstead_load::{
 use serde::Serialize;
 
 use crate::{
+    addresses::address,
     numbers::{seconds, within},
     outcome::{Outcome, Result},
     output::{Findings, Output},
-    progress,
-    serve::address,
-    signals,
+    progress, signals,
 };
 
 #[derive(clap::Args)]

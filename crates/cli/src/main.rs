@@ -7,6 +7,7 @@
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod addresses;
 mod bench;
 mod demo;
 mod keys;
@@ -17,6 +18,7 @@ mod models;
 mod numbers;
 mod outcome;
 mod output;
+mod parent;
 mod progress;
 mod roads;
 mod serve;

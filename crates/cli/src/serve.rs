@@ -16,13 +16,14 @@ use roadstead::{
 };
 use roadstead_load::report::Destination;
 use roadstead_services::{discard::Discard, echo::Echo};
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::{
+    addresses::address,
     log::CLOSING,
     numbers::{BYTES, MANY, seconds, within},
     outcome::{Outcome, Result},
-    signals::{self, END_AT_ONCE},
+    parent::end_with,
+    signals::END_AT_ONCE,
 };
 
 #[derive(clap::Args)]
@@ -139,12 +140,6 @@ impl Limits {
     }
 }
 
-/// Reads an address such as `127.0.0.1:7007` or `[::1]:7007`.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is not an address IP:PORT, such as 127.0.0.1:7007 or [::1]:7007"))
-}
-
 pub(crate) fn run(args: Args) -> Result<Outcome> {
     args.with_parent.map(end_with).transpose()?;
     let budget = args.limits.apply(Budget::default());
@@ -222,16 +217,4 @@ fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<(
         lines.push_str(&format!("listening for servers on {address}\n"));
     }
     Destination::Stdout.write(&lines).map_err(io::Error::other)
-}
-
-/// Ends this process when `parent`, which has started it, ends; and not for a terminal that is closed, which ends the
-/// parent in good order.
-pub(crate) fn end_with(parent: i32) -> Result<()> {
-    signals::outlive_terminal()?;
-    set_parent_process_death_signal(Some(Signal::TERM))?;
-    // It may have ended before it could be asked for a signal.
-    if getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() != parent) {
-        return Err("the process that started this one has ended".into());
-    }
-    Ok(())
 }

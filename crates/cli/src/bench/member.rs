@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::{Base, is_right};
 use crate::{
+    addresses::three,
     outcome::{Outcome, Result},
-    serve::end_with,
-    trident::three,
+    parent::end_with,
 };
 
 #[derive(clap::Args)]

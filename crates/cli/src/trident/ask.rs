@@ -14,9 +14,9 @@ use roadstead_trident::{
 use serde::Serialize;
 
 use crate::{
+    addresses::three,
     numbers::{MANY, seconds, within},
     outcome::{Outcome, Result},
-    serve::address,
 };
 
 /// The sharing and its servers.
@@ -43,13 +43,6 @@ impl Cluster {
         let keys = self.keys.as_deref().map(Keys::load).transpose()?;
         Ok(Client::new(collection, self.servers, keys.as_ref(), options)?)
     }
-}
-
-/// Reads three addresses between commas.
-pub(crate) fn three(text: &str) -> Result<[SocketAddr; 3], String> {
-    let addresses = text.split(',').map(address).collect::<Result<Vec<SocketAddr>, String>>()?;
-    let count = addresses.len();
-    addresses.try_into().map_err(|_| format!("there are three servers, not {count}"))
 }
 
 #[derive(clap::Args)]

@@ -10,7 +10,6 @@ mod share;
 pub(crate) mod sweep;
 mod verify;
 
-pub(crate) use ask::three;
 use clap::Subcommand;
 
 use crate::outcome::{Outcome, Result};

@@ -17,13 +17,14 @@ use roadstead_trident::{
     kernels::Kernel, party::Party, server::Trident, share::SEARCH_FILE, store::Store, trust,
 };
 
-use super::ask::three;
 use crate::{
+    addresses::{address, three},
     memory,
     numbers::within,
     outcome::{Outcome, Result},
+    parent::end_with,
     progress,
-    serve::{Limits, Listen, address, end_with, run_service},
+    serve::{Limits, Listen, run_service},
 };
 
 #[derive(clap::Args)]
