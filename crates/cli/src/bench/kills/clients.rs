@@ -16,12 +16,13 @@ use std::{
 use rustix::io::retry_on_intr;
 use serde::Serialize;
 
-use super::WHAT;
 use crate::bench::{
     dice::Dice,
     payload::{Base, HASH},
 };
 
+/// What this measurement draws by chance.
+pub(super) const WHAT: &str = "roadstead bench kills";
 /// A message is longer than its hash by less than this.
 const LONGEST: u64 = 16 << 10;
 /// Messages of a connection: up to so many if it is short, and if it is long.

@@ -6,7 +6,11 @@ use std::{
     collections::{BTreeSet, HashSet},
     fs, io,
     path::Path,
+    time::Duration,
 };
+
+/// A dead process that nobody has joined after this time stays one, and one of a group whose leader has ended stays.
+pub(super) const LASTING: Duration = Duration::from_secs(1);
 
 /// A process of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +112,7 @@ mod tests {
         os::unix::process::CommandExt,
         process::Command,
         thread,
-        time::{Duration, Instant},
+        time::Instant,
     };
 
     use rustix::process::{Pid, Signal, kill_process};

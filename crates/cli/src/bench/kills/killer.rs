@@ -17,11 +17,10 @@ use rustix::{
 use serde::Serialize;
 
 use super::{
-    LASTING, WHAT,
     census::{Census, Count},
-    clients::Clients,
+    clients::{Clients, WHAT},
     control::Control,
-    group,
+    group::{self, LASTING},
 };
 use crate::{
     bench::{dice::Dice, echo_server::EchoServer},

@@ -29,6 +29,7 @@ use crate::{
     progress, signals, threads,
 };
 use clients::{Clients, Tally};
+use group::LASTING;
 use killer::Killer;
 use report::{Report, Run};
 
@@ -57,11 +58,6 @@ fn forking(text: &str) -> Result<Model, String> {
         .then_some(model)
         .ok_or_else(|| format!("{model} is one process; process and prefork are many"))
 }
-
-/// What this measurement draws by chance.
-const WHAT: &str = "roadstead bench kills";
-/// A dead process that nobody has joined after this time stays one, and one of a group whose leader has ended stays.
-const LASTING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
