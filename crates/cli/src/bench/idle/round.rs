@@ -13,7 +13,7 @@ use roadstead_load::{
 };
 use serde::Serialize;
 
-use super::{Args, crowd::Crowd};
+use super::{args::Args, crowd::Crowd};
 use crate::{bench::echo_server::EchoServer, outcome::Result, signals};
 
 /// Bytes of a message.
