@@ -137,8 +137,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let report = with_shares(&dataset, !args.plain, |scratch| {
         let between = Between { strategy: args.exchange, delay: Duration::ZERO };
         let mut cluster = Cluster::start(scratch, None, Some(between))?;
-        let client =
-            scratch.client(&cluster, Options { protocol: Protocol::Exchange, ..Options::default() })?;
+        let client = cluster.client(Options { protocol: Protocol::Exchange, ..Options::default() })?;
         measure(args, &rows, &client, &mut cluster)
     })?;
     args.output.deliver(&report)

@@ -1,20 +1,19 @@
 //! `roadstead trident bench`: the sweep.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use roadstead::{exchange::Strategy, tls::Keys};
+use roadstead::exchange::Strategy;
 use roadstead_load::machine::Machine;
 use roadstead_trident::{
     client::{Client, Options, Protocol},
     kernels::Kernel,
-    query::Collection,
-    share::{self, CLIENT_DIR},
+    share,
     trust::Pins,
 };
 
 use super::{
     ask::THIRDS,
-    cluster::{Between, Cluster},
+    cluster::{Between, Cluster, Scratch},
     dataset::Dataset,
     report::Report,
     serve::kernel,
@@ -129,22 +128,6 @@ fn ways(args: &Args) -> Vec<Option<Between>> {
     args.protocol.iter().flat_map(of).collect()
 }
 
-/// A sharing, and with TLS the keys of its servers and its client.
-#[derive(Debug, Clone)]
-pub(crate) struct Scratch {
-    pub(crate) shares: PathBuf,
-    pub(crate) keys: Option<PathBuf>,
-}
-
-impl Scratch {
-    /// A client of the servers of a cluster that was started with it.
-    pub(crate) fn client(&self, cluster: &Cluster, options: Options) -> Result<Client> {
-        let collection = Arc::new(Collection::open(&self.shares.join(CLIENT_DIR))?);
-        let keys = self.keys.as_ref().map(|keys| Keys::load(&keys.join("client"))).transpose()?;
-        Ok(Client::new(collection, cluster.addresses()?, keys.as_ref(), options)?)
-    }
-}
-
 /// Shares the set into a directory that is gone afterwards, with keys for TLS if they are wanted.
 pub(crate) fn with_shares<T>(
     dataset: &Dataset,
@@ -178,7 +161,7 @@ pub(crate) fn with_servers<T>(
     spinner.finish_and_clear();
     let protocol = if between.is_some() { Protocol::Exchange } else { Protocol::Direct };
     let options = Options { checked: plan.checked, protocol, ..Options::default() };
-    let client = scratch.client(&cluster, options)?;
+    let client = cluster.client(options)?;
     work(&cluster, &client)
 }
 

@@ -4,22 +4,35 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use roadstead::exchange::Strategy;
+use roadstead::{exchange::Strategy, tls::Keys};
 use roadstead_load::process::{Usage, cpu_time};
-use roadstead_trident::{kernels::Kernel, party::Party, share::server_dir};
+use roadstead_trident::{
+    client::{Client, Options},
+    kernels::Kernel,
+    party::Party,
+    query::Collection,
+    share::{CLIENT_DIR, server_dir},
+};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::bench::Scratch;
 use crate::{outcome::Result, roads::Roads};
 
 /// How long a server has to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(12);
+
+/// A sharing, and with TLS the keys of its servers and its client.
+#[derive(Debug, Clone)]
+pub(crate) struct Scratch {
+    pub(crate) shares: PathBuf,
+    pub(crate) keys: Option<PathBuf>,
+}
 
 /// How the servers of a cluster reach each other.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +91,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// A client of the three.
+    pub(crate) fn client(&self, options: Options) -> Result<Client> {
+        let Scratch { shares, keys } = &self.launch.scratch;
+        let collection = Arc::new(Collection::open(&shares.join(CLIENT_DIR))?);
+        let keys = keys.as_ref().map(|keys| Keys::load(&keys.join("client"))).transpose()?;
+        let addresses = <[SocketAddr; 3]>::try_from(self.addresses.as_slice())?;
+        Ok(Client::new(collection, addresses, keys.as_ref(), options)?)
+    }
+
     /// Ends a server without a warning.
     pub(crate) fn kill(&mut self, party: Party) -> Result<()> {
         let server = &mut self.servers[party.index()];
@@ -114,10 +136,6 @@ impl Cluster {
             all.waiting += waiting;
         }
         Ok(all)
-    }
-
-    pub(crate) fn addresses(&self) -> Result<[SocketAddr; 3]> {
-        Ok(<[SocketAddr; 3]>::try_from(self.addresses.as_slice())?)
     }
 
     /// CPU time that all three have used. One that has ended counts nothing.
