@@ -17,8 +17,8 @@ use super::{
     dataset::Dataset,
     report::Report,
     serve::kernel,
-    share::UntilSignal,
     sweep::{Bench, Op},
+    until_signal::UntilSignal,
 };
 use crate::{
     keys,

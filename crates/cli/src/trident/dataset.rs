@@ -7,7 +7,7 @@ use roadstead_trident::{
     query::Collection,
 };
 
-use super::share::UntilSignal;
+use super::until_signal::UntilSignal;
 use crate::outcome::Result;
 
 /// How many neighbours a search asks for, and recall counts.

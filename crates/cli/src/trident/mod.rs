@@ -8,6 +8,7 @@ mod report;
 mod serve;
 mod share;
 pub(crate) mod sweep;
+mod until_signal;
 mod verify;
 
 use clap::Subcommand;

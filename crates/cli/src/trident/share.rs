@@ -1,16 +1,17 @@
 //! `roadstead trident share`.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use roadstead_load::report::Stream;
 use roadstead_trident::{
-    data::{self, DataError, Generated, Rows},
+    data::{self, Generated, Rows},
     manifest::{MAX_DIM, MAX_ROWS},
     query::Collection,
     share::{CLIENT_DIR, Options, share},
     trust::Pins,
 };
 
+use super::until_signal::UntilSignal;
 use crate::{
     numbers::within,
     outcome::{Outcome, Result},
@@ -86,26 +87,4 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         say("without --keys there is no TLS: servers and clients stay on one machine")?;
     }
     Ok(Outcome::Done)
-}
-
-/// Rows that cannot be read any more when a signal has come: the sharing then fails, and deletes what it has written,
-/// which lies together and would tell every row.
-pub(crate) struct UntilSignal(pub(crate) Box<dyn Rows>);
-
-impl Rows for UntilSignal {
-    fn rows(&self) -> usize {
-        self.0.rows()
-    }
-
-    fn dim(&self) -> usize {
-        self.0.dim()
-    }
-
-    fn read(&mut self, first: usize, out: &mut [f32]) -> Result<(), DataError> {
-        if signals::interrupted() {
-            let error = io::ErrorKind::Interrupted.into();
-            return Err(DataError::Io { path: PathBuf::new(), error });
-        }
-        self.0.read(first, out)
-    }
 }
