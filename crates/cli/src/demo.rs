@@ -10,8 +10,9 @@ use crate::{
     output::Output,
     signals,
     trident::ask::written,
-    trident::bench::{Plan, measure, with_servers, with_shares},
+    trident::bench::{Plan, measure, with_servers},
     trident::dataset::{Dataset, K},
+    trident::sharing::with_shares,
     trident::sweep::Op,
 };
 

@@ -28,9 +28,9 @@ use crate::{
     output::{Findings, Output},
     progress, signals, threads,
     trident::{
-        bench::with_shares,
         cluster::{Between, Cluster, Exchanged},
         dataset::{Dataset, MADE_ROWS},
+        sharing::with_shares,
         sweep::scattered,
     },
 };

@@ -7,8 +7,6 @@ use roadstead_load::machine::Machine;
 use roadstead_trident::{
     client::{Client, Options, Protocol},
     kernels::Kernel,
-    share,
-    trust::Pins,
 };
 
 use super::{
@@ -17,11 +15,10 @@ use super::{
     dataset::Dataset,
     report::Report,
     serve::kernel,
+    sharing::with_shares,
     sweep::{Bench, Op},
-    until_signal::UntilSignal,
 };
 use crate::{
-    keys,
     numbers::{MANY, milliseconds, within},
     outcome::{Outcome, Result},
     output::Output,
@@ -126,27 +123,6 @@ fn ways(args: &Args) -> Vec<Option<Between>> {
         }
     };
     args.protocol.iter().flat_map(of).collect()
-}
-
-/// Shares the set into a directory that is gone afterwards, with keys for TLS if they are wanted.
-pub(crate) fn with_shares<T>(
-    dataset: &Dataset,
-    tls: bool,
-    work: impl FnOnce(&Scratch) -> Result<T>,
-) -> Result<T> {
-    let dir = tempfile::Builder::new().prefix("roadstead-").tempdir()?;
-    signals::doom(dir.path());
-    let scratch = Scratch { shares: dir.path().join("shares"), keys: tls.then(|| dir.path().join("keys")) };
-    scratch.keys.as_deref().map(keys::passing).transpose()?;
-    let pins = scratch.keys.as_deref().map(Pins::read).transpose()?;
-    let bar = progress::bar(dataset.rows as u64, "sharing among three servers");
-    let options = share::Options { search: true, replace: false, pins };
-    let told = |done, _| bar.set_position(done as u64);
-    let shared = share::share(&mut UntilSignal(dataset.source()?), &scratch.shares, options, told);
-    bar.finish_and_clear();
-    signals::check()?;
-    shared?;
-    work(&scratch)
 }
 
 /// Starts three servers on a sharing, and stops them in the end.

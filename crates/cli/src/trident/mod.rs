@@ -7,6 +7,7 @@ pub(crate) mod dataset;
 mod report;
 mod serve;
 mod share;
+pub(crate) mod sharing;
 pub(crate) mod sweep;
 mod until_signal;
 mod verify;
