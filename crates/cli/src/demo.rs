@@ -12,8 +12,8 @@ use crate::{
     trident::ask::written,
     trident::bench::{Plan, measure, with_servers},
     trident::dataset::{Dataset, K},
+    trident::figures::Op,
     trident::sharing::with_shares,
-    trident::sweep::Op,
 };
 
 #[derive(clap::Args)]

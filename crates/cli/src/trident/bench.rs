@@ -13,10 +13,11 @@ use super::{
     ask::THIRDS,
     cluster::{Between, Cluster, Scratch},
     dataset::Dataset,
+    figures::Op,
     report::Report,
     serve::kernel,
     sharing::with_shares,
-    sweep::{Bench, Op},
+    sweep::Bench,
 };
 use crate::{
     numbers::{MANY, milliseconds, within},

@@ -4,6 +4,7 @@ pub(crate) mod ask;
 pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod dataset;
+pub(crate) mod figures;
 mod report;
 mod serve;
 mod share;

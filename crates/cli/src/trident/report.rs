@@ -9,7 +9,7 @@ use roadstead_load::{
 use roadstead_trident::quantise::Significant;
 use serde::Serialize;
 
-use super::sweep::{Op, Run};
+use super::figures::{Op, Run};
 use crate::output::Findings;
 
 /// All of a sweep.

@@ -1,0 +1,54 @@
+//! What is asked at a level of concurrency, and the figures that come of it.
+
+use serde::Serialize;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Op {
+    /// Rows by index
+    Fetch,
+    /// Nearest neighbours
+    Search,
+}
+
+/// One measured level, in the shape that programs read.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Run {
+    pub(crate) op: Op,
+    pub(crate) protocol: &'static str,
+    pub(crate) exchange: Option<String>,
+    /// One way. The report says it once for all runs.
+    #[serde(skip)]
+    pub(crate) peer_delay_ms: f64,
+    pub(crate) checked: bool,
+    pub(crate) level: usize,
+    pub(crate) right: usize,
+    pub(crate) wrong: usize,
+    pub(crate) failed: usize,
+    pub(crate) qps: f64,
+    pub(crate) mean_ms: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p95_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) overlap: f64,
+    pub(crate) client_bytes_up: f64,
+    pub(crate) client_bytes_down: f64,
+    pub(crate) server_bytes: f64,
+    pub(crate) server_cpu_ms: f64,
+    pub(crate) recall_at_10: Option<f64>,
+}
+
+impl Run {
+    /// The protocol, and how the servers reach each other where they do.
+    pub(crate) fn way(&self) -> String {
+        let strategy = self.exchange.iter().map(|strategy| format!(" {strategy}"));
+        let delay = (self.peer_delay_ms > 0.0).then(|| format!(" {} ms", self.peer_delay_ms));
+        strategy.chain(delay).fold(self.protocol.to_owned(), |way, more| way + &more)
+    }
+
+    /// Questions that came to an end, whatever end.
+    pub(crate) fn asked(&self) -> usize {
+        self.right + self.wrong + self.failed
+    }
+}
