@@ -30,8 +30,8 @@ use crate::{
     trident::{
         cluster::{Between, Cluster, Exchanged},
         dataset::{Dataset, MADE_ROWS},
+        level::scattered,
         sharing::with_shares,
-        sweep::scattered,
     },
 };
 

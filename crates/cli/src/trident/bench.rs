@@ -14,10 +14,10 @@ use super::{
     cluster::{Between, Cluster, Scratch},
     dataset::Dataset,
     figures::Op,
+    level::Bench,
     report::Report,
     serve::kernel,
     sharing::with_shares,
-    sweep::Bench,
 };
 use crate::{
     numbers::{MANY, milliseconds, within},

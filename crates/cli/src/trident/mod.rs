@@ -5,11 +5,11 @@ pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod dataset;
 pub(crate) mod figures;
+pub(crate) mod level;
 mod report;
 mod serve;
 mod share;
 pub(crate) mod sharing;
-pub(crate) mod sweep;
 mod until_signal;
 mod verify;
 
