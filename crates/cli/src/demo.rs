@@ -9,11 +9,13 @@ use crate::{
     outcome::{Outcome, Result},
     output::Output,
     signals,
-    trident::ask::written,
-    trident::bench::{Plan, measure, with_servers},
-    trident::dataset::{Dataset, K},
-    trident::figures::Op,
-    trident::sharing::with_shares,
+    trident::{
+        ask::written,
+        dataset::{Dataset, K},
+        figures::Op,
+        sharing::with_shares,
+        sweep::{Plan, measure, with_servers},
+    },
 };
 
 #[derive(clap::Args)]

@@ -1,7 +1,7 @@
 //! `roadstead trident`: the owner's tool, the servers, the client, the measurements.
 
 pub(crate) mod ask;
-pub(crate) mod bench;
+mod bench;
 pub(crate) mod cluster;
 pub(crate) mod dataset;
 pub(crate) mod figures;
@@ -10,6 +10,7 @@ mod report;
 mod serve;
 mod share;
 pub(crate) mod sharing;
+pub(crate) mod sweep;
 mod until_signal;
 mod verify;
 
