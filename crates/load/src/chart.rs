@@ -4,6 +4,7 @@
 //! people with any kind of colour vision can tell apart; every subject has its own marker too.
 
 mod axis;
+mod scale;
 
 use std::error::Error;
 
@@ -13,6 +14,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::count;
 use axis::{Axis, tick_label};
+pub use scale::Scale;
 
 /// Width and height of a chart's picture, for one panel and for each more, in pixels.
 const WIDTH: u32 = 960;
@@ -106,15 +108,6 @@ pub struct Panel {
     pub scale: Scale,
     /// The lines.
     pub series: Vec<Series>,
-}
-
-/// How figures become heights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// From zero; negative figures are left out.
-    Linear,
-    /// By powers of ten; only figures above zero can be shown.
-    Logarithmic,
 }
 
 /// One line.
@@ -260,7 +253,7 @@ impl Panel {
 impl Series {
     /// The points that `scale` can show.
     fn shown(&self, scale: Scale) -> impl Iterator<Item = (u64, f64)> {
-        let can_show = axis::range(scale);
+        let can_show = scale.range();
         self.points.iter().copied().filter(move |(_, figure)| can_show.contains(figure))
     }
 

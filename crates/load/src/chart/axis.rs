@@ -1,10 +1,10 @@
 //! An axis with round figures: from zero, by powers of ten, or by place.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 
-use super::Scale;
+use super::scale::{LEAST, Scale};
 use crate::report;
 
 /// About this many figures stand at a linear axis.
@@ -12,18 +12,6 @@ const STEPS: f64 = 6.0;
 
 /// Free room on both sides of the levels, in distances between two of them.
 const MARGIN: f64 = 0.35;
-
-/// The figures that can be shown: more than anyone measures, and few enough for round steps to stay exact.
-const LEAST: f64 = 1e-12;
-const MOST: f64 = 1e15;
-
-/// The figures that `scale` can show.
-pub(super) fn range(scale: Scale) -> RangeInclusive<f64> {
-    match scale {
-        Scale::Linear => 0.0..=MOST,
-        Scale::Logarithmic => LEAST..=MOST,
-    }
-}
 
 /// Maps figures to pixels and knows where figures are written.
 #[derive(Clone, Debug, PartialEq)]
