@@ -8,8 +8,9 @@ use std::time::Duration;
 use rustix::net::sockopt;
 
 use super::descriptors::allow_connections;
+use super::fault::Fault;
+use super::load::{Load, LoadError};
 use super::wire::Wire;
-use super::{Fault, Load, LoadError};
 use crate::itself::is_its_own_peer;
 
 /// The connections of a load.

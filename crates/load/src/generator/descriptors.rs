@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::LoadError;
+use super::load::LoadError;
 
 /// Descriptors that a process needs beside its connections.
 const OTHERS: u64 = 64;

@@ -2,7 +2,7 @@
 //!
 //! Times are nanoseconds since the run began.
 
-use super::Mode;
+use super::load::Mode;
 
 /// The messages that are still to be sent.
 pub(super) enum Plan {

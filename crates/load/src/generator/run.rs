@@ -12,11 +12,13 @@ use rustix::time::{
 };
 
 use super::connect::Opened;
+use super::fault::Fault;
+use super::figures::{CPU_SHARE_MAX, CPU_SHARE_TIME, LoadReport, Progress};
+use super::load::{Load, LoadError, Mode};
 use super::pattern::{CHUNK, Pattern};
 use super::plan::Plan;
 use super::stream::Stream;
 use super::wire::Wire;
-use super::{CPU_SHARE_MAX, CPU_SHARE_TIME, Fault, Load, LoadError, LoadReport, Mode, Progress};
 use crate::measure::Recorder;
 use crate::process::thread_cpu_time;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Fault;
+use super::fault::Fault;
 use super::pattern::{CHUNK, PERIOD, Pattern};
 
 /// How one message ended.
