@@ -41,6 +41,16 @@ pub(crate) struct Bench<'a> {
 /// One answer and how long it took.
 type Timed<T> = (usize, Duration, Result<T, ClientError>);
 
+/// What the questions of a level cost together.
+struct Cost {
+    wall: Duration,
+    bytes_up: u64,
+    bytes_down: u64,
+    bytes_between: u64,
+    /// Of the servers.
+    cpu: Duration,
+}
+
 impl Bench<'_> {
     /// How long one question of each kind takes.
     pub(crate) fn one_by_one(&self, ops: &[Op]) -> Result<Duration> {
@@ -66,33 +76,29 @@ impl Bench<'_> {
             Op::Fetch => {
                 let rows: Vec<usize> =
                     (0..count).map(|number| scattered(number, self.dataset.rows)).collect();
-                self.measure(
-                    op,
-                    level,
-                    count,
-                    progress,
-                    |number| self.client.fetch(rows[number]),
-                    |answers| self.check_fetches(&rows, answers),
-                )
+                let ask = |number: usize| self.client.fetch(rows[number]);
+                let (answers, cost) = self.ask(level, count, progress, ask)?;
+                let checked = self.check_fetches(&rows, &answers)?;
+                Ok(self.figures(op, level, &answers, &cost, checked))
             }
             Op::Search => {
                 let query = |number: usize| number % self.horizons.len();
                 let ask = |number: usize| self.client.search(&self.dataset.queries[query(number)], K);
-                self.measure(op, level, count, progress, ask, |answers| self.check_searches(&query, answers))
+                let (answers, cost) = self.ask(level, count, progress, ask)?;
+                let checked = self.check_searches(&query, &answers)?;
+                Ok(self.figures(op, level, &answers, &cost, checked))
             }
         }
     }
 
-    /// The loop and its figures; `check` tells of the finished answers how many were right, and the recall.
-    fn measure<T: Send>(
+    /// The answers to all questions of a level, and what they cost.
+    fn ask<T: Send>(
         &self,
-        op: Op,
         level: usize,
         count: usize,
         progress: &(dyn Fn() + Sync),
         ask: impl Fn(usize) -> Result<T, ClientError> + Sync,
-        check: impl Fn(&[Timed<T>]) -> Result<(usize, Option<f64>)>,
-    ) -> Result<Run> {
+    ) -> Result<(Vec<Timed<T>>, Cost)> {
         // What third servers still do for answers that two were enough for belongs to the questions before.
         self.client.settle(THIRDS);
         let between = self.cluster.exchanged()?.bytes;
@@ -101,22 +107,35 @@ impl Bench<'_> {
         let wall = start.elapsed();
         self.client.settle(THIRDS);
         let (bytes_after, cpu_after) = (self.client.stats(), self.cluster.cpu_time());
-        let between_after = self.cluster.exchanged()?.bytes;
-
-        let mut recorder = Recorder::new();
-        answers
-            .iter()
-            .filter(|(_, _, answer)| answer.is_ok())
-            .for_each(|(_, time, _)| recorder.record(*time));
+        let cost = Cost {
+            wall,
+            bytes_up: bytes_after.bytes_out - bytes.bytes_out,
+            bytes_down: bytes_after.bytes_in - bytes.bytes_in,
+            bytes_between: self.cluster.exchanged()?.bytes - between,
+            cpu: cpu_after.saturating_sub(cpu),
+        };
         let failures: Vec<_> = answers.iter().filter_map(|(_, _, answer)| answer.as_ref().err()).collect();
-        let failed = failures.len();
         if let Some(first) = failures.first() {
-            tracing::warn!("{failed} questions failed, one of them so: {first}");
+            tracing::warn!("{} questions failed, one of them so: {first}", failures.len());
         }
-        let (right, recall_at_10) = check(&answers)?;
-        let latency = recorder.latency();
+        Ok((answers, cost))
+    }
+
+    /// The figures of a level whose finished answers were checked: how many were right, and the recall.
+    fn figures<T>(
+        &self,
+        op: Op,
+        level: usize,
+        answers: &[Timed<T>],
+        cost: &Cost,
+        (right, recall_at_10): (usize, Option<f64>),
+    ) -> Run {
+        let mut recorder = Recorder::new();
+        let finished = answers.iter().filter(|(_, _, answer)| answer.is_ok());
+        finished.for_each(|(_, time, _)| recorder.record(*time));
+        let (finished, latency) = (recorder.count() as usize, recorder.latency());
         let each = |amount: f64| amount / answers.len().max(1) as f64;
-        Ok(Run {
+        Run {
             op,
             protocol: match op {
                 Op::Search => "scan",
@@ -128,20 +147,20 @@ impl Bench<'_> {
             checked: op == Op::Fetch || self.checked,
             level,
             right,
-            wrong: answers.len() - failed - right,
-            failed,
-            qps: right as f64 / wall.as_secs_f64(),
+            wrong: finished - right,
+            failed: answers.len() - finished,
+            qps: right as f64 / cost.wall.as_secs_f64(),
             mean_ms: latency.mean_ms,
             p50_ms: latency.p50_ms,
             p95_ms: latency.p95_ms,
             p99_ms: latency.p99_ms,
-            overlap: recorder.overlap(wall),
-            client_bytes_up: each((bytes_after.bytes_out - bytes.bytes_out) as f64),
-            client_bytes_down: each((bytes_after.bytes_in - bytes.bytes_in) as f64),
-            server_bytes: each((between_after - between) as f64),
-            server_cpu_ms: each(cpu_after.saturating_sub(cpu).as_secs_f64() * 1e3),
+            overlap: recorder.overlap(cost.wall),
+            client_bytes_up: each(cost.bytes_up as f64),
+            client_bytes_down: each(cost.bytes_down as f64),
+            server_bytes: each(cost.bytes_between as f64),
+            server_cpu_ms: each(cost.cpu.as_secs_f64() * 1e3),
             recall_at_10,
-        })
+        }
     }
 
     fn check_fetches(

@@ -9,8 +9,8 @@ use roadstead_trident::{
 use super::{
     ask::THIRDS,
     cluster::{Between, Cluster, Scratch},
-    dataset::Dataset,
-    figures::Op,
+    dataset::{Dataset, Horizon},
+    figures::{Op, Run},
     level::Bench,
     report::Report,
 };
@@ -49,35 +49,13 @@ pub(crate) fn measure(
     client: &Client,
     between: Option<Between>,
 ) -> Result<Report> {
-    let horizons = if plan.ops.contains(&Op::Search) {
-        let spinner = progress::spinner("finding the true neighbours");
-        let horizons = dataset.horizons(plan.queries, client.collection());
-        spinner.finish_and_clear();
-        signals::check()?;
-        horizons?
-    } else {
-        Vec::new()
-    };
+    let horizons = horizons(dataset, plan, client)?;
     let bench = Bench { dataset, cluster, client, checked: plan.checked, between, horizons: &horizons };
     // Connects, so that no level pays for it.
     client.fetch(0)?;
     let often = u32::try_from(plan.levels.len() * plan.queries).unwrap_or(u32::MAX);
     progress::announce(bench.one_by_one(&plan.ops)?.saturating_mul(often));
-    let mut runs = Vec::new();
-    let bar = progress::bar((plan.ops.len() * plan.levels.len() * plan.queries) as u64, "measuring");
-    'sweep: for &op in &plan.ops {
-        for &level in &plan.levels {
-            if signals::interrupted() {
-                break 'sweep;
-            }
-            let run = bench.level(op, level, plan.queries, &|| bar.inc(1))?;
-            // A level that was interrupted before its first answer has no figures.
-            if run.asked() > 0 {
-                runs.push(run);
-            }
-        }
-    }
-    bar.finish_and_clear();
+    let runs = runs(plan, &bench)?;
     Ok(Report {
         dataset: dataset.name.clone(),
         rows: dataset.rows,
@@ -91,4 +69,34 @@ pub(crate) fn measure(
         contradictions: client.settle(THIRDS),
         runs,
     })
+}
+
+/// What searches are compared with, if there are to be any.
+fn horizons(dataset: &Dataset, plan: &Plan, client: &Client) -> Result<Vec<Horizon>> {
+    if !plan.ops.contains(&Op::Search) {
+        return Ok(Vec::new());
+    }
+    let spinner = progress::spinner("finding the true neighbours");
+    let horizons = dataset.horizons(plan.queries, client.collection());
+    spinner.finish_and_clear();
+    signals::check()?;
+    horizons
+}
+
+/// The levels, one after the other, until a signal comes.
+fn runs(plan: &Plan, bench: &Bench<'_>) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    let bar = progress::bar((plan.ops.len() * plan.levels.len() * plan.queries) as u64, "measuring");
+    for (op, level) in plan.ops.iter().flat_map(|op| plan.levels.iter().map(move |level| (*op, *level))) {
+        if signals::interrupted() {
+            break;
+        }
+        let run = bench.level(op, level, plan.queries, &|| bar.inc(1))?;
+        // A level that was interrupted before its first answer has no figures.
+        if run.asked() > 0 {
+            runs.push(run);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(runs)
 }
