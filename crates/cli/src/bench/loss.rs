@@ -154,26 +154,7 @@ fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluste
         ended: Mutex::default(),
         bad: Mutex::default(),
     };
-    progress::announce(BEFORE + (2 * BEFORE + AWAY + WINDOW) * args.times.into());
-    let bar = progress::bar(args.times.into(), "killing a server and starting it again");
-    let (losses, resident) = thread::scope(|scope| {
-        let _over = Over(&questions.over);
-        for _ in 0..args.level {
-            threads::begin(scope, || questions.ask())?;
-        }
-        thread::sleep(BEFORE);
-        let resident = survivors(cluster);
-        let mut losses = Vec::new();
-        for _ in 0..args.times {
-            if signals::interrupted() {
-                break;
-            }
-            losses.push(lose(&questions, cluster)?);
-            bar.inc(1);
-        }
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((losses, resident))
-    })?;
-    bar.finish_and_clear();
+    let (losses, resident) = lose_all(args, &questions, cluster)?;
     let left = settled(cluster)?;
     let ended = questions.ended();
     let bad = std::mem::take(&mut *questions.bad.lock().unwrap_or_else(PoisonError::into_inner));
@@ -194,6 +175,31 @@ fn measure(args: &Args, rows: &[Vec<f32>], client: &Client, cluster: &mut Cluste
         waiting: left.waiting,
         over_time: over_time(&ended),
     })
+}
+
+/// The losses, under load, and how much memory the two other servers had before the first.
+fn lose_all(args: &Args, questions: &Questions<'_>, cluster: &mut Cluster) -> Result<(Vec<Loss>, [u64; 2])> {
+    progress::announce(BEFORE + (2 * BEFORE + AWAY + WINDOW) * args.times.into());
+    let bar = progress::bar(args.times.into(), "killing a server and starting it again");
+    let all = thread::scope(|scope| -> Result<_> {
+        let _over = Over(&questions.over);
+        for _ in 0..args.level {
+            threads::begin(scope, || questions.ask())?;
+        }
+        thread::sleep(BEFORE);
+        let resident = survivors(cluster);
+        let mut losses = Vec::new();
+        for _ in 0..args.times {
+            if signals::interrupted() {
+                break;
+            }
+            losses.push(lose(questions, cluster)?);
+            bar.inc(1);
+        }
+        Ok((losses, resident))
+    })?;
+    bar.finish_and_clear();
+    Ok(all)
 }
 
 /// What the servers hold when every query has been answered or given up.

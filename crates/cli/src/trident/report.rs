@@ -12,6 +12,23 @@ use serde::Serialize;
 use super::figures::{Op, Run};
 use crate::output::Findings;
 
+/// The columns of the table after the query.
+const FIGURES: [&str; 13] = [
+    "level",
+    "right",
+    "wrong",
+    "failed",
+    "queries/s",
+    "p50 ms",
+    "p99 ms",
+    "in flight",
+    "up",
+    "down",
+    "between",
+    "CPU ms",
+    "recall",
+];
+
 /// All of a sweep.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -64,22 +81,7 @@ impl Findings for Report {
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
         let mut columns = vec![Column::Text(if self.tls { "query, with TLS" } else { "query, without TLS" })];
-        let numbers = [
-            "level",
-            "right",
-            "wrong",
-            "failed",
-            "queries/s",
-            "p50 ms",
-            "p99 ms",
-            "in flight",
-            "up",
-            "down",
-            "between",
-            "CPU ms",
-            "recall",
-        ];
-        columns.extend(numbers.map(Column::Number));
+        columns.extend(FIGURES.map(Column::Number));
         let mut table = Table::new(&columns).known_by(2);
         for run in &self.runs {
             let op = if run.op == Op::Fetch { "fetch" } else { "search" };

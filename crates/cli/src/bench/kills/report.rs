@@ -16,6 +16,27 @@ use super::{
 };
 use crate::output::Findings;
 
+/// The columns of the table after the model.
+const FIGURES: [&str; 17] = [
+    "kills",
+    "right",
+    "wrong",
+    "opened",
+    "failed: killed",
+    "others",
+    "dead p50 ms",
+    "slowest",
+    "beyond control",
+    "replaced p50 ms",
+    "slowest",
+    "all served p50 ms",
+    "slowest",
+    "never",
+    "zombies",
+    "at once",
+    "left",
+];
+
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     machine: Machine,
@@ -50,6 +71,34 @@ impl Run {
             && self.at_once == usize::from(level)
     }
 
+    fn row(&self, level: u8) -> [String; 1 + FIGURES.len()] {
+        let kills = &self.watched.kills;
+        let [ended, slowest_ended] = self.times(|kill| Some(kill.ended_ms));
+        let [_, beyond_control] = self.times(|kill| Some(kill.ended_ms - kill.control_ms?));
+        let [replaced, slowest_replaced] = self.times(|kill| kill.replaced_ms);
+        let [back, slowest_back] = self.times(|kill| kill.back_ms);
+        [
+            self.model.clone(),
+            count(kills.len() as u64),
+            count(self.tally.right),
+            count(self.tally.wrong),
+            count(self.tally.connections),
+            count(self.tally.failed_of_killed),
+            count(self.tally.failed_of_others),
+            ended,
+            slowest_ended,
+            beyond_control,
+            replaced,
+            slowest_replaced,
+            back,
+            slowest_back,
+            kills.iter().filter(|kill| kill.back_ms.is_none()).count().to_string(),
+            self.watched.lasting_zombies.to_string(),
+            format!("{} of {level}", self.at_once),
+            self.left.to_string(),
+        ]
+    }
+
     /// The median of a time after every kill, and the longest.
     fn times(&self, time: fn(&Kill) -> Option<f64>) -> [String; 2] {
         let all = || self.watched.kills.iter().filter_map(time);
@@ -74,55 +123,10 @@ impl Findings for Report {
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
         let mut columns = vec![Column::Text("model")];
-        columns.extend(
-            [
-                "kills",
-                "right",
-                "wrong",
-                "opened",
-                "failed: killed",
-                "others",
-                "dead p50 ms",
-                "slowest",
-                "beyond control",
-                "replaced p50 ms",
-                "slowest",
-                "all served p50 ms",
-                "slowest",
-                "never",
-                "zombies",
-                "at once",
-                "left",
-            ]
-            .map(Column::Number),
-        );
+        columns.extend(FIGURES.map(Column::Number));
         let mut table = Table::new(&columns);
         for run in &self.runs {
-            let kills = &run.watched.kills;
-            let [ended, slowest_ended] = run.times(|kill| Some(kill.ended_ms));
-            let [_, beyond_control] = run.times(|kill| Some(kill.ended_ms - kill.control_ms?));
-            let [replaced, slowest_replaced] = run.times(|kill| kill.replaced_ms);
-            let [back, slowest_back] = run.times(|kill| kill.back_ms);
-            table.row([
-                run.model.clone(),
-                count(kills.len() as u64),
-                count(run.tally.right),
-                count(run.tally.wrong),
-                count(run.tally.connections),
-                count(run.tally.failed_of_killed),
-                count(run.tally.failed_of_others),
-                ended,
-                slowest_ended,
-                beyond_control,
-                replaced,
-                slowest_replaced,
-                back,
-                slowest_back,
-                kills.iter().filter(|kill| kill.back_ms.is_none()).count().to_string(),
-                run.watched.lasting_zombies.to_string(),
-                format!("{} of {}", run.at_once, self.level),
-                run.left.to_string(),
-            ]);
+            table.row(run.row(self.level));
         }
         table.print(stream)?;
         for run in self.runs.iter().filter(|run| run.exit_code != Some(0)) {
