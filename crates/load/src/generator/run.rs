@@ -169,7 +169,7 @@ impl<'l> Run<'l> {
             self.release(now)?;
             if now >= next_tick {
                 next_tick = now + tick;
-                self.drop_overdue(now);
+                self.drop_unanswered(now, nanoseconds(self.load.timeout));
                 if progress(&self.progress(now)).is_break() {
                     self.stopped.get_or_insert(now);
                 }
@@ -352,9 +352,8 @@ impl<'l> Run<'l> {
         Ok(())
     }
 
-    /// Gives up connections whose oldest message in flight has waited too long.
-    fn drop_overdue(&mut self, now: u64) {
-        let timeout = nanoseconds(self.load.timeout);
+    /// Gives up connections whose oldest message in flight has waited for `timeout`.
+    fn drop_unanswered(&mut self, now: u64, timeout: u64) {
         for index in 0..self.active.len() {
             let overdue = self.active[index].as_ref().is_some_and(|active| {
                 active.stream.in_flight() > 0 && now.saturating_sub(active.waiting_since) >= timeout
@@ -409,15 +408,7 @@ impl<'l> Run<'l> {
     }
 
     fn report(mut self, elapsed: u64, cpu: Duration) -> LoadReport {
-        let unanswered: Vec<_> = (0..self.active.len())
-            .filter(|&index| {
-                let active = self.active[index].as_ref();
-                active.is_some_and(|active| active.stream.in_flight() > 0)
-            })
-            .collect();
-        for index in unanswered {
-            self.lose(index, Fault::TimedOut);
-        }
+        self.drop_unanswered(elapsed, 0);
         if self.stopped.is_none() {
             self.tally.fail(Fault::Unsent, self.plan.left());
         }
