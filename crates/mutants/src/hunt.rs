@@ -54,41 +54,53 @@ pub fn hunt(
         }
         progress(step);
         verdict.tried.push(step.name());
-        let mut found = None;
-        loop {
-            let begun = Instant::now();
-            let ending =
-                runner.play(step, Asked { fault: Some(fault), only: None, without: &verdict.doubted })?;
-            verdict.seconds += begun.elapsed().as_secs_f64();
-            let test = match ending {
-                Ending::Passed(_) => break,
-                Ending::Interrupted => return Ok(None),
-                Ending::Failed(test) => test,
-                Ending::Hung | Ending::Broken(_) => {
-                    match runner.play(step, Asked { without: &verdict.doubted, ..Asked::default() })? {
-                        Ending::Interrupted => return Ok(None),
-                        Ending::Passed(_) => found = Some(how(&ending)),
-                        _ => verdict.doubted.push(how(&ending)),
-                    }
-                    break;
-                }
-            };
-            match is_certain(fault, step, &test, runner)? {
-                None => return Ok(None),
-                Some(true) => {
-                    found = Some(test);
-                    break;
-                }
-                Some(false) => verdict.doubted.push(test),
+        match play(fault, step, &mut verdict, runner)? {
+            Played::Interrupted => return Ok(None),
+            Played::Survived => {}
+            Played::Found(by) => {
+                let program = format!("{}/{}", step.tests.room, step.tests.target);
+                verdict.found = Some(Found { program, by });
+                break;
             }
-        }
-        if let Some(by) = found {
-            let program = format!("{}/{}", step.tests.room, step.tests.target);
-            verdict.found = Some(Found { program, by });
-            break;
         }
     }
     Ok(Some(verdict))
+}
+
+/// What came of a step.
+enum Played {
+    /// By whom.
+    Found(String),
+    Survived,
+    /// Somebody asked us to end.
+    Interrupted,
+}
+
+/// Plays a step until it passes, or fails for certain. A test that fails and proves nothing is left out from then on.
+fn play(fault: &str, step: &Step<'_>, verdict: &mut Verdict, runner: &Runner) -> io::Result<Played> {
+    loop {
+        let begun = Instant::now();
+        let ending =
+            runner.play(step, Asked { fault: Some(fault), only: None, without: &verdict.doubted })?;
+        verdict.seconds += begun.elapsed().as_secs_f64();
+        match ending {
+            Ending::Passed(_) => return Ok(Played::Survived),
+            Ending::Interrupted => return Ok(Played::Interrupted),
+            Ending::Failed(test) => match is_certain(fault, step, &test, runner)? {
+                None => return Ok(Played::Interrupted),
+                Some(true) => return Ok(Played::Found(test)),
+                Some(false) => verdict.doubted.push(test),
+            },
+            Ending::Hung | Ending::Broken(_) => {
+                match runner.play(step, Asked { without: &verdict.doubted, ..Asked::default() })? {
+                    Ending::Interrupted => return Ok(Played::Interrupted),
+                    Ending::Passed(_) => return Ok(Played::Found(how(&ending))),
+                    _ => verdict.doubted.push(how(&ending)),
+                }
+                return Ok(Played::Survived);
+            }
+        }
+    }
 }
 
 /// Whether a test that has failed fails again with the fault, and passes without. `None` if somebody asked us to end.
