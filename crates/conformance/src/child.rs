@@ -429,7 +429,7 @@ impl Stats {
 
     /// Whether every account is at zero.
     fn hold_nothing(&self) -> bool {
-        ["open", "addresses", "buffered", "tickets"].into_iter().all(|account| self[account] == 0)
+        ["open", "addresses", "buffered", "tickets", "detached"].into_iter().all(|account| self[account] == 0)
     }
 }
 

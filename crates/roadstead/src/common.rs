@@ -81,6 +81,7 @@ pub(crate) struct Slot {
     pub(crate) outgoing: AtomicUsize,
     pub(crate) memory: AtomicUsize,
     pub(crate) jobs: AtomicUsize,
+    pub(crate) detached: AtomicUsize,
 }
 
 /// One kind of account.
@@ -136,6 +137,7 @@ impl Ledger {
             addresses: addresses.collect::<BTreeSet<_>>().len(),
             buffered: sum(&self.slots, |slot| &slot.memory),
             tickets: sum(&self.slots, |slot| &slot.jobs),
+            detached: sum(&self.slots, |slot| &slot.detached),
             ..self.stats().snapshot()
         }
     }
@@ -201,7 +203,7 @@ impl Ledger {
     pub(crate) fn clear(&self, slot: usize) -> usize {
         let mine = &self.slots[slot];
         let had = [&mine.accepted, &mine.outgoing].map(|account| account.swap(0, SeqCst));
-        for account in [&mine.memory, &mine.jobs] {
+        for account in [&mine.memory, &mine.jobs, &mine.detached] {
             account.store(0, SeqCst);
         }
         mine.from.store(0, SeqCst);
@@ -262,12 +264,13 @@ mod tests {
         let ledger = of(3);
         let budget = Budget::default().per_address(1);
         let address = IpAddr::from([127, 0, 0, 1]);
-        let accounts: [Account; 3] = [|slot| &slot.memory, |slot| &slot.jobs, |slot| &slot.outgoing];
+        let accounts: [Account; 4] =
+            [|slot| &slot.memory, |slot| &slot.jobs, |slot| &slot.detached, |slot| &slot.outgoing];
         assert_eq!(ledger.admit(0, address, &budget), Ok(()));
         assert!(accounts.iter().all(|account| ledger.add(0, *account, 5, 9)));
         assert_eq!(ledger.admit(1, address, &budget), Err(Refused::Address(1)));
         assert_eq!(ledger.clear(0), 6);
-        assert_eq!((ledger.open(), accounts.map(|account| ledger.sum(account))), (0, [0; 3]));
+        assert_eq!((ledger.open(), accounts.map(|account| ledger.sum(account))), (0, [0; 4]));
         assert_eq!(ledger.admit(1, address, &budget), Ok(()));
     }
 
@@ -283,8 +286,10 @@ mod tests {
         assert_eq!(ledger.admit_outgoing(0, &budget), Ok(()));
         // There is no child that could have these.
         assert!(ledger.add(3, |slot| &slot.memory, 5, 9) && ledger.add(3, |slot| &slot.jobs, 1, 9));
+        assert!(ledger.add(3, |slot| &slot.detached, 2, 9));
         let held = ledger.snapshot();
-        assert_eq!((held.open, held.addresses, held.buffered, held.tickets), (4, 2, 5, 1));
+        assert_eq!((held.open, held.addresses, held.buffered), (4, 2, 5));
+        assert_eq!((held.tickets, held.detached), (1, 2));
         (0..4).for_each(|slot| _ = ledger.clear(slot));
         assert_eq!(ledger.snapshot(), Snapshot::default());
     }

@@ -9,11 +9,12 @@ use std::{
 };
 
 use crate::{
+    budget::Charge,
     connection::{Connection, Control, Endpoint, Outgoing},
     host::{Host, Shared},
     layer::{End, Identity, Layers, through},
     output::Output,
-    queue::{Job, Once, Task},
+    queue::{Job, Once, Step, Task},
     service::{Close, Done, JobId, Peer, Session},
     ticket::{Alarm, Mailbox, Ticket, Token, Waker},
 };
@@ -161,6 +162,7 @@ impl<S: Session> Context<'_, S> {
     ///
     /// The queue is bounded by the tickets: submit at most one job for each ticket taken.
     pub fn submit(&mut self, cost: u64, job: impl Job<Reply = ()>) {
+        let job = Counted { job, _place: self.host.shared.detached.charge(1) };
         self.submit_task(Task::detached(self.token, cost, job));
     }
 
@@ -209,6 +211,19 @@ impl<S: Session> Context<'_, S> {
             alarm.settle(&self.host.bell, self.token);
             Mailbox::new(alarm)
         })
+    }
+}
+
+/// A job without a ticket, on an account of its own until it is gone.
+struct Counted<J> {
+    job: J,
+    _place: Option<Charge>,
+}
+
+impl<J: Job<Reply = ()>> Job for Counted<J> {
+    type Reply = ();
+    fn run(&mut self, slice: Duration) -> Step<()> {
+        self.job.run(slice)
     }
 }
 

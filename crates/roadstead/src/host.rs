@@ -29,6 +29,8 @@ pub struct Shared {
     pub memory: Arc<Meter>,
     /// Outstanding tickets.
     pub jobs: Arc<Meter>,
+    /// Jobs without a ticket that are not done. They have no limit but that of the tickets.
+    pub(crate) detached: Arc<Meter>,
     stats: Tally,
 }
 
@@ -52,6 +54,7 @@ impl Shared {
             gate: Gate::new(&budget),
             memory: Meter::new(budget.buffer_all),
             jobs: Meter::new(budget.jobs),
+            detached: Meter::new(usize::MAX),
             budget: Arc::new(budget),
             stats: Tally::Here(Stats::default()),
         })
@@ -64,6 +67,7 @@ impl Shared {
             gate: Gate::common(budget, share.clone()),
             memory: Meter::common(budget.buffer_all, share.clone(), |slot| &slot.memory),
             jobs: Meter::common(budget.jobs, share.clone(), |slot| &slot.jobs),
+            detached: Meter::common(usize::MAX, share.clone(), |slot| &slot.detached),
             budget: Arc::new(budget.clone()),
             stats: Tally::Common(Arc::clone(&share.ledger)),
         })
@@ -77,6 +81,7 @@ impl Shared {
                 addresses: self.gate.addresses(),
                 buffered: self.memory.used(),
                 tickets: self.jobs.used(),
+                detached: self.detached.used(),
                 ..stats.snapshot()
             },
             Tally::Common(ledger) => ledger.snapshot(),

@@ -29,6 +29,8 @@ macro_rules! counters {
             pub buffered: usize,
             /// Tickets that were outstanding then.
             pub tickets: usize,
+            /// Jobs without a ticket that waited or were at work then.
+            pub detached: usize,
         }
 
         impl Stats {

@@ -278,6 +278,7 @@ impl Run {
         }
         // A ticket that outlives its connection is nobody's, even if the service would drop it with itself.
         self.expect_none("outstanding tickets", |shared| shared.jobs.used())?;
+        self.expect_none("detached jobs", |shared| shared.detached.used())?;
         for number in 0..self.nodes.len() {
             self.drain(number);
         }
@@ -290,6 +291,7 @@ impl Run {
         self.expect_none("addresses", |shared| shared.gate.addresses())?;
         self.expect_none("buffered bytes", |shared| shared.memory.used())?;
         self.expect_none("outstanding tickets", |shared| shared.jobs.used())?;
+        self.expect_none("detached jobs", |shared| shared.detached.used())?;
         self.expect_none_exchanged()?;
         Ok(self.report())
     }

@@ -27,10 +27,10 @@ pub(crate) fn listening(addresses: &[SocketAddr]) {
 /// What the server has counted, and what it holds.
 pub(crate) fn counts(what: &str, stats: &Snapshot) {
     let Snapshot { accepted, refused, connected, closed, failed, bytes_in, bytes_out, jobs, .. } = stats;
-    let Snapshot { open, addresses, buffered, tickets, .. } = stats;
+    let Snapshot { open, addresses, buffered, tickets, detached, .. } = stats;
     say(&format!(
         "{what} accepted={accepted} refused={refused} connected={connected} closed={closed} failed={failed} \
          bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs} open={open} addresses={addresses} buffered={buffered} \
-         tickets={tickets}"
+         tickets={tickets} detached={detached}"
     ));
 }
