@@ -25,7 +25,6 @@ fn every_member_gathers_what_its_peers_sent_with_every_strategy() {
         for length in [0, 1, 500, 16 << 10, (16 << 10) + 1, 300_000] {
             cluster.all_right(&key(length as u128), length);
         }
-        cluster.expect_empty();
     }
 }
 
@@ -34,7 +33,6 @@ fn many_queries_at_once_do_not_mix() {
     for strategy in STRATEGIES {
         let cluster = Cluster::start(3, Options::with(strategy));
         cluster.level(16, 320, |query| if query % 16 == 3 { 100_000 } else { 500 });
-        cluster.expect_empty();
     }
 }
 
@@ -47,7 +45,6 @@ fn small_messages_have_at_most_the_window_before_them() {
         assert!(peer.most_ahead > 0 && peer.most_ahead <= 256 << 10, "{} bytes", peer.most_ahead);
         assert_eq!(peer.connections_opened + peer.lost, u64::from(member.me() == MemberId(2)));
     }
-    cluster.expect_empty();
 }
 
 #[test]
@@ -69,6 +66,8 @@ fn a_member_that_is_down_is_named_by_the_deadline_and_comes_back() {
             other => panic!("{strategy}: {other:?}"),
         }
         cluster.revive(1);
+        // What they were sent they would keep until their patience is over.
+        (1..3).for_each(|at| cluster.member(at).forget(key(2)));
         cluster.all_right(&key(3), 500);
         cluster.level(16, 160, |_| 500);
     }
@@ -104,7 +103,6 @@ fn late_and_repeated_messages_are_dropped_and_counted() {
     let (tell, told) = mpsc::channel();
     second.gather(key(1), PATIENCE, move |result| tell.send(result.map(drop)).unwrap());
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(GatherError::Repeated));
-    cluster.expect_empty();
 }
 
 #[test]
@@ -114,13 +112,13 @@ fn what_nobody_gathers_is_given_up() {
     let cluster = Cluster::start(2, options);
     cluster.member(0).send_all(key(1), "for nobody").unwrap();
     cluster.wait("it was given up", || cluster.member(1).stats().unclaimed == 1);
-    cluster.expect_empty();
 }
 
 #[test]
 fn limits_hold_at_below_and_above() {
     let mut options = Options::default();
     (options.largest, options.per_peer) = (1000, 4000);
+    options.patience = Duration::from_secs(4);
     let mut cluster = Cluster::start(2, options);
     cluster.all_right(&key(1), 999);
     cluster.all_right(&key(2), 1000);
@@ -155,7 +153,6 @@ fn a_peer_that_does_not_take_its_messages_has_the_sender_wait_and_nothing_is_los
         let messages = told.recv_timeout(PATIENCE).unwrap().unwrap();
         assert_eq!(&messages[0].1[..], payload(query, 0, 100_000), "query {query}");
     }
-    cluster.expect_empty();
 }
 
 #[test]
@@ -209,7 +206,6 @@ fn peers_together_fill_no_more_than_the_total_and_wait_for_the_rest() {
         told.recv_timeout(PATIENCE).unwrap().unwrap();
     }
     assert!(gatherer.stats().peers.iter().all(|(_, peer)| peer.lost == 0), "{:?}", gatherer.stats());
-    cluster.expect_empty();
 }
 
 #[test]
@@ -273,5 +269,4 @@ fn strangers_and_liars_are_turned_away_and_nothing_else_is_disturbed() {
         }
         cluster.level(4, 16, |_| 500);
     }
-    cluster.expect_empty();
 }

@@ -6,25 +6,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
-
 use super::{
     GatherError,
     hub::Hub,
-    link::Link,
-    options::{Key, Member, MemberId, Options, PART},
+    link::tests::{KEY, Line, hello, part},
+    options::{Member, MemberId, Options, PART},
 };
-use crate::{
-    budget::Budget,
-    connection::{Connection, Endpoint, Event, Op},
-    frame::{Fields, Frame, HEAD},
-    guard::Guarded,
-    host::{Host, Shared},
-    service::Peer,
-    ticket::Token,
-};
-
-const KEY: Key = Key { query: 1, round: 0 };
+use crate::{frame::HEAD, guard::Guarded};
 
 /// Member 9, whose only peer is member 2, and what it gathers of [`KEY`].
 struct Nine {
@@ -47,27 +35,7 @@ impl Nine {
 
     /// Member 2 opens a link and says this. False if it is closed for it.
     fn hear(&self, wire: &[u8]) -> bool {
-        let shared = Shared::new(Budget::default());
-        let mut host = Host::alone(Arc::clone(&shared), 1);
-        let permit = shared.gate.admit(None).unwrap();
-        let address = ([127, 0, 0, 1], 9).into();
-        let link = Link::new(Arc::clone(&self.hub), address, None);
-        let mut connection = Connection::accepted(link, Peer { address }, shared, permit);
-        connection.place(Token(1), host.bell(), Duration::ZERO);
-        connection.handle(Duration::ZERO, Event::Opened, &mut host);
-        connection.handle(Duration::ZERO, Event::Received(&mut BytesMut::from(wire)), &mut host);
-        // What it has said itself leaves first.
-        while let Some(op) = connection.next() {
-            match op {
-                Op::Send => {
-                    let sent = connection.output().buffered() as u64;
-                    connection.handle(Duration::ZERO, Event::Sent(sent), &mut host);
-                }
-                Op::Shutdown | Op::Close { .. } => return false,
-                _ => {}
-            }
-        }
-        true
+        Line::open(&self.hub).hear(wire)
     }
 
     /// What was gathered until now; `None` if the message is missing.
@@ -75,23 +43,6 @@ impl Nine {
         self.hub.expire(Duration::ZERO);
         self.told.try_recv().unwrap().ok()
     }
-}
-
-fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut wire = Vec::new();
-    Frame::encode(&mut wire, kind, &Fields::new(), body);
-    wire
-}
-
-fn hello() -> Vec<u8> {
-    let [s0, s1] = Options::default().strategy.code();
-    frame(1, &[&[1, 2, 9, s0, s1][..], &(1u64 << 30).to_le_bytes()].concat())
-}
-
-fn part(message: &[u8], offset: usize) -> Vec<u8> {
-    let bytes = &message[offset..message.len().min(offset + PART)];
-    let numbers = [message.len() as u32, offset as u32].map(u32::to_le_bytes).concat();
-    frame(2, &[&KEY.query.to_le_bytes()[..], &KEY.round.to_le_bytes(), &numbers, bytes].concat())
 }
 
 #[test]

@@ -48,14 +48,19 @@ impl Keeper {
     }
 }
 
-/// Between half and one and a half times the doubled wait, so that members who lost the same peer do not come back to
-/// it in step.
+/// How long to wait after so many failures.
 fn back_off(failures: u32, cx: &mut Context<'_, Keeper>) -> Duration {
     let mut random = [0; 2];
     // Without any the wait is the shortest, which is what members that lose each other singly need.
     let _ = cx.random(&mut random);
+    spread(failures, u16::from_le_bytes(random))
+}
+
+/// Between half and one and a half times the doubled wait, so that members who lost the same peer do not come back to
+/// it in step.
+fn spread(failures: u32, random: u16) -> Duration {
     let wait = FIRST * (1 << failures.saturating_sub(1).min(DOUBLINGS));
-    wait / 2 + wait * u32::from(u16::from_le_bytes(random)) / u32::from(u16::MAX)
+    wait / 2 + wait * u32::from(random) / u32::from(u16::MAX)
 }
 
 impl Session for Keeper {
@@ -75,5 +80,20 @@ impl Session for Keeper {
 
     fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_with_every_failure_up_to_its_longest_and_is_spread_around_that() {
+        for (failures, millis) in
+            [(0, 50), (1, 50), (2, 100), (3, 200), (4, 400), (5, 800), (6, 800), (u32::MAX, 800)]
+        {
+            let wait = Duration::from_millis(millis);
+            assert_eq!([0, u16::MAX].map(|random| spread(failures, random)), [wait / 2, wait * 3 / 2]);
+        }
     }
 }

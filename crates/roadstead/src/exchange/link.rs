@@ -416,3 +416,6 @@ impl Session for Link {
         self.hub.leave(peer, self.number, Left { dialled, joined, trouble, parcels });
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

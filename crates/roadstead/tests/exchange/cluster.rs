@@ -179,3 +179,13 @@ impl Cluster {
         self.wait("memory was left behind", || self.members().all(is_empty));
     }
 }
+
+/// After every test all accounts are asked for.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // One that has failed is not asked about anything else.
+        if !thread::panicking() {
+            self.expect_empty();
+        }
+    }
+}
