@@ -292,6 +292,8 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeysError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -320,6 +322,49 @@ mod tests {
         let key = fs::read(place.join("key.pem")).unwrap();
         assert!(authority.issue("one", Role::Client).unwrap().write(&place).is_err());
         assert_eq!(fs::read(place.join("key.pem")).unwrap(), key);
+    }
+
+    #[test]
+    fn of_two_who_write_a_file_at_once_the_second_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(KEY);
+        write(&path, "one").unwrap();
+        assert!(matches!(write(&path, "another"), Err(KeysError::File { path: at, .. }) if at == path));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+    }
+
+    /// As a program judges that we did not write.
+    #[test]
+    fn a_certificate_is_good_for_its_role_and_an_authority_for_no_other_below_it() {
+        let authority = Authority::new("cluster").unwrap();
+        let mut params = params("between").unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &authority.issuer).unwrap().pem();
+        let between = Authority { issuer: Issuer::new(params, key), cert };
+        for (issuer, role, purpose, good) in [
+            (&authority, Role::Server, "sslserver", true),
+            (&authority, Role::Server, "sslclient", true),
+            (&authority, Role::Client, "sslclient", true),
+            (&authority, Role::Client, "sslserver", false),
+            (&between, Role::Server, "sslserver", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let issued = issuer.issue("server-1", role).unwrap();
+            for (name, text) in [(CERT, &issued.cert), (CA, &authority.cert), ("between.pem", &between.cert)]
+            {
+                write(&dir.path().join(name), text).unwrap();
+            }
+            let mut openssl = Command::new("openssl");
+            openssl.args(["verify", "-purpose", purpose, "-CAfile", CA, "-untrusted", "between.pem", CERT]);
+            let Ok(judged) = openssl.current_dir(dir.path()).output() else {
+                assert!(std::env::var_os("CI").is_none(), "openssl is missing");
+                return;
+            };
+            let said = String::from_utf8_lossy(&judged.stderr);
+            assert_eq!(judged.status.success(), good, "{role:?}, {purpose}: {said}");
+        }
     }
 
     #[test]

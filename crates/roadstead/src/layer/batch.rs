@@ -31,3 +31,43 @@ pub(super) fn next_batch(output: &Output) -> io::Result<Bytes> {
     }
     Ok(batch.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, sync::Arc};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_no_larger_than_one_whatever_there_is_to_send() {
+        for (pieces, length) in [
+            (vec![BATCH - 1], BATCH - 1),
+            (vec![3 * BATCH], BATCH),
+            (vec![BATCH - 10, 300], BATCH),
+            (vec![300, 400], 700),
+            (vec![1000; 20], 16 * 1000),
+        ] {
+            let mut output = Output::new(usize::MAX);
+            pieces.iter().for_each(|&piece| output.send(vec![7; piece]));
+            assert_eq!(next_batch(&output).unwrap().len(), length, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_file_goes_on_where_the_last_has_ended() {
+        let content: Vec<u8> = (0..2 * BATCH + 100).map(|at| (at / 5) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&content).unwrap();
+        let mut output = Output::new(usize::MAX);
+        output.file(Arc::new(file), 3, 2 * BATCH as u64);
+        let mut read = Vec::new();
+        while !output.is_empty() {
+            let part = next_batch(&output).unwrap();
+            // Not all of it leaves at once.
+            let sent = part.len().div_ceil(2);
+            read.extend_from_slice(&part[..sent]);
+            output.advance(sent as u64);
+        }
+        assert!(read == content[3..][..2 * BATCH]);
+    }
+}

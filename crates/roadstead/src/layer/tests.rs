@@ -9,20 +9,22 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{End, Identity, Layer, Layers, through};
+use super::{End, Identity, Layer, Layers, batch::BATCH, through};
 use crate::{
     budget::Budget,
-    connection::{Connection, Endpoint, Event, Op},
+    connection::{Connection, Endpoint, Event, Op, Operation},
     context::Context,
     host::{Host, Shared},
     input::Input,
+    net::REST,
     service::{Closed, Done, Peer, Session},
     ticket::Token,
 };
 
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A layer in which a byte is itself, but for the greeting at the beginning, the end, and what cannot be understood.
+/// A layer in which a byte is itself, but for the greeting at the beginning, the end, what is answered at length, and what
+/// cannot be understood.
 #[derive(Debug, Default)]
 struct Letters {
     open: bool,
@@ -57,6 +59,7 @@ impl Layer for Letters {
             match byte {
                 b'H' => self.open = true,
                 b'E' => self.ended = true,
+                b'R' => reply.extend_from_slice(&[b'r'; BATCH]),
                 b'?' => {
                     reply.extend_from_slice(b"?");
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "not understood"));
@@ -183,6 +186,28 @@ fn a_handshake_that_nobody_looked_at_in_time_has_that_time_again_and_not_for_eve
 }
 
 #[test]
+fn a_stranger_who_takes_no_answer_is_not_read_from_for_ever() {
+    let mut rig = Rig::through(&Letters::default());
+    rig.at(0, Event::Opened);
+    assert_eq!(rig.bytes(b"RR"), ["Send", "Receive(65536)"]);
+    assert_eq!(rig.bytes(b"R"), [""; 0]);
+    assert_eq!(rig.at(0, Event::Sent(BATCH as u64)), ["Send", "Receive(65536)"]);
+}
+
+#[test]
+fn what_the_system_has_no_room_for_is_asked_for_again_after_a_rest() {
+    for operation in [Operation::Send, Operation::Receive] {
+        let mut rig = Rig::open();
+        assert_eq!(rig.bytes(b"f"), ["Send", "Receive(65536)"]);
+        assert_eq!(rig.at(0, Event::Exhausted(operation)), [""; 0]);
+        assert_eq!(rig.endpoint.deadline(), Some(REST), "{operation:?}");
+        rig.endpoint.handle(REST, Event::Tick, &mut rig.host);
+        let again = if operation == Operation::Send { "Send" } else { "Receive(65536)" };
+        assert_eq!(rig.ops(), [again]);
+    }
+}
+
+#[test]
 fn the_end_is_said_before_sending_ends() {
     let mut rig = Rig::open();
     assert_eq!(rig.bytes(b"f"), ["Send", "Receive(65536)"]);
@@ -270,7 +295,8 @@ fn what_is_lent_is_charged_until_it_comes_back() {
     assert_eq!(rig.bytes(b"?"), ["Send", "Receive(65536)"]);
     let charged = rig.shared.memory.used();
     assert!(charged > 0);
-    assert_eq!(rig.at(9, Event::Tick), ["Reset"]);
+    rig.endpoint.handle(Duration::from_secs(9), Event::Tick, &mut rig.host);
+    assert_eq!(rig.ops(), ["Reset"]);
     assert_eq!(rig.shared.memory.used(), charged, "the send is in flight");
     drop(rig.endpoint);
     assert_eq!(rig.shared.memory.used(), 0);

@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{Pin, TlsError};
 
 /// No file of keys is larger, in bytes.
-const LARGEST: usize = 256 << 10;
+pub(super) const LARGEST: usize = 256 << 10;
 
 /// A certificate chain, its private key, and the certificates of the authority that peers must have theirs from.
 ///
@@ -61,6 +61,11 @@ impl Keys {
     pub fn pin(&self) -> Pin {
         self.pin
     }
+
+    /// Leaves nothing of the private key.
+    pub(super) fn wipe(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 impl Pin {
@@ -83,7 +88,7 @@ impl Pin {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        self.key.zeroize();
+        self.wipe();
     }
 }
 
