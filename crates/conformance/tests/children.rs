@@ -84,3 +84,19 @@ fn a_child_whose_parent_is_killed_ends_however_long_it_would_take() {
         });
     }
 }
+
+/// Whoever came would wait in a backlog that nobody takes from, and no other server could have the port.
+#[test]
+fn nobody_listens_any_more_when_a_parent_is_killed_whose_child_still_serves() {
+    let setting = Setting::of(Model::Process);
+    let mut child = Child::start(&setting, "desk");
+    let mut stream = child.connect();
+    // It is in the midst of a message that it waits for, while it drains.
+    assert_eq!(ask(&mut stream, STAY, 0, b"").0, STAY);
+    child.kill(child.pid());
+    child.closes_its_door();
+    assert_eq!(ask(&mut stream, ECHO, 0, b"still here"), (ECHO, b"still here".to_vec()));
+    drop(stream);
+    assert_eq!(child.end(), None);
+    eventually("its children have ended", || child.processes().is_empty());
+}
