@@ -139,3 +139,29 @@ impl fmt::Display for Precision {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::SharingId;
+
+    #[test]
+    fn an_exponent_that_no_collection_has_is_refused() {
+        let most = Quantisation::MAX_EXPONENT;
+        for (element, exponent, taken) in [
+            (Element::F32, most, true),
+            (Element::F32, most + 1, false),
+            (Element::F32, i32::MAX, false),
+            (Element::F32, -most, true),
+            (Element::F32, -most - 1, false),
+            (Element::F32, i32::MIN, false),
+            (Element::U8, 0, true),
+            (Element::U8, 1, false),
+            (Element::U8, -1, false),
+        ] {
+            let manifest = Manifest::new(SharingId([0; 16]), 2, 3, element, true).unwrap();
+            let file = [&[7; 16][..], &exponent.to_le_bytes(), &[0; 2]].concat();
+            assert_eq!(Scales::parse(file, &manifest).is_some(), taken, "{element:?}, {exponent}");
+        }
+    }
+}

@@ -20,11 +20,14 @@ fn fvecs_bytes(rows: &[Vec<f32>]) -> Vec<u8> {
 }
 
 fn npy_bytes(header: &str, data: &[u8]) -> Vec<u8> {
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(data);
-    bytes
+    npy_of_version(1, header, data)
+}
+
+/// From version 2 on the length of the header has four bytes.
+fn npy_of_version(version: u8, header: &str, data: &[u8]) -> Vec<u8> {
+    let length = (header.len() as u32).to_le_bytes();
+    let length = if version == 1 { &length[..2] } else { &length };
+    [&b"\x93NUMPY"[..], &[version, 0], length, header.as_bytes(), data].concat()
 }
 
 #[test]
@@ -76,6 +79,21 @@ fn npy_of_floats_and_of_bytes() {
 }
 
 #[test]
+fn an_npy_header_is_as_long_as_it_says_in_every_version_up_to_a_limit() {
+    let header = "{'shape': (2, 2), 'fortran_order': False, 'descr': '|u1'}";
+    for version in [1, 2, 3] {
+        for (length, taken) in [(header.len(), true), (4096, true), (4097, false)] {
+            let (_dir, path) =
+                file("a.npy", &npy_of_version(version, &format!("{header:length$}"), &[1, 2, 3, 4]));
+            match open(&path, None).and_then(|mut source| source.read_all()) {
+                Ok(rows) => assert!(taken && rows == [[1.0, 2.0], [3.0, 4.0]], "{rows:?}"),
+                Err(error) => assert!(!taken, "version {version}, {length} bytes: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn an_npy_file_that_is_refused_says_what_was_found_and_what_is_wanted() {
     let array = |descr: &str, fortran: &str, shape: &str| {
         npy_bytes(
@@ -101,6 +119,7 @@ fn an_npy_file_that_is_refused_says_what_was_found_and_what_is_wanted() {
         (npy_bytes("{'shape': (2, 2)}", &[]), "has no 'descr'", "in its header"),
         (npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2)}", &[]), "no rows", ""),
         (b"\x93NUMPY\x01\x00".to_vec(), "ends after 8 bytes", ""),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "4294967295 bytes", "at most 4096"),
         (b"hello, world".to_vec(), "does not start as an npy file does", ""),
         (Vec::new(), "is empty", ""),
     ] {

@@ -129,6 +129,20 @@ fn a_row_that_is_longer_than_any_query_is_never_taken_for_a_near_one() {
     }
 }
 
+/// Each of its elements is rounded up by half a step. Before that, the longest query opposite to it would score just
+/// below half of the field.
+#[test]
+fn a_row_that_rounding_makes_too_long_has_a_shift() {
+    let dim = 11_849;
+    let quantisation = Quantisation::new(Element::F32, dim, Quantisation::exponent_for(1.0));
+    let step = quantisation.step() as f32;
+    let query: Vec<f32> = (0..dim).map(|at| if at < 6_392 { -401.0 } else { -400.0 } * step).collect();
+    let (_, row, _) = found(quantisation, &vec![100.5 * step; dim], &query);
+    assert_eq!(row.shift, 1);
+    let (_, row, _) = found(quantisation, &vec![100.0 * step; dim], &query);
+    assert_eq!(row.shift, 0);
+}
+
 #[test]
 fn elements_are_rounded_to_the_nearest_integer_and_halves_away_from_zero() {
     let quantisation = Quantisation::new(Element::U8, 1, 0);
