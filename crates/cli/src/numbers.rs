@@ -46,3 +46,22 @@ pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
     time.filter(|time| *time <= Duration::from_secs(10))
         .ok_or_else(|| format!("`{text}` is not a time such as 5ms, of at most ten seconds"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_may_be_either_end_of_its_bounds_and_nothing_beyond() {
+        let read = within(2..=5);
+        assert_eq!(
+            ["1", "2", "5", "6", "-3", "2.5", ""].map(|text| read(text).ok()),
+            [None, Some(2), Some(5), None, None, None, None]
+        );
+        assert_eq!(read("6").unwrap_err(), "`6` is not a number from 2 to 5");
+        assert_eq!(["0", "0.5", "1e9"].map(|text| seconds(text).unwrap().as_secs_f64()), [0.0, 0.5, 1e9]);
+        assert!(
+            ["-0.1", "1000000000.1", "1e300", "inf", "nan", ""].iter().all(|text| seconds(text).is_err())
+        );
+    }
+}

@@ -6,8 +6,9 @@ mod common;
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
 };
 
 use common::{Process, Scene, until, words};
@@ -261,4 +262,28 @@ fn a_drain_that_is_overdue_ends_with_the_counts_too() {
         }
         assert!(log.contains("reset: connections: 1"), "{model}: {log}");
     }
+}
+
+#[test]
+fn who_says_nothing_is_ended_when_the_time_for_the_first_byte_is_over() {
+    let scene = Scene::new();
+    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0 --first-byte 0.2 --idle 3600"));
+    let mut silent = TcpStream::connect(server.listening()).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    match silent.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+/// Where one client is served at a time, all others wait.
+#[test]
+fn no_more_clients_wait_to_be_let_in_than_the_backlog_has_room_for() {
+    let scene = Scene::new();
+    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0 --model iterative --backlog 2"));
+    let address = server.listening();
+    let _served = echoes(address);
+    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(3)).ok();
+    let waiting: Vec<_> = (0..40).map_while(connect).collect();
+    assert!((1..10).contains(&waiting.len()), "{} wait", waiting.len());
 }

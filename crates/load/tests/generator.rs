@@ -158,6 +158,17 @@ fn a_stall_shows_in_the_latency_of_what_was_due_meanwhile() {
 }
 
 #[test]
+fn a_rest_between_two_messages_is_no_waiting_for_an_answer() {
+    let target = serve(|_, socket| echo(socket, |_, _| thread::sleep(Duration::from_millis(300))));
+    let mut load = Load::new(target);
+    // The second is due after four seconds, and answered long before it would be overdue.
+    load.mode = Mode::Open { per_second: 0.25, duration: Duration::from_secs(8) };
+    load.timeout = Duration::from_secs(3);
+    let report = run(&load);
+    assert_eq!((report.right, report.failed), (2, 0), "{report:?}");
+}
+
+#[test]
 fn a_changed_byte_makes_its_message_wrong() {
     let target = serve(|_, socket| {
         echo(socket, |position, bytes| {

@@ -4,13 +4,18 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
+use bytes::BytesMut;
 use roadstead::{
-    Context, Done, Input, Model, Ready, Running, Server, Service, Session,
+    Budget, Context, Done, Input, Model, Peer, Ready, Running, Server, Service, Session,
+    connection::{Connection, Endpoint, Event},
+    host::{Host, Shared},
     sim::{Sim, seeds},
+    ticket::Token,
 };
 use roadstead_services::{discard::Discard, echo::Echo};
 
@@ -54,6 +59,23 @@ fn discard_says_nothing_and_closes_after_its_client() {
         assert_eq!(converse(&client, &vec![7; 1_000_000]), b"");
         let stats = server.drain(Duration::from_secs(10)).unwrap();
         assert_eq!((stats.bytes_in, stats.bytes_out), (1_000_000, 0));
+    }
+}
+
+#[test]
+fn discard_holds_nothing_of_what_it_was_sent() {
+    let shared = Shared::new(Budget::default());
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let peer = Peer { address: ([192, 0, 2, 1], 9).into() };
+    let permit = shared.gate.admit(None).unwrap();
+    let mut connection = Connection::accepted(Discard.open(&peer), peer, Arc::clone(&shared), permit);
+    connection.place(Token(1), host.bell(), Duration::ZERO);
+    connection.handle(Duration::ZERO, Event::Opened, &mut host);
+    for bytes in [1, 2, 1000] {
+        let block = &mut BytesMut::from(&vec![7; bytes][..]);
+        connection.handle(Duration::ZERO, Event::Received(block), &mut host);
+        connection.settle(Duration::ZERO, &mut host);
+        assert_eq!(shared.memory.used(), 0, "after {bytes} bytes");
     }
 }
 
