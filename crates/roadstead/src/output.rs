@@ -438,6 +438,9 @@ mod tests {
         assert_eq!(lent.buffered(), KEPT_TAIL);
         lent.clear();
         assert!(lent.tail.capacity() > 0 && lent.pieces.capacity() > 0);
+        [300; LENT_PIECES].iter().chain(&[4]).for_each(|&size| output.send(vec![0; size]));
+        output.lend(&mut lent);
+        assert_eq!(lent.buffered(), KEPT_TAIL + 15 * 300);
     }
 
     #[test]

@@ -189,8 +189,9 @@ mod tests {
         table.insert(first, 'a');
         assert_eq!(table.get(first), Some(&mut 'a'));
         assert_eq!(table.remove(first), Some('a'));
-        slots.remove(first);
+        assert!(slots.remove(first).is_some());
         let second = slots.insert(Never);
+        assert!(slots.get(second).is_some() && slots.get(first).is_none() && slots.remove(first).is_none());
         table.insert(second, 'b');
         assert!(table.get(first).is_none() && table.remove(first).is_none());
         assert_eq!(table.get(second), Some(&mut 'b'));
@@ -203,5 +204,39 @@ mod tests {
         fn deadline(&self) -> Option<Duration> {
             None
         }
+    }
+
+    /// Wants to be asked then.
+    struct At(u64);
+
+    impl Timed for At {
+        fn deadline(&self) -> Option<Duration> {
+            Some(Duration::from_secs(self.0))
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_has_moved_back_is_asked_for_again_when_it_comes() {
+        let second = Duration::from_secs(1);
+        let mut slots = Slots::default();
+        let token = slots.insert(At(1));
+        slots.schedule(token);
+        slots.get(token).unwrap().0 = 5;
+        assert_eq!((slots.due(2 * second), slots.next_deadline()), (None, Some(5 * second)));
+        assert_eq!((slots.due(5 * second), slots.due(5 * second)), (Some(token), None));
+    }
+
+    #[test]
+    fn deadlines_of_connections_that_have_gone_are_forgotten_long_before_they_come() {
+        let mut slots = Slots::default();
+        let stays = slots.insert(At(9));
+        slots.schedule(stays);
+        for _ in 0..10_000 {
+            let token = slots.insert(At(1_000_000));
+            slots.schedule(token);
+            slots.remove(token);
+            assert!(slots.deadlines() < 100, "{} for one connection", slots.deadlines());
+        }
+        assert_eq!(slots.due(Duration::from_secs(9)), Some(stays));
     }
 }

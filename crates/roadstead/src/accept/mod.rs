@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::{io, sync::Arc};
 

@@ -185,10 +185,7 @@ impl Family {
         let begun = self.begin(slot, name, &mut None);
         let tells = self.tells.take();
         begun?;
-        tells.map_or(Ok(()), |(child, parent)| {
-            drop(parent);
-            heard(child)
-        })
+        tells.map_or(Ok(()), heard)
     }
 
     /// Asks the budget about a connection, and begins its child. If the system has no process left the connection is
@@ -431,8 +428,9 @@ fn say(mut parent: PipeWriter, error: Option<&io::Error>) {
     let _ = parent.write_all(&number.to_ne_bytes());
 }
 
-/// What a child has said.
-fn heard(mut child: PipeReader) -> io::Result<()> {
+/// What a child has said, or that it cannot any more: its end of the pipe was a copy of the parent's.
+fn heard((mut child, parent): (PipeReader, PipeWriter)) -> io::Result<()> {
+    drop(parent);
     let mut number = [0; 4];
     match child.read_exact(&mut number).map(|()| i32::from_ne_bytes(number)) {
         Ok(0) => Ok(()),
@@ -477,5 +475,26 @@ impl Drop for Family {
     /// However it came to this: no child is left.
     fn drop(&mut self) {
         self.kill_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_waited_for_until_it_has_spoken_or_ended() {
+        let told = |speak: fn(PipeWriter)| {
+            let (parent, child) = io::pipe().unwrap();
+            speak(child.try_clone().unwrap());
+            let (tell, told) = mpsc::channel();
+            thread::spawn(move || tell.send(heard((parent, child))));
+            told.recv_timeout(Duration::from_secs(10)).expect("its end is not noticed")
+        };
+        assert!(told(|child| say(child, None)).is_ok() && told(drop).is_err());
+        let error = told(|child| say(child, Some(&Errno::NOMEM.into()))).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOMEM.raw_os_error()));
     }
 }

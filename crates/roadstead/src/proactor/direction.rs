@@ -53,3 +53,23 @@ impl<T> Direction<T> {
         self.asked.take_if(|_| !self.busy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_ready_while_the_hands_are_at_it_is_tried_again_and_nothing_else_is() {
+        for (meanwhile, again) in [(false, false), (true, true)] {
+            let mut direction = Direction::new(true);
+            direction.asked = Some(());
+            direction.hear(true);
+            assert!(direction.begin().is_some());
+            direction.busy = true;
+            assert!(direction.begin().is_none());
+            direction.hear(meanwhile);
+            assert!(direction.end::<()>(Err(io::ErrorKind::WouldBlock.into())).is_none());
+            assert_eq!(direction.begin().is_some(), again);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The loop itself, over a port that does what it is told and when.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst};
 
 use bytes::BytesMut;
 use rustix::io::Errno;
@@ -13,11 +13,11 @@ use super::{
 use crate::{
     budget::Budget,
     connection::BLOCK,
-    context::Context,
+    context::{Context, outgoing},
     host::Shared,
     input::Input,
     output::Output,
-    reactor::tests::{Eager, Torrent},
+    reactor::tests::{Eager, Torrent, Waits},
     service::{Done, Peer, Ready, Scope, Service, Session},
 };
 
@@ -34,6 +34,7 @@ struct Obedient {
     named: Vec<Token>,
     sends: Vec<Token>,
     receives: Vec<Token>,
+    cancelled: Vec<Token>,
     closed: Vec<Token>,
     done: Vec<Completion<()>>,
 }
@@ -63,7 +64,9 @@ impl Port for Obedient {
     fn look(&mut self, token: Token) {
         self.done.push(Completion::Looked(token));
     }
-    fn cancel(&mut self, _: Token) {}
+    fn cancel(&mut self, token: Token) {
+        self.cancelled.push(token);
+    }
     fn close(&mut self, token: Token, _: bool) {
         self.closed.push(token);
     }
@@ -126,6 +129,21 @@ impl Proactor<Obedient> {
     }
 }
 
+#[test]
+fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
+    let mut proactor = start();
+    let (orders, bell) = (Arc::clone(&proactor.orders), Arc::clone(&proactor.host.bell));
+    proactor.admit(1);
+    orders.drain(&bell);
+    proactor.happen([]);
+    let (told, shared) = (Arc::default(), Arc::clone(&proactor.host.shared));
+    let address = ([192, 0, 2, 1], 7).into();
+    let (late, _) = outgoing(&shared, address, None, Waits(Arc::clone(&told))).unwrap();
+    orders.attend(late, &bell);
+    proactor.happen([]);
+    assert!(told.load(SeqCst));
+}
+
 fn sent(token: Token) -> Completion<()> {
     Completion::Sent(token, Output::for_lending(), Ok(LARGE as u64))
 }
@@ -165,6 +183,7 @@ fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
         |token| Completion::Received(token, BytesMut::new(), Err(io::ErrorKind::ConnectionReset.into()));
     proactor.happen(tokens.iter().map(|&token| full(token)));
     proactor.happen(tokens.iter().map(|&token| reset(token)));
+    assert_eq!(proactor.port.cancelled, tokens);
     assert_eq!(proactor.port.closed, [], "something is in flight");
     let cancelled =
         Completion::Sent(tokens[1], Output::for_lending(), Err(io::ErrorKind::Interrupted.into()));
@@ -253,7 +272,7 @@ fn more_accepts_are_outstanding_when_all_were_taken_and_none_while_the_listener_
 #[test]
 fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn() {
     const ALL: usize = 100;
-    let net = Torrent { backlog: 0, received: [0; 256] };
+    let net = Torrent::new(0);
     let mut port = Emulated::new(net, Eager::default(), Direct, vec![]);
     for number in 0..ALL {
         port.adopt(number as u8, Token(number as u64)).unwrap();
@@ -273,4 +292,28 @@ fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn
     served.dedup();
     assert_eq!(served.len(), ALL);
     assert!(!port.has_done(), "nobody waits for anything");
+}
+
+#[test]
+fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
+    let mut port = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
+    for number in 0..=32 {
+        port.adopt(number, Token(number.into())).unwrap();
+        port.receive(Token(number.into()), BLOCK);
+    }
+    let (last, mut lent, mut done) = (Token(32), Vec::new(), Vec::new());
+    port.wait(&mut lent, Some(Duration::ZERO)).unwrap();
+    assert_eq!(lent.len(), 32);
+    port.look(last);
+    port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    assert!(done.is_empty());
+    let Some(Completion::Received(_, block, _)) = lent.pop() else { panic!("a block for each") };
+    port.recycle(block);
+    port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    let [Completion::Received(received, block, _), Completion::Looked(looked)] = &mut done[..] else {
+        panic!("{} completions", done.len())
+    };
+    assert_eq!((*received, *looked), (last, last));
+    port.recycle(mem::take(block));
+    assert!(!port.has_done(), "it stood in line once");
 }

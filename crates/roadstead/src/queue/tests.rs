@@ -6,6 +6,7 @@ use std::{cell::Cell, collections::HashMap, sync::mpsc, time::Duration};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::{budget::Meter, service::JobId, ticket::Mailbox};
 
 thread_local! {
     /// The task that ran last on this thread.
@@ -165,6 +166,23 @@ fn a_panic_takes_its_own_job_only() {
     done.recv().unwrap();
     workers.stop();
     threads.join();
+}
+
+#[test]
+fn the_work_of_whoever_has_left_is_not_done() {
+    for leaves in [false, true] {
+        let mailbox = Mailbox::new(Arc::default());
+        let ticket = Ticket::new(Arc::clone(&mailbox), JobId(0), Meter::new(1).charge(1).unwrap());
+        let mut jobs = Jobs::inline(Queue::default());
+        jobs.push(Task::deferred(Token(0), 0, Numbered { number: 0, slices: 2 }, ticket));
+        RAN_ALL.set(0);
+        assert_eq!(jobs.run_one(), Some(Run::Slice));
+        if leaves {
+            mailbox.alarm.close();
+        }
+        while jobs.run_turn() {}
+        assert_eq!(RAN_ALL.get(), if leaves { 1 } else { 2 });
+    }
 }
 
 proptest! {

@@ -136,3 +136,32 @@ impl Poller<Os> for Select {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::net::UnixStream};
+
+    use rustix::io::fcntl_dupfd_cloexec;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_only_to_be_sent_to_is_looked_at_whatever_its_number() {
+        let mut select = Select::new(&Bell::new()).unwrap();
+        let (mut stream, _other) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // Far above all that is received from.
+        let watched = fcntl_dupfd_cloexec(&stream, 900).unwrap();
+        select.add(&watched, Token(7)).unwrap();
+        select.interest(&watched, Token(7), false, true).unwrap();
+        let mut look = || {
+            let mut ready = Vec::new();
+            select.wait(&mut ready, Some(Duration::ZERO), false).unwrap();
+            ready
+        };
+        let told = Readiness { token: Token(7), readable: false, writable: true, more: false };
+        assert_eq!(look(), [told]);
+        while stream.write(&[0; 4096]).is_ok() {}
+        assert_eq!(look(), [], "there is no room");
+    }
+}

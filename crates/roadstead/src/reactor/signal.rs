@@ -265,6 +265,7 @@ mod tests {
     use rustix::fs::{Mode, OFlags, open};
 
     use super::*;
+    use crate::{os, tuning::Tuning};
 
     #[test]
     fn what_cannot_be_watched_is_not_taken_for_watched() {
@@ -274,5 +275,19 @@ mod tests {
         let path = open("/", OFlags::PATH, Mode::empty()).unwrap();
         assert!(signal.add(&path, Token(7)).is_err());
         assert!(signal.at(path.as_raw_fd()).is_none() && signal.fresh.is_empty());
+    }
+    #[test]
+    fn when_signals_were_lost_listeners_are_looked_at_too() {
+        let mut signal = Signal::new(&Bell::new()).unwrap();
+        let listener = os::listen(([127, 0, 0, 1], 0).into(), 1, Tuning::default()).unwrap();
+        let at = Token::of_listener(3);
+        signal.listen(&listener, at).unwrap();
+        let mut ready = Vec::new();
+        signal.wait(&mut ready, Some(Duration::ZERO), false).unwrap();
+        assert_eq!((ready.len(), signal.fresh.len(), signal.hot.len()), (0, 0, 0), "nobody waits there");
+        // SAFETY: it is for this thread alone, which has it blocked.
+        assert_eq!(unsafe { libc::raise(libc::SIGIO) }, 0);
+        signal.wait(&mut ready, Some(Duration::ZERO), false).unwrap();
+        assert_eq!(signal.fresh, [listener.as_raw_fd()]);
     }
 }

@@ -154,6 +154,16 @@ mod tests {
     }
 
     #[test]
+    fn the_place_of_a_ticket_is_free_when_its_reply_is_heard_of() {
+        let (alarm, jobs) = (Arc::new(Alarm::default()), Meter::new(1));
+        let used = Arc::new(AtomicUsize::new(usize::MAX));
+        let (meter, seen) = (Arc::clone(&jobs), Arc::clone(&used));
+        alarm.settle(&Bell::calling(move || seen.store(meter.used(), SeqCst)), Token(7));
+        Ticket::new(Mailbox::new(alarm), JobId(1), jobs.charge(1).unwrap()).finish(1);
+        assert_eq!(used.load(SeqCst), 0);
+    }
+
+    #[test]
     fn a_closed_connection_keeps_no_replies() {
         let (mailbox, bell) = mailbox();
         let ticket = Ticket::new(Arc::clone(&mailbox), JobId(1), Meter::new(1).charge(1).unwrap());

@@ -102,3 +102,40 @@ fn the_time_of_a_long_turn_is_not_the_peers() {
     connection.correct(told, ended);
     assert_eq!(connection.deadline(), Some(ended + IDLE));
 }
+
+/// Works for the first byte of its peer, and wants a thousand after that.
+struct Clerk(Arc<Mutex<Option<Ticket<()>>>>);
+
+impl Session for Clerk {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        let mut ticket = self.0.lock().unwrap();
+        if ticket.is_none() {
+            input.consume(1);
+            *ticket = cx.ticket().ok();
+        } else {
+            input.need(1000);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn who_is_in_the_middle_of_a_message_when_long_work_ends_has_all_of_its_time_to_go_on() {
+    let (ticket, shared) = (Arc::default(), Shared::new(budget().slowest(10)));
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
+    let permit = shared.gate.admit(None).unwrap();
+    let mut connection = Connection::accepted(Clerk(Arc::clone(&ticket)), peer, shared, permit);
+    connection.place(Token(1), &host.bell, Duration::ZERO);
+    connection.handle(Duration::ZERO, Event::Opened, &mut host);
+    connection.handle(Duration::ZERO, Event::Received(&mut BytesMut::from("and a part")), &mut host);
+    connection.settle(Duration::ZERO, &mut host);
+    assert_eq!(connection.deadline(), None, "it is worked for");
+    ticket.lock().unwrap().take().unwrap().finish(());
+    let ended = 2 * IDLE;
+    connection.handle(ended, Event::Woken, &mut host);
+    connection.settle(ended, &mut host);
+    assert_eq!(connection.deadline(), Some(ended + IDLE));
+}

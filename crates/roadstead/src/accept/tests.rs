@@ -1,0 +1,90 @@
+//! What comes out of a backlog in which some have broken off, and for which the system has no room.
+#![forbid(unsafe_code)]
+
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::output::Output;
+
+/// A listener at which these wait; an error of the system in place of some.
+struct Backlog {
+    waiting: VecDeque<Option<Errno>>,
+    shed: usize,
+}
+
+impl Backlog {
+    fn of(waiting: impl IntoIterator<Item = Option<Errno>>) -> Self {
+        Self { waiting: waiting.into_iter().collect(), shed: 0 }
+    }
+}
+
+impl Net for Backlog {
+    type Listener = ();
+    type Stream = ();
+
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn accept(&mut self, (): &()) -> io::Result<((), SocketAddr)> {
+        match self.waiting.pop_front() {
+            Some(None) => Ok(((), ([192, 0, 2, 1], 7).into())),
+            Some(Some(error)) => Err(error.into()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+    fn shed(&mut self, (): &()) -> bool {
+        self.shed += 1;
+        true
+    }
+    fn connect(&mut self, _: SocketAddr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn connected(&mut self, (): &()) -> io::Result<()> {
+        Ok(())
+    }
+    fn receive(&mut self, (): &(), _: &mut BytesMut, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+    fn send(&mut self, (): &(), _: &Output) -> io::Result<u64> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+    fn shutdown(&mut self, (): &()) {}
+    fn close(&mut self, (): (), _: bool) {}
+}
+
+fn name<T>(taken: &Taken<T>) -> &'static str {
+    match taken {
+        Taken::One(..) => "one",
+        Taken::Lost => "lost",
+        Taken::Shed => "shed",
+        Taken::Empty => "empty",
+        Taken::Exhausted => "exhausted",
+    }
+}
+
+#[test]
+fn who_waits_behind_one_that_has_broken_off_is_taken_too_when_the_listener_is_closed() {
+    let waiting = [None, Some(Errno::CONNABORTED), None, Some(Errno::MFILE), None, Some(Errno::NOBUFS), None];
+    let taken = last(&mut Backlog::of(waiting), &());
+    assert_eq!(taken.iter().map(name).collect::<Vec<_>>(), ["one", "lost", "one", "shed", "one"]);
+}
+
+#[test]
+fn a_newcomer_for_whom_there_is_no_descriptor_in_the_process_or_the_system_is_turned_away() {
+    for (error, taken, shed) in [
+        (Errno::MFILE, "shed", 1),
+        (Errno::NFILE, "shed", 1),
+        (Errno::NOBUFS, "exhausted", 0),
+        (Errno::NOMEM, "exhausted", 0),
+        (Errno::INVAL, "exhausted", 0),
+        (Errno::AGAIN, "empty", 0),
+    ] {
+        let mut net = Backlog::of([Some(error)]);
+        assert_eq!((name(&take(&mut net, &())), net.shed), (taken, shed), "{error}");
+    }
+    for passing in PASSING {
+        assert_eq!(name(&take(&mut Backlog::of([Some(passing)]), &())), "lost", "{passing}");
+    }
+}
