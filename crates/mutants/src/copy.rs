@@ -127,6 +127,8 @@ pub struct Tests {
     pub path: PathBuf,
     /// Where it is run.
     pub dir: PathBuf,
+    /// The programs of its crate, which cargo tells it of: their names and where they are.
+    pub programs: Vec<(String, PathBuf)>,
 }
 
 /// Builds all tests of the copy.
@@ -149,7 +151,8 @@ pub fn build(copy: &Path, target: &Path) -> Result<Vec<Tests>, CopyError> {
     let lines = built.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     let messages: Vec<Message> = lines.map(serde_json::from_slice).collect::<Result<_, _>>()?;
     if built.status.success() {
-        return Ok(messages.into_iter().filter_map(Message::tests).collect());
+        let programs: Vec<_> = messages.iter().filter_map(Message::program).collect();
+        return Ok(messages.into_iter().filter_map(|it| it.tests(&programs)).collect());
     }
     // Of parentheses that nobody needs the copy is full.
     let errors = messages.into_iter().filter_map(|it| it.message).filter(|it| it.level == "error");
@@ -186,15 +189,28 @@ struct Profile {
 }
 
 impl Message {
-    fn tests(self) -> Option<Tests> {
+    fn dir(&self) -> Option<&Path> {
+        self.manifest_path.parent()
+    }
+
+    /// Where a crate has a program that is no test, its name, and where that is.
+    fn program(&self) -> Option<(PathBuf, String, PathBuf)> {
+        let (path, target) = (self.executable.as_ref()?, self.target.as_ref()?);
+        (target.kind == ["bin"] && !self.profile.as_ref()?.test).then_some(())?;
+        Some((self.dir()?.to_owned(), target.name.clone(), path.clone()))
+    }
+
+    fn tests(self, programs: &[(PathBuf, String, PathBuf)]) -> Option<Tests> {
+        let dir = self.dir()?.to_owned();
         let (path, target) = (self.executable?, self.target?);
-        let dir = self.manifest_path.parent()?.to_owned();
         let room = dir.file_name()?.to_string_lossy().into_owned();
         self.profile.filter(|profile| profile.test)?;
         let target = match target.kind.first()?.as_str() {
             "test" => target.name,
             kind => kind.to_owned(),
         };
-        Some(Tests { room, target, path, dir })
+        let its = programs.iter().filter(|(of, ..)| *of == dir);
+        let programs = its.map(|(_, name, path)| (name.clone(), path.clone())).collect();
+        Some(Tests { room, target, path, dir, programs })
     }
 }

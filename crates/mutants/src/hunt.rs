@@ -9,7 +9,8 @@ use crate::{
     program::{Asked, Ending, Runner},
 };
 
-/// How often a test that has failed once may have to be run again until it fails by itself: a race is not lost each time.
+/// How often a test that has failed once is run again until it fails by itself: a race is not lost each time. As often it
+/// has to pass without the fault.
 const AGAIN: usize = 3;
 
 /// What became of a fault.
@@ -103,27 +104,28 @@ fn play(fault: &str, step: &Step<'_>, verdict: &mut Verdict, runner: &Runner) ->
     }
 }
 
-/// Whether a test that has failed fails again with the fault, and passes without. `None` if somebody asked us to end.
+/// Whether a test that has failed fails again with the fault, and passes as often as it may take to fail without. `None`
+/// if somebody asked us to end.
 fn is_certain(fault: &str, step: &Step<'_>, test: &str, runner: &Runner) -> io::Result<Option<bool>> {
     let alone = Asked { only: Some(test), ..Asked::default() };
-    let mut fails_again = false;
+    let with = Asked { fault: Some(fault), ..alone };
+    match passes(with, step, runner)? {
+        None => Ok(None),
+        Some(true) => Ok(Some(false)),
+        Some(false) => passes(alone, step, runner),
+    }
+}
+
+/// Whether a test passes each time. `None` if somebody asked us to end.
+fn passes(asked: Asked<'_>, step: &Step<'_>, runner: &Runner) -> io::Result<Option<bool>> {
     for _ in 0..AGAIN {
-        match runner.play(step, Asked { fault: Some(fault), ..alone })? {
+        match runner.play(step, asked)? {
             Ending::Interrupted => return Ok(None),
             Ending::Passed(_) => {}
-            _ => {
-                fails_again = true;
-                break;
-            }
+            _ => return Ok(Some(false)),
         }
     }
-    if !fails_again {
-        return Ok(Some(false));
-    }
-    Ok(match runner.play(step, alone)? {
-        Ending::Interrupted => None,
-        ending => Some(matches!(ending, Ending::Passed(_))),
-    })
+    Ok(Some(true))
 }
 
 fn how(ending: &Ending) -> String {

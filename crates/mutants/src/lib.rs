@@ -25,9 +25,9 @@
 //! the product knows of it, and the copy lies under the target directory.
 //!
 //! A run plays each fault to the tests that are likely to find it, the quickest first ([`order`]), and stops at the first
-//! that fails. A failure counts if the test fails again by itself with the fault, and passes without it; a test program
-//! that does not end is a find if it ends without the fault. So nothing has to be green beforehand, and a test that a busy
-//! machine disturbs is not taken for a sharp one.
+//! that fails. A failure counts if the test fails again by itself with the fault, and passes three times without it; a test
+//! program that does not end is a find if it ends without the fault. So nothing has to be green beforehand, and a test that a
+//! busy machine disturbs is not taken for a sharp one.
 //!
 //! | what | file |
 //! |---|---|

@@ -84,7 +84,7 @@ mod tests {
 
     fn program(name: &str) -> Tests {
         let (room, target) = name.split_once('/').unwrap();
-        Tests { room: room.into(), target: target.into(), path: "".into(), dir: "".into() }
+        Tests { room: room.into(), target: target.into(), path: "".into(), dir: "".into(), programs: vec![] }
     }
 
     fn names(tests: &[&str]) -> Result<Vec<String>, String> {

@@ -108,6 +108,9 @@ impl Runner {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let (mark, run) = self.mark.split_once('=').unwrap_or_default();
         command.env("TMPDIR", &self.temporary).env(mark, run).env("CARGO_TERM_COLOR", "never");
+        for (name, path) in &step.tests.programs {
+            command.env(format!("CARGO_BIN_EXE_{name}"), path);
+        }
         match asked.fault {
             Some(fault) => command.env("ROADSTEAD_PLANT", fault),
             None => command.env_remove("ROADSTEAD_PLANT"),
@@ -222,7 +225,9 @@ mod tests {
         let path = dir.path().join("program");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let tests = Tests { room: "a".into(), target: "b".into(), path, dir: dir.path().to_owned() };
+        let programs = vec![("it".into(), "there".into())];
+        let tests =
+            Tests { room: "a".into(), target: "b".into(), path, dir: dir.path().to_owned(), programs };
         let runner = Runner::new(&dir.path().join("tmp"), patience, Arc::default());
         runner.play(&Step { tests: &tests, filter: String::new() }, asked).unwrap()
     }
@@ -262,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn the_fault_is_in_the_environment_and_only_what_was_asked_for_is_run() {
-        let script = "echo \"test $ROADSTEAD_PLANT/$* ... FAILED\"";
+    fn the_fault_and_the_programs_are_in_the_environment_and_only_what_was_asked_for_is_run() {
+        let script = "echo \"test $CARGO_BIN_EXE_it/$ROADSTEAD_PLANT/$* ... FAILED\"";
         let asked = Asked { fault: Some("f"), only: Some("t"), without: &[] };
-        assert_eq!(played(script, asked), Ending::Failed("f/--exact t".into()));
+        assert_eq!(played(script, asked), Ending::Failed("there/f/--exact t".into()));
         let asked = Asked { without: &["t".into()], ..Asked::default() };
-        assert_eq!(played(script, asked), Ending::Failed("/--exact --skip t".into()));
+        assert_eq!(played(script, asked), Ending::Failed("there//--exact --skip t".into()));
     }
 }

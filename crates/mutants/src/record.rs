@@ -115,8 +115,8 @@ impl Records {
 const HEAD: &str = "# Planted faults
 
 Each of these mistakes was made in a copy of the tree, one at a time, and played to the tests of `.ci/run`, the quickest
-first. A test that failed counts if it fails again by itself with the fault and passes without it. Seconds are those of
-tests until then; builds, and what it took to be certain, are not in them. The faults stand in `crates/mutants/faults/`,
+first. A test that failed counts if it fails again by itself with the fault and passes three times without it. Seconds are
+those of tests until then; builds, and what it took to be certain, are not in them. The faults stand in `crates/mutants/faults/`,
 and this page is made by
 
 ```sh
