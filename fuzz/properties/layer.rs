@@ -183,8 +183,7 @@ impl Rig {
     }
 
     fn event(&mut self, which: u8, amount: u8, more: &mut impl Iterator<Item = u8>) {
-        let (size, all) = (1 << amount, self.wire.len());
-        let place = all * usize::from(amount) / 16;
+        let size = 1 << amount;
         match which {
             0 => drop(self.deliver(size)),
             1 => drop(self.send(size)),
@@ -193,55 +192,52 @@ impl Rig {
             4 => self.end(),
             5 => self.rekey(),
             6 => self.happen(Event::Woken),
-            // From here on the network is not honest.
-            7 if all > 0 => {
-                self.wire[place] ^= 1 << (amount % 8);
-                self.tampered = true;
-            }
-            8 if all > 0 => {
-                self.wire.drain(..size.min(all));
-                self.tampered = true;
-            }
-            9 if all > 0 => {
-                self.wire.rotate_left(size.min(all));
-                self.tampered = true;
-            }
-            10 if all > 0 => {
-                let again = self.wire.iter().take(size).copied().collect::<Vec<_>>();
-                self.wire.extend(again);
-                self.tampered = true;
-            }
-            11 => {
-                let count = more.next().map_or(0, usize::from);
-                self.wire.extend(more.take(count));
-                self.tampered |= count > 0;
-            }
-            12 if self.receiving.take().is_some() => {
-                self.wire.clear();
-                self.disturbed = true;
-                self.happen(Event::Ended);
-            }
-            13 => {
-                self.now += Duration::from_secs(amount.into());
-                (self.waited, self.disturbed) = (true, true);
-                self.happen(Event::Tick);
-            }
-            14 if amount == 0 => {
-                self.disturbed = true;
-                self.happen(Event::Failed(io::ErrorKind::ConnectionReset.into()));
-            }
-            14 if amount == 1 => {
-                self.disturbed = true;
-                self.happen(Event::Drain);
-            }
-            15 => {
-                self.log().enough = true;
-                self.disturbed = true;
-            }
-            _ => {}
+            7..=11 => self.tamper(which, amount, more),
+            12.. => self.disturb(which, amount),
         }
         self.disturbed |= self.tampered;
         self.collect();
+    }
+
+    /// From here on the network is not honest.
+    fn tamper(&mut self, which: u8, amount: u8, more: &mut impl Iterator<Item = u8>) {
+        let all = self.wire.len();
+        let size = all.min(1 << amount);
+        match which {
+            7..=10 if all == 0 => return,
+            7 => self.wire[all * usize::from(amount) / 16] ^= 1 << (amount % 8),
+            8 => drop(self.wire.drain(..size)),
+            9 => self.wire.rotate_left(size),
+            10 => self.wire.extend(self.wire.range(..size).copied().collect::<Vec<_>>()),
+            _ => {
+                let count = more.next().map_or(0, usize::from);
+                self.wire.extend(more.take(count));
+                if count == 0 {
+                    return;
+                }
+            }
+        }
+        self.tampered = true;
+    }
+
+    /// What may end the connection early, and is nobody's fault.
+    fn disturb(&mut self, which: u8, amount: u8) {
+        match (which, amount) {
+            (12, _) if self.receiving.take().is_some() => {
+                self.wire.clear();
+                self.happen(Event::Ended);
+            }
+            (13, _) => {
+                self.now += Duration::from_secs(amount.into());
+                self.waited = true;
+                self.happen(Event::Tick);
+            }
+            (14, 0) => self.happen(Event::Failed(io::ErrorKind::ConnectionReset.into())),
+            (14, 1) => self.happen(Event::Drain),
+            (15, _) => self.log().enough = true,
+            _ => return,
+        }
+        self.disturbed = true;
     }
 
     /// The peer says more, and something else every time.
