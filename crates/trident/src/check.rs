@@ -7,9 +7,11 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
+use crate::digest::SharingId;
 use crate::field::mul;
-use crate::manifest::{SALT, SharingId};
 
+/// Bytes of the secret salt in a record.
+pub const SALT: usize = 16;
 /// Bytes of a row digest.
 pub const ROW_DIGEST: usize = 16;
 

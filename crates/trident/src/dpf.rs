@@ -13,7 +13,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::prg::{Block, Direction, Expander, xor};
 use crate::tree::{SEED, Tree, Walk, block, select};
 
-pub use crate::tree::{KeyError, Role};
+pub use crate::party::Role;
+pub use crate::tree::KeyError;
 
 /// Rows that one leaf block stands for.
 pub const ROWS_PER_LEAF: usize = 128;

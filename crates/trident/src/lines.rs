@@ -4,8 +4,9 @@
 //! - Records: a group of four rows is one line per 16-byte column of the record; line `c` holds column `c` of the
 //!   four rows side by side.
 //! - Search shares: a block of sixteen rows is one line per element; line `j` holds element `j` of the sixteen rows.
+//! - Weights of a selector: a block of sixteen rows is one line per element of the payload, likewise.
 //!
-//! In both, rows are lanes: the kernels need no sums across lanes until the very end.
+//! In all, rows are lanes: the kernels need no sums across lanes until the very end.
 
 use std::io::{self, Write};
 
@@ -15,6 +16,8 @@ pub const GROUP: usize = 4;
 pub const BLOCK: usize = 16;
 /// Bytes of one column of a record.
 pub const COLUMN: usize = 16;
+/// Elements of a selector's payload: one, and two secret multipliers.
+pub const PAYLOAD: usize = 3;
 /// Bytes of a line.
 pub const LINE: usize = 64;
 

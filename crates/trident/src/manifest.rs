@@ -1,17 +1,19 @@
 //! What a sharing is: its random id and shapes. Servers and clients hold the same manifest but for the
 //! holder's name, and compare its digest when they meet.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::check::SALT;
 use crate::dpf::Domain;
 use crate::integrity::Roots;
 use crate::lines::{BLOCK, COLUMN, GROUP};
 use crate::party::Party;
 use crate::selector;
 use crate::trust::Pins;
+
+pub use crate::digest::{Digest, SharingId};
+pub use crate::element::Element;
 
 /// The version of manifest and files that this program writes and reads.
 pub const VERSION: u32 = 2;
@@ -21,57 +23,9 @@ pub const MAX_BYTES: usize = 4096;
 pub const MAX_ROWS: usize = 1 << 28;
 /// Most elements of a row.
 pub const MAX_DIM: usize = 1 << 14;
-/// Bytes of the secret salt in a record.
-pub const SALT: usize = 16;
 
 /// Name of the manifest in every directory.
 pub const FILE: &str = "manifest.json";
-
-/// Random name of one sharing: two sharings of the same data differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SharingId(pub [u8; 16]);
-
-/// A BLAKE3 digest: of a manifest, what all holders of a sharing must agree on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest(pub [u8; 32]);
-
-/// What an element of a row is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Element {
-    /// One byte, 0..=255.
-    U8,
-    /// A little-endian IEEE 754 single.
-    F32,
-}
-
-impl Element {
-    /// Bytes of an element.
-    pub const fn size(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::F32 => 4,
-        }
-    }
-
-    /// Appends the bytes of `values`, which must be of this type, to `bytes`.
-    pub fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
-        match self {
-            Self::U8 => bytes.extend(values.iter().map(|&value| value as u8)),
-            Self::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-        }
-    }
-
-    /// The values that `bytes` stand for.
-    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
-        match self {
-            Self::U8 => bytes.iter().map(|&byte| f32::from(byte)).collect(),
-            Self::F32 => bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
-        }
-    }
-}
 
 /// The description of a sharing, every number of which is in range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,56 +241,4 @@ impl Manifest {
     pub fn search_lines(&self) -> usize {
         self.rows.div_ceil(BLOCK) * self.search_width()
     }
-}
-
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
-    }
-}
-
-impl fmt::Display for SharingId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
-    }
-}
-
-impl From<SharingId> for String {
-    fn from(id: SharingId) -> Self {
-        id.to_string()
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
-    }
-}
-
-impl TryFrom<String> for SharingId {
-    type Error = &'static str;
-
-    fn try_from(hex: String) -> Result<Self, Self::Error> {
-        parse_hex(&hex).map(Self).ok_or("a sharing id is 32 hexadecimal digits")
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = &'static str;
-
-    fn try_from(hex: String) -> Result<Self, Self::Error> {
-        parse_hex(&hex).map(Self).ok_or("a digest is 64 hexadecimal digits")
-    }
-}
-
-/// Reads exactly `N` bytes from their hexadecimal digits.
-fn parse_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
-    let byte = |[high, low]: &[u8; 2]| Some((digit(*high)? << 4 | digit(*low)?) as u8);
-    pairs.iter().map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
 }

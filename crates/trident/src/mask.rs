@@ -13,12 +13,11 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use rand::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::digest::Digest;
 use crate::field::{P, add, sub};
-use crate::manifest::Digest;
 use crate::prg::Block;
 
-/// Random bytes that a server issues for one connection.
-pub type Nonce = [u8; 16];
+pub use crate::prg::Nonce;
 
 /// A key that two servers share.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]

@@ -1,10 +1,10 @@
-//! The three servers, and what follows from a server's number: its components, its neighbours, its coefficient.
+//! The three servers, and what follows from a server's number: its components and its roles in their selection, its
+//! neighbours, its coefficient.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dpf::Role;
 use crate::field::P;
 
 /// A server's number: 1, 2 or 3.
@@ -52,6 +52,15 @@ impl Party {
     pub fn coefficient(self) -> u32 {
         [3, P - 3, 1][self.index()]
     }
+}
+
+/// Which key of a pair a server expands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Starts with control bit 0.
+    First,
+    /// Starts with control bit 1.
+    Second,
 }
 
 impl TryFrom<u8> for Party {

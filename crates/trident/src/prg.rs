@@ -13,8 +13,10 @@ use aes::Aes128Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::optimization_barrier;
 
-use crate::manifest::Digest;
-use crate::mask::Nonce;
+use crate::digest::Digest;
+
+/// Random bytes that a server issues for one connection.
+pub type Nonce = [u8; 16];
 
 /// One AES block, used as seed and as output.
 pub type Block = aes::Block;

@@ -47,8 +47,8 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 use zeroize::Zeroize;
 
+use crate::element::Element;
 use crate::field::P;
-use crate::manifest::Element;
 
 /// Steps that the middle float row has at most: with queries of `HEADROOM` times that, just below p/2.
 const MIDDLE_ROW: f64 = 10_900.0;

@@ -7,11 +7,11 @@ use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::check::{self, Check, ROW_DIGEST};
+use crate::check::{self, Check, ROW_DIGEST, SALT};
 use crate::dpf::{self, Key, Role};
 use crate::field::{add, from_signed, mul, to_signed, uniform_nonzero};
 use crate::integrity::{Contents, Directory};
-use crate::manifest::{Digest, Element, Manifest, SALT, SharingId};
+use crate::manifest::{Digest, Element, Manifest, SharingId};
 use crate::oblivious;
 use crate::party::Party;
 use crate::prg::Expander;

@@ -14,15 +14,14 @@ use rand::CryptoRng;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::dpf::{KeyError, Role};
 use crate::field::{P, add, mul, neg, reduce, sub};
 use crate::lines::{BLOCK, Line};
-use crate::party::Party;
+use crate::party::{Party, Role};
 use crate::prg::{Block, Direction, Expander};
-use crate::tree::{SEED, Tree, Walk, wipe};
+use crate::tree::{KeyError, SEED, Tree, Walk, wipe};
 
-/// Elements of a payload: one, and two secret multipliers.
-pub const PAYLOAD: usize = 3;
+pub use crate::lines::PAYLOAD;
+
 /// Rows that one leaf stands for.
 pub const ROWS_PER_LEAF: usize = 4;
 

@@ -17,14 +17,14 @@ use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::check::row_digest;
+use crate::check::{SALT, row_digest};
 use crate::data::{DataError, Rows};
 use crate::entropy::{self, Entropy};
 use crate::field::from_signed;
 use crate::files::FileError;
 use crate::integrity;
 use crate::lines::{self, BLOCK, COLUMN, GROUP, Line};
-use crate::manifest::{Element, Manifest, ManifestError, SALT, SharingId};
+use crate::manifest::{Element, Manifest, ManifestError, SharingId};
 use crate::outputs::Outputs;
 use crate::party::Party;
 use crate::quantise::{Quantisation, QuantiseError, QuantisedRow};

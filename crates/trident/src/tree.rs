@@ -13,6 +13,7 @@ use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroize;
 
+use crate::party::Role;
 use crate::prg::{Block, Direction, Expander, xor};
 
 /// Bytes of a seed.
@@ -38,15 +39,6 @@ pub enum KeyError {
         /// Position among the elements.
         at: usize,
     },
-}
-
-/// Which of the two parties expands a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Starts with control bit 0.
-    First,
-    /// Starts with control bit 1.
-    Second,
 }
 
 /// The shape of a tree with some number of leaves, at least one.

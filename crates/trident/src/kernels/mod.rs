@@ -13,12 +13,15 @@ mod avx2;
 mod avx512;
 pub(crate) mod network;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::lines::{BLOCK, COLUMN, GROUP, Line};
-use crate::selector::PAYLOAD;
+use crate::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
+
+pub use network::{LANES, Lanes};
 
 /// A version of the inner loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,11 +180,6 @@ pub fn combine(
     }
 }
 
-/// Numbers that are sorted side by side, each lane for itself.
-pub type Lanes = [i64; LANES];
-/// How many.
-pub const LANES: usize = 8;
-
 /// Replaces `best`, whose lanes are sorted, by the smallest of their own and of as many `others`, sorted lane by lane. The
 /// order of `others` is lost. No branch and no address depends on a number.
 ///
@@ -199,26 +197,6 @@ pub fn keep(kernel: Kernel, best: &mut [Lanes], others: &mut [Lanes]) {
         Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
     }
 }
-
-/// Groups that are worked on together: they stay in the first-level cache while several tiles pass over them.
-fn groups_in_cache(width: usize) -> usize {
-    (256 / width).max(1)
-}
-
-/// Calls `tile` with a constant number of queries, largest tiles first: `$size` is the constant inside the call.
-macro_rules! in_tiles {
-    ($range:expr, [$($size:literal),+], |$at:ident, $constant:ident| $call:expr) => {{
-        let mut $at = $range.start;
-        $(
-            while $range.end - $at >= $size {
-                const $constant: usize = $size;
-                $call;
-                $at += $size;
-            }
-        )+
-    }};
-}
-use in_tiles;
 
 const _: () = assert!(GROUP * COLUMN == size_of::<Line>() && BLOCK * size_of::<u32>() == size_of::<Line>());
 

@@ -4,6 +4,11 @@
 //! can put two of into order: a number, or a vector of them whose lanes are sorted side by side.
 #![forbid(unsafe_code)]
 
+/// Numbers that are sorted side by side, each lane for itself.
+pub type Lanes = [i64; LANES];
+/// How many.
+pub const LANES: usize = 8;
+
 /// Replaces `best`, which is sorted, by the smallest of its own and of as many `others`, sorted. The number is a power of
 /// two.
 ///

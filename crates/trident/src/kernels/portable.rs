@@ -1,10 +1,9 @@
 //! The inner loops in plain Rust.
 #![forbid(unsafe_code)]
 
-use super::{Lanes, network};
+use super::network::{self, Lanes};
 use crate::field::{P, add, reduce};
-use crate::lines::{BLOCK, COLUMN, GROUP, Line};
-use crate::selector::PAYLOAD;
+use crate::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
     for (masks, sums) in masks.iter().zip(sums) {

@@ -1,0 +1,39 @@
+//! Elements of rows, as numbers and as bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// What an element of a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// One byte, 0..=255.
+    U8,
+    /// A little-endian IEEE 754 single.
+    F32,
+}
+
+impl Element {
+    /// Bytes of an element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F32 => 4,
+        }
+    }
+
+    /// Appends the bytes of `values`, which must be of this type, to `bytes`.
+    pub fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
+        match self {
+            Self::U8 => bytes.extend(values.iter().map(|&value| value as u8)),
+            Self::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+        }
+    }
+
+    /// The values that `bytes` stand for.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::U8 => bytes.iter().map(|&byte| f32::from(byte)).collect(),
+            Self::F32 => bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+        }
+    }
+}
