@@ -19,18 +19,19 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::check::ROW_DIGEST;
 use crate::files::FileError;
 use crate::lines::{BLOCK, GROUP, LINE};
-use crate::manifest::{Digest, Manifest};
+use crate::manifest::Manifest;
 use crate::mask::PairKey;
 use crate::party::Party;
 use crate::scales::{self, SCALES_FILE};
 use crate::share::{DIGESTS_FILE, SEARCH_FILE, component_file, pair_key_file};
 use crate::store::{StoreError, open_exact, read_manifest};
+
+pub use crate::manifest::Roots;
 
 /// Name of the block digests in every directory.
 pub const FILE: &str = "blocks.bin";
@@ -45,37 +46,6 @@ const DIGEST: usize = blake3::OUT_LEN;
 /// Bytes that are read at a time: whole lines, and enough for BLAKE3 to work on many chunks at once.
 const TRANSFER: usize = 1 << 16;
 const _: () = assert!(TRANSFER.is_multiple_of(LINE));
-
-/// The roots of all directories of a sharing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Roots {
-    /// Of servers 1, 2, 3.
-    pub servers: [Digest; 3],
-    /// Of the client's directory.
-    pub client: Digest,
-}
-
-impl Roots {
-    /// The root of `holder`'s directory; of the client's without one.
-    pub fn of(&self, holder: Option<Party>) -> Digest {
-        holder.map_or(self.client, |party| self.servers[party.index()])
-    }
-
-    pub(crate) fn of_mut(&mut self, holder: Option<Party>) -> &mut Digest {
-        match holder {
-            Some(party) => &mut self.servers[party.index()],
-            None => &mut self.client,
-        }
-    }
-
-    /// The root of a directory whose [`FILE`] has these bytes.
-    pub(crate) fn root(blocks: &[u8]) -> Digest {
-        let mut hasher = blake3::Hasher::new_derive_key("roadstead trident directory root v1");
-        hasher.update(blocks);
-        Digest(hasher.finalize().into())
-    }
-}
 
 /// What a file of a directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,17 @@
-//! What a sharing is: its random id and shapes. Servers and clients hold the same manifest but for the
-//! holder's name, and compare its digest when they meet.
+//! What a sharing is: its random id and shapes, its servers' public keys, and the roots of its directories. Servers and
+//! clients hold the same manifest but for the holder's name, and compare its digest when they meet.
 
+use std::path::Path;
+
+use roadstead::tls::{NotAPin, Pin, TlsError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::check::SALT;
 use crate::dpf::Domain;
-use crate::integrity::Roots;
 use crate::lines::{BLOCK, COLUMN, GROUP};
 use crate::party::Party;
 use crate::selector;
-use crate::trust::Pins;
 
 pub use crate::digest::{Digest, SharingId};
 pub use crate::element::Element;
@@ -51,6 +52,35 @@ pub struct Manifest {
     pub roots: Roots,
     /// The server whose directory this is; none in the client's. Not part of the digest.
     pub party: Option<Party>,
+}
+
+/// The public keys of the three servers, no two of them alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "[String; 3]", into = "[String; 3]")]
+pub struct Pins([Pin; 3]);
+
+/// Why public keys are not those of three servers.
+#[derive(Debug, Error)]
+pub enum PinsError {
+    /// One operator in two places.
+    #[error("{0} and {1} have the same public key: whoever runs both can read every row; make keys for each")]
+    Alike(Party, Party),
+    /// A pin that cannot be read.
+    #[error(transparent)]
+    Pin(#[from] NotAPin),
+    /// A certificate that cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// The roots of all directories of a sharing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Roots {
+    /// Of servers 1, 2, 3.
+    pub servers: [Digest; 3],
+    /// Of the client's directory.
+    pub client: Digest,
 }
 
 /// Why bytes are not a manifest that can be used.
@@ -240,5 +270,95 @@ impl Manifest {
     /// Lines of the search shares.
     pub fn search_lines(&self) -> usize {
         self.rows.div_ceil(BLOCK) * self.search_width()
+    }
+}
+
+impl Pins {
+    /// The pins of the servers, in order of the parties.
+    ///
+    /// # Errors
+    /// [`PinsError::Alike`].
+    pub fn new(pins: [Pin; 3]) -> Result<Self, PinsError> {
+        for party in Party::ALL {
+            if pins[party.index()] == pins[party.next().index()] {
+                return Err(PinsError::Alike(party, party.next()));
+            }
+        }
+        Ok(Self(pins))
+    }
+
+    /// Reads the certificates `server-1/cert.pem` to `server-3/cert.pem` of `dir`. The private keys need not be there.
+    ///
+    /// # Errors
+    /// [`PinsError`] naming the certificate that cannot be read, or two servers with one key.
+    pub fn read(dir: &Path) -> Result<Self, PinsError> {
+        let pin = |party: Party| Pin::read(&dir.join(format!("server-{}", party.number())).join("cert.pem"));
+        let [first, second, third] = Party::ALL.map(pin);
+        Self::new([first?, second?, third?])
+    }
+
+    /// The pin of `party`.
+    pub fn of(&self, party: Party) -> Pin {
+        self.0[party.index()]
+    }
+}
+
+impl From<Pins> for [String; 3] {
+    fn from(pins: Pins) -> Self {
+        pins.0.map(|pin| pin.to_string())
+    }
+}
+
+impl TryFrom<[String; 3]> for Pins {
+    type Error = PinsError;
+
+    fn try_from(pins: [String; 3]) -> Result<Self, PinsError> {
+        let [first, second, third] = pins.map(|pin| pin.parse());
+        Self::new([first?, second?, third?])
+    }
+}
+
+impl Roots {
+    /// The root of `holder`'s directory; of the client's without one.
+    pub fn of(&self, holder: Option<Party>) -> Digest {
+        holder.map_or(self.client, |party| self.servers[party.index()])
+    }
+
+    pub(crate) fn of_mut(&mut self, holder: Option<Party>) -> &mut Digest {
+        match holder {
+            Some(party) => &mut self.servers[party.index()],
+            None => &mut self.client,
+        }
+    }
+
+    /// The root of a directory whose list of block digests has these bytes.
+    pub(crate) fn root(blocks: &[u8]) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("roadstead trident directory root v1");
+        hasher.update(blocks);
+        Digest(hasher.finalize().into())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Another pin, by one bit of byte `at`.
+    pub(crate) fn flipped(pin: Pin, at: usize) -> Pin {
+        let mut pin = pin;
+        pin.0[at] ^= 1 << (at % 8);
+        pin
+    }
+
+    #[test]
+    fn keys_are_alike_if_all_their_bytes_are() {
+        let pin = Pin([7; 32]);
+        for [first, second, third] in [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]] {
+            let pins = [first, second, third].map(|other| if other == 0 { pin } else { flipped(pin, 5) });
+            assert!(matches!(Pins::new(pins), Err(PinsError::Alike(..))));
+        }
+        for at in 0..32 {
+            assert!(Pins::new([pin, flipped(pin, at), flipped(pin, (at + 1) % 32)]).is_ok(), "byte {at}");
+        }
     }
 }

@@ -16,6 +16,8 @@ use crate::selector::PAYLOAD;
 use crate::shamir;
 use crate::wire::{self, BodyError};
 
+pub use crate::wire::message_len;
+
 /// The name of a query between servers: 128 bits of BLAKE3 over the manifest's digest, the three nonces and the counter.
 /// Each of the three servers has a part in it that is fresh, and nothing in it depends on what is asked.
 pub fn query_id(digest: &Digest, nonces: &[Nonce; 3], counter: u64) -> u128 {
@@ -26,11 +28,6 @@ pub fn query_id(digest: &Digest, nonces: &[Nonce; 3], counter: u64) -> u128 {
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);
     u128::from_le_bytes(id)
-}
-
-/// The exact length in bytes of a message between servers.
-pub fn message_len(manifest: &Manifest) -> usize {
-    4 * PAYLOAD * manifest.dim
 }
 
 /// Shares the sums of `party` with fresh randomness: the messages for servers 1, 2, 3, its own among them.

@@ -10,21 +10,17 @@
 //! Every claim of this crate assumes the first: who sees two connections of one client can put a query together.
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
 use roadstead::{
     Identity,
-    tls::{Acceptor, Clients, Connector, Expect, Keys, NotAPin, Pin, TlsError},
+    tls::{Acceptor, Clients, Connector, Expect, Keys, Pin, TlsError},
 };
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{admission::Refused, manifest::Manifest, party::Party, store::Store};
 
-/// The public keys of the three servers, no two of them alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "[String; 3]", into = "[String; 3]")]
-pub struct Pins([Pin; 3]);
+pub use crate::manifest::{Pins, PinsError};
 
 /// Why the keys of a server or a client do not go with its sharing.
 #[derive(Debug, Error)]
@@ -61,60 +57,9 @@ pub enum TrustError {
         /// What the manifest says.
         pinned: Pin,
     },
-    /// One operator in two places.
-    #[error("{0} and {1} have the same public key: whoever runs both can read every row; make keys for each")]
-    Alike(Party, Party),
-    /// A pin that cannot be read.
-    #[error(transparent)]
-    Pin(#[from] NotAPin),
     /// Keys that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-}
-
-impl Pins {
-    /// The pins of the servers, in order of the parties.
-    ///
-    /// # Errors
-    /// [`TrustError::Alike`].
-    pub fn new(pins: [Pin; 3]) -> Result<Self, TrustError> {
-        for party in Party::ALL {
-            if pins[party.index()] == pins[party.next().index()] {
-                return Err(TrustError::Alike(party, party.next()));
-            }
-        }
-        Ok(Self(pins))
-    }
-
-    /// Reads the certificates `server-1/cert.pem` to `server-3/cert.pem` of `dir`. The private keys need not be there.
-    ///
-    /// # Errors
-    /// [`TrustError`] naming the certificate that cannot be read, or two servers with one key.
-    pub fn read(dir: &Path) -> Result<Self, TrustError> {
-        let pin = |party: Party| Pin::read(&dir.join(format!("server-{}", party.number())).join("cert.pem"));
-        let [first, second, third] = Party::ALL.map(pin);
-        Self::new([first?, second?, third?])
-    }
-
-    /// The pin of `party`.
-    pub fn of(&self, party: Party) -> Pin {
-        self.0[party.index()]
-    }
-}
-
-impl From<Pins> for [String; 3] {
-    fn from(pins: Pins) -> Self {
-        pins.0.map(|pin| pin.to_string())
-    }
-}
-
-impl TryFrom<[String; 3]> for Pins {
-    type Error = TrustError;
-
-    fn try_from(pins: [String; 3]) -> Result<Self, TrustError> {
-        let [first, second, third] = pins.map(|pin| pin.parse());
-        Self::new([first?, second?, third?])
-    }
 }
 
 /// What a server of `store` that has `keys` speaks with its clients on `addresses`: TLS with those who show a
@@ -183,13 +128,7 @@ pub(crate) fn may_ask(manifest: &Manifest, identity: Option<&Identity>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{Element, SharingId};
-
-    fn flipped(pin: Pin, at: usize) -> Pin {
-        let mut pin = pin;
-        pin.0[at] ^= 1 << (at % 8);
-        pin
-    }
+    use crate::manifest::{Element, SharingId, tests::flipped};
 
     #[test]
     fn no_server_may_ask_and_every_byte_tells_another_from_it() {
@@ -201,18 +140,6 @@ mod tests {
         for party in Party::ALL {
             assert_eq!(ask(pins.of(party)), Err(Refused::Server(party)));
             (0..32).for_each(|at| assert_eq!(ask(flipped(pins.of(party), at)), Ok(()), "byte {at}"));
-        }
-    }
-
-    #[test]
-    fn keys_are_alike_if_all_their_bytes_are() {
-        let pin = Pin([7; 32]);
-        for [first, second, third] in [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]] {
-            let pins = [first, second, third].map(|other| if other == 0 { pin } else { flipped(pin, 5) });
-            assert!(matches!(Pins::new(pins), Err(TrustError::Alike(..))));
-        }
-        for at in 0..32 {
-            assert!(Pins::new([pin, flipped(pin, at), flipped(pin, (at + 1) % 32)]).is_ok(), "byte {at}");
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::field::P;
 use crate::manifest::{Digest, Manifest};
 use crate::mask::Nonce;
 use crate::party::Party;
-use crate::reshare;
+use crate::selector::PAYLOAD;
 
 /// Version of the protocol.
 pub const VERSION: u16 = 2;
@@ -287,7 +287,12 @@ pub fn fetch_share_len(manifest: &Manifest) -> usize {
 
 /// The exact length of a [`Kind::FetchedShare`] body.
 pub fn fetched_share_len(manifest: &Manifest) -> usize {
-    COUNTER + reshare::message_len(manifest)
+    COUNTER + message_len(manifest)
+}
+
+/// The exact length in bytes of a message between servers.
+pub fn message_len(manifest: &Manifest) -> usize {
+    4 * PAYLOAD * manifest.dim
 }
 
 /// The longest body that a server has to take from a client.

@@ -18,7 +18,7 @@ use roadstead_trident::{
     client::{Client, ClientError, Options, StartError},
     party::Party,
     server::Trident,
-    trust::{Pins, TrustError, acceptor, connectors},
+    trust::{Pins, PinsError, TrustError, acceptor, connectors},
     wire::{Hello, Kind, VERSION},
 };
 
@@ -257,12 +257,12 @@ fn pins_are_read_from_certificates_alone_and_no_two_may_be_alike() {
         let mut alike: [Pin; 3] = pins.clone().try_into().unwrap();
         alike[twice] = alike[again];
         let (one, other) = (Party::ALL[twice], Party::ALL[again]);
-        assert!(matches!(Pins::new(alike), Err(TrustError::Alike(a, b)) if (a, b) == (one, other)));
+        assert!(matches!(Pins::new(alike), Err(PinsError::Alike(a, b)) if (a, b) == (one, other)));
     }
     let third = dir.path().join("server-3/cert.pem");
     std::fs::write(&third, "nothing").unwrap();
     let error = Pins::read(dir.path()).unwrap_err().to_string();
     assert!(error.contains("server-3/cert.pem"), "{error}");
     std::fs::copy(dir.path().join("server-1/cert.pem"), &third).unwrap();
-    assert!(matches!(Pins::read(dir.path()), Err(TrustError::Alike(..))));
+    assert!(matches!(Pins::read(dir.path()), Err(PinsError::Alike(..))));
 }
