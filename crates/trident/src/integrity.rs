@@ -23,13 +23,12 @@ use zeroize::Zeroizing;
 
 use crate::check::ROW_DIGEST;
 use crate::files::FileError;
-use crate::lines::{BLOCK, GROUP, LINE};
+use crate::layout::{DIGESTS_FILE, SCALES_FILE, SCALES_HEADER, SEARCH_FILE, component_file, pair_key_file};
+use crate::lines::{self, BLOCK, GROUP, LINE, Line};
 use crate::manifest::Manifest;
 use crate::mask::PairKey;
 use crate::party::Party;
-use crate::scales::{self, SCALES_FILE};
-use crate::share::{DIGESTS_FILE, SEARCH_FILE, component_file, pair_key_file};
-use crate::store::{StoreError, open_exact, read_manifest};
+use crate::reading::{StoreError, open_exact, read_manifest};
 
 pub use crate::manifest::Roots;
 
@@ -98,7 +97,7 @@ impl Part {
                 block: (row * ROWS) as u64,
             };
             let mut parts = vec![bytes(Contents::RowDigests, ROW_DIGEST, 0)];
-            parts.extend(manifest.search.then(|| bytes(Contents::Scales, 1, scales::HEADER)));
+            parts.extend(manifest.search.then(|| bytes(Contents::Scales, 1, SCALES_HEADER)));
             return parts;
         };
         let lines = |contents, lines: usize, block: usize| Self {
@@ -207,6 +206,20 @@ impl<'a> Directory<'a> {
         let no_memory = |_| StoreError::Memory { path: self.path.join(contents.name()), bytes };
         room.try_reserve_exact(count).map_err(no_memory)?;
         Ok(room)
+    }
+
+    /// Reads a whole file of `count` lines.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), or when there is no memory for it.
+    pub(crate) fn lines(&mut self, contents: Contents, count: usize) -> Result<Vec<Line>, StoreError> {
+        let mut all = self.room(contents, count)?;
+        self.read(contents, |bytes| {
+            let at = all.len();
+            all.resize(at + bytes.len() / LINE, Line::default());
+            lines::decode(bytes, &mut all[at..]);
+        })?;
+        Ok(all)
     }
 
     /// The digests to compare what is read of a file later.

@@ -8,15 +8,16 @@ use rand::CryptoRng;
 
 use crate::files::{self, FileError};
 use crate::integrity::{self, Contents, Part, Roots};
+use crate::layout::{
+    CLIENT_DIR, DIGESTS_FILE, SCALES_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir,
+};
 use crate::lines;
 use crate::manifest::{self, Manifest};
 use crate::mask::PairKey;
 use crate::party::Party;
 use crate::quantise::Quantisation;
-use crate::scales::{self, SCALES_FILE};
-use crate::share::{
-    CLIENT_DIR, DIGESTS_FILE, SEARCH_FILE, ShareError, Splitter, component_file, pair_key_file, server_dir,
-};
+use crate::scales;
+use crate::share::{ShareError, Splitter};
 
 /// A file that is being written, and the digests of its blocks so far.
 struct Output {

@@ -16,9 +16,9 @@ use crate::oblivious;
 use crate::party::Party;
 use crate::prg::Expander;
 use crate::quantise::{QuantiseError, QuantisedQuery, power};
+use crate::reading::{StoreError, read_manifest};
 use crate::scales::Scales;
 use crate::shamir;
-use crate::store::{StoreError, read_manifest};
 use crate::wire::{self, BodyError};
 
 /// What a client holds of a sharing: its manifest, and the digest and the scale of every row.

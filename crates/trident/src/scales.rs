@@ -10,16 +10,13 @@ use std::path::Path;
 use rand::CryptoRng;
 
 use crate::integrity::{Contents, Directory};
+use crate::layout::SCALES_HEADER;
 use crate::manifest::{Element, Manifest};
 use crate::oblivious;
 use crate::quantise::{Quantisation, QuantisedQuery, Significant, WorstError, power};
-use crate::store::StoreError;
+use crate::reading::StoreError;
 
-/// Name of the scales in the client's directory.
-pub const SCALES_FILE: &str = "scales.bin";
-
-/// Bytes before the shifts.
-pub(crate) const HEADER: usize = 20;
+pub use crate::layout::SCALES_FILE;
 
 /// The scales of a collection that can be searched.
 #[derive(Debug, PartialEq)]
@@ -29,8 +26,8 @@ pub struct Scales {
 }
 
 /// What the file begins with.
-pub(crate) fn header(quantisation: Quantisation, rng: &mut impl CryptoRng) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
+pub(crate) fn header(quantisation: Quantisation, rng: &mut impl CryptoRng) -> [u8; SCALES_HEADER] {
+    let mut header = [0; SCALES_HEADER];
     rng.fill_bytes(&mut header[..16]);
     header[16..].copy_from_slice(&quantisation.exponent().to_le_bytes());
     header
@@ -39,7 +36,7 @@ pub(crate) fn header(quantisation: Quantisation, rng: &mut impl CryptoRng) -> [u
 impl Scales {
     /// Bytes of the file of a collection.
     pub fn file_len(manifest: &Manifest) -> usize {
-        HEADER + manifest.rows
+        SCALES_HEADER + manifest.rows
     }
 
     /// Reads the scales among the files of the client's directory `dir`.
@@ -59,7 +56,7 @@ impl Scales {
             return None;
         }
         let exponent = i32::from_le_bytes(*bytes[16..].first_chunk()?);
-        bytes.drain(..HEADER);
+        bytes.drain(..SCALES_HEADER);
         let greatest = if manifest.element == Element::U8 { 0 } else { Quantisation::MAX_EXPONENT };
         let whole = manifest.element == Element::F32 || bytes.iter().all(|&shift| shift == 0);
         let quantisation = Quantisation::new(manifest.element, manifest.dim, exponent);

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::field::P;
 use crate::files::FileError;
 use crate::integrity::{Blocks, Contents, Directory};
+use crate::layout::SEARCH_FILE;
 use crate::lines::{self, LINE, Line};
 use crate::manifest::Manifest;
-use crate::share::SEARCH_FILE;
-use crate::store::{StoreError, load, open_exact};
+use crate::reading::{StoreError, open_exact};
 
 /// Where search shares are during a pass.
 pub(crate) enum Shares {
@@ -28,7 +28,7 @@ impl Shares {
     ) -> Result<Self, StoreError> {
         let (path, count) = (dir.join(SEARCH_FILE), manifest.search_lines());
         if (count * LINE) as u64 <= memory_limit {
-            let lines = load(&mut files, Contents::Search, count)?;
+            let lines = files.lines(Contents::Search, count)?;
             let elements = lines.iter().flat_map(|line| line.0).fold(true, |all, word| all & (word < P));
             return if elements { Ok(Self::Memory(lines)) } else { Err(StoreError::Element { path }) };
         }

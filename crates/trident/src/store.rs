@@ -1,122 +1,25 @@
 //! A server's directory, loaded, and the two passes over it: many requests in one go over the rows.
 
-use std::fs::File;
-use std::io::Read;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::admission::{FetchQuery, SearchQuery, SharedQuery};
 use crate::dpf::{Evaluator, Role};
 use crate::field::mul;
-use crate::files::{self, FileError};
 use crate::integrity::{self, Contents, Directory, Progress};
 use crate::kernels::{self, Kernel};
-use crate::lines::{self, BLOCK, COLUMN, LINE, Line};
-use crate::manifest::{self, Digest, Manifest, ManifestError, RESTORE};
+use crate::lines::{BLOCK, COLUMN, LINE, Line};
+use crate::manifest::{Digest, Manifest};
 use crate::mask::{PairKey, PairKeys};
 use crate::party::Party;
+use crate::reading::read_manifest;
 use crate::search_shares::Shares;
 use crate::selector::{Expansion, PAYLOAD, ROWS_PER_RUN};
 use crate::wire::{self, COUNTER};
 
-/// Why a server cannot use its directory.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// A file cannot be read.
-    #[error("cannot read {0}; is this a directory that share has made?")]
-    File(#[from] FileError),
-    /// The manifest cannot be used.
-    #[error("{}: {error}", path.display())]
-    Manifest {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: ManifestError,
-    },
-    /// The directory is another's.
-    #[error("{} is the directory of {}, not of {}", path.display(), holder_name(*holder), holder_name(*wanted))]
-    Party {
-        /// Which directory.
-        path: PathBuf,
-        /// Whose it is; nobody's for a client's.
-        holder: Option<Party>,
-        /// Whose it should be.
-        wanted: Option<Party>,
-    },
-    /// A file's length does not fit the manifest.
-    #[error("{} has {got} bytes, its manifest asks for {want}; {RESTORE}", path.display())]
-    Length {
-        /// Which file.
-        path: PathBuf,
-        /// Length found.
-        got: u64,
-        /// Length required.
-        want: u64,
-    },
-    /// Scales that no collection has.
-    #[error("{} is no file of scales: it is damaged; share the data again", path.display())]
-    Scales {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// A part of a file is not what the owner wrote.
-    #[error("{} is damaged in block{} of {blocks} (bytes {} to {}); {RESTORE}", path.display(), span(*first, *last), bytes.start, bytes.end.saturating_sub(1))]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// The first damaged block of a run, from 1.
-        first: usize,
-        /// The last of the run.
-        last: usize,
-        /// Blocks of the file.
-        blocks: usize,
-        /// Where in the file the run is.
-        bytes: Range<u64>,
-    },
-    /// A file that has to be in memory does not fit.
-    #[error("this machine has no {} MiB of memory for {}", bytes.div_ceil(1 << 20), path.display())]
-    Memory {
-        /// Which file.
-        path: PathBuf,
-        /// What it would take.
-        bytes: u64,
-    },
-    /// Search shares that are no field elements.
-    #[error("{} holds numbers that are not below p: it is damaged; share the data again", path.display())]
-    Element {
-        /// Which file.
-        path: PathBuf,
-    },
-}
-
-impl StoreError {
-    /// The file or directory that it is about.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::File(FileError { path, .. })
-            | Self::Manifest { path, .. }
-            | Self::Party { path, .. }
-            | Self::Length { path, .. }
-            | Self::Damaged { path, .. }
-            | Self::Memory { path, .. }
-            | Self::Scales { path }
-            | Self::Element { path } => path,
-        }
-    }
-}
-
-/// Whose a directory is, for people.
-pub fn holder_name(holder: Option<Party>) -> String {
-    holder.map_or("a client".into(), |party| party.to_string())
-}
-
-fn span(first: usize, last: usize) -> String {
-    if first == last { format!(" {first}") } else { format!("s {first} to {last}") }
-}
+pub use crate::reading::{StoreError, holder_name};
 
 /// One server's part of a sharing. All methods take `&self` and may be called from several threads at once.
 pub struct Store {
@@ -198,8 +101,7 @@ impl Store {
         }
         let mut files = Directory::open(dir, &manifest, progress)?;
         let mut component = |(number, role)| {
-            load(&mut files, Contents::Component(number), manifest.component_lines())
-                .map(|lines| (lines, role))
+            files.lines(Contents::Component(number), manifest.component_lines()).map(|lines| (lines, role))
         };
         let [first, second] = party.components();
         let components = [component(first)?, component(second)?];
@@ -406,36 +308,6 @@ impl Store {
             pool.push(scratch);
         }
     }
-}
-
-/// Reads the manifest of a directory.
-pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
-    let path = dir.join(manifest::FILE);
-    let mut json = Vec::new();
-    let file = files::open(&path)?;
-    file.take(manifest::MAX_BYTES as u64 + 1).read_to_end(&mut json).map_err(FileError::at(&path))?;
-    Manifest::parse(&json).map_err(|error| StoreError::Manifest { path, error })
-}
-
-/// Opens a file that must have `want` bytes.
-pub(crate) fn open_exact(path: &Path, want: u64) -> Result<File, StoreError> {
-    let file = files::open(path)?;
-    let got = file.metadata().map_err(FileError::at(path))?.len();
-    if got == want { Ok(file) } else { Err(StoreError::Length { path: path.into(), got, want }) }
-}
-
-pub(crate) fn load(
-    files: &mut Directory<'_>,
-    contents: Contents,
-    count: usize,
-) -> Result<Vec<Line>, StoreError> {
-    let mut all = files.room(contents, count)?;
-    files.read(contents, |bytes| {
-        let at = all.len();
-        all.resize(at + bytes.len() / LINE, Line::default());
-        lines::decode(bytes, &mut all[at..]);
-    })?;
-    Ok(all)
 }
 
 fn read_key(files: &mut Directory<'_>, lower: Party) -> Result<PairKey, StoreError> {
