@@ -5,84 +5,16 @@
 
 use std::sync::Arc;
 
-use roadstead::frame::FrameError;
-use thiserror::Error;
-
-use crate::dpf::{Key, KeyError};
-use crate::manifest::Digest;
+use crate::dpf::Key;
 use crate::mask::{Masks, Nonce, Purpose};
-use crate::party::Party;
 use crate::prg::Expander;
 use crate::reshare::query_id;
 use crate::selector;
 use crate::store::Store;
-use crate::wire::{self, BodyError, COUNTER, Hello, Kind, Refusal, Welcome};
+use crate::wire::{self, BodyError, COUNTER, Hello, Kind, Welcome};
 
-/// A fetch that was admitted. It owns all that it needs, so that requests of many connections are answered together.
-#[derive(Debug)]
-pub struct FetchQuery {
-    pub(crate) counter: u64,
-    pub(crate) keys: [Key; 2],
-    pub(crate) expander: Arc<Expander>,
-    pub(crate) masks: Arc<Masks>,
-}
-
-/// A search that was admitted.
-pub struct SearchQuery {
-    pub(crate) counter: u64,
-    pub(crate) vectors: Vec<Vec<u32>>,
-    pub(crate) masks: Arc<Masks>,
-}
-
-/// A fetch whose result stays shared, admitted.
-#[derive(Debug)]
-pub struct SharedQuery {
-    pub(crate) counter: u64,
-    pub(crate) keys: [selector::Key; 2],
-    pub(crate) expander: Arc<Expander>,
-    id: u128,
-}
-
-impl SharedQuery {
-    /// The counter of the request.
-    pub fn counter(&self) -> u64 {
-        self.counter
-    }
-
-    /// Its name between the servers; see [`query_id`].
-    pub fn id(&self) -> u128 {
-        self.id
-    }
-}
-
-impl FetchQuery {
-    /// The counter of the request.
-    pub fn counter(&self) -> u64 {
-        self.counter
-    }
-}
-
-impl SearchQuery {
-    /// The counter of the request.
-    pub fn counter(&self) -> u64 {
-        self.counter
-    }
-
-    /// Whether the client wants to check the scores.
-    pub fn checked(&self) -> bool {
-        self.vectors.len() > 1
-    }
-}
-
-/// Without the vectors: what three servers print must not add up to a query.
-impl std::fmt::Debug for SearchQuery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SearchQuery")
-            .field("counter", &self.counter)
-            .field("checked", &self.checked())
-            .finish_non_exhaustive()
-    }
-}
+pub use crate::questions::{FetchQuery, SearchQuery, SharedQuery};
+pub use crate::refusal::Refused;
 
 /// What a server does next.
 #[derive(Debug)]
@@ -97,89 +29,6 @@ pub enum Admitted {
     Search(SearchQuery),
     /// Compute with [`Store::combine`], share that anew among the servers, and answer with this server's share.
     FetchShare(SharedQuery),
-}
-
-/// Why a connection is refused; the client's fault each time.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum Refused {
-    /// Another version of the protocol.
-    #[error("the client speaks version {0}, this server {v}; update the older one", v = wire::VERSION)]
-    Version(u16),
-    /// The client takes this server for another.
-    #[error("the client wants {wanted}, this is {this}; check the order of the addresses")]
-    Party {
-        /// Whom the client wants.
-        wanted: Party,
-        /// Who this is.
-        this: Party,
-    },
-    /// Client and server hold different sharings.
-    #[error("the client's manifest is {theirs}, this server's {ours}; both must come from one run of share")]
-    Manifest {
-        /// Digest of the client's.
-        theirs: Digest,
-        /// Digest of the server's.
-        ours: Digest,
-    },
-    /// A message at the wrong time.
-    #[error("a message of kind {0:?} is not allowed now")]
-    Order(Kind),
-    /// The nonce in this server's place is not the one it issued.
-    #[error("the nonce in the place of {0} was not issued to this connection")]
-    Nonce(Party),
-    /// A counter that does not rise.
-    #[error("counter {got} is not above {last}")]
-    Counter {
-        /// Counter received.
-        got: u64,
-        /// Highest counter before.
-        last: u64,
-    },
-    /// A malformed selection key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A malformed body.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    /// The collection has no search shares.
-    #[error("this collection was shared for fetching only")]
-    NoSearch,
-    /// Nothing is proven about a client that has to prove it.
-    #[error("the client has proven nothing about itself: this sharing is served over TLS only")]
-    Unproven,
-    /// A server in the place of a client.
-    #[error(
-        "the certificate is that of {0}: a server of the sharing may not ask for what it holds a share of"
-    )]
-    Server(Party),
-    /// Bytes that are no frame.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-}
-
-impl Refused {
-    /// The number that stands for this refusal on the wire.
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::Version(_) => 1,
-            Self::Party { .. } => 2,
-            Self::Manifest { .. } => 3,
-            Self::Order(_) => 4,
-            Self::Nonce(_) => 5,
-            Self::Counter { .. } => 6,
-            Self::Key(_) => 7,
-            Self::Body(_) => 8,
-            Self::NoSearch => 9,
-            Self::Unproven => 10,
-            Self::Server(_) => 11,
-            Self::Frame(_) => 12,
-        }
-    }
-
-    /// The message that tells the client.
-    pub fn refusal(&self) -> Refusal {
-        Refusal { counter: 0, code: self.code(), text: self.to_string() }
-    }
 }
 
 enum Stage {

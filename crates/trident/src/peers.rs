@@ -17,12 +17,13 @@ use roadstead::{
 use zeroize::Zeroizing;
 
 use crate::{
-    admission::SharedQuery,
     answers::Allowance,
     outages::Outages,
     party::Party,
+    questions::SharedQuery,
+    refusal::CODE_PEERS,
     reshare::{add_up, reshare},
-    server::{CODE_PEERS, Reply, Shared, living, refuse_all},
+    server::{Reply, Shared, living, refuse_all},
     wire::{Kind, Refusal},
 };
 

@@ -14,14 +14,18 @@ use roadstead::{
 };
 
 use crate::{
-    admission::{Admission, Admitted, FetchQuery, Refused, SearchQuery, SharedQuery},
+    admission::{Admission, Admitted},
     answers::{Allowance, Answers, Place},
     batch::Batch,
     peers::{Peers, Resharing, Seed, answer_shared},
+    questions::{FetchQuery, SearchQuery, SharedQuery},
+    refusal::Refused,
     store::{Store, StoreError},
     trust,
     wire::{self, BodyError, COUNTER, Kind, Refusal},
 };
+
+pub use crate::refusal::{CODE_NO_PEERS, CODE_PEERS, CODE_STORE};
 
 /// Fetches answered in one pass over the rows: more gain nothing and delay the first.
 const FETCHES: usize = 16;
@@ -39,13 +43,6 @@ const QUESTIONS: usize = 64;
 
 /// How long an answer may wait to be taken by its client while other clients wait for memory.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The code of a refusal because the server's own shares could not be read.
-pub const CODE_STORE: u16 = 101;
-/// The code of a refusal because the server has no peers to share a result with.
-pub const CODE_NO_PEERS: u16 = 102;
-/// The code of a refusal because another server took no part, or a malformed one.
-pub const CODE_PEERS: u16 = 103;
 
 /// One of the three servers. What it speaks with its clients, [`trust::acceptor`] says.
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use zeroize::Zeroizing;
 
-use crate::admission::{FetchQuery, SearchQuery, SharedQuery};
 use crate::dpf::{Evaluator, Role};
 use crate::field::mul;
 use crate::integrity::{self, Contents, Directory, Progress};
@@ -14,6 +13,7 @@ use crate::lines::{BLOCK, COLUMN, LINE, Line};
 use crate::manifest::{Digest, Manifest};
 use crate::mask::{PairKey, PairKeys};
 use crate::party::Party;
+use crate::questions::{FetchQuery, SearchQuery, SharedQuery};
 use crate::reading::read_manifest;
 use crate::search_shares::Shares;
 use crate::selector::{Expansion, PAYLOAD, ROWS_PER_RUN};

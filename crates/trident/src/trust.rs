@@ -18,7 +18,7 @@ use roadstead::{
 };
 use thiserror::Error;
 
-use crate::{admission::Refused, manifest::Manifest, party::Party, store::Store};
+use crate::{manifest::Manifest, party::Party, refusal::Refused};
 
 pub use crate::manifest::{Pins, PinsError};
 
@@ -62,19 +62,20 @@ pub enum TrustError {
     Tls(#[from] TlsError),
 }
 
-/// What a server of `store` that has `keys` speaks with its clients on `addresses`: TLS with those who show a
-/// certificate of the keys' authority; or `None` without TLS.
+/// What the server `party` that has `keys` speaks with its clients on `addresses`: TLS with those who show a certificate
+/// of the keys' authority; or `None` without TLS.
 ///
 /// # Errors
 /// [`TrustError`] if keys are missing, there should be none, they are another server's, or an address is not on this
 /// machine.
 pub fn acceptor(
-    store: &Store,
+    manifest: &Manifest,
+    party: Party,
     keys: Option<&Keys>,
     addresses: &[SocketAddr],
 ) -> Result<Option<Acceptor>, TrustError> {
-    let Some((pins, keys)) = agreed(store.manifest(), keys, addresses)? else { return Ok(None) };
-    let (party, own, pinned) = (store.party(), keys.pin(), pins.of(store.party()));
+    let Some((pins, keys)) = agreed(manifest, keys, addresses)? else { return Ok(None) };
+    let (own, pinned) = (keys.pin(), pins.of(party));
     if own != pinned {
         return Err(TrustError::Foreign { party, own, pinned });
     }

@@ -223,7 +223,7 @@ pub fn parse_nonces(body: &[u8]) -> Result<[Nonce; 3], BodyError> {
 pub struct Refusal {
     /// The request that is refused; 0 when it is the connection.
     pub counter: u64,
-    /// What programs look at; see [`crate::admission::Refused::code`].
+    /// What programs look at; see [`Refused::code`](crate::refusal::Refused::code).
     pub code: u16,
     /// One line for people, at most [`MAX_TEXT`] bytes.
     pub text: String,

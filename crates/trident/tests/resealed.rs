@@ -181,7 +181,7 @@ fn every_byte_of_a_servers_own_pin_counts() {
         let manifest = written.with_pins(Some(pins)).for_party(party);
         fs::write(dir.join(manifest::FILE), manifest.to_json().unwrap()).unwrap();
         let store = Store::open(&dir, party, u64::MAX).unwrap();
-        acceptor(&store, Some(&keys), &[([127, 0, 0, 1], 1).into()])
+        acceptor(store.manifest(), party, Some(&keys), &[([127, 0, 0, 1], 1).into()])
     };
     assert!(accepts(keys.pin()).unwrap().is_some());
     for (at, bit) in flips(32) {

@@ -151,7 +151,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     args.with_parent.map(end_with).transpose()?;
     let keys = args.keys.as_deref().map(Keys::load).transpose()?;
     let store = load(&args)?;
-    let tls = trust::acceptor(&store, keys.as_ref(), &args.listen.bind)?;
+    let tls = trust::acceptor(store.manifest(), store.party(), keys.as_ref(), &args.listen.bind)?;
     let search_shares = searches(&store);
     tracing::info!(kernel = %store.kernel(), search_shares, tls = tls.is_some(), "ready");
     let exchange = args.peers.map(|peers| join(&args, peers, keys.as_ref(), &store)).transpose()?;

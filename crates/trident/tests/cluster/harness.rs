@@ -145,7 +145,7 @@ impl Shares {
         budget: impl FnOnce(Budget) -> Budget,
     ) -> Running {
         let keys = self.ring.as_ref().map(|ring| &ring.servers[store.party().index()]);
-        let tls = acceptor(&store, keys, &[address]).unwrap();
+        let tls = acceptor(store.manifest(), store.party(), keys, &[address]).unwrap();
         let trident = trident(store);
         let budget = budget(trident.budget());
         let server = Server::new(trident).bind(address).model(way.model).workers(way.workers).budget(budget);

@@ -18,6 +18,7 @@ use roadstead_trident::{
     client::{Client, ClientError, Options, StartError},
     party::Party,
     server::Trident,
+    store::Store,
     trust::{Pins, PinsError, TrustError, acceptor, connectors},
     wire::{Hello, Kind, VERSION},
 };
@@ -213,6 +214,9 @@ fn the_manifest_decides_whether_keys_are_needed_and_which_addresses_are_served()
     for party in Party::ALL {
         let (store, bare) = (shares.store(party), plain.store(party));
         let own = &keys.servers[party.index()];
+        let acceptor = |store: &Store, keys, addresses: &[SocketAddr]| {
+            acceptor(store.manifest(), party, keys, addresses)
+        };
         assert!(acceptor(&store, Some(own), &[&here[..], &open].concat()).unwrap().is_some());
         assert!(acceptor(&bare, None, &here).unwrap().is_none());
         assert!(matches!(acceptor(&store, None, &here), Err(TrustError::NoKeys)));

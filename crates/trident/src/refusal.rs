@@ -1,0 +1,100 @@
+//! Why a server does not answer, in words and as the numbers that stand for them on the wire.
+#![forbid(unsafe_code)]
+
+use roadstead::frame::FrameError;
+use thiserror::Error;
+
+use crate::dpf::KeyError;
+use crate::manifest::Digest;
+use crate::party::Party;
+use crate::wire::{BodyError, Kind, Refusal, VERSION};
+
+/// The code of a refusal because the server's own shares could not be read.
+pub const CODE_STORE: u16 = 101;
+/// The code of a refusal because the server has no peers to share a result with.
+pub const CODE_NO_PEERS: u16 = 102;
+/// The code of a refusal because another server took no part, or a malformed one.
+pub const CODE_PEERS: u16 = 103;
+
+/// Why a connection is refused; the client's fault each time.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    /// Another version of the protocol.
+    #[error("the client speaks version {0}, this server {v}; update the older one", v = VERSION)]
+    Version(u16),
+    /// The client takes this server for another.
+    #[error("the client wants {wanted}, this is {this}; check the order of the addresses")]
+    Party {
+        /// Whom the client wants.
+        wanted: Party,
+        /// Who this is.
+        this: Party,
+    },
+    /// Client and server hold different sharings.
+    #[error("the client's manifest is {theirs}, this server's {ours}; both must come from one run of share")]
+    Manifest {
+        /// Digest of the client's.
+        theirs: Digest,
+        /// Digest of the server's.
+        ours: Digest,
+    },
+    /// A message at the wrong time.
+    #[error("a message of kind {0:?} is not allowed now")]
+    Order(Kind),
+    /// The nonce in this server's place is not the one it issued.
+    #[error("the nonce in the place of {0} was not issued to this connection")]
+    Nonce(Party),
+    /// A counter that does not rise.
+    #[error("counter {got} is not above {last}")]
+    Counter {
+        /// Counter received.
+        got: u64,
+        /// Highest counter before.
+        last: u64,
+    },
+    /// A malformed selection key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A malformed body.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The collection has no search shares.
+    #[error("this collection was shared for fetching only")]
+    NoSearch,
+    /// Nothing is proven about a client that has to prove it.
+    #[error("the client has proven nothing about itself: this sharing is served over TLS only")]
+    Unproven,
+    /// A server in the place of a client.
+    #[error(
+        "the certificate is that of {0}: a server of the sharing may not ask for what it holds a share of"
+    )]
+    Server(Party),
+    /// Bytes that are no frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl Refused {
+    /// The number that stands for this refusal on the wire.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Version(_) => 1,
+            Self::Party { .. } => 2,
+            Self::Manifest { .. } => 3,
+            Self::Order(_) => 4,
+            Self::Nonce(_) => 5,
+            Self::Counter { .. } => 6,
+            Self::Key(_) => 7,
+            Self::Body(_) => 8,
+            Self::NoSearch => 9,
+            Self::Unproven => 10,
+            Self::Server(_) => 11,
+            Self::Frame(_) => 12,
+        }
+    }
+
+    /// The message that tells the client.
+    pub fn refusal(&self) -> Refusal {
+        Refusal { counter: 0, code: self.code(), text: self.to_string() }
+    }
+}
