@@ -17,7 +17,8 @@ use crate::mask::PairKey;
 use crate::party::Party;
 use crate::quantise::Quantisation;
 use crate::scales;
-use crate::share::{ShareError, Splitter};
+use crate::share_error::ShareError;
+use crate::splitter::Splitter;
 
 /// A file that is being written, and the digests of its blocks so far.
 struct Output {

@@ -11,27 +11,21 @@
 //! whole: a sharing that breaks off leaves what was there before.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rand::CryptoRng;
-use thiserror::Error;
-use zeroize::Zeroizing;
 
-use crate::check::{SALT, row_digest};
 use crate::data::{DataError, Rows};
 use crate::entropy::{self, Entropy};
-use crate::field::from_signed;
-use crate::files::FileError;
 use crate::integrity;
-use crate::lines::{self, BLOCK, COLUMN, GROUP, Line};
-use crate::manifest::{Element, Manifest, ManifestError, SharingId};
+use crate::manifest::{Element, Manifest, SharingId};
 use crate::outputs::Outputs;
-use crate::party::Party;
-use crate::quantise::{Quantisation, QuantiseError, QuantisedRow};
-use crate::shamir;
+use crate::quantise::Quantisation;
+use crate::splitter::Splitter;
 use crate::trust::Pins;
 
 pub use crate::layout::{CLIENT_DIR, DIGESTS_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir};
+pub use crate::share_error::ShareError;
 
 /// What the owner chooses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,34 +36,6 @@ pub struct Options {
     pub replace: bool,
     /// The public keys of the servers. Without them the sharing is for servers and clients on one machine.
     pub pins: Option<Pins>,
-}
-
-/// Why data was not shared.
-#[derive(Debug, Error)]
-pub enum ShareError {
-    /// There is a sharing already.
-    #[error("{} exists already; choose another directory, or have it replaced (--replace)", .0.display())]
-    Exists(PathBuf),
-    /// The input cannot be read.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// An output cannot be written.
-    #[error("cannot write {0}")]
-    File(#[from] FileError),
-    /// The shape of the input is beyond the limits.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// A row whose scores would not be right.
-    #[error("row {row} cannot be searched: {error}; share it for fetching only")]
-    Row {
-        /// Which row.
-        row: usize,
-        /// What is wrong with it.
-        error: QuantiseError,
-    },
-    /// The system gave no randomness.
-    #[error("the system gave no random seed: {0}")]
-    Random(String),
 }
 
 /// Shares `rows` below `out` with randomness from the system.
@@ -178,91 +144,6 @@ impl Survey {
             None => true,
         });
         middle.map_or(0, |(exponent, _)| *exponent)
-    }
-}
-
-/// Splits runs of rows into components and search shares.
-pub(crate) struct Splitter<'a> {
-    manifest: &'a Manifest,
-    quantisation: Quantisation,
-    pub(crate) components: [Vec<Line>; 3],
-    pub(crate) shares: [Vec<Line>; 3],
-    pub(crate) digests: Vec<u8>,
-    pub(crate) shifts: Vec<u8>,
-    quantised: Vec<i32>,
-}
-
-impl<'a> Splitter<'a> {
-    fn new(manifest: &'a Manifest, quantisation: Quantisation) -> Self {
-        Self {
-            manifest,
-            quantisation,
-            components: Default::default(),
-            shares: Default::default(),
-            digests: Vec::new(),
-            shifts: Vec::new(),
-            quantised: Vec::new(),
-        }
-    }
-
-    /// Splits the rows from `first` on.
-    fn split(&mut self, first: usize, run: &[f32], rng: &mut impl CryptoRng) -> Result<(), ShareError> {
-        let count = run.len() / self.manifest.dim;
-        self.digests.clear();
-        for component in &mut self.components {
-            component.clear();
-            component.resize(count.div_ceil(GROUP) * self.manifest.record_width(), Line::default());
-        }
-        for (at, row) in run.chunks_exact(self.manifest.dim).enumerate() {
-            self.split_record(first, at, row, rng);
-        }
-        self.shifts.clear();
-        if self.manifest.search {
-            for shares in &mut self.shares {
-                shares.clear();
-                shares.resize(count.div_ceil(BLOCK) * self.manifest.search_width(), Line::default());
-            }
-            for (at, row) in run.chunks_exact(self.manifest.dim).enumerate() {
-                self.split_row(at, row, rng).map_err(|error| ShareError::Row { row: first + at, error })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Row and salt as the XOR of three components, two of them random.
-    fn split_record(&mut self, first: usize, at: usize, row: &[f32], rng: &mut impl CryptoRng) {
-        let width = self.manifest.record_width();
-        let mut salt = [0; SALT];
-        rng.fill_bytes(&mut salt);
-        let mut record = Zeroizing::new(Vec::with_capacity(width * COLUMN));
-        self.manifest.element.encode(row, &mut record);
-        self.digests.extend_from_slice(&row_digest(&self.manifest.sharing, first + at, &salt, &record));
-        record.extend_from_slice(&salt);
-        record.resize(width * COLUMN, 0);
-
-        let mut random = Zeroizing::new(vec![0; 2 * record.len()]);
-        rng.fill_bytes(&mut random);
-        let (one, two) = random.split_at(record.len());
-        for ((byte, a), b) in record.iter_mut().zip(one).zip(two) {
-            *byte ^= a ^ b;
-        }
-        for (component, bytes) in self.components.iter_mut().zip([one, two, &record]) {
-            lines::put_record(&mut component[at / GROUP * width..][..width], at % GROUP, bytes);
-        }
-    }
-
-    /// The quantised row and its extra column as points on lines.
-    fn split_row(&mut self, at: usize, row: &[f32], rng: &mut impl CryptoRng) -> Result<(), QuantiseError> {
-        let QuantisedRow { norm, shift } = self.quantisation.row(row, &mut self.quantised)?;
-        self.shifts.push(shift);
-        let width = self.manifest.search_width();
-        let elements = self.quantised.iter().map(|&value| from_signed(value.into())).chain([norm]);
-        for (column, element) in elements.enumerate() {
-            for (shares, share) in self.shares.iter_mut().zip(shamir::share(element, rng)) {
-                shares[at / BLOCK * width + column].0[at % BLOCK] = share;
-            }
-        }
-        Ok(())
     }
 }
 
