@@ -93,4 +93,5 @@ mod splitter;
 pub mod store;
 mod tree;
 pub mod trust;
+mod verdict;
 pub mod wire;

@@ -19,7 +19,9 @@ use crate::quantise::{QuantiseError, QuantisedQuery, power};
 use crate::reading::{StoreError, read_manifest};
 use crate::scales::Scales;
 use crate::shamir;
-use crate::wire::{self, BodyError};
+use crate::wire;
+
+pub use crate::verdict::AnswerError;
 
 /// What a client holds of a sharing: its manifest, and the digest and the scale of every row.
 #[derive(Debug)]
@@ -55,35 +57,6 @@ pub enum QueryError {
     /// The collection has no search shares.
     #[error("this collection was shared for fetching only")]
     NoSearch,
-}
-
-/// Why an answer is not believed: the servers' fault.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum AnswerError {
-    /// One server's answer is malformed.
-    #[error("{party} sent a malformed answer: {error}")]
-    Malformed {
-        /// Which server.
-        party: Party,
-        /// What is wrong with it.
-        error: BodyError,
-    },
-    /// One server answered another request.
-    #[error("{party} answered request {got} instead of {want}")]
-    Counter {
-        /// Which server.
-        party: Party,
-        /// Counter of the answer.
-        got: u64,
-        /// Counter of the request.
-        want: u64,
-    },
-    /// Too few answers.
-    #[error("two answers are needed, and {0} is among those that did not answer")]
-    Missing(Party),
-    /// The answers together are wrong; which of them is, nobody can tell.
-    #[error("the answer is wrong and was refused: check failed: {0}")]
-    Refused(#[from] Check),
 }
 
 impl Collection {

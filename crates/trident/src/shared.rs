@@ -1,7 +1,6 @@
 //! The client's side of a fetch whose result stays shared among the servers: any two of their shares are enough.
 
 use rand::CryptoRng;
-use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::check::{self, Check};
@@ -9,9 +8,12 @@ use crate::field::{P, add, mul, sub, to_signed, uniform_nonzero};
 use crate::manifest::Element;
 use crate::party::Party;
 use crate::prg::Expander;
-use crate::query::{AnswerError, Body, Collection, QueryError, Row, body, payload};
+use crate::query::{Body, Collection, QueryError, Row, body, payload};
 use crate::selector::{self, PAYLOAD};
+use crate::verdict::AnswerError;
 use crate::wire;
+
+pub use crate::verdict::Odd;
 
 /// A fetch that waits for two shares of its row. Zeroised when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -32,34 +34,6 @@ pub struct SharedRow {
     pub row: Row,
     /// What is wrong with the one answer of three that does not go with it.
     pub odd: Option<Odd>,
-}
-
-/// One answer of three that does not go with a row that the two others give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Odd {
-    /// It is none, which proves that its server does not keep to the protocol.
-    #[error(transparent)]
-    Malformed(AnswerError),
-    /// It is another share than the two others make it. That proves nobody's fault: one of the two may have sent this
-    /// server a wrong part of its share.
-    #[error(
-        "the answer of {0} contradicts the other two, from which the row was made and checked: \
-         one of the three, no check can tell which, does not compute with what it was given"
-    )]
-    Contradicts(Party),
-}
-
-impl Odd {
-    /// Whose answer it is.
-    pub fn party(&self) -> Option<Party> {
-        match self {
-            Self::Contradicts(party)
-            | Self::Malformed(AnswerError::Malformed { party, .. } | AnswerError::Counter { party, .. }) => {
-                Some(*party)
-            }
-            Self::Malformed(_) => None,
-        }
-    }
 }
 
 impl Collection {

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use crate::{party::Party, shared::Odd};
+use crate::{party::Party, verdict::Odd};
 
 /// Answers that are awaited at once; the oldest are forgotten.
 const AWAITED: usize = 1024;

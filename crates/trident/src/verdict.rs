@@ -1,0 +1,65 @@
+//! What can be wrong with the answers of three servers.
+#![forbid(unsafe_code)]
+
+use thiserror::Error;
+
+use crate::check::Check;
+use crate::party::Party;
+use crate::wire::BodyError;
+
+/// Why an answer is not believed: the servers' fault.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AnswerError {
+    /// One server's answer is malformed.
+    #[error("{party} sent a malformed answer: {error}")]
+    Malformed {
+        /// Which server.
+        party: Party,
+        /// What is wrong with it.
+        error: BodyError,
+    },
+    /// One server answered another request.
+    #[error("{party} answered request {got} instead of {want}")]
+    Counter {
+        /// Which server.
+        party: Party,
+        /// Counter of the answer.
+        got: u64,
+        /// Counter of the request.
+        want: u64,
+    },
+    /// Too few answers.
+    #[error("two answers are needed, and {0} is among those that did not answer")]
+    Missing(Party),
+    /// The answers together are wrong; which of them is, nobody can tell.
+    #[error("the answer is wrong and was refused: check failed: {0}")]
+    Refused(#[from] Check),
+}
+
+/// One answer of three that does not go with a row that the two others give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Odd {
+    /// It is none, which proves that its server does not keep to the protocol.
+    #[error(transparent)]
+    Malformed(AnswerError),
+    /// It is another share than the two others make it. That proves nobody's fault: one of the two may have sent this
+    /// server a wrong part of its share.
+    #[error(
+        "the answer of {0} contradicts the other two, from which the row was made and checked: \
+         one of the three, no check can tell which, does not compute with what it was given"
+    )]
+    Contradicts(Party),
+}
+
+impl Odd {
+    /// Whose answer it is.
+    pub fn party(&self) -> Option<Party> {
+        match self {
+            Self::Contradicts(party)
+            | Self::Malformed(AnswerError::Malformed { party, .. } | AnswerError::Counter { party, .. }) => {
+                Some(*party)
+            }
+            Self::Malformed(_) => None,
+        }
+    }
+}
