@@ -15,6 +15,8 @@ use std::{
 use bytes::Bytes;
 use roadstead::Waker;
 
+use crate::wire::Kind;
+
 /// Answers up to this size do not count, in bytes.
 const SMALL: usize = 16 << 10;
 
@@ -144,6 +146,14 @@ impl Drop for Allowance {
             self.answers.release(self.counted);
         }
     }
+}
+
+/// An answer on its way back to its connection.
+#[derive(Debug)]
+pub struct Reply {
+    pub(crate) kind: Kind,
+    pub(crate) body: Vec<u8>,
+    pub(crate) allowance: Allowance,
 }
 
 struct Held {

@@ -1,34 +1,12 @@
 //! The other two servers, as one that computes with them sees them: every query sends each a message and waits for one.
 #![forbid(unsafe_code)]
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use chacha20::ChaCha20Rng;
-use rand::SeedableRng;
-use roadstead::{
-    Step, Ticket,
-    exchange::{Exchange, GatherError, Gathered, Key, MemberId},
-};
-use zeroize::Zeroizing;
+use roadstead::exchange::{Exchange, GatherError, Gathered, Key, MemberId};
 
-use crate::{
-    answers::Allowance,
-    outages::Outages,
-    party::Party,
-    questions::SharedQuery,
-    refusal::CODE_PEERS,
-    reshare::{add_up, reshare},
-    server::{Reply, Shared, living, refuse_all},
-    wire::{Kind, Refusal},
-};
-
-/// How long a server waits for the others' parts of a row.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::party::Party;
 
 /// Carries messages between the servers of a cluster; each message belongs to a query.
 pub trait Peers: Send + Sync + 'static {
@@ -85,108 +63,15 @@ fn absent(error: &GatherError) -> Absent {
     };
     Absent { missing, why: error.to_string() }
 }
-
-/// What the lines follow from on which a server shares its sums of one query. The session draws it when it admits the
-/// query: then it comes from the system, or in the simulator from its seed, and a copy of the memory in which it waits can
-/// only share the same sums on the same lines again.
-pub(crate) type Seed = Zeroizing<[u8; 32]>;
-
-/// What a server needs to share its sums with the others.
-pub(crate) struct Resharing {
-    peers: Box<dyn Peers>,
-    outages: Arc<Outages>,
-}
-
-impl Resharing {
-    pub(crate) fn new(peers: impl Peers) -> Self {
-        Self { peers: Box::new(peers), outages: Arc::new(Outages::new(PATIENCE)) }
-    }
-
-    /// Sends the others their parts of `sums`, and answers the client when theirs are there.
-    fn begin(
-        &self,
-        shared: &Shared,
-        (query, seed): &(SharedQuery, Seed),
-        sums: &[u32],
-        answer: (Ticket<Reply>, Allowance),
-    ) {
-        let (party, manifest) = (shared.store.party(), shared.store.manifest().clone());
-        let messages = reshare(party, sums, &mut ChaCha20Rng::from_seed(**seed)).map(Bytes::from);
-        let own = messages[party.index()].clone();
-        let [next, previous] = [party.next(), party.previous()];
-        let others = [next, previous].map(|other| (other, messages[other.index()].clone()));
-        let counter = query.counter();
-        let outages = Arc::clone(&self.outages);
-        let done: Done = Box::new(move |gathered| {
-            let share =
-                gathered.map_err(|absent| (absent.to_string(), absent.missing)).and_then(|gathered| {
-                    let mut parts = [own.as_ref(); 3];
-                    gathered.iter().for_each(|(from, part)| parts[from.index()] = part);
-                    add_up(&manifest, counter, parts).map_err(|error| (error.to_string(), vec![error.party]))
-                });
-            let (ticket, allowance) = answer;
-            ticket.finish(match share {
-                Ok(body) => {
-                    note_shared(&outages);
-                    Reply { kind: Kind::FetchedShare, body, allowance }
-                }
-                Err((text, because_of)) => {
-                    note_failed(&outages, &because_of, &text);
-                    let body = Refusal { counter, code: CODE_PEERS, text }.encode();
-                    Reply { kind: Kind::Refusal, body, allowance }
-                }
-            });
-        });
-        self.peers.exchange(query.id(), others, PATIENCE, done);
-    }
-}
-
-fn note_shared(outages: &Outages) {
-    for (server, failed) in outages.shared(Instant::now()) {
-        tracing::info!(%server, failed, "results are shared with the server again");
-    }
-}
-
-fn note_failed(outages: &Outages, because_of: &[Party], reason: &str) {
-    tracing::debug!(reason, "a result could not be shared");
-    for &server in because_of {
-        if outages.failed(server, Instant::now()) {
-            tracing::warn!(%server, reason, "results cannot be shared with a server; said once until they can");
-        }
-    }
-}
-
-impl fmt::Debug for Resharing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resharing").finish_non_exhaustive()
-    }
-}
-
-/// Computes for the requests that wait and begins to share what came of it. Their tickets are finished when the others
-/// have sent their parts, so the next pass does not wait for the network.
-pub(crate) fn answer_shared(shared: &Shared) -> Step<()> {
-    shared.shared.pass(|waiting| {
-        let (seeded, answers) = living(waiting);
-        let Some(resharing) = &shared.resharing else { return };
-        let queries = || seeded.iter().map(|(query, _)| query);
-        match shared.store.combine(queries()) {
-            Ok(all) => {
-                for ((query, sums), answer) in seeded.iter().zip(&all).zip(answers) {
-                    resharing.begin(shared, query, sums, answer);
-                }
-            }
-            Err(error) => refuse_all(&error, queries().map(SharedQuery::counter), answers),
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, thread};
+    use std::{sync::mpsc, thread, time::Instant};
 
     use roadstead::exchange::{Member, Options};
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     /// Three servers that send each other messages of up to so many bytes.
     fn cluster(largest: usize) -> [Exchange; 3] {

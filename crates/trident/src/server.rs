@@ -8,7 +8,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use roadstead::{
-    Budget, Close, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
+    Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
     Ticket,
     frame::{Fields, HEAD, Limits, Parsed},
 };
@@ -17,14 +17,16 @@ use crate::{
     admission::{Admission, Admitted},
     answers::{Allowance, Answers, Place},
     batch::Batch,
-    peers::{Peers, Resharing, Seed, answer_shared},
-    questions::{FetchQuery, SearchQuery, SharedQuery},
+    passes::{Passes, Shared, Waiting, answer_fetches, answer_searches, answer_shared},
+    peers::Peers,
     refusal::Refused,
-    store::{Store, StoreError},
+    resharing::{Resharing, Seed},
+    store::Store,
     trust,
-    wire::{self, BodyError, COUNTER, Kind, Refusal},
+    wire::{self, COUNTER, Kind, Refusal},
 };
 
+pub use crate::answers::Reply;
 pub use crate::refusal::{CODE_NO_PEERS, CODE_PEERS, CODE_STORE};
 
 /// Fetches answered in one pass over the rows: more gain nothing and delay the first.
@@ -47,25 +49,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// One of the three servers. What it speaks with its clients, [`trust::acceptor`] says.
 #[derive(Debug, Clone)]
 pub struct Trident(Arc<Shared>);
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) store: Store,
-    limits: Limits,
-    answers: Arc<Answers>,
-    fetches: Batch<Waiting<FetchQuery>>,
-    searches: Batch<Waiting<SearchQuery>>,
-    pub(crate) shared: Batch<Waiting<(SharedQuery, Seed)>>,
-    pub(crate) resharing: Option<Resharing>,
-}
-
-/// A request that waits for its pass.
-#[derive(Debug)]
-pub(crate) struct Waiting<Q> {
-    query: Q,
-    ticket: Ticket<Reply>,
-    allowance: Allowance,
-}
 
 impl Trident {
     /// A server of the shares in `store`, without peers: it refuses fetches whose results stay shared.
@@ -137,14 +120,6 @@ impl fmt::Debug for TridentSession {
     }
 }
 
-/// An answer on its way back to its connection.
-#[derive(Debug)]
-pub struct Reply {
-    pub(crate) kind: Kind,
-    pub(crate) body: Vec<u8>,
-    pub(crate) allowance: Allowance,
-}
-
 impl Session for TridentSession {
     type Reply = Reply;
 
@@ -175,7 +150,37 @@ impl Session for TridentSession {
         let admitted = admission.receive(&self.shared.store, kind, frame.body);
         let length = frame.len();
         input.consume(length);
-        match admitted.map_err(|refused| refuse(&refused, cx))? {
+        let admitted = admitted.map_err(|refused| refuse(&refused, cx))?;
+        self.serve(admitted, allowance, cx)
+    }
+
+    fn reply(&mut self, _: JobId, reply: Result<Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
+        let reply = reply.map_err(|lost| Close::abort(lost.to_string()))?;
+        self.asked -= 1;
+        self.owed -= reply.allowance.bytes();
+        self.written = self.written.wrapping_add(HEAD + reply.body.len());
+        if self.due.is_none() {
+            self.watch(cx);
+        }
+        Frame::begin(cx.output(), reply.kind as u8, &Fields::new(), reply.body.len());
+        cx.output().send(reply.allowance.hold(reply.body));
+        Ok(())
+    }
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        match why {
+            Ready::Timer => return self.press(cx),
+            Ready::Draining => cx.finish(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl TridentSession {
+    /// Does what was admitted: at once, or by putting it before the logic unit.
+    fn serve(&mut self, admitted: Admitted, allowance: Allowance, cx: &mut Context<'_, Self>) -> Done {
+        match admitted {
             Admitted::Welcome(body) => Frame::send(cx.output(), Kind::Welcome as u8, &body),
             Admitted::Ready => {}
             Admitted::Fetch(query) => {
@@ -205,30 +210,6 @@ impl Session for TridentSession {
         Ok(())
     }
 
-    fn reply(&mut self, _: JobId, reply: Result<Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
-        let reply = reply.map_err(|lost| Close::abort(lost.to_string()))?;
-        self.asked -= 1;
-        self.owed -= reply.allowance.bytes();
-        self.written = self.written.wrapping_add(HEAD + reply.body.len());
-        if self.due.is_none() {
-            self.watch(cx);
-        }
-        Frame::begin(cx.output(), reply.kind as u8, &Fields::new(), reply.body.len());
-        cx.output().send(reply.allowance.hold(reply.body));
-        Ok(())
-    }
-
-    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
-        match why {
-            Ready::Timer => return self.press(cx),
-            Ready::Draining => cx.finish(),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-impl TridentSession {
     /// What is written until now has to be gone in a while.
     fn watch(&mut self, cx: &mut Context<'_, Self>) {
         self.due = Some(self.written);
@@ -311,67 +292,4 @@ fn refuse(refused: &Refused, cx: &mut Context<'_, TridentSession>) -> Close {
     tracing::warn!(peer = %cx.peer().address, reason = %refused, "client refused");
     Frame::send(cx.output(), Kind::Refusal as u8, &refused.refusal().encode());
     Close::violation(refused.to_string())
-}
-
-/// Passes over the rows until nothing waits, one at a time: between two passes it is the turn of others.
-struct Passes {
-    shared: Arc<Shared>,
-    answer: fn(&Shared) -> Step<()>,
-}
-
-impl Job for Passes {
-    type Reply = ();
-
-    fn run(&mut self, _: Duration) -> Step<()> {
-        (self.answer)(&self.shared)
-    }
-}
-
-/// The requests whose clients are still there, and what it takes to answer them.
-pub(crate) fn living<Q>(waiting: Vec<Waiting<Q>>) -> (Vec<Q>, Vec<(Ticket<Reply>, Allowance)>) {
-    let living = waiting.into_iter().filter(|waiting| !waiting.ticket.is_cancelled());
-    living.map(|Waiting { query, ticket, allowance }| (query, (ticket, allowance))).unzip()
-}
-
-fn answer_fetches(shared: &Shared) -> Step<()> {
-    shared.fetches.pass(|waiting| {
-        let (queries, answers) = living(waiting);
-        for (body, (ticket, allowance)) in shared.store.fetch(&queries).into_iter().zip(answers) {
-            ticket.finish(Reply { kind: Kind::Fetched, body, allowance });
-        }
-    })
-}
-
-fn answer_searches(shared: &Shared) -> Step<()> {
-    shared.searches.pass(|waiting| {
-        let (queries, answers) = living(waiting);
-        match shared.store.search(&queries) {
-            Ok(bodies) => {
-                for (body, (ticket, allowance)) in bodies.into_iter().zip(answers) {
-                    ticket.finish(Reply { kind: Kind::Searched, body, allowance });
-                }
-            }
-            Err(error) => refuse_all(&error, queries.iter().map(SearchQuery::counter), answers),
-        }
-    })
-}
-
-/// Refuses requests because the server's own shares cannot be read.
-pub(crate) fn refuse_all(
-    error: &StoreError,
-    counters: impl Iterator<Item = u64>,
-    answers: Vec<(Ticket<Reply>, Allowance)>,
-) {
-    tracing::error!(%error, "the search shares cannot be read");
-    for (counter, (ticket, allowance)) in counters.zip(answers) {
-        let text = "the server cannot read its search shares".into();
-        let body = Refusal { counter, code: CODE_STORE, text }.encode();
-        ticket.finish(Reply { kind: Kind::Refusal, body, allowance });
-    }
-}
-
-impl From<BodyError> for Close {
-    fn from(error: BodyError) -> Self {
-        Close::violation(error.to_string())
-    }
 }

@@ -14,7 +14,7 @@
 //! | fetched share | server | counter u64, the server's share of the row and of its two multiples: 3 dim elements |
 //! | refusal | server | counter u64 (0: the connection), code u16, text |
 
-use roadstead::log::clean;
+use roadstead::{Close, log::clean};
 use thiserror::Error;
 
 use crate::field::P;
@@ -101,6 +101,12 @@ pub enum BodyError {
     /// A text that is not one line of UTF-8.
     #[error("the text of a refusal is not one line of UTF-8")]
     Text,
+}
+
+impl From<BodyError> for Close {
+    fn from(error: BodyError) -> Self {
+        Close::violation(error.to_string())
+    }
 }
 
 /// Checks a body's length.
