@@ -51,32 +51,21 @@
 
 pub mod admission;
 mod answers;
+pub mod arithmetic;
 mod batch;
-pub mod check;
 pub mod client;
 pub mod data;
-pub mod digest;
-pub mod dpf;
-pub mod element;
 mod entropy;
-pub mod field;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod integrity;
-pub mod kernels;
 pub mod layout;
-pub mod lines;
 pub mod manifest;
-pub mod mask;
-mod oblivious;
 mod outages;
 mod outputs;
-pub mod party;
 mod passes;
 pub mod peers;
-pub mod prg;
-pub mod quantise;
 pub mod query;
 pub mod questions;
 pub mod reading;
@@ -85,15 +74,17 @@ pub mod reshare;
 mod resharing;
 pub mod scales;
 mod search_shares;
-pub mod selector;
 pub mod server;
-pub mod shamir;
 pub mod share;
 mod share_error;
 pub mod shared;
 mod splitter;
 pub mod store;
-mod tree;
 pub mod trust;
 mod verdict;
 pub mod wire;
+
+pub use arithmetic::{
+    check, digest, dpf, element, field, kernels, lines, mask, party, prg, quantise, selector, shamir,
+};
+pub(crate) use arithmetic::{oblivious, tree};
