@@ -50,29 +50,22 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admission;
+pub mod agreed;
 mod answers;
 pub mod arithmetic;
 mod batch;
 pub mod client;
 pub mod data;
 mod entropy;
-pub mod files;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod integrity;
-pub mod layout;
-pub mod manifest;
 mod outages;
 mod outputs;
 mod passes;
 pub mod peers;
 pub mod query;
 pub mod questions;
-pub mod reading;
-pub mod refusal;
-pub mod reshare;
 mod resharing;
-pub mod scales;
 mod search_shares;
 pub mod server;
 pub mod share;
@@ -80,10 +73,9 @@ mod share_error;
 pub mod shared;
 mod splitter;
 pub mod store;
-pub mod trust;
 mod verdict;
-pub mod wire;
 
+pub use agreed::{files, integrity, layout, manifest, reading, refusal, reshare, scales, trust, wire};
 pub use arithmetic::{
     check, digest, dpf, element, field, kernels, lines, mask, party, prg, quantise, selector, shamir,
 };
