@@ -55,12 +55,11 @@ mod answers;
 pub mod arithmetic;
 mod batch;
 pub mod client;
-pub mod data;
 mod entropy;
 #[doc(hidden)]
 pub mod fuzz;
 mod outages;
-mod outputs;
+pub mod owner;
 mod passes;
 pub mod peers;
 pub mod query;
@@ -68,10 +67,7 @@ pub mod questions;
 mod resharing;
 mod search_shares;
 pub mod server;
-pub mod share;
-mod share_error;
 pub mod shared;
-mod splitter;
 pub mod store;
 mod verdict;
 
@@ -80,3 +76,5 @@ pub use arithmetic::{
     check, digest, dpf, element, field, kernels, lines, mask, party, prg, quantise, selector, shamir,
 };
 pub(crate) use arithmetic::{oblivious, tree};
+pub use owner::{data, share};
+pub(crate) use owner::{error as share_error, outputs, splitter};
