@@ -49,26 +49,16 @@
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod admission;
 pub mod agreed;
-mod answers;
 pub mod arithmetic;
-mod batch;
 pub mod client;
 mod entropy;
 #[doc(hidden)]
 pub mod fuzz;
-mod outages;
 pub mod owner;
-mod passes;
-pub mod peers;
 pub mod query;
-pub mod questions;
-mod resharing;
-mod search_shares;
 pub mod server;
 pub mod shared;
-pub mod store;
 mod verdict;
 
 pub use agreed::{files, integrity, layout, manifest, reading, refusal, reshare, scales, trust, wire};
@@ -78,3 +68,5 @@ pub use arithmetic::{
 pub(crate) use arithmetic::{oblivious, tree};
 pub use owner::{data, share};
 pub(crate) use owner::{error as share_error, outputs, splitter};
+pub use server::{admission, peers, store};
+pub(crate) use server::{answers, batch, outages, passes, questions, resharing, search_shares};

@@ -5,6 +5,17 @@
 //! on however many connections, and those that come while a pass is running, share the next pass.
 #![forbid(unsafe_code)]
 
+pub mod admission;
+pub(crate) mod answers;
+pub(crate) mod batch;
+pub(crate) mod outages;
+pub(crate) mod passes;
+pub mod peers;
+pub(crate) mod questions;
+pub(crate) mod resharing;
+pub(crate) mod search_shares;
+pub mod store;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use roadstead::{
