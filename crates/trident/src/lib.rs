@@ -56,16 +56,15 @@ mod entropy;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod owner;
-pub mod query;
 pub mod server;
-pub mod shared;
-mod verdict;
 
 pub use agreed::{files, integrity, layout, manifest, reading, refusal, reshare, scales, trust, wire};
 pub use arithmetic::{
     check, digest, dpf, element, field, kernels, lines, mask, party, prg, quantise, selector, shamir,
 };
 pub(crate) use arithmetic::{oblivious, tree};
+pub(crate) use client::verdict;
+pub use client::{query, shared};
 pub use owner::{data, share};
 pub(crate) use owner::{error as share_error, outputs, splitter};
 pub use server::{admission, peers, store};

@@ -24,10 +24,13 @@
 #![forbid(unsafe_code)]
 
 mod link;
+pub mod query;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 mod thirds;
 mod trio;
+pub(crate) mod verdict;
 
 use std::{
     fmt, io,
