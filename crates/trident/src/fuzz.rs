@@ -1,15 +1,15 @@
 //! Entry points for fuzzing: any bytes are accepted or refused, nothing panics.
 
-use crate::dpf::{Domain, Evaluator, Key, Role};
-use crate::field::P;
-use crate::manifest::{Digest, Element, Manifest, SharingId};
-use crate::party::Party;
-use crate::prg::Expander;
-use crate::quantise::WorstError;
-use crate::reshare;
-use crate::scales::Scales;
-use crate::selector;
-use crate::wire::{self, Hello, Kind, Refusal, Welcome};
+use crate::agreed::manifest::{Digest, Element, Manifest, SharingId};
+use crate::agreed::reshare;
+use crate::agreed::scales::Scales;
+use crate::agreed::wire::{self, Hello, Kind, Refusal, Welcome};
+use crate::arithmetic::dpf::{Domain, Evaluator, Key, Role};
+use crate::arithmetic::field::P;
+use crate::arithmetic::party::Party;
+use crate::arithmetic::prg::Expander;
+use crate::arithmetic::quantise::WorstError;
+use crate::arithmetic::selector;
 
 /// Selection keys: the first two bytes choose the number of rows, the rest is the key.
 pub fn keys(data: &[u8]) {

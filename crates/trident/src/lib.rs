@@ -6,15 +6,16 @@
 //! search, a wrong score. An unchecked search is private only against servers that follow the protocol. Two servers that
 //! collude learn everything, and whoever may search can read every row: `docs/trident-security.md` has the bounds.
 //!
-//! This is the part without a network: what the owner, a server and a client compute.
+//! | room | what is in it | starts with |
+//! |---|---|---|
+//! | [`arithmetic`] | computing with shares and secrets | [`field`](arithmetic::field), the integers modulo p |
+//! | [`agreed`] | files, messages, and who is who | [`Manifest`](agreed::manifest::Manifest) |
+//! | [`owner`] | vectors in, shares out | [`share`](owner::share::share) over [`Rows`](owner::data::Rows) |
+//! | [`server`] | admits questions and answers them | [`Store`](server::store::Store), and an [`Admission`](server::admission::Admission) for every connection |
+//! | [`client`] | asks, and checks what it is told | [`Collection`](client::query::Collection) |
 //!
-//! | who | starts with |
-//! |---|---|
-//! | owner | [`share::share`] over [`data::Rows`] |
-//! | server | [`store::Store`], and an [`admission::Admission`] for every connection |
-//! | client | [`query::Collection`] |
-//!
-//! [`server::Trident`] and [`client::Client`] are the two ends as sessions of the engine, over TLS as [`trust`] says.
+//! What they start with needs no network. [`server::Trident`] and [`client::Client`] are the two ends as sessions of the
+//! engine, over TLS as [`trust`](agreed::trust) says.
 //!
 //! ```
 //! use rand::SeedableRng;
@@ -58,14 +59,9 @@ pub mod fuzz;
 pub mod owner;
 pub mod server;
 
-pub use agreed::{files, integrity, layout, manifest, reading, refusal, reshare, scales, trust, wire};
-pub use arithmetic::{
-    check, digest, dpf, element, field, kernels, lines, mask, party, prg, quantise, selector, shamir,
-};
-pub(crate) use arithmetic::{oblivious, tree};
-pub(crate) use client::verdict;
+// The names by which programs, tests and fuzz targets know the files of the rooms.
+pub use agreed::{files, integrity, manifest, reshare, scales, trust, wire};
+pub use arithmetic::{check, dpf, field, kernels, lines, mask, party, prg, quantise, selector, shamir};
 pub use client::{query, shared};
 pub use owner::{data, share};
-pub(crate) use owner::{error as share_error, outputs, splitter};
 pub use server::{admission, peers, store};
-pub(crate) use server::{answers, batch, outages, passes, questions, resharing, search_shares};

@@ -21,16 +21,16 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::check::ROW_DIGEST;
-use crate::files::FileError;
-use crate::layout::{DIGESTS_FILE, SCALES_FILE, SCALES_HEADER, SEARCH_FILE, component_file, pair_key_file};
-use crate::lines::{self, BLOCK, GROUP, LINE, Line};
-use crate::manifest::Manifest;
-use crate::mask::PairKey;
-use crate::party::Party;
-use crate::reading::{StoreError, open_exact, read_manifest};
+use super::files::FileError;
+use super::layout::{DIGESTS_FILE, SCALES_FILE, SCALES_HEADER, SEARCH_FILE, component_file, pair_key_file};
+use super::manifest::Manifest;
+use super::reading::{StoreError, open_exact, read_manifest};
+use crate::arithmetic::check::ROW_DIGEST;
+use crate::arithmetic::lines::{self, BLOCK, GROUP, LINE, Line};
+use crate::arithmetic::mask::PairKey;
+use crate::arithmetic::party::Party;
 
-pub use crate::manifest::Roots;
+pub use super::manifest::Roots;
 
 /// Name of the block digests in every directory.
 pub const FILE: &str = "blocks.bin";

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::party::Party;
+use crate::arithmetic::party::Party;
 
 /// Name of the search shares in a server's directory.
 pub const SEARCH_FILE: &str = "search.bin";

@@ -7,14 +7,14 @@ use roadstead::tls::{NotAPin, Pin, TlsError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::check::SALT;
-use crate::dpf::Domain;
-use crate::lines::{BLOCK, COLUMN, GROUP};
-use crate::party::Party;
-use crate::selector;
+use crate::arithmetic::check::SALT;
+use crate::arithmetic::dpf::Domain;
+use crate::arithmetic::lines::{BLOCK, COLUMN, GROUP};
+use crate::arithmetic::party::Party;
+use crate::arithmetic::selector;
 
-pub use crate::digest::{Digest, SharingId};
-pub use crate::element::Element;
+pub use crate::arithmetic::digest::{Digest, SharingId};
+pub use crate::arithmetic::element::Element;
 
 /// The version of manifest and files that this program writes and reads.
 pub const VERSION: u32 = 2;

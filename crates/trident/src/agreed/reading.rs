@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::files::{self, FileError};
-use crate::manifest::{self, Manifest, ManifestError, RESTORE};
-use crate::party::Party;
+use super::files::{self, FileError};
+use super::manifest::{self, Manifest, ManifestError, RESTORE};
+use crate::arithmetic::party::Party;
 
 /// Reads the manifest of a directory.
 pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {

@@ -4,10 +4,10 @@
 use roadstead::frame::FrameError;
 use thiserror::Error;
 
-use crate::dpf::KeyError;
-use crate::manifest::Digest;
-use crate::party::Party;
-use crate::wire::{BodyError, Kind, Refusal, VERSION};
+use super::manifest::Digest;
+use super::wire::{BodyError, Kind, Refusal, VERSION};
+use crate::arithmetic::dpf::KeyError;
+use crate::arithmetic::party::Party;
 
 /// The code of a refusal because the server's own shares could not be read.
 pub const CODE_STORE: u16 = 101;

@@ -8,15 +8,15 @@
 use rand::CryptoRng;
 use thiserror::Error;
 
-use crate::field::{add, mul};
-use crate::manifest::{Digest, Manifest};
-use crate::mask::Nonce;
-use crate::party::Party;
-use crate::selector::PAYLOAD;
-use crate::shamir;
-use crate::wire::{self, BodyError};
+use super::manifest::{Digest, Manifest};
+use super::wire::{self, BodyError};
+use crate::arithmetic::field::{add, mul};
+use crate::arithmetic::mask::Nonce;
+use crate::arithmetic::party::Party;
+use crate::arithmetic::selector::PAYLOAD;
+use crate::arithmetic::shamir;
 
-pub use crate::wire::message_len;
+pub use super::wire::message_len;
 
 /// The name of a query between servers: 128 bits of BLAKE3 over the manifest's digest, the three nonces and the counter.
 /// Each of the three servers has a part in it that is fresh, and nothing in it depends on what is asked.

@@ -9,14 +9,14 @@ use std::path::Path;
 
 use rand::CryptoRng;
 
-use crate::integrity::{Contents, Directory};
-use crate::layout::SCALES_HEADER;
-use crate::manifest::{Element, Manifest};
-use crate::oblivious;
-use crate::quantise::{Quantisation, QuantisedQuery, Significant, WorstError, power};
-use crate::reading::StoreError;
+use super::integrity::{Contents, Directory};
+use super::layout::SCALES_HEADER;
+use super::manifest::{Element, Manifest};
+use super::reading::StoreError;
+use crate::arithmetic::oblivious;
+use crate::arithmetic::quantise::{Quantisation, QuantisedQuery, Significant, WorstError, power};
 
-pub use crate::layout::SCALES_FILE;
+pub use super::layout::SCALES_FILE;
 
 /// The scales of a collection that can be searched.
 #[derive(Debug, PartialEq)]
@@ -140,7 +140,7 @@ impl fmt::Display for Precision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::SharingId;
+    use crate::agreed::manifest::SharingId;
 
     #[test]
     fn an_exponent_that_no_collection_has_is_refused() {

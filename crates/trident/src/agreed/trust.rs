@@ -18,9 +18,10 @@ use roadstead::{
 };
 use thiserror::Error;
 
-use crate::{manifest::Manifest, party::Party, refusal::Refused};
+use super::{manifest::Manifest, refusal::Refused};
+use crate::arithmetic::party::Party;
 
-pub use crate::manifest::{Pins, PinsError};
+pub use super::manifest::{Pins, PinsError};
 
 /// Why the keys of a server or a client do not go with its sharing.
 #[derive(Debug, Error)]
@@ -129,7 +130,7 @@ pub(crate) fn may_ask(manifest: &Manifest, identity: Option<&Identity>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{Element, SharingId, tests::flipped};
+    use crate::agreed::manifest::{Element, SharingId, tests::flipped};
 
     #[test]
     fn no_server_may_ask_and_every_byte_tells_another_from_it() {

@@ -17,11 +17,11 @@
 use roadstead::{Close, log::clean};
 use thiserror::Error;
 
-use crate::field::P;
-use crate::manifest::{Digest, Manifest};
-use crate::mask::Nonce;
-use crate::party::Party;
-use crate::selector::PAYLOAD;
+use super::manifest::{Digest, Manifest};
+use crate::arithmetic::field::P;
+use crate::arithmetic::mask::Nonce;
+use crate::arithmetic::party::Party;
+use crate::arithmetic::selector::PAYLOAD;
 
 /// Version of the protocol.
 pub const VERSION: u16 = 2;
@@ -229,7 +229,7 @@ pub fn parse_nonces(body: &[u8]) -> Result<[Nonce; 3], BodyError> {
 pub struct Refusal {
     /// The request that is refused; 0 when it is the connection.
     pub counter: u64,
-    /// What programs look at; see [`Refused::code`](crate::refusal::Refused::code).
+    /// What programs look at; see [`Refused::code`](crate::agreed::refusal::Refused::code).
     pub code: u16,
     /// One line for people, at most [`MAX_TEXT`] bytes.
     pub text: String,

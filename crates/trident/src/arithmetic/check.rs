@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-use crate::digest::SharingId;
-use crate::field::mul;
+use super::digest::SharingId;
+use super::field::mul;
 
 /// Bytes of the secret salt in a record.
 pub const SALT: usize = 16;

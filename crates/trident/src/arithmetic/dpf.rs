@@ -10,11 +10,11 @@ use rand::CryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::prg::{Block, Direction, Expander, xor};
-use crate::tree::{SEED, Tree, Walk, block, select};
+use super::prg::{Block, Direction, Expander, xor};
+use super::tree::{SEED, Tree, Walk, block, select};
 
-pub use crate::party::Role;
-pub use crate::tree::KeyError;
+pub use super::party::Role;
+pub use super::tree::KeyError;
 
 /// Rows that one leaf block stands for.
 pub const ROWS_PER_LEAF: usize = 128;

@@ -13,11 +13,11 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use rand::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::digest::Digest;
-use crate::field::{P, add, sub};
-use crate::prg::Block;
+use super::digest::Digest;
+use super::field::{P, add, sub};
+use super::prg::Block;
 
-pub use crate::prg::Nonce;
+pub use super::prg::Nonce;
 
 /// A key that two servers share.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]

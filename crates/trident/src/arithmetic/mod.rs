@@ -14,4 +14,4 @@ pub mod prg;
 pub mod quantise;
 pub mod selector;
 pub mod shamir;
-pub(crate) mod tree;
+mod tree;

@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use crate::kernels::{Kernel, LANES, keep, network};
+use super::kernels::{Kernel, LANES, keep, network};
 
 /// Items that one barrier hides.
 const RUN: usize = 64;

@@ -13,7 +13,7 @@ use aes::Aes128Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::optimization_barrier;
 
-use crate::digest::Digest;
+use super::digest::Digest;
 
 /// Random bytes that a server issues for one connection.
 pub type Nonce = [u8; 16];

@@ -18,7 +18,7 @@
 //! Above `OWN_NORM` a row is more than three times as long as the longest query, and X may have too few bits to
 //! tell its length (all of them may round to zero). Its extra column is then that of the row itself, `round(2^-s |2^f x|²)`.
 //!
-//! f and the shifts are the client's alone; see [`Scales`](crate::scales::Scales).
+//! f and the shifts are the client's alone.
 //!
 //! # How far a distance can be from the true one
 //! Rounding moves an element by half of its unit, so with d elements a query moves by at most `√d/2` steps and a row by
@@ -47,8 +47,8 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 use zeroize::Zeroize;
 
-use crate::element::Element;
-use crate::field::P;
+use super::element::Element;
+use super::field::P;
 
 /// Steps that the middle float row has at most: with queries of `HEADROOM` times that, just below p/2.
 const MIDDLE_ROW: f64 = 10_900.0;

@@ -14,13 +14,13 @@ use rand::CryptoRng;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::field::{P, add, mul, neg, reduce, sub};
-use crate::lines::{BLOCK, Line};
-use crate::party::{Party, Role};
-use crate::prg::{Block, Direction, Expander};
-use crate::tree::{KeyError, SEED, Tree, Walk, wipe};
+use super::field::{P, add, mul, neg, reduce, sub};
+use super::lines::{BLOCK, Line};
+use super::party::{Party, Role};
+use super::prg::{Block, Direction, Expander};
+use super::tree::{KeyError, SEED, Tree, Walk, wipe};
 
-pub use crate::lines::PAYLOAD;
+pub use super::lines::PAYLOAD;
 
 /// Rows that one leaf stands for.
 pub const ROWS_PER_LEAF: usize = 4;

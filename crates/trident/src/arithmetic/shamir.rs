@@ -5,7 +5,7 @@
 
 use rand::CryptoRng;
 
-use crate::field::{add, uniform};
+use super::field::{add, uniform};
 
 /// The shares of servers 1, 2 and 3.
 #[inline]
@@ -19,8 +19,8 @@ pub fn share(secret: u32, rng: &mut impl CryptoRng) -> [u32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::{P, mul, sub};
-    use crate::party::Party;
+    use crate::arithmetic::field::{P, mul, sub};
+    use crate::arithmetic::party::Party;
     use proptest::prelude::*;
     use rand::SeedableRng;
 

@@ -13,8 +13,8 @@ use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroize;
 
-use crate::party::Role;
-use crate::prg::{Block, Direction, Expander, xor};
+use super::party::Role;
+use super::prg::{Block, Direction, Expander, xor};
 
 /// Bytes of a seed.
 pub(crate) const SEED: usize = 16;

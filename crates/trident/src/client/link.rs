@@ -9,12 +9,14 @@ use roadstead::{
     frame::{Fields, Limits, Parsed},
 };
 
+use super::query::Collection;
 use super::trio::{Answer, Fault, Trio};
 use crate::{
-    manifest::Digest,
-    party::Party,
-    query::Collection,
-    wire::{self, Hello, Kind, Refusal, Welcome},
+    agreed::{
+        manifest::Digest,
+        wire::{self, Hello, Kind, Refusal, Welcome},
+    },
+    arithmetic::party::Party,
 };
 
 /// How an alert of TLS begins (RFC 8446, section 5.1), and no frame does.

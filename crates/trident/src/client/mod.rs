@@ -30,7 +30,7 @@ pub mod shared;
 mod tests;
 mod thirds;
 mod trio;
-pub(crate) mod verdict;
+mod verdict;
 
 use std::{
     fmt, io,
@@ -52,15 +52,16 @@ use roadstead::{
 };
 
 use crate::{
+    agreed::{
+        trust::{self, TrustError},
+        wire::{self, Kind},
+    },
+    arithmetic::{party::Party, prg::Expander},
     entropy::{self, Entropy},
-    party::Party,
-    prg::Expander,
-    query::{AnswerError, Body, Collection, Neighbour, QueryError, Row, Scores},
-    shared::SharedFetch,
-    trust::{self, TrustError},
-    wire::{self, Kind},
 };
 use link::Link;
+use query::{AnswerError, Body, Collection, Neighbour, QueryError, Row, Scores};
+use shared::SharedFetch;
 use thirds::Thirds;
 use trio::{Fault, Trio, Waiting};
 
@@ -72,7 +73,7 @@ pub enum Protocol {
     Direct,
     /// From the shares that searches use, with the servers' exchanging theirs: the row stays shared among them, and any
     /// two right answers are enough, whatever the third server says and however fast. All three must be up and reach each
-    /// other all the same. Floats come back rounded; see [`SharedFetch::finish`](crate::shared::SharedFetch::finish).
+    /// other all the same. Floats come back rounded; see [`SharedFetch::finish`].
     Exchange,
 }
 

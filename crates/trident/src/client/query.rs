@@ -7,21 +7,21 @@ use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::check::{self, Check, ROW_DIGEST, SALT};
-use crate::dpf::{self, Key, Role};
-use crate::field::{add, from_signed, mul, to_signed, uniform_nonzero};
-use crate::integrity::{Contents, Directory};
-use crate::manifest::{Digest, Element, Manifest, SharingId};
-use crate::oblivious;
-use crate::party::Party;
-use crate::prg::Expander;
-use crate::quantise::{QuantiseError, QuantisedQuery, power};
-use crate::reading::{StoreError, read_manifest};
-use crate::scales::Scales;
-use crate::shamir;
-use crate::wire;
+use crate::agreed::integrity::{Contents, Directory};
+use crate::agreed::manifest::{Digest, Element, Manifest, SharingId};
+use crate::agreed::reading::{StoreError, read_manifest};
+use crate::agreed::scales::Scales;
+use crate::agreed::wire;
+use crate::arithmetic::check::{self, Check, ROW_DIGEST, SALT};
+use crate::arithmetic::dpf::{self, Key, Role};
+use crate::arithmetic::field::{add, from_signed, mul, to_signed, uniform_nonzero};
+use crate::arithmetic::oblivious;
+use crate::arithmetic::party::Party;
+use crate::arithmetic::prg::Expander;
+use crate::arithmetic::quantise::{QuantiseError, QuantisedQuery, power};
+use crate::arithmetic::shamir;
 
-pub use crate::verdict::AnswerError;
+pub use super::verdict::AnswerError;
 
 /// What a client holds of a sharing: its manifest, and the digest and the scale of every row.
 #[derive(Debug)]
@@ -312,7 +312,7 @@ impl Search {
 }
 
 /// The score of every row: its squared distance to the query without the query's squared norm, both as integers; see
-/// [`quantise`](crate::quantise).
+/// [`quantise`](crate::arithmetic::quantise).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     scores: Vec<i32>,
@@ -363,7 +363,10 @@ fn from_ordered(key: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{dpf, selector, shared::SharedFetch};
+    use crate::{
+        arithmetic::{dpf, selector},
+        client::shared::SharedFetch,
+    };
 
     /// What adds up to a question, or tells what it was about, does not outlive it in memory.
     #[test]

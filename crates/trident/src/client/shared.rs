@@ -3,17 +3,17 @@
 use rand::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::check::{self, Check};
-use crate::field::{P, add, mul, sub, to_signed, uniform_nonzero};
-use crate::manifest::Element;
-use crate::party::Party;
-use crate::prg::Expander;
-use crate::query::{Body, Collection, QueryError, Row, body, payload};
-use crate::selector::{self, PAYLOAD};
-use crate::verdict::AnswerError;
-use crate::wire;
+use super::query::{Body, Collection, QueryError, Row, body, payload};
+use super::verdict::AnswerError;
+use crate::agreed::manifest::Element;
+use crate::agreed::wire;
+use crate::arithmetic::check::{self, Check};
+use crate::arithmetic::field::{P, add, mul, sub, to_signed, uniform_nonzero};
+use crate::arithmetic::party::Party;
+use crate::arithmetic::prg::Expander;
+use crate::arithmetic::selector::{self, PAYLOAD};
 
-pub use crate::verdict::Odd;
+pub use super::verdict::Odd;
 
 /// A fetch that waits for two shares of its row. Zeroised when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -77,7 +77,7 @@ impl SharedFetch {
     /// with a probability below 2^-60.
     ///
     /// A row of bytes is what was shared, byte by byte. Of a row of floats it is what searches compare, rounded to
-    /// a power of two, which is coarser for long rows ([`Scales::unit`](crate::scales::Scales::unit)); [`Collection::fetch`] gives the floats themselves.
+    /// a power of two, which is coarser for long rows ([`Scales::unit`](crate::agreed::scales::Scales::unit)); [`Collection::fetch`] gives the floats themselves.
     ///
     /// # Errors
     /// Fewer than two answers, or no two that are well formed and belong to one row.

@@ -13,9 +13,11 @@ use roadstead::{
 
 use super::*;
 use crate::{
-    data::Generated,
     entropy,
-    share::{self, CLIENT_DIR},
+    owner::{
+        data::Generated,
+        share::{self, CLIENT_DIR},
+    },
 };
 
 const FIRST: Party = Party::ALL[0];

@@ -12,7 +12,8 @@ use std::{
     },
 };
 
-use crate::{party::Party, verdict::Odd};
+use super::verdict::Odd;
+use crate::arithmetic::party::Party;
 
 /// Answers that are awaited at once; the oldest are forgotten.
 const AWAITED: usize = 1024;

@@ -9,8 +9,15 @@ use std::{
 
 use roadstead::{Chunk, Waker, frame::HEAD};
 
+use super::query::Body;
 use super::thirds::{self, Thirds};
-use crate::{manifest::Digest, mask::Nonce, party::Party, prg::Expander, query::Body, wire::Kind};
+use crate::{
+    agreed::{
+        manifest::Digest,
+        wire::{self, Kind},
+    },
+    arithmetic::{mask::Nonce, party::Party, prg::Expander},
+};
 
 /// Bytes of questions that may be unsent at once. Well below the high-water mark of any connection: a client that stops
 /// reading because its questions are not taken, and a server that stops taking them because its answers are not read,
@@ -185,7 +192,7 @@ impl Trio {
         if let Some(nonces) = state.all_nonces() {
             state.expander = Some(Arc::new(Expander::new(&self.digest, &nonces)));
             for party in Party::ALL {
-                state.send(party, Kind::Nonces, Body::new(crate::wire::encode_nonces(&nonces)));
+                state.send(party, Kind::Nonces, Body::new(wire::encode_nonces(&nonces)));
             }
             self.decided.notify_all();
         }

@@ -3,9 +3,9 @@
 
 use thiserror::Error;
 
-use crate::check::Check;
-use crate::party::Party;
-use crate::wire::BodyError;
+use crate::agreed::wire::BodyError;
+use crate::arithmetic::check::Check;
+use crate::arithmetic::party::Party;
 
 /// Why an answer is not believed: the servers' fault.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::data::DataError;
-use crate::files::FileError;
-use crate::manifest::ManifestError;
-use crate::quantise::QuantiseError;
+use super::data::DataError;
+use crate::agreed::files::FileError;
+use crate::agreed::manifest::ManifestError;
+use crate::arithmetic::quantise::QuantiseError;
 
 /// Why data was not shared.
 #[derive(Debug, Error)]

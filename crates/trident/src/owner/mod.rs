@@ -1,7 +1,7 @@
 //! The owner: vectors in, the directories of a sharing out.
 
 pub mod data;
-pub(crate) mod error;
-pub(crate) mod outputs;
+mod error;
+mod outputs;
 pub mod share;
-pub(crate) mod splitter;
+mod splitter;

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use rand::CryptoRng;
 
-use crate::files::{self, FileError};
-use crate::integrity::{self, Contents, Part, Roots};
-use crate::layout::{
+use super::error::ShareError;
+use super::splitter::Splitter;
+use crate::agreed::files::{self, FileError};
+use crate::agreed::integrity::{self, Contents, Part, Roots};
+use crate::agreed::layout::{
     CLIENT_DIR, DIGESTS_FILE, SCALES_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir,
 };
-use crate::lines;
-use crate::manifest::{self, Manifest};
-use crate::mask::PairKey;
-use crate::party::Party;
-use crate::quantise::Quantisation;
-use crate::scales;
-use crate::share_error::ShareError;
-use crate::splitter::Splitter;
+use crate::agreed::manifest::{self, Manifest};
+use crate::agreed::scales;
+use crate::arithmetic::lines;
+use crate::arithmetic::mask::PairKey;
+use crate::arithmetic::party::Party;
+use crate::arithmetic::quantise::Quantisation;
 
 /// A file that is being written, and the digests of its blocks so far.
 struct Output {

@@ -15,17 +15,19 @@ use std::path::Path;
 
 use rand::CryptoRng;
 
-use crate::data::{DataError, Rows};
+use super::data::{DataError, Rows};
+use super::outputs::Outputs;
+use super::splitter::Splitter;
+use crate::agreed::integrity;
+use crate::agreed::manifest::{Element, Manifest, SharingId};
+use crate::agreed::trust::Pins;
+use crate::arithmetic::quantise::Quantisation;
 use crate::entropy::{self, Entropy};
-use crate::integrity;
-use crate::manifest::{Element, Manifest, SharingId};
-use crate::outputs::Outputs;
-use crate::quantise::Quantisation;
-use crate::splitter::Splitter;
-use crate::trust::Pins;
 
-pub use crate::layout::{CLIENT_DIR, DIGESTS_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir};
-pub use crate::share_error::ShareError;
+pub use super::error::ShareError;
+pub use crate::agreed::layout::{
+    CLIENT_DIR, DIGESTS_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir,
+};
 
 /// What the owner chooses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,7 +152,7 @@ impl Survey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Generated;
+    use crate::owner::data::Generated;
 
     #[test]
     fn without_randomness_nothing_is_shared() {

@@ -4,13 +4,13 @@
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::check::{SALT, row_digest};
-use crate::field::from_signed;
-use crate::lines::{self, BLOCK, COLUMN, GROUP, Line};
-use crate::manifest::Manifest;
-use crate::quantise::{Quantisation, QuantiseError, QuantisedRow};
-use crate::shamir;
-use crate::share_error::ShareError;
+use super::error::ShareError;
+use crate::agreed::manifest::Manifest;
+use crate::arithmetic::check::{SALT, row_digest};
+use crate::arithmetic::field::from_signed;
+use crate::arithmetic::lines::{self, BLOCK, COLUMN, GROUP, Line};
+use crate::arithmetic::quantise::{Quantisation, QuantiseError, QuantisedRow};
+use crate::arithmetic::shamir;
 
 /// Splits runs of rows into components and search shares.
 pub(crate) struct Splitter<'a> {

@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
-use crate::dpf::Key;
-use crate::mask::{Masks, Nonce, Purpose};
-use crate::prg::Expander;
-use crate::reshare::query_id;
-use crate::selector;
-use crate::store::Store;
-use crate::wire::{self, BodyError, COUNTER, Hello, Kind, Welcome};
+use super::store::Store;
+use crate::agreed::reshare::query_id;
+use crate::agreed::wire::{self, BodyError, COUNTER, Hello, Kind, Welcome};
+use crate::arithmetic::dpf::Key;
+use crate::arithmetic::mask::{Masks, Nonce, Purpose};
+use crate::arithmetic::prg::Expander;
+use crate::arithmetic::selector;
 
-pub use crate::questions::{FetchQuery, SearchQuery, SharedQuery};
-pub use crate::refusal::Refused;
+pub use super::questions::{FetchQuery, SearchQuery, SharedQuery};
+pub use crate::agreed::refusal::Refused;
 
 /// What a server does next.
 #[derive(Debug)]

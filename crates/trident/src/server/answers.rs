@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use roadstead::Waker;
 
-use crate::wire::Kind;
+use crate::agreed::wire::Kind;
 
 /// Answers up to this size do not count, in bytes.
 const SMALL: usize = 16 << 10;

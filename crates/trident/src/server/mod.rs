@@ -6,14 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
-pub(crate) mod answers;
-pub(crate) mod batch;
-pub(crate) mod outages;
-pub(crate) mod passes;
+mod answers;
+mod batch;
+mod outages;
+mod passes;
 pub mod peers;
-pub(crate) mod questions;
-pub(crate) mod resharing;
-pub(crate) mod search_shares;
+mod questions;
+mod resharing;
+mod search_shares;
 pub mod store;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -24,21 +24,21 @@ use roadstead::{
     frame::{Fields, HEAD, Limits, Parsed},
 };
 
-use crate::{
-    admission::{Admission, Admitted},
-    answers::{Allowance, Answers, Place},
-    batch::Batch,
-    passes::{Passes, Shared, Waiting, answer_fetches, answer_searches, answer_shared},
-    peers::Peers,
+use crate::agreed::{
     refusal::Refused,
-    resharing::{Resharing, Seed},
-    store::Store,
     trust,
     wire::{self, COUNTER, Kind, Refusal},
 };
+use admission::{Admission, Admitted};
+use answers::{Allowance, Answers, Place};
+use batch::Batch;
+use passes::{Passes, Shared, Waiting, answer_fetches, answer_searches, answer_shared};
+use peers::Peers;
+use resharing::{Resharing, Seed};
+use store::Store;
 
-pub use crate::answers::Reply;
-pub use crate::refusal::{CODE_NO_PEERS, CODE_PEERS, CODE_STORE};
+pub use crate::agreed::refusal::{CODE_NO_PEERS, CODE_PEERS, CODE_STORE};
+pub use answers::Reply;
 
 /// Fetches answered in one pass over the rows: more gain nothing and delay the first.
 const FETCHES: usize = 16;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::party::Party;
+use crate::arithmetic::party::Party;
 
 /// The outages of the servers of a cluster.
 #[derive(Debug)]

@@ -5,13 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use roadstead::{Job, Step, Ticket, frame::Limits};
 
-use crate::{
+use super::{
     answers::{Allowance, Answers, Reply},
     batch::Batch,
     questions::{FetchQuery, SearchQuery, SharedQuery},
-    refusal::CODE_STORE,
     resharing::{Resharing, Seed},
     store::{Store, StoreError},
+};
+use crate::agreed::{
+    refusal::CODE_STORE,
     wire::{Kind, Refusal},
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roadstead::exchange::{Exchange, GatherError, Gathered, Key, MemberId};
 
-use crate::party::Party;
+use crate::arithmetic::party::Party;
 
 /// Carries messages between the servers of a cluster; each message belongs to a query.
 pub trait Peers: Send + Sync + 'static {
@@ -63,6 +63,7 @@ fn absent(error: &GatherError) -> Absent {
     };
     Absent { missing, why: error.to_string() }
 }
+
 #[cfg(test)]
 mod tests {
     use std::{sync::mpsc, thread, time::Instant};

@@ -4,7 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{dpf::Key, mask::Masks, prg::Expander, selector};
+use crate::arithmetic::{dpf::Key, mask::Masks, prg::Expander, selector};
 
 /// A fetch.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl SharedQuery {
         self.counter
     }
 
-    /// Its name between the servers; see [`query_id`](crate::reshare::query_id).
+    /// Its name between the servers; see [`query_id`](crate::agreed::reshare::query_id).
     pub fn id(&self) -> u128 {
         self.id
     }

@@ -13,16 +13,20 @@ use rand::SeedableRng;
 use roadstead::Ticket;
 use zeroize::Zeroizing;
 
-use crate::{
+use super::{
     answers::{Allowance, Reply},
-    manifest::Manifest,
     outages::Outages,
-    party::Party,
     peers::{Done, Peers},
     questions::SharedQuery,
-    refusal::CODE_PEERS,
-    reshare::{add_up, reshare},
-    wire::{Kind, Refusal},
+};
+use crate::{
+    agreed::{
+        manifest::Manifest,
+        refusal::CODE_PEERS,
+        reshare::{add_up, reshare},
+        wire::{Kind, Refusal},
+    },
+    arithmetic::party::Party,
 };
 
 /// How long a server waits for the others' parts of a row.

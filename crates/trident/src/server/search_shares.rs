@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::field::P;
-use crate::files::FileError;
-use crate::integrity::{Blocks, Contents, Directory};
-use crate::layout::SEARCH_FILE;
-use crate::lines::{self, LINE, Line};
-use crate::manifest::Manifest;
-use crate::reading::{StoreError, open_exact};
+use crate::agreed::files::FileError;
+use crate::agreed::integrity::{Blocks, Contents, Directory};
+use crate::agreed::layout::SEARCH_FILE;
+use crate::agreed::manifest::Manifest;
+use crate::agreed::reading::{StoreError, open_exact};
+use crate::arithmetic::field::P;
+use crate::arithmetic::lines::{self, LINE, Line};
 
 /// Where search shares are during a pass.
 pub(crate) enum Shares {

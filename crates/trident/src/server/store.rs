@@ -5,21 +5,21 @@ use std::sync::Mutex;
 
 use zeroize::Zeroizing;
 
-use crate::dpf::{Evaluator, Role};
-use crate::field::mul;
-use crate::integrity::{self, Contents, Directory, Progress};
-use crate::kernels::{self, Kernel};
-use crate::lines::{BLOCK, COLUMN, LINE, Line};
-use crate::manifest::{Digest, Manifest};
-use crate::mask::{PairKey, PairKeys};
-use crate::party::Party;
-use crate::questions::{FetchQuery, SearchQuery, SharedQuery};
-use crate::reading::read_manifest;
-use crate::search_shares::Shares;
-use crate::selector::{Expansion, PAYLOAD, ROWS_PER_RUN};
-use crate::wire::{self, COUNTER};
+use super::questions::{FetchQuery, SearchQuery, SharedQuery};
+use super::search_shares::Shares;
+use crate::agreed::integrity::{self, Contents, Directory, Progress};
+use crate::agreed::manifest::{Digest, Manifest};
+use crate::agreed::reading::read_manifest;
+use crate::agreed::wire::{self, COUNTER};
+use crate::arithmetic::dpf::{Evaluator, Role};
+use crate::arithmetic::field::mul;
+use crate::arithmetic::kernels::{self, Kernel};
+use crate::arithmetic::lines::{BLOCK, COLUMN, LINE, Line};
+use crate::arithmetic::mask::{PairKey, PairKeys};
+use crate::arithmetic::party::Party;
+use crate::arithmetic::selector::{Expansion, PAYLOAD, ROWS_PER_RUN};
 
-pub use crate::reading::{StoreError, holder_name};
+pub use crate::agreed::reading::{StoreError, holder_name};
 
 /// One server's part of a sharing. All methods take `&self` and may be called from several threads at once.
 pub struct Store {
@@ -228,7 +228,7 @@ impl Store {
 
     /// The sums of fetches whose results stay shared, in one pass over the search shares: for each the sums of the rows
     /// with the first, second and third element of this server's share of the selector, `dim` elements each. They are
-    /// for [`reshare`](crate::reshare::reshare) and must not leave the server otherwise.
+    /// for [`reshare`](crate::agreed::reshare::reshare) and must not leave the server otherwise.
     ///
     /// # Errors
     /// As [`Store::search`].
@@ -321,8 +321,8 @@ fn read_key(files: &mut Directory<'_>, lower: Party) -> Result<PairKey, StoreErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Generated;
-    use crate::share::{self, server_dir};
+    use crate::owner::data::Generated;
+    use crate::owner::share::{self, server_dir};
 
     #[test]
     fn buffers_are_kept_for_the_next_pass_up_to_a_limit() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::manifest::{MAX_DIM, MAX_ROWS};
+use crate::agreed::manifest::{MAX_DIM, MAX_ROWS};
 
 /// A set of vectors that can be read in any order.
 pub trait Rows {

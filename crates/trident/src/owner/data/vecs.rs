@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{DataError, RowFile, Source};
-use crate::manifest::MAX_DIM;
+use crate::agreed::manifest::MAX_DIM;
 
 /// Rows of floats.
 pub(super) fn fvecs(mut source: Source) -> Result<RowFile, DataError> {
