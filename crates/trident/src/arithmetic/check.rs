@@ -73,7 +73,7 @@ pub fn multiples(scores: &[u32], first: (u32, &[u32]), second: (u32, &[u32])) ->
 ///
 /// # Errors
 /// [`Check::Distance`].
-pub(crate) fn possible(scores: &[i32], shifts: &[u8], ranges: &[RangeInclusive<i32>]) -> Result<(), Check> {
+pub fn possible(scores: &[i32], shifts: &[u8], ranges: &[RangeInclusive<i32>]) -> Result<(), Check> {
     let possible = |(score, &shift): (&i32, &u8)| ranges[usize::from(shift)].contains(score);
     let all = scores.iter().zip(shifts).fold(true, |all, row| all & possible(row));
     if all { Ok(()) } else { Err(Check::Distance) }

@@ -8,7 +8,7 @@ pub mod field;
 pub mod kernels;
 pub mod lines;
 pub mod mask;
-pub(crate) mod oblivious;
+pub mod oblivious;
 pub mod party;
 pub mod prg;
 pub mod quantise;

@@ -14,7 +14,7 @@ const RUN: usize = 64;
 ///
 /// Of every run of items one is taken, and of these the one of the index's run. The masks for both go through a barrier:
 /// a compiler that knows how they came about makes a branch of an `and` that is mostly with zero.
-pub(crate) fn pick<const N: usize>(list: &[[u8; N]], index: usize) -> [u8; N] {
+pub fn pick<const N: usize>(list: &[[u8; N]], index: usize) -> [u8; N] {
     let masks: [[u8; N]; RUN] = std::array::from_fn(|at| [mask(at, index % RUN); N]);
     let masks = black_box(masks);
     let mut picked = [0; N];
@@ -36,14 +36,14 @@ fn mask(one: usize, other: usize) -> u8 {
 }
 
 /// Bits at the low end of a key that have to be clear: they tell equal keys apart.
-pub(crate) const PLACE: u32 = 22;
+pub const PLACE: u32 = 22;
 
 /// The `k` smallest of `keys`, or all if there are fewer: each with its index, in the order of the keys, the lower index
 /// first on a tie. What is compared with what depends on the two numbers only.
 ///
 /// The keys are dealt out to lanes, which vectors sort side by side. The smallest of all are among those of the lanes,
 /// which are few; these are sorted again by key and index.
-pub(crate) fn smallest(keys: &[i64], k: usize) -> Vec<(i64, usize)> {
+pub fn smallest(keys: &[i64], k: usize) -> Vec<(i64, usize)> {
     const PLACES: usize = 1 << PLACE;
     let count = k.min(keys.len());
     let mut candidates = Vec::new();

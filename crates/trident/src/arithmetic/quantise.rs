@@ -273,7 +273,7 @@ fn whole(number: f64) -> i32 {
 }
 
 /// 2^exponent, of a number that needs no more than the exponent of its bits; so no table is looked into.
-pub(crate) fn power(exponent: i32) -> f64 {
+pub fn power(exponent: i32) -> f64 {
     debug_assert!((-1022..=1023).contains(&exponent));
     f64::from_bits(u64::from((1023 + exponent) as u32) << 52)
 }
