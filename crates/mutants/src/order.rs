@@ -25,6 +25,7 @@ const SEEN_IN: &[(&str, &[&str])] = &[
     ("services", &["services", "conformance", "cli"]),
     ("keys", &["keys", "roadstead", "trident", "cli", "conformance"]),
     ("trident", &["trident", "cli"]),
+    ("trident-arithmetic", &["trident-arithmetic", "trident", "cli"]),
     ("load", &["load", "cli"]),
     ("cli", &["cli"]),
     ("conformance", &["conformance"]),

@@ -51,13 +51,14 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod agreed;
-pub mod arithmetic;
 pub mod client;
 mod entropy;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod owner;
 pub mod server;
+
+pub use roadstead_trident_arithmetic as arithmetic;
 
 // The names by which programs, tests and fuzz targets know the files of the rooms.
 pub use agreed::{files, integrity, manifest, reshare, scales, trust, wire};

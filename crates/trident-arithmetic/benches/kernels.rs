@@ -3,14 +3,14 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use roadstead_trident::dpf::{Domain, Evaluator, Role, generate};
-use roadstead_trident::field::uniform;
-use roadstead_trident::kernels::{Kernel, combine, scan, select, spread};
-use roadstead_trident::lines::{BLOCK, COLUMN, GROUP, Line};
-use roadstead_trident::manifest::Digest;
-use roadstead_trident::party::Party;
-use roadstead_trident::prg::Expander;
-use roadstead_trident::selector::{self, Expansion, PAYLOAD};
+use roadstead_trident_arithmetic::digest::Digest;
+use roadstead_trident_arithmetic::dpf::{Domain, Evaluator, Role, generate};
+use roadstead_trident_arithmetic::field::uniform;
+use roadstead_trident_arithmetic::kernels::{Kernel, combine, scan, select, spread};
+use roadstead_trident_arithmetic::lines::{BLOCK, COLUMN, GROUP, Line};
+use roadstead_trident_arithmetic::party::Party;
+use roadstead_trident_arithmetic::prg::Expander;
+use roadstead_trident_arithmetic::selector::{self, Expansion, PAYLOAD};
 use std::hint::black_box;
 
 const ROWS: usize = 10_000;

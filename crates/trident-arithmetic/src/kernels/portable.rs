@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::network::{self, Lanes};
-use crate::arithmetic::field::{P, add, reduce};
-use crate::arithmetic::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
+use crate::field::{P, add, reduce};
+use crate::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
     for (masks, sums) in masks.iter().zip(sums) {

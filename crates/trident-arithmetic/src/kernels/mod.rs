@@ -19,7 +19,7 @@ mod tiles;
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::arithmetic::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
+use crate::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
 
 pub use network::{LANES, Lanes};
 
@@ -152,7 +152,7 @@ pub fn scan(kernel: Kernel, blocks: &[Line], width: usize, vectors: &[&[u32]], p
 /// weight in `weights[q]`.
 ///
 /// `blocks` are blocks of `width` lines, sixteen rows each, of which the first `columns` count; `weights[q]` has
-/// [`PAYLOAD`] lines a block (see [`Expansion::next_run`](crate::arithmetic::selector::Expansion::next_run)); `sums[q]` has
+/// [`PAYLOAD`] lines a block (see [`Expansion::next_run`](crate::selector::Expansion::next_run)); `sums[q]` has
 /// [`PAYLOAD`] times `columns` elements. All elements are below p.
 ///
 /// # Panics
