@@ -1,5 +1,4 @@
 //! Where the generators of this crate have their seeds from.
-#![forbid(unsafe_code)]
 
 use std::io;
 

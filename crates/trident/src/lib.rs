@@ -47,6 +47,7 @@
 //! # }
 //! ```
 
+#![forbid(unsafe_code)]
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

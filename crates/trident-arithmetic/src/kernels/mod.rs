@@ -8,8 +8,10 @@
 //! The version is chosen at run time and named in results; tests and benches force each one.
 
 #[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector instructions")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector instructions")]
 mod avx512;
 pub(crate) mod network;
 mod portable;

@@ -2,7 +2,6 @@
 //!
 //! Bitonic sorting and merging (Batcher: "Sorting networks and their applications", 1968). An item is whatever `order`
 //! can put two of into order: a number, or a vector of them whose lanes are sorted side by side.
-#![forbid(unsafe_code)]
 
 /// Numbers that are sorted side by side, each lane for itself.
 pub type Lanes = [i64; LANES];

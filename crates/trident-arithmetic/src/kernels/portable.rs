@@ -1,5 +1,4 @@
 //! The inner loops in plain Rust.
-#![forbid(unsafe_code)]
 
 use super::network::{self, Lanes};
 use crate::field::{P, add, reduce};

@@ -1,5 +1,4 @@
 //! Tiles: so many queries and columns at once that their sums stay in registers.
-#![forbid(unsafe_code)]
 
 /// Groups that are worked on together: they stay in the first-level cache while several tiles pass over them.
 pub(super) fn groups_in_cache(width: usize) -> usize {

@@ -13,7 +13,6 @@
 //!
 //! Whoever loads a file compares all its blocks on the way. Search shares that stay on disk are compared when they are
 //! loaded and in every pass again, as nobody knows what a disk does in between.
-#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,5 +1,4 @@
 //! Where a sharing lies: the names of its directories, and of the files in them whose blocks have digests.
-#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,4 @@
 //! Why a server does not answer, in words and as the numbers that stand for them on the wire.
-#![forbid(unsafe_code)]
 
 use roadstead::frame::FrameError;
 use thiserror::Error;

@@ -2,7 +2,6 @@
 //!
 //! In the client's directory: 16 random bytes, without which nobody can tell from a digest of the file what is in it;
 //! the exponent of the collection as a little-endian 32-bit integer; and the shift of every row, one byte each.
-#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::path::Path;

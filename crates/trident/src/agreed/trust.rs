@@ -8,7 +8,6 @@
 //! | does not | must have none, and speak without TLS | loopback |
 //!
 //! Every claim of this crate assumes the first: who sees two connections of one client can put a query together.
-#![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
 

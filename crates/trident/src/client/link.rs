@@ -1,5 +1,4 @@
 //! The client's end of one connection, as a session of the engine.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 

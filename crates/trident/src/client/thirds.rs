@@ -2,7 +2,6 @@
 //!
 //! Two shares give the third, so its answer is known before it comes. Nobody waits for it; when it comes it has to be
 //! the one, or one of the three servers computes with something else than what was shared.
-#![forbid(unsafe_code)]
 
 use std::{
     collections::VecDeque,

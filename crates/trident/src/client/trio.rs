@@ -1,5 +1,4 @@
 //! Three connections whose nonces belong together, the questions in flight on them, and how they fail as one.
-#![forbid(unsafe_code)]
 
 use std::{
     collections::{HashMap, VecDeque},

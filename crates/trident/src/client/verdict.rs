@@ -1,5 +1,4 @@
 //! What can be wrong with the answers of three servers.
-#![forbid(unsafe_code)]
 
 use thiserror::Error;
 

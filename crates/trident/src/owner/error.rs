@@ -1,5 +1,4 @@
 //! Why data was not shared.
-#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 

@@ -1,5 +1,4 @@
 //! Rows into shares, in memory.
-#![forbid(unsafe_code)]
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;

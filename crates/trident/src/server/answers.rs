@@ -4,7 +4,6 @@
 //! read slowly would hold all the memory there is; with it their questions wait unread. Memory that comes free goes to
 //! those who wait in the order they came, one answer each, so that nobody waits longer than it takes every other client
 //! to have one answer.
-#![forbid(unsafe_code)]
 
 use std::{
     collections::VecDeque,

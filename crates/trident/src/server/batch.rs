@@ -1,5 +1,4 @@
 //! Requests that wait to be answered together.
-#![forbid(unsafe_code)]
 
 use std::{
     fmt,

@@ -2,7 +2,6 @@
 //!
 //! Queries that were under way when a server went still fail when it is back. So an outage is over with the first result
 //! that is shared after a while without a failure.
-#![forbid(unsafe_code)]
 
 use std::{
     sync::{Mutex, PoisonError},

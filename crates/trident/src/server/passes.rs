@@ -1,5 +1,4 @@
 //! Requests that wait, and the passes over the rows that answer them.
-#![forbid(unsafe_code)]
 
 use std::{sync::Arc, time::Duration};
 

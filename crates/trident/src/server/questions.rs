@@ -1,6 +1,5 @@
 //! What clients ask, once it was admitted. A question owns all that it needs, so that those of many connections are
 //! answered together.
-#![forbid(unsafe_code)]
 
 use std::{fmt, sync::Arc};
 

@@ -1,5 +1,4 @@
 //! A server's sums of one query, shared with the other two: what is sent, and what is done when theirs come or do not.
-#![forbid(unsafe_code)]
 
 use std::{
     fmt,

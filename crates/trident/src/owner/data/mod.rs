@@ -1,5 +1,4 @@
 //! Vectors to share: files in the usual formats, or made up, read in runs of rows so that no set has to fit memory.
-#![forbid(unsafe_code)]
 
 mod generated;
 mod npy;

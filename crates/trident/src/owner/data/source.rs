@@ -1,5 +1,4 @@
 //! Sets of vectors, and files of them.
-#![forbid(unsafe_code)]
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
