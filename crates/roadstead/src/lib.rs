@@ -101,6 +101,7 @@ mod ending;
 mod error;
 mod free;
 mod guard;
+mod identity;
 mod interrupt;
 mod lives;
 mod models;

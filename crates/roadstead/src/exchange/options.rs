@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
-use crate::{Tuning, tls::Pin};
+use crate::{identity::Pin, tuning::Tuning};
 
 /// A member's number within its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

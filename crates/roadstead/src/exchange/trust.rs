@@ -3,8 +3,8 @@
 
 use super::options::Member;
 use crate::{
-    layer::Identity,
-    tls::{Acceptor, Clients, Connector, Expect, Keys, TlsError},
+    identity::{Expect, Identity},
+    tls::{Acceptor, Clients, Connector, Keys, TlsError},
 };
 
 /// What this member shows to its peers, and expects of each.
@@ -62,7 +62,7 @@ mod tests {
     use roadstead_keys::{Authority, Role};
 
     use super::*;
-    use crate::tls::Pin;
+    use crate::identity::Pin;
 
     fn trust(pin: Option<Pin>) -> Trust {
         let issued = Authority::new("cluster").unwrap().issue("server-1", Role::Server).unwrap();

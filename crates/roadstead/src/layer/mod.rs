@@ -21,9 +21,10 @@ use crate::{
     connection::Endpoint,
     guard::{self, Guarded},
     host::Shared,
-    tls::Pin,
 };
 use layered::Layered;
+
+pub use crate::identity::Identity;
 
 /// One connection's transformation between wire and session.
 pub trait Layer: Send + fmt::Debug {
@@ -85,15 +86,6 @@ pub(crate) fn reload(layers: Option<&dyn Layers>) -> bool {
         Err(error) => tracing::error!(%error, "SIGHUP: the files cannot be used, and all stays as it was"),
     }
     false
-}
-
-/// Who the peer has proven to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The first DNS name of its certificate; empty if it has none.
-    pub name: String,
-    /// Its public key.
-    pub pin: Pin,
 }
 
 /// Who opened a connection, and the peer's address.

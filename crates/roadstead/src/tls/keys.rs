@@ -13,7 +13,8 @@ use rustix::fs::{self, Mode, OFlags};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Pin, TlsError};
+use super::{error::TlsError, pin::pin_of};
+use crate::identity::Pin;
 
 /// No file of keys is larger, in bytes.
 pub(super) const LARGEST: usize = 256 << 10;
@@ -53,7 +54,7 @@ impl Keys {
         let authority = certificates("certificate of the authority", ca)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|why| TlsError::Malformed { what: "private key", why: why.to_string() })?;
-        let pin = pin_of(&chain)?;
+        let pin = pin_of_owner(&chain)?;
         Ok(Self { chain, key, authority, dir: None, pin })
     }
 
@@ -76,7 +77,7 @@ impl Pin {
     /// [`TlsError`] naming the file that cannot be read, or holds no certificate.
     pub fn read(path: &Path) -> Result<Self, TlsError> {
         let chain = certificates("certificate", &read(path)?);
-        let pin = chain.and_then(|chain| pin_of(&chain));
+        let pin = chain.and_then(|chain| pin_of_owner(&chain));
         pin.map_err(|error| match error {
             TlsError::Malformed { what, why } => {
                 TlsError::Malformed { what, why: format!("{}: {why}", path.display()) }
@@ -99,9 +100,9 @@ impl fmt::Debug for Keys {
 }
 
 /// The pin of the first of a chain, which is its owner's.
-fn pin_of(chain: &[CertificateDer<'_>]) -> Result<Pin, TlsError> {
+fn pin_of_owner(chain: &[CertificateDer<'_>]) -> Result<Pin, TlsError> {
     let malformed = || TlsError::Malformed { what: "certificate", why: "it is no X.509 certificate".into() };
-    chain.first().and_then(Pin::of).ok_or_else(malformed)
+    chain.first().and_then(pin_of).ok_or_else(malformed)
 }
 
 fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod error;
 mod keys;
 mod pin;
 mod record;
@@ -59,51 +60,9 @@ use authority::AnyName;
 use pin::Pinned;
 use record::Records;
 
+pub use crate::identity::{Expect, NotAPin, Pin};
+pub use error::TlsError;
 pub use keys::Keys;
-pub use pin::{NotAPin, Pin};
-
-/// Why keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is larger than any key or chain of certificates.
-    #[error("{} is larger than the 256 KiB that keys may take", .0.display())]
-    TooLarge(PathBuf),
-    /// Others than the owner may read the private key.
-    #[error("{} may be read by others (its mode is {mode:o}): chmod 600 it", .path.display())]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// The text holds no such thing.
-    #[error("the {what} cannot be read: {why}")]
-    Malformed {
-        /// What should be there.
-        what: &'static str,
-        /// What is wrong.
-        why: String,
-    },
-    /// The parts do not fit together, or use algorithms that are not spoken here.
-    #[error("the keys cannot be used: {0}")]
-    Unfit(String),
-    /// A name is to be checked, and there is nobody to vouch for it.
-    #[error(
-        "to check a server's name the keys must hold the certificate of its authority: give keys, or a pin"
-    )]
-    NoAuthority,
-    /// It is no DNS name.
-    #[error("`{0}` is no DNS name")]
-    Name(String),
-}
 
 /// Which clients a server talks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,17 +71,6 @@ pub enum Clients {
     Anyone,
     /// Those with a certificate of the keys' authority.
     Known,
-}
-
-/// What a client expects of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expect {
-    /// A certificate of the keys' authority for this DNS name.
-    Name(String),
-    /// A certificate of the keys' authority, whatever its name: enough where all that it has signed are as good.
-    Known,
-    /// Exactly this public key, whoever has signed it.
-    Pin(Pin),
 }
 
 /// Speaks TLS with those who connect to a server.

@@ -1,7 +1,7 @@
-//! A pin names one public key, as in RFC 7469: SHA-256 of the SubjectPublicKeyInfo of its certificate.
+//! A server that is known by its public key, whoever has signed its certificate.
 #![forbid(unsafe_code)]
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use rustls::{
@@ -12,55 +12,14 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
-/// The SHA-256 digest of a public key. Written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pin(pub [u8; 32]);
+use crate::identity::Pin;
 
-impl Pin {
-    /// The pin of a certificate's key; `None` if it is no certificate.
-    pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let info = EndEntityCert::try_from(certificate).ok()?.subject_public_key_info();
-        let mut pin = [0; 32];
-        pin.copy_from_slice(digest(&SHA256, &info).as_ref());
-        Some(Self(pin))
-    }
-}
-
-impl fmt::Display for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pin({self})")
-    }
-}
-
-/// The text is no pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a pin is written as 64 hexadecimal digits")]
-pub struct NotAPin;
-
-impl FromStr for Pin {
-    type Err = NotAPin;
-
-    fn from_str(text: &str) -> Result<Self, NotAPin> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return Err(NotAPin);
-        }
-        let mut pin = [0; 32];
-        for (byte, pair) in pin.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = (digit(pair[0])? << 4) | digit(pair[1])?;
-        }
-        Ok(Self(pin))
-    }
-}
-
-fn digit(ascii: u8) -> Result<u8, NotAPin> {
-    (ascii as char).to_digit(16).map(|digit| digit as u8).ok_or(NotAPin)
+/// The pin of a certificate's key; `None` if it is no certificate.
+pub(super) fn pin_of(certificate: &CertificateDer<'_>) -> Option<Pin> {
+    let info = EndEntityCert::try_from(certificate).ok()?.subject_public_key_info();
+    let mut pin = [0; 32];
+    pin.copy_from_slice(digest(&SHA256, &info).as_ref());
+    Some(Pin(pin))
 }
 
 /// The peer has another key than the one that was expected.
@@ -93,7 +52,7 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match Pin::of(certificate) {
+        match pin_of(certificate) {
             Some(pin) if pin == self.pin => Ok(ServerCertVerified::assertion()),
             Some(found) => {
                 let wrong = WrongKey { found, expected: self.pin };
@@ -123,20 +82,5 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pin_is_read_as_it_is_written_and_nothing_else_is_one() {
-        let pin = Pin(std::array::from_fn(|byte| byte as u8 * 7));
-        assert_eq!(pin.to_string().parse(), Ok(pin));
-        let text = pin.to_string();
-        for wrong in [&text[1..], &format!("{text}0"), &text.replace('e', "g"), "", &"é".repeat(32)] {
-            assert_eq!(wrong.parse::<Pin>(), Err(NotAPin), "{wrong}");
-        }
     }
 }

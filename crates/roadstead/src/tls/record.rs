@@ -13,8 +13,8 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
-use super::pin::{Pin, WrongKey};
-use crate::layer::{Identity, Layer};
+use super::pin::{WrongKey, pin_of};
+use crate::{identity::Identity, layer::Layer};
 
 /// What a record adds to its plaintext (RFC 8446, section 5.2): head, content type and tag, with room to spare.
 const RECORD_EXTRA: usize = 64;
@@ -146,7 +146,7 @@ impl Layer for Records {
 fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     let name =
         EndEntityCert::try_from(certificate).ok()?.valid_dns_names().next().unwrap_or_default().to_owned();
-    Some(Identity { name, pin: Pin::of(certificate)? })
+    Some(Identity { name, pin: pin_of(certificate)? })
 }
 
 /// Does what one state asks for; answers also how many bytes at the front of the wire are used up.

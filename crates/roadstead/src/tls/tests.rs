@@ -9,7 +9,7 @@ use rustls::{
     pki_types::{CertificateDer, UnixTime},
 };
 
-use super::{keys::LARGEST, *};
+use super::{keys::LARGEST, pin::pin_of, *};
 
 /// The texts of a certificate of this authority, its key, and the authority's certificate.
 fn issue(authority: &Authority) -> [String; 3] {
@@ -71,7 +71,7 @@ fn every_byte_of_a_certificate_is_signed_and_every_byte_of_its_key_is_in_its_pin
     let mut other_pins = 0;
     for (at, changed) in flipped(certificate).enumerate() {
         assert!(!is_accepted(&known, &changed), "byte {at}");
-        let pin = Pin::of(&CertificateDer::from(changed.as_slice()));
+        let pin = pin_of(&CertificateDer::from(changed.as_slice()));
         assert_eq!(is_accepted(&pinned, &changed), pin == Some(keys.pin()), "byte {at}");
         other_pins += usize::from(pin.is_some_and(|pin| pin != keys.pin()));
     }
