@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    GatherError, Missing, SendError,
+    error::{GatherError, Missing, SendError},
     memory::Recent,
     message::Message,
     options::{Key, Member, MemberId, Options, cost},

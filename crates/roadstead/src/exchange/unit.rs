@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    ExchangeError,
+    error::ExchangeError,
     hub::Hub,
     keeper::Keeper,
     link::Links,

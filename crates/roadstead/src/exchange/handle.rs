@@ -1,0 +1,153 @@
+//! The handle of a member: starts its loop, sends, gathers.
+#![forbid(unsafe_code)]
+
+use std::{any::Any, fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    error::{ExchangeError, GatherError, SendError},
+    hub::Gathered,
+    options::{Key, Member, MemberId, Options},
+    stats::ExchangeStats,
+    unit::Unit,
+};
+use crate::{guard::Guarded, lives::Shape, model::Model, os, tls::Keys, tuning::Tuning};
+
+/// A socket on which peers will be heard.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// This member's part of the exchange. A clone is another handle of the same; with the last one the links end.
+#[derive(Clone)]
+pub struct Exchange(Arc<Running>);
+
+struct Running {
+    unit: Unit,
+    /// Ends the loop when it is dropped.
+    _driver: Box<dyn Any + Send + Sync>,
+}
+
+impl Exchange {
+    /// Listens for peers, who are served once the exchange is started.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen(address: SocketAddr) -> io::Result<Listener> {
+        let socket = os::listen(address, os::BACKLOG, Tuning::default())?;
+        let address = os::local_address(&socket)?;
+        Ok(Listener { socket, address })
+    }
+
+    /// Starts the loop that holds the links of member `me`. With `keys` the links are TLS, see the [module](super).
+    ///
+    /// # Errors
+    /// If `me` is not a member, a number stands twice, the keys cannot be used, or there are none and an address is not
+    /// on this machine; or what the system says.
+    pub fn start(
+        me: MemberId,
+        members: &[Member],
+        listener: Listener,
+        keys: Option<&Keys>,
+        options: Options,
+    ) -> Result<Self, ExchangeError> {
+        let unit = Unit::new(me, members, listener.address, keys, options)?;
+        if keys.is_none() {
+            check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
+        }
+        unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
+        let door = unit.door(listener.socket);
+        let lives = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![door])?;
+        lives.attend(unit.keeper().map_err(io::Error::other)?)?;
+        Ok(Self::driven(unit, lives))
+    }
+
+    /// The handle of a member that a loop drives until `driver` is dropped.
+    pub(crate) fn driven(unit: Unit, driver: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(Running { unit, _driver: Box::new(driver) }))
+    }
+
+    pub(crate) fn unit(&self) -> &Unit {
+        &self.0.unit
+    }
+
+    /// Where the peers reach this member.
+    pub fn address(&self) -> SocketAddr {
+        self.0.unit.address
+    }
+
+    /// Which member this is.
+    pub fn me(&self) -> MemberId {
+        self.0.unit.hub.me
+    }
+
+    /// Sends `message` to a peer. Never blocks; a peer that cannot be reached has it when it can, unless
+    /// [`Options::patience`] is over by then.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing is sent then.
+    pub fn send(&self, to: MemberId, key: Key, message: impl Into<Bytes>) -> Result<(), SendError> {
+        let peer = self.0.unit.hub.index(to).ok_or(SendError::Unknown(to))?;
+        self.0.unit.hub.send(peer, key, message.into())
+    }
+
+    /// Sends the same message to all peers, without copying it.
+    ///
+    /// # Errors
+    /// [`SendError`] of the first peer to whom it cannot be sent; those before have it.
+    pub fn send_all(&self, key: Key, message: impl Into<Bytes>) -> Result<(), SendError> {
+        let message = message.into();
+        (0..self.0.unit.hub.peers.len()).try_for_each(|peer| self.0.unit.hub.send(peer, key, message.clone()))
+    }
+
+    /// Asks for the messages of all peers; `done` has them, or by the end of `patience` the names of those who are
+    /// missing. It is called once, on the exchange's loop or at once on this thread, and must be short. If the exchange
+    /// ends before, it is dropped.
+    pub fn gather(
+        &self,
+        key: Key,
+        patience: Duration,
+        done: impl FnOnce(Result<Gathered, GatherError>) + Send + 'static,
+    ) {
+        self.0.unit.hub.gather(key, patience, Guarded::new(Box::new(done)));
+    }
+
+    /// Gives up a key whose messages are not wanted, whether they have come or not. A gather that waits for it hears
+    /// nothing.
+    pub fn forget(&self, key: Key) {
+        self.0.unit.hub.forget(key);
+    }
+
+    /// What it has counted.
+    pub fn stats(&self) -> ExchangeStats {
+        let mut stats = self.0.unit.hub.stats();
+        stats.refused += self.0.unit.shared.stats().snapshot().refused;
+        stats
+    }
+}
+
+fn check_loopback(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(), ExchangeError> {
+    match addresses.find(|address| !address.ip().to_canonical().is_loopback()) {
+        Some(open) => Err(ExchangeError::Open(open)),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("me", &self.0.unit.hub.me)
+            .field("address", &self.0.unit.address)
+            .finish_non_exhaustive()
+    }
+}
