@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 
 use super::{
-    Cut,
-    link::{End, Flight, Link, Plan},
+    fate::{Cut, End, Fate},
+    link::{Flight, Link},
     trace::What,
     world::{Event, World},
 };
@@ -24,30 +24,30 @@ impl World {
         let mut link = Link::draw(address, (node, node), &self.faults, &mut self.dice, now);
         let end = End { link: self.links.len(), side: 0 };
         if let Some(&(side, after)) = self.cuts.get(&end.link) {
-            link.plan = Plan::Sever(side, after);
+            link.fate = Fate::Sever(side, after);
         }
         let there = self.listener(address).map(|listener| listener.node);
         if let Some(delay) = self.delays[node].or_else(|| self.delays[there?]) {
             link.pipes.iter_mut().for_each(|pipe| pipe.delay = delay);
         }
-        let (plan, delay) = (link.plan, link.pipes[1].delay);
+        let (fate, delay) = (link.fate, link.pipes[1].delay);
         self.links.push(link);
         self.note(end, What::Connect);
         let link = &mut self.links[end.link];
-        match plan {
-            Plan::RefuseAtOnce => {
+        match fate {
+            Fate::RefuseAtOnce => {
                 link.cut = Some(Cut::Refused);
                 link.sides[0].closed = Some(now);
                 self.note(end, What::Refused);
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
-            Plan::Ignore => link.cut = Some(Cut::Unanswered),
+            Fate::Ignore => link.cut = Some(Cut::Unanswered),
             _ => {
                 link.pipes[1].latest = now + delay;
                 self.schedule(now + delay, Event::Request(end.link));
             }
         }
-        if let Plan::ResetAt(after) = plan {
+        if let Fate::ResetAt(after) = fate {
             self.schedule(now + delay * 2 + after, Event::Cut(end.link));
         }
         Ok(end)
@@ -158,20 +158,20 @@ impl World {
             return;
         }
         let (mut ends, mut severed) = (false, false);
-        match link.plan {
-            Plan::Sever(side, after) if side == end.side && after < pipe.sent && link.cut.is_none() => {
+        match link.fate {
+            Fate::Sever(side, after) if side == end.side && after < pipe.sent && link.cut.is_none() => {
                 bytes.truncate((after - before) as usize);
                 link.cut = Some(Cut::Reset);
                 pipe.lost = true;
                 severed = true;
             }
-            Plan::HalfClose(side, after) if side == end.side && after < pipe.sent && link.cut.is_none() => {
+            Fate::HalfClose(side, after) if side == end.side && after < pipe.sent && link.cut.is_none() => {
                 bytes.truncate((after - before.min(after)) as usize);
                 link.cut = Some(Cut::HalfClosed { to_server: side == 1 });
                 pipe.lost = true;
                 ends = true;
             }
-            Plan::Reset(side, after) if side == end.side && after < pipe.sent => {
+            Fate::Reset(side, after) if side == end.side && after < pipe.sent => {
                 self.schedule(self.clock.now(), Event::Cut(end.link));
             }
             _ => {}

@@ -6,38 +6,23 @@
 //! single memory accesses; those are for loom.
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     io,
-    rc::{Rc, Weak},
+    rc::Rc,
     time::Duration,
 };
 
 use super::{
     dice::Dice,
+    others::GoesOn,
     sockets::{Shared, Sockets, Watcher},
+    turns::Turns,
     world::Clock,
 };
 use crate::reactor::workers::{Dispatcher, Step, Worker};
 
 /// In one of so many calls others go on before it is over.
 const INTERLEAVED: usize = 4;
-
-/// The threads of a node that may go on while one of them is in the midst of a step. None in a node that is one loop.
-#[derive(Clone, Default)]
-pub(super) struct Others(Rc<OnceCell<Weak<Crew>>>);
-
-impl Others {
-    pub(super) fn are(&self, crew: &Rc<Crew>) {
-        let _ = self.0.set(Rc::downgrade(crew));
-    }
-
-    /// Lets some of them go on, or none.
-    pub(super) fn go_on(&self) {
-        if let Some(crew) = self.0.get().and_then(Weak::upgrade) {
-            crew.interleave();
-        }
-    }
-}
 
 /// The threads of one node.
 pub(super) struct Crew {
@@ -135,19 +120,30 @@ impl Crew {
         }
     }
 
+    /// How long a thread stands still, if it does.
+    fn pause(&self) -> Option<Duration> {
+        let faults = self.world.borrow().faults;
+        let mut dice = self.dice.borrow_mut();
+        dice.chance(faults.pause).then(|| dice.time(faults.delay))
+    }
+}
+
+impl GoesOn for Crew {
     /// One thread is in the midst of a step: the network and the others may go on.
-    fn interleave(&self) {
+    fn go_on(&self) {
         if self.dice.borrow_mut().below(INTERLEAVED) == 0 {
             let pause = self.pause().unwrap_or_default();
             self.world.borrow_mut().go_on(pause);
             self.step();
         }
     }
+}
 
-    /// How long a thread stands still, if it does.
-    fn pause(&self) -> Option<Duration> {
-        let faults = self.world.borrow().faults;
-        let mut dice = self.dice.borrow_mut();
-        dice.chance(faults.pause).then(|| dice.time(faults.delay))
+impl Turns for Rc<Crew> {
+    fn timeout(&mut self) -> Option<Duration> {
+        Crew::timeout(self)
+    }
+    fn turn(&mut self) -> io::Result<bool> {
+        Crew::turn(self)
     }
 }

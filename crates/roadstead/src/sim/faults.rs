@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::dice::Dice;
+use super::{dice::Dice, fate::Fate};
+
+/// The network cuts a connection within so many bytes of its beginning, if at all.
+const CUT_WITHIN: u64 = 32 << 10;
+/// Or within this time.
+const CUT_BY: Duration = Duration::from_millis(500);
 
 /// How often what goes wrong. Probabilities are from 0 to 1.
 ///
@@ -91,5 +96,23 @@ impl Faults {
     /// One of the three, as a seed decides: what a simulation does if it is told nothing else.
     pub(super) fn draw(dice: &mut Dice) -> Self {
         [Self::none(), Self::gentle(), Self::harsh()][dice.below(3)]
+    }
+
+    /// What they have in store for a connection, as a seed decides.
+    pub(super) fn fate(&self, dice: &mut Dice) -> Fate {
+        if dice.chance(self.refuse) {
+            [Fate::Refuse, Fate::RefuseAtOnce][dice.below(2)]
+        } else if dice.chance(self.unanswered) {
+            Fate::Ignore
+        } else if dice.chance(self.half_close) {
+            Fate::HalfClose(dice.below(2), dice.scale(0, CUT_WITHIN))
+        } else if dice.chance(self.reset) {
+            match dice.below(2) {
+                0 => Fate::ResetAt(dice.time((Duration::ZERO, CUT_BY))),
+                _ => Fate::Reset(dice.below(2), dice.scale(0, CUT_WITHIN)),
+            }
+        } else {
+            Fate::Nothing
+        }
     }
 }

@@ -4,28 +4,15 @@ use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Cut, dice::Dice, faults::Faults};
+use super::{
+    dice::Dice,
+    fate::{Cut, Fate},
+    faults::Faults,
+};
 use crate::{reactor::Readiness, ticket::Token};
 
 /// What a connection's sockets buffer at most in one direction, in bytes.
 const BUFFER: u64 = 1 << 20;
-/// The network cuts a connection within so many bytes of its beginning, if at all.
-const CUT_WITHIN: u64 = 32 << 10;
-/// Or within this time.
-const CUT_BY: Duration = Duration::from_millis(500);
-
-/// One end of a connection: what the loop holds as its socket. Side 0 began the connection, side 1 accepts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct End {
-    pub(super) link: usize,
-    pub(super) side: usize,
-}
-
-impl End {
-    pub(super) fn other(self) -> Self {
-        Self { side: 1 - self.side, ..self }
-    }
-}
 
 /// A connection.
 pub(super) struct Link {
@@ -34,44 +21,9 @@ pub(super) struct Link {
     /// By the side that receives.
     pub(super) pipes: [Pipe; 2],
     pub(super) sides: [Side; 2],
-    pub(super) plan: Plan,
+    pub(super) fate: Fate,
     /// What the network did to it.
     pub(super) cut: Option<Cut>,
-}
-
-/// What the seed has in store for a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
-    Nothing,
-    Refuse,
-    /// Refused already by the call that begins it.
-    RefuseAtOnce,
-    Ignore,
-    ResetAt(Duration),
-    /// After so many bytes to that side.
-    Reset(usize, u64),
-    /// When exactly so many bytes have arrived at that side.
-    Sever(usize, u64),
-    HalfClose(usize, u64),
-}
-
-impl Plan {
-    fn draw(faults: &Faults, dice: &mut Dice) -> Self {
-        if dice.chance(faults.refuse) {
-            [Self::Refuse, Self::RefuseAtOnce][dice.below(2)]
-        } else if dice.chance(faults.unanswered) {
-            Self::Ignore
-        } else if dice.chance(faults.half_close) {
-            Self::HalfClose(dice.below(2), dice.scale(0, CUT_WITHIN))
-        } else if dice.chance(faults.reset) {
-            match dice.below(2) {
-                0 => Self::ResetAt(dice.time((Duration::ZERO, CUT_BY))),
-                _ => Self::Reset(dice.below(2), dice.scale(0, CUT_WITHIN)),
-            }
-        } else {
-            Self::Nothing
-        }
-    }
 }
 
 /// One direction: what is on its way, and what has arrived and waits to be received.
@@ -166,7 +118,7 @@ impl Link {
             opened: now,
             pipes: [Pipe::draw(faults, dice, now), Pipe::draw(faults, dice, now)],
             sides: [Side::new(nodes.0), Side::new(nodes.1)],
-            plan: Plan::draw(faults, dice),
+            fate: faults.fate(dice),
             cut: None,
         }
     }

@@ -4,24 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Sim,
-    run::{Server, Stop},
+    plan::{Seat, Server, Stop},
 };
 use crate::{
-    connection::Endpoint,
     exchange::{Exchange, ExchangeError, Member, MemberId, Options, Unit},
     orders::Orders,
     ticket::Bell,
 };
-
-/// What makes a node a member.
-pub(super) struct Seat {
-    pub(super) unit: Unit,
-    pub(super) keeper: Box<dyn Endpoint>,
-    pub(super) orders: Arc<Orders>,
-    pub(super) bell: Arc<Bell>,
-    /// When it starts.
-    pub(super) from: Duration,
-}
 
 /// Stops a member's loop when the last handle is gone.
 struct Ending {

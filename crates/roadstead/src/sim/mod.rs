@@ -70,21 +70,27 @@
 mod calls;
 mod crew;
 mod dice;
+mod fate;
 mod faults;
 mod jobs;
 mod link;
 mod loops;
 mod member;
+mod others;
+mod plan;
 mod report;
 mod run;
+mod seeds;
 mod sockets;
+mod told;
 mod trace;
+mod turns;
 mod watch;
 mod world;
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    fmt,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -103,16 +109,14 @@ use crate::{
     service::Session,
 };
 use dice::Dice;
-use run::{Plan, Run, Server};
+use plan::{Plan, Server};
+use run::Run;
 
+pub use fate::Cut;
 pub use faults::Faults;
-pub use report::{Cut, Failure, Flow, LinkReport, Report, Why};
+pub use report::{Failure, Flow, LinkReport, Report, Why};
+pub use seeds::{SEED, SEEDS, seeds};
 pub use trace::Trace;
-
-/// The environment variable that names the one seed to run.
-pub const SEED: &str = "ROADSTEAD_SIM_SEED";
-/// The environment variable that says how many seeds to run.
-pub const SEEDS: &str = "ROADSTEAD_SIM_SEEDS";
 
 /// A simulated world, before it runs. See the [module](self) for an example.
 pub struct Sim(Plan);
@@ -241,23 +245,5 @@ impl fmt::Debug for Sim {
             .field("seed", &self.0.seed)
             .field("faults", &self.0.faults)
             .finish_non_exhaustive()
-    }
-}
-
-/// The seeds to run: the one in the environment variable [`SEED`], else the first so many, where [`SEEDS`] overrides
-/// `count`.
-///
-/// # Panics
-/// If one of the variables is set to something that is no number.
-pub fn seeds(count: u64) -> impl Iterator<Item = u64> {
-    let number = |name| {
-        env::var(name).ok().map(|text| match text.parse::<u64>() {
-            Ok(number) => number,
-            Err(_) => panic!("{name} must be a number, and not {text:?}"),
-        })
-    };
-    match number(SEED) {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => 0..number(SEEDS).unwrap_or(count),
     }
 }

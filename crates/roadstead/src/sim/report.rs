@@ -3,8 +3,8 @@
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use super::{
-    Faults,
-    link::Link,
+    fate::Cut,
+    faults::Faults,
     trace::{Trace, shown},
 };
 use crate::stats::Snapshot;
@@ -52,39 +52,6 @@ pub struct Flow {
     pub arrived: u64,
     /// Received by the loop there.
     pub received: u64,
-}
-
-/// What the network does to connections that it does not leave whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// Refused, or lost in the backlog.
-    Refused,
-    /// Never answered.
-    Unanswered,
-    /// One direction was ended; what was sent there afterwards was lost.
-    HalfClosed {
-        /// Whether that was the direction to the side that had accepted.
-        to_server: bool,
-    },
-    /// Reset.
-    Reset,
-}
-
-impl LinkReport {
-    pub(super) fn new(link: &Link) -> Self {
-        let flow = |side: usize| {
-            let pipe = &link.pipes[side];
-            Flow { sent: pipe.sent, arrived: pipe.arrived, received: pipe.received }
-        };
-        Self {
-            address: link.address,
-            opened: link.opened,
-            closed: [link.sides[0].closed, link.sides[1].closed],
-            up: flow(1),
-            down: flow(0),
-            cut: link.cut,
-        }
-    }
 }
 
 /// A run that went wrong, and the seed that makes it go wrong again.

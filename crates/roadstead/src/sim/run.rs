@@ -1,25 +1,24 @@
 //! One run: nodes take turns and time passes until everything is over, then the accounts are checked.
 
-use std::{
-    cell::RefCell, collections::BTreeMap, io, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
-    time::SystemTime,
-};
+use std::{cell::RefCell, io, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
 
 use super::{
-    Failure, Faults, LinkReport, Report, Why,
-    crew::{Crew, Hand, Others},
+    crew::{Crew, Hand},
     dice::Dice,
+    faults::Faults,
     jobs::{Backlog, Shuffled},
-    loops::{Loop, Turns},
-    member::Seat,
+    link::Link,
+    others::Others,
+    plan::{MakeClient, Plan, Seat, Server, Stop},
+    report::{Failure, Flow, LinkReport, Report, Why},
     sockets::{Ear, Shared as SharedWorld, Sockets, Watcher},
     trace::What,
+    turns::{Loop, Turns},
     world::{Clock, Event, World},
 };
 use crate::{
     accept::Door,
-    budget::{Budget, Permit},
-    connection::Endpoint,
+    budget::Budget,
     exchange::{Accounts, Unit},
     guard,
     host::{Host, Shared},
@@ -38,42 +37,6 @@ use crate::{
 const TURNS_AT_ONCE: u32 = 100_000;
 /// The wall clock when a run begins, in seconds since 1970: the same day in every run.
 const WALL: u64 = 1_700_000_000;
-
-/// Makes a server's door once there is a listener for it.
-pub(super) type MakeDoor = Box<dyn FnOnce(Ear, Arc<Shared>, Option<Arc<dyn Layers>>) -> Door<Ear>>;
-/// Makes a client's endpoint once there is a node for it.
-pub(super) type MakeClient = Box<dyn FnOnce(Arc<Shared>, Permit, Option<&dyn Layers>) -> Box<dyn Endpoint>>;
-
-/// A node that is to be, and where it listens.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
-    pub(super) door: MakeDoor,
-    /// If it is a member of an exchange.
-    pub(super) seat: Option<Seat>,
-}
-
-/// When a node stops.
-pub(super) struct Stop {
-    pub(super) node: usize,
-    pub(super) at: Duration,
-}
-
-/// What a run is made of.
-pub(super) struct Plan {
-    pub(super) seed: u64,
-    pub(super) dice: Dice,
-    pub(super) faults: Faults,
-    pub(super) budget: Budget,
-    pub(super) servers: Vec<Server>,
-    pub(super) clients: Vec<(SocketAddr, MakeClient)>,
-    pub(super) drain_after: Option<Duration>,
-    pub(super) stops: Vec<Stop>,
-    /// Nodes whose connections have a delay of their own.
-    pub(super) slow: BTreeMap<SocketAddr, Duration>,
-    pub(super) cuts: BTreeMap<usize, (usize, u64)>,
-    /// Between the wire and the sessions of servers, and of clients.
-    pub(super) layers: Option<(Arc<dyn Layers>, Arc<dyn Layers>)>,
-}
 
 /// The sockets and the poller of a node.
 fn sockets(world: &SharedWorld, node: usize, others: Others) -> (Sockets, Watcher) {
@@ -446,7 +409,7 @@ impl Run {
 
     fn report(self) -> Report {
         let mut world = self.world.borrow_mut();
-        let links = world.links.iter().map(LinkReport::new).collect();
+        let links = world.links.iter().map(report_of).collect();
         Report {
             seed: self.seed,
             faults: self.faults,
@@ -455,5 +418,21 @@ impl Run {
             stats: self.nodes.iter().map(|node| node.shared.snapshot()).collect(),
             trace: mem::take(&mut world.trace),
         }
+    }
+}
+
+/// A connection's fate.
+fn report_of(link: &Link) -> LinkReport {
+    let flow = |side: usize| {
+        let pipe = &link.pipes[side];
+        Flow { sent: pipe.sent, arrived: pipe.arrived, received: pipe.received }
+    };
+    LinkReport {
+        address: link.address,
+        opened: link.opened,
+        closed: [link.sides[0].closed, link.sides[1].closed],
+        up: flow(1),
+        down: flow(0),
+        cut: link.cut,
     }
 }

@@ -5,8 +5,8 @@ use std::{cell::RefCell, io, net::SocketAddr, os::unix::fs::FileExt, rc::Rc, tim
 use bytes::BytesMut;
 
 use super::{
-    crew::Others,
-    link::End,
+    fate::End,
+    others::Others,
     world::{Clock, World},
 };
 use crate::{

@@ -2,9 +2,11 @@
 
 use std::{env, fmt, thread, time::Duration};
 
+use super::seeds::SEED;
+
 /// How many events are shown with a failure: the last few, or all if just one seed is run to look at them.
 pub(super) fn shown() -> usize {
-    if env::var_os(super::SEED).is_some() { usize::MAX } else { 40 }
+    if env::var_os(SEED).is_some() { usize::MAX } else { 40 }
 }
 
 /// Everything the network did in a run, in order. Two runs of one seed have equal traces; [`Display`](fmt::Display)

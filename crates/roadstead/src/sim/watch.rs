@@ -1,32 +1,8 @@
 //! What a node's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of each
 //! state once; and now and then of something that is not so.
 
-use super::{link::End, world::World};
+use super::{fate::End, told::Tells, world::World};
 use crate::{reactor::Readiness, ticket::Token};
-
-/// When a poller tells of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tells {
-    /// When something changes: edge-triggered.
-    Changes,
-    /// For as long as a state lasts that the loop wants to hear of: level-triggered.
-    States,
-    /// The same, but of nothing any more once it has told of anything, until it is armed again: one-shot.
-    Once,
-}
-
-/// What one node's poller knows.
-pub(super) struct Watch {
-    tells: Tells,
-    changed: Vec<End>,
-    watched: Vec<End>,
-}
-
-impl Watch {
-    pub(super) fn new(tells: Tells) -> Self {
-        Self { tells, changed: Vec::new(), watched: Vec::new() }
-    }
-}
 
 impl World {
     /// Something has changed at `end` that its poller may tell of.

@@ -16,12 +16,12 @@ use std::{
 };
 
 use super::{
-    Cut,
     dice::Dice,
+    fate::{Cut, End, Fate},
     faults::Faults,
-    link::{End, Flight, Link, Plan},
+    link::{Flight, Link},
+    told::{Tells, Watch},
     trace::{Trace, What},
-    watch::{Tells, Watch},
 };
 use crate::ticket::Token;
 
@@ -218,7 +218,7 @@ impl World {
         let (client, server) = (End { link, side: 0 }, End { link, side: 1 });
         let address = self.links[link].address;
         let back = now + self.links[link].pipes[0].delay;
-        let refused = self.links[link].plan == Plan::Refuse;
+        let refused = self.links[link].fate == Fate::Refuse;
         match self.listener(address).filter(|_| !refused) {
             Some(listener) => {
                 listener.backlog.push_back(link);
