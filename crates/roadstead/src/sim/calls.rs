@@ -177,13 +177,7 @@ impl World {
             _ => {}
         }
         self.links[end.link].pipes[end.side].used += bytes.len();
-        while !bytes.is_empty() {
-            let whole = !self.dice.chance(self.faults.split);
-            let count = if whole { bytes.len() } else { self.piece(bytes.len()) };
-            let pause =
-                if whole { Duration::ZERO } else { self.dice.time(self.faults.delay) / PIECES as u32 };
-            self.fly(end, Flight::Bytes(bytes.split_to(count)), pause);
-        }
+        self.tear(end, bytes);
         if ends {
             self.note(end, What::Cut);
             self.fly(end, Flight::End, Duration::ZERO);
@@ -195,6 +189,17 @@ impl World {
             let at = pipe.latest.max(self.clock.now()) + pipe.delay;
             self.schedule(at, Event::Reset(end, io::ErrorKind::ConnectionReset));
             self.send_reset(end.other());
+        }
+    }
+
+    /// Sends what will arrive on its way to `end`, whole or in pieces.
+    fn tear(&mut self, end: End, mut bytes: Bytes) {
+        while !bytes.is_empty() {
+            let whole = !self.dice.chance(self.faults.split);
+            let count = if whole { bytes.len() } else { self.piece(bytes.len()) };
+            let pause =
+                if whole { Duration::ZERO } else { self.dice.time(self.faults.delay) / PIECES as u32 };
+            self.fly(end, Flight::Bytes(bytes.split_to(count)), pause);
         }
     }
 

@@ -159,24 +159,35 @@ impl Run {
             let listener = self.world.borrow_mut().listen(number, address, paused.is_zero());
             make(Ear { world: Rc::clone(&self.world), number: listener }, Arc::clone(&shared), layers)
         });
-        let (sockets, watcher) = sockets(&self.world, number, Others::default());
-        let doors: Vec<_> = doors.into_iter().collect();
-        let turns: io::Result<Box<dyn Turns>> = match kind {
-            Loop::Reactor => Reactor::new(sockets, watcher, host, Arc::clone(&orders), doors)
-                .map(|reactor| Box::new(reactor) as Box<dyn Turns>),
-            Loop::Proactor => {
-                let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-                let port = Emulated::new(sockets, watcher, Direct, listeners);
-                Ok(Box::new(Proactor::new(port, host, Arc::clone(&orders), doors)))
-            }
-            Loop::Crew => {
-                backlogs.resize_with(2 + self.dice.below(3), Backlog::default);
-                self.crew(number, host, &orders, doors, &backlogs[1..])
-            }
-        };
+        if kind == Loop::Crew {
+            backlogs.resize_with(2 + self.dice.below(3), Backlog::default);
+        }
+        let turns = self.turns(kind, number, host, &orders, doors.into_iter().collect(), &backlogs[1..]);
         let turns = Some(turns.map_err(|error| self.failure(Why::Loop(error)))?);
         self.nodes.push(Node { turns, shared, orders, bell, backlogs, paused, member });
         Ok(())
+    }
+
+    /// The loop of a node. Where it has workers, there is one for each of `backlogs`.
+    fn turns(
+        &mut self,
+        kind: Loop,
+        number: usize,
+        host: Host,
+        orders: &Arc<Orders>,
+        doors: Vec<Door<Ear>>,
+        backlogs: &[Backlog],
+    ) -> io::Result<Box<dyn Turns>> {
+        let (sockets, watcher) = sockets(&self.world, number, Others::default());
+        match kind {
+            Loop::Reactor => Ok(Box::new(Reactor::new(sockets, watcher, host, Arc::clone(orders), doors)?)),
+            Loop::Proactor => {
+                let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
+                let port = Emulated::new(sockets, watcher, Direct, listeners);
+                Ok(Box::new(Proactor::new(port, host, Arc::clone(orders), doors)))
+            }
+            Loop::Crew => self.crew(number, host, orders, doors, backlogs),
+        }
     }
 
     /// A dispatcher with a worker for each of `backlogs`. Its jobs come up at once: a worker sleeps when it has none.
