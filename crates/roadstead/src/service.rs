@@ -9,6 +9,7 @@ use crate::{context::Context, input::Input};
 pub use crate::{
     close::{Close, Closed, Done},
     peer::{Peer, Scope},
+    ticket::{JobId, Lost},
 };
 
 /// Makes one [`Session`] per accepted connection.
@@ -105,12 +106,3 @@ pub enum Ready {
     /// [`Context::finish`] still receives, for as long as the server's patience lasts.
     Draining,
 }
-
-/// Names a deferred job within its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(pub(crate) u64);
-
-/// The ticket was dropped unfinished: its job panicked, was cancelled, or forgot it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the job was lost before it finished")]
-pub struct Lost;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::Token;
+use super::token::Token;
 use crate::sync::{
     Mutex, OnceLock,
     atomic::{AtomicBool, Ordering::SeqCst},

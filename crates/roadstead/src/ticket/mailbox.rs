@@ -1,4 +1,4 @@
-//! The mailbox of a connection, and the alarm that tells its loop of what lies there.
+//! The mailbox of a connection: where what was finished for it waits until its loop has heard.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -6,14 +6,11 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Bell, Reply, Token};
-use crate::{
-    service::JobId,
-    sync::{
-        Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+use super::{
+    alarm::Alarm,
+    reply::{JobId, Reply},
 };
+use crate::sync::Mutex;
 
 /// Where one connection's replies arrive.
 #[derive(Debug)]
@@ -40,54 +37,5 @@ impl<R> Mailbox<R> {
         // In this order: a reply that comes behind those that are taken rings again.
         let called = self.alarm.hear();
         (called, mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-/// Tells a connection's loop that something waits for it.
-#[derive(Debug, Default)]
-pub(crate) struct Alarm {
-    // These two are only swapped, never stored to: who swaps sees what whoever swapped before had done.
-    rung: AtomicBool,
-    called: AtomicBool,
-    closed: AtomicBool,
-    home: OnceLock<(Arc<Bell>, Token)>,
-}
-
-impl Alarm {
-    /// Calls for the session itself.
-    pub(super) fn call(&self) {
-        self.called.swap(true, SeqCst);
-        self.ring();
-    }
-
-    fn ring(&self) {
-        if !self.rung.swap(true, SeqCst)
-            && let Some((bell, token)) = self.home.get()
-        {
-            bell.ring(*token);
-        }
-    }
-
-    /// The connection now lives in a loop; what rang before is heard now.
-    pub(crate) fn settle(&self, bell: &Arc<Bell>, token: Token) {
-        // Not a load, which may miss a ring that misses the home.
-        if self.home.set((Arc::clone(bell), token)).is_ok() && self.rung.fetch_or(false, SeqCst) {
-            bell.ring(token);
-        }
-    }
-
-    /// The loop has heard: answers whether somebody called for the session itself, apart from replies.
-    pub(crate) fn hear(&self) -> bool {
-        self.rung.swap(false, SeqCst);
-        self.called.swap(false, SeqCst)
-    }
-
-    /// The connection is gone.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, SeqCst);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(SeqCst)
     }
 }

@@ -42,10 +42,6 @@ mod connection {
     }
     pub(crate) trait Endpoint: std::fmt::Debug + Send {}
 }
-mod service {
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    pub(crate) struct JobId(pub(crate) u64);
-}
 mod threads {
     pub(crate) const STACK: usize = 0;
     #[derive(Debug)]

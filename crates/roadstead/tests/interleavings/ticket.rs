@@ -1,27 +1,39 @@
 //! Mailbox, alarm and bell: no reply and no call is lost, whenever the loop falls asleep, and what rings before the
 //! connection has a loop is heard there.
 
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../src/ticket/alarm.rs"]
+mod alarm;
 #[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
 #[path = "../../src/ticket/bell.rs"]
 mod bell;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../src/ticket/mailbox.rs"]
 mod mailbox;
+#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[path = "../../src/ticket/token.rs"]
+mod token;
 
+/// What the mailbox keeps, without a guard around it.
+mod reply {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub(crate) struct JobId(pub(crate) u64);
+
+    pub(crate) type Reply<R> = R;
+}
+
+pub(crate) use alarm::Alarm;
 pub(crate) use bell::Bell;
 use loom::{
     sync::{Condvar, Mutex},
     thread,
 };
-pub(crate) use mailbox::{Alarm, Mailbox};
+pub(crate) use mailbox::Mailbox;
+use reply::JobId;
 use std::sync::Arc;
+pub(crate) use token::Token;
 
-use crate::{play, service::JobId};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token(pub(crate) u64);
-
-type Reply<R> = R;
+use crate::play;
 
 #[derive(Debug)]
 pub(crate) struct Waker(pub(crate) Arc<Alarm>);
