@@ -1,14 +1,12 @@
-//! The unread bytes of a connection, and received buffers that can be kept and sent on without a copy.
+//! The unread bytes of a connection.
 #![forbid(unsafe_code)]
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::{
-    budget::{Charge, Meter},
-    output::Output,
-};
+pub use crate::chunk::Chunk;
+use crate::{budget::Meter, output::Output};
 
 /// The unread bytes of a connection, in the order they came.
 ///
@@ -68,12 +66,12 @@ impl<'a> Input<'a> {
         let count = count.min(self.block.len());
         if count * 2 >= self.size {
             let charge = self.meter.charge(self.size)?;
-            Some(Chunk { bytes: self.block.split_to(count).freeze(), _charge: charge })
+            Some(Chunk::new(self.block.split_to(count).freeze(), charge))
         } else {
             let charge = self.meter.charge(count)?;
             let bytes = Bytes::copy_from_slice(&self.block[..count]);
             self.block.advance(count);
-            Some(Chunk { bytes, _charge: charge })
+            Some(Chunk::new(bytes, charge))
         }
     }
 }
@@ -96,20 +94,6 @@ impl Input<'_> {
 impl fmt::Debug for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Input").field("len", &self.len()).finish()
-    }
-}
-
-/// Received bytes that are kept: charged to the budget until dropped, cheap to send on.
-#[derive(Debug)]
-pub struct Chunk {
-    pub(crate) bytes: Bytes,
-    _charge: Charge,
-}
-
-impl Deref for Chunk {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 

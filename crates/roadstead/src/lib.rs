@@ -95,6 +95,7 @@ pub mod tuning;
 mod accept;
 mod audit;
 mod blocking;
+mod chunk;
 mod close;
 mod common;
 mod descriptors;

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, fmt, fs::File, io::IoSlice, mem, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::{guard::Guarded, input::Chunk};
+use crate::{chunk::Chunk, guard::Guarded};
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.
