@@ -101,6 +101,7 @@ mod common;
 mod descriptors;
 mod ending;
 mod error;
+mod file;
 mod free;
 mod guard;
 mod identity;

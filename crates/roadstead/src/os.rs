@@ -6,10 +6,7 @@ use std::{
     fs::File,
     io::{self, IoSlice},
     net::SocketAddr,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     ptr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -26,8 +23,9 @@ use rustix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{
+    file::{self, FileRange},
     net::Net,
-    output::{FileRange, Output},
+    output::Output,
     tuning::Tuning,
 };
 
@@ -202,21 +200,9 @@ fn send_file(stream: impl AsFd, range: &FileRange) -> io::Result<u64> {
     let mut offset = range.offset;
     let sent = sendfile(stream, &*range.file, Some(&mut offset), range.len.min(MOST) as usize)?;
     if sent == 0 {
-        return Err(shorter_than_promised());
+        return Err(file::shorter_than_promised());
     }
     Ok(sent as u64)
-}
-
-/// Reads a part of a file; it must not end where the part begins.
-pub(crate) fn read_at(file: &File, part: &mut [u8], offset: u64) -> io::Result<usize> {
-    match file.read_at(part, offset)? {
-        0 => Err(shorter_than_promised()),
-        count => Ok(count),
-    }
-}
-
-pub(crate) fn shorter_than_promised() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what was promised of it")
 }
 
 /// Finishes sending. A peer that is already gone is no error here: the next receive says so.

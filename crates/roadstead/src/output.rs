@@ -8,6 +8,7 @@ use std::{collections::VecDeque, fmt, fs::File, io::IoSlice, mem, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+pub use crate::file::FileRange;
 use crate::{chunk::Chunk, guard::Guarded};
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
@@ -41,17 +42,6 @@ enum Piece {
     Chunk(Chunk),
     /// A part of a file.
     File(FileRange),
-}
-
-/// A part of a file that is to be sent.
-#[derive(Debug, Clone)]
-pub struct FileRange {
-    /// The open file; its cursor is neither used nor moved.
-    pub file: Arc<File>,
-    /// Where the part begins, in bytes.
-    pub offset: u64,
-    /// How long the part is, in bytes.
-    pub len: u64,
 }
 
 impl Output {
