@@ -102,6 +102,7 @@ mod descriptors;
 mod ending;
 mod error;
 mod file;
+mod flight;
 mod free;
 mod guard;
 mod identity;
@@ -119,6 +120,7 @@ mod run;
 mod slots;
 mod sync;
 mod threads;
+mod unread;
 mod wait;
 
 pub use budget::Budget;

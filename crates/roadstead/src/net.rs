@@ -4,8 +4,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
-use rustix::io::Errno;
 
+pub(crate) use crate::flight::REST;
 use crate::output::Output;
 
 /// What a socket can be asked without waiting. Every call answers at once, if need be with
@@ -33,12 +33,4 @@ pub(crate) trait Net {
     fn shutdown(&mut self, stream: &Self::Stream);
     /// Closes; with `reset` the peer sees one.
     fn close(&mut self, stream: Self::Stream, reset: bool);
-}
-
-/// How long that rests for which the system has no room: a listener, or one operation of a connection.
-pub(crate) const REST: Duration = Duration::from_millis(50);
-
-/// Whether a call failed because the system has no room for it now, and for no reason of its own.
-pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
 }

@@ -3,12 +3,13 @@
 
 use std::{io, mem, sync::Arc, time::Duration};
 
-use super::{Connection, Farewell, Phase, unread::Unread};
+use super::{Connection, Farewell, Phase};
 use crate::{
     guard,
     host::Host,
     service::{Closed, Ready, Session},
     stats::Counters,
+    unread::Unread,
 };
 
 /// What a peer is waited for with.

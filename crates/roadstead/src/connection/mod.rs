@@ -55,31 +55,25 @@
 #![forbid(unsafe_code)]
 
 mod ending;
-mod flight;
 mod session;
 #[cfg(test)]
 mod tests;
-mod unread;
 
 use std::{borrow::Cow, collections::VecDeque, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
+pub use crate::flight::{BLOCK, Operation};
 use crate::{
     budget::{Charge, Permit},
+    flight::{self, Flight},
     host::{Host, Shared},
     layer::Identity,
-    net,
     output::Output,
     service::{Closed, Peer, Session},
     ticket::{Alarm, Bell, Mailbox, Token, Waker},
+    unread::Unread,
 };
-pub(crate) use flight::Flight;
-pub use flight::Operation;
-pub(crate) use unread::Unread;
-
-/// The most a connection is given at once, in bytes: the size of the block a loop receives into.
-pub const BLOCK: usize = 64 << 10;
 
 /// What happened to a connection.
 #[derive(Debug)]
@@ -114,7 +108,7 @@ pub enum Event<'a> {
 impl Event<'_> {
     /// What an operation has come to that failed with `error`: nothing for now, or the end.
     pub fn failed(operation: Operation, error: io::Error) -> Self {
-        if net::is_exhausted(&error) { Self::Exhausted(operation) } else { Self::Failed(error) }
+        if flight::is_exhausted(&error) { Self::Exhausted(operation) } else { Self::Failed(error) }
     }
 }
 

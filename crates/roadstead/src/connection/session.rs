@@ -5,13 +5,14 @@ use std::{mem, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
-use super::{BLOCK, Connection, Phase, unread::Unread};
+use super::{BLOCK, Connection, Phase};
 use crate::{
     context::Context,
     guard,
     host::{Host, Shared},
     input::Input,
     service::{Close, Closed, Done, Ready, Session},
+    unread::Unread,
 };
 
 impl<S: Session> Connection<S> {

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{connection::BLOCK, file, output::Output};
+use crate::{file, flight::BLOCK, output::Output};
 
 /// The most plaintext that is sealed at once, in bytes.
 pub(super) const BATCH: usize = BLOCK;

@@ -17,11 +17,13 @@ use super::{
 };
 use crate::{
     budget::{Charge, Permit},
-    connection::{BLOCK, Endpoint, Event, Flight, Op, Operation, Unread},
+    connection::{Endpoint, Event, Op},
+    flight::{BLOCK, Flight, Operation},
     guard::{self, Guarded},
     host::{Host, Shared},
     output::Output,
     ticket::{Bell, Token},
+    unread::Unread,
 };
 
 /// The most that may be held back for an incomplete record or handshake message, in bytes.
