@@ -100,6 +100,7 @@ mod close;
 mod common;
 mod descriptors;
 mod ending;
+mod endpoint;
 mod error;
 mod file;
 mod flight;

@@ -1,0 +1,104 @@
+//! What a loop and the endpoint of a connection say to each other: what happened, and what to do next.
+#![forbid(unsafe_code)]
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use crate::{
+    flight::{self, Operation},
+    host::Host,
+    layer::Identity,
+    output::Output,
+    ticket::{Bell, Token},
+};
+
+/// What happened to a connection.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The handshake of the layer below has begun, or has come on.
+    Shaking,
+    /// The layer below knows who the peer is. Comes before [`Event::Opened`].
+    Proven(Arc<Identity>),
+    /// It exists: accepted, or an outgoing connection was answered; and its layer is ready, if there is one.
+    Opened,
+    /// These bytes came. The connection takes what it wants out of the block and clears it.
+    Received(&'a mut BytesMut),
+    /// The peer has finished sending.
+    Ended,
+    /// So many bytes at the front of the output were sent.
+    Sent(u64),
+    /// The system has no room for this operation, which has moved nothing and is no longer in flight. The connection
+    /// asks for it again after a rest.
+    Exhausted(Operation),
+    /// The system failed it.
+    Failed(io::Error),
+    /// Its [`Bell`] rang for it.
+    Woken,
+    /// A deadline may have passed.
+    Tick,
+    /// The server begins to drain. Who comes while it does hears of that before [`Event::Opened`].
+    Drain,
+    /// The server stops now.
+    Stop,
+}
+
+impl Event<'_> {
+    /// What an operation has come to that failed with `error`: nothing for now, or the end.
+    pub fn failed(operation: Operation, error: io::Error) -> Self {
+        if flight::is_exhausted(&error) { Self::Exhausted(operation) } else { Self::Failed(error) }
+    }
+}
+
+/// What to do next for a connection.
+#[derive(Debug)]
+pub enum Op {
+    /// Receive up to so many bytes; done with [`Event::Received`] or [`Event::Ended`].
+    Receive(usize),
+    /// Send from the front of [`Endpoint::output`]; done with [`Event::Sent`].
+    Send,
+    /// Finish sending (`shutdown` for writing).
+    Shutdown,
+    /// Open another connection. Boxed, so that an operation fits into two registers.
+    Connect(Box<Outgoing>),
+    /// Begin this connection again, to the same address: there was no room for it ([`Event::Exhausted`]).
+    Redial(Box<SocketAddr>),
+    /// Cancel what is in flight and close; with `reset`, without care for what was not sent. Nothing follows.
+    Close {
+        /// Whether the peer sees a reset.
+        reset: bool,
+    },
+}
+
+/// A connection that is to be opened.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Where to.
+    pub address: SocketAddr,
+    /// What is driven on it.
+    pub endpoint: Box<dyn Endpoint>,
+}
+
+/// A [`Connection`](crate::connection::Connection) whose session type is forgotten, as the loops see it.
+pub trait Endpoint: Send + fmt::Debug {
+    /// The connection lives from `now` on in the loop that listens to `bell`, under the name `token`.
+    fn place(&mut self, token: Token, bell: &Arc<Bell>, now: Duration);
+    /// Something happened at `now`.
+    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host);
+    /// The next operation, each once, until `None`.
+    fn next(&mut self) -> Option<Op>;
+    /// What it was told to have happened at `from` has happened by `to`: who told it had not looked at the clock between.
+    fn correct(&mut self, from: Duration, to: Duration);
+    /// When to send [`Event::Tick`], if nothing else happens before.
+    fn deadline(&self) -> Option<Duration>;
+    /// What is to be sent.
+    fn output(&self) -> &Output;
+    /// Puts what comes next of that into `lent`, an empty output, for an operation that works on it by itself.
+    fn lend(&mut self, lent: &mut Output);
+    /// The loop is about to leave the connection: what it still holds is charged to the budget.
+    fn settle(&mut self, now: Duration, host: &mut Host);
+    /// Whether nothing can happen to it but bytes and deadlines: no ticket or waker is out, no message is half read.
+    fn is_quiet(&self) -> bool;
+    /// Whether everything was said, and nothing is waited for but the peer's end.
+    fn awaits_end(&self) -> bool;
+}
