@@ -290,7 +290,7 @@ mod tests {
             bytes[..filled].fill(7);
             if draws == 1 { Ok(()) } else { Err(io::Error::other("the pool is empty")) }
         };
-        let jobs = Jobs::inline(Queue::default());
+        let jobs = Jobs::Inline(Queue::default().discipline());
         let mut host = Host::new(Arc::clone(&shared), random, SystemTime::now, jobs);
         let permit = shared.gate.admit(None).unwrap();
         let peer = Peer { address: ([192, 0, 2, 1], 7).into() };

@@ -10,7 +10,7 @@ use crate::{
     budget::{Budget, Gate, Meter, Share},
     common::Ledger,
     os,
-    queue::{Jobs, Queue},
+    queue::{Fcfs, Jobs},
     stats::{Counters, Snapshot, Stats},
     ticket::Bell,
     tuning::Tuning,
@@ -134,7 +134,7 @@ impl Host {
     /// [`connection`](crate::connection). Its randomness follows from `seed`; deferred jobs wait for
     /// [`Host::run_job`].
     pub fn alone(shared: Arc<Shared>, seed: u64) -> Self {
-        let jobs = Jobs::inline(Queue::default());
+        let jobs = Jobs::Inline(Box::<Fcfs>::default());
         Self::new(shared, seeded(seed), SystemTime::now, jobs)
     }
 

@@ -129,7 +129,7 @@ impl Parts {
             None => thread::available_parallelism().map_or(1, usize::from),
         };
         let Self { shape, shared, .. } = &self;
-        let host = || Host::on_system(Arc::clone(shared), Jobs::inline(shape.queue));
+        let host = || Host::on_system(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
         let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
         self.looped("reactor", |net, host, orders, doors| {
             let poller = Epoll::new(&host.bell, Trigger::Edge)?;
@@ -286,7 +286,7 @@ impl Units {
     /// Makes what a loop puts its jobs into.
     fn jobs(units: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
         let workers = Self::workers(units);
-        move || workers.as_ref().map_or_else(|| Jobs::inline(queue), Workers::attach)
+        move || workers.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), Workers::attach)
     }
 }
 

@@ -6,10 +6,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Discipline, Task};
+use super::task::{Discipline, Task};
 
 #[derive(Debug, Default)]
-pub(super) struct Fcfs(VecDeque<Task>);
+pub(crate) struct Fcfs(VecDeque<Task>);
 
 impl Discipline for Fcfs {
     fn push(&mut self, task: Task) {

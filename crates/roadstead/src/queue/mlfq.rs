@@ -9,7 +9,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Discipline, Task};
+use super::task::{Discipline, Task};
 
 /// The slice of each level. As nobody is interrupted, a new task may have to wait for the longest.
 const SLICES: [Duration; 3] =

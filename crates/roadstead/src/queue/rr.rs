@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Discipline, Owner, Task};
+use super::task::{Discipline, Owner, Task};
 
 /// A turn: a hundred times what it costs to change the task, and less than anybody notices.
 const SLICE: Duration = Duration::from_millis(1);

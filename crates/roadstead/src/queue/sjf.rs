@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Discipline, Task};
+use super::task::{Discipline, Task};
 
 /// One task in so many is the one that has waited longest. A share instead of an age at which a task comes first: in
 /// overload all would be old, and the order that of their arrival again.

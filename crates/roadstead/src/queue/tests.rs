@@ -1,12 +1,22 @@
 //! What holds for every discipline, and tasks that say which they are.
 #![allow(clippy::unwrap_used)]
 
-use std::{cell::Cell, collections::HashMap, sync::mpsc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{budget::Meter, service::JobId, ticket::Mailbox};
+use crate::{
+    budget::Meter,
+    guard,
+    service::JobId,
+    ticket::{Mailbox, Ticket, Token},
+};
 
 thread_local! {
     /// The task that ran last on this thread.
@@ -82,7 +92,7 @@ fn every_name_finds_its_queue() {
 #[test]
 fn a_sliced_job_is_not_run_to_its_end_in_one_go() {
     for queue in Queue::ALL {
-        let mut jobs = Jobs::inline(queue);
+        let mut jobs = Jobs::Inline(queue.discipline());
         jobs.push(sliced(0, 0, 3));
         let mut slices = 0;
         while jobs.run_one().is_some() {
@@ -96,7 +106,7 @@ fn a_sliced_job_is_not_run_to_its_end_in_one_go() {
 #[test]
 fn a_turn_of_the_loop_is_a_slice_or_many_whole_jobs_but_not_all() {
     for (queue, in_one_turn) in [(Queue::Fcfs, 64), (Queue::Sjf, 64), (Queue::Rr, 1), (Queue::Mlfq, 1)] {
-        let mut jobs = Jobs::inline(queue);
+        let mut jobs = Jobs::Inline(queue.discipline());
         (0..65).for_each(|number| jobs.push(task(number, number as u64, 0)));
         RAN_ALL.set(0);
         assert!(jobs.run_turn());
@@ -146,7 +156,7 @@ fn a_job_may_panic_wherever_it_is_dropped() {
     workers.stop();
     threads.join();
     jobs.push(Task::detached(Token(0), 0, Bomb(Step::More)));
-    let mut jobs = Jobs::inline(Queue::Fcfs);
+    let mut jobs = Jobs::Inline(Queue::Fcfs.discipline());
     for step in [Step::Done(()), Step::More] {
         jobs.push(Task::detached(Token(0), 0, Bomb(step)));
     }
@@ -173,7 +183,7 @@ fn the_work_of_whoever_has_left_is_not_done() {
     for leaves in [false, true] {
         let mailbox = Mailbox::new(Arc::default());
         let ticket = Ticket::new(Arc::clone(&mailbox), JobId(0), Meter::new(1).charge(1).unwrap());
-        let mut jobs = Jobs::inline(Queue::default());
+        let mut jobs = Jobs::Inline(Queue::default().discipline());
         jobs.push(Task::deferred(Token(0), 0, Numbered { number: 0, slices: 2 }, ticket));
         RAN_ALL.set(0);
         assert_eq!(jobs.run_one(), Some(Run::Slice));

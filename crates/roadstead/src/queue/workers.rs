@@ -56,7 +56,11 @@ impl Workers {
 
     /// What one loop puts tasks into the queue by.
     pub(crate) fn attach(self: &Arc<Self>) -> Jobs {
-        Jobs::Workers { workers: Arc::clone(self), home: self.loops.fetch_add(1, Relaxed) }
+        let workers = Arc::clone(self);
+        Jobs::Workers {
+            push: Box::new(move |task| workers.push(task)),
+            home: self.loops.fetch_add(1, Relaxed),
+        }
     }
 
     pub(super) fn push(&self, task: Task) {

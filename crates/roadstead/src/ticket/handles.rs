@@ -1,14 +1,19 @@
 //! What others hold of a connection: a ticket to finish something for it, or a waker.
 #![forbid(unsafe_code)]
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     alarm::Alarm,
     mailbox::Mailbox,
     reply::{JobId, Lost},
+    token::Token,
 };
-use crate::{budget::Charge, guard::Guarded};
+use crate::{
+    budget::Charge,
+    guard::Guarded,
+    queue::{Job, Step, Task, Work},
+};
 
 /// The right to finish something later, from any thread.
 ///
@@ -74,5 +79,34 @@ impl Waker {
     /// Whether the connection is gone.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
+    }
+}
+
+/// A job, and the ticket that its reply goes back by.
+struct Deferred<J: Job> {
+    job: J,
+    ticket: Option<Ticket<J::Reply>>,
+}
+
+impl<J: Job> Work for Deferred<J> {
+    fn run(&mut self, slice: Duration) -> bool {
+        if self.ticket.as_ref().is_none_or(Ticket::is_cancelled) {
+            return true;
+        }
+        match self.job.run(slice) {
+            Step::More => false,
+            Step::Done(reply) => {
+                if let Some(ticket) = self.ticket.take() {
+                    ticket.finish(reply);
+                }
+                true
+            }
+        }
+    }
+}
+
+impl Task {
+    pub(crate) fn deferred<J: Job>(connection: Token, cost: u64, job: J, ticket: Ticket<J::Reply>) -> Self {
+        Self::new(connection, cost, Box::new(Deferred { job, ticket: Some(ticket) }))
     }
 }

@@ -57,7 +57,7 @@ impl Queue {
 
 #[allow(dead_code, reason = "nobody attaches here")]
 enum Jobs {
-    Workers { workers: Arc<Workers>, home: u64 },
+    Workers { push: Box<dyn Fn(Task) + Send>, home: u64 },
 }
 
 #[test]
