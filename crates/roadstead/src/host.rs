@@ -9,7 +9,6 @@ use rand_chacha::ChaCha20Rng;
 use crate::{
     budget::{Budget, Gate, Meter, Share},
     common::Ledger,
-    os,
     queue::{Fcfs, Jobs},
     stats::{Counters, Snapshot, Stats},
     ticket::Bell,
@@ -111,13 +110,6 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host on the system: its clock, its randomness.
-    pub(crate) fn on_system(shared: Arc<Shared>, jobs: Jobs) -> Self {
-        // Asked each time instead of once for the seed of a generator: a generator is part of the memory that a fork, or
-        // a snapshot of a virtual machine that is resumed twice, copies, and each copy would draw the same nonces.
-        Self::new(shared, os::random, os::wall, jobs)
-    }
-
     /// A host that draws its randomness from `random` and asks `wall` for the time of day.
     pub(crate) fn new(
         shared: Arc<Shared>,

@@ -21,7 +21,7 @@ use crate::{
     guard,
     host::{Host, Shared},
     orders::Orders,
-    os::Os,
+    os::{self, Os},
     proactor::{
         Proactor,
         readiness::{Hands, Ready},
@@ -98,7 +98,7 @@ impl Parts {
         let Self { shape, shared, doors, ending } = self;
         let units = Units::of(shape, &ending)?;
         let (jobs, workers) = (Units::jobs(units.as_ref(), shape.queue), Units::workers(units.as_ref()));
-        let make = Box::new(move || Host::on_system(Arc::clone(&shared), jobs()));
+        let make = Box::new(move || os::host(Arc::clone(&shared), jobs()));
         let crew = Crew::new(Instant::now(), make as Box<crew::MakeHost>, Box::new(spawner))?;
         let thread = crew.start(doors, ending, move || workers.iter().for_each(|workers| workers.stop()))?;
         Ok(Begun { kind: Kind::Blocking(crew), units, thread })
@@ -129,7 +129,7 @@ impl Parts {
             None => thread::available_parallelism().map_or(1, usize::from),
         };
         let Self { shape, shared, .. } = &self;
-        let host = || Host::on_system(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
+        let host = || os::host(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
         let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
         self.looped("reactor", |net, host, orders, doors| {
             let poller = Epoll::new(&host.bell, Trigger::Edge)?;
@@ -165,7 +165,7 @@ impl Parts {
         let units = Units::of(shape, &ending)?;
         let workers = Units::workers(units.as_ref());
         let net = Os::non_blocking(Instant::now(), shared.tuning);
-        let host = Host::on_system(shared, Units::jobs(units.as_ref(), shape.queue)());
+        let host = os::host(shared, Units::jobs(units.as_ref(), shape.queue)());
         let (orders, bell) = (Arc::new(Orders::default()), Arc::clone(&host.bell));
         let run = make(net, host, Arc::clone(&orders), doors)?;
         let thread = thread::Builder::new().name(name.into()).spawn(move || {

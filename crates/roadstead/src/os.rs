@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     ptr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -24,8 +24,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{
     file::{self, FileRange},
+    host::{Host, Shared},
     net::Net,
     output::Output,
+    queue::Jobs,
     tuning::Tuning,
 };
 
@@ -224,14 +226,12 @@ pub(crate) fn close(stream: OwnedFd, reset: bool) {
     drop(stream);
 }
 
-/// The system's randomness.
-pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
-    SysRng.try_fill_bytes(bytes).map_err(io::Error::other)
-}
-
-/// The wall clock.
-pub(crate) fn wall() -> SystemTime {
-    SystemTime::now()
+/// What a loop on this system lends to its connections: the system's clock and randomness.
+pub(crate) fn host(shared: Arc<Shared>, jobs: Jobs) -> Host {
+    // Asked each time instead of once for the seed of a generator: a generator is part of the memory that a fork, or
+    // a snapshot of a virtual machine that is resumed twice, copies, and each copy would draw the same nonces.
+    let random = |bytes: &mut [u8]| SysRng.try_fill_bytes(bytes).map_err(io::Error::other);
+    Host::new(shared, random, SystemTime::now, jobs)
 }
 
 impl Net for Os {

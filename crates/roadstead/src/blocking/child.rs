@@ -143,7 +143,8 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        host::{Host, Shared},
+        host::Shared,
+        os,
         queue::{Jobs, Queue},
     };
 
@@ -156,8 +157,7 @@ mod tests {
     /// A fork copies all memory, as a snapshot of a virtual machine does that is resumed twice.
     #[test]
     fn two_copies_of_a_loop_do_not_draw_the_same_numbers() {
-        let mut host =
-            Host::on_system(Shared::new(Budget::default()), Jobs::Inline(Queue::default().discipline()));
+        let mut host = os::host(Shared::new(Budget::default()), Jobs::Inline(Queue::default().discipline()));
         let mut draw = || {
             let mut nonce = [0; 16];
             (host.random)(&mut nonce).map(|()| nonce)

@@ -113,7 +113,7 @@ impl Family {
         // It has no connections of its own, only counts.
         let share = Share { ledger: Arc::clone(&ledger), slot: 0 };
         let shared = Shared::common(&plan.budget, plan.tuning, &share);
-        let host = Host::on_system(shared, Jobs::Inline(plan.queue.discipline()));
+        let host = os::host(shared, Jobs::Inline(plan.queue.discipline()));
         let children = (0..size).map(|_| None).collect();
         let net = Os::blocking(epoch, plan.tuning);
         let interrupts = Some(Audit::watch(plan.audit, &[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
@@ -238,7 +238,7 @@ impl Family {
         let open = (self.plan.open)(Arc::clone(&shared));
         let common = Arc::clone(&shared);
         let make: Box<MakeHost> =
-            Box::new(move || Host::on_system(Arc::clone(&common), Jobs::Inline(queue.discipline())));
+            Box::new(move || os::host(Arc::clone(&common), Jobs::Inline(queue.discipline())));
         let crew = Crew::new(self.epoch, make, Box::new(Iterative))?;
         if self.draining {
             crew.order(Orders::Drain);
