@@ -54,8 +54,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod calls;
 mod ending;
-mod session;
 #[cfg(test)]
 mod tests;
 
