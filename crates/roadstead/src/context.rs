@@ -2,17 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::VecDeque,
     fmt,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use crate::{
     budget::Charge,
-    connection::{Connection, Control, Endpoint, Outgoing},
-    host::{Host, Shared},
-    layer::{End, Identity, Layers, through},
+    endpoint::Outgoing,
+    host::Host,
+    layer::Identity,
     output::Output,
     queue::{Job, Once, Step, Task},
     service::{Close, Done, JobId, Peer, Session},
@@ -166,40 +166,6 @@ impl<S: Session> Context<'_, S> {
         self.submit_task(Task::detached(self.token, cost, job));
     }
 
-    /// Opens a connection to `address`, driven by the same loop; `session` hears
-    /// [`Ready::Opened`](crate::Ready::Opened), or [`Session::closed`] if it cannot be had.
-    ///
-    /// # Errors
-    /// [`Busy`] when as many connections are open as the budget allows.
-    pub fn connect<T: Session>(&mut self, address: SocketAddr, session: T) -> Result<Waker, Busy> {
-        self.open(address, None, session)
-    }
-
-    /// Like [`Context::connect`], with a layer of `layers` between the wire and `session`, which hears of its opening
-    /// once the handshake is done.
-    ///
-    /// # Errors
-    /// [`Busy`] when as many connections are open as the budget allows.
-    pub fn connect_through<T: Session>(
-        &mut self,
-        address: SocketAddr,
-        layers: &dyn Layers,
-        session: T,
-    ) -> Result<Waker, Busy> {
-        self.open(address, Some(layers), session)
-    }
-
-    fn open<T: Session>(
-        &mut self,
-        address: SocketAddr,
-        layers: Option<&dyn Layers>,
-        session: T,
-    ) -> Result<Waker, Busy> {
-        let (endpoint, waker) = outgoing(&self.host.shared, address, layers, session)?;
-        self.control.connects.push_back(Box::new(Outgoing { address, endpoint }));
-        Ok(waker)
-    }
-
     fn submit_task(&mut self, task: Task) {
         self.host.count.jobs += 1;
         self.host.jobs.push(task);
@@ -227,21 +193,16 @@ impl<J: Job<Reply = ()>> Job for Counted<J> {
     }
 }
 
-/// What drives `session` at our end of a connection to `address` that is still to be opened.
-pub(crate) fn outgoing<S: Session>(
-    shared: &Arc<Shared>,
-    address: SocketAddr,
-    layers: Option<&dyn Layers>,
-    session: S,
-) -> Result<(Box<dyn Endpoint>, Waker), Busy> {
-    let permit = shared.gate.admit(None).map_err(|_| Busy)?;
-    let (connection, waker) = Connection::outgoing(session, address, Arc::clone(shared), permit);
-    let connection: Box<dyn Endpoint> = Box::new(connection);
-    let endpoint = match layers {
-        Some(layers) => through(layers, connection, End::Dialled(address), Arc::clone(shared)),
-        None => connection,
-    };
-    Ok((endpoint, waker))
+/// Requests a session makes through its context.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) finish: bool,
+    /// The peer is to end first.
+    pub(crate) yields: bool,
+    pub(crate) timer: Option<Duration>,
+    pub(crate) next_job: u64,
+    pub(crate) outstanding: usize,
+    pub(crate) connects: VecDeque<Box<Outgoing>>,
 }
 
 impl<S: Session> fmt::Debug for Context<'_, S> {
@@ -259,7 +220,8 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        connection::{Event, Op},
+        connection::{Connection, Endpoint, Event, Op},
+        host::Shared,
         input::Input,
         queue::{Jobs, Queue},
     };

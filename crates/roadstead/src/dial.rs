@@ -5,7 +5,8 @@ use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use crate::{
     budget::Budget,
-    context::{Busy, outgoing},
+    connection::dialling::outgoing,
+    context::Busy,
     host::Shared,
     layer::Layers,
     lives::{Lives, Shape},

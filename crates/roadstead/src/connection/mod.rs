@@ -55,14 +55,16 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+pub(crate) mod dialling;
 mod ending;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, collections::VecDeque, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     budget::{Charge, Permit},
+    context::Control,
     flight::Flight,
     host::{Host, Shared},
     layer::Identity,
@@ -75,18 +77,6 @@ pub use crate::{
     endpoint::{Endpoint, Event, Op, Outgoing},
     flight::{BLOCK, Operation},
 };
-
-/// Requests a session makes through its context.
-#[derive(Debug, Default)]
-pub(crate) struct Control {
-    pub(crate) finish: bool,
-    /// The peer is to end first.
-    pub(crate) yields: bool,
-    pub(crate) timer: Option<Duration>,
-    pub(crate) next_job: u64,
-    pub(crate) outstanding: usize,
-    pub(crate) connects: VecDeque<Box<Outgoing>>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {

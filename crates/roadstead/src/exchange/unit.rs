@@ -14,8 +14,8 @@ use super::{
 use crate::{
     accept::Door,
     budget::Budget,
-    connection::Endpoint,
-    context::{Busy, outgoing},
+    connection::{Endpoint, dialling::outgoing},
+    context::Busy,
     host::Shared,
     layer::Layers,
     tls::Keys,

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     budget::Budget,
-    connection::BLOCK,
-    context::{Context, outgoing},
+    connection::{BLOCK, dialling::outgoing},
+    context::Context,
     host::Shared,
     input::Input,
     output::Output,

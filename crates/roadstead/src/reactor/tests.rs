@@ -10,7 +10,8 @@ use super::{slot::TURN, *};
 use crate::output::Output;
 use crate::{
     budget::Budget,
-    context::{Context, outgoing},
+    connection::dialling::outgoing,
+    context::Context,
     host::Shared,
     input::Input,
     net::REST,
