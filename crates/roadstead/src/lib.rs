@@ -72,7 +72,6 @@
 
 pub mod budget;
 pub mod connection;
-pub mod context;
 pub mod dial;
 pub mod exchange;
 pub mod frame;
@@ -118,14 +117,19 @@ mod peer;
 mod proactor;
 mod reactor;
 mod run;
+mod session;
 mod slots;
 mod sync;
 mod threads;
 mod unread;
 mod wait;
 
+/// Through which a session answers.
+pub mod context {
+    pub use crate::session::{Busy, Context};
+}
+
 pub use budget::Budget;
-pub use context::{Busy, Context};
 pub use dial::Dialer;
 pub use frame::Frame;
 pub use input::{Chunk, Input};
@@ -135,6 +139,7 @@ pub use output::Output;
 pub use queue::{Job, Queue, Step};
 pub use server::{Running, Server};
 pub use service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Scope, Service, Session};
+pub use session::{Busy, Context};
 pub use ticket::{Ticket, Waker};
 pub use tuning::Tuning;
 

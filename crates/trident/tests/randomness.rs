@@ -8,7 +8,7 @@
 //! | elements of masks that are drawn again | `mask.rs` | there |
 //! | the generator of a client's question, of a sharing | `entropy.rs` | there, `client/tests.rs` |
 //! | nonces and the lines on which a server shares its sums | `server.rs` | `sim_random.rs` |
-//! | what a session draws from its loop | `context.rs` of the engine | there |
+//! | what a session draws from its loop | `session.rs` of the engine | there |
 
 #![allow(clippy::unwrap_used)]
 

@@ -64,12 +64,12 @@ use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     budget::{Charge, Permit},
-    context::Control,
     flight::Flight,
     host::{Host, Shared},
     layer::Identity,
     output::Output,
     service::{Closed, Peer, Session},
+    session::Control,
     ticket::{Alarm, Bell, Mailbox, Token, Waker},
     unread::Unread,
 };
