@@ -10,14 +10,13 @@ use std::{collections::VecDeque, fmt, io, mem, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use super::{
-    End, Layer,
     batch::{BATCH, next_batch},
-    guarded,
+    contract::{End, Layer, guarded},
     phase::Phase,
 };
 use crate::{
     budget::{Charge, Permit},
-    connection::{Endpoint, Event, Op},
+    endpoint::{Endpoint, Event, Op},
     flight::{BLOCK, Flight, Operation},
     guard::{self, Guarded},
     host::{Host, Shared},
