@@ -8,6 +8,7 @@ mod reference;
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,8 +16,6 @@ use std::{
     },
     time::Duration,
 };
-
-use crate::common::{Account, Ledger};
 
 /// What a server may use at most. Start from [`Budget::default`] and change what matters.
 ///
@@ -99,20 +98,52 @@ impl Budget {
 #[derive(Debug)]
 pub struct Gate {
     budget: Budget,
-    books: Books,
+    tally: Tally,
 }
 
 /// Where a gate counts.
 #[derive(Debug)]
-enum Books {
+enum Tally {
     Here(Mutex<Open>),
     Common(Share),
+}
+
+/// What several processes count together, each in a slot of its own.
+pub(crate) trait Books: Send + Sync + fmt::Debug {
+    /// Admits a connection to `slot`, which has none.
+    fn admit(&self, slot: usize, from: IpAddr, budget: &Budget) -> Result<(), Refused>;
+    /// Admits a connection that `slot` opens itself.
+    fn admit_outgoing(&self, slot: usize, budget: &Budget) -> Result<(), Refused>;
+    /// The accepted connection of `slot` has ended.
+    fn release(&self, slot: usize);
+    /// One that `slot` opened itself has ended.
+    fn release_outgoing(&self, slot: usize);
+    /// How many connections are open, in all processes.
+    fn open(&self) -> usize;
+    /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last
+    /// of it may both be turned away; they are never both admitted.
+    fn add(&self, slot: usize, account: Account, amount: usize, limit: usize) -> bool;
+    /// Counts `amount` less for `slot`.
+    fn subtract(&self, slot: usize, account: Account, amount: usize);
+    /// The sum of one kind of account.
+    fn sum(&self, account: Account) -> usize;
+}
+
+/// What a [`Meter`] counts in [`Books`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Account {
+    /// Buffered bytes.
+    Memory,
+    /// Outstanding tickets.
+    Jobs,
+    /// Jobs without a ticket.
+    Detached,
 }
 
 /// Which accounts of several processes are this one's.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) books: Arc<dyn Books>,
     pub(crate) slot: usize,
 }
 
@@ -165,12 +196,12 @@ pub enum Refused {
 impl Gate {
     /// A gate with the limits of `budget`.
     pub fn new(budget: &Budget) -> Arc<Self> {
-        Arc::new(Self { budget: budget.clone(), books: Books::Here(Mutex::default()) })
+        Arc::new(Self { budget: budget.clone(), tally: Tally::Here(Mutex::default()) })
     }
 
     /// One that counts together with those of other processes.
     pub(crate) fn common(budget: &Budget, share: Share) -> Arc<Self> {
-        Arc::new(Self { budget: budget.clone(), books: Books::Common(share) })
+        Arc::new(Self { budget: budget.clone(), tally: Tally::Common(share) })
     }
 
     /// Admits a connection, counted until the permit is dropped. `None` counts in all but for no address.
@@ -179,21 +210,21 @@ impl Gate {
     /// [`Refused`] at the limit; nothing is counted then.
     pub fn admit(self: &Arc<Self>, from: Option<IpAddr>) -> Result<Permit, Refused> {
         let from = from.map(origin);
-        match (&self.books, from) {
-            (Books::Here(open), _) => lock(open).admit(from, &self.budget)?,
-            (Books::Common(Share { ledger, slot }), Some(address)) => {
-                ledger.admit(*slot, address, &self.budget)?;
+        match (&self.tally, from) {
+            (Tally::Here(open), _) => lock(open).admit(from, &self.budget)?,
+            (Tally::Common(Share { books, slot }), Some(address)) => {
+                books.admit(*slot, address, &self.budget)?;
             }
-            (Books::Common(Share { ledger, slot }), None) => ledger.admit_outgoing(*slot, &self.budget)?,
+            (Tally::Common(Share { books, slot }), None) => books.admit_outgoing(*slot, &self.budget)?,
         }
         Ok(Permit { gate: Arc::clone(self), from })
     }
 
     fn release(&self, from: Option<IpAddr>) {
-        match &self.books {
-            Books::Here(open) => lock(open).release(from),
-            Books::Common(Share { ledger, slot }) if from.is_some() => ledger.release(*slot),
-            Books::Common(Share { ledger, slot }) => ledger.subtract(*slot, |slot| &slot.outgoing, 1),
+        match &self.tally {
+            Tally::Here(open) => lock(open).release(from),
+            Tally::Common(Share { books, slot }) if from.is_some() => books.release(*slot),
+            Tally::Common(Share { books, slot }) => books.release_outgoing(*slot),
         }
     }
 
@@ -204,9 +235,9 @@ impl Gate {
 
     /// How many connections are open.
     pub fn open(&self) -> usize {
-        match &self.books {
-            Books::Here(open) => lock(open).all,
-            Books::Common(Share { ledger, .. }) => ledger.open(),
+        match &self.tally {
+            Tally::Here(open) => lock(open).all,
+            Tally::Common(Share { books, .. }) => books.open(),
         }
     }
 }
@@ -214,9 +245,9 @@ impl Gate {
 impl Gate {
     /// How many addresses have a connection open, as far as this process counts them.
     pub(crate) fn addresses(&self) -> usize {
-        match &self.books {
-            Books::Here(open) => lock(open).from.len(),
-            Books::Common(_) => 0,
+        match &self.tally {
+            Tally::Here(open) => lock(open).from.len(),
+            Tally::Common(_) => 0,
         }
     }
 }
@@ -280,14 +311,14 @@ impl Meter {
         let within = |used: usize| used.checked_add(amount).filter(|&sum| sum <= self.limit);
         match &self.count {
             Count::Here(used) => used.fetch_update(Relaxed, Relaxed, within).is_ok(),
-            Count::Common(share, account) => share.ledger.add(share.slot, *account, amount, self.limit),
+            Count::Common(share, account) => share.books.add(share.slot, *account, amount, self.limit),
         }
     }
 
     fn subtract(&self, amount: usize) {
         match &self.count {
             Count::Here(used) => _ = used.fetch_sub(amount, Relaxed),
-            Count::Common(share, account) => share.ledger.subtract(share.slot, *account, amount),
+            Count::Common(share, account) => share.books.subtract(share.slot, *account, amount),
         }
     }
 
@@ -295,7 +326,7 @@ impl Meter {
     pub fn used(&self) -> usize {
         match &self.count {
             Count::Here(used) => used.load(Relaxed),
-            Count::Common(share, account) => share.ledger.sum(*account),
+            Count::Common(share, account) => share.books.sum(*account),
         }
     }
 
@@ -337,6 +368,7 @@ impl Drop for Charge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::Ledger;
 
     #[test]
     fn the_gate_counts_below_at_and_above_its_limits() {
@@ -359,7 +391,7 @@ mod tests {
         for last in 0..200 {
             drop(gate.admit(Some(IpAddr::from([127, 0, 0, last]))).unwrap());
         }
-        let Books::Here(open) = &gate.books else { unreachable!() };
+        let Tally::Here(open) = &gate.tally else { unreachable!() };
         assert!(open.lock().unwrap().from.is_empty());
     }
 

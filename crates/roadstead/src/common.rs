@@ -11,14 +11,17 @@ use std::{
     net::IpAddr,
     ops::Deref,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::{
-    budget::{Budget, Refused, origin},
-    stats::{Snapshot, Stats},
+    budget::{Account, Books, Budget, Refused, Share, origin},
+    stats::{Counted, Snapshot, Stats},
 };
 
 /// Values that stay in common after a fork. For atomics: anything else would be a copy, or a race.
@@ -73,19 +76,31 @@ impl<T> Drop for Common<T> {
 
 /// What one child has of the budget.
 #[derive(Debug, Default)]
-pub(crate) struct Slot {
+struct Slot {
     /// Accepted connections: one or none.
     accepted: AtomicUsize,
     /// From which address, as a hash.
     from: AtomicU64,
-    pub(crate) outgoing: AtomicUsize,
-    pub(crate) memory: AtomicUsize,
-    pub(crate) jobs: AtomicUsize,
-    pub(crate) detached: AtomicUsize,
+    outgoing: AtomicUsize,
+    memory: AtomicUsize,
+    jobs: AtomicUsize,
+    detached: AtomicUsize,
 }
 
-/// One kind of account.
-pub(crate) type Account = fn(&Slot) -> &AtomicUsize;
+impl Slot {
+    fn account(&self, account: Account) -> &AtomicUsize {
+        match account {
+            Account::Memory => &self.memory,
+            Account::Jobs => &self.jobs,
+            Account::Detached => &self.detached,
+        }
+    }
+
+    /// How many connections it has open.
+    fn open(&self) -> usize {
+        self.accepted.load(SeqCst) + self.outgoing.load(SeqCst)
+    }
+}
 
 /// The accounts of a server that is several processes.
 pub(crate) struct Ledger {
@@ -104,9 +119,10 @@ impl Ledger {
         Ok(Self { stats, slots, used, hasher: RandomState::new() })
     }
 
-    /// What all processes have counted.
-    pub(crate) fn stats(&self) -> &Stats {
-        &self.stats[0]
+    /// The accounts of one child.
+    pub(crate) fn share(self: &Arc<Self>, slot: usize) -> Share {
+        let books = Arc::clone(self);
+        Share { books, slot }
     }
 
     /// There is to be a child for this slot. Said by the parent, before anything is counted there.
@@ -117,85 +133,6 @@ impl Ledger {
     /// The slots that may have something.
     fn used(&self) -> &[Slot] {
         &self.slots[..self.used[0].load(SeqCst)]
-    }
-
-    /// How many connections are open, in all processes.
-    pub(crate) fn open(&self) -> usize {
-        self.used().iter().map(|slot| slot.accepted.load(SeqCst) + slot.outgoing.load(SeqCst)).sum()
-    }
-
-    /// The sum of one kind of account.
-    pub(crate) fn sum(&self, account: Account) -> usize {
-        sum(self.used(), account)
-    }
-
-    /// What all processes have counted, and what they hold: also in slots without a child, where nothing should be left.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let addresses = self.slots.iter().map(|slot| slot.from.load(SeqCst)).filter(|&from| from != 0);
-        Snapshot {
-            open: sum(&self.slots, |slot| &slot.accepted) + sum(&self.slots, |slot| &slot.outgoing),
-            addresses: addresses.collect::<BTreeSet<_>>().len(),
-            buffered: sum(&self.slots, |slot| &slot.memory),
-            tickets: sum(&self.slots, |slot| &slot.jobs),
-            detached: sum(&self.slots, |slot| &slot.detached),
-            ..self.stats().snapshot()
-        }
-    }
-
-    /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last
-    /// of it may both be turned away; they are never both admitted.
-    pub(crate) fn add(&self, slot: usize, account: Account, amount: usize, limit: usize) -> bool {
-        let mine = account(&self.slots[slot]);
-        if amount > limit {
-            return false;
-        }
-        mine.fetch_add(amount, SeqCst);
-        let fits = self.sum(account) <= limit;
-        if !fits {
-            mine.fetch_sub(amount, SeqCst);
-        }
-        fits
-    }
-
-    /// Counts `amount` less for `slot`.
-    pub(crate) fn subtract(&self, slot: usize, account: Account, amount: usize) {
-        account(&self.slots[slot]).fetch_sub(amount, SeqCst);
-    }
-
-    /// Admits a connection to `slot`, which has none.
-    pub(crate) fn admit(&self, slot: usize, from: IpAddr, budget: &Budget) -> Result<(), Refused> {
-        let mine = &self.slots[slot];
-        // Zero is nobody.
-        let from = self.hasher.hash_one(origin(from)) | 1;
-        mine.from.store(from, SeqCst);
-        mine.accepted.store(1, SeqCst);
-        let same = self.used().iter().filter(|slot| slot.from.load(SeqCst) == from).count();
-        let refused = if self.open() > budget.connections {
-            Refused::Full(budget.connections)
-        } else if same > budget.per_address {
-            Refused::Address(budget.per_address)
-        } else {
-            return Ok(());
-        };
-        self.release(slot);
-        Err(refused)
-    }
-
-    /// Admits a connection that `slot` opens itself.
-    pub(crate) fn admit_outgoing(&self, slot: usize, budget: &Budget) -> Result<(), Refused> {
-        self.slots[slot].outgoing.fetch_add(1, SeqCst);
-        if self.open() <= budget.connections {
-            return Ok(());
-        }
-        self.subtract(slot, |slot| &slot.outgoing, 1);
-        Err(Refused::Full(budget.connections))
-    }
-
-    /// The accepted connection of `slot` has ended.
-    pub(crate) fn release(&self, slot: usize) {
-        let mine = &self.slots[slot];
-        mine.from.store(0, SeqCst);
-        mine.accepted.store(0, SeqCst);
     }
 
     /// The child of `slot` is gone, with all it had. Answers how many connections that were. Said by the parent, as
@@ -213,8 +150,91 @@ impl Ledger {
     }
 }
 
+impl Books for Ledger {
+    fn admit(&self, slot: usize, from: IpAddr, budget: &Budget) -> Result<(), Refused> {
+        let mine = &self.slots[slot];
+        // Zero is nobody.
+        let from = self.hasher.hash_one(origin(from)) | 1;
+        mine.from.store(from, SeqCst);
+        mine.accepted.store(1, SeqCst);
+        let same = self.used().iter().filter(|slot| slot.from.load(SeqCst) == from).count();
+        let refused = if self.open() > budget.connections {
+            Refused::Full(budget.connections)
+        } else if same > budget.per_address {
+            Refused::Address(budget.per_address)
+        } else {
+            return Ok(());
+        };
+        self.release(slot);
+        Err(refused)
+    }
+
+    fn admit_outgoing(&self, slot: usize, budget: &Budget) -> Result<(), Refused> {
+        self.slots[slot].outgoing.fetch_add(1, SeqCst);
+        if self.open() <= budget.connections {
+            return Ok(());
+        }
+        self.release_outgoing(slot);
+        Err(Refused::Full(budget.connections))
+    }
+
+    fn release(&self, slot: usize) {
+        let mine = &self.slots[slot];
+        mine.from.store(0, SeqCst);
+        mine.accepted.store(0, SeqCst);
+    }
+
+    fn release_outgoing(&self, slot: usize) {
+        self.slots[slot].outgoing.fetch_sub(1, SeqCst);
+    }
+
+    fn open(&self) -> usize {
+        self.used().iter().map(Slot::open).sum()
+    }
+
+    fn add(&self, slot: usize, account: Account, amount: usize, limit: usize) -> bool {
+        let mine = self.slots[slot].account(account);
+        if amount > limit {
+            return false;
+        }
+        mine.fetch_add(amount, SeqCst);
+        let fits = self.sum(account) <= limit;
+        if !fits {
+            mine.fetch_sub(amount, SeqCst);
+        }
+        fits
+    }
+
+    fn subtract(&self, slot: usize, account: Account, amount: usize) {
+        self.slots[slot].account(account).fetch_sub(amount, SeqCst);
+    }
+
+    fn sum(&self, account: Account) -> usize {
+        sum(self.used(), account)
+    }
+}
+
+impl Counted for Ledger {
+    fn stats(&self) -> &Stats {
+        &self.stats[0]
+    }
+
+    /// Also of slots without a child, where nothing should be left.
+    fn snapshot(&self) -> Snapshot {
+        let addresses = self.slots.iter().map(|slot| slot.from.load(SeqCst)).filter(|&from| from != 0);
+        Snapshot {
+            open: self.slots.iter().map(Slot::open).sum(),
+            addresses: addresses.collect::<BTreeSet<_>>().len(),
+            buffered: sum(&self.slots, Account::Memory),
+            tickets: sum(&self.slots, Account::Jobs),
+            detached: sum(&self.slots, Account::Detached),
+            ..self.stats().snapshot()
+        }
+    }
+}
+
 fn sum(slots: &[Slot], account: Account) -> usize {
-    slots.iter().map(|slot| account(slot).load(SeqCst)).fold(0, usize::saturating_add)
+    slots.iter().map(|slot| slot.account(account).load(SeqCst)).fold(0, usize::saturating_add)
 }
 
 impl fmt::Debug for Ledger {
@@ -250,7 +270,7 @@ mod tests {
     #[test]
     fn limits_hold_over_all_slots_and_a_cleared_slot_gives_all_back() {
         let ledger = of(3);
-        let memory: Account = |slot| &slot.memory;
+        let memory = Account::Memory;
         assert!(ledger.add(0, memory, 6, 10) && ledger.add(1, memory, 4, 10));
         assert!(!ledger.add(2, memory, 1, 10) && !ledger.add(2, memory, usize::MAX, 10));
         ledger.subtract(1, memory, 1);
@@ -264,13 +284,13 @@ mod tests {
         let ledger = of(3);
         let budget = Budget::default().per_address(1);
         let address = IpAddr::from([127, 0, 0, 1]);
-        let accounts: [Account; 4] =
-            [|slot| &slot.memory, |slot| &slot.jobs, |slot| &slot.detached, |slot| &slot.outgoing];
+        let accounts = [Account::Memory, Account::Jobs, Account::Detached];
         assert_eq!(ledger.admit(0, address, &budget), Ok(()));
+        assert!((0..5).all(|_| ledger.admit_outgoing(0, &budget).is_ok()));
         assert!(accounts.iter().all(|account| ledger.add(0, *account, 5, 9)));
         assert_eq!(ledger.admit(1, address, &budget), Err(Refused::Address(1)));
         assert_eq!(ledger.clear(0), 6);
-        assert_eq!((ledger.open(), accounts.map(|account| ledger.sum(account))), (0, [0; 4]));
+        assert_eq!((ledger.open(), accounts.map(|account| ledger.sum(account))), (0, [0; 3]));
         assert_eq!(ledger.admit(1, address, &budget), Ok(()));
     }
 
@@ -285,8 +305,8 @@ mod tests {
         }
         assert_eq!(ledger.admit_outgoing(0, &budget), Ok(()));
         // There is no child that could have these.
-        assert!(ledger.add(3, |slot| &slot.memory, 5, 9) && ledger.add(3, |slot| &slot.jobs, 1, 9));
-        assert!(ledger.add(3, |slot| &slot.detached, 2, 9));
+        assert!(ledger.add(3, Account::Memory, 5, 9) && ledger.add(3, Account::Jobs, 1, 9));
+        assert!(ledger.add(3, Account::Detached, 2, 9));
         let held = ledger.snapshot();
         assert_eq!((held.open, held.addresses, held.buffered), (4, 2, 5));
         assert_eq!((held.tickets, held.detached), (1, 2));
@@ -299,7 +319,7 @@ mod tests {
         let ledger = of(3);
         let budget = Budget::default().connections(1).per_address(1);
         let [a, b] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
-        let jobs: Account = |slot| &slot.jobs;
+        let jobs = Account::Jobs;
         assert_eq!(ledger.admit(0, a, &budget), Ok(()));
         assert!(ledger.add(0, jobs, 1, 1) && !ledger.add(1, jobs, 1, 1));
         assert_eq!(ledger.admit(1, b, &budget), Err(Refused::Full(1)));

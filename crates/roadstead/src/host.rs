@@ -7,10 +7,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use crate::{
-    budget::{Budget, Gate, Meter, Share},
-    common::Ledger,
+    budget::{Account, Budget, Gate, Meter, Share},
     queue::{Fcfs, Jobs},
-    stats::{Counters, Snapshot, Stats},
+    stats::{Counted, Counters, Snapshot, Stats},
     ticket::Bell,
     tuning::Tuning,
 };
@@ -37,7 +36,7 @@ pub struct Shared {
 #[derive(Debug)]
 enum Tally {
     Here(Stats),
-    Common(Arc<Ledger>),
+    Common(Arc<dyn Counted>),
 }
 
 impl Shared {
@@ -59,16 +58,21 @@ impl Shared {
         })
     }
 
-    /// One process's share of what several have in common.
-    pub(crate) fn common(budget: &Budget, tuning: Tuning, share: &Share) -> Arc<Self> {
+    /// One process's share of what several have in common, and where they count together.
+    pub(crate) fn common(
+        budget: &Budget,
+        tuning: Tuning,
+        share: &Share,
+        counted: Arc<impl Counted + 'static>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             tuning,
             gate: Gate::common(budget, share.clone()),
-            memory: Meter::common(budget.buffer_all, share.clone(), |slot| &slot.memory),
-            jobs: Meter::common(budget.jobs, share.clone(), |slot| &slot.jobs),
-            detached: Meter::common(usize::MAX, share.clone(), |slot| &slot.detached),
+            memory: Meter::common(budget.buffer_all, share.clone(), Account::Memory),
+            jobs: Meter::common(budget.jobs, share.clone(), Account::Jobs),
+            detached: Meter::common(usize::MAX, share.clone(), Account::Detached),
             budget: Arc::new(budget.clone()),
-            stats: Tally::Common(Arc::clone(&share.ledger)),
+            stats: Tally::Common(counted),
         })
     }
 
@@ -83,7 +87,7 @@ impl Shared {
                 detached: self.detached.used(),
                 ..stats.snapshot()
             },
-            Tally::Common(ledger) => ledger.snapshot(),
+            Tally::Common(counted) => counted.snapshot(),
         }
     }
 
@@ -91,7 +95,7 @@ impl Shared {
     pub fn stats(&self) -> &Stats {
         match &self.stats {
             Tally::Here(stats) => stats,
-            Tally::Common(ledger) => ledger.stats(),
+            Tally::Common(counted) => counted.stats(),
         }
     }
 }

@@ -3,7 +3,10 @@
 //! A loop counts in plain integers and adds them to the shared ones once per turn.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use crate::close::Closed;
 
@@ -107,4 +110,12 @@ impl Counters {
         self.failed += count;
         self.broken += count;
     }
+}
+
+/// Where several processes count together.
+pub(crate) trait Counted: Send + Sync + fmt::Debug {
+    /// What all processes have counted.
+    fn stats(&self) -> &Stats;
+    /// The same, and what they hold.
+    fn snapshot(&self) -> Snapshot;
 }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     accept::{self, Door, Open, Taken},
     audit::Audit,
-    budget::{Budget, Refused, Share},
+    budget::{Books, Budget, Refused},
     common::Ledger,
     host::{Host, Shared},
     layer::{self, Layers},
@@ -111,8 +111,7 @@ impl Family {
         let ledger = Arc::new(Ledger::new(size)?);
         let epoch = Instant::now();
         // It has no connections of its own, only counts.
-        let share = Share { ledger: Arc::clone(&ledger), slot: 0 };
-        let shared = Shared::common(&plan.budget, plan.tuning, &share);
+        let shared = Shared::common(&plan.budget, plan.tuning, &ledger.share(0), Arc::clone(&ledger));
         let host = os::host(shared, Jobs::Inline(plan.queue.discipline()));
         let children = (0..size).map(|_| None).collect();
         let net = Os::blocking(epoch, plan.tuning);
@@ -232,8 +231,8 @@ impl Family {
     fn prepare(&mut self, parent: Pid, slot: usize) -> io::Result<Ready> {
         drop(self.interrupts.take());
         self.last.clear();
-        let share = Share { ledger: Arc::clone(&self.ledger), slot };
-        let shared = Shared::common(&self.plan.budget, self.plan.tuning, &share);
+        let (ledger, plan) = (&self.ledger, &self.plan);
+        let shared = Shared::common(&plan.budget, plan.tuning, &ledger.share(slot), Arc::clone(ledger));
         let queue = self.plan.queue;
         let open = (self.plan.open)(Arc::clone(&shared));
         let common = Arc::clone(&shared);

@@ -6,6 +6,7 @@ use std::{mem, net::IpAddr};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::common::Ledger;
 
 /// Processes, each with a slot of the ledger.
 const SLOTS: usize = 5;
@@ -22,7 +23,7 @@ const ADDRESSES: [(&str, char); 8] = [
     ("2001:db8:0:1:8000::", 'd'),
 ];
 
-const ACCOUNTS: [Account; 2] = [|slot| &slot.memory, |slot| &slot.jobs];
+const ACCOUNTS: [Account; 2] = [Account::Memory, Account::Jobs];
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -96,7 +97,7 @@ impl Rig {
     fn new(connections: usize, per_address: usize, limits: [usize; 2]) -> Self {
         let budget = Budget::default().connections(connections).per_address(per_address);
         let ledger = Arc::new(Ledger::new(SLOTS).unwrap());
-        let share = |slot| Share { ledger: Arc::clone(&ledger), slot };
+        let share = |slot| ledger.share(slot);
         let meters =
             |slot| [0, 1].map(|account| Meter::common(limits[account], share(slot), ACCOUNTS[account]));
         Self {
@@ -218,8 +219,8 @@ impl Rig {
             let meters = [&self.meters].into_iter().chain(&self.common);
             assert!(meters.map(|meters| meters[account].used()).all(|used| used == self.used(account)));
         }
-        let Books::Here(books) = &self.here.books else { unreachable!() };
-        let mut counted: Vec<usize> = lock(books).from.values().copied().collect();
+        let Tally::Here(open) = &self.here.tally else { unreachable!() };
+        let mut counted: Vec<usize> = lock(open).from.values().copied().collect();
         let count = |from| self.open.iter().filter(|open| open.from == Some(from)).count();
         let mut listed: Vec<usize> =
             ['a', 'b', 'c', 'd'].map(count).into_iter().filter(|&it| it > 0).collect();
