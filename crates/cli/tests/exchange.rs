@@ -6,7 +6,7 @@ mod common;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::Stdio,
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Process, Scene, interrupted, until, words};
+use common::{Held, Process, Scene, interrupted, until, words};
 use roadstead_trident::{
     client::{Client, ClientError, Options, Protocol},
     data::{Generated, Rows},
@@ -30,18 +30,18 @@ const ROWS: usize = 300;
 /// Three servers that know each other.
 struct Cluster<'a> {
     scene: &'a Scene,
-    peers: [SocketAddr; 3],
+    peers: Held<3>,
     strategy: &'static str,
     servers: Vec<Process>,
     addresses: [SocketAddr; 3],
+    _held: Held<3>,
 }
 
 impl<'a> Cluster<'a> {
     fn start(scene: &'a Scene, strategy: &'static str) -> Self {
-        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.2:0").unwrap());
-        let peers = held.map(|listener| listener.local_addr().unwrap());
-        let any = "127.0.0.2:0".parse().unwrap();
-        let mut cluster = Self { scene, peers, strategy, servers: Vec::new(), addresses: [any; 3] };
+        let [peers, held] = [(); 2].map(|()| Held::of([127, 0, 0, 2]));
+        let addresses = held.addresses;
+        let mut cluster = Self { scene, peers, strategy, servers: Vec::new(), addresses, _held: held };
         for index in 0..3 {
             let server = cluster.serve(index);
             cluster.servers.push(server);
@@ -49,15 +49,15 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
-    fn serve(&mut self, index: usize) -> Process {
-        let peers = self.peers.map(|address| address.to_string()).join(",");
+    fn serve(&self, index: usize) -> Process {
+        let peers = self.peers.addresses.map(|address| address.to_string()).join(",");
         let (bind, strategy) = (self.addresses[index], self.strategy);
         // The order of jobs is each server's own affair.
         let queue = ["sjf", "rr", "mlfq"][index];
         let more = format!("--bind {bind} --peers {peers} --exchange {strategy} --queue {queue}");
         let mut server = self.scene.serve(self.scene.server(index + 1, &more));
-        self.addresses[index] = server.listening();
-        assert_eq!(server.line(), format!("listening for servers on {}\n", self.peers[index]));
+        assert_eq!(server.listening(), bind);
+        assert_eq!(server.line(), format!("listening for servers on {}\n", self.peers.addresses[index]));
         server
     }
 }

@@ -4,9 +4,9 @@
 
 mod common;
 
-use std::{fs, net::SocketAddr, net::TcpListener};
+use std::{fs, net::SocketAddr};
 
-use common::{Process, Scene, words};
+use common::{Held, Process, Scene, words};
 use roadstead::tls::Pin;
 use roadstead_trident::data::{Generated, Rows};
 use rustix::process::Signal;
@@ -70,8 +70,8 @@ fn servers_on_any_address_answer_clients_with_keys() {
 #[test]
 fn servers_share_results_over_tls_and_only_with_the_servers_of_the_manifest() {
     let scene = secured();
-    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.2:0").unwrap());
-    let peers = held.map(|listener| listener.local_addr().unwrap().to_string()).join(",");
+    let held = Held::<3>::of([127, 0, 0, 2]);
+    let peers = held.addresses.map(|address| address.to_string()).join(",");
     let (_servers, addresses) = serve(&scene, &format!("--bind 127.0.0.2:0 --peers {peers}"));
     assert_eq!(scene.ok(asks_with_keys(&scene, "fetch 7 --protocol exchange", addresses)), row(7));
 }

@@ -6,7 +6,8 @@ use std::{
     ffi::OsStr,
     fs::{self, DirEntry},
     io::{self, BufRead, BufReader},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     thread,
@@ -14,7 +15,10 @@ use std::{
 };
 
 use roadstead::tls::Keys;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt::set_socket_reuseaddr},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -136,6 +140,27 @@ impl Drop for Scene {
         for pid in self.living() {
             let _ = kill_process(pid, Signal::KILL);
         }
+    }
+}
+
+/// Addresses that nobody else is given while this lives, and that a server can listen on, again and again: their sockets
+/// are bound, and let others be bound to the same address, which a system that chooses an address does not do.
+pub struct Held<const N: usize> {
+    pub addresses: [SocketAddr; N],
+    _sockets: [OwnedFd; N],
+}
+
+impl<const N: usize> Held<N> {
+    pub fn of(ip: impl Into<IpAddr>) -> Self {
+        let any_port = SocketAddr::new(ip.into(), 0);
+        let sockets = [(); N].map(|()| {
+            let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+            set_socket_reuseaddr(&held, true).unwrap();
+            bind(&held, &any_port).unwrap();
+            held
+        });
+        let addresses = sockets.each_ref().map(|held| getsockname(held).unwrap().try_into().unwrap());
+        Self { addresses, _sockets: sockets }
     }
 }
 
