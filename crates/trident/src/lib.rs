@@ -15,7 +15,7 @@
 //! | [`client`] | asks, and checks what it is told | [`Collection`](client::query::Collection) |
 //!
 //! What they start with needs no network. [`server::Trident`] and [`client::Client`] are the two ends as sessions of the
-//! engine, over TLS as [`trust`](agreed::trust) says.
+//! engine, over TLS as [`trust`] says.
 //!
 //! ```
 //! use rand::SeedableRng;
