@@ -8,7 +8,7 @@
 //!
 //! | room | what is in it | starts with |
 //! |---|---|---|
-//! | [`arithmetic`] | computing with shares and secrets | [`field`](arithmetic::field), the integers modulo p |
+//! | [`arithmetic`] | computing with shares and secrets | [`field`], the integers modulo p |
 //! | [`agreed`] | files, messages, and who is who | [`Manifest`](agreed::manifest::Manifest) |
 //! | [`owner`] | vectors in, shares out | [`share`](owner::share::share) over [`Rows`](owner::data::Rows) |
 //! | [`server`] | admits questions and answers them | [`Store`](server::store::Store), and an [`Admission`](server::admission::Admission) for every connection |
