@@ -7,7 +7,7 @@
 //! A key is what the tree takes, followed by a final word of one block: 146 bytes for 10,000 rows.
 
 use rand::CryptoRng;
-use subtle::ConstantTimeEq;
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::prg::{Block, Direction, Expander, xor};
@@ -102,10 +102,14 @@ pub fn generate(domain: Domain, index: usize, expander: &Expander, rng: &mut imp
     })
 }
 
-/// A block with one bit set. How long a shift takes may depend on how far it goes, so every bit is asked.
+/// A block with one bit set. How long a shift takes may depend on how far it goes, and a byte's address tells its place, so
+/// every bit of a byte is asked, and every byte of the block.
 fn one_hot(set: u8) -> Block {
-    let bits = (0..ROWS_PER_LEAF as u8).map(|bit| u128::from(bit.ct_eq(&set).unwrap_u8()) << bit);
-    bits.fold(0, |block, bit| block | bit).to_le_bytes().into()
+    let bits = (0..8u8).map(|bit| bit.ct_eq(&(set % 8)).unwrap_u8() << bit);
+    let byte = bits.fold(0, |byte, bit| byte | bit);
+    let bytes: [u8; SEED] =
+        std::array::from_fn(|at| u8::conditional_select(&0, &byte, (at as u8).ct_eq(&(set / 8))));
+    bytes.into()
 }
 
 /// Expands keys, keeping its buffers between keys.
