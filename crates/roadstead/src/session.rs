@@ -259,7 +259,7 @@ impl<S: Session> Context<'_, S> {
     ///
     /// The queue is bounded by the tickets: submit at most one job for each ticket taken.
     pub fn submit(&mut self, cost: u64, job: impl Job<Reply = ()>) {
-        let job = Counted { job, _place: self.host.shared.detached.charge(1) };
+        let job = Charged { job, _charge: self.host.shared.detached.charge(1) };
         self.submit_task(Task::detached(self.token, cost, job));
     }
 
@@ -278,12 +278,12 @@ impl<S: Session> Context<'_, S> {
 }
 
 /// A job without a ticket, on an account of its own until it is gone.
-struct Counted<J> {
+struct Charged<J> {
     job: J,
-    _place: Option<Charge>,
+    _charge: Option<Charge>,
 }
 
-impl<J: Job<Reply = ()>> Job for Counted<J> {
+impl<J: Job<Reply = ()>> Job for Charged<J> {
     type Reply = ();
     fn run(&mut self, slice: Duration) -> Step<()> {
         self.job.run(slice)
