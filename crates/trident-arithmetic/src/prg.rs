@@ -50,11 +50,11 @@ impl Expander {
 
     /// Replaces every block `s` by `AES(s) ^ s` under the key of `direction`.
     pub fn expand(&self, direction: Direction, seeds: &mut [Block]) {
-        // Whoever makes keys has two seeds at a time, and would clean up after many.
+        // Whoever makes keys has two seeds at a time, and would clean up after many. The widest vectors take 64.
         if seeds.len() <= 2 {
             self.expand_by::<2>(direction, seeds);
         } else {
-            self.expand_by::<32>(direction, seeds);
+            self.expand_by::<64>(direction, seeds);
         }
     }
 
