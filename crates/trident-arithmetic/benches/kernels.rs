@@ -10,7 +10,7 @@ use roadstead_trident_arithmetic::kernels::{Kernel, combine, scan, select, sprea
 use roadstead_trident_arithmetic::lines::{BLOCK, COLUMN, GROUP, Line};
 use roadstead_trident_arithmetic::party::Party;
 use roadstead_trident_arithmetic::prg::Expander;
-use roadstead_trident_arithmetic::selector::{self, Expansion, PAYLOAD};
+use roadstead_trident_arithmetic::selector::{self, Expansion, PAYLOAD, Walks};
 use std::hint::black_box;
 
 const ROWS: usize = 10_000;
@@ -105,9 +105,9 @@ fn bench_shared(c: &mut Criterion) {
     let (mut rng, expander) = (ChaCha8Rng::seed_from_u64(5), expander());
     let domain = selector::Domain::new(ROWS);
     let [_, keys, _] = selector::share(domain, ROWS / 3, &[1, 2, 3], &expander, &mut rng);
-    let mut weights = Vec::new();
+    let (mut walks, mut run, mut weights) = (Walks::default(), Vec::new(), Vec::new());
     let mut expand = |keys| {
-        let (mut expansion, mut run) = (Expansion::new(&expander, domain, Party::ALL[1], keys), Vec::new());
+        let mut expansion = Expansion::new(&expander, domain, Party::ALL[1], keys, &mut walks);
         weights.clear();
         while weights.len() < domain.lines() {
             expansion.next_run(&mut run);

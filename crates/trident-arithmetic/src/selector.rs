@@ -188,6 +188,14 @@ const TOGETHER: usize = 64;
 /// Rows of every run but the last.
 pub const ROWS_PER_RUN: usize = ROWS_PER_LEAF * Walk::RUN;
 
+/// Leaves of a block of sixteen rows.
+const LEAVES_PER_BLOCK: usize = BLOCK / ROWS_PER_LEAF;
+const _: () = assert!(TOGETHER.is_multiple_of(LEAVES_PER_BLOCK));
+
+/// The walks of one expansion. They are a parameter for the next one to find their buffers grown.
+#[derive(Default)]
+pub struct Walks([Walk; 2]);
+
 /// A server's share of a selector, expanded from a pair of keys in runs of rows: it takes three elements a row, and no
 /// more of it is held than is being computed with.
 pub struct Expansion<'a> {
@@ -195,66 +203,83 @@ pub struct Expansion<'a> {
     tree: Tree,
     party: Party,
     keys: &'a [Key; 2],
-    walks: [Walk; 2],
-    blocks: Vec<Block>,
-    sums: Vec<[u64; WORDS]>,
+    walks: &'a mut [Walk; 2],
 }
 
 impl<'a> Expansion<'a> {
-    /// The share of `party`, which holds `keys`, before its first row.
-    pub fn new(expander: &'a Expander, domain: Domain, party: Party, keys: &'a [Key; 2]) -> Self {
-        let (tree, mut walks) = (domain.tree(), <[Walk; 2]>::default());
+    /// The share of `party`, which holds `keys`, before its first row. What `walks` did before does not matter.
+    pub fn new(
+        expander: &'a Expander,
+        domain: Domain,
+        party: Party,
+        keys: &'a [Key; 2],
+        walks: &'a mut Walks,
+    ) -> Self {
+        let (tree, walks) = (domain.tree(), &mut walks.0);
         for ((walk, key), role) in walks.iter_mut().zip(keys).zip(roles(party)) {
             walk.begin(expander, tree, role, &key.bytes);
         }
-        Self { expander, tree, party, keys, walks, blocks: Vec::new(), sums: Vec::new() }
+        Self { expander, tree, party, keys, walks }
     }
 
     /// Replaces `lines` by the share of the next [`ROWS_PER_RUN`] rows, or of those that are left: line `3 B + c` holds
     /// element c for the sixteen rows of block B of the run. What it holds for rows that do not exist means nothing.
     pub fn next_run(&mut self, lines: &mut Vec<Line>) {
-        self.sums.clear();
+        lines.clear();
         for (walk, key) in self.walks.iter_mut().zip(self.keys) {
-            if walk.next(self.expander, self.tree, &key.bytes) {
-                self.sums.resize(walk.leaves.seeds.len(), [0; WORDS]);
-                add_leaves(self.expander, walk, key, &mut self.blocks, &mut self.sums);
+            if !walk.next(self.expander, self.tree, &key.bytes) {
+                return;
             }
         }
-        let leaves = BLOCK / ROWS_PER_LEAF;
-        lines.clear();
-        lines.resize(PAYLOAD * self.sums.len().div_ceil(leaves), Line::default());
-        let point = u64::from(self.party.number());
-        for (lines, sums) in lines.chunks_exact_mut(PAYLOAD).zip(self.sums.chunks(leaves)) {
-            for (at, sums) in sums.iter().enumerate() {
-                for (line, sums) in lines.iter_mut().zip(sums.as_chunks::<ROWS_PER_LEAF>().0) {
-                    let place = &mut line.0[at * ROWS_PER_LEAF..][..ROWS_PER_LEAF];
-                    place.iter_mut().zip(sums).for_each(|(share, sum)| *share = reduce(point * sum));
-                }
+        let count = self.walks[0].leaves.seeds.len();
+        lines.resize(PAYLOAD * count.div_ceil(LEAVES_PER_BLOCK), Line::default());
+        let words = self.keys.each_ref().map(|key| key.word().map(u64::from));
+        let lines = lines.chunks_mut(PAYLOAD * TOGETHER / LEAVES_PER_BLOCK);
+        for (first, lines) in (0..count).step_by(TOGETHER).zip(lines) {
+            let leaves = first..count.min(first + TOGETHER);
+            let mut sums = [[0; WORDS]; TOGETHER];
+            for (walk, word) in self.walks.iter().zip(&words) {
+                let (seeds, controls) =
+                    (&walk.leaves.seeds[leaves.clone()], &walk.leaves.controls[leaves.clone()]);
+                add_leaves(self.expander, seeds, controls, word, &mut sums);
             }
+            put(self.party, &sums[..leaves.len()], lines);
         }
     }
 }
 
-/// Adds the elements of the leaves that a walk has come to, each below 2^35.
+/// Adds the elements of at most [`TOGETHER`] leaves, each below 2^35.
 fn add_leaves(
     expander: &Expander,
-    walk: &Walk,
-    key: &Key,
-    blocks: &mut Vec<Block>,
-    sums: &mut [[u64; WORDS]],
+    seeds: &[Block],
+    controls: &[u8],
+    word: &[u64; WORDS],
+    sums: &mut [[u64; WORDS]; TOGETHER],
 ) {
-    let word = key.word().map(u64::from);
-    let leaves = walk.leaves.seeds.chunks(TOGETHER).zip(walk.leaves.controls.chunks(TOGETHER));
-    for ((seeds, controls), sums) in leaves.zip(sums.chunks_mut(TOGETHER)) {
-        blocks.clear();
-        blocks.extend(seeds.iter().flat_map(|seed| (0..BLOCKS).map(|j| tweaked(seed, j))));
-        expander.expand(Direction::Elements, blocks);
-        for ((sums, blocks), &control) in sums.iter_mut().zip(blocks.chunks(BLOCKS)).zip(controls) {
-            let mask = u64::from(control).wrapping_neg();
-            let mut words = [0; WORDS];
-            words_of(blocks, &mut words);
-            for ((sum, x), correction) in sums.iter_mut().zip(words).zip(word) {
-                *sum += (x & u64::from(P)) + (x >> 31) + (correction & mask);
+    let mut blocks = [[Block::default(); BLOCKS]; TOGETHER];
+    let blocks = &mut blocks[..seeds.len()];
+    for (blocks, seed) in blocks.iter_mut().zip(seeds) {
+        *blocks = std::array::from_fn(|j| tweaked(seed, j));
+    }
+    expander.expand(Direction::Elements, blocks.as_flattened_mut());
+    for ((sums, blocks), &control) in sums.iter_mut().zip(blocks).zip(controls) {
+        let mask = u64::from(control).wrapping_neg();
+        let mut words = [0; WORDS];
+        words_of(blocks, &mut words);
+        for ((sum, x), correction) in sums.iter_mut().zip(words).zip(word) {
+            *sum += (x & u64::from(P)) + (x >> 31) + (correction & mask);
+        }
+    }
+}
+
+/// Writes the shares that follow from the sums of leaves to where `party` multiplies with them.
+fn put(party: Party, sums: &[[u64; WORDS]], lines: &mut [Line]) {
+    let point = u64::from(party.number());
+    for (lines, sums) in lines.chunks_exact_mut(PAYLOAD).zip(sums.chunks(LEAVES_PER_BLOCK)) {
+        for (at, sums) in sums.iter().enumerate() {
+            for (line, sums) in lines.iter_mut().zip(sums.as_chunks::<ROWS_PER_LEAF>().0) {
+                let place = &mut line.0[at * ROWS_PER_LEAF..][..ROWS_PER_LEAF];
+                place.iter_mut().zip(sums).for_each(|(share, sum)| *share = reduce(point * sum));
             }
         }
     }

@@ -27,8 +27,8 @@ pub fn selectors(data: &[u8]) {
     let Some((rows, key)) = data.split_first_chunk() else { return };
     let domain = selector::Domain::new(usize::from(u16::from_le_bytes(*rows)) + 1);
     if let Ok(key) = selector::Key::parse(key, domain) {
-        let (expander, keys) = (expander(), [key.clone(), key]);
-        let mut expansion = selector::Expansion::new(&expander, domain, Party::ALL[1], &keys);
+        let (expander, keys, mut walks) = (expander(), [key.clone(), key], selector::Walks::default());
+        let mut expansion = selector::Expansion::new(&expander, domain, Party::ALL[1], &keys, &mut walks);
         let (mut run, mut lines) = (Vec::new(), 0);
         loop {
             expansion.next_run(&mut run);

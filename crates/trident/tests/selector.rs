@@ -11,22 +11,22 @@ use roadstead_trident::{
     field::{P, add, reduce, sub, uniform},
     lines::{BLOCK, Line},
     party::Party,
-    selector::{Domain, Expansion, Key, PAYLOAD, ROWS_PER_RUN, share},
+    selector::{Domain, Expansion, Key, PAYLOAD, ROWS_PER_RUN, Walks, share},
 };
 
 /// The shares of servers 1, 2 and 3, expanded.
 fn expand(domain: Domain, keys: &[[Key; 2]; 3]) -> [Vec<Line>; 3] {
     Party::ALL.map(|party| {
-        let lines = whole(domain, party, &keys[party.index()]);
+        let lines = whole(domain, party, &keys[party.index()], &mut Walks::default());
         assert_eq!(lines.len(), domain.lines());
         lines
     })
 }
 
 /// All runs of a share, each of which but the last has the same length.
-fn whole(domain: Domain, party: Party, keys: &[Key; 2]) -> Vec<Line> {
+fn whole(domain: Domain, party: Party, keys: &[Key; 2], walks: &mut Walks) -> Vec<Line> {
     let expander = expander();
-    let mut expansion = Expansion::new(&expander, domain, party, keys);
+    let mut expansion = Expansion::new(&expander, domain, party, keys, walks);
     let (mut lines, mut run) = (Vec::new(), Vec::new());
     loop {
         expansion.next_run(&mut run);
@@ -91,6 +91,22 @@ fn selects_one_row_around_the_ends_of_runs() {
     for rows in [ROWS_PER_RUN - 1, ROWS_PER_RUN, ROWS_PER_RUN + 1, 5 * ROWS_PER_RUN - 2] {
         let ends = (0..rows).step_by(ROWS_PER_RUN).flat_map(|end| [end.saturating_sub(1), end, end + 4]);
         check(rows, ends.chain([rows - 1]).filter(|&row| row < rows));
+    }
+}
+
+#[test]
+fn a_walk_leaves_nothing_to_the_next_one() {
+    let (mut rng, mut used) = (rng(4), Walks::default());
+    for rows in [2 * ROWS_PER_RUN + 5, 3, ROWS_PER_RUN + 1, 40] {
+        let domain = Domain::new(rows);
+        let [keys, ..] = share(domain, rows / 2, &[1, 2, 3], &expander(), &mut rng);
+        let fresh = whole(domain, Party::ALL[0], &keys, &mut Walks::default());
+        assert!(whole(domain, Party::ALL[0], &keys, &mut used) == fresh, "{rows} rows after others");
+        Expansion::new(&expander(), domain, Party::ALL[0], &keys, &mut used).next_run(&mut Vec::new());
+        assert!(
+            whole(domain, Party::ALL[0], &keys, &mut used) == fresh,
+            "{rows} rows after a walk that stopped"
+        );
     }
 }
 
@@ -202,7 +218,7 @@ proptest! {
         let levels = rows.div_ceil(4).next_power_of_two().trailing_zeros() as usize;
         if !levels.is_multiple_of(4) { bytes[length - 49] &= (1 << (2 * levels % 8)) - 1; }
         let key = Key::parse(&bytes, domain).unwrap();
-        let lines = whole(domain, Party::ALL[2], &[key.clone(), key]);
+        let lines = whole(domain, Party::ALL[2], &[key.clone(), key], &mut Walks::default());
         prop_assert!(lines.iter().flat_map(|line| line.0).all(|element| element < P));
     }
 }

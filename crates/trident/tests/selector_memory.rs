@@ -11,7 +11,7 @@ use roadstead_trident::{
     manifest::Digest,
     party::Party,
     prg::Expander,
-    selector::{Domain, Expansion, share},
+    selector::{Domain, Expansion, Walks, share},
 };
 
 /// Bytes allocated now, and the most there were.
@@ -46,7 +46,8 @@ fn a_selector_of_ten_million_rows_takes_less_than_a_mebibyte() {
     let [keys, ..] = share(domain, 7_654_321, &[1, 2, 3], &expander, &mut rng);
     let before = NOW.load(Relaxed);
     MOST.store(before, Relaxed);
-    let mut expansion = Expansion::new(&expander, domain, Party::ALL[0], &keys);
+    let mut walks = Walks::default();
+    let mut expansion = Expansion::new(&expander, domain, Party::ALL[0], &keys, &mut walks);
     let (mut run, mut lines) = (Vec::new(), 0);
     while lines < domain.lines() {
         expansion.next_run(&mut run);

@@ -17,7 +17,7 @@ use crate::arithmetic::kernels::{self, Kernel};
 use crate::arithmetic::lines::{BLOCK, COLUMN, LINE, Line};
 use crate::arithmetic::mask::{PairKey, PairKeys};
 use crate::arithmetic::party::Party;
-use crate::arithmetic::selector::{Expansion, PAYLOAD, ROWS_PER_RUN};
+use crate::arithmetic::selector::{Expansion, PAYLOAD, ROWS_PER_RUN, Walks};
 
 pub use crate::agreed::reading::{StoreError, holder_name};
 
@@ -38,6 +38,7 @@ pub struct Store {
 #[derive(Default)]
 struct Scratch {
     evaluator: Evaluator,
+    walks: Vec<Walks>,
     weights: Vec<Vec<Line>>,
     bits: Vec<u8>,
     masks: Vec<Vec<u8>>,
@@ -237,14 +238,17 @@ impl Store {
         queries: impl IntoIterator<Item = &'a SharedQuery>,
     ) -> Result<Vec<Vec<u32>>, StoreError> {
         let (dim, domain) = (self.manifest.dim, self.manifest.selector_domain());
-        let selector =
-            |query: &'a SharedQuery| Expansion::new(&query.expander, domain, self.party, &query.keys);
-        let mut selectors: Vec<Expansion<'_>> = queries.into_iter().map(selector).collect();
-        let mut sums = vec![vec![0; PAYLOAD * dim]; selectors.len()];
+        let queries: Vec<&SharedQuery> = queries.into_iter().collect();
+        let mut sums = vec![vec![0; PAYLOAD * dim]; queries.len()];
         let Some(shares) = &self.shares else { return Ok(sums) };
         let mut scratch = self.scratch();
-        let Scratch { weights, lines, bytes, .. } = &mut scratch;
-        weights.resize_with(weights.len().max(selectors.len()), Vec::new);
+        let Scratch { walks, weights, lines, bytes, .. } = &mut scratch;
+        walks.resize_with(walks.len().max(queries.len()), Walks::default);
+        weights.resize_with(weights.len().max(queries.len()), Vec::new);
+        let selector = |(query, walks): (&'a SharedQuery, _)| {
+            Expansion::new(&query.expander, domain, self.party, &query.keys, walks)
+        };
+        let mut selectors: Vec<Expansion<'_>> = queries.into_iter().zip(walks).map(selector).collect();
         let mut places: Vec<&mut [u32]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
         let width = self.manifest.search_width();
         let blocks = self.manifest.search_lines() / width;
