@@ -122,16 +122,24 @@ fn a_drain_serves_who_waits_at_the_door(setting: &Setting) {
     assert_eq!((stats["accepted"], stats["refused"], stats["failed"]), (100, 0, 0));
 }
 
-fn a_handshake_that_a_drain_meets_is_served_and_told_of_it(setting: &Setting) {
-    let mut child = Child::start(setting, "desk");
-    let socket = TcpStream::connect(child.address()).unwrap();
-    // Let in, and waited for.
+fn comes_to_wait(child: &Child, setting: &Setting) {
     if setting.model == Model::Spin {
         child.at_rest();
     } else {
         child.falls_asleep();
     }
+}
+
+fn a_handshake_that_a_drain_meets_is_served_and_told_of_it(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let socket = TcpStream::connect(child.address()).unwrap();
+    // Let in, and waited for.
+    comes_to_wait(&child, setting);
     child.begin_drain();
+    if setting.tls {
+        // A server that has closed its door may yet have to tell others of its own.
+        comes_to_wait(&child, setting);
+    }
     let mut stream = setting.speak(socket);
     if setting.tls {
         stream.write_all(&frame(ECHO, 0, b"at last")).unwrap();
