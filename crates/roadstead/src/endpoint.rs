@@ -6,7 +6,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use crate::{
-    flight::{self, Operation},
+    flight::Operation,
     host::Host,
     layer::Identity,
     output::Output,
@@ -41,13 +41,6 @@ pub enum Event<'a> {
     Drain,
     /// The server stops now.
     Stop,
-}
-
-impl Event<'_> {
-    /// What an operation has come to that failed with `error`: nothing for now, or the end.
-    pub fn failed(operation: Operation, error: io::Error) -> Self {
-        if flight::is_exhausted(&error) { Self::Exhausted(operation) } else { Self::Failed(error) }
-    }
 }
 
 /// What to do next for a connection.

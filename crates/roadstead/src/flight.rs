@@ -6,20 +6,13 @@
 //! opens connections closes some: that is for them to know.
 #![forbid(unsafe_code)]
 
-use std::{io, mem, time::Duration};
-
-use rustix::io::Errno;
+use std::{mem, time::Duration};
 
 /// The most a connection is given at once, in bytes: the size of the block a loop receives into.
 pub const BLOCK: usize = 64 << 10;
 
 /// How long that rests for which the system has no room: a listener, or one operation of a connection.
 pub(crate) const REST: Duration = Duration::from_millis(50);
-
-/// Whether a call failed because the system has no room for it now, and for no reason of its own.
-pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
-}
 
 /// What the system may have no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

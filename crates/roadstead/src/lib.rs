@@ -101,6 +101,7 @@ mod descriptors;
 mod ending;
 mod endpoint;
 mod error;
+mod failed;
 mod file;
 mod flight;
 mod free;

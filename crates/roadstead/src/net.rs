@@ -15,6 +15,8 @@ pub(crate) trait Net {
     type Listener;
     /// A connected socket.
     type Stream;
+    /// What a call of this network has failed for.
+    fn classify(error: &io::Error) -> Failure;
     /// The time since the engine started.
     fn now(&self) -> Duration;
     /// Takes one connection out of the backlog.
@@ -33,4 +35,36 @@ pub(crate) trait Net {
     fn shutdown(&mut self, stream: &Self::Stream);
     /// Closes; with `reset` the peer sees one.
     fn close(&mut self, stream: Self::Stream, reset: bool);
+}
+
+/// What a call has failed for, as far as a loop can tell one from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Nothing is there yet.
+    #[error("it would have to wait")]
+    Empty,
+    /// It concerns one connection in the backlog and not the listener.
+    #[error("the connection broke while it waited")]
+    Passing,
+    /// The listener was hung up; whoever did so is about to say it.
+    #[error("nobody listens any more")]
+    HungUp,
+    /// No descriptors are left.
+    #[error("no descriptors are left")]
+    NoDescriptors,
+    /// The system has no room for it now: the call has no fault of its own.
+    #[error("the system has no room")]
+    NoRoom,
+    /// Anything else.
+    #[error("it failed")]
+    Other,
+}
+
+impl Failure {
+    /// The failure that `error` was made of, by a network that makes its own.
+    pub(crate) fn inside(error: &io::Error) -> Self {
+        let made = error.get_ref().and_then(|inner| inner.downcast_ref().copied());
+        let other = if error.kind() == io::ErrorKind::WouldBlock { Self::Empty } else { Self::Other };
+        made.unwrap_or(other)
+    }
 }

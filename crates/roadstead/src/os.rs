@@ -25,7 +25,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::{
     file::{self, FileRange},
     host::{Host, Shared},
-    net::Net,
+    net::{Failure, Net},
     output::Output,
     queue::Jobs,
     tuning::Tuning,
@@ -70,6 +70,18 @@ impl Os {
         Self { epoch, accepted, tuning, null, spare }
     }
 }
+
+/// Errors that concern one connection in the backlog and not the listener: accept(2).
+const PASSING: [Errno; 8] = [
+    Errno::INTR,
+    Errno::CONNABORTED,
+    Errno::PROTO,
+    Errno::PERM,
+    Errno::NETDOWN,
+    Errno::HOSTDOWN,
+    Errno::HOSTUNREACH,
+    Errno::NETUNREACH,
+];
 
 /// A listening socket on `address` that does not block.
 pub(crate) fn listen(address: SocketAddr, backlog: i32, tuning: Tuning) -> io::Result<OwnedFd> {
@@ -238,6 +250,17 @@ impl Net for Os {
     type Listener = OwnedFd;
     type Stream = OwnedFd;
 
+    fn classify(error: &io::Error) -> Failure {
+        match Errno::from_io_error(error) {
+            _ if error.kind() == io::ErrorKind::WouldBlock => Failure::Empty,
+            Some(code) if PASSING.contains(&code) => Failure::Passing,
+            Some(Errno::INVAL) => Failure::HungUp,
+            Some(Errno::MFILE | Errno::NFILE) => Failure::NoDescriptors,
+            Some(Errno::NOBUFS | Errno::NOMEM) => Failure::NoRoom,
+            _ => Failure::Other,
+        }
+    }
+
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -294,6 +317,38 @@ impl Net for Os {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn classify(error: impl Into<io::Error>) -> Failure {
+        Os::classify(&error.into())
+    }
+
+    #[test]
+    fn a_newcomer_for_whom_there_is_no_descriptor_in_the_process_or_the_system_can_be_told_from_others() {
+        for (error, failure) in [
+            (Errno::MFILE, Failure::NoDescriptors),
+            (Errno::NFILE, Failure::NoDescriptors),
+            (Errno::NOBUFS, Failure::NoRoom),
+            (Errno::NOMEM, Failure::NoRoom),
+            (Errno::INVAL, Failure::HungUp),
+            (Errno::AGAIN, Failure::Empty),
+        ] {
+            assert_eq!(classify(error), failure, "{error}");
+        }
+        for passing in PASSING {
+            assert_eq!(classify(passing), Failure::Passing, "{passing}");
+        }
+        assert_eq!(classify(io::ErrorKind::WouldBlock), Failure::Empty);
+    }
+
+    #[test]
+    fn there_is_room_for_what_fails_for_any_other_reason() {
+        // Ports that are used up do not come back by themselves: connect(2).
+        for error in [Errno::AGAIN, Errno::ADDRNOTAVAIL, Errno::PIPE, Errno::CONNRESET, Errno::NOSPC] {
+            assert_ne!(classify(error), Failure::NoRoom, "{error}");
+        }
+        // Not the system's: the budget's.
+        assert_ne!(classify(io::ErrorKind::OutOfMemory), Failure::NoRoom);
+    }
 
     #[test]
     fn a_connection_to_itself_is_refused_and_keeps_nobody_from_the_port() {

@@ -5,9 +5,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-use std::{io, sync::Arc};
-
-use rustix::io::Errno;
+use std::sync::Arc;
 
 use crate::{
     budget::{Permit, Refused},
@@ -15,7 +13,7 @@ use crate::{
     guard::{self, Guarded},
     host::{Host, Shared},
     layer::{End, Layers, through},
-    net::Net,
+    net::{Failure, Net},
     service::{Peer, Service},
 };
 pub(crate) use pool::Pool;
@@ -87,15 +85,17 @@ pub(crate) enum Accepted<T> {
 
 /// Takes one connection out of the backlog.
 pub(crate) fn take<N: Net>(net: &mut N, listener: &N::Listener) -> Taken<N::Stream> {
-    match net.accept(listener) {
-        Ok((stream, address)) => Taken::One(stream, Peer { address }),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Empty,
-        Err(error) if is_one_of(&error, &PASSING) => Taken::Lost,
-        // Hung up; whoever did so is about to say it.
-        Err(error) if is_one_of(&error, &[Errno::INVAL]) => Taken::Exhausted,
-        Err(error) => {
+    let error = match net.accept(listener) {
+        Ok((stream, address)) => return Taken::One(stream, Peer { address }),
+        Err(error) => error,
+    };
+    match N::classify(&error) {
+        Failure::Empty => Taken::Empty,
+        Failure::Passing => Taken::Lost,
+        Failure::HungUp => Taken::Exhausted,
+        failure => {
             tracing::warn!(%error, "a connection could not be accepted");
-            if is_one_of(&error, &[Errno::MFILE, Errno::NFILE]) && net.shed(listener) {
+            if failure == Failure::NoDescriptors && net.shed(listener) {
                 return Taken::Shed;
             }
             Taken::Exhausted
@@ -173,20 +173,4 @@ pub(crate) fn open(open: &Open, peer: Peer, permit: Permit) -> Option<Box<dyn En
         tracing::error!(%address, "the service panicked while it opened a session; the connection is closed");
     }
     endpoint
-}
-
-/// Errors that concern one connection in the backlog and not the listener: accept(2).
-const PASSING: [Errno; 8] = [
-    Errno::INTR,
-    Errno::CONNABORTED,
-    Errno::PROTO,
-    Errno::PERM,
-    Errno::NETDOWN,
-    Errno::HOSTDOWN,
-    Errno::HOSTUNREACH,
-    Errno::NETUNREACH,
-];
-
-fn is_one_of(error: &io::Error, codes: &[Errno]) -> bool {
-    error.raw_os_error().is_some_and(|code| codes.iter().any(|errno| errno.raw_os_error() == code))
 }

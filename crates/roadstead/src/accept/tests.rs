@@ -1,21 +1,21 @@
 //! What comes out of a backlog in which some have broken off, and for which the system has no room.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
 use super::*;
 use crate::output::Output;
 
-/// A listener at which these wait; an error of the system in place of some.
+/// A listener at which these wait; a failure in place of some.
 struct Backlog {
-    waiting: VecDeque<Option<Errno>>,
+    waiting: VecDeque<Option<Failure>>,
     shed: usize,
 }
 
 impl Backlog {
-    fn of(waiting: impl IntoIterator<Item = Option<Errno>>) -> Self {
+    fn of(waiting: impl IntoIterator<Item = Option<Failure>>) -> Self {
         Self { waiting: waiting.into_iter().collect(), shed: 0 }
     }
 }
@@ -24,13 +24,16 @@ impl Net for Backlog {
     type Listener = ();
     type Stream = ();
 
+    fn classify(error: &io::Error) -> Failure {
+        Failure::inside(error)
+    }
     fn now(&self) -> Duration {
         Duration::ZERO
     }
     fn accept(&mut self, (): &()) -> io::Result<((), SocketAddr)> {
         match self.waiting.pop_front() {
             Some(None) => Ok(((), ([192, 0, 2, 1], 7).into())),
-            Some(Some(error)) => Err(error.into()),
+            Some(Some(failure)) => Err(io::Error::other(failure)),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -66,25 +69,23 @@ fn name<T>(taken: &Taken<T>) -> &'static str {
 
 #[test]
 fn who_waits_behind_one_that_has_broken_off_is_taken_too_when_the_listener_is_closed() {
-    let waiting = [None, Some(Errno::CONNABORTED), None, Some(Errno::MFILE), None, Some(Errno::NOBUFS), None];
+    let waiting =
+        [None, Some(Failure::Passing), None, Some(Failure::NoDescriptors), None, Some(Failure::NoRoom), None];
     let taken = last(&mut Backlog::of(waiting), &());
     assert_eq!(taken.iter().map(name).collect::<Vec<_>>(), ["one", "lost", "one", "shed", "one"]);
 }
 
 #[test]
-fn a_newcomer_for_whom_there_is_no_descriptor_in_the_process_or_the_system_is_turned_away() {
-    for (error, taken, shed) in [
-        (Errno::MFILE, "shed", 1),
-        (Errno::NFILE, "shed", 1),
-        (Errno::NOBUFS, "exhausted", 0),
-        (Errno::NOMEM, "exhausted", 0),
-        (Errno::INVAL, "exhausted", 0),
-        (Errno::AGAIN, "empty", 0),
+fn a_newcomer_for_whom_there_is_no_descriptor_is_turned_away() {
+    for (failure, taken, shed) in [
+        (Failure::Empty, "empty", 0),
+        (Failure::Passing, "lost", 0),
+        (Failure::HungUp, "exhausted", 0),
+        (Failure::NoDescriptors, "shed", 1),
+        (Failure::NoRoom, "exhausted", 0),
+        (Failure::Other, "exhausted", 0),
     ] {
-        let mut net = Backlog::of([Some(error)]);
-        assert_eq!((name(&take(&mut net, &())), net.shed), (taken, shed), "{error}");
-    }
-    for passing in PASSING {
-        assert_eq!(name(&take(&mut Backlog::of([Some(passing)]), &())), "lost", "{passing}");
+        let mut net = Backlog::of([Some(failure)]);
+        assert_eq!((name(&take(&mut net, &())), net.shed), (taken, shed), "{failure}");
     }
 }

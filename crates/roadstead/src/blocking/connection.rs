@@ -19,9 +19,11 @@ use rustix::{
 use super::company::{Company, Orders};
 use crate::{
     connection::{BLOCK, Endpoint, Event, Op, Operation},
+    failed::failed,
     host::Host,
     interrupt::Interrupt,
-    os,
+    net::Net,
+    os::{self, Os},
     queue::Run,
     slots::LONG,
     ticket::{Bell, Token},
@@ -210,7 +212,7 @@ impl Blocking {
     fn dial(&mut self, address: SocketAddr) {
         match os::connect(address, self.host.shared.tuning) {
             Ok(stream) => (self.stream, self.connecting) = (Some(stream), true),
-            Err(error) => self.tell(Event::failed(Operation::Connect, error)),
+            Err(error) => self.tell(failed(Operation::Connect, error, Os::classify)),
         }
     }
 
@@ -326,7 +328,7 @@ impl Blocking {
                 io::ErrorKind::Interrupted => {}
                 _ => {
                     self.send = false;
-                    self.tell(Event::failed(Operation::Send, error));
+                    self.tell(failed(Operation::Send, error, Os::classify));
                 }
             },
         }
@@ -358,7 +360,7 @@ impl Blocking {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
                 _ => {
                     self.receive = 0;
-                    self.tell(Event::failed(Operation::Receive, error));
+                    self.tell(failed(Operation::Receive, error, Os::classify));
                 }
             },
         }

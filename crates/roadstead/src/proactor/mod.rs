@@ -25,6 +25,7 @@ use std::{io, mem, sync::Arc, time::Duration};
 use crate::{
     accept::{self, Open, Pool, Taken},
     connection::{Endpoint, Event, Operation, Outgoing},
+    failed::failed,
     host::Host,
     net::REST,
     orders::{ORDERS, Orders},
@@ -134,8 +135,10 @@ impl<P: Port> Proactor<P> {
         match done {
             Completion::Accepted(listener, taken) => self.accepted(listener, taken, now),
             Completion::Connected(token, result) => {
-                let event =
-                    result.map_or_else(|error| Event::failed(Operation::Connect, error), |()| Event::Opened);
+                let event = match result {
+                    Ok(()) => Event::Opened,
+                    Err(error) => failed(Operation::Connect, error, P::classify),
+                };
                 self.completed(token, Operation::Connect, event, now);
             }
             Completion::Sent(token, output, result) => {
@@ -153,7 +156,7 @@ impl<P: Port> Proactor<P> {
                 let event = match result {
                     Ok(0) => Event::Ended,
                     Ok(_) => Event::Received(&mut block),
-                    Err(error) => Event::failed(Operation::Receive, error),
+                    Err(error) => failed(Operation::Receive, error, P::classify),
                 };
                 self.completed(token, Operation::Receive, event, now);
                 self.port.recycle(block);
@@ -165,8 +168,11 @@ impl<P: Port> Proactor<P> {
         let Some(pinned) = self.slots.get(token).and_then(|slot| slot.in_flight.send) else { return };
         self.host.count.sends += 1;
         let well = result.is_ok();
-        let failed = |error| Event::failed(Operation::Send, error);
-        self.completed(token, Operation::Send, result.map_or_else(failed, Event::Sent), now);
+        let event = match result {
+            Ok(count) => Event::Sent(count),
+            Err(error) => failed(Operation::Send, error, P::classify),
+        };
+        self.completed(token, Operation::Send, event, now);
         self.sends.end(pinned, well);
         self.send_waiting();
     }

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
-use crate::{accept::Taken, output::Output, ticket::Token};
+use crate::{accept::Taken, net::Failure, output::Output, ticket::Token};
 
 /// Where operations are submitted, and completions arrive.
 ///
@@ -15,6 +15,8 @@ pub(crate) trait Port {
     /// A connected socket that has no name yet.
     type Stream;
 
+    /// What an operation has failed for.
+    fn classify(error: &io::Error) -> Failure;
     /// The time since the engine started.
     fn now(&self) -> Duration;
     /// Accepts one more connection from the listener of that number.

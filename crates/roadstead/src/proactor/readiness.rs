@@ -13,7 +13,7 @@ use super::{
 use crate::{
     accept::{self, Taken},
     free::FreeList,
-    net::Net,
+    net::{Failure, Net},
     output::Output,
     reactor::{Poller, Readiness},
     slots::Table,
@@ -308,6 +308,10 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
 
 impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     type Stream = N::Stream;
+
+    fn classify(error: &io::Error) -> Failure {
+        N::classify(error)
+    }
 
     fn now(&self) -> Duration {
         self.net.now()

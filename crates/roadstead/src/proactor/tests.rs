@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst};
 
 use bytes::BytesMut;
-use rustix::io::Errno;
 
 use super::{
     emulated::{Direct, Emulated},
@@ -16,6 +15,7 @@ use crate::{
     context::Context,
     host::Shared,
     input::Input,
+    net::Failure,
     output::Output,
     reactor::tests::{Eager, Torrent, Waits},
     service::{Done, Peer, Ready, Scope, Service, Session},
@@ -42,6 +42,9 @@ struct Obedient {
 impl Port for Obedient {
     type Stream = ();
 
+    fn classify(error: &io::Error) -> Failure {
+        Failure::inside(error)
+    }
     fn now(&self) -> Duration {
         self.now
     }
@@ -236,7 +239,8 @@ fn who_closes_leaves_the_line() {
 fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE);
-    let exhausted = |&token| Completion::Sent(token, Output::for_lending(), Err(Errno::NOBUFS.into()));
+    let exhausted =
+        |&token| Completion::Sent(token, Output::for_lending(), Err(io::Error::other(Failure::NoRoom)));
     proactor.happen(tokens.iter().map(exhausted));
     assert_eq!(proactor.port.sends.len(), AT_ONCE, "not at once");
     assert_eq!(proactor.timeout(), Some(REST));

@@ -30,6 +30,7 @@ use bytes::BytesMut;
 use crate::{
     accept::{Accepted, Door},
     connection::{BLOCK, Endpoint, Event, Operation},
+    failed::failed,
     host::Host,
     net::Net,
     orders::{ORDERS, Orders},
@@ -246,7 +247,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     fn dial(&mut self, token: Token, address: SocketAddr, now: Duration) {
         let begun = self.net.connect(address).and_then(|stream| self.attach(token, stream));
         if let Err(error) = begun {
-            self.tell(token, Event::failed(Operation::Connect, error), now);
+            self.tell(token, failed(Operation::Connect, error, N::classify), now);
         }
         self.drive(token, now);
     }

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 
 use crate::{
     connection::{BLOCK, Endpoint, Event, Op, Operation, Outgoing},
+    failed::failed,
     host::Host,
     net::Net,
     slots::Timed,
@@ -161,17 +162,17 @@ impl<T> Slot<T> {
         if self.send && self.writable {
             host.count.sends += 1;
             let result = net.send(stream, self.endpoint.output());
-            return Some(self.sent(result, now, host));
+            return Some(self.sent::<N>(result, now, host));
         }
         if self.receive > 0 && self.readable {
             host.count.receives += 1;
             let result = net.receive(stream, block, self.receive);
-            return Some(self.received(result, block, now, host));
+            return Some(self.received::<N>(result, block, now, host));
         }
         None
     }
 
-    fn sent(&mut self, result: io::Result<u64>, now: Duration, host: &mut Host) -> u64 {
+    fn sent<N: Net>(&mut self, result: io::Result<u64>, now: Duration, host: &mut Host) -> u64 {
         match result {
             Ok(count) => {
                 self.send = false;
@@ -183,14 +184,14 @@ impl<T> Slot<T> {
                 io::ErrorKind::Interrupted => {}
                 _ => {
                     self.send = false;
-                    self.endpoint.handle(now, Event::failed(Operation::Send, error), host);
+                    self.endpoint.handle(now, failed(Operation::Send, error, N::classify), host);
                 }
             },
         }
         0
     }
 
-    fn received(
+    fn received<N: Net>(
         &mut self,
         result: io::Result<usize>,
         block: &mut BytesMut,
@@ -216,7 +217,7 @@ impl<T> Slot<T> {
                     io::ErrorKind::Interrupted => {}
                     _ => {
                         self.receive = 0;
-                        self.endpoint.handle(now, Event::failed(Operation::Receive, error), host);
+                        self.endpoint.handle(now, failed(Operation::Receive, error, N::classify), host);
                     }
                 }
                 0

@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     host::Shared,
     input::Input,
-    net::REST,
+    net::{Failure, REST},
     queue::{Job, Step},
     service::{Close, Done, JobId, Lost, Peer, Ready, Scope, Service, Session},
 };
@@ -39,6 +39,9 @@ impl Net for Torrent {
     type Listener = ();
     type Stream = u8;
 
+    fn classify(error: &io::Error) -> Failure {
+        Failure::inside(error)
+    }
     fn now(&self) -> Duration {
         *self.clock.lock().unwrap()
     }

@@ -3,7 +3,6 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use rustix::io::Errno;
 
 use super::{
     fate::{Cut, End, Fate},
@@ -11,6 +10,7 @@ use super::{
     trace::What,
     world::{Event, World},
 };
+use crate::net::Failure;
 
 /// The most pieces that one send is torn into.
 const PIECES: usize = 8;
@@ -72,13 +72,12 @@ impl World {
             return Err(match self.dice.below(4) {
                 0 => {
                     self.turn_away(listener);
-                    Errno::CONNABORTED
+                    io::Error::new(io::ErrorKind::ConnectionAborted, Failure::Passing)
                 }
-                1 => Errno::MFILE,
-                2 => Errno::NOBUFS,
-                _ => Errno::INTR,
-            }
-            .into());
+                1 => io::Error::other(Failure::NoDescriptors),
+                2 => io::Error::other(Failure::NoRoom),
+                _ => io::Error::new(io::ErrorKind::Interrupted, Failure::Passing),
+            });
         }
         self.listeners[listener].backlog.pop_front();
         self.note(end, What::Accepted);
@@ -92,7 +91,8 @@ impl World {
     fn make_room(&mut self, end: End) -> io::Result<()> {
         if self.dice.chance(self.faults.scarce) {
             self.note(end, What::Exhausted);
-            return Err([Errno::NOBUFS, Errno::NOMEM][self.dice.below(2)].into());
+            let kind = [io::ErrorKind::Other, io::ErrorKind::OutOfMemory][self.dice.below(2)];
+            return Err(io::Error::new(kind, Failure::NoRoom));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{
     world::{Clock, World},
 };
 use crate::{
-    net::Net,
+    net::{Failure, Net},
     output::Output,
     reactor::{Poller, Readiness, workers::OneShot},
     ticket::Token,
@@ -63,6 +63,10 @@ impl Drop for Ear {
 impl Net for Sockets {
     type Listener = Ear;
     type Stream = End;
+
+    fn classify(error: &io::Error) -> Failure {
+        Failure::inside(error)
+    }
 
     fn now(&self) -> Duration {
         self.clock.now()

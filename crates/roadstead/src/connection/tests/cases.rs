@@ -1,7 +1,5 @@
 //! Named behaviours of a connection, each at its edge.
 
-use std::io;
-
 use super::*;
 
 const INSTANT: Duration = Duration::from_nanos(1);
@@ -80,23 +78,6 @@ fn a_connection_that_the_system_has_no_room_for_is_begun_again_until_its_time_is
     assert_eq!(rig.redials.len() as u128, CONNECT.as_nanos().div_ceil(REST.as_nanos()) - 1);
     assert_eq!(rig.why(), Some(Closed::Unanswered.to_string()));
     rig.dismantle();
-}
-
-#[test]
-fn only_what_the_system_has_no_room_for_is_tried_again() {
-    let failed = |code: rustix::io::Errno| Event::failed(Operation::Send, code.into());
-    for code in [rustix::io::Errno::NOBUFS, rustix::io::Errno::NOMEM] {
-        assert!(matches!(failed(code), Event::Exhausted(Operation::Send)), "{code}");
-    }
-    // Ports that are used up do not come back by themselves: connect(2).
-    for code in [rustix::io::Errno::AGAIN, rustix::io::Errno::ADDRNOTAVAIL] {
-        assert!(matches!(Event::failed(Operation::Connect, code.into()), Event::Failed(_)), "{code}");
-    }
-    for code in [rustix::io::Errno::PIPE, rustix::io::Errno::CONNRESET, rustix::io::Errno::NOSPC] {
-        assert!(matches!(failed(code), Event::Failed(_)), "{code}");
-    }
-    // Not the system's: the budget's.
-    assert!(matches!(Event::failed(Operation::Send, io::ErrorKind::OutOfMemory.into()), Event::Failed(_)));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     accept::{Accepted, Door},
     connection::{Endpoint, Event, Operation},
+    failed::failed,
     host::Host,
     net::Net,
     orders::{ORDERS, Orders},
@@ -256,9 +257,11 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
             Ok(()) if connecting => 0,
             Ok(()) => OPENED | self.ending,
             Err(error) => {
-                let failed =
-                    if connecting { Event::failed(Operation::Connect, error) } else { Event::Failed(error) };
-                slot.endpoint.handle(now, failed, &mut self.host);
+                let event = match connecting {
+                    true => failed(Operation::Connect, error, N::classify),
+                    false => Event::Failed(error),
+                };
+                slot.endpoint.handle(now, event, &mut self.host);
                 DUE
             }
         };

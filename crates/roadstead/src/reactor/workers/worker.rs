@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     connection::{BLOCK, Event, Operation, Outgoing},
+    failed::failed,
     host::Host,
     net::Net,
     reactor::slot::Turn,
@@ -190,7 +191,8 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
         let Turn::Dials(address) = turn else { return turn };
         let begun = self.net.connect(address).and_then(|stream| content.attach(stream, &self.poller));
         if let Err(error) = begun {
-            content.slot.endpoint.handle(now, Event::failed(Operation::Connect, error), &mut self.host);
+            let event = failed(Operation::Connect, error, N::classify);
+            content.slot.endpoint.handle(now, event, &mut self.host);
         }
         self.drive_on(content, now)
     }
