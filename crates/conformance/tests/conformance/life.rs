@@ -25,6 +25,7 @@ scenarios! {
     a_drain_serves_who_waits_at_the_door (Wires): "100 who came before it and were not let in yet are, and are answered",
     a_handshake_that_a_drain_meets_is_served_and_told_of_it (Wires): "who was let in before it and is not yet heard gets an answer, and then the end",
     a_drain_answers_what_has_arrived (Wires): "a request that lies unread when it begins is answered before the end",
+    a_drain_answers_what_came_beside_a_job (Wires): "so is one that came while a job kept everybody from looking",
     a_drain_that_runs_out_of_patience_resets (Wires): "what has not finished in time is reset and counted",
     a_drain_leaves_a_job_behind (Everything): "a job of ten minutes is under way: the program ends when its time to drain is over",
     who_has_nothing_to_do_sleeps (Everything): "after load, with connections open, no thread wakes within a second; `spin` need not sleep",
@@ -160,6 +161,26 @@ fn a_drain_answers_what_has_arrived(setting: &Setting) {
     drain_frozen(&child);
     for mut stream in streams {
         assert_eq!(read_frame(&mut stream), (ECHO, b"unread".to_vec()));
+        assert_eq!(end_of(&mut stream), End::Orderly);
+    }
+    assert_eq!(child.stats()["failed"], 0);
+}
+
+fn a_drain_answers_what_came_beside_a_job(setting: &Setting) {
+    let mut child = Child::start(setting, "desk");
+    let many = if setting.model == Model::Iterative { 1 } else { 10 };
+    let mut streams = child.connect_many(many);
+    streams.iter_mut().for_each(|stream| assert_eq!(ask(stream, ECHO, 0, b"before").0, ECHO));
+    streams[0].write_all(&frame(TOIL, 500, b"")).unwrap();
+    eventually("the job has begun", || child.said("toils").len() == 1);
+    streams.iter_mut().for_each(|stream| stream.write_all(&frame(ECHO, 0, b"beside it")).unwrap());
+    child.signal(Signal::TERM);
+    for (number, mut stream) in streams.into_iter().enumerate() {
+        let mut answers = vec![read_frame(&mut stream)];
+        if number == 0 {
+            answers.push(read_frame(&mut stream));
+        }
+        assert!(answers.contains(&(ECHO, b"beside it".to_vec())), "{answers:?}");
         assert_eq!(end_of(&mut stream), End::Orderly);
     }
     assert_eq!(child.stats()["failed"], 0);
