@@ -88,3 +88,18 @@ fn a_negative_number_with_a_unit_is_refused_like_one_without() {
         assert!(said.contains(&format!("`{value}` is not a")), "{line}: {said}");
     }
 }
+
+#[test]
+fn numbers_that_cannot_be_together_are_bad_usage() {
+    let scene = Scene::new();
+    for (options, wanted) in [
+        ("--connections 28000 --idle 1", "idle must be 0 to 0, not 1"),
+        ("--connections 2 --depth 16777216", "depth must be 1 to 8388608, not 16777216"),
+        ("--timeout 0", "timeout must be above 0, not 0"),
+    ] {
+        let output = scene.run(words(&format!("load 127.0.0.1:9 {options}")));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{options}: {said}");
+        assert!(said.contains(wanted), "{options}: {said}");
+    }
+}

@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     thread,
     time::Duration,
@@ -178,6 +179,22 @@ fn children_end_with_their_parent() {
         drop(stream);
         scene.nothing_lives();
     }
+}
+
+#[test]
+fn who_is_to_end_with_a_process_that_has_ended_already_does_not_begin() {
+    let scene = Scene::new();
+    let mut parent = Command::new("true").spawn().unwrap();
+    parent.wait().unwrap();
+    let mut command =
+        scene.command(words(&format!("serve echo --bind 127.0.0.1:0 --with-parent {}", parent.id())));
+    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 1];
+    assert_eq!(server.stdout.take().unwrap().read(&mut first).unwrap(), 0, "it listens");
+    let ended = server.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert_eq!(said, "roadstead: the process that started this one has ended\n");
 }
 
 #[test]
