@@ -16,4 +16,4 @@ pub mod setting;
 pub mod wire;
 
 /// Longer than anything takes that happens at all.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(25);

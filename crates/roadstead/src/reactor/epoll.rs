@@ -165,14 +165,37 @@ impl Poller<Os> for Epoll {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+    };
 
     use rustix::{
         event::{PollFd, PollFlags, poll},
-        net::sockopt,
+        net::{SendFlags, send, sockopt},
     };
 
     use super::*;
+
+    #[test]
+    fn more_may_follow_where_there_is_urgent_data_and_nowhere_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = OwnedFd::from(listener.accept().unwrap().0);
+        let mut epoll = Epoll::new(&Bell::new(), Trigger::Edge).unwrap();
+        epoll.add(&stream, Token(7)).unwrap();
+        let mut told = |what: &str| {
+            let mut ready = Vec::new();
+            epoll.wait(&mut ready, Some(Duration::from_secs(30)), false).unwrap();
+            let [ready] = ready[..] else { panic!("{what} is not told of") };
+            assert!(ready.readable, "{what}");
+            ready.more
+        };
+        peer.write_all(b"plain").unwrap();
+        assert!(!told("plain data"));
+        send(&peer, b"!", SendFlags::OOB).unwrap();
+        assert!(told("urgent data"));
+    }
 
     #[test]
     fn levels_are_told_of_a_reset_when_something_is_wanted_and_not_before() {

@@ -35,6 +35,8 @@ use crate::{
 
 /// Turns without time passing after which something must be going in circles.
 const TURNS_AT_ONCE: u32 = 100_000;
+/// The longest, in virtual time, that the nodes take to end when they drain and all connections are closed.
+const DRAIN: Duration = Duration::from_secs(3600);
 /// The wall clock when a run begins, in seconds since 1970: the same day in every run.
 const WALL: u64 = 1_700_000_000;
 
@@ -256,8 +258,9 @@ impl Run {
         for number in 0..self.nodes.len() {
             self.drain(number);
         }
+        let until = self.now().saturating_add(DRAIN);
         while self.nodes.iter().any(|node| node.turns.is_some()) {
-            if !self.advance(Duration::MAX)? {
+            if !self.advance(until)? {
                 return Err(self.failure(Why::Undrained));
             }
         }
