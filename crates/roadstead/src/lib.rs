@@ -93,6 +93,7 @@ pub mod tuning;
 
 mod accept;
 mod audit;
+mod blob;
 mod blocking;
 mod chunk;
 mod close;
@@ -102,7 +103,6 @@ mod ending;
 mod endpoint;
 mod error;
 mod failed;
-mod file;
 mod flight;
 mod free;
 mod guard;

@@ -23,7 +23,7 @@ use rustix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{
-    file::{self, FileRange},
+    blob::{self, FileRange},
     host::{Host, Shared},
     net::{Failure, Net},
     output::Output,
@@ -214,7 +214,7 @@ fn send_file(stream: impl AsFd, range: &FileRange) -> io::Result<u64> {
     let mut offset = range.offset;
     let sent = sendfile(stream, &*range.file, Some(&mut offset), range.len.min(MOST) as usize)?;
     if sent == 0 {
-        return Err(file::shorter_than_promised());
+        return Err(blob::shorter_than_promised());
     }
     Ok(sent as u64)
 }

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, fmt, fs::File, io::IoSlice, mem, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-pub use crate::file::FileRange;
+pub use crate::blob::FileRange;
 use crate::{chunk::Chunk, guard::Guarded};
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is

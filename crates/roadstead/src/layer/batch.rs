@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{file, flight::BLOCK, output::Output};
+use crate::{blob, flight::BLOCK, output::Output};
 
 /// The most plaintext that is sealed at once, in bytes.
 pub(super) const BATCH: usize = BLOCK;
@@ -17,7 +17,7 @@ pub(super) const BATCH: usize = BLOCK;
 pub(super) fn next_batch(output: &Output) -> io::Result<Bytes> {
     if let Some(range) = output.front_file() {
         let mut part = vec![0; range.len.min(BATCH as u64) as usize];
-        let count = file::read_at(&range.file, &mut part, range.offset)?;
+        let count = blob::read_at(&range.file, &mut part, range.offset)?;
         part.truncate(count);
         return Ok(part.into());
     }

@@ -26,8 +26,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::readiness::{Finished, Hands, Progress, Receive, Received, Send};
 use crate::{
+    blob::{self, FileRange},
     connection::BLOCK,
-    file::{self, FileRange},
     free::FreeList,
     net::Net,
     os::{self, Os},
@@ -182,7 +182,7 @@ impl Requests {
                 Some(Finished::Received(token, (bytes, result)))
             }
             Work::Fill { block: mut bytes, .. } => match result {
-                Ok(0) => Some(Finished::Sent(token, Err(file::shorter_than_promised()))),
+                Ok(0) => Some(Finished::Sent(token, Err(blob::shorter_than_promised()))),
                 Ok(count) => {
                     // SAFETY: as above.
                     unsafe { bytes.set_len(count) };
