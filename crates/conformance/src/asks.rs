@@ -39,6 +39,8 @@ pub const PROGRAM: u8 = 16;
 pub const BOMB: u8 = 17;
 /// The session itself takes `n` milliseconds before it answers.
 pub const SLEEP: u8 = 18;
+/// The same bytes as for [`FILE`], of a file of the desk's own, which are made up when they are read.
+pub const MADE_UP: u8 = 19;
 
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;

@@ -112,5 +112,10 @@ pub fn ask(stream: &mut Wire, kind: u8, n: u64, body: &[u8]) -> (u8, Vec<u8>) {
 
 /// Bytes that repeat nowhere near.
 pub fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    (0..len).map(pattern_at).collect()
+}
+
+/// The byte of a [`pattern`] at this place.
+pub fn pattern_at(place: usize) -> u8 {
+    ((place as u32).wrapping_mul(2_654_435_761) >> 24) as u8
 }

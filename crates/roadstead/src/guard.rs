@@ -56,6 +56,7 @@ pub(crate) fn words(payload: &(dyn Any + Send)) -> String {
 }
 
 /// What is a service's and is kept by the engine. A panic of its drop ends here.
+#[derive(Clone)]
 pub(crate) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {

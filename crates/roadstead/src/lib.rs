@@ -103,6 +103,7 @@ mod ending;
 mod endpoint;
 mod error;
 mod failed;
+mod file;
 mod flight;
 mod free;
 mod guard;
@@ -130,8 +131,10 @@ pub mod context {
     pub use crate::session::{Busy, Context};
 }
 
+pub use blob::Blob;
 pub use budget::Budget;
 pub use dial::Dialer;
+pub use file::File;
 pub use frame::Frame;
 pub use input::{Chunk, Input};
 pub use layer::{Identity, Layer, Layers};

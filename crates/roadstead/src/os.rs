@@ -3,7 +3,7 @@
 //! Nothing here decides anything. The loops say what to do; this file knows how the system spells it.
 
 use std::{
-    fs::File,
+    fs,
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
@@ -24,6 +24,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{
     blob::{self, FileRange},
+    file::File,
+    flight::BLOCK,
     host::{Host, Shared},
     net::{Failure, Net},
     output::Output,
@@ -65,7 +67,7 @@ impl Os {
     }
 
     fn new(epoch: Instant, accepted: SocketFlags, tuning: Tuning) -> Self {
-        let null = File::open("/dev/null").ok().map(OwnedFd::from);
+        let null = fs::File::open("/dev/null").ok().map(OwnedFd::from);
         let spare = null.as_ref().and_then(|null| null.try_clone().ok());
         Self { epoch, accepted, tuning, null, spare }
     }
@@ -193,7 +195,10 @@ pub(crate) fn receive(
 /// Sends from the front of `output` without waiting, as much as the system takes at once.
 pub(crate) fn send(stream: impl AsFd, output: &Output) -> io::Result<u64> {
     if let Some(range) = output.front_file() {
-        return send_file(stream, range);
+        return match File::of(range) {
+            Some(file) => send_file(stream, file, range),
+            None => send_part(stream, range),
+        };
     }
     let mut slices = [IoSlice::new(&[]); SLICES];
     let (count, file_follows) = output.gather(&mut slices);
@@ -208,15 +213,21 @@ pub(crate) fn send(stream: impl AsFd, output: &Output) -> io::Result<u64> {
     Ok(sent as u64)
 }
 
-fn send_file(stream: impl AsFd, range: &FileRange) -> io::Result<u64> {
+fn send_file(stream: impl AsFd, file: &File, range: &FileRange) -> io::Result<u64> {
     // The most that one call moves on Linux: sendfile(2).
     const MOST: u64 = 0x7fff_f000;
     let mut offset = range.offset;
-    let sent = sendfile(stream, &*range.file, Some(&mut offset), range.len.min(MOST) as usize)?;
+    let sent = sendfile(stream, file, Some(&mut offset), range.len.min(MOST) as usize)?;
     if sent == 0 {
         return Err(blob::shorter_than_promised());
     }
     Ok(sent as u64)
+}
+
+/// Sends of what is no file of the system's.
+fn send_part(stream: impl AsFd, range: &FileRange) -> io::Result<u64> {
+    let part = range.read(BLOCK)?;
+    Ok(rustix::net::send(stream, &part, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)? as u64)
 }
 
 /// Finishes sending. A peer that is already gone is no error here: the next receive says so.

@@ -7,12 +7,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, fmt, fs::File, io::IoSlice, mem, sync::Arc};
+use std::{collections::VecDeque, fmt, io::IoSlice, mem, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 pub use crate::blob::FileRange;
-use crate::{chunk::Chunk, guard::Guarded};
+use crate::{blob::Blob, chunk::Chunk, guard::Guarded};
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.
@@ -97,12 +97,13 @@ impl Output {
     /// Sends `len` bytes of `file` from `offset` on. If the file proves shorter, the connection is closed: the peer
     /// was promised more than there is.
     ///
-    /// Through a [layer](crate::layer), such as TLS, the range is read 64 KiB at a time by a call that blocks, in the
-    /// thread that drives the connection. Where that is a loop, a file that the system has not in its cache keeps the
-    /// loop's other connections waiting for the disk.
-    pub fn file(&mut self, file: Arc<File>, offset: u64, len: u64) {
+    /// The system sends its own [files](crate::File) without a copy. What is none, and every file that goes through a
+    /// [layer](crate::layer), such as TLS, is read 64 KiB at a time by a call that blocks, in the thread that drives the
+    /// connection. Where that is a loop, a file that the system has not in its cache keeps the loop's other connections
+    /// waiting for the disk.
+    pub fn file(&mut self, file: Arc<dyn Blob>, offset: u64, len: u64) {
         if len > 0 {
-            self.push(Piece::File(FileRange { file, offset, len }));
+            self.push(Piece::File(FileRange::new(file, offset, len)));
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     mem,
     net::{SocketAddr, TcpStream},
     sync::{
-        Mutex,
+        Arc, Mutex,
         mpsc::{self, Sender},
     },
     time::Duration,
@@ -16,8 +16,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use roadstead::{
-    Budget, Close, Closed, Context, Done, Identity, Input, Job, JobId, Layer, Layers, Lost, Model, Peer,
-    Scope, Server, Service, Session, Step, server::Io,
+    Blob, Budget, Close, Closed, Context, Done, Identity, Input, Job, JobId, Layer, Layers, Lost, Model,
+    Peer, Scope, Server, Service, Session, Step, server::Io,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +35,12 @@ impl Drop for Bomb {
 impl AsRef<[u8]> for Bomb {
     fn as_ref(&self) -> &[u8] {
         &[b'o'; 1000]
+    }
+}
+
+impl Blob for Bomb {
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        panic!("a file of the test that is meant to panic")
     }
 }
 
@@ -116,6 +122,10 @@ impl Session for MineSession {
             b'o' => {
                 mem::forget(work);
                 cx.output().send(Bytes::from_owner(Bomb));
+            }
+            b'f' => {
+                mem::forget(work);
+                cx.output().file(Arc::new(Bomb), 0, 1);
             }
             _ => {
                 mem::forget(work);
@@ -241,7 +251,7 @@ fn serve(model: Model, io: Io, workers: usize, layered: bool) {
         stream.write_all(b"jsoj").unwrap();
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         drop(stream);
-        for first in [b"!", b"?"].into_iter().filter(|_| layered) {
+        for first in [b"f", b"!", b"?"].into_iter().filter(|&first| first == b"f" || layered) {
             let mut stream = connect();
             stream.write_all(first).unwrap();
             assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "{name}: it is closed");

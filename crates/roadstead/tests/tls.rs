@@ -12,7 +12,7 @@ use std::{
 };
 
 use roadstead::{
-    Budget, Closed, Context, Dialer, Done, Input, Layers, Model, Peer, Ready, Running, Scope, Server,
+    Blob, Budget, Closed, Context, Dialer, Done, Input, Layers, Model, Peer, Ready, Running, Scope, Server,
     Service, Session,
     tls::{Acceptor, Clients, Connector, Expect, Keys, TlsError},
 };
@@ -23,11 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Echoes; after the peer's end it says who that was, and sends a file if it has one.
 struct Echo {
-    file: Option<Arc<File>>,
+    file: Option<(Arc<dyn Blob>, u64)>,
     ends: mpsc::Sender<String>,
 }
 
-struct EchoSession(Option<Arc<File>>, mpsc::Sender<String>);
+struct EchoSession(Option<(Arc<dyn Blob>, u64)>, mpsc::Sender<String>);
 
 impl Service for Echo {
     type Session = EchoSession;
@@ -49,9 +49,8 @@ impl Session for EchoSession {
     fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
         let name = cx.identity().map(|identity| identity.name.clone()).unwrap_or_default();
         cx.output().write(name.as_bytes());
-        if let Some(file) = &self.0 {
-            let len = file.metadata().unwrap().len();
-            cx.output().file(Arc::clone(file), 0, len);
+        if let Some((file, len)) = &self.0 {
+            cx.output().file(Arc::clone(file), 0, *len);
         }
         cx.finish();
         Ok(())
@@ -115,7 +114,11 @@ fn start(model: Model, clients: Clients, budget: Budget, file: Option<File>) -> 
     let authority = Authority::new("cluster").unwrap();
     let server = keys(&authority.issue("server-1", Role::Server).unwrap());
     let (tell, ends) = mpsc::channel();
-    let running = Server::new(Echo { file: file.map(Arc::new), ends: tell })
+    let file = file.map(|file| {
+        let len = file.metadata().unwrap().len();
+        (Arc::new(roadstead::File::from(file)) as Arc<dyn Blob>, len)
+    });
+    let running = Server::new(Echo { file, ends: tell })
         .bind("127.0.0.1:0")
         .model(model)
         .budget(budget)

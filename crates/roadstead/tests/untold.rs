@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    fs::File,
     io::{Read, Write},
     mem,
     net::TcpStream,
@@ -12,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use roadstead::{Context, Done, Input, Model, Peer, Scope, Server, Service, Session};
+use roadstead::{Blob, Context, Done, File, Input, Model, Peer, Scope, Server, Service, Session};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers each byte with itself and the file.
-struct Reader(Arc<File>, u64);
+struct Reader(Arc<dyn Blob>, u64);
 
 impl Service for Reader {
     type Session = Self;
@@ -61,7 +60,7 @@ fn let_nobody_tell() {
 fn a_completion_that_nobody_tells_of_is_found() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b" and a file").unwrap();
-    let server = Server::new(Reader(Arc::new(file), 11)).bind("127.0.0.1:0").model(Model::Aio);
+    let server = Server::new(Reader(Arc::new(File::from(file)), 11)).bind("127.0.0.1:0").model(Model::Aio);
     let server = server.start().unwrap();
     let_nobody_tell();
     let connect = |_| {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use roadstead_conformance::{
-    asks::{ANSWER, ECHO, FILE},
+    asks::{ANSWER, ECHO, FILE, MADE_UP},
     child::Child,
     client::{frame, pattern, read_frame},
     setting::Setting,
@@ -12,6 +12,7 @@ use roadstead_conformance::{
 scenarios! {
     a_large_file_stands_between_the_bytes_around_it (Wires): "20 MiB of a file arrive whole and in their place, and are not read into memory",
     small_ranges_and_bytes_alternate (Wires): "ranges of 0, 1 and more bytes alternate with bytes",
+    a_file_of_the_services_own_is_sent_like_any (Wires): "what the service reads by itself arrives whole and in its place, or closes like a file",
     a_file_shorter_than_promised_closes (Wires): "who is promised more than the file holds sees a reset",
     a_peer_that_stops_reading_a_file_is_closed (Wires): "a file that nobody takes is not offered for ever",
 }
@@ -40,6 +41,23 @@ fn small_ranges_and_bytes_alternate(setting: &Setting) {
         assert_eq!(read_frame(&mut stream), (FILE, content[..len as usize].to_vec()));
         assert_eq!(read_frame(&mut stream), (ANSWER, vec![b'a'; len as usize]));
     }
+}
+
+fn a_file_of_the_services_own_is_sent_like_any(setting: &Setting) {
+    let child = Child::start(setting, "desk --file 3000000");
+    let content = pattern(3_000_000);
+    let mut stream = child.connect();
+    for len in [1, 3_000_000, 0, 100_000] {
+        let asked = [frame(ECHO, 0, b"head"), frame(MADE_UP, len, b""), frame(FILE, 1000, b"")];
+        stream.write_all(&asked.concat()).unwrap();
+        assert_eq!(read_frame(&mut stream), (ECHO, b"head".to_vec()));
+        let (kind, body) = read_frame(&mut stream);
+        assert!(kind == MADE_UP && body == content[..len as usize], "{len}");
+        assert_eq!(read_frame(&mut stream), (FILE, content[..1000].to_vec()));
+    }
+    stream.write_all(&frame(MADE_UP, 3_000_001, b"")).unwrap();
+    assert!(stream.read_to_end(&mut Vec::new()).is_err(), "a reset, so that nobody takes it for whole");
+    assert_eq!(child.first_closed(), "the file is shorter than what was promised of it");
 }
 
 fn a_file_shorter_than_promised_closes(setting: &Setting) {

@@ -13,9 +13,8 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io, marker, mem,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     ptr::NonNull,
     sync::{Arc, Weak},
     thread,
@@ -28,6 +27,7 @@ use super::readiness::{Finished, Hands, Progress, Receive, Received, Send};
 use crate::{
     blob::{self, FileRange},
     connection::BLOCK,
+    file::File,
     free::FreeList,
     net::Net,
     os::{self, Os},
@@ -73,7 +73,7 @@ enum Work {
     /// A part of a file is read, to be sent next.
     Fill {
         block: BytesMut,
-        _file: Arc<File>,
+        _of: FileRange,
     },
 }
 
@@ -143,9 +143,11 @@ impl Requests {
     }
 
     fn fill(&mut self, task: &Send<'_, OwnedFd>, range: &FileRange) -> bool {
+        // What is no file of the system's reads itself.
+        let Some(file) = File::of(range) else { return false };
         let block = BytesMut::with_capacity(range.len.min(BLOCK as u64) as usize);
-        let work = Work::Fill { block, _file: Arc::clone(&range.file) };
-        let from = (range.file.as_raw_fd(), range.offset);
+        let work = Work::Fill { block, _of: range.clone() };
+        let from = (file.as_fd().as_raw_fd(), range.offset);
         self.submit(task.token, task.stream.as_raw_fd(), work, from)
     }
 

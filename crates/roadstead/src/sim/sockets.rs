@@ -1,6 +1,6 @@
 //! The simulated network as a loop sees it: its sockets and its poller.
 
-use std::{cell::RefCell, io, net::SocketAddr, os::unix::fs::FileExt, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -18,7 +18,7 @@ use crate::{
 
 /// Slices gathered, and bytes of a file offered, per send.
 const SLICES: usize = 16;
-const FILE_PART: u64 = 64 << 10;
+const FILE_PART: usize = 64 << 10;
 
 /// The world as all its nodes share it. Everything happens in one thread.
 pub(super) type Shared = Rc<RefCell<World>>;
@@ -110,20 +110,14 @@ impl Net for Sockets {
 
 /// The bytes that one send would offer to the system.
 fn offer(output: &Output) -> io::Result<BytesMut> {
-    let Some(range) = output.front_file() else {
-        let mut slices = [io::IoSlice::new(&[]); SLICES];
-        let (count, _) = output.gather(&mut slices);
-        let mut offered = BytesMut::new();
-        slices[..count].iter().for_each(|slice| offered.extend_from_slice(slice));
-        return Ok(offered);
-    };
-    let mut part = BytesMut::zeroed(range.len.min(FILE_PART) as usize);
-    let count = range.file.read_at(&mut part, range.offset)?;
-    if count == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    if let Some(range) = output.front_file() {
+        return range.read(FILE_PART);
     }
-    part.truncate(count);
-    Ok(part)
+    let mut slices = [io::IoSlice::new(&[]); SLICES];
+    let (count, _) = output.gather(&mut slices);
+    let mut offered = BytesMut::new();
+    slices[..count].iter().for_each(|slice| offered.extend_from_slice(slice));
+    Ok(offered)
 }
 
 impl Poller<Sockets> for Watcher {

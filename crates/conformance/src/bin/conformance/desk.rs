@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::{self, Write},
     process::Command,
     sync::Arc,
@@ -11,24 +10,36 @@ use std::{
 };
 
 use roadstead::{
-    Busy, Close, Closed, Context, Done, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope, Service, Session,
-    Step, Ticket,
+    Blob, Busy, Close, Closed, Context, Done, File, Frame, Input, Job, JobId, Lost, Peer, Ready, Scope,
+    Service, Session, Step, Ticket,
     frame::{Fields, Limits, Parsed},
     signals,
 };
 use roadstead_conformance::{
     asks::{
-        ANSWER, BOMB, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, JOB, LATER, LOST, PANIC, PANIC_JOB, PROGRAM,
-        REFUSE, SLEEP, SLICES, STAY, TOIL,
+        ANSWER, BOMB, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, JOB, LATER, LOST, MADE_UP, PANIC, PANIC_JOB,
+        PROGRAM, REFUSE, SLEEP, SLICES, STAY, TOIL,
     },
-    client::pattern,
+    client::{pattern, pattern_at},
 };
 
 use crate::say;
 
 /// Each connection has its own tickets, so that all goes as well where each has its own process.
 pub(crate) struct Desk {
-    file: Arc<File>,
+    file: Arc<dyn Blob>,
+    made_up: Arc<dyn Blob>,
+}
+
+/// A file of so many bytes that the system knows nothing of.
+struct MadeUp(usize);
+
+impl Blob for MadeUp {
+    fn read_at(&self, part: &mut [u8], offset: u64) -> io::Result<usize> {
+        let places = offset as usize..self.0;
+        let read = part.iter_mut().zip(places).map(|(byte, place)| *byte = pattern_at(place));
+        Ok(read.count())
+    }
 }
 
 impl Desk {
@@ -36,7 +47,7 @@ impl Desk {
     pub(crate) fn new(bytes: usize) -> io::Result<Self> {
         let mut file = tempfile::tempfile()?;
         file.write_all(&pattern(bytes))?;
-        Ok(Self { file: Arc::new(file) })
+        Ok(Self { file: Arc::new(File::from(file)), made_up: Arc::new(MadeUp(bytes)) })
     }
 }
 
@@ -47,6 +58,7 @@ impl Service for Desk {
     fn open(&self, _: &Peer) -> DeskSession {
         DeskSession {
             file: Arc::clone(&self.file),
+            made_up: Arc::clone(&self.made_up),
             kinds: HashMap::new(),
             held: Vec::new(),
             stays: false,
@@ -56,7 +68,8 @@ impl Service for Desk {
 }
 
 pub(crate) struct DeskSession {
-    file: Arc<File>,
+    file: Arc<dyn Blob>,
+    made_up: Arc<dyn Blob>,
     /// What was asked by those who wait for a reply.
     kinds: HashMap<JobId, u8>,
     held: Vec<Option<Ticket<u64>>>,
@@ -103,9 +116,10 @@ impl DeskSession {
             DROP => drop(self.held(n)?),
             DRUDGE => cx.submit(n, Drudgery(n)),
             ANSWER => Frame::send(cx.output(), ANSWER, &vec![b'a'; n as usize]),
-            FILE => {
-                Frame::begin(cx.output(), FILE, &Fields::new(), n as usize);
-                cx.output().file(Arc::clone(&self.file), 0, n);
+            FILE | MADE_UP => {
+                let file = if kind == FILE { &self.file } else { &self.made_up };
+                Frame::begin(cx.output(), kind, &Fields::new(), n as usize);
+                cx.output().file(Arc::clone(file), 0, n);
             }
             SLEEP => {
                 thread::sleep(Duration::from_millis(n));

@@ -79,7 +79,7 @@ impl Rig {
     fn new(budget: Budget, outgoing: bool) -> Self {
         let (log, shared) = (Arc::new(Mutex::new(Log::default())), Shared::new(budget));
         let host = Host::alone(Arc::clone(&shared), 1);
-        let probe = Probe { log: Arc::clone(&log), file: Arc::new(tempfile::tempfile().unwrap()) };
+        let probe = Probe { log: Arc::clone(&log) };
         let address = "192.0.2.1:7".parse().unwrap();
         let permit = shared.gate.admit(None).unwrap();
         let mut connection = if outgoing {
