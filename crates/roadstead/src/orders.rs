@@ -7,16 +7,41 @@ use crate::{
     connection::Endpoint,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicU8, Ordering::SeqCst},
     },
     ticket::{Bell, Token},
 };
 
+/// What a server wants of whoever drives its connections. Each goes further than the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Serve,
+    Drain,
+    Stop,
+}
+
+/// The furthest that was ordered so far: no order is taken back.
+#[derive(Debug, Default)]
+pub(crate) struct Ordered(AtomicU8);
+
+impl Ordered {
+    pub(crate) fn raise(&self, order: Order) {
+        self.0.fetch_max(order as u8, SeqCst);
+    }
+
+    pub(crate) fn get(&self) -> Order {
+        match self.0.load(SeqCst) {
+            0 => Order::Serve,
+            1 => Order::Drain,
+            _ => Order::Stop,
+        }
+    }
+}
+
 /// What other threads ask of a loop.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
-    draining: AtomicBool,
-    stopped: AtomicBool,
+    ordered: Ordered,
     newcomers: Mutex<Vec<Newcomer>>,
 }
 
@@ -25,12 +50,12 @@ pub(crate) type Newcomer = (Option<SocketAddr>, Box<dyn Endpoint>);
 
 impl Orders {
     pub(crate) fn drain(&self, bell: &Bell) {
-        self.draining.store(true, SeqCst);
+        self.ordered.raise(Order::Drain);
         bell.ring(ORDERS);
     }
 
     pub(crate) fn stop(&self, bell: &Bell) {
-        self.stopped.store(true, SeqCst);
+        self.ordered.raise(Order::Stop);
         bell.ring(ORDERS);
     }
 
@@ -48,12 +73,9 @@ impl Orders {
         mem::take(&mut *self.newcomers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(SeqCst)
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(SeqCst)
+    /// What the server wants now.
+    pub(crate) fn order(&self) -> Order {
+        self.ordered.get()
     }
 
     fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, bell: &Bell) {

@@ -5,5 +5,5 @@
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
 pub(crate) mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 }

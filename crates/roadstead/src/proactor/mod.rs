@@ -28,7 +28,7 @@ use crate::{
     failed::failed,
     host::Host,
     net::REST,
-    orders::{ORDERS, Orders},
+    orders::{ORDERS, Order, Orders},
     slots::Slots,
     ticket::Token,
 };
@@ -334,21 +334,26 @@ impl<P: Port> Proactor<P> {
                 }
             }
         }
-        if self.orders.is_stopped() {
-            self.draining = true;
-            self.listeners.clear();
-            self.port.deafen();
-            for token in self.slots.tokens() {
-                self.tell(token, Event::Stop, now);
-                self.drive(token, now);
+        match self.orders.order() {
+            Order::Stop => {
+                self.stop(now);
+                return false;
             }
-            self.reap(now);
-            return false;
-        }
-        if self.orders.is_draining() && !self.draining {
-            self.drain();
+            Order::Drain if !self.draining => self.drain(),
+            _ => {}
         }
         true
+    }
+
+    fn stop(&mut self, now: Duration) {
+        self.draining = true;
+        self.listeners.clear();
+        self.port.deafen();
+        for token in self.slots.tokens() {
+            self.tell(token, Event::Stop, now);
+            self.drive(token, now);
+        }
+        self.reap(now);
     }
 
     /// What has arrived by now is served, and so is who waits at the doors.

@@ -33,7 +33,7 @@ use crate::{
     failed::failed,
     host::Host,
     net::Net,
-    orders::{ORDERS, Orders},
+    orders::{ORDERS, Order, Orders},
     slots::Slots,
     ticket::Token,
 };
@@ -176,18 +176,23 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 None => self.insert(None, endpoint, now),
             }
         }
-        if self.orders.is_stopped() {
-            self.draining = true;
-            for token in self.slots.tokens() {
-                self.tell(token, Event::Stop, now);
-                self.drive(token, now);
+        match self.orders.order() {
+            Order::Stop => {
+                self.stop(now);
+                return false;
             }
-            return false;
-        }
-        if self.orders.is_draining() && !self.draining {
-            self.drain(now);
+            Order::Drain if !self.draining => self.drain(now),
+            _ => {}
         }
         true
+    }
+
+    fn stop(&mut self, now: Duration) {
+        self.draining = true;
+        for token in self.slots.tokens() {
+            self.tell(token, Event::Stop, now);
+            self.drive(token, now);
+        }
     }
 
     /// What has arrived by now is served, and so is who waits at the doors.

@@ -23,7 +23,7 @@ use crate::{
     guard,
     host::{Host, Shared},
     layer::Layers,
-    orders::Orders,
+    orders::{Order, Orders},
     proactor::{
         Proactor,
         emulated::{Direct, Emulated},
@@ -276,7 +276,7 @@ impl Run {
     /// What the members keep of messages once nobody is there to gather or to send them. One that was stopped has kept
     /// what it had, as a process does that ends.
     fn expect_none_exchanged(&self) -> Result<(), Failure> {
-        let members = self.nodes.iter().filter(|node| !node.orders.is_stopped());
+        let members = self.nodes.iter().filter(|node| node.orders.order() != Order::Stop);
         let accounts = || members.clone().filter_map(|node| Some(node.member.as_ref()?.accounts()));
         let left = [
             ("keys of messages", accounts().map(|it| it.gathers).sum()),

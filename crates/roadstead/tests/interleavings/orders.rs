@@ -30,8 +30,9 @@ fn a_loop_hears_of_every_newcomer_and_of_the_drain() {
         while newcomers < 2 || !draining {
             if home.turn().contains(&ORDERS) {
                 newcomers += orders.newcomers().len();
-                draining = orders.is_draining();
-                assert!(!orders.is_stopped());
+                let order = orders.order();
+                draining = order == Order::Drain;
+                assert_ne!(order, Order::Stop);
             }
         }
         outside.join().unwrap();
@@ -51,7 +52,7 @@ fn who_is_handed_over_before_the_loop_is_stopped_is_with_it_then() {
         let mut newcomers = 0;
         loop {
             if home.turn().contains(&ORDERS) {
-                let stopped = orders.is_stopped();
+                let stopped = orders.order() == Order::Stop;
                 newcomers += orders.newcomers().len();
                 if stopped {
                     break;

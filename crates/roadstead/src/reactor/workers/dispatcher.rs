@@ -17,7 +17,7 @@ use crate::{
     failed::failed,
     host::Host,
     net::Net,
-    orders::{ORDERS, Orders},
+    orders::{ORDERS, Order, Orders},
     reactor::{
         doors::Doors,
         poller::{Poller, Readiness},
@@ -165,12 +165,10 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
                 None => self.insert(Ok(None), endpoint, false, now),
             }
         }
-        let ordered = if self.orders.is_stopped() {
-            STOP
-        } else if self.orders.is_draining() {
-            DRAIN
-        } else {
-            0
+        let ordered = match self.orders.order() {
+            Order::Serve => 0,
+            Order::Drain => DRAIN,
+            Order::Stop => STOP,
         };
         if ordered > self.ending {
             self.ending = ordered;
