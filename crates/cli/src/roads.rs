@@ -58,7 +58,7 @@ fn hold() -> Result<(SocketAddr, OwnedFd)> {
 
 #[cfg(test)]
 mod tests {
-    use roadstead::exchange::Exchange;
+    use roadstead::exchange;
     use rustix::io::Errno;
 
     use super::*;
@@ -71,8 +71,8 @@ mod tests {
                 socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
             assert_eq!(bind(&other, &address), Err(Errno::ADDRINUSE));
             // Twice, as a server that was killed comes back.
-            drop(Exchange::listen(address).unwrap());
-            drop(Exchange::listen(address).unwrap());
+            drop(exchange::listen(address).unwrap());
+            drop(exchange::listen(address).unwrap());
         }
     }
 }

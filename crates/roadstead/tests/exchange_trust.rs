@@ -16,7 +16,7 @@ use std::{
 use cluster::{Cluster, PATIENCE, STRATEGIES, issue, key};
 use roadstead::{
     Budget, Closed, Context, Dialer, Done, Frame, Input, Ready, Session,
-    exchange::{Exchange, ExchangeError, GatherError, Member, MemberId, Options},
+    exchange::{self, Exchange, ExchangeError, GatherError, Member, MemberId, Options},
     frame::Fields,
     tls::{Connector, Expect, Keys},
 };
@@ -44,15 +44,15 @@ fn every_strategy_works_with_keys_also_after_the_loss_of_a_member() {
 fn pins_take_the_place_of_names() {
     let authority = authority();
     let keys: Vec<Keys> = ["a", "b"].map(|name| issue(&authority, name, Role::Server)).into();
-    let listen = |_: &Keys| Exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listen = |_: &Keys| exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let listeners: Vec<_> = keys.iter().map(listen).collect();
     let members: Vec<Member> = (1..)
         .zip(&listeners)
         .zip(&keys)
         .map(|((id, listener), keys)| Member { pin: Some(keys.pin()), ..Member::new(id, listener.address()) })
         .collect();
-    let start = |((id, listener), keys)| {
-        Exchange::start(MemberId(id), &members, listener, Some(keys), Options::default()).unwrap()
+    let start = |((id, listener), keys): ((u8, _), &Keys)| {
+        exchange::start(MemberId(id), &members, listener, Some(keys), Options::default()).unwrap()
     };
     let running: Vec<Exchange> = (1..).zip(listeners).zip(&keys).map(start).collect();
     running[0].send_all(key(1), "ahoy").unwrap();
@@ -63,13 +63,13 @@ fn pins_take_the_place_of_names() {
 
 #[test]
 fn only_with_keys_may_others_reach_it() {
-    let listen = || Exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listen = || exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let far =
         [Member::new(1, "127.0.0.1:1".parse().unwrap()), Member::new(2, "192.0.2.1:9".parse().unwrap())];
-    let error = Exchange::start(MemberId(1), &far, listen(), None, Options::default()).unwrap_err();
+    let error = exchange::start(MemberId(1), &far, listen(), None, Options::default()).unwrap_err();
     assert!(matches!(error, ExchangeError::Open(address) if address == far[1].address), "{error}");
     let keys = issue(&authority(), "server-1", Role::Server);
-    Exchange::start(MemberId(1), &far[..1], listen(), Some(&keys), Options::default()).unwrap();
+    exchange::start(MemberId(1), &far[..1], listen(), Some(&keys), Options::default()).unwrap();
 }
 
 #[test]

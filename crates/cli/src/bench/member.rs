@@ -19,7 +19,8 @@ use std::{
 };
 
 use roadstead::{
-    exchange::{Exchange, GatherError, Gathered, Key, Member, MemberId, Options, Strategy},
+    exchange::{self, Exchange, GatherError, Gathered, Key, Member, MemberId, Options, Strategy},
+    layer::Credentials,
     tls::Keys,
 };
 use serde::{Deserialize, Serialize};
@@ -107,8 +108,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     options.total = 2 * options.per_peer;
     options.patience = PATIENCE;
     let keys = args.keys.as_deref().map(Keys::load).transpose()?;
-    let listener = Exchange::listen(args.peer_bind)?;
-    let exchange = Exchange::start(MemberId(args.id), &members, listener, keys.as_ref(), options)?;
+    let listener = exchange::listen(args.peer_bind)?;
+    let credentials = keys.as_ref().map(|keys| keys as &dyn Credentials);
+    let exchange = exchange::start(MemberId(args.id), &members, listener, credentials, options)?;
     let (slow, tasks) = mpsc::channel::<Task>();
     thread::Builder::new().name("check".into()).spawn(move || tasks.iter().for_each(|task| task()))?;
     let worker = Arc::new(Worker { exchange, base: Base::new(args.largest), slow });

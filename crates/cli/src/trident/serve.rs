@@ -10,7 +10,8 @@ use std::{
 };
 
 use roadstead::{
-    exchange::{Exchange, Member, MemberId, Options, Strategy},
+    exchange::{self, Exchange, Member, MemberId, Options, Strategy},
+    layer::Credentials,
     tls::Keys,
 };
 use roadstead_trident::{
@@ -176,7 +177,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
 fn join(args: &Args, peers: [SocketAddr; 3], keys: Option<&Keys>, store: &Store) -> Result<Exchange> {
     let bind = args.peer_bind.unwrap_or(peers[args.party.index()]);
     let listener =
-        Exchange::listen(bind).map_err(|error| format!("cannot listen on {bind} for servers: {error}"))?;
+        exchange::listen(bind).map_err(|error| format!("cannot listen on {bind} for servers: {error}"))?;
     let pins = store.manifest().pins;
     let member = |(party, address): (Party, SocketAddr)| Member {
         id: MemberId(party.number()),
@@ -184,11 +185,11 @@ fn join(args: &Args, peers: [SocketAddr; 3], keys: Option<&Keys>, store: &Store)
         pin: pins.map(|pins| pins.of(party)),
     };
     let members: Vec<Member> = Party::ALL.into_iter().zip(peers).map(member).collect();
-    Ok(Exchange::start(
+    Ok(exchange::start(
         MemberId(args.party.number()),
         &members,
         listener,
-        keys,
+        keys.map(|keys| keys as &dyn Credentials),
         Options::with(args.exchange),
     )?)
 }

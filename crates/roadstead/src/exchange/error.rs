@@ -4,7 +4,7 @@
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use super::options::MemberId;
-use crate::tls::TlsError;
+use crate::layer::Unfit;
 
 /// Why a message was not taken for sending: the caller's fault, or too much at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +80,7 @@ pub enum ExchangeError {
     Open(SocketAddr),
     /// The keys.
     #[error(transparent)]
-    Keys(#[from] TlsError),
+    Keys(#[from] Unfit),
     /// The system.
     #[error("the exchange could not be started: {0}")]
     System(#[from] io::Error),

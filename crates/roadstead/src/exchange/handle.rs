@@ -1,32 +1,18 @@
-//! The handle of a member: starts its loop, sends, gathers.
+//! The handle of a member: sends, gathers.
 #![forbid(unsafe_code)]
 
-use std::{any::Any, fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{any::Any, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
-    error::{ExchangeError, GatherError, SendError},
+    error::{GatherError, SendError},
     hub::Gathered,
-    options::{Key, Member, MemberId, Options},
+    options::{Key, MemberId},
     stats::ExchangeStats,
     unit::Unit,
 };
-use crate::{guard::Guarded, lives::Shape, model::Model, os, tls::Keys, tuning::Tuning};
-
-/// A socket on which peers will be heard.
-#[derive(Debug)]
-pub struct Listener {
-    socket: OwnedFd,
-    address: SocketAddr,
-}
-
-impl Listener {
-    /// Where it listens, with the port that the system chose.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
+use crate::guard::Guarded;
 
 /// This member's part of the exchange. A clone is another handle of the same; with the last one the links end.
 #[derive(Clone)]
@@ -39,39 +25,6 @@ struct Running {
 }
 
 impl Exchange {
-    /// Listens for peers, who are served once the exchange is started.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn listen(address: SocketAddr) -> io::Result<Listener> {
-        let socket = os::listen(address, os::BACKLOG, Tuning::default())?;
-        let address = os::local_address(&socket)?;
-        Ok(Listener { socket, address })
-    }
-
-    /// Starts the loop that holds the links of member `me`. With `keys` the links are TLS, see the [module](super).
-    ///
-    /// # Errors
-    /// If `me` is not a member, a number stands twice, the keys cannot be used, or there are none and an address is not
-    /// on this machine; or what the system says.
-    pub fn start(
-        me: MemberId,
-        members: &[Member],
-        listener: Listener,
-        keys: Option<&Keys>,
-        options: Options,
-    ) -> Result<Self, ExchangeError> {
-        let unit = Unit::new(me, members, listener.address, keys, options)?;
-        if keys.is_none() {
-            check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
-        }
-        unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
-        let door = unit.door(listener.socket);
-        let lives = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![door])?;
-        lives.attend(unit.keeper().map_err(io::Error::other)?)?;
-        Ok(Self::driven(unit, lives))
-    }
-
     /// The handle of a member that a loop drives until `driver` is dropped.
     pub(crate) fn driven(unit: Unit, driver: impl Any + Send + Sync) -> Self {
         Self(Arc::new(Running { unit, _driver: Box::new(driver) }))
@@ -92,7 +45,7 @@ impl Exchange {
     }
 
     /// Sends `message` to a peer. Never blocks; a peer that cannot be reached has it when it can, unless
-    /// [`Options::patience`] is over by then.
+    /// [`Options::patience`](super::Options::patience) is over by then.
     ///
     /// # Errors
     /// [`SendError`]; nothing is sent then.
@@ -133,13 +86,6 @@ impl Exchange {
         let mut stats = self.0.unit.hub.stats();
         stats.refused += self.0.unit.shared.stats().snapshot().refused;
         stats
-    }
-}
-
-fn check_loopback(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(), ExchangeError> {
-    match addresses.find(|address| !address.ip().to_canonical().is_loopback()) {
-        Some(open) => Err(ExchangeError::Open(open)),
-        None => Ok(()),
     }
 }
 

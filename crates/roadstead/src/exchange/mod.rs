@@ -16,15 +16,15 @@
 //!
 //! ```
 //! use std::{sync::mpsc, time::Duration};
-//! use roadstead::exchange::{Exchange, Key, Member, MemberId, Options};
+//! use roadstead::exchange::{self, Key, Member, MemberId, Options};
 //!
-//! let listeners = [Exchange::listen("127.0.0.1:0".parse()?)?, Exchange::listen("127.0.0.1:0".parse()?)?];
+//! let listeners = [exchange::listen("127.0.0.1:0".parse()?)?, exchange::listen("127.0.0.1:0".parse()?)?];
 //! let members: Vec<Member> = (1..).zip(&listeners)
 //!     .map(|(id, listener)| Member::new(id, listener.address()))
 //!     .collect();
 //! let [first, second] = listeners;
-//! let first = Exchange::start(MemberId(1), &members, first, None, Options::default())?;
-//! let second = Exchange::start(MemberId(2), &members, second, None, Options::default())?;
+//! let first = exchange::start(MemberId(1), &members, first, None, Options::default())?;
+//! let second = exchange::start(MemberId(2), &members, second, None, Options::default())?;
 //!
 //! let (key, (tell, told)) = (Key { query: 42, round: 0 }, mpsc::channel());
 //! first.send(MemberId(2), key, "ahoy")?;
@@ -50,6 +50,7 @@ mod options;
 mod outbox;
 #[cfg(test)]
 mod reference;
+mod start;
 mod stats;
 mod taken;
 #[cfg(test)]
@@ -61,8 +62,9 @@ mod wire;
 pub(crate) use unit::{Accounts, Unit};
 
 pub use error::{ExchangeError, GatherError, Missing, SendError};
-pub use handle::{Exchange, Listener};
+pub use handle::Exchange;
 pub use hub::Gathered;
 pub use message::Message;
 pub use options::{Key, Member, MemberId, Options, Strategy, UnknownStrategy};
+pub use start::{Listener, listen, start};
 pub use stats::{ExchangeStats, PeerStats};

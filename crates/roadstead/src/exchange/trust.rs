@@ -1,40 +1,39 @@
-//! How members prove who they are: TLS in both directions, with certificates of one authority.
+//! How members prove who they are, and whether one is who it says.
 #![forbid(unsafe_code)]
+
+use std::sync::Arc;
 
 use super::options::Member;
 use crate::{
     identity::{Expect, Identity},
-    tls::{Acceptor, Clients, Connector, Keys, TlsError},
+    layer::{Credentials, Layers, Unfit},
 };
 
 /// What this member shows to its peers, and expects of each.
 #[derive(Debug)]
 pub(super) struct Trust {
-    acceptor: Acceptor,
+    acceptor: Arc<dyn Layers>,
     /// In the order of the peers.
-    peers: Vec<(Connector, Expect)>,
+    peers: Vec<(Arc<dyn Layers>, Expect)>,
 }
 
 impl Trust {
-    pub(super) fn new(keys: &Keys, peers: &[Member]) -> Result<Self, TlsError> {
+    pub(super) fn new(keys: &dyn Credentials, peers: &[Member]) -> Result<Self, Unfit> {
         let expected = peers.iter().map(|peer| {
             let expect = peer.pin.map_or_else(|| Expect::Name(name(peer)), Expect::Pin);
-            Ok((Connector::new(Some(keys), expect.clone())?, expect))
+            Ok((keys.connector(&expect)?, expect))
         });
-        Ok(Self {
-            acceptor: Acceptor::new(keys, Clients::Known)?,
-            peers: expected.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { acceptor: keys.acceptor()?, peers: expected.collect::<Result<_, _>>()? })
     }
 
     /// For connections that peers open.
-    pub(super) fn acceptor(&self) -> Acceptor {
-        self.acceptor.clone()
+    pub(super) fn acceptor(&self) -> Arc<dyn Layers> {
+        Arc::clone(&self.acceptor)
     }
 
     /// For connections to a peer.
-    pub(super) fn connector(&self, peer: usize) -> &Connector {
-        &self.peers[peer].0
+    pub(super) fn connector(&self, peer: usize) -> &dyn Layers {
+        &*self.peers[peer].0
     }
 
     /// Whether who has proven `identity` may say that it is this peer; if not, why.
@@ -62,7 +61,7 @@ mod tests {
     use roadstead_keys::{Authority, Role};
 
     use super::*;
-    use crate::identity::Pin;
+    use crate::{identity::Pin, tls::Keys};
 
     fn trust(pin: Option<Pin>) -> Trust {
         let issued = Authority::new("cluster").unwrap().issue("server-1", Role::Server).unwrap();

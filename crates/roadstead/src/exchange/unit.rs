@@ -17,8 +17,7 @@ use crate::{
     connection::{Endpoint, dialling::outgoing},
     context::Busy,
     host::Shared,
-    layer::Layers,
-    tls::Keys,
+    layer::Credentials,
 };
 
 /// What the handles of a member and its loop share.
@@ -49,7 +48,7 @@ impl Unit {
         me: MemberId,
         members: &[Member],
         address: SocketAddr,
-        keys: Option<&Keys>,
+        keys: Option<&dyn Credentials>,
         options: Options,
     ) -> Result<Self, ExchangeError> {
         check(me, members)?;
@@ -92,7 +91,7 @@ impl Unit {
 
     /// The door at which peers come in.
     pub(crate) fn door<L>(&self, listener: L) -> Door<L> {
-        let acceptor = self.hub.trust.as_ref().map(|trust| Arc::new(trust.acceptor()) as Arc<dyn Layers>);
+        let acceptor = self.hub.trust.as_ref().map(Trust::acceptor);
         Door::new(listener, Arc::new(Links(Arc::clone(&self.hub))), Arc::clone(&self.shared), acceptor)
     }
 

@@ -1,13 +1,13 @@
-//! What a layer does for one connection, and what makes one for each.
+//! What a layer does for one connection, what makes one for each, and what makes these for the two ends of a link.
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, net::SocketAddr};
+use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
 
 use crate::{
     guard::{self, Guarded},
-    identity::Identity,
+    identity::{Expect, Identity},
 };
 
 /// One connection's transformation between wire and session.
@@ -56,6 +56,33 @@ pub trait Layers: Send + Sync + fmt::Debug {
     /// If what is there now cannot be used; all stays as it was.
     fn reload(&self) -> io::Result<bool> {
         Ok(false)
+    }
+}
+
+/// With what a member of a cluster proves who it is and asks the same of the others, such as a certificate and its key.
+pub trait Credentials {
+    /// The layers of connections that others open, who have to prove who they are.
+    ///
+    /// # Errors
+    /// If the credentials cannot be used.
+    fn acceptor(&self) -> Result<Arc<dyn Layers>, Unfit>;
+
+    /// The layers of connections to the one that is `expect`ed.
+    ///
+    /// # Errors
+    /// If the credentials cannot be used, or do not tell whether it is the one.
+    fn connector(&self, expect: &Expect) -> Result<Arc<dyn Layers>, Unfit>;
+}
+
+/// Why [`Credentials`] cannot be used, in the words of whatever made them.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Unfit(Box<dyn Error + Send + Sync>);
+
+impl Unfit {
+    /// For this reason.
+    pub fn new(why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(why.into())
     }
 }
 

@@ -17,5 +17,5 @@ mod through;
 
 pub use crate::identity::Identity;
 pub(crate) use contract::reload;
-pub use contract::{End, Layer, Layers};
+pub use contract::{Credentials, End, Layer, Layers, Unfit};
 pub use through::through;

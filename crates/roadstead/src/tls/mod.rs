@@ -55,7 +55,7 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::layer::{Layer, Layers};
+use crate::layer::{Credentials, Layer, Layers, Unfit};
 use authority::AnyName;
 use pin::Pinned;
 use record::Records;
@@ -198,6 +198,16 @@ impl Connector {
 impl Layers for Connector {
     fn layer(&self) -> io::Result<Box<dyn Layer>> {
         Ok(Box::new(Records::client(Arc::clone(&self.config), self.name.clone())?))
+    }
+}
+
+impl Credentials for Keys {
+    fn acceptor(&self) -> Result<Arc<dyn Layers>, Unfit> {
+        Ok(Arc::new(Acceptor::new(self, Clients::Known).map_err(Unfit::new)?))
+    }
+
+    fn connector(&self, expect: &Expect) -> Result<Arc<dyn Layers>, Unfit> {
+        Ok(Arc::new(Connector::new(Some(self), expect.clone()).map_err(Unfit::new)?))
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 };
 
 use roadstead::{
-    exchange::{Exchange, Key, Member, MemberId, Options, Strategy},
+    exchange::{self, Exchange, Key, Member, MemberId, Options, Strategy},
+    layer::Credentials,
     tls::Keys,
 };
 use roadstead_keys::{Authority, Role};
@@ -55,13 +56,13 @@ impl Cluster {
     }
 
     pub(crate) fn start_with(count: u8, keys: Vec<Keys>, options: Options) -> Self {
-        let listen = |_| Exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listen = |_| exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let listeners: Vec<_> = (0..count).map(listen).collect();
         let list: Vec<Member> =
             (1..).zip(&listeners).map(|(id, listener)| Member::new(id, listener.address())).collect();
         let start = |(id, listener)| {
-            let keys = keys.get(usize::from(id) - 1);
-            Exchange::start(MemberId(id), &list, listener, keys, options.clone()).unwrap()
+            let keys = keys.get(usize::from(id) - 1).map(|keys| keys as &dyn Credentials);
+            exchange::start(MemberId(id), &list, listener, keys, options.clone()).unwrap()
         };
         let running = (1..).zip(listeners).map(start).map(Some).collect();
         Self { list, options, keys, running }
@@ -88,14 +89,15 @@ impl Cluster {
         let Member { id, address, .. } = self.list[at];
         let deadline = Instant::now() + PATIENCE;
         let listener = loop {
-            match Exchange::listen(address) {
+            match exchange::listen(address) {
                 Ok(listener) => break listener,
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }
             thread::sleep(Duration::from_millis(20));
         };
-        let (keys, options) = (self.keys.get(at), self.options.clone());
-        self.running[at] = Some(Exchange::start(id, &self.list, listener, keys, options).unwrap());
+        let keys = self.keys.get(at).map(|keys| keys as &dyn Credentials);
+        let options = self.options.clone();
+        self.running[at] = Some(exchange::start(id, &self.list, listener, keys, options).unwrap());
     }
 
     /// One query of all members.

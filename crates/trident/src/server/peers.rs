@@ -67,7 +67,7 @@ fn absent(error: &GatherError) -> Absent {
 mod tests {
     use std::{sync::mpsc, thread, time::Instant};
 
-    use roadstead::exchange::{Member, Options};
+    use roadstead::exchange::{self, Member, Options};
 
     use super::*;
 
@@ -77,14 +77,14 @@ mod tests {
     fn cluster(largest: usize) -> [Exchange; 3] {
         let mut options = Options::default();
         options.largest = largest;
-        let listeners = [(); 3].map(|()| Exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap());
+        let listeners = [(); 3].map(|()| exchange::listen("127.0.0.1:0".parse().unwrap()).unwrap());
         let member = |(party, address): (Party, _)| Member::new(party.number(), address);
         let addresses = listeners.each_ref().map(|listener| listener.address());
         let members: Vec<Member> = Party::ALL.into_iter().zip(addresses).map(member).collect();
         let mut parties = Party::ALL.into_iter();
         listeners.map(|listener| {
             let me = MemberId(parties.next().unwrap().number());
-            Exchange::start(me, &members, listener, None, options.clone()).unwrap()
+            exchange::start(me, &members, listener, None, options.clone()).unwrap()
         })
     }
 
