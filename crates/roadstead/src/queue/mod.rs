@@ -10,15 +10,15 @@ mod jobs;
 mod kind;
 mod mlfq;
 mod rr;
+mod shared;
 mod sjf;
 mod task;
 #[cfg(test)]
 mod tests;
-mod workers;
 
 pub(crate) use fcfs::Fcfs;
 pub(crate) use jobs::{Jobs, Run};
 pub use kind::{Queue, UnknownQueue};
+pub(crate) use shared::Workers;
 pub use task::{Discipline, Job, Step, Task};
 pub(crate) use task::{Once, Work};
-pub(crate) use workers::Workers;

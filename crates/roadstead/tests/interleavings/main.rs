@@ -8,7 +8,7 @@
 //! | `orders.rs`: what others ask of a loop, and who is handed to it | `orders` |
 //! | `reactor/workers/`: claim, line and reports | `workers` |
 //! | `exchange/taken.rs`: what was taken of what came on a link | `exchange` |
-//! | `queue/workers.rs`: jobs, and the threads that run them | `queue` |
+//! | `queue/shared.rs`: jobs, and the threads that run them | `queue` |
 //!
 //! What else threads share needs no such play:
 //!

@@ -1,7 +1,7 @@
 //! The queue that several threads take from: every job is run, and when it stops all threads end and nothing is kept.
 
 #[allow(dead_code, reason = "not all of it is needed here")]
-#[path = "../../src/queue/workers.rs"]
+#[path = "../../src/queue/shared.rs"]
 mod workers;
 
 use std::{
