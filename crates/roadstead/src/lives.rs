@@ -26,13 +26,13 @@ use crate::{
         Proactor,
         readiness::{Hands, Ready},
     },
-    queue::{Jobs, Queue, Workers},
+    queue::{Jobs, Queue, SharedQueue},
     reactor::{
         Poller, Reactor,
         epoll::{Epoll, Trigger},
         workers::{self, Dispatcher, Io},
     },
-    threads::Threads,
+    threads::{STACK, Threads},
     ticket::Bell,
 };
 
@@ -97,10 +97,10 @@ impl Parts {
     pub(crate) fn crew(self, spawner: impl Spawner + 'static) -> io::Result<Begun> {
         let Self { shape, shared, doors, ending } = self;
         let units = Units::of(shape, &ending)?;
-        let (jobs, workers) = (Units::jobs(units.as_ref(), shape.queue), Units::workers(units.as_ref()));
+        let (jobs, queue) = (Units::jobs(units.as_ref(), shape.queue), Units::queue(units.as_ref()));
         let make = Box::new(move || os::host(Arc::clone(&shared), jobs()));
         let crew = Crew::new(Instant::now(), make as Box<crew::MakeHost>, Box::new(spawner))?;
-        let thread = crew.start(doors, ending, move || workers.iter().for_each(|workers| workers.stop()))?;
+        let thread = crew.start(doors, ending, move || queue.iter().for_each(|queue| queue.stop()))?;
         Ok(Begun { kind: Kind::Blocking(crew), units, thread })
     }
 
@@ -163,14 +163,14 @@ impl Parts {
     ) -> io::Result<Begun> {
         let Self { shape, shared, doors, ending } = self;
         let units = Units::of(shape, &ending)?;
-        let workers = Units::workers(units.as_ref());
+        let queue = Units::queue(units.as_ref());
         let net = Os::non_blocking(Instant::now(), shared.tuning);
         let host = os::host(shared, Units::jobs(units.as_ref(), shape.queue)());
         let (orders, bell) = (Arc::new(Orders::default()), Arc::clone(&host.bell));
         let run = make(net, host, Arc::clone(&orders), doors)?;
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
             ending.follow(run);
-            workers.iter().for_each(|workers| workers.stop());
+            queue.iter().for_each(|queue| queue.stop());
         })?;
         Ok(Begun { kind: Kind::Loop { orders, bell }, units, thread })
     }
@@ -264,7 +264,7 @@ impl Drop for Lives {
 /// The logic units. Dropping them lets each finish the job it is at, and waits for that unless it is done in a job.
 #[derive(Debug)]
 struct Units {
-    workers: Arc<Workers>,
+    queue: Arc<SharedQueue>,
     threads: Threads,
 }
 
@@ -274,25 +274,33 @@ impl Units {
         if shape.workers == 0 {
             return Ok(None);
         }
-        let (workers, threads) = Workers::start(shape.workers, shape.queue, ending)?;
-        Ok(Some(Self { workers, threads }))
+        let queue = SharedQueue::new(shape.queue.discipline());
+        let bodies = (0..shape.workers).map(|_| {
+            let (queue, ending) = (Arc::clone(&queue), ending.clone());
+            move || {
+                queue.work();
+                drop(ending);
+            }
+        });
+        let threads = Threads::start("logic", STACK, bodies, || queue.stop())?;
+        Ok(Some(Self { queue, threads }))
     }
 
     /// What is to be told to stop when the loops have ended.
-    fn workers(units: Option<&Self>) -> Option<Arc<Workers>> {
-        units.map(|units| Arc::clone(&units.workers))
+    fn queue(units: Option<&Self>) -> Option<Arc<SharedQueue>> {
+        units.map(|units| Arc::clone(&units.queue))
     }
 
     /// Makes what a loop puts its jobs into.
     fn jobs(units: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
-        let workers = Self::workers(units);
-        move || workers.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), Workers::attach)
+        let shared = Self::queue(units);
+        move || shared.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), SharedQueue::attach)
     }
 }
 
 impl Drop for Units {
     fn drop(&mut self) {
-        self.workers.stop();
+        self.queue.stop();
         if !guard::is_inside() {
             self.threads.join();
         }

@@ -13,8 +13,8 @@ const AT_ONCE: usize = 64;
 pub(crate) enum Jobs {
     /// Run by the loop itself at the end of a turn.
     Inline(Box<dyn Discipline>),
-    /// Run by worker threads, for several loops.
-    Workers {
+    /// Run by threads that work for several loops.
+    Shared {
         /// Puts a task into their queue.
         push: Box<dyn Fn(Task) + Send>,
         /// The number of this loop among them.
@@ -26,7 +26,7 @@ impl Jobs {
     pub(crate) fn push(&mut self, mut task: Task) {
         match self {
             Jobs::Inline(queue) => queue.push(task),
-            Jobs::Workers { push, home } => {
+            Jobs::Shared { push, home } => {
                 task.owner.home = *home;
                 push(task);
             }

@@ -19,6 +19,6 @@ mod tests;
 pub(crate) use fcfs::Fcfs;
 pub(crate) use jobs::{Jobs, Run};
 pub use kind::{Queue, UnknownQueue};
-pub(crate) use shared::Workers;
+pub(crate) use shared::SharedQueue;
 pub use task::{Discipline, Job, Step, Task};
 pub(crate) use task::{Once, Work};

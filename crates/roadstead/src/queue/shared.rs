@@ -6,26 +6,23 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Discipline, Jobs, Queue, Task};
-use crate::{
-    sync::{
-        Condvar, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    threads::{STACK, Threads, TooFew},
+use super::{Discipline, Jobs, Task};
+use crate::sync::{
+    Condvar, Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Worker threads around one shared queue.
-pub(crate) struct Workers {
+/// One queue for several loops, and for the threads that [work](SharedQueue::work) for them.
+pub(crate) struct SharedQueue {
     pub(super) state: Mutex<State>,
     came: Condvar,
     /// Loops that put tasks into the queue, so far.
     loops: AtomicU64,
 }
 
-impl fmt::Debug for Workers {
+impl fmt::Debug for SharedQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Workers").finish_non_exhaustive()
+        f.debug_struct("SharedQueue").finish_non_exhaustive()
     }
 }
 
@@ -34,33 +31,17 @@ pub(super) struct State {
     stopped: bool,
 }
 
-impl Workers {
-    /// Starts `count` threads, which hold `held` until they end: after [`Workers::stop`], each with the task it is at.
-    pub(crate) fn start<H: Clone + Send + 'static>(
-        count: usize,
-        queue: Queue,
-        held: &H,
-    ) -> Result<(Arc<Self>, Threads), TooFew> {
-        let state = Mutex::new(State { queue: queue.discipline(), stopped: false });
-        let workers = Arc::new(Self { state, came: Condvar::new(), loops: AtomicU64::new(0) });
-        let bodies = (0..count).map(|_| {
-            let (workers, held) = (Arc::clone(&workers), H::clone(held));
-            move || {
-                workers.work();
-                drop(held);
-            }
-        });
-        let threads = Threads::start("logic", STACK, bodies, || workers.stop())?;
-        Ok((workers, threads))
+impl SharedQueue {
+    /// Nothing waits, and nobody works yet.
+    pub(crate) fn new(queue: Box<dyn Discipline>) -> Arc<Self> {
+        let state = Mutex::new(State { queue, stopped: false });
+        Arc::new(Self { state, came: Condvar::new(), loops: AtomicU64::new(0) })
     }
 
     /// What one loop puts tasks into the queue by.
     pub(crate) fn attach(self: &Arc<Self>) -> Jobs {
-        let workers = Arc::clone(self);
-        Jobs::Workers {
-            push: Box::new(move |task| workers.push(task)),
-            home: self.loops.fetch_add(1, Relaxed),
-        }
+        let queue = Arc::clone(self);
+        Jobs::Shared { push: Box::new(move |task| queue.push(task)), home: self.loops.fetch_add(1, Relaxed) }
     }
 
     pub(super) fn push(&self, task: Task) {
@@ -72,7 +53,7 @@ impl Workers {
         }
     }
 
-    /// Forgets what waits (its tickets are lost) and lets the threads end.
+    /// Forgets what waits (its tickets are lost) and has those who work end, each with the task it is at.
     pub(crate) fn stop(&self) {
         let mut forgotten = Vec::new();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +65,8 @@ impl Workers {
         self.came.notify_all();
     }
 
-    fn work(&self) {
+    /// Runs what comes up, on this thread, until [`SharedQueue::stop`].
+    pub(crate) fn work(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some((task, slice)) = state.queue.pop() {

@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -118,13 +119,20 @@ fn a_turn_of_the_loop_is_a_slice_or_many_whole_jobs_but_not_all() {
 
 #[test]
 fn loops_that_share_workers_have_connections_of_their_own() {
-    let (workers, _threads) = Workers::start(0, Queue::Rr, &()).unwrap();
-    let mut loops = [workers.attach(), workers.attach()];
+    let queue = SharedQueue::new(Queue::Rr.discipline());
+    let mut loops = [queue.attach(), queue.attach()];
     loops[0].push(task(0, 7, 0));
     loops[0].push(task(1, 7, 0));
     loops[1].push(task(2, 7, 0));
-    let mut state = workers.state.lock().unwrap();
+    let mut state = queue.state.lock().unwrap();
     assert_eq!(order(&mut *state.queue), [0, 2, 1]);
+}
+
+/// A queue, and a thread that works for it.
+fn working() -> (Arc<SharedQueue>, JoinHandle<()>) {
+    let queue = SharedQueue::new(Queue::Fcfs.discipline());
+    let worker = Arc::clone(&queue);
+    (queue, thread::spawn(move || worker.work()))
 }
 
 /// Panics when it is dropped; done before, or never.
@@ -145,16 +153,16 @@ impl Drop for Bomb {
 
 #[test]
 fn a_job_may_panic_wherever_it_is_dropped() {
-    let (workers, mut threads) = Workers::start(1, Queue::Fcfs, &()).unwrap();
+    let (queue, worker) = working();
     let (sender, done) = mpsc::channel();
-    let mut jobs = workers.attach();
+    let mut jobs = queue.attach();
     for step in [Step::Done(()), Step::More] {
         jobs.push(Task::detached(Token(0), 0, Bomb(step)));
     }
     jobs.push(Task::detached(Token(0), 0, Once(Some(move || sender.send(()).unwrap()))));
     done.recv().unwrap();
-    workers.stop();
-    threads.join();
+    queue.stop();
+    worker.join().unwrap();
     jobs.push(Task::detached(Token(0), 0, Bomb(Step::More)));
     let mut jobs = Jobs::Inline(Queue::Fcfs.discipline());
     for step in [Step::Done(()), Step::More] {
@@ -168,14 +176,14 @@ fn a_job_may_panic_wherever_it_is_dropped() {
 #[test]
 fn a_panic_takes_its_own_job_only() {
     let (sender, done) = mpsc::channel();
-    let (workers, mut threads) = Workers::start(1, Queue::Fcfs, &()).unwrap();
-    let mut jobs = workers.attach();
+    let (queue, worker) = working();
+    let mut jobs = queue.attach();
     let broken = || panic!("a job of the test that is meant to fail");
     jobs.push(Task::detached(Token(0), 0, Once(Some(broken))));
     jobs.push(Task::detached(Token(0), 0, Once(Some(move || sender.send(()).unwrap()))));
     done.recv().unwrap();
-    workers.stop();
-    threads.join();
+    queue.stop();
+    worker.join().unwrap();
 }
 
 #[test]

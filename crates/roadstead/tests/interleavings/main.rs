@@ -8,7 +8,7 @@
 //! | `orders.rs`: what others ask of a loop, and who is handed to it | `orders` |
 //! | `reactor/workers/`: claim, line and reports | `workers` |
 //! | `exchange/taken.rs`: what was taken of what came on a link | `exchange` |
-//! | `queue/shared.rs`: jobs, and the threads that run them | `queue` |
+//! | `queue/shared.rs`: jobs, and the threads that work for them | `queue` |
 //!
 //! What else threads share needs no such play:
 //!
@@ -41,28 +41,6 @@ mod connection {
         pub(crate) endpoint: Box<dyn Endpoint>,
     }
     pub(crate) trait Endpoint: std::fmt::Debug + Send {}
-}
-mod threads {
-    pub(crate) const STACK: usize = 0;
-    #[derive(Debug)]
-    pub(crate) struct TooFew;
-    #[derive(Debug)]
-    pub(crate) struct Threads(Vec<loom::thread::JoinHandle<()>>);
-
-    impl Threads {
-        pub(crate) fn start<B: FnOnce() + 'static>(
-            _: &str,
-            _: usize,
-            bodies: impl Iterator<Item = B>,
-            _: impl FnOnce(),
-        ) -> Result<Self, TooFew> {
-            Ok(Self(bodies.map(loom::thread::spawn).collect()))
-        }
-
-        pub(crate) fn join(&mut self) {
-            self.0.drain(..).for_each(|thread| thread.join().unwrap());
-        }
-    }
 }
 
 /// Plays `threads` over all interleavings in which a thread is interrupted at most so often where it need not be.

@@ -2,16 +2,15 @@
 
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../src/queue/shared.rs"]
-mod workers;
+mod shared;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Weak},
-    time::Duration,
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use loom::{
+    sync::{Condvar, Mutex},
+    thread::JoinHandle,
 };
-
-use loom::sync::{Condvar, Mutex};
-use workers::Workers;
+use shared::SharedQueue;
 
 use crate::play;
 
@@ -47,53 +46,54 @@ impl Discipline for VecDeque<Task> {
     }
 }
 
-struct Queue;
-
-impl Queue {
-    fn discipline(&self) -> Box<dyn Discipline> {
-        Box::new(VecDeque::new())
-    }
-}
-
 #[allow(dead_code, reason = "nobody attaches here")]
 enum Jobs {
-    Workers { push: Box<dyn Fn(Task) + Send>, home: u64 },
+    Shared { push: Box<dyn Fn(Task) + Send>, home: u64 },
+}
+
+/// A queue, and so many threads that work for it.
+fn working(count: usize) -> (Arc<SharedQueue>, Vec<JoinHandle<()>>) {
+    let queue = SharedQueue::new(Box::<VecDeque<Task>>::default());
+    let worker = |_| {
+        let queue = Arc::clone(&queue);
+        loom::thread::spawn(move || queue.work())
+    };
+    let threads = (0..count).map(worker).collect();
+    (queue, threads)
 }
 
 #[test]
 fn every_job_is_run_and_the_threads_end() {
     play(2, || {
         let done = Arc::<Done>::default();
-        let (workers, mut threads) = Workers::start(2, Queue, &()).unwrap();
-        workers.push(Task(2, Arc::clone(&done)));
-        workers.push(Task(1, Arc::clone(&done)));
+        let (queue, threads) = working(2);
+        queue.push(Task(2, Arc::clone(&done)));
+        queue.push(Task(1, Arc::clone(&done)));
         let mut count = done.0.lock().unwrap();
         while *count < 2 {
             count = done.1.wait(count).unwrap();
         }
         drop(count);
-        workers.stop();
-        threads.join();
+        queue.stop();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 
 #[test]
 fn nothing_is_kept_of_a_queue_that_stops_at_any_moment() {
     play(3, || {
-        let (done, alive) = (Arc::<Done>::default(), Arc::new(()));
-        let (workers, mut threads) = Workers::start(1, Queue, &alive).unwrap();
-        let alive = Arc::downgrade(&{ alive });
+        let done = Arc::<Done>::default();
+        let (queue, threads) = working(1);
         let pushing = {
-            let (workers, done) = (Arc::clone(&workers), Arc::clone(&done));
+            let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
             loom::thread::spawn(move || {
-                workers.push(Task(2, Arc::clone(&done)));
-                workers.push(Task(1, done));
+                queue.push(Task(2, Arc::clone(&done)));
+                queue.push(Task(1, done));
             })
         };
-        workers.stop();
-        threads.join();
+        queue.stop();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         pushing.join().unwrap();
-        assert_eq!(Weak::strong_count(&alive), 0, "what the threads held");
         assert_eq!(Arc::strong_count(&done), 1, "a task that nobody will run");
     });
 }

@@ -1,7 +1,7 @@
 //! A worker: takes a connection out of the line, gives it its turn, runs the jobs that came of it.
 #![forbid(unsafe_code)]
 
-use std::{mem, sync::Arc, thread, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -29,6 +29,8 @@ pub(crate) struct Worker<N: Net, O> {
     reports: Arc<Reports>,
     block: BytesMut,
     connects: Vec<Outgoing>,
+    /// Between the beginning and the end of [`Worker::run`].
+    runs: bool,
 }
 
 /// What a worker's step came to.
@@ -51,16 +53,17 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
         reports: Arc<Reports>,
     ) -> Self {
         let block = BytesMut::with_capacity(BLOCK);
-        Self { net, poller, host, line, reports, block, connects: Vec::new() }
+        Self { net, poller, host, line, reports, block, connects: Vec::new(), runs: false }
     }
 
     /// Works until the line is over.
     pub(super) fn run(mut self) {
-        loop {
+        self.runs = true;
+        while self.runs {
             match self.step() {
                 Step::Works => {}
                 Step::Sleeps => self.line.sleep(),
-                Step::Ends => return,
+                Step::Ends => self.runs = false,
             }
         }
     }
@@ -238,7 +241,7 @@ fn is_due<T>(content: &Content<T>, now: Duration) -> bool {
 /// What panics here is no session, for that is caught: the server ends, as it would with the loop's own thread.
 impl<N: Net, O> Drop for Worker<N, O> {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if self.runs {
             self.reports.break_off();
         }
     }
