@@ -15,7 +15,7 @@ use std::{
 use common::{SEARCH, byte_rows, rng, share_rows};
 use roadstead::{
     Close, Closed, Context, Done, Frame, Input, Ready, Session, Waker,
-    exchange::{Exchange, Member, MemberId, Options, Strategy},
+    exchange::{Exchange, Member, MemberId, Options, Simulated, Strategy},
     frame::{Limits, Parsed},
     sim::{Failure, Faults, Report, Sim, seeds},
 };

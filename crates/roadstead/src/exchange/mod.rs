@@ -50,6 +50,7 @@ mod options;
 mod outbox;
 #[cfg(test)]
 mod reference;
+mod simulated;
 mod start;
 mod stats;
 mod taken;
@@ -59,12 +60,11 @@ mod trust;
 mod unit;
 mod wire;
 
-pub(crate) use unit::{Accounts, Unit};
-
 pub use error::{ExchangeError, GatherError, Missing, SendError};
 pub use handle::Exchange;
 pub use hub::Gathered;
 pub use message::Message;
 pub use options::{Key, Member, MemberId, Options, Strategy, UnknownStrategy};
+pub use simulated::Simulated;
 pub use start::{Listener, listen, start};
 pub use stats::{ExchangeStats, PeerStats};

@@ -9,7 +9,7 @@ use super::{
     options::{Member, MemberId, Options},
     unit::Unit,
 };
-use crate::{layer::Credentials, lives::Shape, model::Model, os, tuning::Tuning};
+use crate::{accept::Door, layer::Credentials, lives::Shape, model::Model, os, tuning::Tuning};
 
 /// A socket on which peers will be heard.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub fn start(
         check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
     }
     unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
-    let door = unit.door(listener.socket);
+    let door = Door { listener: listener.socket, open: unit.open() };
     let lives = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![door])?;
     lives.attend(unit.keeper().map_err(io::Error::other)?)?;
     Ok(Exchange::driven(unit, lives))

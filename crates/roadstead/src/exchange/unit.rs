@@ -1,4 +1,4 @@
-//! One member of an exchange before a loop drives it: the hub, the door for peers, the keeper, and the loop's limits.
+//! One member of an exchange before a loop drives it: the hub, what lets peers in, the keeper, and the loop's limits.
 #![forbid(unsafe_code)]
 
 use std::{net::SocketAddr, sync::Arc};
@@ -12,7 +12,7 @@ use super::{
     trust::Trust,
 };
 use crate::{
-    accept::Door,
+    accept::{Open, opener},
     budget::Budget,
     connection::{Endpoint, dialling::outgoing},
     context::Busy,
@@ -77,11 +77,6 @@ impl Unit {
         Self::assemble(self.hub.me, peers, self.address, None, options)
     }
 
-    /// Whether both are one.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.hub, &other.hub)
-    }
-
     /// What its services have asked for and not got, and not yet given back.
     pub(crate) fn accounts(&self) -> Accounts {
         let stats = self.hub.stats();
@@ -89,10 +84,10 @@ impl Unit {
         Accounts { gathers: stats.waiting, held: stats.held, unsent }
     }
 
-    /// The door at which peers come in.
-    pub(crate) fn door<L>(&self, listener: L) -> Door<L> {
+    /// What becomes of peers that come in.
+    pub(crate) fn open(&self) -> Arc<Open> {
         let acceptor = self.hub.trust.as_ref().map(Trust::acceptor);
-        Door::new(listener, Arc::new(Links(Arc::clone(&self.hub))), Arc::clone(&self.shared), acceptor)
+        opener(Arc::new(Links(Arc::clone(&self.hub))), Arc::clone(&self.shared), acceptor)
     }
 
     /// What dials peers and looks at the time; a loop attends to it.

@@ -4,7 +4,7 @@
 //! delayed, which sends are short, what is said to be ready and in which order, when jobs run, and which connections
 //! are ended, reset, refused or never answered. Time is virtual: nothing sleeps, and an idle minute costs nothing.
 //!
-//! So can a cluster: [`Sim::exchange`] puts a member on a node of its own, and your services use its handle.
+//! So can a cluster: `exchange::Simulated` puts a member on a node of its own, and your services use its handle.
 //!
 //! A run fails if anything panics, hangs, or leaves something on the [budget](crate::Budget). The same seed gives the
 //! same run, event for event, so a failure can be looked at again and again. For that, sessions and jobs must take
@@ -75,13 +75,13 @@ mod faults;
 mod jobs;
 mod link;
 mod loops;
-mod member;
 mod others;
 mod plan;
 mod report;
 mod run;
 mod seeds;
 mod sockets;
+mod tenant;
 mod told;
 mod trace;
 mod turns;
@@ -98,24 +98,27 @@ use std::{
 };
 
 use crate::{
-    accept::Door,
+    accept::{Door, Open},
     budget::Budget,
     connection::Connection,
     connection::Endpoint,
     guard,
     host::Shared,
     layer::{End, Layers, through},
+    orders::Orders,
     service::Service,
     service::Session,
+    ticket::Bell,
 };
 use dice::Dice;
-use plan::{Plan, Server};
+use plan::{Plan, Seat, Server, Stop};
 use run::Run;
 
 pub use fate::Cut;
 pub use faults::Faults;
 pub use report::{Failure, Flow, LinkReport, Report, Why};
 pub use seeds::{SEED, SEEDS, seeds};
+pub(crate) use tenant::{Resident, Tenancy, Tenant};
 pub use trace::Trace;
 
 /// A simulated world, before it runs. See the [module](self) for an example.
@@ -212,6 +215,24 @@ impl Sim {
     pub fn cut(mut self, link: usize, to_server: bool, after: u64) -> Self {
         self.0.cuts.insert(link, (to_server.into(), after));
         self
+    }
+
+    /// Another node, on which `tenant` lives, and `open` says what becomes of those who come to `address`. It stops when
+    /// what this answers is dropped. The run goes on until the tenant holds nothing.
+    pub(crate) fn settle(&mut self, address: SocketAddr, open: Arc<Open>, tenant: Tenant) -> Tenancy {
+        let (orders, bell) = (Arc::<Orders>::default(), Bell::new());
+        let tenancy = Tenancy { orders: Arc::clone(&orders), bell: Arc::clone(&bell) };
+        let door = Box::new(|listener, _, _| Door { listener, open });
+        self.0.servers.push(Server { address, door, seat: Some(Seat { tenant, orders, bell }) });
+        tenancy
+    }
+
+    /// Stops, at a time, the node of the tenant that has these accounts. It keeps what it holds, as a process does that
+    /// ends.
+    pub(crate) fn stop(&mut self, shared: &Arc<Shared>, at: Duration) {
+        let is_its = |seat: &Seat| Arc::ptr_eq(&seat.tenant.shared, shared);
+        let node = self.0.servers.iter().position(|server| server.seat.as_ref().is_some_and(is_its));
+        self.0.stops.extend(node.map(|node| Stop { node, at }));
     }
 
     /// Runs until every connection is closed, then lets all nodes drain and checks their accounts.

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{dice::Dice, faults::Faults, sockets::Ear};
+use super::{dice::Dice, faults::Faults, sockets::Ear, tenant::Tenant};
 use crate::{
     accept::Door,
     budget::{Budget, Permit},
     connection::Endpoint,
-    exchange::Unit,
     host::Shared,
     layer::Layers,
     orders::Orders,
@@ -35,18 +34,15 @@ pub(super) struct Plan {
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) door: MakeDoor,
-    /// If it is a member of an exchange.
+    /// If there is more to it than its connections.
     pub(super) seat: Option<Seat>,
 }
 
-/// What makes a node a member.
+/// A tenant, and how its loop is told what to do.
 pub(super) struct Seat {
-    pub(super) unit: Unit,
-    pub(super) keeper: Box<dyn Endpoint>,
+    pub(super) tenant: Tenant,
     pub(super) orders: Arc<Orders>,
     pub(super) bell: Arc<Bell>,
-    /// When it starts.
-    pub(super) from: Duration,
 }
 
 /// When a node stops.

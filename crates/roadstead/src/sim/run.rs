@@ -12,6 +12,7 @@ use super::{
     plan::{MakeClient, Plan, Seat, Server, Stop},
     report::{Failure, Flow, LinkReport, Report, Why},
     sockets::{Ear, Shared as SharedWorld, Sockets, Watcher},
+    tenant::{Resident, Tenant},
     trace::What,
     turns::{Loop, Turns},
     world::{Clock, Event, World},
@@ -19,7 +20,6 @@ use super::{
 use crate::{
     accept::Door,
     budget::Budget,
-    exchange::{Accounts, Unit},
     guard,
     host::{Host, Shared},
     layer::Layers,
@@ -56,8 +56,7 @@ struct Node {
     bell: Arc<Bell>,
     backlogs: Vec<Backlog>,
     paused: Duration,
-    /// Its part of an exchange, which has more to do when all clients are gone.
-    member: Option<Unit>,
+    resident: Option<Box<dyn Resident>>,
 }
 
 impl Node {
@@ -66,17 +65,17 @@ impl Node {
         self.turns.is_some() && self.backlogs.iter().any(|backlog| !backlog.is_empty())
     }
 
-    /// Whether it does nothing more on its own account. The links between members stay open until they are drained.
+    /// Whether it does nothing more on its own account. The connections of a resident stay open until it is drained.
     fn is_done(&self) -> bool {
-        match self.member() {
-            Some(unit) => unit.accounts() == Accounts::default(),
+        match self.resident() {
+            Some(resident) => resident.held().iter().all(|(_, left)| *left == 0),
             None => self.shared.gate.open() == 0 && !self.has_jobs(),
         }
     }
 
-    /// The part of an exchange that lives here.
-    fn member(&self) -> Option<&Unit> {
-        self.member.as_ref().filter(|_| self.turns.is_some())
+    /// Who lives here.
+    fn resident(&self) -> Option<&dyn Resident> {
+        self.resident.as_deref().filter(|_| self.turns.is_some())
     }
 }
 
@@ -143,14 +142,15 @@ impl Run {
             Some(Server { address, door, seat }) => (Some(address), Some(door), seat),
             None => (None, None, None),
         };
-        let shared = seat.as_ref().map_or_else(|| Shared::new(budget), |seat| Arc::clone(&seat.unit.shared));
+        let shared =
+            seat.as_ref().map_or_else(|| Shared::new(budget), |seat| Arc::clone(&seat.tenant.shared));
         let mut backlogs = vec![Backlog::default()];
         let mut host = self.host(&shared, &clock, &backlogs[0], self.faults.delay);
-        let (mut orders, mut paused, mut member) = (Arc::default(), Duration::ZERO, None);
-        if let Some(Seat { unit, keeper, orders: its, bell, from }) = seat {
-            (orders, paused, member) = (its, from, Some(unit));
+        let (mut orders, mut paused, mut its) = (Arc::default(), Duration::ZERO, None);
+        if let Some(Seat { tenant: Tenant { resident, attended, from, .. }, orders: given, bell }) = seat {
+            (orders, paused, its) = (given, from, Some(resident));
             host.bell = bell;
-            orders.attend(keeper, &host.bell);
+            orders.attend(attended, &host.bell);
             if from > Duration::ZERO {
                 self.world.borrow_mut().schedule(from, Event::Start(number));
             }
@@ -166,7 +166,7 @@ impl Run {
         }
         let turns = self.turns(kind, number, host, &orders, doors.into_iter().collect(), &backlogs[1..]);
         let turns = Some(turns.map_err(|error| self.failure(Why::Loop(error)))?);
-        self.nodes.push(Node { turns, shared, orders, bell, backlogs, paused, member });
+        self.nodes.push(Node { turns, shared, orders, bell, backlogs, paused, resident: its });
         Ok(())
     }
 
@@ -247,7 +247,7 @@ impl Run {
     pub(super) fn finish(mut self, limit: Duration) -> Result<Report, Failure> {
         while !self.is_over() {
             if !self.advance(limit)? {
-                self.expect_none_gathered()?;
+                self.expect_none_stranded()?;
                 let open = self.world.borrow().open();
                 return Err(self.failure(Why::Hung { open, now: self.now() }));
             }
@@ -269,32 +269,31 @@ impl Run {
         self.expect_none("buffered bytes", |shared| shared.memory.used())?;
         self.expect_none("outstanding tickets", |shared| shared.jobs.used())?;
         self.expect_none("detached jobs", |shared| shared.detached.used())?;
-        self.expect_none_exchanged()?;
+        self.expect_none_held()?;
         Ok(self.report())
     }
 
-    /// What the members keep of messages once nobody is there to gather or to send them. One that was stopped has kept
-    /// what it had, as a process does that ends.
-    fn expect_none_exchanged(&self) -> Result<(), Failure> {
-        let members = self.nodes.iter().filter(|node| node.orders.order() != Order::Stop);
-        let accounts = || members.clone().filter_map(|node| Some(node.member.as_ref()?.accounts()));
-        let left = [
-            ("keys of messages", accounts().map(|it| it.gathers).sum()),
-            ("bytes of received messages", accounts().map(|it| it.held).sum()),
-            ("bytes of messages to be sent", accounts().map(|it| it.unsent).sum()),
-        ];
-        match left.into_iter().find(|(_, left)| *left > 0) {
-            None => Ok(()),
-            Some((what, left)) => Err(self.failure(Why::Leaked { what, left })),
-        }
+    /// What residents hold although everything is over. One that was stopped has kept what it had, as a process does
+    /// that ends.
+    fn expect_none_held(&self) -> Result<(), Failure> {
+        let residents = self.nodes.iter().filter(|node| node.orders.order() != Order::Stop);
+        self.expect_none_of(residents.filter_map(|node| Some(node.resident.as_ref()?.held())).flatten())
     }
 
-    /// A message that outlives the query that gathered it keeps its sender's memory for ever.
-    fn expect_none_gathered(&self) -> Result<(), Failure> {
-        let accounts = self.nodes.iter().filter_map(|node| Some(node.member()?.accounts()));
-        match accounts.filter(|accounts| accounts.gathers == 0).map(|accounts| accounts.held).sum() {
-            0 => Ok(()),
-            left => Err(self.failure(Why::Leaked { what: "bytes of gathered messages", left })),
+    /// What residents would hold for ever.
+    fn expect_none_stranded(&self) -> Result<(), Failure> {
+        self.expect_none_of(self.nodes.iter().filter_map(|node| node.resident()?.stranded()))
+    }
+
+    /// Sums up by name what is left, and fails with the first name of which anything is.
+    fn expect_none_of(&self, left: impl Iterator<Item = (&'static str, usize)>) -> Result<(), Failure> {
+        let left: Vec<_> = left.filter(|(_, left)| *left > 0).collect();
+        match left.first() {
+            None => Ok(()),
+            Some(&(what, _)) => {
+                let left = left.iter().filter(|(other, _)| *other == what).map(|(_, left)| left).sum();
+                Err(self.failure(Why::Leaked { what, left }))
+            }
         }
     }
 
@@ -313,7 +312,7 @@ impl Run {
     fn is_over(&self) -> bool {
         self.undialled == 0
             && self.nodes.iter().all(Node::is_done)
-            && self.world.borrow().is_quiet_but_for(|node| self.nodes[node].member().is_some())
+            && self.world.borrow().is_quiet_but_for(|node| self.nodes[node].resident().is_some())
     }
 
     /// Lets one thing happen. False when nothing would, or not before `limit`.
@@ -382,8 +381,8 @@ impl Run {
             Event::Dial(client) => self.dial(client),
             Event::Drain => {
                 for number in 0..self.nodes.len() - 1 {
-                    // The exchange of a server that drains still carries what its last queries wait for.
-                    if self.nodes[number].member.is_none() {
+                    // What a server that drains still waits for may come by way of a resident, such as an exchange.
+                    if self.nodes[number].resident.is_none() {
                         self.drain(number);
                     }
                 }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use roadstead::{
-    exchange::{Exchange, GatherError, Gathered, Key, Member, MemberId, Options, SendError, Strategy},
+    exchange::{
+        Exchange, GatherError, Gathered, Key, Member, MemberId, Options, SendError, Simulated, Strategy,
+    },
     sim::{Failure, Report, Sim},
 };
 

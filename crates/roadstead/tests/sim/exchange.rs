@@ -11,7 +11,7 @@ use std::{
 };
 
 use roadstead::{
-    exchange::{Key, MemberId, Strategy},
+    exchange::{Key, MemberId, Simulated, Strategy},
     sim::{Failure, Faults, Report, Sim, seeds},
 };
 

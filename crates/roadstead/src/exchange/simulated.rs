@@ -1,30 +1,18 @@
 //! Members of an exchange as nodes: the hub, the links and the keeper that run in a server, on a simulated loop.
+#![forbid(unsafe_code)]
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
-    Sim,
-    plan::{Seat, Server, Stop},
+    error::ExchangeError,
+    handle::Exchange,
+    options::{Member, MemberId, Options},
+    unit::{Accounts, Unit},
 };
-use crate::{
-    exchange::{Exchange, ExchangeError, Member, MemberId, Options, Unit},
-    orders::Orders,
-    ticket::Bell,
-};
+use crate::sim::{Resident, Sim, Tenant};
 
-/// Stops a member's loop when the last handle is gone.
-struct Ending {
-    orders: Arc<Orders>,
-    bell: Arc<Bell>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.orders.stop(&self.bell);
-    }
-}
-
-impl Sim {
+/// A simulated world in which members of an exchange live.
+pub trait Simulated {
     /// Another node, that holds the links of member `me` to the other `members`, without keys. As outside of the
     /// simulator it stops when the last handle is dropped, so keep one until the run is over.
     ///
@@ -33,7 +21,7 @@ impl Sim {
     ///
     /// ```
     /// use std::{sync::mpsc, time::Duration};
-    /// use roadstead::{exchange::{Key, Member, MemberId, Options}, sim::{self, Sim}};
+    /// use roadstead::{exchange::{Key, Member, MemberId, Options, Simulated}, sim::{self, Sim}};
     ///
     /// let members = [1, 2].map(|id| Member::new(id, ([10, 0, 0, id], 7100).into()));
     /// let (key, patience) = (Key { query: 42, round: 0 }, Duration::from_secs(60));
@@ -54,7 +42,28 @@ impl Sim {
     ///
     /// # Errors
     /// [`ExchangeError::Members`] if `me` is not a member or a number stands twice.
-    pub fn exchange(
+    fn exchange(
+        &mut self,
+        me: MemberId,
+        members: &[Member],
+        options: Options,
+    ) -> Result<Exchange, ExchangeError>;
+
+    /// Stops the node of `exchange` at a time, and starts the member anew after it was down for a while: it remembers
+    /// nothing. Answers the handle of its second life; what is sent with it before it starts waits.
+    ///
+    /// # Errors
+    /// None that did not come up when the member was made.
+    fn restart(
+        &mut self,
+        exchange: &Exchange,
+        at: Duration,
+        down: Duration,
+    ) -> Result<Exchange, ExchangeError>;
+}
+
+impl Simulated for Sim {
+    fn exchange(
         &mut self,
         me: MemberId,
         members: &[Member],
@@ -63,35 +72,45 @@ impl Sim {
         let address = members.iter().find(|member| member.id == me).map(|member| member.address);
         let unknown = || ExchangeError::Members(format!("{me} is not in the list of members"));
         let unit = Unit::new(me, members, address.ok_or_else(unknown)?, None, options)?;
-        self.seat(unit, Duration::ZERO)
+        settle(self, unit, Duration::ZERO)
     }
 
-    /// Stops the node of `exchange` at a time, and starts the member anew after it was down for a while: it remembers
-    /// nothing. Answers the handle of its second life; what is sent with it before it starts waits.
-    ///
-    /// # Errors
-    /// None that did not come up when the member was made.
-    pub fn restart(
+    fn restart(
         &mut self,
         exchange: &Exchange,
         at: Duration,
         down: Duration,
     ) -> Result<Exchange, ExchangeError> {
         let unit = exchange.unit();
-        let is_its = |server: &Server| server.seat.as_ref().is_some_and(|seat| seat.unit.is(unit));
-        let its = self.0.servers.iter().position(is_its);
-        self.0.stops.extend(its.map(|node| Stop { node, at }));
-        self.seat(unit.again(), at + down)
+        self.stop(&unit.shared, at);
+        settle(self, unit.again(), at + down)
+    }
+}
+
+fn settle(sim: &mut Sim, unit: Unit, from: Duration) -> Result<Exchange, ExchangeError> {
+    let tenant = Tenant {
+        resident: Box::new(unit.clone()),
+        shared: Arc::clone(&unit.shared),
+        attended: unit.keeper().map_err(io::Error::other)?,
+        from,
+    };
+    let tenancy = sim.settle(unit.address, unit.open(), tenant);
+    Ok(Exchange::driven(unit, tenancy))
+}
+
+impl Resident for Unit {
+    fn held(&self) -> Vec<(&'static str, usize)> {
+        let Accounts { gathers, held, unsent } = self.accounts();
+        vec![
+            ("keys of messages", gathers),
+            ("bytes of received messages", held),
+            ("bytes of messages to be sent", unsent),
+        ]
     }
 
-    fn seat(&mut self, unit: Unit, from: Duration) -> Result<Exchange, ExchangeError> {
-        let keeper = unit.keeper().map_err(std::io::Error::other)?;
-        let (orders, bell) = (Arc::new(Orders::default()), Bell::new());
-        let ending = Ending { orders: Arc::clone(&orders), bell: Arc::clone(&bell) };
-        let door = unit.clone();
-        let door = Box::new(move |ear, _, _| door.door(ear));
-        let seat = Seat { unit: unit.clone(), keeper, orders, bell, from };
-        self.0.servers.push(Server { address: unit.address, door, seat: Some(seat) });
-        Ok(Exchange::driven(unit, ending))
+    /// A message that outlives the query that gathered it keeps its sender's memory for ever.
+    fn stranded(&self) -> Option<(&'static str, usize)> {
+        let Accounts { gathers, held, .. } = self.accounts();
+        (gathers == 0).then_some(("bytes of gathered messages", held))
     }
 }
