@@ -113,6 +113,7 @@ use crate::{
 use dice::Dice;
 use plan::{Plan, Seat, Server, Stop};
 use run::Run;
+use trace::Notes;
 
 pub use fate::Cut;
 pub use faults::Faults;
@@ -140,6 +141,7 @@ impl Sim {
             stops: Vec::new(),
             slow: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            notes: Notes::default(),
             layers: None,
         })
     }
@@ -250,10 +252,12 @@ impl Sim {
     /// seed again.
     pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(Sim) -> Result<(), Failure>) {
         for seed in seeds {
-            let why = match catch_unwind(AssertUnwindSafe(|| test(Sim::new(seed)))) {
+            let sim = Sim::new(seed);
+            let notes = sim.0.notes.clone();
+            let why = match catch_unwind(AssertUnwindSafe(|| test(sim))) {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure.to_string(),
-                Err(payload) => guard::words(&*payload),
+                Err(payload) => notes.so_far().told(guard::words(&*payload)),
             };
             panic!("seed {seed} fails: {why}\nto run it again: {SEED}={seed}");
         }

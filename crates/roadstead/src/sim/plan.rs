@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{dice::Dice, faults::Faults, sockets::Ear, tenant::Tenant};
+use super::{dice::Dice, faults::Faults, sockets::Ear, tenant::Tenant, trace::Notes};
 use crate::{
     accept::Door,
     budget::{Budget, Permit},
@@ -26,6 +26,7 @@ pub(super) struct Plan {
     /// Nodes whose connections have a delay of their own.
     pub(super) slow: BTreeMap<SocketAddr, Duration>,
     pub(super) cuts: BTreeMap<usize, (usize, u64)>,
+    pub(super) notes: Notes,
     /// Between the wire and the sessions of servers, and of clients.
     pub(super) layers: Option<(Arc<dyn Layers>, Arc<dyn Layers>)>,
 }

@@ -2,11 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use super::{
-    fate::Cut,
-    faults::Faults,
-    trace::{Trace, shown},
-};
+use super::{fate::Cut, faults::Faults, trace::Trace};
 use crate::stats::Snapshot;
 
 /// A run in which nothing panicked, hung or leaked.
@@ -67,7 +63,7 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; the last events were\n{}", self.why, self.trace.tail(shown()))
+        f.write_str(&self.trace.told(&self.why))
     }
 }
 

@@ -1,6 +1,6 @@
 //! One run: nodes take turns and time passes until everything is over, then the accounts are checked.
 
-use std::{cell::RefCell, io, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
+use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
 
 use super::{
     crew::{Crew, Hand},
@@ -95,7 +95,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn new(plan: Plan) -> Result<Self, Failure> {
         let Plan { seed, mut dice, faults, budget, servers, clients, layers, .. } = plan;
-        let world = Rc::new(RefCell::new(World::new(faults, dice.fork(), plan.cuts)));
+        let world = Rc::new(RefCell::new(World::new(faults, dice.fork(), plan.cuts, plan.notes)));
         let mut run = Self {
             seed,
             world,
@@ -391,7 +391,7 @@ impl Run {
                 let node = &self.nodes[number];
                 node.orders.stop(&node.bell);
                 let now = self.now();
-                self.world.borrow_mut().trace.note(now, (number, 0), What::Stop);
+                self.world.borrow().trace.note(now, (number, 0), What::Stop);
             }
             other => self.world.borrow_mut().happen(other),
         }
@@ -413,15 +413,15 @@ impl Run {
         let now = self.now();
         let node = &self.nodes[number];
         node.orders.drain(&node.bell);
-        self.world.borrow_mut().trace.note(now, (number, 0), What::Drain);
+        self.world.borrow().trace.note(now, (number, 0), What::Drain);
     }
 
     fn failure(&self, why: Why) -> Failure {
-        Failure { seed: self.seed, why, trace: mem::take(&mut self.world.borrow_mut().trace) }
+        Failure { seed: self.seed, why, trace: self.world.borrow().trace.so_far() }
     }
 
     fn report(self) -> Report {
-        let mut world = self.world.borrow_mut();
+        let world = self.world.borrow();
         let links = world.links.iter().map(report_of).collect();
         Report {
             seed: self.seed,
@@ -429,7 +429,7 @@ impl Run {
             took: world.clock.now(),
             links,
             stats: self.nodes.iter().map(|node| node.shared.snapshot()).collect(),
-            trace: mem::take(&mut world.trace),
+            trace: world.trace.so_far(),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! What happened in a run, in order: the same for the same seed, to the byte.
 
-use std::{env, fmt, thread, time::Duration};
+use std::{cell::RefCell, env, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use super::seeds::SEED;
 
 /// How many events are shown with a failure: the last few, or all if just one seed is run to look at them.
-pub(super) fn shown() -> usize {
+fn shown() -> usize {
     if env::var_os(SEED).is_some() { usize::MAX } else { 40 }
 }
 
 /// Everything the network did in a run, in order. Two runs of one seed have equal traces; [`Display`](fmt::Display)
 /// writes one line per event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trace(Vec<Entry>);
+pub struct Trace(Arc<Vec<Entry>>);
+
+/// The trace of a run that is under way, for those who note in it and for whoever wants to know why it was cut short.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes(Rc<RefCell<Trace>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
@@ -45,11 +49,17 @@ pub(super) enum What {
     Stop,
 }
 
-impl Trace {
-    pub(super) fn note(&mut self, at: Duration, who: (usize, usize), what: What) {
-        self.0.push(Entry { at, who, what });
+impl Notes {
+    pub(super) fn note(&self, at: Duration, who: (usize, usize), what: What) {
+        Arc::make_mut(&mut self.0.borrow_mut().0).push(Entry { at, who, what });
     }
 
+    pub(super) fn so_far(&self) -> Trace {
+        self.0.borrow().clone()
+    }
+}
+
+impl Trace {
     /// How many events there were.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -65,14 +75,12 @@ impl Trace {
         let from = self.0.len().saturating_sub(count);
         self.0[from..].iter().map(|entry| format!("{entry}\n")).collect()
     }
-}
 
-/// The trace of a run whose check fails goes to standard error: that is where the reason is to be found.
-impl Drop for Trace {
-    #[expect(clippy::print_stderr, reason = "what a failed test prints is kept with it")]
-    fn drop(&mut self) {
-        if thread::panicking() && !self.is_empty() {
-            eprintln!("the last events of the run were\n{}", self.tail(shown()));
+    /// `why` something is wrong with a run, and its last events, where the reason is to be found.
+    pub(super) fn told(&self, why: impl fmt::Display) -> String {
+        match self.is_empty() {
+            true => why.to_string(),
+            false => format!("{why}; the last events were\n{}", self.tail(shown())),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     faults::Faults,
     link::{Flight, Link},
     told::{Tells, Watch},
-    trace::{Trace, What},
+    trace::{Notes, What},
 };
 use crate::ticket::Token;
 
@@ -90,7 +90,7 @@ pub(super) struct World {
     pub(super) faults: Faults,
     pub(super) dice: Dice,
     pub(super) links: Vec<Link>,
-    pub(super) trace: Trace,
+    pub(super) trace: Notes,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     scheduled: u64,
     pub(super) listeners: Vec<Listener>,
@@ -102,13 +102,13 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(faults: Faults, dice: Dice, cuts: BTreeMap<usize, (usize, u64)>) -> Self {
+    pub(super) fn new(faults: Faults, dice: Dice, cuts: BTreeMap<usize, (usize, u64)>, trace: Notes) -> Self {
         Self {
             clock: Clock::default(),
             faults,
             dice,
             links: Vec::new(),
-            trace: Trace::default(),
+            trace,
             events: BinaryHeap::new(),
             scheduled: 0,
             listeners: Vec::new(),

@@ -126,6 +126,7 @@ fn one_read_taken_for_one_message_is_found_and_its_seed_named() {
     });
     let said = *found.unwrap_err().downcast::<String>().unwrap();
     assert!(said.contains("seed ") && said.contains("ROADSTEAD_SIM_SEED="), "{said}");
+    assert!(said.contains("an answer is missing; the last events were\n"), "{said}");
 }
 
 #[test]
