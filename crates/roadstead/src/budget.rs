@@ -368,7 +368,7 @@ impl Drop for Charge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::Ledger;
+    use crate::os::processes::ledger::Ledger;
 
     #[test]
     fn the_gate_counts_below_at_and_above_its_limits() {

@@ -97,7 +97,6 @@ mod blob;
 mod blocking;
 mod chunk;
 mod close;
-mod common;
 mod descriptors;
 mod ending;
 mod endpoint;

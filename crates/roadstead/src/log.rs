@@ -46,7 +46,7 @@ use rustix::{
 };
 use signal_hook::consts::SIGXFSZ;
 
-use crate::common::Common;
+use crate::os::processes::shared_memory::Common;
 
 /// The longest line, in bytes: what a pipe takes whole or not at all (pipe(7), `PIPE_BUF`).
 const LONGEST: usize = 4096;

@@ -2,6 +2,8 @@
 //!
 //! Nothing here decides anything. The loops say what to do; this file knows how the system spells it.
 
+pub(crate) mod processes;
+
 use std::{
     fs,
     io::{self, IoSlice},

@@ -6,7 +6,7 @@ use std::{mem, net::IpAddr};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::common::Ledger;
+use crate::os::processes::ledger::Ledger;
 
 /// Processes, each with a slot of the ledger.
 const SLOTS: usize = 5;

@@ -21,7 +21,8 @@
 //! - *All under one lock, and whoever waits is notified after every change*: `exchange/hub.rs`,
 //!   `blocking/crew.rs` (`living`, `left`), Trident's `trio.rs`, `batch.rs`, `answers.rs`, `outages.rs`.
 //! - *The standard library's own channels*: `threads.rs`, `blocking/pool.rs`, Trident's `trio.rs`, `bench`.
-//! - *Between processes*: `common.rs`, whose sums are sequentially consistent over several words, which loom does not play.
+//! - *Between processes*: `os/processes/ledger.rs`, whose sums are sequentially consistent over several words, which
+//!   loom does not play.
 //! - *By one thread only*: `free.rs`, and the simulator's clock and jobs, atomic because what holds them may be sent.
 //! - *The system's*: the descriptor of `interrupt.rs`, whose part a flag and a condition variable play here.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
