@@ -1,7 +1,11 @@
 //! What one loop lends to the connections it drives: the budget's accounts, the job queue, randomness, the wall clock.
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, sync::Arc, time::SystemTime};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -100,6 +104,9 @@ impl Shared {
     }
 }
 
+/// The time of day, counted from 1970, when something begins that asks no system for it: always the same.
+pub(crate) const DAWN: Duration = Duration::from_secs(1_700_000_000);
+
 /// Fills bytes with what nobody can guess.
 pub(crate) type Random = dyn FnMut(&mut [u8]) -> io::Result<()> + Send;
 
@@ -127,11 +134,11 @@ impl Host {
     }
 
     /// A host for connections that no loop drives, to test or to measure a session without I/O: see
-    /// [`connection`](crate::connection). Its randomness follows from `seed`; deferred jobs wait for
-    /// [`Host::run_job`].
+    /// [`connection`](crate::connection). Its randomness follows from `seed`, and its wall clock stands still; deferred jobs
+    /// wait for [`Host::run_job`].
     pub fn alone(shared: Arc<Shared>, seed: u64) -> Self {
         let jobs = Jobs::Inline(Box::<Fcfs>::default());
-        Self::new(shared, seeded(seed), SystemTime::now, jobs)
+        Self::new(shared, seeded(seed), || SystemTime::UNIX_EPOCH + DAWN, jobs)
     }
 
     /// On which tickets and wakers of its connections ring.

@@ -3,6 +3,9 @@
 //! Nothing here decides anything. The loops say what to do; this file knows how the system spells it.
 
 pub(crate) mod processes;
+pub(crate) mod tuning;
+
+mod host;
 
 use std::{
     fs,
@@ -10,12 +13,11 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     ptr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use rand::{TryRng, rngs::SysRng};
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::sendfile,
@@ -24,14 +26,13 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+pub(crate) use self::host::host;
 use crate::{
     blob::{self, FileRange},
     file::File,
     flight::BLOCK,
-    host::{Host, Shared},
     net::{Failure, Net},
     output::Output,
-    queue::Jobs,
     tuning::Tuning,
 };
 
@@ -94,7 +95,7 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32, tuning: Tuning) -> io::R
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    tuning.size(&socket)?;
+    tuning::size(tuning, &socket)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())
@@ -137,7 +138,7 @@ fn accept(listener: &OwnedFd, flags: SocketFlags, tuning: Tuning) -> io::Result<
     let (stream, address) = rustix::net::acceptfrom_with(listener, flags | SocketFlags::CLOEXEC)?;
     let address = address.ok_or(Errno::CONNABORTED)?;
     // What fails here is this connection, not the listener.
-    tuning.apply(&stream).map_err(|_| Errno::CONNABORTED)?;
+    tuning::apply(tuning, &stream).map_err(|_| Errno::CONNABORTED)?;
     Ok((stream, SocketAddr::try_from(address)?))
 }
 
@@ -146,8 +147,8 @@ pub(crate) fn connect(address: SocketAddr, tuning: Tuning) -> io::Result<OwnedFd
     let alone = last_descriptors();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     drop(alone);
-    tuning.size(&socket)?;
-    tuning.apply(&socket)?;
+    tuning::size(tuning, &socket)?;
+    tuning::apply(tuning, &socket)?;
     match socket.connect(&SockAddr::from(address)) {
         // Interrupted or not, it goes on by itself: connect(2).
         Err(error) if !is_under_way(&error) => Err(error),
@@ -249,14 +250,6 @@ pub(crate) fn close(stream: OwnedFd, reset: bool) {
         let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
     }
     drop(stream);
-}
-
-/// What a loop on this system lends to its connections: the system's clock and randomness.
-pub(crate) fn host(shared: Arc<Shared>, jobs: Jobs) -> Host {
-    // Asked each time instead of once for the seed of a generator: a generator is part of the memory that a fork, or
-    // a snapshot of a virtual machine that is resumed twice, copies, and each copy would draw the same nonces.
-    let random = |bytes: &mut [u8]| SysRng.try_fill_bytes(bytes).map_err(io::Error::other);
-    Host::new(shared, random, SystemTime::now, jobs)
 }
 
 impl Net for Os {

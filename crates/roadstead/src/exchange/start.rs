@@ -51,7 +51,7 @@ pub fn start(
     if keys.is_none() {
         check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
     }
-    unit.shared.tuning.size(&listener.socket).map_err(io::Error::from)?;
+    os::tuning::size(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
     let door = Door { listener: listener.socket, open: unit.open() };
     let lives = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![door])?;
     lives.attend(unit.keeper().map_err(io::Error::other)?)?;

@@ -21,7 +21,7 @@ use crate::{
     accept::Door,
     budget::Budget,
     guard,
-    host::{Host, Shared},
+    host::{DAWN, Host, Shared},
     layer::Layers,
     orders::{Order, Orders},
     proactor::{
@@ -37,8 +37,6 @@ use crate::{
 const TURNS_AT_ONCE: u32 = 100_000;
 /// The longest, in virtual time, that the nodes take to end when they drain and all connections are closed.
 const DRAIN: Duration = Duration::from_secs(3600);
-/// The wall clock when a run begins, in seconds since 1970: the same day in every run.
-const WALL: u64 = 1_700_000_000;
 
 /// The sockets and the poller of a node.
 fn sockets(world: &SharedWorld, node: usize, others: Others) -> (Sockets, Watcher) {
@@ -234,7 +232,7 @@ impl Run {
             tasks: Vec::new(),
         };
         let clock = clock.clone();
-        let wall = move || SystemTime::UNIX_EPOCH + Duration::from_secs(WALL) + clock.now();
+        let wall = move || SystemTime::UNIX_EPOCH + DAWN + clock.now();
         Host::new(
             Arc::clone(shared),
             self.dice.random(self.faults.unseeded),
