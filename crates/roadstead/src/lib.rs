@@ -96,6 +96,7 @@ mod audit;
 mod blob;
 mod blocking;
 mod chunk;
+mod clean;
 mod close;
 mod descriptors;
 mod ending;

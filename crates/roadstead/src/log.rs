@@ -24,7 +24,6 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    borrow::Cow,
     fmt::Write,
     io::{self, IsTerminal, Stderr},
     os::fd::{AsFd, OwnedFd},
@@ -46,6 +45,7 @@ use rustix::{
 };
 use signal_hook::consts::SIGXFSZ;
 
+pub use crate::clean::clean;
 use crate::os::processes::shared_memory::Common;
 
 /// The longest line, in bytes: what a pipe takes whole or not at all (pipe(7), `PIPE_BUF`).
@@ -237,37 +237,9 @@ fn has_room(out: impl AsFd) -> Result<(), Errno> {
     }
 }
 
-/// `text` in one line, with everything escaped that could forge another, steer a terminal, or show it in another order
-/// than it has: control characters, separators of lines, directions (UAX 9), and what cannot be seen.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_tricky) {
-        return text.into();
-    }
-    let mut clean = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if is_tricky(character) {
-            clean.extend(character.escape_default());
-        } else {
-            clean.push(character);
-        }
-    }
-    clean.into()
-}
-
-fn is_tricky(character: char) -> bool {
-    let hidden = matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-    );
-    hidden || character.is_control()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{PipeReader, Read};
-
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -347,24 +319,6 @@ mod tests {
                 assert!(text.len() <= LONGEST && text.ends_with('\n'), "{length}: {}", text.len());
                 assert_eq!(text.contains('…'), length > LONGEST - 5 || untold.0 > 0, "{length}");
             }
-        }
-    }
-
-    #[test]
-    fn what_could_forge_or_turn_a_line_is_escaped() {
-        assert_eq!(clean("Grüße, 世界"), "Grüße, 世界");
-        assert_eq!(
-            clean("a\nb\u{1b}[2J\u{202e}c\u{2028}\u{2029}\u{2066}\u{9b}"),
-            "a\\nb\\u{1b}[2J\\u{202e}c\\u{2028}\\u{2029}\\u{2066}\\u{9b}"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_tricky_is_left(text in "\\PC*|.*|[\u{0}-\u{ff}\u{2000}-\u{2070}]*") {
-            let clean = clean(&text);
-            prop_assert!(!clean.contains(is_tricky));
-            prop_assert_eq!(clean == text, !text.contains(is_tricky));
         }
     }
 }
