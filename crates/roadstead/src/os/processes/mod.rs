@@ -2,3 +2,6 @@
 
 pub(crate) mod ledger;
 pub(crate) mod shared_memory;
+
+#[cfg(test)]
+mod reference;

@@ -1,12 +1,15 @@
 //! The budget's accounts beside a list of who has what: whatever happens in whatever order, both say the same, in one
 //! process as over several of which any may be killed.
 
-use std::{mem, net::IpAddr};
+use std::{mem, net::IpAddr, sync::Arc};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
-use crate::os::processes::ledger::Ledger;
+use super::ledger::Ledger;
+use crate::{
+    budget::{Account, Books, Budget, Charge, Gate, Meter, Permit, Refused},
+    stats::Counted,
+};
 
 /// Processes, each with a slot of the ledger.
 const SLOTS: usize = 5;
@@ -219,14 +222,10 @@ impl Rig {
             let meters = [&self.meters].into_iter().chain(&self.common);
             assert!(meters.map(|meters| meters[account].used()).all(|used| used == self.used(account)));
         }
-        let Tally::Here(open) = &self.here.tally else { unreachable!() };
-        let mut counted: Vec<usize> = lock(open).from.values().copied().collect();
-        let count = |from| self.open.iter().filter(|open| open.from == Some(from)).count();
-        let mut listed: Vec<usize> =
-            ['a', 'b', 'c', 'd'].map(count).into_iter().filter(|&it| it > 0).collect();
-        counted.sort_unstable();
-        listed.sort_unstable();
-        assert_eq!(counted, listed, "connections of each address, and nothing of one without");
+        let is_open = |from: &char| self.open.iter().any(|open| open.from == Some(*from));
+        let addresses = ['a', 'b', 'c', 'd'].iter().filter(|from| is_open(from)).count();
+        let counted = [self.here.addresses(), self.ledger.snapshot().addresses];
+        assert_eq!(counted, [addresses; 2], "addresses with connections, and none without");
     }
 }
 
