@@ -7,7 +7,10 @@ mod planted;
 
 use std::{
     collections::BTreeSet,
+    fs,
+    io::Write,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use roadstead_mutants::fault::{self, Fault};
@@ -27,6 +30,21 @@ fn every_fault_has_one_place_and_says_what_somebody_would_see() {
     let wrong: Vec<_> =
         each.chain(fault::places(&all, &root()).err()).map(|error| error.to_string()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A pattern, for one, is no place for an expression.
+#[test]
+fn what_is_planted_is_rust() {
+    let faults = faults();
+    for (file, places) in fault::places(&faults, &root()).unwrap() {
+        let planted = fault::rewrite(&fs::read_to_string(root().join(file)).unwrap(), &places);
+        let mut parser = Command::new("rustfmt");
+        parser.args(["--edition", "2024"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut parser = parser.spawn().unwrap();
+        // It is closed when it has all, or has refused what is wrong.
+        let _ = parser.stdin.take().unwrap().write_all(planted.as_bytes());
+        assert!(parser.wait().unwrap().success(), "{file} with all faults in it is not");
+    }
 }
 
 #[test]
