@@ -25,9 +25,8 @@ impl Session for Trade {
     }
 }
 
-/// Seconds until the connection was closed and why, if every ten seconds the peer sends so many bytes of its message,
-/// the last of `sends` again and again, and then takes `takes` of the answer. `None` if it got all of that.
-fn trade(slowest: u64, sends: &[usize], takes: u64) -> Option<(u64, String)> {
+/// An open connection to who trades, and why it was closed.
+fn trader(slowest: u64) -> (Connection<Trade>, Host, Arc<Mutex<Option<String>>>) {
     let (why, shared) = (Arc::default(), Shared::new(budget().first_byte(IDLE).slowest(slowest)));
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
@@ -35,6 +34,13 @@ fn trade(slowest: u64, sends: &[usize], takes: u64) -> Option<(u64, String)> {
     let mut connection = Connection::accepted(Trade(Arc::clone(&why)), peer, shared, permit);
     connection.place(Token(1), &host.bell, Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
+    (connection, host, why)
+}
+
+/// Seconds until the connection was closed and why, if every ten seconds the peer sends so many bytes of its message,
+/// the last of `sends` again and again, and then takes `takes` of the answer. `None` if it got all of that.
+fn trade(slowest: u64, sends: &[usize], takes: u64) -> Option<(u64, String)> {
+    let (mut connection, mut host, why) = trader(slowest);
     let (mut sent, mut taken) = (0, 0);
     let mut sends = sends.iter().chain(sends.last().into_iter().cycle());
     for seconds in (10..).step_by(10) {
@@ -73,6 +79,22 @@ fn an_answer_that_is_taken_byte_by_byte_is_not_waited_for() {
     // The message has come whole at ten seconds.
     let slow = "the peer moved fewer than 10 bytes per second".to_owned();
     assert_eq!(trade(10, &[1000], 1), Some((80, slow)));
+}
+
+#[test]
+fn who_has_moved_when_it_is_looked_at_late_is_waited_for_from_then_on() {
+    let (mut connection, mut host, why) = trader(10);
+    let (begun, late) = (Duration::from_secs(1), Duration::from_secs(100));
+    // Nobody looks until long after the minute that is free; then ten bytes earn a second.
+    for now in [begun, late] {
+        connection.handle(now, Event::Received(&mut BytesMut::from(&[0; 10][..])), &mut host);
+        while connection.next().is_some() {}
+        connection.settle(now, &mut host);
+    }
+    for (seconds, closed) in [(100, false), (101, true)] {
+        connection.handle(Duration::from_secs(seconds), Event::Tick, &mut host);
+        assert_eq!(why.lock().unwrap().is_some(), closed, "after {seconds} seconds");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
+    thread,
     time::Duration,
 };
 
@@ -164,7 +165,11 @@ impl Session for Probe {
     fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
         self.log().heard.push(why);
         match why {
-            Ready::Room => self.log().flooded = false,
+            Ready::Room => {
+                let gone = cx.output().buffered() <= HIGH_WATER / 2 && !cx.output().has_file();
+                assert!(gone, "it is told of room that there is not");
+                self.log().flooded = false;
+            }
             Ready::Timer => self.log().timer = None,
             Ready::Draining => {
                 (self.log().finished, self.log().yields) = (true, false);
@@ -186,5 +191,16 @@ impl Session for Probe {
 
     fn closed(self, why: &Closed) {
         self.log().closed.push(why.to_string());
+    }
+}
+
+/// Who has panicked is broken, and may do so again.
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let panicked = self.log.lock().is_ok_and(|log| log.panicked);
+        // Twice at once would end all tests.
+        if panicked && !thread::panicking() {
+            panic!("a session of the test that is meant to panic once more");
+        }
     }
 }
