@@ -31,6 +31,8 @@ const AT_ONCE: usize = (8 << 20) / LARGE;
 struct Obedient {
     now: Duration,
     accepts: usize,
+    /// Who waits when it is deafened.
+    at_the_door: usize,
     named: Vec<Token>,
     sends: Vec<Token>,
     receives: Vec<Token>,
@@ -51,7 +53,10 @@ impl Port for Obedient {
     fn accept(&mut self, _: usize) {
         self.accepts += 1;
     }
-    fn deafen(&mut self) {}
+    fn deafen(&mut self) {
+        let come = (0..self.at_the_door).map(|_| Completion::Accepted(0, Taken::One((), guest())));
+        self.done.extend(come);
+    }
     fn adopt(&mut self, (): (), token: Token) -> io::Result<()> {
         self.named.push(token);
         Ok(())
@@ -82,6 +87,11 @@ impl Port for Obedient {
         done.append(&mut self.done);
         Ok(())
     }
+}
+
+/// Who comes.
+fn guest() -> Peer {
+    Peer { address: ([192, 0, 2, 1], 7).into() }
 }
 
 /// Has much to say as soon as it is opened.
@@ -126,8 +136,7 @@ impl Proactor<Obedient> {
     /// So many come at once; answers their names.
     fn admit(&mut self, count: usize) -> Vec<Token> {
         let before = self.port.named.len();
-        let peer = Peer { address: ([192, 0, 2, 1], 7).into() };
-        self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), peer))));
+        self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), guest()))));
         self.port.named[before..].to_vec()
     }
 }
@@ -145,6 +154,33 @@ fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
     orders.attend(late, &bell);
     proactor.happen([]);
     assert!(told.load(SeqCst));
+}
+
+#[test]
+fn who_waits_at_the_door_of_a_loop_without_connections_is_let_in_when_it_drains() {
+    let mut proactor = start();
+    proactor.port.at_the_door = 1;
+    proactor.orders.drain(&proactor.host.bell);
+    proactor.happen([]);
+    proactor.happen([]);
+    assert_eq!(proactor.port.named.len(), 1);
+}
+
+#[test]
+fn no_listener_that_rests_keeps_a_loop_awake_that_drains() {
+    let mut proactor = start();
+    let exhausted = || Completion::Accepted(0, Taken::Exhausted);
+    proactor.admit(1);
+    proactor.happen([exhausted()]);
+    assert_eq!(proactor.timeout(), Some(REST));
+    proactor.orders.drain(&proactor.host.bell);
+    // Of those that are asked for some hear only then that there is no room.
+    for done in [None, Some(exhausted())] {
+        proactor.happen(done);
+        proactor.port.now += REST;
+        proactor.happen([]);
+        assert!(proactor.timeout().is_none_or(|wait| wait > REST));
+    }
 }
 
 fn sent(token: Token) -> Completion<()> {
@@ -313,6 +349,7 @@ fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
     assert!(done.is_empty());
     let Some(Completion::Received(_, block, _)) = lent.pop() else { panic!("a block for each") };
     port.recycle(block);
+    assert!(port.has_done(), "there is a block for it");
     port.wait(&mut done, Some(Duration::ZERO)).unwrap();
     let [Completion::Received(received, block, _), Completion::Looked(looked)] = &mut done[..] else {
         panic!("{} completions", done.len())

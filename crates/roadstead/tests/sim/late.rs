@@ -11,7 +11,7 @@ use roadstead::{
     sim::{Failure, Faults, Sim},
 };
 
-use crate::{LIMIT, layer::Toy, noise, server};
+use crate::{LIMIT, behind, layer::Toy, noise, server};
 
 /// What a client says at once.
 const WORDS: &[u8] = b"some";
@@ -26,8 +26,16 @@ struct Heard {
     finished: bool,
 }
 
-/// Answers each byte by a job, one at a time, and finishes when the server drains, and only then.
-struct Keeper(Arc<Mutex<Vec<Heard>>>);
+/// What a server's sessions have come to.
+#[derive(Default)]
+struct Book {
+    heard: Vec<Heard>,
+    /// Why the connections were closed that they asked for during the drain.
+    called: Vec<String>,
+}
+
+/// Answers each byte by a job, one at a time. When the server drains it asks for a connection, and finishes; and only then.
+struct Keeper(Arc<Mutex<Book>>);
 
 impl Service for Keeper {
     type Session = Kept;
@@ -38,7 +46,7 @@ impl Service for Keeper {
 }
 
 struct Kept {
-    book: Arc<Mutex<Vec<Heard>>>,
+    book: Arc<Mutex<Book>>,
     heard: Heard,
     works: bool,
 }
@@ -66,6 +74,7 @@ impl Session for Kept {
         if why == Ready::Draining {
             assert!(!self.heard.told, "it is told once");
             self.heard.told = true;
+            cx.connect(behind(), Caller(Arc::clone(&self.book))).unwrap();
             cx.finish();
         }
         Ok(())
@@ -73,7 +82,22 @@ impl Session for Kept {
 
     fn closed(mut self, why: &Closed) {
         self.heard.finished = matches!(why, Closed::Finished);
-        self.book.lock().unwrap().push(self.heard);
+        self.book.lock().unwrap().heard.push(self.heard);
+    }
+}
+
+/// What a session asks for when it is late for that.
+struct Caller(Arc<Mutex<Book>>);
+
+impl Session for Caller {
+    type Reply = ();
+
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+
+    fn closed(self, why: &Closed) {
+        self.0.lock().unwrap().called.push(why.to_string());
     }
 }
 
@@ -101,7 +125,7 @@ pub(crate) fn run(sim: Sim, late: &Cell<usize>) -> Result<(), Failure> {
     let seed = sim.seed();
     let faults = [Faults::none(), Faults::gentle()][(noise(seed, 11) % 2) as usize];
     let when = Duration::from_micros(noise(seed, 12) % (1 << (6 + noise(seed, 13) % 11)));
-    let book = Arc::<Mutex<Vec<Heard>>>::default();
+    let book = Arc::<Mutex<Book>>::default();
     let mut sim = sim.faults(faults).drain_after(when).serve(server(), Keeper(Arc::clone(&book)));
     if noise(seed, 14).is_multiple_of(2) {
         sim = sim.layers(Toy, Toy);
@@ -110,9 +134,10 @@ pub(crate) fn run(sim: Sim, late: &Cell<usize>) -> Result<(), Failure> {
         sim = sim.client(server(), Guest);
     }
     let report = sim.run(LIMIT)?;
-    let heard = book.lock().unwrap();
+    let Book { heard, called } = &*book.lock().unwrap();
     assert_eq!(heard.len() as u64, report.stats[0].accepted);
     assert!(heard.iter().all(|it| it.told && it.finished), "{heard:?}");
+    assert!(called.len() == heard.len() && called.iter().all(|why| *why == Closed::Stopped.to_string()));
     assert!(report.took < Budget::default().idle, "somebody was told by a deadline only");
     late.update(|sum| sum + heard.iter().filter(|it| it.answered).count());
     Ok(())
