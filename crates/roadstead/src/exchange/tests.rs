@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{
     GatherError, SendError,
     hub::{Dial, Gathered, Hub, Left},
+    keeper::Keeper,
     link::Link,
     message::Message,
     options::{Key, Member, MemberId, Options, Strategy, cost},
@@ -123,6 +124,31 @@ fn a_new_link_takes_the_place_of_one_whose_end_has_not_come_through() {
 }
 
 #[test]
+fn a_peer_may_have_a_link_for_each_query_and_no_more_than_there_may_be_at_once() {
+    let hub = hub(Options::with(Strategy::PerQuery));
+    assert_eq!((0..1000).take_while(|number| hub.join(0, *number, waker(), false)).count(), 128);
+}
+
+#[test]
+fn who_is_at_the_limit_of_its_connections_dials_again_after_a_while() {
+    let (hub, shared) = (hub(Options::default()), Shared::new(Budget::default().connections(1)));
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let permit = shared.gate.admit(None).unwrap();
+    let address = ([127, 0, 0, 1], 9).into();
+    let (mut keeper, _) = Connection::outgoing(Keeper(Arc::clone(&hub)), address, shared, permit);
+    keeper.place(Token(1), host.bell(), Duration::ZERO);
+    keeper.handle(Duration::ZERO, Event::Opened, &mut host);
+    let mut now = Duration::ZERO;
+    for lost in 1..4 {
+        let (_, peer) = hub.stats().peers.remove(0);
+        assert!(peer.lost == lost && peer.trouble.is_some(), "{peer:?}");
+        keeper.handle(now, Event::Woken, &mut host);
+        now = keeper.deadline().unwrap();
+        keeper.handle(now, Event::Tick, &mut host);
+    }
+}
+
+#[test]
 fn what_was_forgotten_before_it_came_is_not_kept() {
     let hub = hub(Options::default());
     hub.forget(key(1));
@@ -144,6 +170,18 @@ fn gather(hub: &Hub, patience: Duration) -> mpsc::Receiver<Result<usize, GatherE
     let tell = move |gathered: Result<Gathered, _>| tell.send(gathered.map(|all| all.len())).unwrap();
     hub.gather(key(1), patience, Guarded::new(Box::new(tell)));
     told
+}
+
+#[test]
+fn a_gatherer_that_panics_is_no_fault_of_whoever_brought_the_last_message() {
+    let hub = hub(Options::default());
+    hub.gather(
+        key(1),
+        Duration::MAX,
+        Guarded::new(Box::new(|_| panic!("a gatherer that is meant to panic"))),
+    );
+    come(&hub, 0);
+    assert_eq!((hub.stats().waiting, hub.stats().held), (0, 0));
 }
 
 #[test]
