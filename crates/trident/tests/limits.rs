@@ -109,6 +109,19 @@ fn counters_must_rise_and_are_consumed_by_malformed_requests_too() {
             }
         }
     }
+    for kind in [Kind::Fetch, Kind::Search, Kind::FetchShare] {
+        cluster.reconnect();
+        for (counter, good) in [(3, true), (3, false)] {
+            let (client, expander, rng) = (&cluster.client, &cluster.expander, &mut cluster.rng);
+            let [request, ..] = match kind {
+                Kind::Fetch => client.fetch(0, counter, expander, rng).unwrap().1,
+                Kind::Search => client.search(&[0.0; 8], false, counter, rng).unwrap().1,
+                _ => client.fetch_shared(0, counter, expander, rng).unwrap().1,
+            };
+            let admitted = cluster.connections[0].receive(&cluster.stores[0], kind, &request);
+            assert_eq!(admitted.is_ok(), good, "{kind:?}: {admitted:?}");
+        }
+    }
     let zero = body(&mut cluster, 0);
     assert_eq!(refused(&mut cluster, Kind::Fetch, &zero), Refused::Counter { got: 0, last: 0 });
     cluster.reconnect();

@@ -14,7 +14,7 @@ use std::{
 
 use common::{SEARCH, byte_rows, rng, share_rows};
 use roadstead::{
-    Close, Closed, Context, Done, Frame, Input, Ready, Session, Waker,
+    Budget, Close, Closed, Context, Done, Frame, Input, Ready, Session, Waker,
     exchange::{Exchange, Member, MemberId, Options, Simulated, Strategy},
     frame::{Limits, Parsed},
     sim::{Failure, Faults, Report, Sim, seeds},
@@ -360,4 +360,26 @@ fn whatever_link_between_the_servers_is_lost_wherever_all_three_answer() {
         }
         Ok(())
     });
+}
+
+/// Says nothing, and ends when the server does.
+struct Silent;
+
+impl Session for Silent {
+    type Reply = ();
+
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_server_that_drains_does_not_wait_for_a_client_that_asks_nothing() {
+    let (shares, [party, ..]) = (Shares::new(), Party::ALL);
+    let store = Store::open(&server_dir(shares.dir.path(), party), party, u64::MAX).unwrap();
+    let sim = Sim::new(1).faults(Faults::none()).serve(address(party, 7), Trident::new(store));
+    let sim = sim.client(address(party, 7), Silent).drain_after(Duration::from_secs(1));
+    let report = sim.run(LIMIT).unwrap();
+    assert_eq!(report.stats[0].accepted, 1);
+    assert!(report.took < Budget::default().first_byte, "it is told to go, not found silent");
 }
