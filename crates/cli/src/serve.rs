@@ -218,3 +218,38 @@ fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<(
     }
     Destination::Stdout.write(&lines).map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        limits: Limits,
+    }
+
+    #[test]
+    fn a_limit_that_is_given_holds_and_no_other_is_touched() {
+        let given = |options: &str| {
+            let words = ["serve"].into_iter().chain(options.split_whitespace());
+            Given::try_parse_from(words).unwrap().limits.apply(Budget::default())
+        };
+        let (usual, second) = (Budget::default(), Duration::from_secs(1));
+        assert_eq!(given(""), usual);
+        for (option, limited) in [
+            ("--connections 1", usual.clone().connections(1)),
+            ("--per-address 1", usual.clone().per_address(1)),
+            ("--first-byte 1", usual.clone().first_byte(second)),
+            ("--idle 1", usual.clone().idle(second)),
+            ("--slowest 1", usual.clone().slowest(1)),
+            ("--buffer-each 1", usual.clone().buffer_each(1)),
+            ("--buffer-all 1", usual.clone().buffer_all(1)),
+            ("--jobs 1", usual.clone().jobs(1)),
+        ] {
+            assert_eq!(given(option), limited, "{option}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ use std::{
 
 use roadstead::tls::Keys;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt::set_socket_reuseaddr},
     process::{Pid, Signal, kill_process},
 };
@@ -177,7 +178,14 @@ impl Process {
         Self { child, stdout }
     }
 
+    /// The next line; none if there will be no other.
+    #[track_caller]
     pub fn line(&mut self) -> String {
+        if self.stdout.buffer().is_empty() {
+            let mut said = [PollFd::new(self.stdout.get_ref(), PollFlags::IN)];
+            let waits = Timespec::try_from(HANGS).unwrap();
+            assert_eq!(poll(&mut said, Some(&waits)).unwrap(), 1, "it says nothing");
+        }
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line
