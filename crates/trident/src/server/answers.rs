@@ -174,7 +174,36 @@ impl fmt::Debug for State {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use roadstead::{
+        Budget, Context, Done, Input, Session,
+        connection::{Connection, Endpoint},
+        host::Shared,
+        ticket::{Bell, Token},
+    };
+
     use super::*;
+
+    /// Waits for memory, and for nothing else.
+    struct Waits;
+
+    impl Session for Waits {
+        type Reply = ();
+
+        fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+            Ok(())
+        }
+    }
+
+    /// A connection of this name, and what rings for it.
+    fn waits(name: Token, bell: &Arc<Bell>) -> (Connection<Waits>, Waker) {
+        let shared = Shared::new(Budget::default());
+        let permit = shared.gate.admit(None).unwrap();
+        let (mut connection, waker) = Connection::outgoing(Waits, ([192, 0, 2, 1], 7).into(), shared, permit);
+        connection.place(name, bell, Duration::ZERO);
+        (connection, waker)
+    }
 
     fn nobody() -> Waker {
         panic!("there is room, so nobody has to be woken")
@@ -208,5 +237,27 @@ mod tests {
         assert_eq!((small.bytes(), used(&answers)), (SMALL, SMALL + 1));
         drop(small);
         assert_eq!(used(&answers), SMALL + 1);
+    }
+
+    #[test]
+    fn memory_that_comes_free_is_for_the_first_in_the_line_who_is_told_although_less_would_have_fitted() {
+        let (bell, all) = (Bell::new(), 8 * SMALL);
+        let answers = Answers::new(all);
+        let [first, second] = [Token(1), Token(2)].map(|name| waits(name, &bell));
+        let woken = || {
+            let mut woken = Vec::new();
+            bell.answer(&mut woken);
+            woken
+        };
+        let half = answers.reserve(all / 2, nobody).unwrap();
+        let whole = answers.reserve(all, || first.1.clone()).unwrap_err();
+        let little = answers.reserve(all / 4, || second.1.clone()).unwrap_err();
+        drop(half);
+        assert_eq!((woken(), used(&answers)), (vec![Token(1)], all));
+        assert!(little.granted().is_none());
+        drop(whole.granted().unwrap());
+        assert_eq!((woken(), used(&answers)), (vec![Token(2)], all / 4));
+        assert!(little.granted().is_some());
+        assert_eq!(used(&answers), 0);
     }
 }
