@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    ops::ControlFlow,
+    ops::{ControlFlow, RangeInclusive},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::{
     addresses::address,
-    numbers::{seconds, within},
+    numbers::{length, within},
     outcome::{Outcome, Result},
     output::{Findings, Output},
     progress, signals,
@@ -46,16 +46,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = within(1..=u32::MAX as usize))]
     size: usize,
     /// How long to load
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = length(SOME))]
     seconds: Duration,
     /// Send so many messages instead, however long it takes
-    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = within(1..=u64::MAX))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "seconds"], value_parser = within(1..=u64::MAX))]
     messages: Option<u64>,
     /// Send at this fixed rate, in messages per second; latency counts from the moment each was due
     #[arg(long, value_name = "RATE", value_parser = within(0.001..=1e9))]
     rate: Option<f64>,
     /// A message without an answer for so long has failed
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = length(SOME))]
     timeout: Duration,
     /// Speak TLS 1.3, with the client's keys in this directory, to a server with a certificate of the same authority: see
     /// `roadstead keys`
@@ -67,6 +67,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     output: Output,
 }
+
+/// Seconds that are more than none, and that clocks can still tell.
+const SOME: RangeInclusive<f64> = 0.001..=1e9;
 
 #[derive(Serialize)]
 struct Report {

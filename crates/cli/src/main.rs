@@ -57,7 +57,15 @@ Examples:
   roadstead demo                   three Trident servers and a client, measured
   roadstead serve echo             an echo server, on this machine's best model
   roadstead load 127.0.0.1:7007    how much it can take
-  roadstead models                 which I/O models run here, why others do not";
+  roadstead models                 which I/O models run here, why others do not
+
+Environment:
+  ROADSTEAD_LOG    what stderr says, whatever -v is: off, error, warn, info, debug, trace, or parts of
+                   the program between commas: warn,roadstead::exchange=debug
+
+Exit codes:
+  0 done, also after Ctrl-C and a drain; 1 something was wrong or failed; 2 bad usage;
+  130 a second Ctrl-C, or one before anything was measured or shared";
 
 #[derive(Subcommand)]
 enum Command {

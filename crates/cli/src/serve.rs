@@ -74,9 +74,10 @@ pub(crate) struct Listen {
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
-    /// Threads that run deferred jobs; with 0 the I/O thread runs them. For `pool`: its
-    /// threads [default: 64]; for `prefork`: its processes [default: 16]; with `--io workers`: one for each processor
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0..=1024_u16))]
+    /// Threads that run deferred jobs [default: 0, the I/O thread runs them]. For `pool`: its threads [default: 64]; for
+    /// `prefork`: its processes [default: 16]; with `--io workers`: threads that do it all [default: one for each
+    /// processor]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = within(0..=1024_u16))]
     pub(crate) workers: u16,
     /// Which of the deferred jobs that wait is next: fcfs (as they came), sjf (the shortest), rr (connections
     /// take turns), mlfq (who has had least)

@@ -73,6 +73,22 @@ fn what_is_no_number_that_can_be_is_refused_with_what_was_found_and_what_is_want
 }
 
 #[test]
+fn a_load_has_one_length_and_no_time_is_none() {
+    let scene = Scene::new();
+    for (options, wanted) in [
+        ("--seconds 0", "`0` is not a time from 0.001"),
+        ("--timeout 0", "`0` is not a time from 0.001"),
+        ("--messages 5 --seconds 3", "cannot be used with"),
+        ("--messages 5 --rate 3", "cannot be used with"),
+    ] {
+        let ended = scene.run(words(&format!("load 127.0.0.1:9 {options}")));
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{options}: {said}");
+        assert!(said.contains(wanted), "{options}: {said}");
+    }
+}
+
+#[test]
 fn a_negative_number_with_a_unit_is_refused_like_one_without() {
     let scene = Scene::new();
     for (line, value) in [

@@ -45,7 +45,7 @@ pub(crate) struct Args {
         default_value = "shared,per-query,pool:4,multiplexed"
     )]
     strategies: Vec<Strategy>,
-    /// Delays between members, one way, made by relays
+    /// Delays between members, one way, made by relays; a plain number is milliseconds
     #[arg(long, value_name = "TIME,...", value_delimiter = ',', default_value = "0ms,5ms", allow_hyphen_values = true, value_parser = milliseconds)]
     peer_delay: Vec<Duration>,
     /// About how long each run takes; at least one query for each in flight is finished, however long that takes

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// multiplexed
     #[arg(long, value_name = "S,...", value_delimiter = ',', default_value = "multiplexed")]
     exchange: Vec<Strategy>,
-    /// Delay between the servers, one way, made by relays: 5ms
+    /// Delay between the servers, one way, made by relays: 5ms; a plain number is milliseconds
     #[arg(long, value_name = "TIME", default_value = "0ms", allow_hyphen_values = true, value_parser = milliseconds)]
     peer_delay: Duration,
     /// Searches without checks: a third of the cost, and private only against servers that follow the protocol
