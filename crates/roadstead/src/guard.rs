@@ -19,6 +19,7 @@ thread_local! {
 }
 
 /// Calls `service`; `None` if it panicked, and then nothing may be asked of its state again.
+#[inline]
 pub(crate) fn call<T>(service: impl FnOnce() -> T) -> Option<T> {
     let outer = INSIDE.replace(true);
     let done = catch(service);
@@ -27,6 +28,7 @@ pub(crate) fn call<T>(service: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Calls what may panic; what the panic said, if it does.
+#[inline]
 pub(crate) fn catch<T>(action: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(action)).map_err(|payload| {
         let said = words(&*payload);

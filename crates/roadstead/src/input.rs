@@ -47,7 +47,12 @@ impl<'a> Input<'a> {
 
     /// Marks the first `count` bytes as used; more than there are means all of them.
     pub fn consume(&mut self, count: usize) {
-        self.block.advance(count.min(self.block.len()));
+        if count < self.block.len() {
+            self.block.advance(count);
+        } else {
+            // Its room is free for what comes next.
+            self.block.clear();
+        }
     }
 
     /// Nothing useful can be done before `count` bytes are unread: do not call again earlier.
@@ -70,7 +75,7 @@ impl<'a> Input<'a> {
         } else {
             let charge = self.meter.charge(count)?;
             let bytes = Bytes::copy_from_slice(&self.block[..count]);
-            self.block.advance(count);
+            self.consume(count);
             Some(Chunk::new(bytes, charge))
         }
     }
@@ -87,7 +92,7 @@ impl Input<'_> {
             return output.forward(chunk);
         }
         output.write(&self.block[..count]);
-        self.block.advance(count);
+        self.consume(count);
     }
 }
 

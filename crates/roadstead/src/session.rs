@@ -124,7 +124,7 @@ pub struct Busy;
 /// What a session may do, during one call.
 pub struct Context<'a, S: Session> {
     pub(crate) now: Duration,
-    pub(crate) peer: Peer,
+    pub(crate) peer: &'a Peer,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) token: Token,
     pub(crate) output: &'a mut Output,
@@ -146,7 +146,7 @@ impl<S: Session> Context<'_, S> {
 
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.peer
+        *self.peer
     }
 
     /// Who the peer has proven to be to the connection's [layer](crate::layer); `None` if it was not asked to.

@@ -38,7 +38,7 @@ impl<S: Session> Connection<S> {
         let session = self.session.as_mut()?;
         let cx = Context {
             now,
-            peer: self.peer,
+            peer: &self.peer,
             identity: self.identity.as_deref(),
             token: self.token,
             output: &mut self.output,

@@ -136,6 +136,9 @@ impl<S: Session> Connection<S> {
 
     /// What follows from the new state, whatever event led to it.
     pub(super) fn advance(&mut self, now: Duration, host: &mut Host) {
+        if !self.peer_ended && !self.control.finish && self.held.is_empty() {
+            return;
+        }
         if self.peer_ended && !self.end_told && self.listens() && !self.may_read_on() {
             self.end_told = true;
             self.call(now, host, |session, cx| session.end(cx));

@@ -107,6 +107,8 @@ pub struct Connection<S: Session> {
     control: Control,
     mailbox: Option<Arc<Mailbox<S::Reply>>>,
     flight: Flight,
+    /// [`next`](Endpoint::next) had nothing more to ask for, and nothing has happened since.
+    is_asked: bool,
     /// The output passed its high-water mark and has not fallen below half of it.
     flooded: bool,
     peer_ended: bool,
@@ -152,6 +154,7 @@ impl<S: Session> Connection<S> {
             control: Control::default(),
             mailbox: None,
             flight: Flight::default(),
+            is_asked: false,
             flooded: false,
             peer_ended: false,
             end_told: false,
@@ -180,6 +183,35 @@ impl<S: Session> Connection<S> {
 }
 
 impl<S: Session> Connection<S> {
+    /// What is to be asked of the system next.
+    fn wanted(&mut self) -> Option<Op> {
+        if let Some(outgoing) = self.control.connects.pop_front() {
+            return Some(Op::Connect(outgoing));
+        }
+        if let Some(farewell) = self.farewell.take() {
+            return Some(match farewell {
+                Farewell::Shutdown => Op::Shutdown,
+                Farewell::Close { reset } => Op::Close { reset },
+            });
+        }
+        match self.phase {
+            Phase::Open if !self.flight.sending && !self.output.is_empty() => {
+                self.flight.sending = true;
+                return Some(Op::Send);
+            }
+            Phase::Connecting if self.flight.redials() => {
+                return Some(Op::Redial(Box::new(self.peer.address)));
+            }
+            _ => {}
+        }
+        if self.flight.receiving {
+            return None;
+        }
+        let most = self.wants_to_receive();
+        self.flight.receiving = most > 0;
+        self.flight.receiving.then_some(Op::Receive(most))
+    }
+
     fn wants_to_receive(&self) -> usize {
         match self.phase {
             Phase::Lingering(_) if !self.peer_ended => BLOCK,
@@ -201,6 +233,7 @@ impl<S: Session> Endpoint for Connection<S> {
     }
 
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+        self.is_asked = false;
         if self.phase == Phase::Closed {
             if let Event::Received(block) = event {
                 block.clear();
@@ -246,31 +279,13 @@ impl<S: Session> Endpoint for Connection<S> {
     }
 
     fn next(&mut self) -> Option<Op> {
-        if let Some(outgoing) = self.control.connects.pop_front() {
-            return Some(Op::Connect(outgoing));
-        }
-        if let Some(farewell) = self.farewell.take() {
-            return Some(match farewell {
-                Farewell::Shutdown => Op::Shutdown,
-                Farewell::Close { reset } => Op::Close { reset },
-            });
-        }
-        match self.phase {
-            Phase::Open if !self.flight.sending && !self.output.is_empty() => {
-                self.flight.sending = true;
-                return Some(Op::Send);
-            }
-            Phase::Connecting if self.flight.redials() => {
-                return Some(Op::Redial(Box::new(self.peer.address)));
-            }
-            _ => {}
-        }
-        if self.flight.receiving {
+        // Loops ask until there is nothing more, and again when they come back.
+        if self.is_asked {
             return None;
         }
-        let most = self.wants_to_receive();
-        self.flight.receiving = most > 0;
-        self.flight.receiving.then_some(Op::Receive(most))
+        let op = self.wanted();
+        self.is_asked = op.is_none();
+        op
     }
 
     fn correct(&mut self, from: Duration, to: Duration) {
@@ -281,16 +296,10 @@ impl<S: Session> Endpoint for Connection<S> {
         let patience = match self.phase {
             Phase::Connecting => Some(self.answered_by()),
             Phase::Lingering(until) => Some(until),
-            Phase::Open => {
-                let patience = self.patience().map(|(when, _)| when);
-                [patience, self.control.timer].into_iter().flatten().min()
-            }
+            Phase::Open => sooner(self.patience().map(|(when, _)| when), self.control.timer),
             Phase::Closed => return None,
         };
-        match self.flight.deadline() {
-            None => patience,
-            Some(rest) => Some(patience.map_or(rest, |patience| patience.min(rest))),
-        }
+        sooner(patience, self.flight.deadline())
     }
 
     fn output(&self) -> &Output {
@@ -313,6 +322,7 @@ impl<S: Session> Endpoint for Connection<S> {
             }
         };
         if !fits {
+            self.is_asked = false;
             self.close(Closed::OutOfMemory(host.shared.budget.buffer_all), host);
             self.advance(now, host);
         }
@@ -324,6 +334,14 @@ impl<S: Session> Endpoint for Connection<S> {
 
     fn awaits_end(&self) -> bool {
         matches!(self.phase, Phase::Lingering(_))
+    }
+}
+
+/// The earlier of two moments, of which neither need ever come.
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
     }
 }
 
