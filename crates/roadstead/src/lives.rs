@@ -21,7 +21,7 @@ use crate::{
     guard,
     host::{Host, Shared},
     orders::Orders,
-    os::{self, Os},
+    os::{self, Os, WaitingOs},
     proactor::{
         Proactor,
         readiness::{Hands, Ready},
@@ -98,8 +98,9 @@ impl Parts {
         let Self { shape, shared, doors, ending } = self;
         let units = Units::of(shape, &ending)?;
         let (jobs, queue) = (Units::jobs(units.as_ref(), shape.queue), Units::queue(units.as_ref()));
+        let net = WaitingOs::new(Instant::now(), shared.tuning);
         let make = Box::new(move || os::host(Arc::clone(&shared), jobs()));
-        let crew = Crew::new(Instant::now(), make as Box<crew::MakeHost>, Box::new(spawner))?;
+        let crew = Crew::new(net, make as Box<crew::MakeHost>, Box::new(spawner))?;
         let thread = crew.start(doors, ending, move || queue.iter().for_each(|queue| queue.stop()))?;
         Ok(Begun { kind: Kind::Blocking(crew), units, thread })
     }

@@ -6,6 +6,7 @@ pub(crate) mod processes;
 pub(crate) mod tuning;
 
 mod host;
+mod waiting;
 
 use std::{
     fs,
@@ -26,7 +27,10 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-pub(crate) use self::host::host;
+pub(crate) use self::{
+    host::host,
+    waiting::{WaitingOs, WaitingStream},
+};
 use crate::{
     blob::{self, FileRange},
     file::File,
@@ -56,23 +60,24 @@ pub(crate) struct Os {
 impl Os {
     /// Sockets that never block. `epoch` is the moment that every loop of a server counts from.
     pub(crate) fn non_blocking(epoch: Instant, tuning: Tuning) -> Self {
-        Self::new(epoch, SocketFlags::NONBLOCK, tuning)
+        Self { epoch, accepted: SocketFlags::NONBLOCK, tuning, null: None, spare: None }.accepting()
     }
 
     /// Accepted sockets block unless a call says otherwise.
-    pub(crate) fn blocking(epoch: Instant, tuning: Tuning) -> Self {
-        Self::new(epoch, SocketFlags::empty(), tuning)
+    fn blocking(epoch: Instant, tuning: Tuning) -> Self {
+        Self { epoch, accepted: SocketFlags::empty(), tuning, null: None, spare: None }
     }
 
-    /// For another thread of the same loop, which accepts nothing and so needs nothing in reserve.
+    /// For another thread, which accepts nothing and so needs nothing in reserve.
     pub(crate) fn another(&self) -> Self {
         Self { null: None, spare: None, ..*self }
     }
 
-    fn new(epoch: Instant, accepted: SocketFlags, tuning: Tuning) -> Self {
+    /// For a thread that accepts.
+    fn accepting(&self) -> Self {
         let null = fs::File::open("/dev/null").ok().map(OwnedFd::from);
         let spare = null.as_ref().and_then(|null| null.try_clone().ok());
-        Self { epoch, accepted, tuning, null, spare }
+        Self { null, spare, ..*self }
     }
 }
 

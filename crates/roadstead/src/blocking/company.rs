@@ -1,7 +1,7 @@
 //! What the thread of a connection knows of those beside it.
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use crate::connection::Endpoint;
 
@@ -15,8 +15,6 @@ pub(crate) enum Orders {
 
 /// Those who serve the connections of one process.
 pub(crate) trait Company: Send + Sync {
-    /// The time since the engine started.
-    fn now(&self) -> Duration;
     /// What the server wants now.
     fn orders(&self) -> Orders;
     /// Opens a connection in a thread of its own and drives `endpoint` on it.

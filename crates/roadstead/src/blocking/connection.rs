@@ -7,27 +7,21 @@
 //! from it for longer than the peer, by a job, or because the whole process was stopped.
 #![forbid(unsafe_code)]
 
-use std::{io, mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use rustix::{
-    event::{PollFd, PollFlags},
-    io::Errno,
-    net::{RecvFlags, sockopt},
-};
 
-use super::company::{Company, Orders};
+use super::{
+    company::{Company, Orders},
+    wait::{WaitingNet, Wants},
+};
 use crate::{
     connection::{BLOCK, Endpoint, Event, Op, Operation},
     failed::failed,
     host::Host,
-    interrupt::Interrupt,
-    net::Net,
-    os::{self, Os},
     queue::Run,
     slots::LONG,
     ticket::{Bell, Token},
-    wait::poll,
 };
 
 /// What others may do to a connection's thread: ring its bell.
@@ -48,11 +42,12 @@ const GLANCE: Duration = Duration::from_millis(50);
 const TOKEN: Token = Token(0);
 
 /// One connection and the thread that waits for it.
-pub(crate) struct Blocking {
+pub(crate) struct Blocking<N: WaitingNet> {
     crew: Arc<dyn Company>,
+    net: N,
     /// None until a connection to elsewhere was begun.
-    stream: Option<OwnedFd>,
-    interrupt: Option<Interrupt>,
+    stream: Option<N::Stream>,
+    interrupt: Option<N::Interrupt>,
     endpoint: Box<dyn Endpoint>,
     host: Host,
     block: BytesMut,
@@ -64,13 +59,9 @@ pub(crate) struct Blocking {
     receive: usize,
     /// A send is in flight.
     send: bool,
-    /// The socket has a receive timeout.
-    glances: bool,
     /// Nothing came in the last wait in `recv`.
     silent: bool,
     orders: Orders,
-    /// Calls on the socket wait, as `recv` is meant to and `sendfile`, which knows no flag against it, must not.
-    waits: bool,
     /// When an event was told, if nothing was waited for since.
     told: Option<Duration>,
 }
@@ -83,30 +74,33 @@ enum Woke {
     Otherwise,
 }
 
-impl Blocking {
+impl<N: WaitingNet> Blocking<N> {
     /// Drives `endpoint` on an accepted connection.
     pub(crate) fn accepted(
         crew: Arc<dyn Company>,
-        stream: OwnedFd,
+        net: N,
+        stream: N::Stream,
         endpoint: Box<dyn Endpoint>,
         host: Host,
     ) -> Self {
-        Self { stream: Some(stream), waits: true, ..Self::new(crew, endpoint, host) }
+        Self { stream: Some(stream), ..Self::new(crew, net, endpoint, host) }
     }
 
     /// Drives `endpoint` on a connection to `address`.
     pub(crate) fn outgoing(
         crew: Arc<dyn Company>,
+        net: N,
         address: SocketAddr,
         endpoint: Box<dyn Endpoint>,
         host: Host,
     ) -> Self {
-        Self { address: Some(address), ..Self::new(crew, endpoint, host) }
+        Self { address: Some(address), ..Self::new(crew, net, endpoint, host) }
     }
 
-    fn new(crew: Arc<dyn Company>, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
+    fn new(crew: Arc<dyn Company>, net: N, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
         Self {
             crew,
+            net,
             stream: None,
             interrupt: None,
             endpoint,
@@ -116,10 +110,8 @@ impl Blocking {
             connecting: false,
             receive: 0,
             send: false,
-            glances: false,
             silent: false,
             orders: Orders::Serve,
-            waits: false,
             told: None,
         }
     }
@@ -131,11 +123,11 @@ impl Blocking {
     /// Drives the connection to its end.
     pub(crate) fn run(mut self) {
         let reset = self.drive();
-        if let Some(stream) = self.stream.as_ref().filter(|_| reset) {
-            let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+        let Self { crew, mut net, stream, endpoint, mut host, .. } = self;
+        if let Some(stream) = stream {
+            net.close(stream, reset);
         }
-        let Self { crew, stream, endpoint, mut host, .. } = self;
-        drop((stream, endpoint));
+        drop(endpoint);
         // Before it is at work, which may be the last thing that its process does.
         host.report();
         // What its own tickets are for is forgotten now. What it has submitted is not: others may wait for that.
@@ -145,7 +137,7 @@ impl Blocking {
 
     /// Answers whether the peer is to see a reset.
     fn drive(&mut self) -> bool {
-        self.endpoint.place(TOKEN, &self.host.bell, self.crew.now());
+        self.endpoint.place(TOKEN, &self.host.bell, self.net.now());
         match self.address {
             Some(address) => self.dial(address),
             None => {
@@ -169,7 +161,7 @@ impl Blocking {
             if self.answer_bell() || self.try_send() {
                 continue;
             }
-            self.endpoint.settle(self.crew.now(), &mut self.host);
+            self.endpoint.settle(self.net.now(), &mut self.host);
             if let Some(reset) = self.collect() {
                 return reset;
             }
@@ -183,7 +175,7 @@ impl Blocking {
 
     /// `Some` when the connection asks to be closed.
     fn fire_deadline(&mut self) -> Option<bool> {
-        let now = self.crew.now();
+        let now = self.net.now();
         self.catch_up(now);
         let is_due = |endpoint: &dyn Endpoint| endpoint.deadline().is_some_and(|deadline| deadline <= now);
         if is_due(&*self.endpoint) {
@@ -210,14 +202,14 @@ impl Blocking {
 
     /// Begins the connection.
     fn dial(&mut self, address: SocketAddr) {
-        match os::connect(address, self.host.shared.tuning) {
+        match self.net.connect(address) {
             Ok(stream) => (self.stream, self.connecting) = (Some(stream), true),
-            Err(error) => self.tell(failed(Operation::Connect, error, Os::classify)),
+            Err(error) => self.tell(failed(Operation::Connect, error, N::classify)),
         }
     }
 
     fn tell(&mut self, event: Event<'_>) {
-        let now = self.crew.now();
+        let now = self.net.now();
         self.catch_up(now);
         self.told = Some(now);
         self.endpoint.handle(now, event, &mut self.host);
@@ -255,7 +247,7 @@ impl Blocking {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
-                Op::Shutdown => self.stream.iter().for_each(os::shutdown),
+                Op::Shutdown => self.stream.iter().for_each(|stream| self.net.shutdown(stream)),
                 Op::Connect(outgoing) => Arc::clone(&self.crew).connect(outgoing.address, outgoing.endpoint),
                 Op::Redial(address) => self.dial(*address),
                 Op::Close { reset } => return Some(reset),
@@ -288,7 +280,7 @@ impl Blocking {
 
     /// Learns what became of a connection that was begun, if that is decided.
     fn look_at_connect(&mut self) {
-        let result = begun(&self.stream).and_then(os::connected);
+        let result = begun(&self.stream).and_then(|stream| self.net.connected(stream));
         if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             return;
         }
@@ -299,13 +291,10 @@ impl Blocking {
     /// Receives without waiting.
     fn look(&mut self) {
         if self.receive > 0 {
-            let result = self.receive(RecvFlags::DONTWAIT);
+            let stream = begun(&self.stream);
+            let result = stream.and_then(|stream| self.net.receive(stream, &mut self.block, self.receive));
             self.received(result);
         }
-    }
-
-    fn receive(&mut self, flags: RecvFlags) -> io::Result<usize> {
-        os::receive(begun(&self.stream)?, &mut self.block, self.receive, flags)
     }
 
     /// Sends without waiting. True if anything happened.
@@ -314,11 +303,8 @@ impl Blocking {
             return false;
         }
         self.host.count.sends += 1;
-        let sent = match self.endpoint.output().front_file() {
-            Some(_) => self.let_wait(false),
-            None => Ok(()),
-        };
-        match sent.and_then(|()| os::send(begun(&self.stream)?, self.endpoint.output())) {
+        let stream = begun(&self.stream);
+        match stream.and_then(|stream| self.net.send(stream, self.endpoint.output())) {
             Ok(count) => {
                 self.send = false;
                 self.tell(Event::Sent(count));
@@ -328,19 +314,11 @@ impl Blocking {
                 io::ErrorKind::Interrupted => {}
                 _ => {
                     self.send = false;
-                    self.tell(failed(Operation::Send, error, Os::classify));
+                    self.tell(failed(Operation::Send, error, N::classify));
                 }
             },
         }
         true
-    }
-
-    fn let_wait(&mut self, waits: bool) -> io::Result<()> {
-        if self.waits != waits {
-            rustix::io::ioctl_fionbio(begun(&self.stream)?, !waits)?;
-            self.waits = waits;
-        }
-        Ok(())
     }
 
     fn received(&mut self, result: io::Result<usize>) {
@@ -360,14 +338,14 @@ impl Blocking {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
                 _ => {
                     self.receive = 0;
-                    self.tell(failed(Operation::Receive, error, Os::classify));
+                    self.tell(failed(Operation::Receive, error, N::classify));
                 }
             },
         }
     }
 
     fn wait(&mut self) -> Woke {
-        let left = self.endpoint.deadline().map(|deadline| deadline.saturating_sub(self.crew.now()));
+        let left = self.endpoint.deadline().map(|deadline| deadline.saturating_sub(self.net.now()));
         if left == Some(Duration::ZERO) {
             return Woke::Otherwise;
         }
@@ -375,26 +353,21 @@ impl Blocking {
         let soon = left.is_some_and(|left| left < GLANCE);
         let silent = mem::take(&mut self.silent) && self.interrupt().is_ok();
         if self.receive > 0 && !self.send && !soon && !silent && self.endpoint.is_quiet() {
-            self.park()
-        } else {
-            self.poll(left)
+            return self.park();
         }
-        .unwrap_or_else(|error| {
+        self.poll(left).unwrap_or_else(|error| {
             self.tell(Event::Failed(error));
             Woke::Otherwise
         })
     }
 
     /// Waits in `recv` itself, for a while.
-    fn park(&mut self) -> io::Result<Woke> {
+    fn park(&mut self) -> Woke {
         self.host.report();
-        self.let_wait(true)?;
-        if !mem::replace(&mut self.glances, true) {
-            sockopt::set_socket_timeout(begun(&self.stream)?, sockopt::Timeout::Recv, Some(GLANCE))?;
-        }
-        let result = self.receive(RecvFlags::empty());
+        let result = begun(&self.stream)
+            .and_then(|stream| self.net.receive_within(stream, &mut self.block, self.receive, GLANCE));
         self.silent = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        Ok(Woke::Received(result))
+        Woke::Received(result)
     }
 
     /// Waits for the socket and the bell. Where no descriptor is left for the bell, it is looked at every now and then.
@@ -407,56 +380,30 @@ impl Blocking {
         }
         self.host.report();
         self.host.count.waits += 1;
-        let stream = self.stream.iter().map(|stream| PollFd::new(stream, self.wanted()));
-        let bell = interrupt.iter().map(|bell| PollFd::new(bell, PollFlags::IN));
-        let mut fds: Vec<_> = stream.chain(bell).collect();
-        let polled = poll(&mut fds, left);
-        let came = self.stream.as_ref().map_or(PollFlags::empty(), |_| fds[0].revents());
-        let rang = fds.last().is_some_and(|fd| !fd.revents().is_empty());
+        let wants = Wants { receive: self.receive > 0, send: self.send || self.connecting };
+        let found = self.net.wait(self.stream.as_ref(), wants, interrupt.as_ref(), left);
         self.host.bell.wake_up();
-        if let Some(interrupt) = interrupt.filter(|_| rang) {
-            interrupt.heard();
+        match found? {
+            None => self.look_at_all(),
+            Some(found) if self.connecting && found.any => self.look_at_connect(),
+            Some(found) if self.receive > 0 && found.readable => return Ok(Woke::Readable),
+            Some(found) if found.broken => return Err(self.net.broken_by(begun(&self.stream)?)),
+            Some(_) => {}
         }
-        match polled {
-            Err(Errno::INTR) => Ok(Woke::Otherwise),
-            Err(error) => Err(error.into()),
-            Ok(None) => {
-                self.look_at_all();
-                Ok(Woke::Otherwise)
-            }
-            Ok(_) if self.connecting && !came.is_empty() => {
-                self.look_at_connect();
-                Ok(Woke::Otherwise)
-            }
-            Ok(_) if self.receive > 0 && came.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
-                Ok(Woke::Readable)
-            }
-            Ok(_) if came.contains(PollFlags::ERR) => {
-                Err(sockopt::socket_error(begun(&self.stream)?)?.err().unwrap_or(Errno::CONNRESET).into())
-            }
-            Ok(_) => Ok(Woke::Otherwise),
-        }
+        Ok(Woke::Otherwise)
     }
 
-    /// What a poll is to tell of the socket.
-    fn wanted(&self) -> PollFlags {
-        let mut wanted = PollFlags::empty();
-        wanted.set(PollFlags::IN, self.receive > 0);
-        wanted.set(PollFlags::OUT, self.send || self.connecting);
-        wanted
-    }
-
-    /// The descriptor that interrupts a poll, made when it is first needed: a plain connection has none.
-    fn interrupt(&mut self) -> io::Result<Interrupt> {
+    /// What interrupts a poll, made when it is first needed: a plain connection has none.
+    fn interrupt(&mut self) -> io::Result<N::Interrupt> {
         if let Some(interrupt) = &self.interrupt {
             return Ok(interrupt.clone());
         }
-        let interrupt = Interrupt::new(&self.host.bell)?;
+        let interrupt = self.net.interrupt(&self.host.bell)?;
         Ok(self.interrupt.insert(interrupt).clone())
     }
 }
 
 /// The socket of a connection that has one.
-fn begun(stream: &Option<OwnedFd>) -> io::Result<&OwnedFd> {
+fn begun<S>(stream: &Option<S>) -> io::Result<&S> {
     stream.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }

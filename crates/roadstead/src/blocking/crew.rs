@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicU8, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::event::{PollFd, PollFlags};
@@ -22,6 +22,7 @@ use slab::Slab;
 use super::{
     company::{Company, Orders},
     connection::{Blocking, Handle},
+    wait::WaitingNet,
 };
 use crate::{
     accept::{self, Accepted, Door, Taken},
@@ -29,7 +30,7 @@ use crate::{
     ending::Ending,
     host::Host,
     net::REST,
-    os::{self, Os},
+    os::{self, WaitingOs, WaitingStream},
     wait::wait_for,
 };
 
@@ -53,7 +54,7 @@ pub(crate) trait Spawner: Send + Sync {
 
 /// Those who serve the connections of one process.
 pub(crate) struct Crew {
-    epoch: Instant,
+    net: WaitingOs,
     host: Box<MakeHost>,
     spawner: Box<dyn Spawner>,
     orders: AtomicU8,
@@ -67,17 +68,17 @@ pub(crate) struct Crew {
 struct Doors {
     open: Weak<[Door<OwnedFd>]>,
     /// Who waited when they were closed, and at which.
-    last: Vec<(usize, Taken<OwnedFd>)>,
+    last: Vec<(usize, Taken<WaitingStream>)>,
 }
 
 impl Crew {
     pub(crate) fn new(
-        epoch: Instant,
+        net: WaitingOs,
         host: Box<MakeHost>,
         spawner: Box<dyn Spawner>,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            epoch,
+            net,
             host,
             spawner,
             orders: AtomicU8::new(Orders::Serve as u8),
@@ -105,8 +106,8 @@ impl Crew {
 
     /// Nobody comes any more. Who waits already is kept for the thread that accepts: it may be serving, and must not be
     /// waited for by those who come later.
-    fn close(&self, doors: &[Door<OwnedFd>], last: &mut Vec<(usize, Taken<OwnedFd>)>) {
-        let mut net = Os::blocking(self.epoch, (self.host)().shared.tuning);
+    fn close(&self, doors: &[Door<OwnedFd>], last: &mut Vec<(usize, Taken<WaitingStream>)>) {
+        let mut net = self.net.accepting();
         for (number, door) in doors.iter().enumerate() {
             let waited = accept::last(&mut net, &door.listener);
             last.extend(waited.into_iter().map(|taken| (number, taken)));
@@ -139,7 +140,7 @@ impl Crew {
     /// Accepts, and has served, until there is anything else to do.
     pub(crate) fn accept(self: &Arc<Self>, doors: &[Door<OwnedFd>]) -> io::Result<()> {
         let mut host = (self.host)();
-        let mut net = Os::blocking(self.epoch, host.shared.tuning);
+        let mut net = self.net.accepting();
         while self.orders() == Orders::Serve {
             let mut fds = vec![PollFd::new(&self.interrupt, PollFlags::IN)];
             fds.extend(doors.iter().map(|door| PollFd::new(&door.listener, PollFlags::IN)));
@@ -169,7 +170,7 @@ impl Crew {
     }
 
     /// False if the system has no room to let anybody in.
-    fn have_served(self: &Arc<Self>, accepted: Accepted<OwnedFd>, host: &mut Host) -> bool {
+    fn have_served(self: &Arc<Self>, accepted: Accepted<WaitingStream>, host: &mut Host) -> bool {
         match accepted {
             Accepted::Admitted(stream, endpoint) => {
                 host.report();
@@ -182,7 +183,7 @@ impl Crew {
     }
 
     /// Serves one connection on this thread, to its end.
-    pub(crate) fn serve_one(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>) {
+    pub(crate) fn serve_one(self: &Arc<Self>, stream: WaitingStream, endpoint: Box<dyn Endpoint>) {
         self.accepted(stream, endpoint).run();
     }
 
@@ -194,21 +195,23 @@ impl Crew {
         }
     }
 
-    fn accepted(self: &Arc<Self>, stream: OwnedFd, endpoint: Box<dyn Endpoint>) -> Living {
-        self.register(Blocking::accepted(Arc::<Self>::clone(self), stream, endpoint, (self.host)()))
+    fn accepted(self: &Arc<Self>, stream: WaitingStream, endpoint: Box<dyn Endpoint>) -> Living {
+        self.register(Blocking::accepted(
+            Arc::<Self>::clone(self),
+            self.net.another(),
+            stream,
+            endpoint,
+            (self.host)(),
+        ))
     }
 
-    fn register(self: &Arc<Self>, connection: Blocking) -> Living {
+    fn register(self: &Arc<Self>, connection: Blocking<WaitingOs>) -> Living {
         let key = self.living.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.handle());
         Living { connection: Some(connection), crew: Arc::clone(self), key }
     }
 }
 
 impl Company for Crew {
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
     fn orders(&self) -> Orders {
         match self.orders.load(SeqCst) {
             0 => Orders::Serve,
@@ -221,7 +224,8 @@ impl Company for Crew {
         let mut host = (self.host)();
         host.count.connected += 1;
         host.report();
-        let connection = Blocking::outgoing(Arc::<Self>::clone(&self), address, endpoint, host);
+        let connection =
+            Blocking::outgoing(Arc::<Self>::clone(&self), self.net.another(), address, endpoint, host);
         warn(spawn(self.register(connection)));
     }
 }
@@ -240,7 +244,7 @@ fn warn(served: io::Result<()>) {
 
 /// A connection that is counted as living until this is dropped.
 pub(crate) struct Living {
-    connection: Option<Blocking>,
+    connection: Option<Blocking<WaitingOs>>,
     crew: Arc<Crew>,
     key: usize,
 }

@@ -27,6 +27,7 @@ use super::{
     company::Orders,
     crew::{Crew, MakeHost},
     iterative::Iterative,
+    wait::WaitingNet,
 };
 use crate::{
     accept::{self, Door, Open, Taken},
@@ -35,7 +36,7 @@ use crate::{
     host::{Host, Shared},
     layer::{self, Layers},
     net::{Net, REST},
-    os::{self, Os, processes::ledger::Ledger},
+    os::{self, WaitingOs, WaitingStream, processes::ledger::Ledger},
     outcome::Undrained,
     queue::{Jobs, Queue},
     service::Peer,
@@ -91,14 +92,13 @@ pub(crate) struct Family {
     pub(crate) plan: Plan,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) net: Os,
+    pub(crate) net: WaitingOs,
     pub(crate) host: Host,
     /// The parent's: a child has its own.
     interrupts: Option<Interrupts>,
-    epoch: Instant,
     children: Vec<Option<Child>>,
     /// Who waited when the listeners were closed, and has no child yet.
-    last: VecDeque<(OwnedFd, Peer)>,
+    last: VecDeque<(WaitingStream, Peer)>,
     draining: bool,
     killed: usize,
     /// Through which a child that is waited for says whether it can serve.
@@ -108,12 +108,11 @@ pub(crate) struct Family {
 impl Family {
     pub(crate) fn new(plan: Plan, listeners: Vec<OwnedFd>, size: usize) -> io::Result<Self> {
         let ledger = Arc::new(Ledger::new(size)?);
-        let epoch = Instant::now();
         // It has no connections of its own, only counts.
         let shared = Shared::common(&plan.budget, plan.tuning, &ledger.share(0), Arc::clone(&ledger));
         let host = os::host(shared, Jobs::Inline(plan.queue.discipline()));
         let children = (0..size).map(|_| None).collect();
-        let net = Os::blocking(epoch, plan.tuning);
+        let net = WaitingOs::new(Instant::now(), plan.tuning).accepting();
         let interrupts = Some(Audit::watch(plan.audit, &[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
         let last = VecDeque::new();
         let draining = false;
@@ -124,7 +123,6 @@ impl Family {
             net,
             host,
             interrupts,
-            epoch,
             children,
             last,
             draining,
@@ -147,7 +145,7 @@ impl Family {
         &mut self,
         slot: usize,
         name: &str,
-        one: &mut Option<(OwnedFd, Peer)>,
+        one: &mut Option<(WaitingStream, Peer)>,
     ) -> io::Result<()> {
         self.ledger.occupy(slot);
         let name = format!("{name}-{slot}");
@@ -188,7 +186,7 @@ impl Family {
 
     /// Asks the budget about a connection, and begins its child. If the system has no process left the connection is
     /// closed.
-    pub(crate) fn admit(&mut self, stream: OwnedFd, peer: Peer) {
+    pub(crate) fn admit(&mut self, stream: WaitingStream, peer: Peer) {
         let full = Refused::Full(self.children.len());
         let slot = self.free_slot().ok_or(full).and_then(|slot| {
             self.ledger.occupy(slot);
@@ -212,7 +210,7 @@ impl Family {
         }
     }
 
-    fn refuse(&mut self, stream: OwnedFd) {
+    fn refuse(&mut self, stream: WaitingStream) {
         self.host.count.refused += 1;
         self.net.close(stream, true);
     }
@@ -237,7 +235,7 @@ impl Family {
         let common = Arc::clone(&shared);
         let make: Box<MakeHost> =
             Box::new(move || os::host(Arc::clone(&common), Jobs::Inline(queue.discipline())));
-        let crew = Crew::new(self.epoch, make, Box::new(Iterative))?;
+        let crew = Crew::new(self.net.another(), make, Box::new(Iterative))?;
         if self.draining {
             crew.order(Orders::Drain);
         }
@@ -246,7 +244,7 @@ impl Family {
     }
 
     /// What a child does then.
-    fn live(&mut self, ready: Ready, one: Option<(OwnedFd, Peer)>) -> io::Result<()> {
+    fn live(&mut self, ready: Ready, one: Option<(WaitingStream, Peer)>) -> io::Result<()> {
         let Ready { shared, open, crew } = ready;
         let listeners = std::mem::take(&mut self.listeners);
         match one {

@@ -14,3 +14,4 @@ pub(crate) mod pool;
 pub(crate) mod prefork;
 pub(crate) mod process;
 pub(crate) mod threads;
+pub(crate) mod wait;
