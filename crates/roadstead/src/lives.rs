@@ -60,7 +60,7 @@ pub(crate) struct Lives {
 
 enum Kind {
     Loop { orders: Arc<Orders>, bell: Arc<Bell> },
-    Blocking(Arc<Crew>),
+    Blocking(Arc<Crew<WaitingOs>>),
 }
 
 impl fmt::Debug for Kind {
@@ -94,7 +94,7 @@ impl Parts {
     }
 
     /// Begins with threads that wait, each for one connection.
-    pub(crate) fn crew(self, spawner: impl Spawner + 'static) -> io::Result<Begun> {
+    pub(crate) fn crew(self, spawner: impl Spawner<WaitingOs> + 'static) -> io::Result<Begun> {
         let Self { shape, shared, doors, ending } = self;
         let units = Units::of(shape, &ending)?;
         let (jobs, queue) = (Units::jobs(units.as_ref(), shape.queue), Units::queue(units.as_ref()));

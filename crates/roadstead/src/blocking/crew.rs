@@ -7,16 +7,14 @@
 use std::{
     io, mem,
     net::SocketAddr,
-    os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, PoisonError, Weak,
         atomic::{AtomicU8, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags};
 use slab::Slab;
 
 use super::{
@@ -30,62 +28,68 @@ use crate::{
     ending::Ending,
     host::Host,
     net::REST,
-    os::{self, WaitingOs, WaitingStream},
-    wait::wait_for,
+    ticket::{Bell, Token},
 };
 
 /// The stack of a connection's thread, in bytes: small, because a session does not recurse; memory only once touched.
 pub(crate) const STACK: usize = 256 << 10;
 
+/// One thread accepts.
+const TOKEN: Token = Token(0);
+
 /// Makes a host for a thread.
 pub(crate) type MakeHost = dyn Fn() -> Host + Send + Sync;
 
 /// Who waits for a connection that was accepted.
-pub(crate) trait Spawner: Send + Sync {
+pub(crate) trait Spawner<N: WaitingNet>: Send + Sync {
     /// Has `connection` driven to its end, by this thread or by another.
     ///
     /// # Errors
     /// If there is nobody to be had; the connection is closed then.
-    fn serve(&self, connection: Living) -> io::Result<()>;
+    fn serve(&self, connection: Living<N>) -> io::Result<()>;
 
     /// All connections have ended and no more will come.
     fn end(&self) {}
 }
 
 /// Those who serve the connections of one process.
-pub(crate) struct Crew {
-    net: WaitingOs,
+pub(crate) struct Crew<N: WaitingNet> {
+    net: N,
     host: Box<MakeHost>,
-    spawner: Box<dyn Spawner>,
+    spawner: Box<dyn Spawner<N>>,
     orders: AtomicU8,
     living: Mutex<Slab<Handle>>,
     left: Condvar,
-    interrupt: OwnedFd,
-    doors: Mutex<Doors>,
+    /// Calls the thread that accepts.
+    bell: Arc<Bell>,
+    interrupt: N::Interrupt,
+    doors: Mutex<Doors<N>>,
 }
 
 /// What the thread that accepts listens on, as long as it does.
-struct Doors {
-    open: Weak<[Door<OwnedFd>]>,
+struct Doors<N: WaitingNet> {
+    open: Weak<[Door<N::Listener>]>,
     /// Who waited when they were closed, and at which.
-    last: Vec<(usize, Taken<WaitingStream>)>,
+    last: Vec<(usize, Taken<N::Stream>)>,
 }
 
-impl Crew {
+impl<N: WaitingNet> Crew<N> {
     pub(crate) fn new(
-        net: WaitingOs,
+        mut net: N,
         host: Box<MakeHost>,
-        spawner: Box<dyn Spawner>,
+        spawner: Box<dyn Spawner<N>>,
     ) -> io::Result<Arc<Self>> {
+        let bell = Bell::new();
         Ok(Arc::new(Self {
+            interrupt: net.interrupt(&bell)?,
+            bell,
             net,
             host,
             spawner,
             orders: AtomicU8::new(Orders::Serve as u8),
             living: Mutex::default(),
             left: Condvar::new(),
-            interrupt: os::event()?,
-            doors: Mutex::new(Doors { open: Weak::<[Door<OwnedFd>; 0]>::new(), last: Vec::new() }),
+            doors: Mutex::new(Doors { open: Weak::<[Door<N::Listener>; 0]>::new(), last: Vec::new() }),
         }))
     }
 
@@ -100,18 +104,17 @@ impl Crew {
         for (_, handle) in self.living.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             handle.order();
         }
-        // Fails only when the counter is full, and then the wait is interrupted already.
-        let _ = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
+        self.bell.ring(TOKEN);
     }
 
     /// Nobody comes any more. Who waits already is kept for the thread that accepts: it may be serving, and must not be
     /// waited for by those who come later.
-    fn close(&self, doors: &[Door<OwnedFd>], last: &mut Vec<(usize, Taken<WaitingStream>)>) {
+    fn close(&self, doors: &[Door<N::Listener>], last: &mut Vec<(usize, Taken<N::Stream>)>) {
         let mut net = self.net.accepting();
         for (number, door) in doors.iter().enumerate() {
             let waited = accept::last(&mut net, &door.listener);
             last.extend(waited.into_iter().map(|taken| (number, taken)));
-            os::hang_up(&door.listener);
+            net.hang_up(&door.listener);
         }
     }
 
@@ -119,7 +122,7 @@ impl Crew {
     /// it does `finally`.
     pub(crate) fn start(
         self: &Arc<Self>,
-        doors: Vec<Door<OwnedFd>>,
+        doors: Vec<Door<N::Listener>>,
         ending: Ending,
         finally: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
@@ -138,13 +141,11 @@ impl Crew {
     }
 
     /// Accepts, and has served, until there is anything else to do.
-    pub(crate) fn accept(self: &Arc<Self>, doors: &[Door<OwnedFd>]) -> io::Result<()> {
+    pub(crate) fn accept(self: &Arc<Self>, doors: &[Door<N::Listener>]) -> io::Result<()> {
         let mut host = (self.host)();
         let mut net = self.net.accepting();
         while self.orders() == Orders::Serve {
-            let mut fds = vec![PollFd::new(&self.interrupt, PollFlags::IN)];
-            fds.extend(doors.iter().map(|door| PollFd::new(&door.listener, PollFlags::IN)));
-            wait_for(&mut fds, None)?;
+            self.wait(&mut net, doors, None)?;
             let mut exhausted = false;
             for door in doors {
                 if self.orders() != Orders::Serve {
@@ -154,7 +155,7 @@ impl Crew {
             }
             host.report();
             if exhausted {
-                wait_for(&mut [PollFd::new(&self.interrupt, PollFlags::IN)], Some(Instant::now() + REST))?;
+                self.wait(&mut net, &[], Some(REST))?;
             }
         }
         let last = mem::take(&mut self.doors.lock().unwrap_or_else(PoisonError::into_inner).last);
@@ -169,8 +170,18 @@ impl Crew {
         Ok(())
     }
 
+    /// Waits for somebody to come, for an order, or until the time is over.
+    fn wait(&self, net: &mut N, doors: &[Door<N::Listener>], timeout: Option<Duration>) -> io::Result<()> {
+        if !self.bell.fall_asleep() {
+            return Ok(());
+        }
+        let waited = net.wait_for_any(doors.iter().map(|door| &door.listener), &self.interrupt, timeout);
+        self.bell.wake_up();
+        waited
+    }
+
     /// False if the system has no room to let anybody in.
-    fn have_served(self: &Arc<Self>, accepted: Accepted<WaitingStream>, host: &mut Host) -> bool {
+    fn have_served(self: &Arc<Self>, accepted: Accepted<N::Stream>, host: &mut Host) -> bool {
         match accepted {
             Accepted::Admitted(stream, endpoint) => {
                 host.report();
@@ -183,7 +194,7 @@ impl Crew {
     }
 
     /// Serves one connection on this thread, to its end.
-    pub(crate) fn serve_one(self: &Arc<Self>, stream: WaitingStream, endpoint: Box<dyn Endpoint>) {
+    pub(crate) fn serve_one(self: &Arc<Self>, stream: N::Stream, endpoint: Box<dyn Endpoint>) {
         self.accepted(stream, endpoint).run();
     }
 
@@ -195,7 +206,7 @@ impl Crew {
         }
     }
 
-    fn accepted(self: &Arc<Self>, stream: WaitingStream, endpoint: Box<dyn Endpoint>) -> Living {
+    fn accepted(self: &Arc<Self>, stream: N::Stream, endpoint: Box<dyn Endpoint>) -> Living<N> {
         self.register(Blocking::accepted(
             Arc::<Self>::clone(self),
             self.net.another(),
@@ -205,13 +216,13 @@ impl Crew {
         ))
     }
 
-    fn register(self: &Arc<Self>, connection: Blocking<WaitingOs>) -> Living {
+    fn register(self: &Arc<Self>, connection: Blocking<N>) -> Living<N> {
         let key = self.living.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.handle());
         Living { connection: Some(connection), crew: Arc::clone(self), key }
     }
 }
 
-impl Company for Crew {
+impl<N: WaitingNet> Company for Crew<N> {
     fn orders(&self) -> Orders {
         match self.orders.load(SeqCst) {
             0 => Orders::Serve,
@@ -231,7 +242,7 @@ impl Company for Crew {
 }
 
 /// Gives a connection a thread of its own.
-pub(crate) fn spawn(connection: Living) -> io::Result<()> {
+pub(crate) fn spawn<N: WaitingNet>(connection: Living<N>) -> io::Result<()> {
     let thread = thread::Builder::new().name("connection".into()).stack_size(STACK);
     thread.spawn(move || connection.run()).map(drop)
 }
@@ -243,13 +254,13 @@ fn warn(served: io::Result<()>) {
 }
 
 /// A connection that is counted as living until this is dropped.
-pub(crate) struct Living {
-    connection: Option<Blocking<WaitingOs>>,
-    crew: Arc<Crew>,
+pub(crate) struct Living<N: WaitingNet> {
+    connection: Option<Blocking<N>>,
+    crew: Arc<Crew<N>>,
     key: usize,
 }
 
-impl Living {
+impl<N: WaitingNet> Living<N> {
     /// Drives the connection to its end.
     pub(crate) fn run(mut self) {
         if let Some(connection) = self.connection.take() {
@@ -258,7 +269,7 @@ impl Living {
     }
 }
 
-impl Drop for Living {
+impl<N: WaitingNet> Drop for Living<N> {
     fn drop(&mut self) {
         drop(self.connection.take());
         self.crew.living.lock().unwrap_or_else(PoisonError::into_inner).try_remove(self.key);

@@ -271,7 +271,7 @@ impl Family {
     }
 
     /// In a child: has a thread of its own do what the parent wants.
-    fn obey_as(&self, parent: Pid, crew: Arc<Crew>) -> io::Result<()> {
+    fn obey_as(&self, parent: Pid, crew: Arc<Crew<WaitingOs>>) -> io::Result<()> {
         // SIGINT, which a terminal sends to all of them, is for the parent alone; but it must not end the child.
         let interrupts = Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM])?;
         let (layers, patience) = (self.plan.layers.clone(), self.plan.patience);
@@ -415,7 +415,7 @@ impl Family {
 struct Ready {
     shared: Arc<Shared>,
     open: Arc<Open>,
-    crew: Arc<Crew>,
+    crew: Arc<Crew<WaitingOs>>,
 }
 
 /// In a child: says whether it can serve, as a number of errno(3).
@@ -440,7 +440,7 @@ fn heard((mut child, parent): (PipeReader, PipeWriter)) -> io::Result<()> {
 /// else would.
 fn obey(
     mut interrupts: Interrupts,
-    crew: &Crew,
+    crew: &Crew<WaitingOs>,
     layers: Option<&dyn Layers>,
     parent: Pid,
     patience: Duration,

@@ -6,13 +6,16 @@
 
 use std::io;
 
-use super::crew::{Living, Spawner};
+use super::{
+    crew::{Living, Spawner},
+    wait::WaitingNet,
+};
 
 /// Serves on the thread that accepts.
 pub(crate) struct Iterative;
 
-impl Spawner for Iterative {
-    fn serve(&self, connection: Living) -> io::Result<()> {
+impl<N: WaitingNet> Spawner<N> for Iterative {
+    fn serve(&self, connection: Living<N>) -> io::Result<()> {
         connection.run();
         Ok(())
     }

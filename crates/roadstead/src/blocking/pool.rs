@@ -9,21 +9,24 @@ use std::{
     sync::{Arc, Mutex, PoisonError, mpsc},
 };
 
-use super::crew::{Living, STACK, Spawner};
+use super::{
+    crew::{Living, STACK, Spawner},
+    wait::WaitingNet,
+};
 use crate::threads::{Threads, TooFew};
 
 /// The threads of a pool whose size nobody has chosen.
 pub(crate) const SIZE: usize = 64;
 
 /// The queue's end, and the threads at its other.
-pub(crate) struct Pool(Mutex<Option<Hands>>);
+pub(crate) struct Pool<N: WaitingNet>(Mutex<Option<Hands<N>>>);
 
-struct Hands {
-    queue: Option<mpsc::Sender<Living>>,
+struct Hands<N: WaitingNet> {
+    queue: Option<mpsc::Sender<Living<N>>>,
     threads: Threads,
 }
 
-impl Pool {
+impl<N: WaitingNet> Pool<N> {
     /// Starts `size` threads.
     pub(crate) fn start(size: usize) -> Result<Self, TooFew> {
         let (queue, waiting) = mpsc::channel();
@@ -43,7 +46,7 @@ impl Pool {
 }
 
 /// No more will come.
-impl Drop for Hands {
+impl<N: WaitingNet> Drop for Hands<N> {
     fn drop(&mut self) {
         self.queue = None;
         self.threads.join();
@@ -51,12 +54,12 @@ impl Drop for Hands {
 }
 
 /// The connection that has waited longest; `None` when no more will come.
-fn next(waiting: &Mutex<mpsc::Receiver<Living>>) -> Option<Living> {
+fn next<N: WaitingNet>(waiting: &Mutex<mpsc::Receiver<Living<N>>>) -> Option<Living<N>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-impl Spawner for Pool {
-    fn serve(&self, connection: Living) -> io::Result<()> {
+impl<N: WaitingNet> Spawner<N> for Pool<N> {
+    fn serve(&self, connection: Living<N>) -> io::Result<()> {
         let hands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = hands.as_ref().and_then(|hands| hands.queue.as_ref());
         queue.and_then(|queue| queue.send(connection).ok()).ok_or_else(|| io::ErrorKind::BrokenPipe.into())

@@ -6,13 +6,16 @@
 
 use std::io;
 
-use super::crew::{Living, Spawner, spawn};
+use super::{
+    crew::{Living, Spawner, spawn},
+    wait::WaitingNet,
+};
 
 /// Starts a thread for every connection.
 pub(crate) struct Threads;
 
-impl Spawner for Threads {
-    fn serve(&self, connection: Living) -> io::Result<()> {
+impl<N: WaitingNet> Spawner<N> for Threads {
+    fn serve(&self, connection: Living<N>) -> io::Result<()> {
         spawn(connection)
     }
 }

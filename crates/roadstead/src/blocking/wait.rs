@@ -9,11 +9,15 @@ use crate::{net::Net, ticket::Bell};
 
 /// A network for threads that wait, each for one connection. What it can be asked without waiting does not wait here
 /// either.
-pub(crate) trait WaitingNet: Net {
+pub(crate) trait WaitingNet:
+    Net<Listener: Send + Sync + 'static, Stream: Send + 'static> + Send + Sync + Sized + 'static
+{
     /// What ends somebody's wait.
-    type Interrupt: Clone;
+    type Interrupt: Clone + Send + Sync + 'static;
     /// The same network for another thread, which accepts nothing.
     fn another(&self) -> Self;
+    /// The same network for another thread, which accepts.
+    fn accepting(&self) -> Self;
     /// What ends a wait when `bell` rings.
     fn interrupt(&mut self, bell: &Bell) -> io::Result<Self::Interrupt>;
     /// Receives, and waits for that; if nothing comes for `patience`, it is [`io::ErrorKind::WouldBlock`].
@@ -33,6 +37,16 @@ pub(crate) trait WaitingNet: Net {
         interrupt: Option<&Self::Interrupt>,
         timeout: Option<Duration>,
     ) -> io::Result<Option<Found>>;
+    /// Waits until somebody has come to one of `listeners`, for `interrupt`, or until the time is over; or less long, if the
+    /// system would not look.
+    fn wait_for_any<'a>(
+        &mut self,
+        listeners: impl Iterator<Item = &'a Self::Listener>,
+        interrupt: &Self::Interrupt,
+        timeout: Option<Duration>,
+    ) -> io::Result<()>;
+    /// Nobody comes to a listener any more, and who waits there is reset.
+    fn hang_up(&mut self, listener: &Self::Listener);
     /// What has broken a stream that was found broken. It is told once: a receive that is still to come would not.
     fn broken_by(&mut self, stream: &Self::Stream) -> io::Error;
 }

@@ -7,7 +7,7 @@
 
 use std::{
     cell::Cell,
-    io,
+    io, iter,
     net::SocketAddr,
     os::fd::OwnedFd,
     time::{Duration, Instant},
@@ -71,11 +71,6 @@ impl WaitingOs {
     pub(crate) fn new(epoch: Instant, tuning: Tuning) -> Self {
         Self(Os::blocking(epoch, tuning))
     }
-
-    /// For another thread, which accepts: it has a descriptor in reserve.
-    pub(crate) fn accepting(&self) -> Self {
-        Self(self.0.accepting())
-    }
 }
 
 impl Net for WaitingOs {
@@ -134,6 +129,10 @@ impl WaitingNet for WaitingOs {
         Self(self.0.another())
     }
 
+    fn accepting(&self) -> Self {
+        Self(self.0.accepting())
+    }
+
     fn interrupt(&mut self, bell: &Bell) -> io::Result<Interrupt> {
         Interrupt::new(bell)
     }
@@ -170,6 +169,24 @@ impl WaitingNet for WaitingOs {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Ok(Some(stream.map_or_else(Found::default, |_| found(fds[0].revents())))),
         }
+    }
+
+    fn wait_for_any<'a>(
+        &mut self,
+        listeners: impl Iterator<Item = &'a OwnedFd>,
+        interrupt: &Interrupt,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let listeners = listeners.map(|listener| PollFd::new(listener, PollFlags::IN));
+        let mut fds: Vec<_> = iter::once(PollFd::new(interrupt, PollFlags::IN)).chain(listeners).collect();
+        match poll(&mut fds, timeout) {
+            Err(error) if error != Errno::INTR => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn hang_up(&mut self, listener: &OwnedFd) {
+        super::hang_up(listener);
     }
 
     fn broken_by(&mut self, stream: &WaitingStream) -> io::Error {
