@@ -13,8 +13,9 @@ use std::{
 use crate::{
     accept::Door,
     blocking::{
+        self,
         company::{self, Company},
-        crew::{self, Crew, Spawner},
+        crew::{Crew, MakeHost, Spawner},
     },
     connection::Endpoint,
     ending::{Ended, Ending},
@@ -99,9 +100,17 @@ impl Parts {
         let units = Units::of(shape, &ending)?;
         let (jobs, queue) = (Units::jobs(units.as_ref(), shape.queue), Units::queue(units.as_ref()));
         let net = WaitingOs::new(Instant::now(), shared.tuning);
-        let make = Box::new(move || os::host(Arc::clone(&shared), jobs()));
-        let crew = Crew::new(net, make as Box<crew::MakeHost>, Box::new(spawner))?;
-        let thread = crew.start(doors, ending, move || queue.iter().for_each(|queue| queue.stop()))?;
+        let make: Box<MakeHost> = Box::new(move || os::host(Arc::clone(&shared), jobs()));
+        let crew = Crew::new(net, make, Box::new(spawner), Box::new(blocking::threads::Threads))?;
+        let (doors, accepting) = (crew.watch(doors), Arc::clone(&crew));
+        let thread = thread::Builder::new().name("accept".into()).spawn(move || {
+            if !ending.follow(|| accepting.accept(&doors)) {
+                accepting.order(company::Orders::Stop);
+            }
+            drop(doors);
+            accepting.end();
+            queue.iter().for_each(|queue| queue.stop());
+        })?;
         Ok(Begun { kind: Kind::Blocking(crew), units, thread })
     }
 

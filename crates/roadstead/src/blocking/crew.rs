@@ -1,7 +1,7 @@
 //! What the spawners in one process share: the thread that accepts, and the count of those that live.
 //!
-//! Connections that a session opens itself have a thread each whatever the spawner is: a session that waits for one
-//! must not keep it from being served.
+//! Connections that a session opens itself have a spawner of their own, with a thread for each whoever serves the others:
+//! a session that waits for one must not keep it from being served.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -11,7 +11,6 @@ use std::{
         Arc, Condvar, Mutex, PoisonError, Weak,
         atomic::{AtomicU8, Ordering::SeqCst},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -25,14 +24,10 @@ use super::{
 use crate::{
     accept::{self, Accepted, Door, Taken},
     connection::Endpoint,
-    ending::Ending,
     host::Host,
     net::REST,
     ticket::{Bell, Token},
 };
-
-/// The stack of a connection's thread, in bytes: small, because a session does not recurse; memory only once touched.
-pub(crate) const STACK: usize = 256 << 10;
 
 /// One thread accepts.
 const TOKEN: Token = Token(0);
@@ -40,7 +35,7 @@ const TOKEN: Token = Token(0);
 /// Makes a host for a thread.
 pub(crate) type MakeHost = dyn Fn() -> Host + Send + Sync;
 
-/// Who waits for a connection that was accepted.
+/// Who waits for a connection.
 pub(crate) trait Spawner<N: WaitingNet>: Send + Sync {
     /// Has `connection` driven to its end, by this thread or by another.
     ///
@@ -57,6 +52,8 @@ pub(crate) struct Crew<N: WaitingNet> {
     net: N,
     host: Box<MakeHost>,
     spawner: Box<dyn Spawner<N>>,
+    /// For those that a session opens.
+    outgoing: Box<dyn Spawner<N>>,
     orders: AtomicU8,
     living: Mutex<Slab<Handle>>,
     left: Condvar,
@@ -74,10 +71,12 @@ struct Doors<N: WaitingNet> {
 }
 
 impl<N: WaitingNet> Crew<N> {
+    /// Nobody yet. `spawner` has those who come served, `outgoing` those that their sessions open.
     pub(crate) fn new(
         mut net: N,
         host: Box<MakeHost>,
         spawner: Box<dyn Spawner<N>>,
+        outgoing: Box<dyn Spawner<N>>,
     ) -> io::Result<Arc<Self>> {
         let bell = Bell::new();
         Ok(Arc::new(Self {
@@ -86,6 +85,7 @@ impl<N: WaitingNet> Crew<N> {
             net,
             host,
             spawner,
+            outgoing,
             orders: AtomicU8::new(Orders::Serve as u8),
             living: Mutex::default(),
             left: Condvar::new(),
@@ -118,26 +118,11 @@ impl<N: WaitingNet> Crew<N> {
         }
     }
 
-    /// Starts the thread that accepts. It ends when there is anything but serving to do, and all others have ended; last
-    /// it does `finally`.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        doors: Vec<Door<N::Listener>>,
-        ending: Ending,
-        finally: impl FnOnce() + Send + 'static,
-    ) -> io::Result<JoinHandle<()>> {
-        let crew = Arc::clone(self);
+    /// Has `doors` closed by whoever orders anything but serving, until the thread that accepts lets go of them.
+    pub(crate) fn watch(&self, doors: Vec<Door<N::Listener>>) -> Arc<[Door<N::Listener>]> {
         let doors = Arc::from(doors);
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).open = Arc::downgrade(&doors);
-        thread::Builder::new().name("accept".into()).spawn(move || {
-            if !ending.follow(|| crew.accept(&doors)) {
-                crew.order(Orders::Stop);
-            }
-            drop(doors);
-            crew.wait_for_all();
-            crew.spawner.end();
-            finally();
-        })
+        doors
     }
 
     /// Accepts, and has served, until there is anything else to do.
@@ -198,6 +183,13 @@ impl<N: WaitingNet> Crew<N> {
         self.accepted(stream, endpoint).run();
     }
 
+    /// Waits until no connection is left, and lets those go who have served them.
+    pub(crate) fn end(&self) {
+        self.wait_for_all();
+        self.spawner.end();
+        self.outgoing.end();
+    }
+
     /// Waits until no connection is left.
     pub(crate) fn wait_for_all(&self) {
         let mut living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,14 +229,8 @@ impl<N: WaitingNet> Company for Crew<N> {
         host.report();
         let connection =
             Blocking::outgoing(Arc::<Self>::clone(&self), self.net.another(), address, endpoint, host);
-        warn(spawn(self.register(connection)));
+        warn(self.outgoing.serve(self.register(connection)));
     }
-}
-
-/// Gives a connection a thread of its own.
-pub(crate) fn spawn<N: WaitingNet>(connection: Living<N>) -> io::Result<()> {
-    let thread = thread::Builder::new().name("connection".into()).stack_size(STACK);
-    thread.spawn(move || connection.run()).map(drop)
 }
 
 fn warn(served: io::Result<()>) {

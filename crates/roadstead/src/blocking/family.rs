@@ -27,6 +27,7 @@ use super::{
     company::Orders,
     crew::{Crew, MakeHost},
     iterative::Iterative,
+    threads::Threads,
     wait::WaitingNet,
 };
 use crate::{
@@ -235,7 +236,7 @@ impl Family {
         let common = Arc::clone(&shared);
         let make: Box<MakeHost> =
             Box::new(move || os::host(Arc::clone(&common), Jobs::Inline(queue.discipline())));
-        let crew = Crew::new(self.net.another(), make, Box::new(Iterative))?;
+        let crew = Crew::new(self.net.another(), make, Box::new(Iterative), Box::new(Threads))?;
         if self.draining {
             crew.order(Orders::Drain);
         }

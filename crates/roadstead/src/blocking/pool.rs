@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    crew::{Living, STACK, Spawner},
+    crew::{Living, Spawner},
+    threads::STACK,
     wait::WaitingNet,
 };
 use crate::threads::{Threads, TooFew};

@@ -4,18 +4,22 @@
 //! name.
 #![forbid(unsafe_code)]
 
-use std::io;
+use std::{io, thread};
 
 use super::{
-    crew::{Living, Spawner, spawn},
+    crew::{Living, Spawner},
     wait::WaitingNet,
 };
+
+/// The stack of a connection's thread, in bytes: small, because a session does not recurse; memory only once touched.
+pub(crate) const STACK: usize = 256 << 10;
 
 /// Starts a thread for every connection.
 pub(crate) struct Threads;
 
 impl<N: WaitingNet> Spawner<N> for Threads {
     fn serve(&self, connection: Living<N>) -> io::Result<()> {
-        spawn(connection)
+        let thread = thread::Builder::new().name("connection".into()).stack_size(STACK);
+        thread.spawn(move || connection.run()).map(drop)
     }
 }
