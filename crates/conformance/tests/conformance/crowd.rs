@@ -28,7 +28,7 @@ scenarios! {
     slow_ones_beside_quick_ones (Models): "beside 100 slow senders and 100 who take nothing others are served, and at last they too",
     thousands_come_and_go (Models): "2,000 connections end in five ways, and no descriptor, thread, child or memory is left",
     a_lack_of_descriptors_is_survived (Models): "400 clients and 256 descriptors: who finds no room is reset, nobody else notices, newcomers are served afterwards",
-    work_goes_on_without_descriptors (Models): "256 descriptors and all of them taken: whoever is connected gets the reply to a ticket, and in the middle of a message hears of the drain",
+    work_goes_on_without_descriptors (Models): "64 descriptors and all of them taken: whoever is connected gets the reply to a ticket, and in the middle of a message hears of the drain",
     a_limit_below_what_is_open_ends_nobody (Models): "the limit of descriptors falls to none, and is 8 then: 100 connections are served as before, and the server drains",
     a_drain_under_load_loses_nothing (Models): "12 connections with work under way get their answers, while others still come",
 }
@@ -167,9 +167,9 @@ fn a_lack_of_descriptors_is_survived(setting: &Setting) {
 }
 
 fn work_goes_on_without_descriptors(setting: &Setting) {
-    let few = ["prlimit", "--nofile=256"];
-    let mut child = Child::start_under(&few, setting, &format!("desk {}", setting.room_for(450)));
-    let mut streams = child.connect_many(400);
+    let few = ["prlimit", "--nofile=64"];
+    let mut child = Child::start_under(&few, setting, &format!("desk {}", setting.room_for(150)));
+    let mut streams = child.connect_many(100);
     streams.retain_mut(|stream| is_answered(stream, &frame(ECHO, 0, b""), HEAD));
     for stream in &mut streams {
         assert_eq!(ask(stream, LATER, 1, b"").0, LATER);
