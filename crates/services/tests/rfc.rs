@@ -53,6 +53,21 @@ fn echo_returns_every_byte_and_closes_after_its_client() {
 }
 
 #[test]
+fn echo_answers_a_byte_before_the_next_is_sent() {
+    for model in [Model::Threads, Model::Epoll] {
+        let (server, mut client) = start(Echo, model);
+        for said in 0..5 {
+            let mut heard = [0];
+            client.write_all(&[said]).unwrap();
+            client.read_exact(&mut heard).unwrap();
+            assert_eq!(heard, [said], "{model}");
+        }
+        drop(client);
+        server.drain(Duration::from_secs(10)).unwrap();
+    }
+}
+
+#[test]
 fn discard_says_nothing_and_closes_after_its_client() {
     for model in [Model::Threads, Model::Epoll] {
         let (server, client) = start(Discard, model);

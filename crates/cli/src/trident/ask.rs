@@ -182,3 +182,25 @@ fn vector(path: &std::path::Path, nth: usize) -> Result<Vec<f32>> {
     rows.read(nth, &mut vector)?;
     Ok(vector)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+
+    #[test]
+    fn a_vector_behind_the_last_is_none_and_is_told_how_many_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path: PathBuf = dir.path().join("two.fvecs");
+        let rows = [[1.0_f32, 2.0], [3.0, 4.0]];
+        let file =
+            rows.iter().flat_map(|row| [2_u32.to_le_bytes(), row[0].to_le_bytes(), row[1].to_le_bytes()]);
+        fs::write(&path, file.flatten().collect::<Vec<u8>>()).unwrap();
+        assert_eq!(vector(&path, 1).unwrap(), rows[1]);
+        for nth in [2, 3] {
+            let said = vector(&path, nth).unwrap_err().to_string();
+            assert!(said.ends_with(&format!("has 2 vectors, there is no number {nth}")), "{said}");
+        }
+    }
+}
