@@ -286,6 +286,7 @@ impl Drop for Requests {
 #[cfg(test)]
 mod tests {
     use std::{
+        io::Write,
         net::{TcpListener, TcpStream},
         time::Instant,
     };
@@ -323,5 +324,29 @@ mod tests {
         }
         assert!(matches!(&told[0], Finished::Sent(_, Err(_))), "the reset comes first");
         assert!(matches!(&told[1], Finished::Received(..)));
+    }
+
+    #[test]
+    fn no_more_is_received_than_was_asked_for_whatever_room_there_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = OwnedFd::from(listener.accept().unwrap().0);
+        peer.write_all(&[7; 100]).unwrap();
+
+        let mut net = Os::non_blocking(Instant::now(), Tuning::default());
+        let mut hands = Requests::new(&Bell::new());
+        for most in [1, 60, 39] {
+            let receive =
+                Receive { token: Token(1), stream: &stream, block: BytesMut::with_capacity(BLOCK), most };
+            assert!(matches!(hands.receive(&mut net, receive), Progress::Later));
+            let told = loop {
+                if let Some(told) = hands.finished() {
+                    break told;
+                }
+                thread::sleep(Duration::from_millis(1));
+            };
+            let Finished::Received(_, (block, count)) = told else { panic!("nothing else was begun") };
+            assert_eq!((block.len(), count.unwrap()), (most, most));
+        }
     }
 }
