@@ -278,6 +278,55 @@ fn what_a_reply_sets_counts_from_the_end_of_its_job() {
     assert!(slow.told.lock().unwrap()[0] >= begun + HOUR);
 }
 
+/// Sets a timer with the first bytes, and reads on.
+#[derive(Clone)]
+struct Timed {
+    is_set: bool,
+    rang: Arc<AtomicBool>,
+}
+
+impl Service for Timed {
+    type Session = Timed;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Timed {
+        self.clone()
+    }
+}
+
+impl Session for Timed {
+    type Reply = ();
+    fn ready(&mut self, why: Ready, _: &mut Context<'_, Self>) -> Done {
+        self.rang.fetch_or(why == Ready::Timer, SeqCst);
+        Ok(())
+    }
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        if !mem::replace(&mut self.is_set, true) {
+            cx.wake_at(Some(cx.now() + Duration::from_secs(1)));
+        }
+        input.consume(usize::MAX);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_timer_rings_although_the_peer_never_pauses() {
+    let (shared, net) = (Shared::new(Budget::default()), Torrent::new(1));
+    let (clock, rang) = (Arc::clone(&net.clock), Arc::<AtomicBool>::default());
+    let timed = Timed { is_set: false, rang: Arc::clone(&rang) };
+    let door = Door::new((), Arc::new(timed), Arc::clone(&shared), None);
+    let host = Host::alone(shared, 1);
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    for _ in 0..3 {
+        assert!(reactor.turn().unwrap());
+    }
+    assert!(!rang.load(SeqCst), "its time has not come");
+    *clock.lock().unwrap() += Duration::from_secs(1);
+    for _ in 0..3 {
+        assert!(reactor.turn().unwrap());
+    }
+    assert!(rang.load(SeqCst));
+}
+
 /// Finishes when it is told of a drain.
 pub(crate) struct Waits(pub(crate) Arc<AtomicBool>);
 
