@@ -219,6 +219,8 @@ impl Rig {
         if self.log().replies.len() > replies {
             self.active = self.now;
         }
+        // As a loop does: a connection may have to be closed for what it holds when it has asked for all that it wants.
+        self.collect();
         self.connection.settle(self.now, &mut self.host);
         self.collect();
         let lingers = matches!(self.connection.phase, Phase::Lingering(_));
