@@ -60,12 +60,12 @@ Examples:
   roadstead models                 which I/O models run here, why others do not
 
 Environment:
-  ROADSTEAD_LOG    what stderr says, whatever -v is: off, error, warn, info, debug, trace, or parts of
-                   the program between commas: warn,roadstead::exchange=debug
+  ROADSTEAD_LOG    off, error, warn, info, debug or trace, in place of -v; or
+                   levels of parts of the program: warn,roadstead::tls=debug
 
 Exit codes:
-  0 done, also after Ctrl-C and a drain; 1 something was wrong or failed; 2 bad usage;
-  130 a second Ctrl-C, or one before anything was measured or shared";
+  0 done, also after Ctrl-C and a drain; 1 something was wrong or failed;
+  2 bad usage; 130 a second Ctrl-C, or one before anything was measured";
 
 #[derive(Subcommand)]
 enum Command {
