@@ -1,6 +1,7 @@
 //! Many at once, and many one after another.
 
 use std::{
+    fs,
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use roadstead::frame::HEAD;
+use roadstead::{Model, frame::HEAD};
 use roadstead_conformance::{
     PATIENCE,
     asks::{ECHO, FILE, JOB, LATER},
@@ -30,6 +31,7 @@ scenarios! {
     a_lack_of_descriptors_is_survived (Models): "400 clients and 256 descriptors: who finds no room is reset, nobody else notices, newcomers are served afterwards",
     work_goes_on_without_descriptors (Models): "64 descriptors and all of them taken: whoever is connected gets the reply to a ticket, and in the middle of a message hears of the drain",
     a_limit_below_what_is_open_ends_nobody (Models): "the limit of descriptors falls to none, and is 8 then: 100 connections are served as before, and the server drains",
+    who_could_not_be_served_is_forgotten (Models): "one descriptor is left, to let somebody in and not to serve them: they do not count as connected afterwards",
     a_drain_under_load_loses_nothing (Models): "12 connections with work under way get their answers, while others still come",
 }
 
@@ -205,6 +207,26 @@ fn a_limit_below_what_is_open_ends_nobody(setting: &Setting) {
     drop(streams);
     // Who was only to wake may have found nobody: a child that begins without descriptors cannot serve.
     assert!(child.drain()["failed"] <= 2);
+}
+
+fn who_could_not_be_served_is_forgotten(setting: &Setting) {
+    let child = Child::start(setting, "echo");
+    assert!(is_served(&mut child.connect()));
+    child.at_rest();
+    let pid = child.pid();
+    let is_open = |number: &u64| fs::exists(format!("/proc/{pid}/fd/{number}")).unwrap();
+    let second = (0..).filter(|number| !is_open(number)).nth(1).unwrap();
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let limit = |current| prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    limit(Some(second));
+    let unlucky = TcpStream::connect(child.address()).unwrap();
+    if setting.model == Model::Process {
+        eventually("somebody was let in", || child.log().contains("no process could be had"));
+    }
+    drop(unlucky);
+    limit(current);
+    // Somebody else would take the place, and hide that it had not been given back.
+    child.drain();
 }
 
 fn a_drain_under_load_loses_nothing(setting: &Setting) {
