@@ -104,11 +104,7 @@ impl Parts {
         let crew = Crew::new(net, make, Box::new(spawner), Box::new(blocking::threads::Threads))?;
         let (doors, accepting) = (crew.watch(doors), Arc::clone(&crew));
         let thread = thread::Builder::new().name("accept".into()).spawn(move || {
-            if !ending.follow(|| accepting.accept(&doors)) {
-                accepting.order(company::Orders::Stop);
-            }
-            drop(doors);
-            accepting.end();
+            accepting.run(doors, &ending);
             queue.iter().for_each(|queue| queue.stop());
         })?;
         Ok(Begun { kind: Kind::Blocking(crew), units, thread })

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     accept::{self, Accepted, Door, Taken},
     connection::Endpoint,
+    ending::Ending,
     host::Host,
     net::REST,
     ticket::{Bell, Token},
@@ -123,6 +124,16 @@ impl<N: WaitingNet> Crew<N> {
         let doors = Arc::from(doors);
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).open = Arc::downgrade(&doors);
         doors
+    }
+
+    /// Accepts until there is anything else to do, and waits until no connection is left. Where nobody can be accepted any
+    /// more, nobody is served either.
+    pub(crate) fn run(self: &Arc<Self>, doors: Arc<[Door<N::Listener>]>, ending: &Ending) {
+        if !ending.follow(|| self.accept(&doors)) {
+            self.order(Orders::Stop);
+        }
+        drop(doors);
+        self.end();
     }
 
     /// Accepts, and has served, until there is anything else to do.

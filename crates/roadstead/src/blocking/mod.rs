@@ -13,5 +13,7 @@ pub(crate) mod iterative;
 pub(crate) mod pool;
 pub(crate) mod prefork;
 pub(crate) mod process;
+#[cfg(test)]
+mod tests;
 pub(crate) mod threads;
 pub(crate) mod wait;

@@ -5,6 +5,9 @@
 //! so that it is not set again for every message.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::Cell,
     io, iter,
