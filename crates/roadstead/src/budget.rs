@@ -423,4 +423,50 @@ mod tests {
         assert_eq!(meter.used(), 0);
         assert!(meter.charge(usize::MAX).is_none());
     }
+
+    #[test]
+    fn each_setter_sets_what_it_is_called_after() {
+        let second = Duration::from_secs;
+        let set =
+            Budget::default().connections(1).per_address(2).buffer_each(3).buffer_all(4).jobs(5).slowest(6);
+        let set = set.first_byte(second(7)).idle(second(8)).connect(second(9)).linger(second(11));
+        let expected = Budget {
+            connections: 1,
+            per_address: 2,
+            buffer_each: 3,
+            buffer_all: 4,
+            jobs: 5,
+            first_byte: second(7),
+            idle: second(8),
+            slowest: 6,
+            connect: second(9),
+            linger: second(11),
+        };
+        assert_eq!(set, expected);
+    }
+
+    #[test]
+    fn a_limit_of_zero_lets_nobody_in_and_is_named() {
+        let address = Some(IpAddr::from([127, 0, 0, 1]));
+        let none = Gate::new(&Budget::default().connections(0));
+        assert_eq!([none.admit(address).unwrap_err(), none.admit(None).unwrap_err()], [Refused::Full(0); 2]);
+        let closed = Gate::new(&Budget::default().per_address(0));
+        assert_eq!(closed.admit(address).unwrap_err(), Refused::Address(0));
+        let outgoing = closed.admit(None).unwrap();
+        assert_eq!((closed.open(), closed.addresses()), (1, 0));
+        drop(outgoing);
+        assert_eq!(
+            (closed.open(), Meter::new(0).charge(1).is_none(), Meter::new(0).charge(0).is_some()),
+            (0, true, true)
+        );
+    }
+
+    #[test]
+    fn what_another_process_has_admitted_is_given_back_once() {
+        let gate = Gate::new(&Budget::default().connections(1));
+        let address = IpAddr::from([127, 0, 0, 1]);
+        std::mem::forget(gate.admit(Some(address)).unwrap());
+        drop(gate.adopt(address));
+        assert_eq!((gate.open(), gate.addresses()), (0, 0));
+    }
 }

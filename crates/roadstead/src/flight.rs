@@ -75,3 +75,32 @@ impl Flight {
         mem::take(&mut self.redials)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rests_is_asked_for_again_when_the_last_rest_is_over_and_what_does_not_is_not() {
+        let mut flight = Flight { receiving: true, sending: true, ..Flight::default() };
+        flight.rest(Operation::Send, Duration::ZERO);
+        assert_eq!(flight.deadline(), Some(REST));
+        flight.tick(REST - Duration::from_nanos(1));
+        assert!(flight.sending, "it rests");
+        flight.tick(REST);
+        assert_eq!(
+            (flight.receiving, flight.sending, flight.redials(), flight.deadline()),
+            (true, false, false, None)
+        );
+        flight.rest(Operation::Receive, REST);
+        flight.rest(Operation::Connect, REST * 2);
+        assert_eq!(flight.deadline(), Some(REST * 3));
+        flight.tick(REST * 2);
+        assert!(flight.receiving && !flight.redials(), "both rest");
+        flight.tick(REST * 3);
+        assert_eq!((flight.receiving, flight.redials(), flight.redials()), (false, true, false), "once");
+        flight.receiving = true;
+        flight.tick(REST * 9);
+        assert!(flight.receiving && flight.deadline().is_none(), "what has rested is forgotten");
+    }
+}

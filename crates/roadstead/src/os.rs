@@ -6,6 +6,8 @@ pub(crate) mod processes;
 pub(crate) mod tuning;
 
 mod host;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::{
@@ -322,55 +324,5 @@ impl Net for Os {
 
     fn close(&mut self, stream: OwnedFd, reset: bool) {
         close(stream, reset);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn classify(error: impl Into<io::Error>) -> Failure {
-        Os::classify(&error.into())
-    }
-
-    #[test]
-    fn a_newcomer_for_whom_there_is_no_descriptor_in_the_process_or_the_system_can_be_told_from_others() {
-        for (error, failure) in [
-            (Errno::MFILE, Failure::NoDescriptors),
-            (Errno::NFILE, Failure::NoDescriptors),
-            (Errno::NOBUFS, Failure::NoRoom),
-            (Errno::NOMEM, Failure::NoRoom),
-            (Errno::INVAL, Failure::HungUp),
-            (Errno::AGAIN, Failure::Empty),
-        ] {
-            assert_eq!(classify(error), failure, "{error}");
-        }
-        for passing in PASSING {
-            assert_eq!(classify(passing), Failure::Passing, "{passing}");
-        }
-        assert_eq!(classify(io::ErrorKind::WouldBlock), Failure::Empty);
-    }
-
-    #[test]
-    fn there_is_room_for_what_fails_for_any_other_reason() {
-        // Ports that are used up do not come back by themselves: connect(2).
-        for error in [Errno::AGAIN, Errno::ADDRNOTAVAIL, Errno::PIPE, Errno::CONNRESET, Errno::NOSPC] {
-            assert_ne!(classify(error), Failure::NoRoom, "{error}");
-        }
-        // Not the system's: the budget's.
-        assert_ne!(classify(io::ErrorKind::OutOfMemory), Failure::NoRoom);
-    }
-
-    #[test]
-    fn a_connection_to_itself_is_refused_and_keeps_nobody_from_the_port() {
-        let socket = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        let dialling = socket();
-        dialling.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        let address = dialling.local_addr().unwrap();
-        dialling.connect(&address).unwrap();
-        let refused = connected(&dialling).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        drop(dialling);
-        socket().bind(&address).unwrap();
     }
 }

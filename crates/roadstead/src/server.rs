@@ -325,3 +325,73 @@ impl Running {
         mem::forget(self);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        context::Context,
+        input::Input,
+        service::{Done, Peer, Session},
+    };
+
+    struct Nothing;
+
+    impl Service for Nothing {
+        type Session = Nothing;
+        const SCOPE: Scope = Scope::Process;
+        fn open(&self, _: &Peer) -> Nothing {
+            Nothing
+        }
+    }
+
+    impl Session for Nothing {
+        type Reply = ();
+        fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn io_and_trigger_are_refused_by_every_model_that_does_not_have_them_and_by_each_other() {
+        for model in Model::ALL {
+            let epoll = model == Model::Epoll;
+            let refuses = |io, trigger| Server::new(Nothing).io(io).trigger(trigger).obstacle(model);
+            assert_eq!(refuses(Io::Loop, Trigger::Edge), None);
+            assert_eq!(refuses(Io::Loop, Trigger::Level).is_none(), epoll, "{model}");
+            assert_eq!(refuses(Io::Workers, Trigger::Edge).is_none(), epoll, "{model}");
+            let both = refuses(Io::Workers, Trigger::Level).unwrap();
+            assert_eq!(both.starts_with("workers that do the I/O"), epoll, "{model}: {both}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_a_server_that_cannot_be_had_is_named_and_nothing_listens() {
+        let started = |server: Server<Nothing>| server.start().unwrap_err().to_string();
+        let unknown = started(Server::new(Nothing).bind("127.0.0.1:0").bind("nowhere"));
+        assert!(unknown.starts_with("cannot listen on nowhere: "), "{unknown}");
+        let foreign = started(Server::new(Nothing).bind("192.0.2.1:7"));
+        assert_eq!(foreign, "this machine has no address 192.0.2.1:7");
+        let forks = started(Server::new(Nothing).model(Model::Prefork));
+        assert!(
+            forks.starts_with("the model `prefork` cannot run here: this service's connections share"),
+            "{forks}"
+        );
+    }
+
+    #[test]
+    fn a_server_listens_where_and_as_it_is_asked_to() {
+        let server =
+            Server::new(Nothing).bind("127.0.0.1:0").bind("127.0.0.2:0").budget(Budget::default().jobs(3));
+        let running = server.model(Model::Poll).start().unwrap();
+        let hosts: Vec<_> = running.addresses().iter().map(|address| address.ip().to_string()).collect();
+        assert_eq!(
+            (&hosts[..], running.model()),
+            (&["127.0.0.1".into(), "127.0.0.2".into()][..], Model::Poll)
+        );
+        assert_eq!((running.open(), running.buffered(), running.shared.jobs.limit()), (0, 0, 3));
+        assert!(running.ended().is_none());
+        let drained = running.drain(Duration::from_secs(20)).unwrap();
+        assert_eq!((drained.accepted, drained.closed), (0, 0));
+    }
+}

@@ -143,3 +143,70 @@ pub(crate) fn set_of(signals: &[i32]) -> libc::sigset_t {
         set
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        io::read,
+    };
+
+    use super::*;
+
+    /// Which of these are blocked in this thread.
+    fn blocked<const N: usize>(signals: [i32; N]) -> [bool; N] {
+        let mut set = set_of(&[]);
+        // SAFETY: both sets are valid for the calls; no mask is set.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &mut set);
+            signals.map(|signal| libc::sigismember(&set, signal) == 1)
+        }
+    }
+
+    #[test]
+    fn what_is_held_waits_until_it_is_let_go_and_nothing_else_does() {
+        let before = blocked(ALL);
+        let held = Held::all();
+        assert_eq!(blocked([SIGHUP, SIGINT, SIGTERM, SIGCHLD]), [true; 4]);
+        assert_eq!(blocked([libc::SIGUSR1, libc::SIGPIPE, libc::SIGSEGV]), [false; 3]);
+        drop(held);
+        assert_eq!(blocked(ALL), before);
+    }
+
+    #[test]
+    fn signals_that_are_heard_are_blocked_no_more() {
+        let _held = Held::all();
+        hear(&[SIGINT, SIGCHLD]);
+        assert_eq!(blocked([SIGINT, SIGCHLD, SIGTERM, SIGHUP]), [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_program_begins_with_nothing_blocked_if_that_is_asked_for() {
+        let _held = Held::all();
+        let begun = |command: &mut Command| {
+            let status = command.args(["^SigBlk:", "/proc/self/status"]).output().unwrap().stdout;
+            let status = String::from_utf8(status).unwrap();
+            u64::from_str_radix(status.trim_start_matches("SigBlk:").trim(), 16).unwrap()
+        };
+        assert_ne!(begun(&mut Command::new("grep")), 0);
+        assert_eq!(begun(unblocked(&mut Command::new("grep"))), 0);
+    }
+
+    #[test]
+    fn a_queue_tells_of_the_signals_of_its_set_and_never_waits() {
+        let set = set_of(&[libc::SIGWINCH]);
+        // SAFETY: the set is initialised, and the signal is sent to this thread, where it is blocked.
+        let queue = unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut());
+            let queue = queue_of(&set).unwrap();
+            libc::pthread_kill(libc::pthread_self(), libc::SIGWINCH);
+            queue
+        };
+        let mut told = [0; size_of::<libc::signalfd_siginfo>()];
+        let mut ready = [PollFd::new(&queue, PollFlags::IN)];
+        assert_eq!(poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1));
+        assert_eq!(read(&queue, &mut told), Ok(told.len()));
+        assert_eq!(told[..4], libc::SIGWINCH.to_ne_bytes());
+        assert_eq!(read(&queue, &mut told), Err(rustix::io::Errno::AGAIN));
+    }
+}

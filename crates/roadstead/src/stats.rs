@@ -119,3 +119,47 @@ pub(crate) trait Counted: Send + Sync + fmt::Debug {
     /// The same, and what they hold.
     fn snapshot(&self) -> Snapshot;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// What an end is counted as beside being one: failed, violations, late, too large, stopped, broken.
+    fn counted(why: &Closed) -> [u64; 6] {
+        let mut counters = Counters::default();
+        counters.close(why);
+        assert_eq!(counters.closed, 1, "{why}");
+        let Counters { failed, violations, late, too_large, stopped, broken, .. } = counters;
+        [failed, violations, late, too_large, stopped, broken]
+    }
+
+    #[test]
+    fn every_end_is_counted_for_what_it_was() {
+        assert_eq!(counted(&Closed::Finished), [0; 6]);
+        for why in [Closed::Violation("".into()), Closed::Unread(1)] {
+            assert_eq!(counted(&why), [1, 1, 0, 0, 0, 0], "{why:?}");
+        }
+        for why in [Closed::Silent, Closed::Idle, Closed::Slow(1), Closed::Unended, Closed::Unanswered] {
+            assert_eq!(counted(&why), [1, 0, 1, 0, 0, 0], "{why:?}");
+        }
+        for why in [Closed::TooLarge(1), Closed::Overflow(1), Closed::OutOfMemory(1)] {
+            assert_eq!(counted(&why), [1, 0, 0, 1, 0, 0], "{why:?}");
+        }
+        assert_eq!(counted(&Closed::Stopped), [1, 0, 0, 0, 1, 0]);
+        assert_eq!(counted(&Closed::System(io::ErrorKind::ConnectionReset.into())), [1, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_added_is_added_to_its_own_count_and_what_is_lost_is_broken() {
+        let stats = Stats::default();
+        let mut counters = Counters { accepted: 5, bytes_in: 7, ..Counters::default() };
+        counters.lose(2);
+        stats.add(&counters);
+        stats.add(&counters);
+        let twice =
+            Snapshot { accepted: 10, closed: 4, failed: 4, broken: 4, bytes_in: 14, ..Snapshot::default() };
+        assert_eq!(stats.snapshot(), twice);
+    }
+}

@@ -227,4 +227,34 @@ mod tests {
             assert!(name.parse::<Strategy>().is_err(), "{name}");
         }
     }
+
+    #[test]
+    fn every_bound_holds_where_it_begins_and_links_share_what_a_peer_may_have() {
+        let options = Options { largest: (1 << 30) + 1, total: 1 << 20, ..Options::default() };
+        let among = options.clone().among(2);
+        assert_eq!((among.largest, among.per_peer), (1 << 30, 1 << 18));
+        assert_eq!(options.among(0).per_peer, 1 << 19, "alone");
+        let small =
+            |strategy| Options { largest: 100, per_peer: 64 << 10, window: 0, ..Options::with(strategy) };
+        for (strategy, allowance) in [
+            (Strategy::Shared, 64 << 10),
+            (Strategy::PerQuery, 64 << 10),
+            (Strategy::Multiplexed, 64 << 10),
+            (Strategy::Pool(4), 16 << 10),
+            (Strategy::Pool(64), 1 << 10),
+        ] {
+            assert_eq!(small(strategy).allowance(), allowance, "{strategy}");
+            let under_way = if strategy == Strategy::Multiplexed { 4 * PART as u64 } else { 4 << 20 };
+            assert_eq!(small(strategy).under_way(), under_way, "{strategy}");
+            assert_eq!(small(strategy).held(), 128 << 10, "{strategy}");
+        }
+        let large = Options { largest: 64 << 10, ..small(Strategy::Pool(2)) };
+        assert_eq!(large.allowance(), 2 * cost(64 << 10) as u64, "two of the largest at least");
+        assert_eq!(large.held(), 8 * cost(64 << 10), "on each of two links, and on those they replace");
+        let wide = Options { window: 5 << 20, ..small(Strategy::Shared) };
+        assert_eq!(
+            (wide.under_way(), Options { window: 5 * PART, ..small(Strategy::Multiplexed) }.under_way()),
+            (5 << 20, 5 * PART as u64)
+        );
+    }
 }

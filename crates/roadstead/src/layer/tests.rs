@@ -186,6 +186,27 @@ fn a_handshake_that_nobody_looked_at_in_time_has_that_time_again_and_not_for_eve
 }
 
 #[test]
+fn every_phase_but_the_last_has_its_deadline() {
+    let first_byte = Some(Budget::default().first_byte);
+    let mut shaking = Rig::through(&Letters::default());
+    assert_eq!(shaking.endpoint.deadline(), first_byte, "while it is opened");
+    shaking.at(0, Event::Opened);
+    assert_eq!(shaking.endpoint.deadline(), first_byte, "while hands are shaken");
+    shaking.bytes(b"?");
+    assert_eq!(shaking.endpoint.deadline(), Some(LINGER), "while it is told why it is refused");
+    assert_eq!(shaking.at(1, Event::Tick), [""; 0]);
+    assert_eq!((&shaking.at(2, Event::Tick)[..], shaking.endpoint.deadline()), (&["Reset".into()][..], None));
+    let mut open = Rig::open();
+    assert_eq!(open.endpoint.deadline(), first_byte, "while it is silent");
+    open.bytes(b"f");
+    open.at(1, Event::Sent(1));
+    assert_eq!(open.endpoint.deadline(), Some(LINGER), "while its end is awaited");
+    let mut over = Rig::open();
+    over.bytes(b"E");
+    assert_eq!(over.endpoint.deadline(), Some(LINGER), "while its last word leaves");
+}
+
+#[test]
 fn a_stranger_who_takes_no_answer_is_not_read_from_for_ever() {
     let mut rig = Rig::through(&Letters::default());
     rig.at(0, Event::Opened);
