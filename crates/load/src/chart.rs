@@ -367,6 +367,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_goes_from_the_lowest_level_to_the_highest_and_markers_of_a_second_figure_are_hollow() {
+        let svg = chart(vec![(100, 2.5), (1, 1.0), (10, 9.0)], Scale::Linear).svg().unwrap();
+        let white = svg.matches("<polygon").zip(svg.split("<polygon").skip(1));
+        let hollow = white.filter(|(_, polygon)| polygon.split("/>").next().unwrap().contains("#FFFFFF"));
+        assert_eq!(hollow.count(), 4, "three points and the key: {svg}");
+        let points = svg.split("<polyline").skip(1).map(|line| {
+            let (_, points) = line.split_once("points=\"").unwrap();
+            let (points, _) = points.split_once('"').unwrap();
+            points.split_whitespace().map(|point| point.split_once(',').unwrap().0.parse::<i32>().unwrap())
+        });
+        let long: Vec<Vec<i32>> =
+            points.map(Iterator::collect).filter(|line: &Vec<i32>| line.len() == 3).collect();
+        assert!(!long.is_empty() && long.iter().all(|line| line.is_sorted()), "{long:?}");
+    }
+
+    #[test]
     fn figures_that_cannot_be_shown_are_left_out() {
         let odd = [f64::NAN, f64::INFINITY, -1.0, 0.0];
         let mut points: Vec<_> = odd.iter().map(|figure| (7_777, *figure)).collect();

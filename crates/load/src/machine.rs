@@ -109,7 +109,8 @@ mod tests {
         let before = sched_getaffinity(None).unwrap();
         let core = (0..CpuSet::MAX_CPU).find(|&c| before.is_set(c)).unwrap();
         let pinned = pin(core).unwrap();
-        assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
+        let pinned_to = sched_getaffinity(None).unwrap();
+        assert!(pinned_to.count() == 1 && pinned_to.is_set(core));
         drop(pinned);
         assert_eq!(sched_getaffinity(None).unwrap().count(), before.count());
         assert!(pin(CpuSet::MAX_CPU).is_err());

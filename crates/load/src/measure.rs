@@ -223,6 +223,12 @@ mod tests {
     }
 
     #[test]
+    fn each_percentile_is_drawn_at_its_own_thousandth() {
+        let latency = Latency { p50_ms: 1.0, p95_ms: 2.0, p99_ms: 3.0, p999_ms: 4.0, ..Latency::UNKNOWN };
+        assert_eq!(latency.percentiles(), [(500, 1.0), (950, 2.0), (990, 3.0), (999, 4.0)]);
+    }
+
+    #[test]
     fn overlap_is_work_over_wall() {
         let mut recorder = Recorder::new();
         for _ in 0..16 {

@@ -168,6 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn each_figure_of_a_process_comes_from_its_own_field() {
+        let directory = tempfile::tempdir().unwrap();
+        let stat = "7 (a) S 1 2 3 4 5 6 7 8 9 10 300 500 0";
+        fs::write(directory.path().join("stat"), stat).unwrap();
+        let status = "VmPeak: 9 kB\nVmHWM:\t 4 kB\nVmRSS:\t 3 kB\nRssAnon:\t 2 kB\nRssFile: 8 kB\n";
+        fs::write(directory.path().join("status"), status).unwrap();
+        let usage = Usage::under(directory.path().to_str().unwrap()).unwrap();
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        assert_eq!((usage.user_seconds * ticks, usage.system_seconds * ticks), (300.0, 500.0));
+        assert_eq!(usage.cpu_seconds() * ticks, 800.0);
+        assert_eq!([usage.anonymous_bytes, usage.resident_bytes, usage.peak_bytes], [2048, 3072, 4096]);
+    }
+
+    #[test]
     fn memory_that_is_touched_is_seen() {
         const SIZE: u64 = 64 << 20;
         let before = Usage::own().unwrap();
@@ -196,6 +210,7 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(Usage::own().unwrap().cpu_seconds() > before.cpu_seconds());
+        assert_ne!(thread_cpu_time().subsec_nanos(), 0, "whole seconds would be too coarse");
     }
 
     #[test]

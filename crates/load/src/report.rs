@@ -316,6 +316,8 @@ mod tests {
         assert_eq!(millis(1.254), "1.25");
         assert_eq!(millis(12.54), "12.5");
         assert_eq!(millis(1_254.0), "1,254");
+        assert_eq!([1.0, 10.0, 100.0].map(millis), ["1.00", "10.0", "100"]);
+        assert_eq!([-0.5, -12.54, -1_254.0].map(millis), ["-0.500", "-12.5", "-1,254"]);
         assert_eq!(millis(f64::NAN), "-");
         assert_eq!(bytes(1_023), "1023 B");
         assert_eq!(bytes(1_024), "1.0 KiB");
@@ -335,6 +337,12 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  1\n]\n");
         }
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let mode = |name| fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+        fs::remove_file(&path).unwrap();
+        Destination::File(path).write("a result is no secret").unwrap();
+        fs::write(directory.path().join("other"), "").unwrap();
+        assert_eq!(mode("out.json"), mode("other"), "others may read what they may read of any new file");
+        fs::remove_file(directory.path().join("other")).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 

@@ -339,3 +339,122 @@ fn the_report_is_flat_json_with_named_reasons() {
     assert!(json["failures"]["unsent"].is_u64(), "{json}");
     assert!(json["lost"].is_object() && json["client_is_limit"].is_boolean());
 }
+
+#[test]
+fn the_report_says_what_was_asked_for_and_what_came_of_it() {
+    let mut load = Load::new(echo_server());
+    (load.connections, load.idle, load.depth, load.size) = (2, 3, 4, 5);
+    load.mode = Mode::Open { per_second: 400.0, duration: Duration::from_millis(200) };
+    load.timeout = Duration::from_secs(60);
+    let report = run(&load);
+    assert_eq!((report.target, report.kind, report.rate), (load.target, "open", Some(400.0)));
+    assert_eq!((report.connections, report.idle, report.depth, report.size), (2, 3, 4, 5));
+    assert_eq!((report.connected, report.right, report.layered), (5, 80, false));
+    assert_eq!(report.messages_per_second, 80.0 / report.seconds);
+    assert!(!report.client_is_limit, "it slept most of the time: {report:?}");
+    let closed = run(&count(load.target, 1));
+    assert_eq!((closed.kind, closed.rate), ("closed", None));
+}
+
+#[test]
+fn wrong_and_failed_messages_are_told_apart_while_it_runs_and_in_the_end() {
+    // The first two messages come back changed, the third as it was; then the server closes.
+    let target = serve(|_, mut socket| {
+        let mut message = [0; 128];
+        for change in [1, 1, 0] {
+            socket.read_exact(&mut message).unwrap();
+            message[0] ^= change;
+            socket.write_all(&message).unwrap();
+        }
+        socket.read_exact(&mut message).unwrap();
+    });
+    let mut last = None;
+    let report = count(target, 10).run(&mut |progress| {
+        last = Some((progress.right, progress.wrong, progress.failed));
+        ControlFlow::Continue(())
+    });
+    let report = report.unwrap();
+    assert_eq!(last, Some((1, 2, 1)), "what was never sent fails in the end");
+    assert_eq!((report.right, report.wrong, report.failed), (1, 2, 7));
+    assert_eq!(report.failures, BTreeMap::from([(Fault::Closed, 1), (Fault::Unsent, 6)]));
+    assert_eq!(report.lost, BTreeMap::from([(Fault::Closed, 1)]));
+    assert_eq!(report.messages_per_second, 1.0 / report.seconds, "right ones count");
+}
+
+#[test]
+fn a_load_lasts_until_its_last_answer_and_not_until_it_gives_up() {
+    let late = Duration::from_millis(200);
+    let mut load = Load::new(serve(move |_, socket| echo(socket, |_, _| thread::sleep(late))));
+    load.mode = Mode::ClosedFor(Duration::from_millis(50));
+    assert!(run(&load).seconds >= 0.2, "the answer came after the planned end");
+    let mut load = Load::new(serve(|_, mut socket| drop(std::io::copy(&mut socket, &mut std::io::sink()))));
+    load.timeout = Duration::from_millis(100);
+    let planned = Duration::from_millis(50);
+    for mode in [Mode::ClosedFor(planned), Mode::Open { per_second: 200.0, duration: planned }] {
+        load.mode = mode;
+        assert_eq!(run(&load).seconds, 0.05, "{mode:?}");
+    }
+    load.mode = Mode::ClosedCount(1);
+    assert!(run(&load).seconds >= 0.1, "no end was planned");
+}
+
+#[test]
+fn an_answer_now_and_then_keeps_a_connection_on_which_more_is_awaited() {
+    let pause = Duration::from_millis(400);
+    let mut load = count(serve(move |_, socket| echo(socket, |_, _| thread::sleep(pause))), 6);
+    // So large that each is received alone.
+    (load.depth, load.size, load.timeout) = (2, 64 * 1024, Duration::from_millis(2_000));
+    let report = run(&load);
+    assert_eq!((report.right, report.failed), (6, 0), "{report:?}");
+}
+
+#[test]
+fn what_a_stopped_load_has_not_sent_has_not_failed() {
+    let target = serve(|_, mut socket| {
+        let mut message = [0; 128];
+        socket.read_exact(&mut message).unwrap();
+        socket.write_all(&message).unwrap();
+        socket.read_exact(&mut message).unwrap();
+        thread::sleep(Duration::from_millis(500));
+    });
+    let mut load = Load::new(target);
+    load.mode = Mode::Open { per_second: 100.0, duration: Duration::from_secs(3_600) };
+    let stop = |progress: &Progress| match progress.right {
+        0 => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    };
+    let report = load.run(&mut { stop }).unwrap();
+    assert_eq!((report.right, report.failed), (1, 1));
+    assert_eq!(report.failures.values().sum::<u64>(), 1, "{report:?}");
+}
+
+#[test]
+fn silent_connections_that_end_or_speak_are_counted_as_what_they_did() {
+    let target = serve(|index, mut socket| match index {
+        0 => {}
+        1 => {
+            socket.write_all(b"!").unwrap();
+            thread::park();
+        }
+        _ => echo(socket, |_, _| ()),
+    });
+    let mut load = Load::new(target);
+    (load.idle, load.mode) = (3, Mode::ClosedFor(Duration::from_millis(300)));
+    let report = run(&load);
+    assert_eq!(report.lost, BTreeMap::from([(Fault::Closed, 1), (Fault::Unasked, 1)]));
+    assert!(report.right > 0 && report.failed == 0 && report.connected == 4, "{report:?}");
+}
+
+#[test]
+fn all_that_were_not_opened_are_counted_although_none_is_tried_after_a_timeout() {
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    bind(&listener, &any).unwrap();
+    // Nobody accepts, and there is room for one.
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut load = count(getsockname(&listener).unwrap().try_into().unwrap(), 1);
+    (load.connections, load.timeout) = (50, Duration::from_millis(200));
+    let report = run(&load);
+    assert!((1..50).contains(&report.connected), "{report:?}");
+    assert_eq!(report.connect_errors, BTreeMap::from([(Fault::TimedOut, 50 - report.connected as u64)]));
+}

@@ -135,7 +135,8 @@ mod tests {
         assert_eq!(linear(0.0), ["0", "0.2", "0.4", "0.6", "0.8", "1", "1.2"]);
         assert_eq!(labels(Axis::logarithmic(0.2, 6.0)), ["0.1", "0.2", "0.5", "1", "2", "5", "10"]);
         assert_eq!(labels(Axis::logarithmic(0.02, 90.0)), ["0.01", "0.1", "1", "10", "100"]);
-        assert_eq!(tick_label(1e-6), "1e-6");
+        assert_eq!(labels(Axis::logarithmic(1.0, 10.0)), ["0.1", "1", "10", "100"], "no marker is cut");
+        assert_eq!([1e-6, 9e-5, 1e-4, 5e-4, 0.0].map(tick_label), ["1e-6", "9e-5", "0.0001", "0.0005", "0"]);
     }
 
     proptest! {

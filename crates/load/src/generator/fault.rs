@@ -55,3 +55,30 @@ impl From<&io::Error> for Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidData, PermissionDenied,
+        TimedOut, WouldBlock,
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_called_what_it_is() {
+        for (kind, fault, name) in [
+            (ConnectionRefused, Fault::Refused, "refused"),
+            (TimedOut, Fault::TimedOut, "timed_out"),
+            (WouldBlock, Fault::TimedOut, "timed_out"),
+            (ConnectionReset, Fault::Reset, "reset"),
+            (ConnectionAborted, Fault::Reset, "reset"),
+            (BrokenPipe, Fault::Reset, "reset"),
+            (InvalidData, Fault::Layer, "layer"),
+            (PermissionDenied, Fault::Other, "other"),
+        ] {
+            let found = Fault::from(&kind.into());
+            assert_eq!((found, serde_json::to_value(found).unwrap()), (fault, name.into()), "{kind}");
+        }
+    }
+}

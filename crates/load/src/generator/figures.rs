@@ -85,3 +85,45 @@ impl LoadReport {
         self.wrong == 0 && self.failed == 0 && self.connect_errors.is_empty() && self.lost.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_is_clean_if_nothing_was_wrong_failed_or_lost() {
+        let clean = || LoadReport {
+            target: ([127, 0, 0, 1], 7).into(),
+            kind: "closed",
+            rate: None,
+            connections: 1,
+            idle: 1,
+            layered: false,
+            depth: 1,
+            size: 1,
+            connected: 2,
+            connect_errors: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            right: 1,
+            wrong: 0,
+            failed: 0,
+            failures: BTreeMap::new(),
+            seconds: 1.0,
+            messages_per_second: 1.0,
+            latency: Latency::UNKNOWN,
+            overlap: 1.0,
+            client_cpu_share: 1.0,
+            client_is_limit: true,
+        };
+        assert!(clean().is_clean());
+        let one = || BTreeMap::from([(Fault::Closed, 1)]);
+        for bad in [
+            LoadReport { wrong: 1, ..clean() },
+            LoadReport { failed: 1, ..clean() },
+            LoadReport { connect_errors: one(), ..clean() },
+            LoadReport { lost: one(), ..clean() },
+        ] {
+            assert!(!bad.is_clean(), "{bad:?}");
+        }
+    }
+}

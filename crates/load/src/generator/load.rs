@@ -165,4 +165,20 @@ mod tests {
         let error = with(1, 0, 1, u32::MAX as usize + 1).unwrap_err().to_string();
         assert_eq!(error, "size must be 1 to 4294967295, not 4294967296");
     }
+
+    #[test]
+    fn a_rate_and_every_time_are_more_than_none_and_have_an_end() {
+        let mut load = Load::new(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let second = Duration::from_secs(1);
+        for (per_second, duration, wrong) in [
+            (1e-9, Duration::from_nanos(1), None),
+            (0.0, second, Some("rate must be above 0, not 0")),
+            (-1.0, second, Some("rate must be above 0, not -1")),
+            (f64::INFINITY, second, Some("rate must be above 0, not inf")),
+            (1.0, Duration::ZERO, Some("duration must be above 0, not 0")),
+        ] {
+            load.mode = Mode::Open { per_second, duration };
+            assert_eq!(load.check().err().map(|error| error.to_string()).as_deref(), wrong);
+        }
+    }
 }

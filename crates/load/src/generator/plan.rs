@@ -131,6 +131,27 @@ mod tests {
         assert!(counted.is_over(0));
     }
 
+    #[test]
+    fn a_plan_says_how_far_it_is_what_is_left_and_when_it_ends() {
+        let second = Duration::from_secs(1);
+        let timed = Plan::new(Mode::ClosedFor(second), 3);
+        assert_eq!([0, 500_000_000, 2_000_000_000].map(|now| timed.fraction(now)), [0.0, 0.5, 1.0]);
+        assert_eq!((timed.left(), timed.end()), (0, Some(1_000_000_000)));
+        let mut counted = Plan::new(Mode::ClosedCount(4), 3);
+        counted.take(0, 0, 0);
+        assert_eq!((counted.fraction(9), counted.left(), counted.end()), (0.25, 3, None));
+        let mut paced = Plan::new(Mode::Open { per_second: 4.0, duration: 2 * second }, 3);
+        paced.take(0, 0, 0);
+        paced.take(1, 0, 250_000_000);
+        assert_eq!((paced.fraction(9), paced.left(), paced.end()), (0.25, 6, Some(2_000_000_000)));
+    }
+
+    #[test]
+    fn however_low_its_rate_an_open_loop_has_a_message() {
+        let plan = Plan::new(Mode::Open { per_second: 0.001, duration: Duration::from_secs(1) }, 1);
+        assert_eq!((plan.left(), plan.due(0), plan.due(1)), (1, Some(0), None));
+    }
+
     proptest! {
         /// Whoever is lost and whenever: each message of the open loop is taken once, when due, or forfeited.
         #[test]
