@@ -367,6 +367,79 @@ mod tests {
         }
     }
 
+    /// As a program judges that we did not write.
+    #[test]
+    fn a_certificate_names_its_holder_and_is_valid_from_a_day_before_for_ten_years() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("cluster").unwrap();
+        let issued = authority.issue("server-1", Role::Server).unwrap();
+        write(&dir.path().join(CERT), &issued.cert).unwrap();
+        write(&dir.path().join(CA), &issued.ca).unwrap();
+        let openssl = |arguments: &[&str]| {
+            let told = Command::new("openssl").args(arguments).current_dir(dir.path()).output();
+            told.map(|told| (told.status.success(), String::from_utf8(told.stdout).unwrap()))
+        };
+        let Ok((_, text)) = openssl(&["x509", "-in", CERT, "-noout", "-text"]) else {
+            assert!(std::env::var_os("CI").is_none(), "openssl is missing");
+            return;
+        };
+        for part in ["DNS:server-1", "CN = server-1", "Digital Signature", "Authority Key Identifier"] {
+            assert!(text.replace("CN=", "CN = ").contains(part), "{part}: {text}");
+        }
+        const DAY: i64 = 24 * 3_600;
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
+        for (at, valid) in [
+            (-DAY - 60, false),
+            (60 - DAY, true),
+            ((DAYS - 1) * DAY - 60, true),
+            ((DAYS - 1) * DAY + 60, false),
+        ] {
+            let at = (now + at).to_string();
+            let (judged, _) = openssl(&["verify", "-attime", &at, "-CAfile", CA, CERT]).unwrap();
+            assert_eq!(judged, valid, "at {at}");
+        }
+    }
+
+    #[test]
+    fn directories_are_made_for_the_owner_only_and_one_that_is_there_is_refused_even_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("cluster").join("authority");
+        let authority = Authority::new("cluster").unwrap();
+        authority.write(&place).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([place.as_path(), parent(&place)].map(mode), [0o700, 0o700]);
+        let empty = dir.path().join("empty");
+        fs::create_dir(&empty).unwrap();
+        assert!(matches!(authority.write(&empty), Err(KeysError::File { path, .. }) if path == empty));
+        assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_read_whole_up_to_the_largest_and_what_is_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CERT);
+        for length in [0, 1, LARGEST, LARGEST + 1] {
+            fs::write(&path, vec![b'x'; length as usize]).unwrap();
+            let read = read(&path).ok().map(|text| text.len() as u64);
+            assert_eq!(read, (length <= LARGEST).then_some(length));
+        }
+        let Err(error) = read(dir.path()) else { panic!("a directory was read") };
+        assert!(error.to_string().ends_with("it is not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn no_certificate_is_made_for_a_private_key_that_others_may_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("server-1");
+        let authority = Authority::new("cluster").unwrap();
+        authority.issue("server-1", Role::Server).unwrap().write(&place).unwrap();
+        fs::remove_file(place.join(CERT)).unwrap();
+        fs::set_permissions(place.join(KEY), Permissions::from_mode(0o640)).unwrap();
+        let outcome = authority.complete(&place, "server-1", Role::Server);
+        assert!(matches!(outcome, Err(KeysError::Exposed { mode: 0o640, .. })));
+        assert!(!place.join(CERT).exists());
+    }
+
     #[test]
     fn what_is_missing_is_made_again_and_nothing_else_is_touched() {
         let dir = tempfile::tempdir().unwrap();

@@ -86,7 +86,7 @@ fn discard_holds_nothing_of_what_it_was_sent() {
     let mut connection = Connection::accepted(Discard.open(&peer), peer, Arc::clone(&shared), permit);
     connection.place(Token(1), host.bell(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
-    for bytes in [1, 2, 1000] {
+    for bytes in [1, 1, 2, 1000] {
         let block = &mut BytesMut::from(&vec![7; bytes][..]);
         connection.handle(Duration::ZERO, Event::Received(block), &mut host);
         connection.settle(Duration::ZERO, &mut host);
