@@ -80,22 +80,7 @@ struct Report {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
-    let mode = match (args.messages, args.rate) {
-        (Some(messages), _) => Mode::ClosedCount(messages),
-        (None, Some(per_second)) => Mode::Open { per_second, duration: args.seconds },
-        (None, None) => Mode::ClosedFor(args.seconds),
-    };
-    let load = Load {
-        idle: args.idle,
-        connections: args.connections,
-        depth: args.depth,
-        size: args.size,
-        mode,
-        timeout: args.timeout,
-        layers: args.keys.as_deref().map(tls).transpose()?,
-        core: args.core,
-        ..Load::new(args.target)
-    };
+    let load = wanted(args)?;
     signals::watch()?;
     if args.messages.is_none() {
         progress::announce(args.seconds);
@@ -113,6 +98,25 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.deliver(&Report { machine: Machine::here(), load: report })
 }
 
+fn wanted(args: &Args) -> Result<Load> {
+    let mode = match (args.messages, args.rate) {
+        (Some(messages), _) => Mode::ClosedCount(messages),
+        (None, Some(per_second)) => Mode::Open { per_second, duration: args.seconds },
+        (None, None) => Mode::ClosedFor(args.seconds),
+    };
+    Ok(Load {
+        idle: args.idle,
+        connections: args.connections,
+        depth: args.depth,
+        size: args.size,
+        mode,
+        timeout: args.timeout,
+        layers: args.keys.as_deref().map(tls).transpose()?,
+        core: args.core,
+        ..Load::new(args.target)
+    })
+}
+
 fn tls(keys: &Path) -> Result<Arc<dyn Layers>> {
     Ok(Arc::new(Connector::new(Some(&Keys::load(keys)?), Expect::Known)?))
 }
@@ -127,6 +131,27 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        self.table().print(stream)?;
+        let report = &self.load;
+        for fault in self.faults() {
+            tracing::error!("{fault}");
+        }
+        if report.client_is_limit {
+            tracing::warn!(
+                "this client used {:.0} % of its core: it is the client that was measured",
+                report.client_cpu_share * 100.0
+            );
+        }
+        Ok(())
+    }
+
+    fn svg(&self) -> Result<String, ChartError> {
+        self.chart().svg_over_percentiles()
+    }
+}
+
+impl Report {
+    fn table(&self) -> Table {
         let (report, latency) = (&self.load, &self.load.latency);
         let columns = ["messages/s", "right", "wrong", "failed", "mean ms", "p50 ms", "p99 ms", "p99.9 ms"];
         let mut table = Table::new(&columns.map(Column::Number)).known_by(0);
@@ -140,27 +165,25 @@ impl Findings for Report {
             millis(latency.p99_ms),
             millis(latency.p999_ms),
         ]);
-        table.print(stream)?;
+        table
+    }
+
+    /// What went wrong and how often, a line for each kind of thing.
+    fn faults(&self) -> impl Iterator<Item = String> {
+        let report = &self.load;
         let faults = [
             ("connections could not be opened", &report.connect_errors),
             ("connections were lost", &report.lost),
             ("messages failed", &report.failures),
         ];
-        for (what, faults) in faults.into_iter().filter(|(_, faults)| !faults.is_empty()) {
+        faults.into_iter().filter(|(_, faults)| !faults.is_empty()).map(|(what, faults)| {
             let each: Vec<_> = faults.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
-            tracing::error!("{what}: {}", each.join(", "));
-        }
-        if report.client_is_limit {
-            tracing::warn!(
-                "this client used {:.0} % of its core: it is the client that was measured",
-                report.client_cpu_share * 100.0
-            );
-        }
-        Ok(())
+            format!("{what}: {}", each.join(", "))
+        })
     }
 
     /// The latency by how many messages are faster.
-    fn svg(&self) -> Result<String, ChartError> {
+    fn chart(&self) -> Chart {
         let report = &self.load;
         let points = report.latency.percentiles();
         let series = Series { name: "latency".into(), subject: 0, line: Line::Solid, points };
@@ -182,6 +205,142 @@ impl Findings for Report {
                 series: vec![series],
             }],
         }
-        .svg_over_percentiles()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::Parser;
+    use roadstead_load::{generator::Fault, measure::Latency};
+
+    use super::*;
+    use crate::output::tests::{cells, lines};
+
+    /// A clean load no two of whose figures are alike.
+    pub(crate) fn loaded() -> LoadReport {
+        LoadReport {
+            target: ([127, 0, 0, 1], 7007).into(),
+            kind: "closed",
+            rate: None,
+            connections: 3,
+            idle: 4,
+            layered: false,
+            depth: 6,
+            size: 2048,
+            connected: 8,
+            connect_errors: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            right: 9,
+            wrong: 0,
+            failed: 0,
+            failures: BTreeMap::new(),
+            seconds: 12.0,
+            messages_per_second: 13.0,
+            latency: Latency {
+                mean_ms: 14.0,
+                p50_ms: 15.0,
+                p95_ms: 16.0,
+                p99_ms: 17.0,
+                p999_ms: 18.0,
+                max_ms: 19.0,
+            },
+            overlap: 20.0,
+            client_cpu_share: 0.21,
+            client_is_limit: false,
+        }
+    }
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn each_option_sets_what_it_is_called_and_nothing_else() {
+        let given = |options: &str| {
+            let words = ["load", "127.0.0.1:9"].into_iter().chain(options.split_whitespace());
+            let load = wanted(&Given::try_parse_from(words).unwrap().args).unwrap();
+            let numbers = (load.connections, load.idle, load.depth, load.size, load.core);
+            (load.target.to_string(), numbers, load.mode, load.timeout, load.layers.is_some())
+        };
+        let (second, target) = (Duration::from_secs(1), "127.0.0.1:9".to_owned());
+        let five = Mode::ClosedFor(5 * second);
+        let open = |duration| Mode::Open { per_second: 2.5, duration };
+        for (options, numbers, mode, timeout) in [
+            ("", (1, 0, 1, 128, None), five, 5),
+            ("--connections 2", (2, 0, 1, 128, None), five, 5),
+            ("--idle 2", (1, 2, 1, 128, None), five, 5),
+            ("--depth 2", (1, 0, 2, 128, None), five, 5),
+            ("--size 2", (1, 0, 1, 2, None), five, 5),
+            ("--core 2", (1, 0, 1, 128, Some(2)), five, 5),
+            ("--timeout 2", (1, 0, 1, 128, None), five, 2),
+            ("--seconds 2", (1, 0, 1, 128, None), Mode::ClosedFor(2 * second), 5),
+            ("--messages 2", (1, 0, 1, 128, None), Mode::ClosedCount(2), 5),
+            ("--rate 2.5", (1, 0, 1, 128, None), open(5 * second), 5),
+            ("--rate 2.5 --seconds 2", (1, 0, 1, 128, None), open(2 * second), 5),
+        ] {
+            assert_eq!(given(options), (target.clone(), numbers, mode, timeout * second, false), "{options}");
+        }
+    }
+
+    fn report(load: LoadReport) -> Report {
+        Report { machine: Machine { cores: 22, ..Machine::here() }, load }
+    }
+
+    #[test]
+    fn every_figure_of_a_load_stands_under_its_title() {
+        let report = report(LoadReport { wrong: 10, failed: 11, ..loaded() });
+        assert_eq!(
+            cells(&report.table()),
+            [
+                ["messages/s", "right", "wrong", "failed", "mean ms", "p50 ms", "p99 ms", "p99.9 ms"],
+                ["13", "9", "10", "11", "14.0", "15.0", "17.0", "18.0"],
+            ]
+        );
+    }
+
+    #[test]
+    fn what_went_wrong_is_said_of_the_connections_or_messages_that_it_befell() {
+        let said = |load| report(load).faults().collect::<Vec<_>>();
+        let one = |fault, count| BTreeMap::from([(fault, count)]);
+        assert!(said(loaded()).is_empty());
+        let failures = BTreeMap::from([(Fault::TimedOut, 3), (Fault::Reset, 4)]);
+        let load = LoadReport {
+            connect_errors: one(Fault::Refused, 1),
+            lost: one(Fault::Closed, 2),
+            failures,
+            ..loaded()
+        };
+        assert_eq!(
+            said(load),
+            [
+                "connections could not be opened: 1 refused",
+                "connections were lost: 2 closed by the server",
+                "messages failed: 3 not answered in time, 4 reset",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_load_is_empty_only_if_no_message_has_come_to_any_end() {
+        let ends = |right, wrong, failed| report(LoadReport { right, wrong, failed, ..loaded() }).is_empty();
+        assert!(ends(0, 0, 0));
+        assert!(!ends(1, 0, 0) && !ends(0, 1, 0) && !ends(0, 0, 1));
+    }
+
+    #[test]
+    fn the_picture_of_a_load_has_its_percentiles_and_says_how_it_was_made() {
+        let chart = report(LoadReport { layered: true, ..loaded() }).chart();
+        let points = [(500, 15.0), (950, 16.0), (990, 17.0), (999, 18.0)];
+        assert_eq!(lines(&chart), [("latency, ms", vec![("latency", &points[..])])]);
+        assert_eq!(chart.title, "13 messages/s from 127.0.0.1:7007");
+        assert_eq!(
+            chart.subtitle,
+            "closed loop with TLS, connections: 3, in flight on each: 6, messages of 2.0 KiB, on 22 cores"
+        );
+        assert!(report(loaded()).chart().subtitle.starts_with("closed loop, connections"));
     }
 }

@@ -185,3 +185,143 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
         None => text.parse().map_err(|error| format!("{LOG} is `{text}`: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use roadstead::Budget;
+
+    use super::*;
+
+    /// Options that are numbers, with what stands before them: below the least, the least, the most, and above it.
+    const BOUNDS: &[(&str, &[(&str, [&str; 4])])] = &[
+        (
+            "serve echo",
+            &[
+                ("--workers", ["-1", "0", "1024", "1025"]),
+                ("--backlog", ["0", "1", "2147483647", "2147483648"]),
+                ("--drain", ["-0.1", "0", "1e9", "1000000001"]),
+                ("--connections", ["0", "1", "1000000000", "1000000001"]),
+                ("--per-address", ["0", "1", "1000000000", "1000000001"]),
+                ("--first-byte", ["-0.1", "0", "1e9", "1000000001"]),
+                ("--idle", ["-0.1", "0", "1e9", "1000000001"]),
+                ("--slowest", ["-1", "0", "1125899906842624", "1125899906842625"]),
+                ("--buffer-each", ["0", "1", "1125899906842624", "1125899906842625"]),
+                ("--buffer-all", ["0", "1", "1125899906842624", "1125899906842625"]),
+                ("--jobs", ["-1", "0", "1000000000", "1000000001"]),
+            ],
+        ),
+        (
+            "load 127.0.0.1:9",
+            &[
+                ("--connections", ["0", "1", "28000", "28001"]),
+                ("--idle", ["-1", "0", "28000", "28001"]),
+                ("--depth", ["0", "1", "16777216", "16777217"]),
+                ("--size", ["0", "1", "4294967295", "4294967296"]),
+                ("--seconds", ["0.0009", "0.001", "1e9", "1000000001"]),
+                ("--timeout", ["0.0009", "0.001", "1e9", "1000000001"]),
+                ("--messages", ["0", "1", "18446744073709551615", "18446744073709551616"]),
+                ("--rate", ["0.0009", "0.001", "1e9", "1000000001"]),
+                ("--core", ["-1", "0", "1023", "1024"]),
+            ],
+        ),
+        ("keys --out keys", &[("--servers", ["-1", "0", "999", "1000"])]),
+        (
+            "bench idle",
+            &[
+                ("--idle", ["0", "1", "25000", "25001"]),
+                ("--active", ["0", "1", "1000", "1001"]),
+                ("--seconds", ["0.9", "1", "600", "600.1"]),
+            ],
+        ),
+        (
+            "bench kills",
+            &[
+                ("--seconds", ["0.0009", "0.001", "3600", "3600.1"]),
+                ("--level", ["0", "1", "250", "251"]),
+                ("--seed", ["-1", "0", "18446744073709551615", "18446744073709551616"]),
+            ],
+        ),
+        ("bench loss", &[("--times", ["0", "1", "100", "101"]), ("--level", ["0", "1", "256", "257"])]),
+        (
+            "bench queue",
+            &[
+                ("--workers", ["0", "1", "64", "65"]),
+                ("--load", ["0.009", "0.01", "0.99", "0.991"]),
+                ("--seconds", ["0.0009", "0.001", "3600", "3600.1"]),
+            ],
+        ),
+        (
+            "bench exchange",
+            &[
+                ("--payload", ["63", "64", "64MiB", "67108865"]),
+                ("--window", ["63", "64", "64MiB", "67108865"]),
+                ("--levels", ["0", "1", "256", "257"]),
+                ("--peer-delay", ["-1ms", "0ms", "10000ms", "10001ms"]),
+                ("--seconds", ["-0.1", "0", "1e9", "1000000001"]),
+            ],
+        ),
+        ("trident share --out shares", &[("--made", ["0", "1", "268435456", "268435457"])]),
+        ("trident share rows --out shares", &[("--dim", ["0", "1", "16384", "16385"])]),
+        ("trident serve --shares shares", &[("--party", ["0", "1", "3", "4"])]),
+        (
+            "trident serve --shares shares --party 1",
+            &[("--search-memory", ["-1", "0", "1073741824", "1073741825"])],
+        ),
+        (
+            "trident bench",
+            &[
+                ("--rows", ["0", "1", "1000000000", "1000000001"]),
+                ("--levels", ["0", "1", "1000", "1001"]),
+                ("--queries", ["0", "1", "1000000", "1000001"]),
+                ("--peer-delay", ["-1ms", "0ms", "10000ms", "10001ms"]),
+            ],
+        ),
+        (
+            "trident search --client c --servers 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3 --query rows",
+            &[
+                ("-k", ["0", "1", "1000000000", "1000000001"]),
+                ("--nth", ["-1", "0", "1000000000", "1000000001"]),
+            ],
+        ),
+        (
+            "trident fetch --client c --servers 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3",
+            &[("", ["-1", "0", "1000000000", "1000000001"])],
+        ),
+    ];
+
+    #[test]
+    fn every_number_is_taken_from_its_least_to_its_most_and_none_beyond() {
+        let command = with_negative_numbers(Cli::command());
+        for (line, options) in BOUNDS {
+            for (option, values) in *options {
+                for (value, taken) in values.iter().zip([false, true, true, false]) {
+                    let line = format!("roadstead {line} {option} {value}");
+                    let given = command.clone().try_get_matches_from(line.split_whitespace());
+                    let given = given.and_then(|given| Cli::from_arg_matches(&given));
+                    assert_eq!(given.is_ok(), taken, "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_server_says_which_limits_it_has_if_none_is_given() {
+        let mut command = Cli::command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let usual = Budget::default();
+        for said in [
+            format!("Connections open at once [default: {}; Trident: 1000]", usual.connections),
+            format!("or one /64 of IPv6 [default: {}]", usual.per_address),
+            format!("send its first byte [default: {}]", usual.first_byte.as_secs()),
+            format!("without a byte in either direction [default: {}]", usual.idle.as_secs()),
+            format!("0: any [default: {}]", usual.slowest),
+            format!("one connection may buffer [default: {} MiB;", usual.buffer_each >> 20),
+            format!("all connections may buffer [default: {} MiB]", usual.buffer_all >> 20),
+            format!("Jobs in flight [default: {}]", usual.jobs),
+        ] {
+            assert!(help.contains(&said), "{said}: {help}");
+        }
+    }
+}

@@ -64,4 +64,28 @@ mod tests {
             ["-0.1", "1000000000.1", "1e300", "inf", "nan", ""].iter().all(|text| seconds(text).is_err())
         );
     }
+
+    #[test]
+    fn a_length_may_be_either_end_of_its_bounds_and_nothing_beyond() {
+        let read = length(0.5..=2.0);
+        for (text, time) in
+            [("0.5", Some(0.5)), ("2", Some(2.0)), ("0.49", None), ("2.01", None), ("nan", None)]
+        {
+            assert_eq!(read(text).ok().map(|time| time.as_secs_f64()), time, "{text}");
+        }
+        assert_eq!(read("3").unwrap_err(), "`3` is not a time from 0.5 to 2 seconds");
+    }
+
+    #[test]
+    fn milliseconds_have_a_unit_or_none_and_are_ten_seconds_at_most() {
+        let micros = |text| milliseconds(text).ok().map(|time| time.as_micros());
+        assert_eq!(
+            ["0", "5ms", "5", "0.5ms", "10000ms"].map(micros),
+            [0, 5_000, 5_000, 500, 10_000_000].map(Some)
+        );
+        for odd in ["10000.001ms", "-1ms", "5s", "5 s", "ms", "nan", ""] {
+            let said = milliseconds(odd).unwrap_err();
+            assert_eq!(said, format!("`{odd}` is not a time such as 5ms, of at most ten seconds"));
+        }
+    }
 }

@@ -111,3 +111,30 @@ impl Output {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use roadstead_load::{
+        chart::{Chart, Panel},
+        report::Table,
+    };
+
+    /// The cells of a table by rows, of which the first has the titles.
+    pub(crate) fn cells(table: &Table) -> Vec<Vec<String>> {
+        let text = table.to_string();
+        let rows = text.lines().filter_map(|line| line.strip_prefix('│')?.strip_suffix('│'));
+        rows.map(|row| row.split('┆').map(|cell| cell.trim().to_owned()).collect()).collect()
+    }
+
+    /// Of every panel its axis, and of every line in it the name and the points.
+    pub(crate) fn lines(chart: &Chart) -> Vec<(&str, Drawn<'_>)> {
+        chart.panels.iter().map(|panel| (panel.y_axis.as_str(), drawn(panel))).collect()
+    }
+
+    /// The names of lines, and their points.
+    type Drawn<'a> = Vec<(&'a str, &'a [(u64, f64)])>;
+
+    fn drawn(panel: &Panel) -> Drawn<'_> {
+        panel.series.iter().map(|line| (line.name.as_str(), line.points.as_slice())).collect()
+    }
+}

@@ -277,3 +277,43 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_and_hold_two_hashes_at_least() {
+        for (text, size) in [
+            ("64", Some(64)),
+            ("64B", Some(64)),
+            ("1KiB", Some(1 << 10)),
+            ("64 KiB", Some(64 << 10)),
+            ("64MiB", Some(64 << 20)),
+            ("67108864", Some(64 << 20)),
+        ] {
+            assert_eq!(bytes(text).ok(), size, "{text}");
+        }
+        for odd in ["63", "0", "65MiB", "67108865", "1GiB", "KiB", "1.5KiB", "18446744073709551615MiB"] {
+            assert!(bytes(odd).unwrap_err().starts_with(&format!("`{odd}` is not a size")), "{odd}");
+        }
+    }
+
+    fn answer(seconds: f64) -> Answer {
+        Answer {
+            latencies_us: Vec::new(),
+            wrong: Vec::new(),
+            failed: Vec::new(),
+            seconds,
+            connections_opened: 0,
+            most_ahead: 0,
+            background: 0,
+        }
+    }
+
+    #[test]
+    fn a_run_takes_as_long_as_the_member_that_took_longest_and_never_no_time() {
+        assert_eq!(longest(&[answer(0.5), answer(2.0), answer(1.0)]), 2.0);
+        assert_eq!(longest(&[answer(0.0)]), 1e-6);
+    }
+}

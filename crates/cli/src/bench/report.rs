@@ -50,6 +50,16 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        self.table().print(stream)
+    }
+
+    fn svg(&self) -> Result<String, ChartError> {
+        self.chart().svg()
+    }
+}
+
+impl Report {
+    fn table(&self) -> Table {
         let mut columns = vec![Column::Text("strategy")];
         columns.extend(
             [
@@ -86,11 +96,11 @@ impl Findings for Report {
                 number(run.cpu_ms, 3),
             ]);
         }
-        table.print(stream)
+        table
     }
 
     /// For every payload and delay throughput and latency against the level, a line for each strategy.
-    fn svg(&self) -> Result<String, ChartError> {
+    fn chart(&self) -> Chart {
         let mut cells: Vec<(usize, f64)> =
             self.runs.iter().map(|run| (run.payload_bytes, run.delay_ms)).collect();
         cells.dedup();
@@ -110,11 +120,8 @@ impl Findings for Report {
             x_axis: "queries in flight".into(),
             panels,
         }
-        .svg()
     }
-}
 
-impl Report {
     fn panels(&self, payload: usize, delay: f64) -> [Panel; 2] {
         let runs =
             || self.runs.iter().filter(move |run| run.payload_bytes == payload && run.delay_ms == delay);
@@ -147,5 +154,107 @@ impl Report {
             panel(format!("exchanges/s ({what})"), throughput.collect()),
             panel(format!("latency, ms ({what})"), latency.collect()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::tests::{cells, lines};
+
+    fn run(strategy: &str, payload_bytes: usize, delay_ms: f64, level: u64) -> Run {
+        Run {
+            strategy: strategy.into(),
+            payload_bytes,
+            delay_ms,
+            level,
+            right: 1,
+            wrong: 0,
+            failed: 0,
+            exchanges_per_s: 4.5,
+            p50_ms: 5.0,
+            p99_ms: 6.0,
+            connections_opened: 7,
+            most_ahead_bytes: 8192,
+            cpu_ms: 0.9,
+        }
+    }
+
+    fn report(runs: Vec<Run>) -> Report {
+        Report {
+            machine: Machine { cores: 9, ..Machine::here() },
+            tls: true,
+            background_bytes: Some(2048),
+            runs,
+        }
+    }
+
+    #[test]
+    fn every_figure_of_an_exchange_stands_under_its_title() {
+        let table = report(vec![Run { wrong: 2, failed: 3, ..run("shared", 1024, 5.0, 16) }]).table();
+        let [titles, figures] = &cells(&table)[..] else { panic!("{table}") };
+        assert_eq!(
+            titles[..],
+            [
+                "strategy",
+                "payload",
+                "delay ms",
+                "level",
+                "right",
+                "wrong",
+                "failed",
+                "exchanges/s",
+                "p50 ms",
+                "p99 ms",
+                "opened",
+                "ahead",
+                "CPU ms"
+            ]
+        );
+        assert_eq!(
+            figures[..],
+            ["shared", "1.0 KiB", "5.0", "16", "1", "2", "3", "4.5", "5.00", "6.00", "7", "8.0 KiB", "0.900"]
+        );
+    }
+
+    #[test]
+    fn an_exchange_with_anything_wrong_or_failed_is_not_clean() {
+        for (wrong, failed) in [(0, 0), (1, 0), (0, 1)] {
+            let bad = Run { wrong, failed, ..run("shared", 64, 0.0, 1) };
+            assert_eq!(report(vec![run("shared", 64, 0.0, 1), bad]).is_clean(), wrong + failed == 0);
+        }
+    }
+
+    #[test]
+    fn each_payload_and_delay_has_its_panels_and_each_strategy_its_lines() {
+        let slow = Run { exchanges_per_s: 2.5, p50_ms: 7.0, p99_ms: 8.0, ..run("pool:4", 64, 0.0, 2) };
+        let runs =
+            vec![run("shared", 64, 0.0, 1), run("shared", 64, 5.0, 1), run("shared", 64, 0.0, 2), slow];
+        let chart = report(runs).chart();
+        assert!(
+            chart.subtitle.contains("with TLS, on 9 cores, beside exchanges of 2.0 KiB"),
+            "{}",
+            chart.subtitle
+        );
+        let (shared, pool) = ([(1, 5.0), (2, 5.0)], [(2, 7.0)]);
+        let (shared_slowest, pool_slowest) = ([(1, 6.0), (2, 6.0)], [(2, 8.0)]);
+        let latency = [
+            ("shared p50", &shared[..]),
+            ("shared p99", &shared_slowest),
+            ("pool:4 p50", &pool),
+            ("pool:4 p99", &pool_slowest),
+        ];
+        assert_eq!(
+            lines(&chart),
+            [
+                (
+                    "exchanges/s (64 B, 0 ms)",
+                    vec![("shared", &[(1, 4.5), (2, 4.5)][..]), ("pool:4", &[(2, 2.5)])]
+                ),
+                ("latency, ms (64 B, 0 ms)", latency.to_vec()),
+                ("exchanges/s (64 B, 5 ms)", vec![("shared", &[(1, 4.5)])]),
+                ("latency, ms (64 B, 5 ms)", vec![("shared p50", &[(1, 5.0)]), ("shared p99", &[(1, 6.0)])]),
+            ]
+        );
     }
 }

@@ -190,6 +190,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn elements_are_written_with_all_their_digits_and_no_more() {
+        let values = [0.0, -0.0, 1.0, 10.0, 0.1, 1.0 / 3.0, -2.5, 1e20, f32::MIN_POSITIVE];
+        assert_eq!(written(&values), "0 -0 1 10 0.1 0.33333334 -2.5 1e20 1.1754944e-38");
+        assert_eq!(written(&[]), "");
+    }
+
+    #[test]
     fn a_vector_behind_the_last_is_none_and_is_told_how_many_there_are() {
         let dir = tempfile::tempdir().unwrap();
         let path: PathBuf = dir.path().join("two.fvecs");

@@ -119,3 +119,27 @@ fn only_file(dir: &Path, ending: &str) -> Result<PathBuf> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_called_what_its_files_are_and_there_is_one_of_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = [&1_u32.to_le_bytes()[..], &7_f32.to_le_bytes()].concat();
+        let put = |name: &str, rows: usize| std::fs::write(dir.path().join(name), row.repeat(rows)).unwrap();
+        let refused = |said: &str| {
+            let error = Dataset::find(Some(dir.path())).map(drop).unwrap_err().to_string();
+            assert!(error.ends_with(said), "{error}");
+        };
+        refused("holds 0 files named *_base.fvecs, it must be one");
+        put("tiny_base.fvecs", 3);
+        refused("holds 0 files named *_query.fvecs, it must be one");
+        put("tiny_query.fvecs", 2);
+        let set = Dataset::find(Some(dir.path())).unwrap();
+        assert_eq!((&set.name[..], set.rows, set.dim, set.queries.len()), ("tiny", 3, 1, 2));
+        put("other_base.fvecs", 3);
+        refused("holds 2 files named *_base.fvecs, it must be one");
+    }
+}

@@ -52,3 +52,38 @@ impl Run {
         self.right + self.wrong + self.failed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_told_with_its_strategy_and_its_delay_if_it_has_any() {
+        let run = |exchange: Option<&str>, peer_delay_ms| Run {
+            op: Op::Fetch,
+            protocol: "exchange",
+            exchange: exchange.map(str::to_owned),
+            peer_delay_ms,
+            checked: true,
+            level: 1,
+            right: 1,
+            wrong: 2,
+            failed: 4,
+            qps: 0.0,
+            mean_ms: 0.0,
+            p50_ms: 0.0,
+            p95_ms: 0.0,
+            p99_ms: 0.0,
+            overlap: 0.0,
+            client_bytes_up: 0.0,
+            client_bytes_down: 0.0,
+            server_bytes: 0.0,
+            server_cpu_ms: 0.0,
+            recall_at_10: None,
+        };
+        assert_eq!(run(None, 0.0).way(), "exchange");
+        assert_eq!(run(Some("pool:4"), 0.0).way(), "exchange pool:4");
+        assert_eq!(run(Some("shared"), 0.5).way(), "exchange shared 0.5 ms");
+        assert_eq!(run(None, 0.0).asked(), 7);
+    }
+}

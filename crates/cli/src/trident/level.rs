@@ -269,3 +269,39 @@ pub(crate) fn scattered(number: usize, rows: usize) -> usize {
     // Knuth's multiplicative hash; the quality of the scatter does not matter.
     ((number as u64 + 1).wrapping_mul(2_654_435_761) % rows as u64) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_question_is_asked_once_whoever_asks_it() {
+        for (level, count) in [(1, 0), (1, 5), (3, 1), (3, 100)] {
+            let told = AtomicUsize::new(0);
+            let ask = |number| {
+                if number % 2 == 0 { Ok(number) } else { Err(ClientError::Randomness("odd".into())) }
+            };
+            let answers = closed_loop(level, count, &|| _ = told.fetch_add(1, Relaxed), ask).unwrap();
+            let asked: BTreeSet<usize> = answers.iter().map(|(number, ..)| *number).collect();
+            assert_eq!((answers.len(), asked), (count, (0..count).collect()));
+            assert!(answers.iter().all(|(number, _, answer)| answer.is_ok() == (number % 2 == 0)));
+            assert_eq!(told.into_inner(), count);
+        }
+    }
+
+    #[test]
+    fn questions_are_all_over_the_collection() {
+        for rows in [1, 2, 1_000] {
+            let found: BTreeSet<usize> = (0..10 * rows).map(|number| scattered(number, rows)).collect();
+            assert_eq!((found.first(), found.last()), (Some(&0), Some(&(rows - 1))));
+            assert!(found.len() * 10 >= rows * 9, "{} of {rows}", found.len());
+        }
+        assert_eq!(
+            [0, 1, 2].map(|number| scattered(number, 1_000)),
+            [761, 522, 283],
+            "as in every run before"
+        );
+    }
+}

@@ -80,6 +80,24 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        self.table().print(stream)?;
+        if self.distance_error > 0.0 {
+            stream.tell(&format!(
+                "a search is right if rounding explains what differs from the truth: distances are within {} of it \
+                 (recall makes no allowance)",
+                Significant(self.distance_error)
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn svg(&self) -> Result<String, ChartError> {
+        self.chart().svg()
+    }
+}
+
+impl Report {
+    fn table(&self) -> Table {
         let mut columns = vec![Column::Text(if self.tls { "query, with TLS" } else { "query, without TLS" })];
         columns.extend(FIGURES.map(Column::Number));
         let mut table = Table::new(&columns).known_by(2);
@@ -102,19 +120,11 @@ impl Findings for Report {
                 run.recall_at_10.map_or("-".into(), |recall| number(recall, 3)),
             ]);
         }
-        table.print(stream)?;
-        if self.distance_error > 0.0 {
-            stream.tell(&format!(
-                "a search is right if rounding explains what differs from the truth: distances are within {} of it \
-                 (recall makes no allowance)",
-                Significant(self.distance_error)
-            ))?;
-        }
-        Ok(())
+        table
     }
 
     /// Throughput above, latency below, against the level.
-    fn svg(&self) -> Result<String, ChartError> {
+    fn chart(&self) -> Chart {
         let subjects = self.subjects();
         let series = |subject: usize, name: String, line: Line, value: fn(&Run) -> f64| {
             let runs = self.runs.iter().filter(|run| subject_of(run) == subjects[subject]);
@@ -132,7 +142,7 @@ impl Findings for Report {
         });
         let all = self.runs.iter().all(|run| run.checked);
         let checked = if all { "every answer checked" } else { "searches unchecked" };
-        let chart = Chart {
+        Chart {
             title: "Trident: private queries on three servers".into(),
             subtitle: format!(
                 "{}: {} rows x {}, {}, {} TLS, {} on {} cores",
@@ -153,8 +163,7 @@ impl Findings for Report {
                 },
                 Panel { y_axis: "latency, ms".into(), scale: Scale::Logarithmic, series: latency.collect() },
             ],
-        };
-        chart.svg()
+        }
     }
 }
 
@@ -164,5 +173,136 @@ fn subject_of(run: &Run) -> String {
         (Op::Search, _) => "search".into(),
         (Op::Fetch, None) => "fetch".into(),
         (Op::Fetch, Some(_)) => run.way(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::tests::{cells, lines};
+
+    fn run(op: Op, level: usize) -> Run {
+        Run {
+            op,
+            protocol: if op == Op::Fetch { "direct" } else { "scan" },
+            exchange: None,
+            peer_delay_ms: 0.0,
+            checked: true,
+            level,
+            right: 3,
+            wrong: 0,
+            failed: 0,
+            qps: 6.0,
+            mean_ms: 7.0,
+            p50_ms: 8.0,
+            p95_ms: 9.0,
+            p99_ms: 10.0,
+            overlap: 1.5,
+            client_bytes_up: 1024.0,
+            client_bytes_down: 2048.0,
+            server_bytes: 3072.0,
+            server_cpu_ms: 0.25,
+            recall_at_10: (op == Op::Search).then_some(0.5),
+        }
+    }
+
+    fn report(runs: Vec<Run>) -> Report {
+        Report {
+            dataset: "made-9".into(),
+            rows: 9,
+            dim: 128,
+            kernel: "portable",
+            tls: true,
+            peer_delay_ms: 0.0,
+            distance_error: 0.0,
+            machine: Machine { cores: 2, ..Machine::here() },
+            servers: Vec::new(),
+            contradictions: [0; 3],
+            runs,
+        }
+    }
+
+    #[test]
+    fn every_figure_of_a_level_stands_under_its_title() {
+        let shared = Run {
+            exchange: Some("shared".into()),
+            protocol: "exchange",
+            peer_delay_ms: 5.0,
+            ..run(Op::Fetch, 4)
+        };
+        let unchecked = Run { checked: false, wrong: 1, failed: 2, ..run(Op::Search, 2) };
+        let mut report = report(vec![shared, unchecked]);
+        let figures = ["6", "8.00", "10.0", "1.5", "1.0 KiB", "2.0 KiB", "3.0 KiB", "0.250"];
+        let row = |query: &str, ends: [&str; 4], recall: &str| -> Vec<String> {
+            [&[query][..], &ends, &figures, &[recall]].concat().into_iter().map(str::to_owned).collect()
+        };
+        let titles = [
+            "query, with TLS",
+            "level",
+            "right",
+            "wrong",
+            "failed",
+            "queries/s",
+            "p50 ms",
+            "p99 ms",
+            "in flight",
+            "up",
+            "down",
+            "between",
+            "CPU ms",
+            "recall",
+        ];
+        let first = row("fetch exchange shared 5 ms", ["4", "3", "0", "0"], "-");
+        let second = row("search scan, unchecked", ["2", "3", "1", "2"], "0.500");
+        assert_eq!(cells(&report.table()), [titles.map(str::to_owned).to_vec(), first, second]);
+        report.tls = false;
+        assert_eq!(cells(&report.table())[0][0], "query, without TLS");
+    }
+
+    #[test]
+    fn wrong_and_failed_answers_and_contradictions_of_any_server_are_not_clean() {
+        assert!(report(vec![run(Op::Fetch, 1)]).is_clean());
+        for bad in [Run { wrong: 1, ..run(Op::Fetch, 1) }, Run { failed: 1, ..run(Op::Fetch, 1) }] {
+            assert!(!report(vec![run(Op::Search, 1), bad]).is_clean());
+        }
+        for contradictions in [[1, 0, 0], [0, 1, 0], [0, 0, 1]] {
+            assert!(!Report { contradictions, ..report(vec![run(Op::Fetch, 1)]) }.is_clean());
+        }
+    }
+
+    #[test]
+    fn recall_is_the_mean_over_searches_and_none_without_them() {
+        let better = Run { recall_at_10: Some(1.0), ..run(Op::Search, 2) };
+        assert_eq!(report(vec![run(Op::Fetch, 1), run(Op::Search, 1), better]).recall(), Some(0.75));
+        assert_eq!(report(vec![run(Op::Fetch, 1)]).recall(), None);
+    }
+
+    #[test]
+    fn the_picture_has_a_line_for_each_way_of_asking_over_the_levels() {
+        let way = |level, qps| Run {
+            exchange: Some("pool:2".into()),
+            protocol: "exchange",
+            qps,
+            ..run(Op::Fetch, level)
+        };
+        let runs = vec![run(Op::Fetch, 1), run(Op::Search, 1), way(1, 2.0), way(8, 4.0)];
+        let chart = report(runs).chart();
+        let (one, both) = (&[(1, 6.0)][..], &[(1, 2.0), (8, 4.0)][..]);
+        let names = ["fetch", "search", "exchange pool:2"];
+        let lines = lines(&chart);
+        assert_eq!(
+            lines[0],
+            ("right answers per second", names.into_iter().zip([one, one, both]).collect::<Vec<_>>())
+        );
+        let (p50, p99) = (&[(1, 8.0)][..], &[(1, 10.0)][..]);
+        assert_eq!(lines[1].0, "latency, ms");
+        assert_eq!(
+            lines[1].1[..4],
+            [("fetch p50", p50), ("fetch p99", p99), ("search p50", p50), ("search p99", p99)]
+        );
+        assert_eq!(
+            chart.subtitle,
+            "made-9: 9 rows x 128, every answer checked, with TLS, portable on 2 cores"
+        );
     }
 }

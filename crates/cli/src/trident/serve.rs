@@ -216,6 +216,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_names_no_party_or_version_is_told_which_there_are() {
+        for (text, number) in
+            [("1", Some(1)), ("2", Some(2)), ("3", Some(3)), ("0", None), ("4", None), ("", None)]
+        {
+            let wrong = format!("`{text}` is not a party; there are 1, 2 and 3");
+            assert_eq!(party(text).map(Party::number), number.ok_or(wrong));
+        }
+        assert_eq!(kernel("portable").ok(), Some(Kernel::ALL[0]));
+        assert_eq!(kernel("sse").unwrap_err(), "there is no `sse`; there are portable, avx2, avx512");
+        for it in Kernel::ALL {
+            let missing = format!("this machine has no {}", it.name());
+            assert_eq!(
+                kernel(it.name()).map(Kernel::name),
+                it.available().then_some(it.name()).ok_or(missing)
+            );
+        }
+    }
+
+    #[test]
     fn search_shares_are_in_memory_where_a_quarter_of_it_is_enough() {
         for (available, shares, chosen) in [
             (None, 1 << 40, UNKNOWN),

@@ -126,6 +126,19 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        self.work().print(stream)?;
+        self.memory().print(stream)?;
+        self.warn();
+        Ok(())
+    }
+
+    fn svg(&self) -> Result<String, ChartError> {
+        self.chart().svg()
+    }
+}
+
+impl Report {
+    fn work(&self) -> Table {
         let mut columns = vec![Column::Text("active connections")];
         columns.extend(
             ["messages/s", "right", "wrong", "failed", "CPU us", "p50 ms", "p99 ms"].map(Column::Number),
@@ -138,19 +151,20 @@ impl Findings for Report {
         let ratios = [self.cpu_ratio, self.p50_ratio, self.p99_ratio];
         last.extend(ratios.map(|ratio| ratio.map_or("-".into(), |ratio| ratio.to_string())));
         table.row(last);
-        table.print(stream)?;
+        table
+    }
+
+    fn memory(&self) -> Table {
         let memory = ["opened", "after the echo", "kept when closed"].map(Column::Number);
         let mut table = Table::new(&[&[Column::Text("memory for each idle one")], &memory[..]].concat());
         let each = [self.each.opened, self.each.echoed, self.each.closed];
         let title = format!("bytes, {} echoed", bytes(FIRST as u64));
         table.row([title].into_iter().chain(each.map(|each| number(each, 0))));
-        table.print(stream)?;
-        self.warn();
-        Ok(())
+        table
     }
 
     /// The active ones alone and beside the idle ones, round by round.
-    fn svg(&self) -> Result<String, ChartError> {
+    fn chart(&self) -> Chart {
         let series = |subject: usize, name: &str, half: fn(&Round) -> &Window, figure: fn(&Window) -> f64| {
             let points = (1..).zip(self.rounds.iter().map(|round| figure(half(round)))).collect();
             Series { name: name.into(), subject, line: Line::Solid, points }
@@ -176,6 +190,127 @@ impl Findings for Report {
                 panel("latency p99, ms", |window| window.load.latency.p99_ms),
             ],
         }
-        .svg()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead_load::{generator::LoadReport, measure::Latency};
+
+    use super::*;
+    use crate::{
+        bench::idle::round::Memory,
+        load::tests::loaded,
+        output::tests::{cells, lines},
+    };
+
+    /// A window whose figures are so many times those of a load.
+    fn window(times: f64) -> Window {
+        let latency = Latency { p50_ms: 2.0 * times, p99_ms: 8.0 * times, ..loaded().latency };
+        Window {
+            load: LoadReport { latency, messages_per_second: 1_000.0 / times, ..loaded() },
+            cpu_us: 4.0 * times,
+        }
+    }
+
+    fn round(times: f64) -> Round {
+        let memory = Memory { before: 1_000, opened: 3_000, echoed: 5_000, closed: 1_100 };
+        Round { alone: window(1.0), beside: window(times), memory, wrong: 0, lost: 0 }
+    }
+
+    fn report(rounds: Vec<Round>) -> Report {
+        let mut report = Report::new(Machine { cores: 2, ..Machine::here() }, Model::Epoll, 10, 7);
+        report.rounds = rounds;
+        report.compare();
+        report
+    }
+
+    #[test]
+    fn what_idle_connections_cost_is_compared_round_by_round() {
+        let report = report(vec![round(2.0), round(3.0), round(1.0)]);
+        assert_eq!(
+            cells(&report.work()),
+            [
+                [
+                    "active connections",
+                    "messages/s",
+                    "right",
+                    "wrong",
+                    "failed",
+                    "CPU us",
+                    "p50 ms",
+                    "p99 ms"
+                ],
+                ["7, alone", "1,000", "27", "0", "0", "4.00", "2.00", "8.00"],
+                ["beside 10 idle", "500", "27", "0", "0", "8.00", "4.00", "16.0"],
+                [
+                    "to alone (min-max)",
+                    "",
+                    "",
+                    "",
+                    "",
+                    "2.000 (1.000-3.000)",
+                    "2.000 (1.000-3.000)",
+                    "2.000 (1.000-3.000)"
+                ],
+            ]
+        );
+        assert_eq!(
+            cells(&report.memory()),
+            [
+                ["memory for each idle one", "opened", "after the echo", "kept when closed"],
+                ["bytes, 16.0 KiB echoed", "200", "400", "10"],
+            ]
+        );
+    }
+
+    #[test]
+    fn each_figure_is_compared_with_its_own() {
+        let mut one = round(1.0);
+        (one.beside.cpu_us, one.beside.load.latency.p50_ms, one.beside.load.latency.p99_ms) =
+            (8.0, 6.0, 32.0);
+        (one.beside.load.wrong, one.beside.load.failed) = (5, 6);
+        let report = report(vec![one]);
+        let ratio = |figure| Some(Ratio { median: figure, min: figure, max: figure });
+        assert_eq!([report.cpu_ratio, report.p50_ratio, report.p99_ratio], [2.0, 3.0, 4.0].map(ratio));
+        assert_eq!(
+            cells(&report.work())[2],
+            ["beside 10 idle", "1,000", "9", "5", "6", "8.00", "6.00", "32.0"]
+        );
+    }
+
+    #[test]
+    fn anything_wrong_or_lost_in_either_half_or_of_an_idle_connection_is_not_clean() {
+        assert!(report(vec![round(1.0), round(2.0)]).is_clean());
+        let spoils: [fn(&mut Round); 4] = [
+            |round| round.wrong = 1,
+            |round| round.lost = 1,
+            |round| round.alone.load.wrong = 1,
+            |round| round.beside.load.failed = 1,
+        ];
+        for spoil in spoils {
+            let mut bad = round(1.0);
+            spoil(&mut bad);
+            assert!(!report(vec![round(1.0), bad]).is_clean());
+        }
+    }
+
+    #[test]
+    fn the_picture_has_both_halves_of_every_round() {
+        let chart = report(vec![round(2.0), round(3.0)]).chart();
+        assert_eq!(
+            lines(&chart),
+            [
+                (
+                    "CPU for a message, us",
+                    vec![("alone", &[(1, 4.0), (2, 4.0)][..]), ("beside idle ones", &[(1, 8.0), (2, 12.0)])]
+                ),
+                (
+                    "latency p99, ms",
+                    vec![("alone", &[(1, 8.0), (2, 8.0)]), ("beside idle ones", &[(1, 16.0), (2, 24.0)])]
+                ),
+            ]
+        );
+        assert_eq!(chart.title, "7 active connections, alone and beside 10 idle ones");
     }
 }

@@ -228,3 +228,13 @@ fn wait_until(condition: impl Fn() -> bool) {
         thread::sleep(GLANCE);
     }
 }
+
+#[cfg(test)]
+impl Kill {
+    /// One of a process that the system has ended in the first time, a millisecond after its control; that was replaced
+    /// in the second, and after which all were served in the third.
+    pub(super) fn of([ended, replaced_ms, back_ms]: [Option<f64>; 3]) -> Self {
+        let ended_ms = ended.unwrap_or(f64::NAN);
+        Self { at_s: 0.0, connections: 0, ended_ms, control_ms: Some(ended_ms - 1.0), replaced_ms, back_ms }
+    }
+}

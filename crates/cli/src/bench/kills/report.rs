@@ -122,13 +122,7 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
-        let mut columns = vec![Column::Text("model")];
-        columns.extend(FIGURES.map(Column::Number));
-        let mut table = Table::new(&columns);
-        for run in &self.runs {
-            table.row(run.row(self.level));
-        }
-        table.print(stream)?;
+        self.table().print(stream)?;
         for run in self.runs.iter().filter(|run| run.exit_code != Some(0)) {
             tracing::error!(
                 model = run.model,
@@ -139,8 +133,24 @@ impl Findings for Report {
         Ok(())
     }
 
-    /// How long it took after each kill until the process was dead, and then until all clients were served.
     fn svg(&self) -> Result<String, ChartError> {
+        self.chart().svg()
+    }
+}
+
+impl Report {
+    fn table(&self) -> Table {
+        let mut columns = vec![Column::Text("model")];
+        columns.extend(FIGURES.map(Column::Number));
+        let mut table = Table::new(&columns);
+        for run in &self.runs {
+            table.row(run.row(self.level));
+        }
+        table
+    }
+
+    /// How long it took after each kill until the process was dead, and then until all clients were served.
+    fn chart(&self) -> Chart {
         let panel = |y_axis: &str, time: fn(&Kill) -> Option<f64>| {
             let series = self.runs.iter().enumerate().map(|(subject, run)| {
                 let times = run.watched.kills.iter().map(|kill| time(kill).unwrap_or(f64::NAN));
@@ -162,6 +172,103 @@ impl Findings for Report {
                 panel("all served after its end, ms", |kill| kill.back_ms),
             ],
         }
-        .svg()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::tests::{cells, lines};
+
+    fn run(kills: Vec<Kill>) -> Run {
+        let tally =
+            Tally { right: 1_000, wrong: 0, connections: 30, failed_of_killed: 4, failed_of_others: 0 };
+        let watched = Watched { kills, lasting_zombies: 0 };
+        Run { model: "prefork".into(), tally, watched, at_once: 5, exit_code: Some(0), left: 0 }
+    }
+
+    fn report(run: Run) -> Report {
+        let mut report = Report::new(Machine { cores: 2, ..Machine::here() }, 5, Duration::from_secs(60), 7);
+        report.runs.push(run);
+        report
+    }
+
+    /// Three kills, of which one had no control and after one not all were served again.
+    fn kills() -> Vec<Kill> {
+        let times = [
+            [Some(10.0), Some(20.0), Some(30.0)],
+            [Some(30.0), Some(40.0), Some(90.0)],
+            [Some(20.0), Some(60.0), None],
+        ];
+        let mut kills = times.map(Kill::of);
+        (kills[1].control_ms, kills[2].control_ms) = (None, Some(1.0));
+        kills.into()
+    }
+
+    #[test]
+    fn every_figure_of_the_kills_stands_under_its_title() {
+        let mut run = run(kills());
+        (run.tally.wrong, run.tally.failed_of_others, run.watched.lasting_zombies, run.left) = (2, 3, 6, 8);
+        let table = report(run).table();
+        let [titles, figures] = &cells(&table)[..] else { panic!("{table}") };
+        let figures: Vec<(&str, &str)> =
+            titles.iter().map(String::as_str).zip(figures.iter().map(String::as_str)).collect();
+        assert_eq!(
+            figures,
+            [
+                ("model", "prefork"),
+                ("kills", "3"),
+                ("right", "1,000"),
+                ("wrong", "2"),
+                ("opened", "30"),
+                ("failed: killed", "4"),
+                ("others", "3"),
+                ("dead p50 ms", "20"),
+                ("slowest", "30"),
+                ("beyond control", "19"),
+                ("replaced p50 ms", "40"),
+                ("slowest", "60"),
+                ("all served p50 ms", "60"),
+                ("slowest", "90"),
+                ("never", "1"),
+                ("zombies", "6"),
+                ("at once", "5 of 5"),
+                ("left", "8"),
+            ]
+        );
+    }
+
+    #[test]
+    fn whatever_is_not_as_it_should_be_is_not_clean() {
+        let whole = || run(vec![Kill::of([1.0, 2.0, 3.0].map(Some))]);
+        assert!(report(whole()).is_clean(), "connections of killed processes may fail");
+        let spoils: [fn(&mut Run); 8] = [
+            |run| run.tally.wrong = 1,
+            |run| run.tally.failed_of_others = 1,
+            |run| run.watched.kills[0].back_ms = None,
+            |run| run.watched.lasting_zombies = 1,
+            |run| run.at_once = 4,
+            |run| run.exit_code = None,
+            |run| run.exit_code = Some(1),
+            |run| run.left = 1,
+        ];
+        for (number, spoil) in spoils.iter().enumerate() {
+            let mut bad = whole();
+            spoil(&mut bad);
+            assert!(!report(bad).is_clean(), "{number}");
+        }
+    }
+
+    #[test]
+    fn the_picture_has_every_kill_in_its_place() {
+        let mut kills = kills();
+        kills.swap(1, 2);
+        let chart = report(run(kills)).chart();
+        let [(dead, ended), (served, back)] = &lines(&chart)[..] else { panic!("{chart:?}") };
+        assert_eq!((*dead, *served), ("dead after the signal, ms", "all served after its end, ms"));
+        assert_eq!(ended[..], [("prefork", &[(1, 10.0), (2, 20.0), (3, 30.0)][..])]);
+        let back = back[0].1;
+        assert_eq!((back[0], back[2]), ((1, 30.0), (3, 90.0)));
+        assert!(back[1].1.is_nan(), "nothing is drawn where not all were served");
     }
 }

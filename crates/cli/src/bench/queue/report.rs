@@ -143,6 +143,22 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        self.table().print(stream)?;
+        self.measured().for_each(Run::warn);
+        Ok(())
+    }
+
+    fn svg(&self) -> Result<String, ChartError> {
+        self.chart().svg_over_percentiles()
+    }
+}
+
+impl Report {
+    fn measured(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.was_measured())
+    }
+
+    fn table(&self) -> Table {
         let mut columns = vec![Column::Text("queue")];
         columns.extend(
             [
@@ -161,8 +177,7 @@ impl Findings for Report {
             .map(Column::Number),
         );
         let mut table = Table::new(&columns);
-        let measured = || self.runs.iter().filter(|run| run.was_measured());
-        for run in measured() {
+        for run in self.measured() {
             table.row([
                 run.queue.to_string(),
                 count(run.right),
@@ -178,13 +193,11 @@ impl Findings for Report {
                 run.short_p99_ratio.map_or("-".into(), |ratio| ratio.to_string()),
             ]);
         }
-        table.print(stream)?;
-        measured().for_each(Run::warn);
-        Ok(())
+        table
     }
 
     /// The latency of short and of long jobs by how many are faster, a line for each discipline.
-    fn svg(&self) -> Result<String, ChartError> {
+    fn chart(&self) -> Chart {
         let panel = |what: &str, latency: fn(&Run) -> &Latency| {
             let series = self.runs.iter().enumerate().map(|(subject, run)| {
                 let points = latency(run).percentiles();
@@ -202,31 +215,111 @@ impl Findings for Report {
             x_axis: "percentile of the jobs".into(),
             panels: vec![panel("short", |run| &run.short), panel("long", |run| &run.long)],
         }
-        .svg_over_percentiles()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::output::tests::{cells, lines};
+
+    fn report(runs: Vec<Run>) -> Report {
+        Report {
+            machine: Machine { cores: 2, ..Machine::here() },
+            workers: 2,
+            load: 0.7,
+            connections: 8,
+            seconds: 1.0,
+            seed: 1,
+            links_per_ms: 1.0,
+            runs,
+        }
+    }
+
+    /// A discipline after rounds in which its short jobs took so many milliseconds.
+    fn run(queue: Queue, rounds: &[u64]) -> Run {
+        let all = |ms| {
+            let mut recorder = Recorder::new();
+            recorder.record(Duration::from_millis(ms));
+            recorder
+        };
+        let mut run = Run::new(queue);
+        for &ms in rounds {
+            let [cpu, ran, wall] = [3, 4, 5].map(Duration::from_secs);
+            let (short, long, late) = (all(ms), all(100 * ms), all(1));
+            run.add(Tally { right: 2, short, long, late, cpu, ran, wall, ..Tally::default() }, 2);
+        }
+        run
+    }
 
     #[test]
     fn a_run_with_anything_wrong_or_lost_is_not_clean() {
         for (wrong, lost, clean) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
-            let mut run = Run::new(Queue::Rr);
-            run.add(Tally { right: 1, ..Tally::default() }, 2);
+            let mut run = run(Queue::Rr, &[1]);
             run.add(Tally { wrong, lost, ..Tally::default() }, 2);
-            let report = Report {
-                machine: Machine::here(),
-                workers: 2,
-                load: 0.7,
-                connections: 8,
-                seconds: 1.0,
-                seed: 1,
-                links_per_ms: 1.0,
-                runs: vec![run],
-            };
-            assert_eq!(report.is_clean(), clean);
+            assert_eq!(report(vec![run]).is_clean(), clean);
+        }
+    }
+
+    #[test]
+    fn every_figure_of_a_discipline_stands_under_its_title_and_who_was_not_measured_has_no_row() {
+        let mut fcfs = run(Queue::Fcfs, &[2, 4, 4]);
+        (fcfs.wrong, fcfs.lost) = (7, 8);
+        let mut report = report(vec![run(Queue::Sjf, &[1, 1, 1]), fcfs, Run::new(Queue::Mlfq)]);
+        report.compare();
+        let table = cells(&report.table());
+        assert_eq!(
+            table[0],
+            [
+                "queue",
+                "right",
+                "wrong",
+                "lost",
+                "short p50 ms",
+                "p99 ms",
+                "p99.9 ms",
+                "long p50 ms",
+                "p99 ms",
+                "late p99 ms",
+                "busy %",
+                "short p99 to fcfs (min-max)"
+            ]
+        );
+        let near = |cell: &str, ms: f64| (cell.parse::<f64>().unwrap() / ms - 1.0).abs() < 2e-3;
+        for (row, name, ends, [short, long]) in
+            [(1, "sjf", ["6", "0", "0"], [1.0, 100.0]), (2, "fcfs", ["6", "7", "8"], [4.0, 400.0])]
+        {
+            let row = &table[row];
+            assert_eq!((&row[0][..], &row[1..4], &row[10][..]), (name, &ends.map(str::to_owned)[..], "30"));
+            let times = [short, short, short, long, long, 1.0];
+            assert!(row[4..10].iter().zip(times).all(|(cell, ms)| near(cell, ms)), "{row:?}");
+        }
+        assert!(table[1][11].starts_with("0.250 (0.250-0.500)"), "{table:?}");
+        assert_eq!((table[2][11].as_str(), table.len()), ("1.000 (1.000-1.000)", 3));
+    }
+
+    #[test]
+    fn a_round_tells_how_busy_the_workers_were_and_how_often_jobs_had_a_processor() {
+        let run = run(Queue::Fcfs, &[1]);
+        assert_eq!((run.rounds[0].busy, run.rounds[0].on_processor), (0.3, 0.75));
+        assert!(
+            !report(vec![Run::new(Queue::Rr), run]).is_empty()
+                && report(vec![Run::new(Queue::Rr)]).is_empty()
+        );
+    }
+
+    #[test]
+    fn the_picture_has_short_and_long_jobs_apart() {
+        let chart = report(vec![run(Queue::Fcfs, &[2]), run(Queue::Rr, &[3])]).chart();
+        let axes: Vec<&str> = lines(&chart).iter().map(|(axis, _)| *axis).collect();
+        assert_eq!(axes, ["latency of short jobs, ms", "latency of long jobs, ms"]);
+        for ((_, drawn), times) in lines(&chart).iter().zip([[2.0, 3.0], [200.0, 300.0]]) {
+            for ((name, points), (queue, ms)) in drawn.iter().zip(["fcfs", "rr"].into_iter().zip(times)) {
+                assert_eq!((*name, points.len()), (queue, 4));
+                assert!(points.iter().all(|(_, figure)| (figure / ms - 1.0).abs() < 2e-3), "{points:?}");
+            }
         }
     }
 }
