@@ -57,3 +57,38 @@ pub(crate) fn create(path: &Path) -> Result<File, FileError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map_err(FileError::at(path))
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_directory_is_its_owners_alone_also_if_it_was_there_and_open_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, below) = (dir.path().join("a"), dir.path().join("a/b"));
+        create_dir(&below).unwrap();
+        assert_eq!([&above, &below].map(|path| mode(path)), [0o700; 2]);
+        fs::set_permissions(&below, fs::Permissions::from_mode(0o755)).unwrap();
+        create_dir(&below).unwrap();
+        assert_eq!(mode(&below), 0o700);
+    }
+
+    #[test]
+    fn a_file_is_its_owners_alone_and_one_that_is_there_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        create(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        fs::write(&path, "a secret").unwrap();
+        let refused = create(&path).unwrap_err();
+        assert_eq!((refused.error.kind(), refused.path), (io::ErrorKind::AlreadyExists, path.clone()));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a secret");
+    }
+}

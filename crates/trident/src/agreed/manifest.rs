@@ -353,12 +353,41 @@ pub(crate) mod tests {
     #[test]
     fn keys_are_alike_if_all_their_bytes_are() {
         let pin = Pin([7; 32]);
-        for [first, second, third] in [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]] {
-            let pins = [first, second, third].map(|other| if other == 0 { pin } else { flipped(pin, 5) });
-            assert!(matches!(Pins::new(pins), Err(PinsError::Alike(..))));
+        let [one, two, three] = Party::ALL;
+        for (others, alike) in [
+            ([0, 0, 1], [one, two]),
+            ([0, 1, 0], [three, one]),
+            ([1, 0, 0], [two, three]),
+            ([0; 3], [one, two]),
+        ] {
+            let pins = others.map(|other| if other == 0 { pin } else { flipped(pin, 5) });
+            assert!(matches!(Pins::new(pins), Err(PinsError::Alike(a, b)) if [a, b] == alike), "{others:?}");
         }
         for at in 0..32 {
             assert!(Pins::new([pin, flipped(pin, at), flipped(pin, (at + 1) % 32)]).is_ok(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_given_to_another_holder_is_damaged() {
+        let manifest = Manifest::new(SharingId([5; 16]), 10, 20, Element::U8, true).unwrap();
+        let first = manifest.for_party(Party::ALL[0]).to_json().unwrap();
+        let first = String::from_utf8(first).unwrap();
+        assert!(Manifest::parse(first.as_bytes()).is_ok());
+        for holder in ["2", "3", "null"] {
+            let other = first.replacen("\"party\": 1", &format!("\"party\": {holder}"), 1);
+            assert!(
+                other != first && matches!(Manifest::parse(other.as_bytes()), Err(ManifestError::Damaged))
+            );
+        }
+    }
+
+    #[test]
+    fn a_shape_beyond_the_limits_is_said_with_both_of_them() {
+        let said = |rows, dim| {
+            Manifest::new(SharingId([5; 16]), rows, dim, Element::U8, true).unwrap_err().to_string()
+        };
+        assert!(said(0, 1).starts_with("the manifest says rows 0, allowed are 1 to 268435456"));
+        assert!(said(1, MAX_DIM + 1).starts_with("the manifest says dim 16385, allowed are 1 to 16384"));
     }
 }

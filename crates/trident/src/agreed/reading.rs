@@ -121,3 +121,70 @@ pub fn holder_name(holder: Option<Party>) -> String {
 fn span(first: usize, last: usize) -> String {
     if first == last { format!(" {first}") } else { format!("s {first} to {last}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_directory_is_said_with_what_was_found_and_what_is_wanted() {
+        let path = || PathBuf::from("shares/file");
+        let damaged =
+            |first, last| StoreError::Damaged { path: path(), first, last, blocks: 9, bytes: 10..20 };
+        let [one, two, _] = Party::ALL.map(Some);
+        for (error, said) in [
+            (
+                StoreError::Party { path: path(), holder: one, wanted: two },
+                format!("shares/file is the directory of {}, not of {}", Party::ALL[0], Party::ALL[1]),
+            ),
+            (
+                StoreError::Party { path: path(), holder: None, wanted: one },
+                format!("shares/file is the directory of a client, not of {}", Party::ALL[0]),
+            ),
+            (
+                StoreError::Length { path: path(), got: 3, want: 4 },
+                format!("shares/file has 3 bytes, its manifest asks for 4; {RESTORE}"),
+            ),
+            (damaged(5, 5), format!("shares/file is damaged in block 5 of 9 (bytes 10 to 19); {RESTORE}")),
+            (
+                damaged(5, 7),
+                format!("shares/file is damaged in blocks 5 to 7 of 9 (bytes 10 to 19); {RESTORE}"),
+            ),
+            (
+                StoreError::Memory { path: path(), bytes: (3 << 20) + 1 },
+                "this machine has no 4 MiB of memory for shares/file".into(),
+            ),
+        ] {
+            assert_eq!((error.to_string(), error.path()), (said, path().as_path()));
+        }
+    }
+
+    #[test]
+    fn a_file_has_exactly_the_bytes_that_are_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "four").unwrap();
+        for want in 0..8 {
+            match open_exact(&path, want) {
+                Ok(_) => assert_eq!(want, 4),
+                Err(StoreError::Length { got: 4, want: wanted, .. }) => assert!(wanted == want && want != 4),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_too_long_is_said_to_be_and_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for (length, too_long) in
+            [(manifest::MAX_BYTES, false), (manifest::MAX_BYTES + 1, true), (1 << 20, true)]
+        {
+            std::fs::write(dir.path().join(manifest::FILE), vec![b' '; length]).unwrap();
+            let Err(StoreError::Manifest { error, .. }) = read_manifest(dir.path()) else {
+                panic!("{length}")
+            };
+            let most = manifest::MAX_BYTES + 1;
+            assert_eq!(matches!(error, ManifestError::TooLong(read) if read == most), too_long, "{error}");
+        }
+    }
+}

@@ -97,3 +97,36 @@ impl Refused {
         Refusal { counter: 0, code: self.code(), text: self.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_number_of_its_own_that_never_changes_and_says_whose_is_what() {
+        let [one, two, three] = Party::ALL;
+        let [theirs, ours] = [1, 2].map(|byte| Digest([byte; 32]));
+        for (code, refused, words) in [
+            (1, Refused::Version(7), "the client speaks version 7, this server 2".to_owned()),
+            (2, Refused::Party { wanted: one, this: two }, format!("the client wants {one}, this is {two}")),
+            (
+                3,
+                Refused::Manifest { theirs, ours },
+                format!("the client's manifest is {theirs}, this server's {ours}"),
+            ),
+            (4, Refused::Order(Kind::Fetched), "a message of kind Fetched is not allowed now".into()),
+            (5, Refused::Nonce(three), format!("the nonce in the place of {three}")),
+            (6, Refused::Counter { got: 3, last: 4 }, "counter 3 is not above 4".into()),
+            (7, Refused::Key(KeyError::StrayBits), KeyError::StrayBits.to_string()),
+            (8, Refused::Body(BodyError::Element { at: 5 }), "element 5 is not below p".into()),
+            (9, Refused::NoSearch, "this collection was shared for fetching only".into()),
+            (10, Refused::Unproven, "the client has proven nothing about itself".into()),
+            (11, Refused::Server(two), format!("the certificate is that of {two}")),
+        ] {
+            let refusal = refused.refusal();
+            assert_eq!((refused.code(), refusal.code, refusal.counter), (code, code, 0));
+            assert!(refusal.text.starts_with(&words), "{}", refusal.text);
+        }
+        assert_eq!([CODE_STORE, CODE_NO_PEERS, CODE_PEERS], [101, 102, 103]);
+    }
+}

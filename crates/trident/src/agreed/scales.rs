@@ -160,4 +160,66 @@ mod tests {
             assert_eq!(Scales::parse(file, &manifest).is_some(), taken, "{element:?}, {exponent}");
         }
     }
+
+    /// The scales of four rows of two floats, the last of which are coarser than the first.
+    fn scales(shifts: [u8; 4]) -> Scales {
+        let manifest = Manifest::new(SharingId([0; 16]), 4, 2, Element::F32, true).unwrap();
+        let file = [&[7; 16][..], &(-3_i32).to_le_bytes(), &shifts].concat();
+        Scales::parse(file, &manifest).unwrap()
+    }
+
+    #[test]
+    fn a_row_has_the_unit_and_the_error_of_its_own_shift() {
+        let scales = scales([0, 1, 3, 20]);
+        let query = scales.quantisation().query(&[0.5, 0.25], &mut Vec::new()).unwrap();
+        for (index, &shift) in scales.shifts().iter().enumerate() {
+            assert_eq!(scales.unit(index), scales.unit(0) * power(shift.into()));
+            assert_eq!(scales.error(query, index), scales.quantisation().error(query, shift));
+        }
+        assert_ne!(scales.error(query, 3), scales.error(query, 0));
+    }
+
+    #[test]
+    fn people_are_told_how_many_rows_are_coarser_than_the_rest_and_by_how_much_at_most() {
+        let worst = |shift| scales([shift; 4]).quantisation().worst_error(shift);
+        let absolute = (1..=u8::MAX).take_while(|&shift| matches!(worst(shift), WorstError::Absolute(_)));
+        let longest = absolute.last().expect("a row may be longer than the one in the middle");
+        let (WorstError::Absolute(longer), WorstError::Relative(far)) = (worst(longest), worst(longest + 1))
+        else {
+            panic!("there are two kinds");
+        };
+        let said = |shifts| scales(shifts).precision().to_string();
+        assert_eq!(said([0; 4]).lines().count(), 1);
+        let told = said([0, 1, longest, longest + 1]);
+        let lines: Vec<&str> = told.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                format!("the 2 longest of the other rows are coarser: within {}", Significant(longer)),
+                format!(
+                    "1 rows are longer than any query: their distances are within {} %",
+                    Significant(100.0 * far)
+                ),
+            ]
+        );
+        assert!(said([1, 0, 0, 0]).contains("the 1 longest"), "the least shift that is one counts");
+    }
+
+    #[test]
+    fn scales_of_bytes_have_no_shift_and_a_file_has_one_for_each_row() {
+        for (element, shift, length, taken) in [
+            (Element::U8, 0, 2, true),
+            (Element::U8, 1, 2, false),
+            (Element::F32, 1, 2, true),
+            (Element::F32, 0, 1, false),
+            (Element::F32, 0, 3, false),
+        ] {
+            let manifest = Manifest::new(SharingId([0; 16]), 2, 3, element, true).unwrap();
+            let file = [&[7; 16][..], &[0; 4], &vec![shift; length]].concat();
+            assert_eq!(Scales::parse(file, &manifest).is_some(), taken, "{element:?}, {shift}, {length}");
+        }
+        let manifest = Manifest::new(SharingId([0; 16]), 2, 3, Element::U8, true).unwrap();
+        let whole = Scales::parse([&[7; 16][..], &[0; 6]].concat(), &manifest).unwrap();
+        assert!(whole.precision().to_string().starts_with("distances are exact"));
+    }
 }

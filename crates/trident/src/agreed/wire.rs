@@ -327,3 +327,35 @@ pub fn parse_elements(bytes: &[u8]) -> Result<Vec<u32>, BodyError> {
     }
     Ok(elements)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreed::manifest::{Element, SharingId};
+
+    #[test]
+    fn the_longest_request_and_answer_are_as_long_as_the_longest_of_each_kind() {
+        for (rows, dim) in [(1, 1), (1, 5_000), (100_000, 1), (100_000, 500)] {
+            for (element, search) in [(Element::U8, false), (Element::U8, true), (Element::F32, true)] {
+                let it = &Manifest::new(SharingId([0; 16]), rows, dim, element, search).unwrap();
+                let mut requests = vec![Hello::LEN, 48, fetch_len(it)];
+                let mut answers = vec![Welcome::LEN, COUNTER + 2 + MAX_TEXT, fetched_len(it)];
+                if search {
+                    requests.extend([search_len(it, true), search_len(it, false), fetch_share_len(it)]);
+                    answers.extend([searched_len(it, true), searched_len(it, false), fetched_share_len(it)]);
+                }
+                assert_eq!(Some(max_request(it)), requests.into_iter().max(), "{rows} x {dim}");
+                assert_eq!(Some(max_answer(it)), answers.into_iter().max(), "{rows} x {dim}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_element_that_is_none_is_named() {
+        let bytes = |elements: [u32; 3]| elements.map(u32::to_le_bytes).concat();
+        assert_eq!(parse_elements(&bytes([0, P - 1, 7])), Ok(vec![0, P - 1, 7]));
+        for (elements, at) in [([P, 0, 0], 0), ([0, P, u32::MAX], 1), ([1, 2, P + 1], 2)] {
+            assert_eq!(parse_elements(&bytes(elements)), Err(BodyError::Element { at }));
+        }
+    }
+}

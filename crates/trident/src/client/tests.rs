@@ -84,7 +84,7 @@ impl Wire {
         Frame::encode(&mut wire, Kind::FetchedShare as u8, &Fields::new(), &answer(counter, text));
         let received = Event::Received(&mut BytesMut::from(&wire[..]));
         self.connection.handle(Duration::ZERO, received, &mut self.host);
-        !iter::from_fn(|| self.connection.next()).any(|op| matches!(op, Op::Close { .. }))
+        iter::from_fn(|| self.connection.next()).any(|op| matches!(op, Op::Receive(_)))
     }
 }
 
@@ -92,6 +92,15 @@ impl Three {
     /// `party` answers question `counter`. False if the connection ends with that.
     fn hear(&mut self, party: Party, counter: u64, text: &[u8]) -> bool {
         self.wires[party.index()].hear(counter, text)
+    }
+
+    /// Asks what so many answers are enough for.
+    fn asked(&self, needed: usize) -> Waiting {
+        let question = |counter, _: &Expander| Ok::<_, Infallible>((counter, Default::default()));
+        let Ok(Ok((_, waiting))) = self.trio.ask((Kind::FetchShare, needed), soon(), question) else {
+            panic!("the question was not asked");
+        };
+        waiting
     }
 
     /// Asks what two answers are enough for, and gets those of the first two servers. Who answers third has to say
@@ -183,4 +192,81 @@ fn every_byte_of_a_third_answer_counts_and_each_is_compared_with_its_own_questio
         assert_eq!(silent.client.contradictions(), [0, 0, at as u64 + 1]);
     }
     assert_eq!(silent.client.thirds.waiting(), 0);
+}
+
+/// Who is among the answers with which a question has landed, if it has.
+fn landed(waiting: &Waiting) -> Option<[bool; 3]> {
+    waiting.landed().map(|answers| answers.unwrap().bodies().map(|body| body.is_some()))
+}
+
+#[test]
+fn only_questions_that_were_asked_are_answered() {
+    let silent = Silent::new();
+    for (counter, was_asked) in [(0, false), (1, true), (2, true), (3, false), (u64::MAX, false)] {
+        let mut three = silent.welcomed();
+        let _asked = [three.asked(3), three.asked(3)];
+        assert_eq!(three.hear(FIRST, counter, b"a share"), was_asked, "{counter}");
+    }
+}
+
+#[test]
+fn a_question_that_two_answers_were_enough_for_lands_again_with_the_third() {
+    let silent = Silent::new();
+    let mut three = silent.welcomed();
+    let waiting = three.asked(2);
+    assert!(three.hear(FIRST, 1, b"a share") && landed(&waiting).is_none(), "one answer is not enough");
+    assert!(three.hear(THIRD, 1, b"a share"));
+    assert_eq!(landed(&waiting), Some([true, false, true]));
+    assert!(three.hear(THIRD, 1, b"a share") && landed(&waiting).is_none(), "it has said so before");
+    assert!(three.hear(SECOND, 1, b"a share"));
+    assert_eq!(landed(&waiting), Some([true; 3]));
+}
+
+#[test]
+fn who_has_answered_does_not_refuse_and_who_has_refused_may_still_answer() {
+    let silent = Silent::new();
+    let mut three = silent.welcomed();
+    let [all, two] = [three.asked(3), three.asked(2)];
+    assert!(three.hear(FIRST, 1, b"a share"));
+    three.trio.refuse(FIRST, 1, "after all not".into());
+    assert!(three.hear(SECOND, 1, b"a share") && three.hear(THIRD, 1, b"a share"));
+    assert_eq!(landed(&all), Some([true; 3]));
+    three.trio.refuse(SECOND, 2, "busy".into());
+    assert!(three.hear(SECOND, 2, b"a share"));
+    three.trio.refuse(THIRD, 2, "busy".into());
+    assert!(two.landed().is_none(), "one has refused, and one has not said anything yet");
+    assert!(three.hear(FIRST, 2, b"a share"));
+    assert_eq!(landed(&two), Some([true, true, false]));
+}
+
+#[test]
+fn at_the_deadline_those_are_named_who_had_not_answered_or_the_first_who_refused() {
+    let silent = Silent::new();
+    let mut three = silent.welcomed();
+    let waiting = three.asked(3);
+    assert!(three.hear(SECOND, 1, b"a share"));
+    assert!(matches!(waiting.wait(Instant::now()), Err(Fault::Silent(silent)) if silent == [FIRST, THIRD]));
+    let three = silent.welcomed();
+    let waiting = three.asked(2);
+    three.trio.refuse(THIRD, 1, "busy".into());
+    let ended = waiting.wait(Instant::now());
+    assert!(matches!(ended, Err(Fault::Refused { party, text }) if (party, &text[..]) == (THIRD, "busy")));
+}
+
+#[test]
+fn every_fault_names_the_address_of_its_own_server() {
+    let silent = Silent::new();
+    for (party, address) in Party::ALL.into_iter().zip(silent.client.servers) {
+        let (why, text) = ("it went".to_owned(), "it said no".to_owned());
+        for (fault, said) in [
+            (Fault::Lost { party, why }, format!("{party} at {address} is not available: it went")),
+            (Fault::Refused { party, text }, format!("{party} at {address} refused: it said no")),
+            (Fault::Silent(vec![party]), format!("no answer within 2s from {party} at {address}")),
+        ] {
+            assert_eq!(silent.client.explain(fault).to_string(), said);
+        }
+    }
+    let [one, _, three] = silent.client.servers;
+    let said = silent.client.explain(Fault::Silent(vec![FIRST, THIRD])).to_string();
+    assert!(said.ends_with(&format!("from {FIRST} at {one}, {THIRD} at {three}")), "{said}");
 }

@@ -115,6 +115,12 @@ impl Waiting {
         }
     }
 
+    /// What it has landed with since it was asked last, if it has.
+    #[cfg(test)]
+    pub(super) fn landed(&self) -> Option<Result<Answers, Fault>> {
+        self.landing.try_recv().ok()
+    }
+
     /// Two answers were enough, by which `third` is known, and the third is only compared when it comes. All three, if
     /// it has come already.
     pub(super) fn release(&self, third: Option<(Party, thirds::Digest)>) -> Option<Answers> {
@@ -376,105 +382,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_welcome_is_refused_and_nobody_is_told_twice() {
-        let trio = Trio::new(0, Arc::default(), Digest([1; 32]));
-        for party in Party::ALL {
-            assert!(trio.welcome(party, [party.number(); 16]));
-            assert!(!trio.welcome(party, [9; 16]));
-        }
-        for party in Party::ALL {
-            let nonces = [[1; 16], [2; 16], [3; 16]].concat();
-            assert_eq!(trio.take(party, 0).unwrap(), [(Kind::Nonces, Body::new(nonces))]);
-        }
-    }
-
-    /// Connections that all three servers have welcomed.
-    fn welcomed() -> Arc<Trio> {
-        let trio = Arc::new(Trio::new(0, Arc::default(), Digest([1; 32])));
-        Party::ALL.into_iter().for_each(|party| assert!(trio.welcome(party, [party.number(); 16])));
-        trio
-    }
-
-    /// A question of so many bytes that so many answers are enough for.
-    fn asked(trio: &Arc<Trio>, needed: usize, length: usize) -> Waiting {
-        let question = |counter: u64, _: &Expander| {
-            let body = || Body::new([&counter.to_le_bytes()[..], &vec![0; length - 8]].concat());
-            Ok::<_, std::convert::Infallible>(((), [body(), body(), body()]))
-        };
-        let Ok(Ok(((), waiting))) = trio.ask((Kind::FetchShare, needed), soon(), question) else {
-            panic!("the question was not asked");
-        };
-        waiting
-    }
-
-    /// The kinds and the lengths of what the session of `party` gets to send.
-    fn taken(trio: &Trio, party: Party, unsent: usize) -> Vec<(Kind, usize)> {
-        trio.take(party, unsent).unwrap().iter().map(|(kind, body)| (*kind, body.len())).collect()
-    }
-
-    #[test]
-    fn a_server_that_refuses_twice_counts_once() {
-        let trio = welcomed();
-        let waiting = asked(&trio, 2, 8);
-        let [one, two, three] = Party::ALL;
-        trio.refuse(one, 1, "busy".into());
-        trio.refuse(one, 1, "still busy".into());
-        assert!(waiting.landing.try_recv().is_err(), "one server failed the question alone");
-        trio.refuse(two, 1, "busy as well".into());
-        let Ok(Err(Fault::Refused { party, text })) = waiting.landing.try_recv() else {
-            panic!("two servers of three refused a question that needs two");
-        };
-        assert_eq!((party, text.as_str()), (one, "busy"));
-        trio.refuse(three, 1, "too late".into());
-        assert!(waiting.landing.try_recv().is_err(), "it has failed once");
-    }
-
-    #[test]
-    fn who_has_not_been_told_of_a_question_that_others_refuse_is_not_told_of_it() {
-        let trio = welcomed();
-        let [one, two, three] = Party::ALL;
-        let (nonces, question) = ((Kind::Nonces, 48), (Kind::FetchShare, 100));
-        let _refused = asked(&trio, 3, 100);
-        assert_eq!(taken(&trio, one, 0), [nonces, question]);
-        trio.refuse(one, 1, "busy".into());
-        let _next = asked(&trio, 3, 101);
-        for party in [two, three] {
-            assert_eq!(taken(&trio, party, 0), [nonces, (Kind::FetchShare, 101)]);
-        }
-    }
-
-    /// It may have died without saying so, while others still wait for their deadlines.
-    #[test]
-    fn nobody_asks_on_connections_on_which_a_deadline_has_passed() {
-        let trio = welcomed();
-        let [hasty, patient] = [asked(&trio, 3, 8), asked(&trio, 3, 8)];
-        assert!(!trio.is_over());
-        assert!(matches!(hasty.wait(Instant::now()), Err(Fault::Silent(silent)) if silent == Party::ALL));
-        assert!(trio.is_over());
-        assert!(patient.landing.try_recv().is_err() && trio.take(Party::ALL[0], 0).is_some(), "it goes on");
-        assert!(patient.wait(Instant::now()).is_err());
-        assert!(trio.take(Party::ALL[0], 0).is_none(), "nobody waits any more");
-    }
-
-    #[test]
-    fn a_question_of_any_size_leaves_once_nothing_else_is_on_its_way() {
-        let trio = welcomed();
-        let party = Party::ALL[0];
-        assert_eq!(taken(&trio, party, 0), [(Kind::Nonces, 48)]);
-        let large = UNSENT + 1;
-        let _questions = [asked(&trio, 3, 100), asked(&trio, 3, large), asked(&trio, 3, 100)];
-        assert_eq!(taken(&trio, party, 0), [(Kind::FetchShare, 100)]);
-        assert_eq!(taken(&trio, party, 1), []);
-        assert_eq!(taken(&trio, party, 0), [(Kind::FetchShare, large)]);
-        assert_eq!(taken(&trio, party, UNSENT), []);
-        assert_eq!(taken(&trio, party, UNSENT - HEAD - 100), [(Kind::FetchShare, 100)]);
-    }
-
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(60)
-    }
-}
+mod tests;

@@ -260,4 +260,41 @@ mod tests {
         assert!(little.granted().is_some());
         assert_eq!(used(&answers), 0);
     }
+
+    #[test]
+    fn who_is_first_stays_first_until_there_is_room_enough() {
+        let (bell, part) = (Bell::new(), 2 * SMALL);
+        let answers = Answers::new(4 * part);
+        let [first, second] = [Token(1), Token(2)].map(|name| waits(name, &bell));
+        let [one, two] = [(); 2].map(|()| answers.reserve(2 * part, nobody).unwrap());
+        let large = answers.reserve(4 * part, || first.1.clone()).unwrap_err();
+        let little = answers.reserve(part, || second.1.clone()).unwrap_err();
+        drop(one);
+        assert!(
+            large.granted().is_none() && little.granted().is_none(),
+            "half is free, and the first wants all"
+        );
+        drop(two);
+        let large = large.granted().expect("all is free");
+        assert!(little.granted().is_none());
+        drop(large);
+        assert!(little.granted().is_some());
+    }
+
+    #[test]
+    fn who_has_left_the_line_is_passed_over_and_makes_memory_short_for_nobody() {
+        let (bell, part) = (Bell::new(), 2 * SMALL);
+        let answers = Answers::new(part);
+        let [gone, there] = [Token(1), Token(2)].map(|name| waits(name, &bell));
+        let all = answers.reserve(part, nobody).unwrap();
+        let left = answers.reserve(part, || gone.1.clone()).unwrap_err();
+        assert!(answers.is_short());
+        drop(gone.0);
+        assert!(!answers.is_short(), "the only one who waited has left");
+        let next = answers.reserve(part, || there.1.clone()).unwrap_err();
+        assert!(answers.is_short());
+        drop(all);
+        assert!(left.granted().is_none() && next.granted().is_some());
+        assert_eq!(used(&answers), 0);
+    }
 }

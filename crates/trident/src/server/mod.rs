@@ -24,6 +24,7 @@ use roadstead::{
 };
 
 use crate::agreed::{
+    manifest::Manifest,
     refusal::Refused,
     trust,
     wire::{self, COUNTER, Kind, Refusal},
@@ -81,12 +82,15 @@ impl Trident {
     /// A budget that fits the collection: a connection may have as many answers under way as sixteen of the largest,
     /// in 32 MiB, or four of the largest where those are more.
     pub fn budget(&self) -> Budget {
-        let largest =
-            wire::max_answer(self.0.store.manifest()) + wire::max_request(self.0.store.manifest()) + 64;
-        let each = (16 * largest).clamp(1 << 20, 32 << 20).max(4 * largest);
-        let budget = Budget::default().connections(CONNECTIONS).jobs(CONNECTIONS * QUESTIONS);
-        budget.buffer_each(each).buffer_all((8 * each).max(256 << 20))
+        budget(self.0.store.manifest())
     }
+}
+
+fn budget(manifest: &Manifest) -> Budget {
+    let largest = wire::max_answer(manifest) + wire::max_request(manifest) + 64;
+    let each = (16 * largest).clamp(1 << 20, 32 << 20).max(4 * largest);
+    let budget = Budget::default().connections(CONNECTIONS).jobs(CONNECTIONS * QUESTIONS);
+    budget.buffer_each(each).buffer_all((8 * each).max(256 << 20))
 }
 
 impl Service for Trident {
@@ -302,4 +306,27 @@ fn refuse(refused: &Refused, cx: &mut Context<'_, TridentSession>) -> Close {
     tracing::warn!(peer = %cx.peer().address, reason = %refused, "client refused");
     Frame::send(cx.output(), Kind::Refusal as u8, &refused.refusal().encode());
     Close::violation(refused.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreed::manifest::{Element, SharingId};
+
+    #[test]
+    fn a_connection_may_buffer_sixteen_of_the_largest_answers_or_as_many_as_are_reasonable() {
+        for (rows, each) in [
+            (1, |_| 1 << 20),
+            (50_000, |largest| 16 * largest),
+            (300_000, |_| 32 << 20),
+            (3_000_000, |largest| 4 * largest),
+        ] as [(usize, fn(usize) -> usize); 4]
+        {
+            let manifest = Manifest::new(SharingId([0; 16]), rows, 8, Element::U8, true).unwrap();
+            let each = each(wire::max_answer(&manifest) + wire::max_request(&manifest) + 64);
+            let budget = budget(&manifest);
+            assert_eq!((budget.buffer_each, budget.buffer_all), (each, (8 * each).max(256 << 20)), "{rows}");
+            assert_eq!((budget.connections, budget.jobs), (1_000, 64_000));
+        }
+    }
 }

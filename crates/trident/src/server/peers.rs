@@ -97,6 +97,14 @@ mod tests {
     }
 
     #[test]
+    fn all_who_took_no_part_are_named() {
+        let absent = |missing: &[Party]| Absent { missing: missing.into(), why: "gone".into() }.to_string();
+        let [one, two, _] = Party::ALL;
+        assert_eq!(absent(&[two]), format!("{two} took no part: gone"));
+        assert_eq!(absent(&[one, two]), format!("{one} and {two} took no part: gone"));
+    }
+
+    #[test]
     fn a_query_of_which_one_part_cannot_be_sent_is_given_up_whole() {
         let [first, second, third] = cluster(10);
         let [query, next] = [1, 2].map(|query| Key { query, round: 0 });

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::npy::Array;
 use super::*;
+use crate::agreed::manifest::MAX_DIM;
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -65,6 +66,51 @@ fn malformed_files_are_refused_with_their_name() {
     let (_dir, path) = file("raw.bin", &[0; 9]);
     assert!(open(&path, None).is_err() && open(&path, Some(2)).is_err() && open(&path, Some(0)).is_err());
     assert_eq!(open(&path, Some(3)).unwrap().rows(), 3);
+}
+
+#[test]
+fn rows_have_as_many_elements_as_may_be_and_no_more() {
+    for (dim, taken) in [(1, true), (MAX_DIM, true), (MAX_DIM + 1, false)] {
+        let row = vec![1.0; dim];
+        let (_dir, path) = file("a.fvecs", &fvecs_bytes(std::slice::from_ref(&row)));
+        // What raw bytes would have is nothing to a file that says itself what it has.
+        let read = open(&path, Some(3)).and_then(|mut rows| rows.read_all());
+        assert_eq!(read.ok(), taken.then(|| vec![row]), "{dim}");
+        let ivecs = read_ivecs(&path).ok().map(|rows| rows[0].len());
+        assert_eq!(ivecs, taken.then_some(dim));
+        let (_dir, path) = file("raw", &vec![7; 2 * dim]);
+        assert_eq!(
+            open(&path, Some(dim)).ok().map(|rows| (rows.rows(), rows.dim())),
+            taken.then_some((2, dim))
+        );
+    }
+}
+
+#[test]
+fn a_row_of_another_dimension_is_named_by_its_place_in_the_file() {
+    let mut bytes = fvecs_bytes(&vec![vec![1.0, 2.0]; 4]);
+    bytes[3 * 12] = 1;
+    let (_dir, path) = file("a.fvecs", &bytes);
+    let mut two = [0.0; 4];
+    let mut rows = open(&path, None).unwrap();
+    assert!(rows.read(1, &mut two).is_ok());
+    let said = rows.read(2, &mut two).unwrap_err().to_string();
+    assert!(said.ends_with("a.fvecs: row 3 is not of dimension 2"), "{said}");
+    let said = read_ivecs(&path).unwrap_err().to_string();
+    assert!(said.ends_with("a.fvecs: row 3 is not of dimension 2"), "{said}");
+}
+
+#[test]
+fn an_npy_file_begins_with_its_whole_magic() {
+    let header = "{'shape': (1, 1), 'fortran_order': False, 'descr': '|u1'}";
+    let good = npy_bytes(header, &[1]);
+    for at in 0..6 {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        let (_dir, path) = file("a.npy", &bytes);
+        let Err(error) = open(&path, None) else { panic!("byte {at} is not looked at") };
+        assert!(error.to_string().ends_with("does not start as an npy file does"), "{error}");
+    }
 }
 
 #[test]
