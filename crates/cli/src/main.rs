@@ -192,8 +192,11 @@ mod tests {
 
     use super::*;
 
-    /// Options that are numbers, with what stands before them: below the least, the least, the most, and above it.
-    const BOUNDS: &[(&str, &[(&str, [&str; 4])])] = &[
+    /// Options that are numbers: what is below the least, the least, the most, and above it.
+    type Ends = &'static [(&'static str, [&'static str; 4])];
+
+    /// All of them, with what stands before them.
+    const BOUNDS: &[(&str, Ends)] = &[
         (
             "serve echo",
             &[
