@@ -76,6 +76,22 @@ fn connecting_takes_a_round_trip_before_the_first_byte() {
 }
 
 #[test]
+fn what_was_delivered_is_counted_by_its_direction() {
+    let (relay, mut client, mut server) = connected(Duration::from_millis(1));
+    client.write_all(b"five!").unwrap();
+    server.write_all(b"two").unwrap();
+    assert_eq!((read(&mut server, 5).len(), read(&mut client, 3).len()), (5, 3));
+    // They are counted when they have left, which may be after they have come.
+    let counted = |traffic: Traffic| traffic.to_target + traffic.to_clients;
+    let start = Instant::now();
+    while counted(relay.traffic()) < 8 {
+        assert!(start.elapsed() < HANGS, "{:?}", relay.traffic());
+        thread::yield_now();
+    }
+    assert_eq!(relay.traffic(), Traffic { to_target: 5, to_clients: 3 });
+}
+
+#[test]
 fn a_long_stream_arrives_whole_and_in_order_both_ways() {
     const SIZE: usize = 48 << 20;
     let (relay, client, server) = connected(DELAY);
