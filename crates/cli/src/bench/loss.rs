@@ -327,6 +327,17 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
+        self.table().print(stream)?;
+        stream.tell(&self.summary())
+    }
+
+    fn svg(&self) -> Result<String, ChartError> {
+        self.chart().svg()
+    }
+}
+
+impl Report {
+    fn table(&self) -> Table {
         let figures = ["answers/s before", "failed", "slowest ms", "full speed after ms", "answers/s then"];
         let columns: Vec<Column> =
             [Column::Number("loss")].into_iter().chain(figures.map(Column::Number)).collect();
@@ -341,9 +352,12 @@ impl Findings for Report {
                 number(loss.after_per_s, 0),
             ]);
         }
-        table.print(stream)?;
+        table
+    }
+
+    fn summary(&self) -> String {
         let [before, after] = self.resident_bytes.map(|both| both.map(bytes).join(" and "));
-        stream.tell(&format!(
+        format!(
             "{} TLS: {} right, {} wrong, {} failed without naming {VICTIM}; in the end the servers held {} of messages and {} \
              queries; the two that lived on had {before} of memory before, {after} after",
             if self.tls { "with" } else { "without" },
@@ -352,10 +366,10 @@ impl Findings for Report {
             self.unnamed,
             bytes(self.held_bytes),
             self.waiting
-        ))
+        )
     }
 
-    fn svg(&self) -> Result<String, ChartError> {
+    fn chart(&self) -> Chart {
         let series =
             Series { name: "right".into(), subject: 0, line: Line::Solid, points: self.over_time.clone() };
         Chart {
@@ -370,6 +384,8 @@ impl Findings for Report {
             x_axis: "time, ms".into(),
             panels: vec![Panel { y_axis: "answers/s".into(), scale: Scale::Linear, series: vec![series] }],
         }
-        .svg()
     }
 }
+
+#[cfg(test)]
+mod tests;
