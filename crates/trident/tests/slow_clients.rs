@@ -1,28 +1,28 @@
-//! Clients that ask on and take next to nothing of their answers, event by event: the memory for answers is limited, and
-//! whoever keeps it from others has little time.
+//! A server and its clients event by event: how much each may ask at once, what it is refused, and how long it may take
+//! next to nothing of its answers while others wait for the memory.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use std::{io::IoSlice, iter, sync::Arc, time::Duration};
+use std::{fs, io::IoSlice, iter, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use common::{SEARCH, byte_rows, expander, rng, share_rows};
 use roadstead::{
-    Frame, Peer, Service,
+    Budget, Frame, Peer, Service,
     connection::{Connection, Endpoint, Event, Op},
-    frame::{Fields, Limits, Parsed},
+    frame::{Fields, HEAD, Limits, Parsed},
     host::{Host, Shared},
     ticket::Token,
 };
 use roadstead_trident::{
     party::Party,
     query::Collection,
-    server::{Trident, TridentSession},
-    share::{CLIENT_DIR, server_dir},
+    server::{CODE_NO_PEERS, CODE_STORE, Trident, TridentSession},
+    share::{CLIENT_DIR, SEARCH_FILE, server_dir},
     store::Store,
-    wire::{self, Hello, Kind, Welcome},
+    wire::{self, Hello, Kind, Refusal, Welcome},
 };
 
 const PARTY: Party = Party::ALL[0];
@@ -33,19 +33,25 @@ struct Setting {
     collection: Collection,
     shared: Arc<Shared>,
     host: Host,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Setting {
     /// A server of rows of one element.
     fn of(rows: usize) -> Self {
+        Self::with(rows, u64::MAX, |budget| budget)
+    }
+
+    /// The same with so many bytes of memory for search shares, and another budget.
+    fn with(rows: usize, search_memory: u64, change: impl FnOnce(Budget) -> Budget) -> Self {
         let dir = tempfile::tempdir().unwrap();
         share_rows(&byte_rows(rows, 1, 1), dir.path(), SEARCH, 2);
         let collection = Collection::open(&dir.path().join(CLIENT_DIR)).unwrap();
-        let trident = Trident::new(Store::open(&server_dir(dir.path(), PARTY), PARTY, u64::MAX).unwrap());
-        let shared = Shared::new(trident.budget());
+        let store = Store::open(&server_dir(dir.path(), PARTY), PARTY, search_memory).unwrap();
+        let trident = Trident::new(store);
+        let shared = Shared::new(change(trident.budget()));
         let host = Host::alone(Arc::clone(&shared), 1);
-        Self { trident, collection, shared, host, _dir: dir }
+        Self { trident, collection, shared, host, dir }
     }
 
     /// A client that may ask.
@@ -101,9 +107,26 @@ impl Client {
         let random = &mut rng(self.asked);
         let body = match kind {
             Kind::Search => setting.collection.search(&[7.0], true, self.asked, random).unwrap().1[0].clone(),
+            Kind::FetchShare => {
+                setting.collection.fetch_shared(0, self.asked, &expander(), random).unwrap().1[0].clone()
+            }
             _ => setting.collection.fetch(0, self.asked, &expander(), random).unwrap().1[0].clone(),
         };
         self.say(second, &framed(kind, &body), setting);
+    }
+
+    /// Takes all that is there for it; answers the first message of that, if it is a refusal.
+    fn take(&mut self, setting: &mut Setting) -> Option<Refusal> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let (count, _) = self.connection.output().gather(&mut slices);
+        let bytes = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
+        let Parsed::Frame(frame) = Frame::parse(&bytes, &Limits { fields: 0, body: 1 << 20 }).unwrap() else {
+            panic!("no message came");
+        };
+        let refusal = (frame.kind == Kind::Refusal as u8).then(|| Refusal::parse(frame.body).unwrap());
+        let all = self.connection.output().buffered() as u64;
+        self.happen(0, Event::Sent(all), setting);
+        refusal
     }
 
     /// The answers that are ready are put before it: so many bytes are now to be taken.
@@ -139,4 +162,72 @@ fn a_client_that_asks_on_and_takes_no_answer_has_no_more_time_than_one_that_is_s
     setting.work();
     slow.answered(5, &mut setting);
     assert!(!slow.happen(6, Event::Tick, &mut setting), "it keeps the memory that others wait for");
+}
+
+#[test]
+fn a_client_has_sixty_four_questions_under_way_and_the_next_when_an_answer_has_gone_out() {
+    let mut setting = Setting::of(10);
+    let mut client = setting.client();
+    let each = HEAD + wire::fetched_len(setting.collection.manifest());
+    (0..65).for_each(|_| client.ask(0, Kind::Fetch, &mut setting));
+    setting.work();
+    assert_eq!(client.answered(0, &mut setting), 64 * each, "one is left unread");
+    client.take(&mut setting);
+    setting.work();
+    assert_eq!(client.answered(0, &mut setting), each);
+    client.take(&mut setting);
+    // As many as would fill its memory many times, if what was answered were still owed.
+    for _ in 0..50 {
+        (0..64).for_each(|_| client.ask(0, Kind::Fetch, &mut setting));
+        setting.work();
+        assert_eq!(client.answered(0, &mut setting), 64 * each);
+        client.take(&mut setting);
+    }
+}
+
+#[test]
+fn a_refused_question_is_answered_with_its_number_and_the_reason() {
+    let mut setting = Setting::with(1_000, 0, |budget| budget);
+    let mut client = setting.client();
+    client.ask(0, Kind::FetchShare, &mut setting);
+    let Some(refusal) = client.take(&mut setting) else { panic!("there are no peers") };
+    assert_eq!((refusal.counter, refusal.code), (1, CODE_NO_PEERS));
+    client.ask(0, Kind::Search, &mut setting);
+    setting.work();
+    client.answered(0, &mut setting);
+    assert_eq!(client.take(&mut setting), None, "the shares can be read");
+    let shares = server_dir(setting.dir.path(), PARTY).join(SEARCH_FILE);
+    fs::File::options().write(true).open(shares).unwrap().set_len(7).unwrap();
+    (0..2).for_each(|_| client.ask(0, Kind::Search, &mut setting));
+    setting.work();
+    client.answered(0, &mut setting);
+    let Some(refusal) = client.take(&mut setting) else { panic!("the shares are cut off") };
+    assert_eq!((refusal.counter, refusal.code), (3, CODE_STORE));
+}
+
+#[test]
+fn a_message_longer_than_any_request_is_refused_before_it_has_come() {
+    let mut setting = Setting::of(1_000);
+    let most = wire::max_request(setting.collection.manifest());
+    for (length, code) in [(most, 8), (most + 1, 12)] {
+        let mut client = setting.client();
+        let body = [&1_u64.to_le_bytes()[..], &vec![0; length - 8]].concat();
+        client.happen(0, Event::Received(&mut BytesMut::from(&framed(Kind::Fetch, &body)[..])), &mut setting);
+        let refusal = client.take(&mut setting).unwrap();
+        assert_eq!((refusal.counter, refusal.code), (0, code), "{length}");
+    }
+}
+
+#[test]
+fn who_could_never_be_answered_is_not_kept_waiting() {
+    let mut setting = Setting::with(1_000, u64::MAX, |budget| budget.buffer_each(2_000));
+    let mut client = setting.client();
+    client.ask(0, Kind::Fetch, &mut setting);
+    setting.work();
+    assert!(client.answered(0, &mut setting) > 0);
+    client.take(&mut setting);
+    client.asked += 1;
+    let body = setting.collection.search(&[7.0], true, client.asked, &mut rng(1)).unwrap().1[0].clone();
+    let search = framed(Kind::Search, &body);
+    assert!(!client.happen(0, Event::Received(&mut BytesMut::from(&search[..])), &mut setting));
 }
