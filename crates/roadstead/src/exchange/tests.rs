@@ -278,3 +278,38 @@ fn a_link_is_not_given_up_as_silent_because_somebody_calls_before_its_socket_was
     assert!(!closes(Event::Woken));
     assert!(closes(Event::Tick));
 }
+
+#[test]
+fn who_came_later_dials_as_many_links_as_are_kept_and_none_twice() {
+    let dials = |hub: &Hub, peer| match hub.to_dial(peer, Duration::ZERO, |_| Duration::ZERO) {
+        Dial::Now(count) => count,
+        Dial::At(when) => panic!("not before {when:?}"),
+    };
+    for (strategy, kept) in [(Strategy::Shared, 1), (Strategy::Multiplexed, 1), (Strategy::Pool(3), 3)] {
+        let hub = hub_among(&[2, 10], Options::with(strategy));
+        assert_eq!([0, 0, 1].map(|peer| dials(&hub, peer)), [kept, 0, 0], "{strategy}");
+        assert!(hub.join(0, 1, waker(), true));
+        assert_eq!(dials(&hub, 0), 0, "{strategy}: it is one of those that were dialled");
+    }
+    // One for each message, whoever came first, and not too many at once.
+    let hub = hub_among(&[2, 10], Options::with(Strategy::PerQuery));
+    for query in 0..100 {
+        hub.send(1, key(query), "ahoy".into()).unwrap();
+        if query == 1 {
+            assert_eq!([1, 1, 0].map(|peer| dials(&hub, peer)), [2, 0, 0]);
+        }
+    }
+    assert_eq!([dials(&hub, 1), dials(&hub, 1)], [62, 0]);
+}
+
+#[test]
+fn a_peer_is_told_of_what_was_taken_when_it_is_so_much_that_it_was_not_told_of() {
+    let waker = waker();
+    let taken = Taken::new(10, waker.clone());
+    for (more, told, woken) in [(9, 0, false), (1, 0, true), (9, 10, false), (1, 10, true), (30, 20, true)] {
+        taken.tell(told);
+        let (before, _) = taken.count();
+        taken.add(more);
+        assert_eq!((waker.0.hear(), taken.count()), (woken, (before + more, woken)), "{more} after {before}");
+    }
+}

@@ -125,3 +125,47 @@ fn budget(options: &Options, peers: usize) -> Budget {
         .idle(options.silence.saturating_mul(2))
         .connect(options.connect)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::Strategy;
+
+    fn unit(me: u8, ids: &[u8]) -> Result<Unit, String> {
+        let address = ([127, 0, 0, 1], 9).into();
+        let members: Vec<_> = ids.iter().map(|id| Member::new(*id, address)).collect();
+        Unit::new(MemberId(me), &members, address, None, Options::default())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_member_is_one_of_those_that_are_listed_once_each() {
+        let peers = unit(2, &[3, 2, 1]).unwrap().hub.peers.clone();
+        assert_eq!(
+            peers.iter().map(|peer| peer.id.0).collect::<Vec<_>>(),
+            [1, 3],
+            "the others in their order"
+        );
+        for ids in [&[7, 2, 7][..], &[2, 7, 7], &[7, 7, 2]] {
+            assert!(unit(2, ids).err().unwrap().contains("server 7 is listed twice"));
+        }
+        assert!(unit(2, &[2, 2]).err().unwrap().contains("server 2 is listed twice"));
+        assert!(unit(4, &[1, 2, 3]).err().unwrap().contains("server 4 is not in the list of members"));
+    }
+
+    #[test]
+    fn the_budget_of_a_member_has_room_for_its_links_and_is_patient_enough_for_them() {
+        for strategy in [Strategy::Multiplexed, Strategy::Pool(64), Strategy::PerQuery] {
+            let options = Options::with(strategy);
+            for peers in [1, 2, 100] {
+                let budget = budget(&options, peers);
+                // All that each may have open, in both directions, with links that are being replaced; and the keeper.
+                assert!(budget.connections > peers * 2 * 128 && budget.per_address >= peers * 128);
+                assert!(budget.high_water() as u64 >= 4 * options.under_way(), "a link stops reading");
+                assert!(budget.buffer_all / peers >= 8 * budget.buffer_each);
+                assert!(budget.idle > options.silence && budget.connect == options.connect);
+                assert_eq!(budget.first_byte, options.silence);
+            }
+        }
+    }
+}
