@@ -405,6 +405,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_to_another_request_or_of_another_length_is_told_with_both_numbers() {
+        let (party, body) = (Party::ALL[1], [&7_u64.to_le_bytes()[..], &[1, 2]].concat());
+        assert_eq!(payload(party, &body, 7, 2), Ok(&[1, 2][..]));
+        for want in [0, 6, 8] {
+            assert_eq!(payload(party, &body, want, 2), Err(AnswerError::Counter { party, got: 7, want }));
+        }
+        for more in [0, 1, 3] {
+            let error = wire::BodyError::Length { what: "answer", got: 10, want: 8 + more };
+            assert_eq!(payload(party, &body, 7, more), Err(AnswerError::Malformed { party, error }));
+        }
+    }
+
+    #[test]
     fn numbers_and_their_integers_have_one_order() {
         let numbers = [f64::MIN, -1e9, -2.0, -1.5, -1.0, 0.0, 1.0, 1.5, 3e9, f64::MAX];
         assert!(numbers.map(ordered).is_sorted());

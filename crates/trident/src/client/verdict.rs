@@ -62,3 +62,26 @@ impl Odd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_answer_is_that_of_the_server_that_gave_it_if_one_did() {
+        for party in Party::ALL {
+            let malformed = AnswerError::Malformed { party, error: BodyError::Element { at: 1 } };
+            let counter = AnswerError::Counter { party, got: 1, want: 2 };
+            for odd in [Odd::Contradicts(party), Odd::Malformed(malformed), Odd::Malformed(counter)] {
+                assert_eq!(odd.party(), Some(party), "{odd}");
+                assert!(odd.to_string().contains(&party.to_string()), "{odd}");
+            }
+            assert_eq!(
+                Odd::Malformed(AnswerError::Missing(party)).party(),
+                None,
+                "who said nothing said nothing odd"
+            );
+        }
+        assert_eq!(Odd::Malformed(Check::RowDigest.into()).party(), None);
+    }
+}
