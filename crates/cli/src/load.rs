@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+
 use roadstead::{
     layer::Layers,
     tls::{Connector, Expect, Keys},
@@ -18,7 +20,6 @@ use roadstead_load::{
     machine::Machine,
     report::{Column, ReportError, Stream, Table, bytes, count, millis, number},
 };
-use serde::Serialize;
 
 use crate::{
     addresses::address,

@@ -33,10 +33,12 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use outcome::Outcome;
-use roadstead_load::generator::LoadError;
-use signals::{END_AT_ONCE, Interrupted};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use roadstead_load::generator::LoadError;
+
+use outcome::Outcome;
+use signals::{END_AT_ONCE, Interrupted};
 
 /// A server engine: one service, written once, on any I/O model; and Trident, private vector search on it.
 #[derive(Parser)]

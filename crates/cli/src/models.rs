@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
+use serde::Serialize;
+
 use roadstead::Model;
 use roadstead_load::report::{Column, Destination, Stream, Table};
-use serde::Serialize;
 
 use crate::outcome::{Outcome, Result};
 

@@ -6,11 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
+
 use roadstead_load::{
     chart::ChartError,
     report::{Destination, ReportError, Stream},
 };
-use serde::Serialize;
 
 use crate::{
     outcome::{Outcome, Result},

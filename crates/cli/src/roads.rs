@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use roadstead_load::relay::Relay;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
+
+use roadstead_load::relay::Relay;
 
 use crate::outcome::Result;
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+
 use roadstead::{
     Budget, Model, Queue, Server, Service,
     server::{Io, RunError, Trigger},

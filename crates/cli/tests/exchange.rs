@@ -16,14 +16,17 @@ use std::{
     time::Duration,
 };
 
-use common::{Held, Process, Scene, interrupted, until, words};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use roadstead::Dialer;
 use roadstead_trident::{
     client::{Client, ClientError, Options, Protocol},
     data::{Generated, Rows},
     query::Collection,
 };
-use rustix::process::Signal;
-use serde_json::Value;
+
+use common::{Held, Process, Scene, interrupted, until, words};
 
 const ROWS: usize = 300;
 
@@ -119,7 +122,7 @@ fn survives_a_kill(tls: bool) {
     let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
     let options = Options { protocol: Protocol::Exchange, ..Options::default() };
     let keys = scene.client_keys();
-    let client = Client::new(collection, cluster.addresses, keys.as_ref(), options).unwrap();
+    let client = Client::new(collection, cluster.addresses, keys.as_ref(), options, Dialer::start).unwrap();
     let (over, right, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         let over = Over(&over);

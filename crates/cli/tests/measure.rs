@@ -14,13 +14,15 @@ use std::{
     time::Duration,
 };
 
-use common::{Process, Scene, freeze, interrupted, until, words};
-use roadstead_trident::data::siftsmall;
 use rustix::{
     net::{AddressFamily, SocketType, bind, getsockname, listen, socket},
     process::{Pid, Signal, kill_process},
 };
 use serde_json::Value;
+
+use roadstead_trident::data::siftsmall;
+
+use common::{Process, Scene, freeze, interrupted, until, words};
 
 fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()

@@ -17,14 +17,17 @@ use std::{
     thread,
 };
 
-use common::{Process, Scene, freeze, until, words};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use roadstead::Dialer;
 use roadstead_trident::{
     client::{Client, ClientError, Options},
     data::{Generated, Rows},
     query::Collection,
 };
-use rustix::process::Signal;
-use serde_json::Value;
+
+use common::{Process, Scene, freeze, until, words};
 
 const ROWS: usize = 300;
 
@@ -229,7 +232,8 @@ fn survives_a_kill(tls: bool) {
     let (mut servers, addresses) = cluster(&scene);
     let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
     let keys = scene.client_keys();
-    let client = Client::new(collection, addresses, keys.as_ref(), Options::default()).unwrap();
+    let client =
+        Client::new(collection, addresses, keys.as_ref(), Options::default(), Dialer::start).unwrap();
     let (over, right, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let named = format!("server 2 at {}", addresses[1]);
     thread::scope(|scope| {
@@ -286,7 +290,7 @@ fn a_server_drains_with_idle_clients_and_ends_at_once_with_a_second_signal() {
     shared(&scene);
     let (mut servers, addresses) = cluster(&scene);
     let collection = Arc::new(Collection::open(&scene.path("shares/client")).unwrap());
-    let client = Client::new(collection, addresses, None, Options::default()).unwrap();
+    let client = Client::new(collection, addresses, None, Options::default(), Dialer::start).unwrap();
     client.fetch(0).unwrap();
     for (server, signal) in servers.iter_mut().zip([Signal::TERM, Signal::INT, Signal::TERM]) {
         server.signal(signal);

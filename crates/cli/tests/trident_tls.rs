@@ -6,10 +6,12 @@ mod common;
 
 use std::{fs, net::SocketAddr};
 
-use common::{Held, Process, Scene, words};
-use roadstead::tls::Pin;
-use roadstead_trident::data::{Generated, Rows};
 use rustix::process::Signal;
+
+use roadstead::tls;
+use roadstead_trident::data::{Generated, Rows};
+
+use common::{Held, Process, Scene, words};
 
 const ROWS: usize = 300;
 
@@ -22,7 +24,7 @@ fn secured() -> Scene {
 }
 
 fn pin(scene: &Scene, holder: &str) -> String {
-    Pin::read(&scene.path("keys").join(holder).join("cert.pem")).unwrap().to_string()
+    tls::read_pin(&scene.path("keys").join(holder).join("cert.pem")).unwrap().to_string()
 }
 
 /// Three servers, each with `more` arguments.

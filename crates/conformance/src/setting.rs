@@ -8,12 +8,13 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject};
+
 use roadstead::{
     Model, Queue,
     server::{Io, Trigger},
 };
 use roadstead_keys::{Authority, Issued, Role};
-use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject};
 
 use crate::wire::Wire;
 

@@ -13,6 +13,8 @@ use std::{
     process, thread,
 };
 
+use tempfile::TempDir;
+
 use roadstead::Model;
 use roadstead_conformance::{
     chance::{Chance, Pieces},
@@ -22,7 +24,6 @@ use roadstead_conformance::{
     setting::Setting,
     wire::Wire,
 };
-use tempfile::TempDir;
 
 /// Schedules that each server is given.
 const SEEDS: std::ops::Range<u64> = 0..24;

@@ -16,6 +16,8 @@ use std::{
 };
 
 use clap::{Parser, builder::RangedU64ValueParser};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
 use roadstead_mutants::{
     copy::{self, Tests},
     fault::{self, Fault},
@@ -24,7 +26,6 @@ use roadstead_mutants::{
     program::Runner,
     record::Records,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Plants faults in a copy of the tree, and lets the tests look for each.
 #[derive(Parser)]

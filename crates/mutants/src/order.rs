@@ -21,15 +21,54 @@ impl Step<'_> {
 
 /// What `crates/` a fault in one of them can be seen in; the crate itself comes first.
 const SEEN_IN: &[(&str, &[&str])] = &[
+    (
+        "proto",
+        &[
+            "proto",
+            "drivers",
+            "tls",
+            "sim",
+            "exchange",
+            "os",
+            "roadstead",
+            "services",
+            "conformance",
+            "load",
+            "trident",
+            "cli",
+        ],
+    ),
+    (
+        "drivers",
+        &[
+            "drivers",
+            "sim",
+            "exchange",
+            "os",
+            "roadstead",
+            "services",
+            "conformance",
+            "load",
+            "trident",
+            "cli",
+        ],
+    ),
+    ("os", &["os", "roadstead", "services", "conformance", "load", "trident", "cli"]),
+    ("tls", &["tls", "roadstead", "exchange", "conformance", "trident", "cli"]),
+    ("sim", &["sim", "exchange", "services", "trident"]),
+    ("exchange", &["exchange", "roadstead", "trident", "cli"]),
     ("roadstead", &["roadstead", "services", "conformance", "load", "trident", "cli"]),
     ("services", &["services", "conformance", "cli"]),
-    ("keys", &["keys", "roadstead", "trident", "cli", "conformance"]),
+    ("keys", &["keys", "tls", "exchange", "roadstead", "trident", "cli", "conformance"]),
     ("trident", &["trident", "cli"]),
     ("trident-arithmetic", &["trident-arithmetic", "trident", "cli"]),
     ("load", &["load", "cli"]),
     ("cli", &["cli"]),
     ("conformance", &["conformance"]),
 ];
+
+/// Where a fault is one of the engine's, which the conformance suite is about.
+const ENGINE: &[&str] = &["proto", "drivers", "os", "tls", "roadstead"];
 
 /// Of the conformance suite, one model of each core: what is likely to show a fault of the engine soon.
 const FEW_SETTINGS: &[&str] = &["epoll::plain", "threads::plain", "emulated::plain"];
@@ -56,7 +95,7 @@ pub fn steps<'a>(fault: &Fault, all: &'a [Tests]) -> Result<Vec<Step<'a>>, Strin
         }
         steps.extend(of(room).map(whole));
     }
-    let suite = all.iter().find(|tests| tests.target == "conformance").filter(|_| room == "roadstead");
+    let suite = all.iter().find(|tests| tests.target == "conformance").filter(|_| ENGINE.contains(&room));
     for (tests, setting) in suite.into_iter().flat_map(|suite| FEW_SETTINGS.iter().map(move |it| (suite, it)))
     {
         steps.push(Step { tests, filter: (*setting).to_owned() });

@@ -3,18 +3,22 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use crate::{
+use roadstead_os::threads::lives::{Lives, Shape};
+use roadstead_proto::{
     budget::Budget,
-    connection::dialling::outgoing,
-    context::Busy,
+    connection::{
+        Endpoint,
+        dialling::{Dial, dial},
+    },
     host::Shared,
     layer::Layers,
-    lives::{Lives, Shape},
-    model::Model,
     service::Session,
+    session::Busy,
     stats::Snapshot,
     ticket::Waker,
 };
+
+use crate::model::Model;
 
 /// Holds outgoing connections, driven by one loop in a thread of its own.
 ///
@@ -42,7 +46,7 @@ impl Dialer {
     /// # Errors
     /// [`Busy`] when as many connections are open as the budget allows.
     pub fn connect<S: Session>(&self, address: SocketAddr, session: S) -> Result<Waker, Busy> {
-        self.open(address, None, session)
+        dial(self, address, None, session)
     }
 
     /// Like [`Dialer::connect`], with a layer of `layers` between the wire and `session`, which hears of its opening
@@ -56,23 +60,22 @@ impl Dialer {
         layers: &dyn Layers,
         session: S,
     ) -> Result<Waker, Busy> {
-        self.open(address, Some(layers), session)
-    }
-
-    fn open<S: Session>(
-        &self,
-        address: SocketAddr,
-        layers: Option<&dyn Layers>,
-        session: S,
-    ) -> Result<Waker, Busy> {
-        let (endpoint, waker) = outgoing(&self.shared, address, layers, session)?;
-        self.lives.connect(address, endpoint);
-        Ok(waker)
+        dial(self, address, Some(layers), session)
     }
 
     /// What it has counted.
     pub fn stats(&self) -> Snapshot {
         self.shared.snapshot()
+    }
+}
+
+impl Dial for Dialer {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn begin(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+        self.lives.connect(address, endpoint);
     }
 }
 

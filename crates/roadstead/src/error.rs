@@ -3,12 +3,13 @@
 
 use std::io;
 
-use crate::{
-    blocking::family::ForkEnd,
-    model::Model,
+use roadstead_os::{
     outcome::{Broken, Undrained},
+    processes::family::ForkEnd,
     threads::TooFew,
 };
+
+use crate::model::Model;
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]

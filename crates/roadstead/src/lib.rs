@@ -70,82 +70,38 @@
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod budget;
-pub mod connection;
 pub mod dial;
+#[cfg(feature = "exchange")]
 pub mod exchange;
-pub mod frame;
-pub mod host;
-pub mod input;
-pub mod layer;
-pub mod log;
 pub mod model;
-pub mod output;
-pub mod queue;
 pub mod server;
-pub mod service;
-pub mod signals;
-pub mod sim;
-pub mod stats;
-pub mod ticket;
+#[cfg(feature = "tls")]
 pub mod tls;
-pub mod tuning;
 
-mod accept;
-mod audit;
-mod blob;
-mod blocking;
-mod chunk;
-mod clean;
-mod close;
-mod descriptors;
-mod ending;
-mod endpoint;
 mod error;
-mod failed;
-mod file;
-mod flight;
-mod free;
-mod guard;
-mod identity;
-mod interrupt;
-mod lives;
 mod models;
-mod net;
-mod orders;
-mod os;
-mod outcome;
-mod peer;
-mod proactor;
-mod reactor;
 mod run;
-mod session;
-mod slots;
-mod sync;
-mod threads;
-mod unread;
-mod wait;
+
+pub use roadstead_os::{log, signals};
+pub use roadstead_proto::{
+    budget, connection, frame, host, input, layer, output, queue, service, stats, ticket, tuning,
+};
+#[cfg(feature = "sim")]
+pub use roadstead_sim as sim;
 
 /// Through which a session answers.
 pub mod context {
-    pub use crate::session::{Busy, Context};
+    pub use roadstead_proto::session::{Busy, Context};
 }
 
-pub use blob::Blob;
-pub use budget::Budget;
 pub use dial::Dialer;
-pub use file::File;
-pub use frame::Frame;
-pub use input::{Chunk, Input};
-pub use layer::{Identity, Layer, Layers};
 pub use model::Model;
-pub use output::Output;
-pub use queue::{Job, Queue, Step};
+pub use roadstead_os::file::File;
+pub use roadstead_proto::{
+    Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Frame, Identity, Input, Job, JobId, Layer,
+    Layers, Lost, Output, Peer, Queue, Ready, Scope, Service, Session, Step, Ticket, Tuning, Waker,
+};
 pub use server::{Running, Server};
-pub use service::{Close, Closed, Done, JobId, Lost, Peer, Ready, Scope, Service, Session};
-pub use session::{Busy, Context};
-pub use ticket::{Ticket, Waker};
-pub use tuning::Tuning;
 
 /// The front page of the project, whose example is to compile as it stands.
 #[cfg(doctest)]

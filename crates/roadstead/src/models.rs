@@ -3,22 +3,24 @@
 
 use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
 
-use crate::{
-    accept::Door,
-    blocking::{
+use roadstead_drivers::{
+    accept::Door, blocking::iterative::Iterative, proactor::emulated::Direct, reactor::workers::Io,
+};
+use roadstead_os::{
+    completions::aio::Requests,
+    pollers::{epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
+    processes::{
         family::Strategy,
-        iterative::Iterative,
-        pool::{self, Pool},
         prefork::{self, Prefork},
         process::{self, Process},
-        threads::Threads,
     },
-    budget::Budget,
-    host::Shared,
-    lives::{Begun, Lives, Parts, Shape},
-    proactor::{aio::Requests, emulated::Direct},
-    reactor::{epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin, workers::Io},
+    threads::{
+        each::Threads,
+        lives::{Begun, Lives, Parts, Shape},
+        pool::{self, Pool},
+    },
 };
+use roadstead_proto::{budget::Budget, host::Shared};
 
 /// What there is to say of a model.
 pub(crate) struct Entry {

@@ -10,23 +10,28 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::{
-    accept::opener,
+use roadstead_drivers::accept::opener;
+use roadstead_os::{
     audit::Audit,
-    blocking::{
+    descriptors,
+    processes::{
         child,
         family::{Family, Plan},
     },
-    descriptors,
+    signals::{Interrupts, SIGHUP, SIGINT, SIGTERM},
+    wait::{FOR_EVER, wait_for},
+};
+use roadstead_proto::{
     host::Shared,
     layer::{self, Layers},
+    service::Service,
+    stats::Snapshot,
+};
+
+use crate::{
     model::Model,
     models::Begin,
     server::{RunError, Running, Server, StartError},
-    service::Service,
-    signals::{Interrupts, SIGHUP, SIGINT, SIGTERM},
-    stats::Snapshot,
-    wait::{FOR_EVER, wait_for},
 };
 
 impl<S: Service> Server<S> {
@@ -136,7 +141,7 @@ impl Running {
             if ended || until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(self.finish()?);
             }
-            while let Some(signal) = interrupts.next() {
+            while let Some(signal) = interrupts.take() {
                 if Audit::answers(audit, signal, || self.stats()) {
                     continue;
                 }

@@ -9,26 +9,30 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    accept::Door,
+use roadstead_drivers::accept::Door;
+use roadstead_os::{
     audit::Audit,
-    budget::Budget,
     descriptors,
     ending::Ended,
+    sockets,
+    threads::lives::{Lives, Shape},
+};
+use roadstead_proto::{
+    budget::Budget,
     host::Shared,
     layer::Layers,
-    lives::{Lives, Shape},
-    model::Model,
-    os,
     queue::Queue,
     service::{Scope, Service},
     stats::Snapshot,
     tuning::Tuning,
 };
-pub use crate::{
-    error::{DrainError, RunError, StartError},
+
+pub use crate::error::{DrainError, RunError, StartError};
+use crate::model::Model;
+pub use roadstead_drivers::reactor::workers::Io;
+pub use roadstead_os::{
     outcome::{Broken, Undrained},
-    reactor::{epoll::Trigger, workers::Io},
+    pollers::epoll::Trigger,
     threads::TooFew,
 };
 
@@ -62,7 +66,7 @@ impl<S: Service> Server<S> {
             queue: Queue::default(),
             trigger: Trigger::default(),
             io: Io::default(),
-            backlog: os::BACKLOG,
+            backlog: sockets::BACKLOG,
             tuning: Tuning::default(),
             layers: None,
             audit: None,
@@ -84,7 +88,7 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Puts a layer, such as [TLS](crate::tls::Acceptor), between the wire and every session.
+    /// Puts a layer, such as [TLS](roadstead_tls::Acceptor), between the wire and every session.
     #[must_use]
     pub fn layer(mut self, layers: impl Layers + 'static) -> Self {
         self.layers = Some(Arc::new(layers));
@@ -186,7 +190,7 @@ impl<S: Service> Server<S> {
             let failed = |source| StartError::Bind { address: name.clone(), source };
             let unknown = |error: &io::Error| failed(io::Error::new(error.kind(), error.to_string()));
             for address in addresses.as_ref().map_err(unknown)? {
-                listeners.push(os::listen(*address, self.backlog, self.tuning).map_err(failed)?);
+                listeners.push(sockets::listen(*address, self.backlog, self.tuning).map_err(failed)?);
             }
         }
         Ok(listeners)
@@ -209,7 +213,7 @@ impl<S: Service> Server<S> {
         }
         model.explain();
         let listeners = self.listen()?;
-        let addresses = listeners.iter().map(os::local_address).collect::<io::Result<Vec<_>>>()?;
+        let addresses = listeners.iter().map(sockets::local_address).collect::<io::Result<Vec<_>>>()?;
         let shared = Shared::tuned(self.budget, self.tuning);
         let service = Arc::new(self.service);
         let doors = listeners

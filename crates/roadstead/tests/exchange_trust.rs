@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use cluster::{Cluster, PATIENCE, STRATEGIES, issue, key};
 use roadstead::{
     Budget, Closed, Context, Dialer, Done, Frame, Input, Ready, Session,
     exchange::{self, Exchange, ExchangeError, GatherError, Member, MemberId, Options},
@@ -21,6 +20,8 @@ use roadstead::{
     tls::{Connector, Expect, Keys},
 };
 use roadstead_keys::{Authority, Role};
+
+use cluster::{Cluster, PATIENCE, STRATEGIES, issue, key};
 
 fn authority() -> Authority {
     Authority::new("cluster").unwrap()

@@ -11,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+
 use roadstead::{
     Blob, Budget, Closed, Context, Dialer, Done, Input, Layers, Model, Peer, Ready, Running, Scope, Server,
     Service, Session,
     tls::{Acceptor, Clients, Connector, Expect, Keys, TlsError},
 };
 use roadstead_keys::{Authority, Issued, Role};
-use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

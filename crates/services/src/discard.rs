@@ -1,6 +1,6 @@
 //! Discard, RFC 863: what comes in is thrown away.
 
-use roadstead::{Context, Done, Input, Peer, Scope, Service, Session};
+use roadstead_proto::{Context, Done, Input, Peer, Scope, Service, Session};
 
 /// Throws away whatever it receives, until the peer has finished sending.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,6 +1,6 @@
 //! Echo, RFC 862: what comes in goes out.
 
-use roadstead::{Context, Done, Input, Peer, Scope, Service, Session};
+use roadstead_proto::{Context, Done, Input, Peer, Scope, Service, Session};
 
 /// Sends back whatever it receives, until the peer has finished sending.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,8 +1,11 @@
 //! Micro-benchmarks of the inner loops at the size of siftsmall: 10,000 rows, records of 144 bytes, 129 elements.
 
+use std::hint::black_box;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
 use roadstead_trident_arithmetic::digest::Digest;
 use roadstead_trident_arithmetic::dpf::{Domain, Evaluator, Role, generate};
 use roadstead_trident_arithmetic::field::uniform;
@@ -11,7 +14,6 @@ use roadstead_trident_arithmetic::lines::{BLOCK, COLUMN, GROUP, Line};
 use roadstead_trident_arithmetic::party::Party;
 use roadstead_trident_arithmetic::prg::Expander;
 use roadstead_trident_arithmetic::selector::{self, Expansion, PAYLOAD, Walks};
-use std::hint::black_box;
 
 const ROWS: usize = 10_000;
 const COLUMNS: usize = 9;

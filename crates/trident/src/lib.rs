@@ -60,7 +60,6 @@ pub mod owner;
 pub mod server;
 
 pub use roadstead_trident_arithmetic as arithmetic;
-
 // The names by which programs, tests and fuzz targets know the files of the rooms.
 pub use agreed::{files, integrity, manifest, reshare, scales, trust, wire};
 pub use arithmetic::{check, dpf, field, kernels, lines, mask, party, prg, quantise, selector, shamir};

@@ -17,10 +17,11 @@ use std::{
     time::Duration,
 };
 
+use roadstead_trident::{party::Party, query::Body, wire::Kind};
+
 use common::{byte_rows, rng};
 use harness::{Shares, WAYS, addresses, client, guarded, true_scores, until};
 use raw::Raw;
-use roadstead_trident::{party::Party, query::Body, wire::Kind};
 
 const ATTACKERS: usize = 60;
 

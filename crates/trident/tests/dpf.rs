@@ -4,9 +4,11 @@
 
 mod common;
 
-use common::{chi_square_bytes, expander, rng};
 use proptest::prelude::*;
+
 use roadstead_trident::dpf::{Domain, Evaluator, Key, KeyError, Role, generate};
+
+use common::{chi_square_bytes, expander, rng};
 
 fn expand(domain: Domain, role: Role, key: &Key) -> Vec<u8> {
     let mut bits = Vec::new();

@@ -21,7 +21,6 @@
 
 mod common;
 
-use common::{Cluster, byte_rows, elements, rng, slices};
 use roadstead_trident::{
     admission::{Admission, Admitted, Refused},
     check::{ROW_DIGEST, row_digest},
@@ -34,6 +33,8 @@ use roadstead_trident::{
     shared::{Odd, SharedFetch},
     wire::{self, COUNTER, Hello, Kind, Refusal, Welcome},
 };
+
+use common::{Cluster, byte_rows, elements, rng, slices};
 
 /// The row that is asked for.
 const INDEX: usize = 5;

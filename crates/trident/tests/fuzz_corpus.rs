@@ -13,7 +13,6 @@ mod dataset;
 #[path = "../../../fuzz/properties/sharing.rs"]
 mod sharing;
 
-use corpus::Corpus;
 use roadstead::tls::Pin;
 use roadstead_trident::{
     admission::{Admission, Admitted},
@@ -29,6 +28,8 @@ use roadstead_trident::{
     trust::Pins,
     wire::{Hello, Kind, Refusal, VERSION, Welcome, encode_nonces},
 };
+
+use corpus::Corpus;
 use sharing::{rng, sharing};
 
 type Seeds = Vec<(String, Vec<u8>)>;

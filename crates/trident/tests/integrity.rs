@@ -12,7 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Cluster, SEARCH, byte_rows, share_rows};
+use tempfile::TempDir;
+
 use roadstead_trident::{
     check::ROW_DIGEST,
     field::{P, add, sub},
@@ -25,7 +26,8 @@ use roadstead_trident::{
     store::{Store, StoreError},
     wire::Kind,
 };
-use tempfile::TempDir;
+
+use common::{Cluster, SEARCH, byte_rows, share_rows};
 
 fn shared(rows: usize, dim: usize) -> TempDir {
     let dir = tempfile::tempdir().unwrap();

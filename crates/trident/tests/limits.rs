@@ -6,8 +6,8 @@ mod common;
 
 use std::fs;
 
-use common::{Cluster, SEARCH, Table, byte_rows, rng, share_rows};
 use proptest::prelude::*;
+
 use roadstead_trident::admission::{Admission, Admitted, Refused};
 use roadstead_trident::data::{DataError, Rows};
 use roadstead_trident::dpf::KeyError;
@@ -22,6 +22,8 @@ use roadstead_trident::share::{
 };
 use roadstead_trident::store::{Store, StoreError};
 use roadstead_trident::wire::{self, BodyError, COUNTER, Hello, Kind, MAX_TEXT, Refusal, Welcome};
+
+use common::{Cluster, SEARCH, Table, byte_rows, rng, share_rows};
 
 fn cluster() -> Cluster {
     Cluster::new(&byte_rows(150, 8, 1), 2)

@@ -5,13 +5,15 @@
 
 mod common;
 
-use common::{Cluster, Table, rng, slices};
 use rand::Rng;
+
 use roadstead_trident::check::Check;
 use roadstead_trident::data::true_neighbours;
 use roadstead_trident::field::{P, add, from_signed};
 use roadstead_trident::query::{AnswerError, Neighbour, QueryError};
 use roadstead_trident::wire::{COUNTER, Kind};
+
+use common::{Cluster, Table, rng, slices};
 
 const K: usize = 10;
 

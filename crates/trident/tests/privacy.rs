@@ -7,8 +7,8 @@ mod common;
 use std::collections::HashSet;
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use common::{Cluster, SEARCH, chi_square_bytes, chi_square_elements, elements, rng, share_rows};
 use rand::Rng;
+
 use roadstead_trident::field::{P, add, sub};
 use roadstead_trident::manifest::Digest;
 use roadstead_trident::mask::{Masks, PairKey, PairKeys, Purpose};
@@ -16,6 +16,8 @@ use roadstead_trident::party::Party;
 use roadstead_trident::query::Body;
 use roadstead_trident::share::{SEARCH_FILE, component_file, server_dir};
 use roadstead_trident::wire::{COUNTER, Kind};
+
+use common::{Cluster, SEARCH, chi_square_bytes, chi_square_elements, elements, rng, share_rows};
 
 /// The extremes, so that any trace of the data would be a heavy one.
 fn extreme_tables() -> [Vec<Vec<f32>>; 2] {

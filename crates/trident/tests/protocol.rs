@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{Cluster, byte_rows, float_rows, rng, slices};
 use rand::Rng;
+
 use roadstead_trident::admission::Admitted;
 use roadstead_trident::check::Check;
 use roadstead_trident::data::{Generated, Rows, open, siftsmall, true_neighbours};
@@ -13,6 +13,8 @@ use roadstead_trident::field::{P, add};
 use roadstead_trident::kernels::Kernel;
 use roadstead_trident::query::{AnswerError, QueryError, Row, Scores};
 use roadstead_trident::wire::Kind;
+
+use common::{Cluster, byte_rows, float_rows, rng, slices};
 
 fn fetch(cluster: &mut Cluster, index: usize) -> Row {
     let counter = cluster.next_counter();

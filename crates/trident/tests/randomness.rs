@@ -19,9 +19,9 @@ use std::{
     convert::Infallible,
 };
 
-use common::{Cluster, SEARCH, Table, byte_rows, elements, rng, share_rows};
 use rand::{Rng, TryCryptoRng, TryRng};
 use rand_chacha::ChaCha20Rng;
+
 use roadstead_trident::{
     field::{P, add, mul, sub, uniform, uniform_nonzero},
     party::Party,
@@ -31,6 +31,8 @@ use roadstead_trident::{
     share::{SEARCH_FILE, component_file, pair_key_file, server_dir, share_with},
     wire::{COUNTER, Kind},
 };
+
+use common::{Cluster, SEARCH, Table, byte_rows, elements, rng, share_rows};
 
 /// Gives these words first, in their order, and then goes on like any generator.
 struct Script {

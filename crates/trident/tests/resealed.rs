@@ -7,7 +7,6 @@ mod common;
 
 use std::{collections::HashSet, fs, path::Path};
 
-use common::{Cluster, SEARCH, byte_rows, share_rows, slices};
 use roadstead::tls::{Keys, Pin};
 use roadstead_keys::{Authority, Role};
 use roadstead_trident::{
@@ -22,6 +21,8 @@ use roadstead_trident::{
     trust::{Pins, TrustError, acceptor},
     wire::Kind,
 };
+
+use common::{Cluster, SEARCH, byte_rows, share_rows, slices};
 
 /// One bit of every byte, another one for each.
 fn flips(length: usize) -> impl Iterator<Item = (usize, u8)> {

@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{chi_square_elements, expander, rng};
 use proptest::prelude::*;
+
 use roadstead_trident::{
     dpf::KeyError,
     field::{P, add, reduce, sub, uniform},
@@ -13,6 +13,8 @@ use roadstead_trident::{
     party::Party,
     selector::{Domain, Expansion, Key, PAYLOAD, ROWS_PER_RUN, Walks, share},
 };
+
+use common::{chi_square_elements, expander, rng};
 
 /// The shares of servers 1, 2 and 3, expanded.
 fn expand(domain: Domain, keys: &[[Key; 2]; 3]) -> [Vec<Line>; 3] {

@@ -7,6 +7,7 @@ use std::{
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
 use roadstead_trident::{
     manifest::Digest,
     party::Party,

@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{Cluster, Table, byte_rows, chi_square_elements, elements, float_rows, rng};
 use rand::Rng;
+
 use roadstead_trident::{
     admission::{Admitted, Refused, SharedQuery},
     dpf::KeyError,
@@ -19,6 +19,8 @@ use roadstead_trident::{
     shared::{Odd, SharedFetch, SharedRow},
     wire::{self, BodyError, COUNTER, Kind},
 };
+
+use common::{Cluster, Table, byte_rows, chi_square_elements, elements, float_rows, rng};
 
 fn ask(cluster: &mut Cluster, index: usize) -> (SharedFetch, [Vec<u8>; 3]) {
     let counter = cluster.next_counter();

@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use common::{SEARCH, byte_rows, rng, share_rows};
+use tempfile::TempDir;
+
 use roadstead::{
     Budget, Close, Closed, Context, Done, Frame, Input, Ready, Session, Waker,
     exchange::{Exchange, Member, MemberId, Options, Simulated, Strategy},
@@ -30,7 +31,8 @@ use roadstead_trident::{
     store::Store,
     wire::{self, Hello, Kind, Refusal, VERSION, Welcome},
 };
-use tempfile::TempDir;
+
+use common::{SEARCH, byte_rows, rng, share_rows};
 
 const STRATEGIES: [Strategy; 4] =
     [Strategy::Shared, Strategy::PerQuery, Strategy::Pool(2), Strategy::Multiplexed];

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{SEARCH, byte_rows, elements, rng, share_rows};
+
 use roadstead::{
     Closed, Context, Done, Frame, Input, Ready, Session,
     frame::{Limits, Parsed},
@@ -31,6 +31,8 @@ use roadstead_trident::{
     store::Store,
     wire::{self, Hello, Kind, VERSION, Welcome},
 };
+
+use common::{SEARCH, byte_rows, elements, rng, share_rows};
 
 const FIRST: Party = Party::ALL[0];
 const VISITORS: usize = 20;

@@ -8,7 +8,7 @@ mod common;
 use std::{fs, io::IoSlice, iter, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use common::{SEARCH, byte_rows, expander, rng, share_rows};
+
 use roadstead::{
     Budget, Frame, Peer, Service,
     connection::{Connection, Endpoint, Event, Op},
@@ -24,6 +24,8 @@ use roadstead_trident::{
     store::Store,
     wire::{self, Hello, Kind, Refusal, Welcome},
 };
+
+use common::{SEARCH, byte_rows, expander, rng, share_rows};
 
 const PARTY: Party = Party::ALL[0];
 

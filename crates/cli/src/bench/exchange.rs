@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use tempfile::TempDir;
+
 use roadstead::exchange::Strategy;
 use roadstead_load::{machine::Machine, measure::Recorder, process::cpu_time};
-use tempfile::TempDir;
 
 use super::{
     member::{Answer, Order},

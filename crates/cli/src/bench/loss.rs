@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 use roadstead::exchange::Strategy;
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
@@ -20,7 +22,6 @@ use roadstead_trident::{
     client::{Client, ClientError, Options, Protocol},
     party::Party,
 };
-use serde::Serialize;
 
 use crate::{
     numbers::within,

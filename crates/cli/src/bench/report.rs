@@ -1,11 +1,12 @@
 //! The report of `bench exchange`: a table and a picture for people, JSON for programs.
 
+use serde::Serialize;
+
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
     machine::Machine,
     report::{Column, ReportError, Stream, Table, bytes, millis, number},
 };
-use serde::Serialize;
 
 use crate::output::Findings;
 

@@ -2,7 +2,9 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use roadstead::tls::Keys;
+use serde::Serialize;
+
+use roadstead::{Dialer, tls::Keys};
 use roadstead_load::report::{Column, Destination, Stream, Table};
 use roadstead_trident::{
     client::{Client, Options, Protocol},
@@ -11,7 +13,6 @@ use roadstead_trident::{
     quantise::Significant,
     query::Collection,
 };
-use serde::Serialize;
 
 use crate::{
     addresses::three,
@@ -41,7 +42,7 @@ impl Cluster {
         let collection = Arc::new(Collection::open(&self.client)?);
         let options = Options { deadline: self.deadline, checked, protocol };
         let keys = self.keys.as_deref().map(Keys::load).transpose()?;
-        Ok(Client::new(collection, self.servers, keys.as_ref(), options)?)
+        Ok(Client::new(collection, self.servers, keys.as_ref(), options, Dialer::start)?)
     }
 }
 

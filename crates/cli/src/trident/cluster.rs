@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{exchange::Strategy, tls::Keys};
+use rustix::process::{Pid, Signal, kill_process};
+
+use roadstead::{Dialer, exchange::Strategy, tls::Keys};
 use roadstead_load::process::{Usage, cpu_time};
 use roadstead_trident::{
     client::{Client, Options},
@@ -20,7 +22,6 @@ use roadstead_trident::{
     query::Collection,
     share::{CLIENT_DIR, server_dir},
 };
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{outcome::Result, roads::Roads};
 
@@ -97,7 +98,7 @@ impl Cluster {
         let collection = Arc::new(Collection::open(&shares.join(CLIENT_DIR))?);
         let keys = keys.as_ref().map(|keys| Keys::load(&keys.join("client"))).transpose()?;
         let addresses = <[SocketAddr; 3]>::try_from(self.addresses.as_slice())?;
-        Ok(Client::new(collection, addresses, keys.as_ref(), options)?)
+        Ok(Client::new(collection, addresses, keys.as_ref(), options, Dialer::start)?)
     }
 
     /// Ends a server without a warning.

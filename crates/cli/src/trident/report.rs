@@ -1,5 +1,7 @@
 //! The sweep's report: a table and a picture for people, JSON for programs.
 
+use serde::Serialize;
+
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
     machine::Machine,
@@ -7,7 +9,6 @@ use roadstead_load::{
     report::{Column, ReportError, Stream, Table, bytes, millis, number},
 };
 use roadstead_trident::quantise::Significant;
-use serde::Serialize;
 
 use super::figures::{Op, Run};
 use crate::output::Findings;

@@ -5,13 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
+
 use roadstead_load::report::{Destination, Stream};
 use roadstead_trident::{
     integrity::{Verified, verify},
     party::Party,
     store::{StoreError, holder_name},
 };
-use serde::Serialize;
 
 use crate::{
     outcome::{Outcome, Result},

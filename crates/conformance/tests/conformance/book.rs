@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, env, fmt::Write, fs};
 
 use libtest_mimic::Trial;
+
 use roadstead::Model;
 use roadstead_conformance::setting::Setting;
 

@@ -9,6 +9,11 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, Signal, getrlimit, prlimit},
+};
+
 use roadstead::{Model, frame::HEAD};
 use roadstead_conformance::{
     PATIENCE,
@@ -17,10 +22,6 @@ use roadstead_conformance::{
     client::{End, SetAtEnd, ask, end_of, eventually, frame, pattern, read_frame},
     setting::Setting,
     wire::Wire,
-};
-use rustix::{
-    io::Errno,
-    process::{Resource, Rlimit, Signal, getrlimit, prlimit},
 };
 
 scenarios! {

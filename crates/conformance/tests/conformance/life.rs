@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use roadstead::Model;
 use roadstead_conformance::{
     asks::{ECHO, HOLD, JOB, LATER, STAY, TOIL},
@@ -15,7 +17,6 @@ use roadstead_conformance::{
     client::{End, ask, echo, end_of, eventually, frame, read_frame},
     setting::Setting,
 };
-use rustix::process::Signal;
 
 scenarios! {
     a_drain_lets_work_in_flight_finish (Everything): "while it drains nobody comes any more, and what was begun is answered",

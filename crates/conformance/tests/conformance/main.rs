@@ -37,12 +37,13 @@ mod work;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use roadstead::{
     Model, Queue,
     server::{Io, Trigger},
 };
 use roadstead_conformance::setting::Setting;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Something that every model must do.
 struct Scenario {

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use roadstead_conformance::{
     child::Child,
     client::{End, echo, end_of, eventually, pattern},
     far::{deaf, nobody},
     setting::Setting,
 };
-use rustix::process::Signal;
 
 scenarios! {
     a_relay_carries_both_ways_and_both_ends (Wires): "what one side sends and how it ends goes to the other",

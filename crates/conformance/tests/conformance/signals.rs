@@ -2,13 +2,14 @@
 
 use std::io::Write;
 
+use rustix::process::{Signal, kill_process_group};
+
 use roadstead_conformance::{
     asks::{ECHO, HOLD, PROGRAM},
     child::Child,
     client::{ask, eventually, frame, read_frame},
     setting::Setting,
 };
-use rustix::process::{Signal, kill_process_group};
 
 scenarios! {
     signals_are_heard_whatever_was_inherited (Wires): "inherited as blocked or as ignored, SIGINT, SIGTERM and SIGCHLD are heard",

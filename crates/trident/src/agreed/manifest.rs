@@ -3,18 +3,18 @@
 
 use std::path::Path;
 
-use roadstead::tls::{NotAPin, Pin, TlsError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use roadstead_tls::{NotAPin, Pin, TlsError, read_pin};
+
 use crate::arithmetic::check::SALT;
+pub use crate::arithmetic::digest::{Digest, SharingId};
 use crate::arithmetic::dpf::Domain;
+pub use crate::arithmetic::element::Element;
 use crate::arithmetic::lines::{BLOCK, COLUMN, GROUP};
 use crate::arithmetic::party::Party;
 use crate::arithmetic::selector;
-
-pub use crate::arithmetic::digest::{Digest, SharingId};
-pub use crate::arithmetic::element::Element;
 
 /// The version of manifest and files that this program writes and reads.
 pub const VERSION: u32 = 2;
@@ -292,7 +292,7 @@ impl Pins {
     /// # Errors
     /// [`PinsError`] naming the certificate that cannot be read, or two servers with one key.
     pub fn read(dir: &Path) -> Result<Self, PinsError> {
-        let pin = |party: Party| Pin::read(&dir.join(format!("server-{}", party.number())).join("cert.pem"));
+        let pin = |party: Party| read_pin(&dir.join(format!("server-{}", party.number())).join("cert.pem"));
         let [first, second, third] = Party::ALL.map(pin);
         Self::new([first?, second?, third?])
     }

@@ -1,7 +1,8 @@
 //! Why a server does not answer, in words and as the numbers that stand for them on the wire.
 
-use roadstead::frame::FrameError;
 use thiserror::Error;
+
+use roadstead_proto::frame::FrameError;
 
 use super::manifest::Digest;
 use super::wire::{BodyError, Kind, Refusal, VERSION};

@@ -11,16 +11,14 @@
 
 use std::net::SocketAddr;
 
-use roadstead::{
-    Identity,
-    tls::{Acceptor, Clients, Connector, Expect, Keys, Pin, TlsError},
-};
 use thiserror::Error;
 
-use super::{manifest::Manifest, refusal::Refused};
-use crate::arithmetic::party::Party;
+use roadstead_proto::Identity;
+use roadstead_tls::{Acceptor, Clients, Connector, Expect, Keys, Pin, TlsError};
 
 pub use super::manifest::{Pins, PinsError};
+use super::{manifest::Manifest, refusal::Refused};
+use crate::arithmetic::party::Party;
 
 /// Why the keys of a server or a client do not go with its sharing.
 #[derive(Debug, Error)]

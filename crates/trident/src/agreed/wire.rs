@@ -14,8 +14,9 @@
 //! | fetched share | server | counter u64, the server's share of the row and of its two multiples: 3 dim elements |
 //! | refusal | server | counter u64 (0: the connection), code u16, text |
 
-use roadstead::{Close, log::clean};
 use thiserror::Error;
+
+use roadstead_proto::{Close, clean::clean};
 
 use super::manifest::{Digest, Manifest};
 use crate::arithmetic::field::P;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use roadstead::{
-    Close, Closed, Context, Done, Frame, Input, Ready, Session,
-    frame::{Fields, Limits, Parsed},
+
+use roadstead_proto::{
+    Close, Closed, Context, Done, Frame, Input, Ready, Session, frame::Fields, frame::Limits, frame::Parsed,
 };
 
 use super::query::Collection;

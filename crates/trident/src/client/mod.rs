@@ -2,13 +2,13 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use roadstead::tls::Keys;
+//! use roadstead::{Dialer, tls::Keys};
 //! use roadstead_trident::{client::{Client, Options}, query::Collection};
 //!
 //! let collection = Arc::new(Collection::open("shares/client".as_ref())?);
 //! let servers = ["127.0.0.1:7101".parse()?, "127.0.0.1:7102".parse()?, "127.0.0.1:7103".parse()?];
 //! let keys = Keys::load("keys/client".as_ref())?;
-//! let client = Client::new(collection, servers, Some(&keys), Options::default())?;
+//! let client = Client::new(collection, servers, Some(&keys), Options::default(), Dialer::start)?;
 //! let row = client.fetch(123)?;
 //! let nearest = client.search(&row.values(), 10)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -44,11 +44,14 @@ use std::{
 };
 
 use chacha20::ChaCha20Rng;
-use roadstead::{
-    Budget, Dialer, frame,
+
+use roadstead_proto::{
+    Budget,
+    connection::dialling::{Dial, dial},
+    frame,
     stats::Snapshot,
-    tls::{Connector, Keys},
 };
+use roadstead_tls::{Connector, Keys};
 
 use crate::{
     agreed::{
@@ -183,7 +186,7 @@ pub struct Client {
     connectors: Option<[Connector; 3]>,
     options: Options,
     entropy: Entropy,
-    dialer: Dialer,
+    dialer: Box<dyn Dial>,
     trio: Mutex<Option<Arc<Trio>>>,
     /// How many there were so far.
     trios: AtomicU64,
@@ -191,16 +194,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of `servers`, in the order of their parties, that shows them `keys`. Connects with the first question.
+    /// A client of `servers`, in the order of their parties, that shows them `keys`. Connects with the first question, through
+    /// what `dialer` starts within the budget that the client needs: `roadstead::Dialer::start`.
     ///
     /// # Errors
     /// [`StartError`] if the manifest asks for keys and there are none, or there are and it does not name the servers'
     /// keys, or a server without them is not on this machine; or what the system says.
-    pub fn new(
+    pub fn new<D: Dial + 'static>(
         collection: Arc<Collection>,
         servers: [SocketAddr; 3],
         keys: Option<&Keys>,
         options: Options,
+        dialer: impl FnOnce(Budget) -> io::Result<D>,
     ) -> Result<Self, StartError> {
         let manifest = collection.manifest();
         let connectors = trust::connectors(manifest, keys, &servers)?;
@@ -209,7 +214,7 @@ impl Client {
             .connections(256)
             .buffer_each((4 * largest).max(1 << 20))
             .buffer_all((256 * largest).clamp(256 << 20, 4 << 30));
-        let dialer = Dialer::start(budget)?;
+        let dialer = Box::new(dialer(budget)?);
         let (trio, trios, thirds) = Default::default();
         let entropy = entropy::system;
         Ok(Self { collection, servers, connectors, options, entropy, dialer, trio, trios, thirds })
@@ -304,7 +309,7 @@ impl Client {
 
     /// What its connections have moved.
     pub fn stats(&self) -> Snapshot {
-        self.dialer.stats()
+        self.dialer.shared().snapshot()
     }
 
     /// Nobody waits longer than that, and a clock can count to it.
@@ -346,8 +351,8 @@ impl Client {
         for (party, address) in Party::ALL.into_iter().zip(self.servers) {
             let link = Link::new(Arc::clone(&trio), party, &self.collection);
             let dialled = match &self.connectors {
-                Some(connectors) => self.dialer.connect_through(address, &connectors[party.index()], link),
-                None => self.dialer.connect(address, link),
+                Some(connectors) => dial(&*self.dialer, address, Some(&connectors[party.index()]), link),
+                None => dial(&*self.dialer, address, None, link),
             };
             match dialled {
                 Ok(waker) => trio.add(party, waker),

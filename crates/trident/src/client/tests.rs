@@ -1,14 +1,12 @@
-//! A client whose servers listen and say nothing: what comes from them, the tests say.
+//! A client whose servers say nothing: what comes from them, the tests say.
 
-use std::{convert::Infallible, iter, net::TcpListener};
+use std::{convert::Infallible, iter};
 
 use bytes::BytesMut;
-use roadstead::{
-    Frame,
-    connection::{Connection, Endpoint, Event, Op},
-    frame::Fields,
-    host::{Host, Shared},
-    ticket::Token,
+
+use roadstead_proto::{
+    Frame, connection::Connection, connection::Endpoint, connection::Event, connection::Op, frame::Fields,
+    host::Host, host::Shared, ticket::Token,
 };
 
 use super::*;
@@ -24,9 +22,30 @@ const FIRST: Party = Party::ALL[0];
 const SECOND: Party = Party::ALL[1];
 const THIRD: Party = Party::ALL[2];
 
+/// Opens no connection, and gives none up.
+struct Nowhere {
+    shared: Arc<Shared>,
+    begun: Mutex<Vec<Box<dyn Endpoint>>>,
+}
+
+impl Nowhere {
+    fn new(budget: Budget) -> Self {
+        Self { shared: Shared::new(budget), begun: Mutex::default() }
+    }
+}
+
+impl Dial for Nowhere {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn begin(&self, _: SocketAddr, endpoint: Box<dyn Endpoint>) {
+        self.begun.lock().unwrap().push(endpoint);
+    }
+}
+
 struct Silent {
     client: Client,
-    _listeners: [TcpListener; 3],
     _dir: tempfile::TempDir,
 }
 
@@ -36,11 +55,11 @@ impl Silent {
         let options = share::Options { search: true, ..Default::default() };
         share::share(&mut Generated::new(40, 1), dir.path(), options, |_, _| {}).unwrap();
         let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
-        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let servers = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let servers = [1, 2, 3].map(|number| SocketAddr::from(([127, 0, 0, 1], number)));
         let options = Options { deadline: Duration::from_secs(2), ..Options::default() };
-        let client = Client::new(collection, servers, None, options).unwrap();
-        Self { client, _listeners: listeners, _dir: dir }
+        let client =
+            Client::new(collection, servers, None, options, |budget| Ok(Nowhere::new(budget))).unwrap();
+        Self { client, _dir: dir }
     }
 
     /// Connections that all three servers have welcomed.

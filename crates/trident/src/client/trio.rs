@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Chunk, Waker, frame::HEAD};
+use roadstead_proto::{Chunk, Waker, frame::HEAD};
 
 use super::query::Body;
 use super::thirds::{self, Thirds};

@@ -12,7 +12,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use roadstead::Waker;
+
+use roadstead_proto::Waker;
 
 use crate::agreed::wire::Kind;
 
@@ -176,11 +177,9 @@ impl fmt::Debug for State {
 mod tests {
     use std::time::Duration;
 
-    use roadstead::{
-        Budget, Context, Done, Input, Session,
-        connection::{Connection, Endpoint},
-        host::Shared,
-        ticket::{Bell, Token},
+    use roadstead_proto::{
+        Budget, Context, Done, Input, Session, connection::Connection, connection::Endpoint, host::Shared,
+        ticket::Bell, ticket::Token,
     };
 
     use super::*;

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use roadstead::Step;
+use roadstead_proto::Step;
 
 /// Items that wait for one pass, at most so many at a time.
 pub(crate) struct Batch<T> {

@@ -17,12 +17,12 @@ pub mod store;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use roadstead::{
+use roadstead_proto::{
     Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
-    Ticket,
-    frame::{Fields, HEAD, Limits, Parsed},
+    Ticket, frame::Fields, frame::HEAD, frame::Limits, frame::Parsed,
 };
 
+pub use crate::agreed::refusal::{CODE_NO_PEERS, CODE_PEERS, CODE_STORE};
 use crate::agreed::{
     manifest::Manifest,
     refusal::Refused,
@@ -30,15 +30,13 @@ use crate::agreed::{
     wire::{self, COUNTER, Kind, Refusal},
 };
 use admission::{Admission, Admitted};
+pub use answers::Reply;
 use answers::{Allowance, Answers, Place};
 use batch::Batch;
 use passes::{Passes, Shared, Waiting, answer_fetches, answer_searches, answer_shared};
 use peers::Peers;
 use resharing::{Resharing, Seed};
 use store::Store;
-
-pub use crate::agreed::refusal::{CODE_NO_PEERS, CODE_PEERS, CODE_STORE};
-pub use answers::Reply;
 
 /// Fetches answered in one pass over the rows: more gain nothing and delay the first.
 const FETCHES: usize = 16;

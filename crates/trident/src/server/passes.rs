@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roadstead::{Job, Step, Ticket, frame::Limits};
+use roadstead_proto::{Job, Step, Ticket, frame::Limits};
 
 use super::{
     answers::{Allowance, Answers, Reply},

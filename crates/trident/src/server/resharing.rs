@@ -9,8 +9,9 @@ use std::{
 use bytes::Bytes;
 use chacha20::ChaCha20Rng;
 use rand::SeedableRng;
-use roadstead::Ticket;
 use zeroize::Zeroizing;
+
+use roadstead_proto::Ticket;
 
 use super::{
     answers::{Allowance, Reply},

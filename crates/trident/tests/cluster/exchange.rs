@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+
 use roadstead::Running;
 use roadstead_trident::{
     client::{Client, ClientError, Options, Protocol},

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rand::RngExt;
+
 use roadstead::{Frame, frame::Fields};
 use roadstead_trident::{
     party::Party,

@@ -15,7 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Budget, Model, Running, Server, tls::Keys};
+use tempfile::TempDir;
+
+use roadstead::{Budget, Dialer, Model, Running, Server, tls::Keys};
 use roadstead_keys::{Authority, Role};
 use roadstead_trident::{
     client::{Client, ClientError, Options},
@@ -29,7 +31,6 @@ use roadstead_trident::{
     store::Store,
     trust::{Pins, acceptor},
 };
-use tempfile::TempDir;
 
 use super::common::{SEARCH, Table, rng};
 
@@ -157,7 +158,7 @@ impl Shares {
 
     pub fn client(&self, servers: [SocketAddr; 3], options: Options) -> Client {
         let keys = self.ring.as_ref().map(|ring| &ring.client);
-        Client::new(self.collection(), servers, keys, options).unwrap()
+        Client::new(self.collection(), servers, keys, options, Dialer::start).unwrap()
     }
 
     pub fn serve(&self, way: Way) -> [Running; 3] {

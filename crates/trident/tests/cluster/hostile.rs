@@ -13,6 +13,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use rand::Rng;
+
 use roadstead::{
     Frame, Running,
     frame::{Fields, HEAD},

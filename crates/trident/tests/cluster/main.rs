@@ -18,3 +18,4 @@ mod right;
 mod setting;
 mod tampered;
 mod trust;
+mod unsent;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+
 use roadstead_trident::{
     party::Party,
     peers::{Absent, Done, Peers},

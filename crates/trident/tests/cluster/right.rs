@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+use roadstead::Dialer;
 use roadstead_trident::{
     client::{Client, ClientError, Options},
     data::{Generated, Rows, open, siftsmall, true_neighbours},
@@ -71,7 +72,8 @@ fn unchecked_searches_and_several_clients_share_the_servers() {
             let clients: Vec<Client> = (0..6)
                 .map(|number| {
                     let options = Options { checked: number % 2 == 0, ..Options::default() };
-                    Client::new(shares.collection(), addresses(&servers), None, options).unwrap()
+                    Client::new(shares.collection(), addresses(&servers), None, options, Dialer::start)
+                        .unwrap()
                 })
                 .collect();
             at_once(240, |number| {

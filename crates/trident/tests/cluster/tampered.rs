@@ -7,7 +7,8 @@ use std::{
 };
 
 use rand::{Rng, RngExt};
-use roadstead::frame::HEAD;
+
+use roadstead::{Dialer, frame::HEAD};
 use roadstead_trident::{
     check::Check,
     client::{Client, ClientError, Options},
@@ -198,7 +199,8 @@ fn an_unchecked_search_still_refuses_what_is_no_answer() {
         let servers = shares.serve(WAYS[0]);
         let tampering = Tampering::new(addresses(&servers));
         let options = Options { checked: false, ..Default::default() };
-        let client = Client::new(shares.collection(), tampering.addresses(), None, options).unwrap();
+        let client =
+            Client::new(shares.collection(), tampering.addresses(), None, options, Dialer::start).unwrap();
         let party = Party::ALL[1];
         for at in (0..HEAD + COUNTER).step_by(4) {
             tampering.arm(Flip { party, at, mask: u32::MAX });

@@ -44,7 +44,7 @@ fn ring(shares: &Shares) -> &Ring {
 
 /// A client whose keys are not those of the cluster.
 fn with_keys(shares: &Shares, servers: [SocketAddr; 3], keys: &Keys) -> Client {
-    Client::new(shares.collection(), servers, Some(keys), Options::default()).unwrap()
+    Client::new(shares.collection(), servers, Some(keys), Options::default(), Dialer::start).unwrap()
 }
 
 #[test]
@@ -237,7 +237,9 @@ fn the_manifest_decides_whether_keys_are_needed_and_which_addresses_are_served()
     assert!(connectors(manifest, Some(&keys.client), &servers).unwrap().is_some());
     assert!(connectors(bare, None, &[here[0]; 3]).unwrap().is_none());
     assert!(matches!(connectors(bare, None, &servers), Err(TrustError::Open(found)) if found == open[2]));
-    let start = |shares: &Shares, keys| Client::new(shares.collection(), servers, keys, Options::default());
+    let start = |shares: &Shares, keys| {
+        Client::new(shares.collection(), servers, keys, Options::default(), Dialer::start)
+    };
     assert!(matches!(start(&shares, None), Err(StartError::Trust(TrustError::NoKeys))));
     assert!(matches!(start(&plain, Some(&keys.client)), Err(StartError::Trust(TrustError::NoPins))));
 }

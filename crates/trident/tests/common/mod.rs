@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use tempfile::TempDir;
+
 use roadstead_trident::admission::{Admission, Admitted, Refused};
 use roadstead_trident::data::{DataError, Rows};
 use roadstead_trident::kernels::Kernel;
@@ -17,7 +19,6 @@ use roadstead_trident::reshare::{add_up, reshare};
 use roadstead_trident::share::{CLIENT_DIR, Options, server_dir, share_with};
 use roadstead_trident::store::Store;
 use roadstead_trident::wire::{self, COUNTER, Hello, Kind};
-use tempfile::TempDir;
 
 pub fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)

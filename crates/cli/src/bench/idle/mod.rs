@@ -8,13 +8,13 @@ mod crowd;
 mod report;
 mod round;
 
-pub(crate) use args::Args;
 use roadstead_load::{generator::allow_connections, machine::Machine};
 
 use crate::{
     outcome::{Outcome, Result},
     progress, signals,
 };
+pub(crate) use args::Args;
 use report::Report;
 
 /// So many pairs are compared.

@@ -1,5 +1,7 @@
 //! The report of `bench idle`: two tables and a picture for people, JSON for programs.
 
+use serde::Serialize;
+
 use roadstead::Model;
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
@@ -8,7 +10,6 @@ use roadstead_load::{
     measure::{Ratio, median},
     report::{Column, ReportError, Stream, Table, bytes, count, millis, number},
 };
-use serde::Serialize;
 
 use super::{
     crowd::FIRST,

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 use roadstead_load::{
     generator::{Load, LoadReport, Mode},
     machine::pin,
     process::{cpu_time, descriptors, private_bytes},
 };
-use serde::Serialize;
 
 use super::{args::Args, crowd::Crowd};
 use crate::{bench::echo_server::EchoServer, outcome::Result, signals};

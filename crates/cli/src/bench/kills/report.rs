@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
     machine::Machine,
     measure::median,
     report::{Column, ReportError, Stream, Table, count, number},
 };
-use serde::Serialize;
 
 use super::{
     clients::Tally,

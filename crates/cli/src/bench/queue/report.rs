@@ -1,5 +1,7 @@
 //! The report of `bench queue`: a table and a picture for people, JSON for programs.
 
+use serde::{Serialize, Serializer};
+
 use roadstead::Queue;
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
@@ -7,7 +9,6 @@ use roadstead_load::{
     measure::{Latency, Ratio, Recorder},
     report::{Column, ReportError, Stream, Table, count, millis, number},
 };
-use serde::{Serialize, Serializer};
 
 use super::round::Tally;
 use crate::output::Findings;

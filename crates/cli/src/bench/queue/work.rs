@@ -8,6 +8,7 @@ use std::{
 };
 
 use blake3::Hash;
+
 use roadstead::{Job, Step};
 use roadstead_load::process::thread_cpu_time;
 

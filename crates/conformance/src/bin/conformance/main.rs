@@ -24,6 +24,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
+
 use roadstead::{
     Budget, Model, Queue, Server, Service,
     log::Log,

@@ -1,0 +1,179 @@
+//! Taking connections out of the backlog without ever losing the listener: the same for every model.
+#![forbid(unsafe_code)]
+
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use roadstead_proto::{
+    budget::{Permit, Refused},
+    connection::{Connection, Endpoint},
+    guard::{self, Guarded},
+    host::{Host, Shared},
+    layer::{End, Layers, through},
+    service::{Peer, Service},
+};
+
+use crate::net::{Failure, Net};
+pub(crate) use pool::Pool;
+
+/// A listening socket, and what becomes of the connections that come to it.
+pub struct Door<L> {
+    /// The socket, or what stands for it.
+    pub listener: L,
+    /// Makes the endpoint of an admitted connection.
+    pub open: Arc<Open>,
+}
+
+/// Makes the endpoint of an admitted connection.
+pub type Open = dyn Fn(Peer, Permit) -> Box<dyn Endpoint> + Send + Sync;
+
+/// Makes sessions of `service`, behind `layers` if there are some.
+pub fn opener<S: Service>(
+    service: Arc<S>,
+    shared: Arc<Shared>,
+    layers: Option<Arc<dyn Layers>>,
+) -> Arc<Open> {
+    let (service, layers) = (Guarded::new(service), layers.map(Guarded::new));
+    Arc::new(move |peer: Peer, permit: Permit| {
+        let session = service.open(&peer);
+        let connection: Box<dyn Endpoint> =
+            Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit));
+        match &layers {
+            Some(layers) => through(&***layers, connection, End::Accepted(peer.address), Arc::clone(&shared)),
+            None => connection,
+        }
+    })
+}
+
+impl<L> Door<L> {
+    /// A door to `service`, through `layers` if there are some.
+    pub fn new<S: Service>(
+        listener: L,
+        service: Arc<S>,
+        shared: Arc<Shared>,
+        layers: Option<Arc<dyn Layers>>,
+    ) -> Self {
+        Self { listener, open: opener(service, shared, layers) }
+    }
+}
+
+/// What came out of the backlog, before the budget was asked.
+pub enum Taken<T> {
+    /// A connection.
+    One(T, Peer),
+    /// One that broke while it waited. There may be more.
+    Lost,
+    /// One that was closed because no descriptors are left. There may be more.
+    Shed,
+    /// Nothing waits.
+    Empty,
+    /// The system has no room for another connection: try again after [`REST`](crate::net::REST).
+    Exhausted,
+}
+
+/// What came out of the backlog.
+pub enum Accepted<T> {
+    /// A connection that the budget admits.
+    Admitted(T, Box<dyn Endpoint>),
+    /// One that was turned away, or broke while it waited. There may be more.
+    Refused,
+    /// Nothing waits.
+    Empty,
+    /// The system has no room for another connection: try again after [`REST`](crate::net::REST).
+    Exhausted,
+}
+
+/// Takes one connection out of the backlog.
+pub fn take<N: Net>(net: &mut N, listener: &N::Listener) -> Taken<N::Stream> {
+    let error = match net.accept(listener) {
+        Ok((stream, address)) => return Taken::One(stream, Peer { address }),
+        Err(error) => error,
+    };
+    match N::classify(&error) {
+        Failure::Empty => Taken::Empty,
+        Failure::Passing => Taken::Lost,
+        Failure::HungUp => Taken::Exhausted,
+        failure => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            if failure == Failure::NoDescriptors && net.shed(listener) {
+                return Taken::Shed;
+            }
+            Taken::Exhausted
+        }
+    }
+}
+
+/// The most that are taken out of a backlog at once: as many as Linux lets wait (`somaxconn`).
+const LAST: usize = 4096;
+
+/// Takes all that wait at a listener which is about to be closed: it would reset them.
+pub fn last<N: Net>(net: &mut N, listener: &N::Listener) -> Vec<Taken<N::Stream>> {
+    let one = |_| match take(net, listener) {
+        Taken::Empty | Taken::Exhausted => None,
+        taken => Some(taken),
+    };
+    (0..LAST).map_while(one).collect()
+}
+
+/// Takes one connection out of the backlog and asks the budget about it.
+pub fn next<N: Net>(net: &mut N, door: &Door<N::Listener>, host: &mut Host) -> Accepted<N::Stream> {
+    let taken = take(net, &door.listener);
+    decide(taken, net, door, host)
+}
+
+/// Asks the budget about what was taken out of the backlog.
+pub(crate) fn decide<N: Net>(
+    taken: Taken<N::Stream>,
+    net: &mut N,
+    door: &Door<N::Listener>,
+    host: &mut Host,
+) -> Accepted<N::Stream> {
+    match taken {
+        Taken::One(stream, peer) => match admit(&*door.open, peer, host) {
+            Some(endpoint) => Accepted::Admitted(stream, endpoint),
+            None => {
+                net.close(stream, true);
+                Accepted::Refused
+            }
+        },
+        Taken::Shed => {
+            host.count.refused += 1;
+            Accepted::Refused
+        }
+        Taken::Lost => Accepted::Refused,
+        Taken::Empty => Accepted::Empty,
+        Taken::Exhausted => Accepted::Exhausted,
+    }
+}
+
+/// Asks the budget about a connection. `None` if it is to be closed.
+pub(crate) fn admit(open: &Open, peer: Peer, host: &mut Host) -> Option<Box<dyn Endpoint>> {
+    let endpoint = match host.shared.gate.admit(Some(peer.address.ip())) {
+        Ok(permit) => self::open(open, peer, permit),
+        Err(why) => {
+            refused(peer, why);
+            None
+        }
+    };
+    let count = if endpoint.is_some() { &mut host.count.accepted } else { &mut host.count.refused };
+    *count += 1;
+    endpoint
+}
+
+/// Says that a connection is turned away.
+pub fn refused(peer: Peer, why: Refused) {
+    tracing::debug!(address = %peer.address, %why, "connection refused");
+}
+
+/// Makes the endpoint of an admitted connection; `None` if the service panics over it.
+pub fn open(open: &Open, peer: Peer, permit: Permit) -> Option<Box<dyn Endpoint>> {
+    let endpoint = guard::call(|| open(peer, permit));
+    if endpoint.is_none() {
+        let address = peer.address;
+        tracing::error!(%address, "the service panicked while it opened a session; the connection is closed");
+    }
+    endpoint
+}

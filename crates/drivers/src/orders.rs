@@ -1,0 +1,94 @@
+//! What other threads ask of a loop that drives many connections.
+#![forbid(unsafe_code)]
+
+use std::{mem, net::SocketAddr, sync::PoisonError};
+
+use crate::{
+    connection::Endpoint,
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering::SeqCst},
+    },
+    ticket::{Bell, Token},
+};
+
+/// What a server wants of whoever drives its connections. Each goes further than the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Serve those who come.
+    Serve,
+    /// Let nobody in, and have those who are in finish.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// The furthest that was ordered so far: no order is taken back.
+#[derive(Debug, Default)]
+pub(crate) struct Ordered(AtomicU8);
+
+impl Ordered {
+    pub(crate) fn raise(&self, order: Order) {
+        self.0.fetch_max(order as u8, SeqCst);
+    }
+
+    pub(crate) fn get(&self) -> Order {
+        match self.0.load(SeqCst) {
+            0 => Order::Serve,
+            1 => Order::Drain,
+            _ => Order::Stop,
+        }
+    }
+}
+
+/// What other threads ask of a loop.
+#[derive(Debug, Default)]
+pub struct Orders {
+    ordered: Ordered,
+    newcomers: Mutex<Vec<Newcomer>>,
+}
+
+/// An endpoint, and where its connection goes to; nowhere, if it has none.
+pub(crate) type Newcomer = (Option<SocketAddr>, Box<dyn Endpoint>);
+
+impl Orders {
+    /// Has the loop let nobody in and end when all are gone.
+    pub fn drain(&self, bell: &Bell) {
+        self.ordered.raise(Order::Drain);
+        bell.ring(ORDERS);
+    }
+
+    /// Has the loop end at once.
+    pub fn stop(&self, bell: &Bell) {
+        self.ordered.raise(Order::Stop);
+        bell.ring(ORDERS);
+    }
+
+    /// Opens a connection.
+    pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>, bell: &Bell) {
+        self.add(Some(address), endpoint, bell);
+    }
+
+    /// Drives a session that has no connection, only timers, tickets and connections that it opens.
+    pub fn attend(&self, endpoint: Box<dyn Endpoint>, bell: &Bell) {
+        self.add(None, endpoint, bell);
+    }
+
+    /// Endpoints that have come from outside, each once.
+    pub(crate) fn newcomers(&self) -> Vec<Newcomer> {
+        mem::take(&mut *self.newcomers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the server wants now.
+    pub fn order(&self) -> Order {
+        self.ordered.get()
+    }
+
+    fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, bell: &Bell) {
+        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push((address, endpoint));
+        bell.ring(ORDERS);
+    }
+}
+
+/// Rings for the loop itself rather than for a connection.
+pub(crate) const ORDERS: Token = Token(u64::MAX - 1);

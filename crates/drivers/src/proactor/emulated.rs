@@ -1,0 +1,48 @@
+//! `emulated`: a reactor that does the I/O on the loop's behalf and hands over what is done.
+//!
+//! The reference for the other ports: the same promises, made with nothing but readiness. It stands on any network and
+//! any poller, so the simulator drives the proactor's loop through it.
+#![forbid(unsafe_code)]
+
+use std::{io, time::Duration};
+
+use super::readiness::{Finished, Hands, Progress, Ready, Receive, Received, Send};
+use crate::net::Net;
+
+/// The port.
+pub type Emulated<N, P> = Ready<N, P, Direct>;
+
+/// Does everything at once.
+pub struct Direct;
+
+impl<N: Net> Hands<N> for Direct {
+    fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<Received> {
+        let Receive { stream, mut block, most, .. } = task;
+        let result = whole(|| net.receive(stream, &mut block, most));
+        Progress::Done((block, result))
+    }
+
+    fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>> {
+        Progress::Done(whole(|| net.send(task.stream, task.output)))
+    }
+
+    fn finished(&mut self) -> Option<Finished> {
+        None
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    fn trim(&mut self) {}
+}
+
+/// Makes a call again for as long as a signal interrupts it.
+fn whole<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

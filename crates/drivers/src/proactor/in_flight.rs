@@ -1,0 +1,30 @@
+//! Which operations of a connection the port has. What the port says of any other is not heard: it would be taken for the
+//! end of one that still works on the connection's memory.
+#![forbid(unsafe_code)]
+
+use std::mem;
+
+use roadstead_proto::connection::Operation;
+
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    pub(crate) connect: bool,
+    pub(crate) receive: bool,
+    /// The pages that it pins; zero while it waits for room at its peer.
+    pub(crate) send: Option<usize>,
+}
+
+impl InFlight {
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.connect && !self.receive && self.send.is_none()
+    }
+
+    /// Takes note of an operation's end. False if it was not in flight.
+    pub(crate) fn end(&mut self, operation: Operation) -> bool {
+        match operation {
+            Operation::Connect => mem::take(&mut self.connect),
+            Operation::Receive => mem::take(&mut self.receive),
+            Operation::Send => self.send.take().is_some(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The replaceable part of a proactor: where operations are submitted, and completions arrive.
+#![forbid(unsafe_code)]
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use bytes::BytesMut;
+
+use roadstead_proto::{output::Output, ticket::Token};
+
+use crate::{accept::Taken, net::Failure};
+
+/// Where operations are submitted, and completions arrive.
+///
+/// Of each connection at most one operation of each kind is in flight. Every operation completes once, also one that
+/// fails or is cancelled.
+pub trait Port {
+    /// A connected socket that has no name yet.
+    type Stream;
+
+    /// What an operation has failed for.
+    fn classify(error: &io::Error) -> Failure;
+    /// The time since the engine started.
+    fn now(&self) -> Duration;
+    /// Accepts one more connection from the listener of that number.
+    fn accept(&mut self, listener: usize);
+    /// Listens no more. Who waits until then is accepted first.
+    fn deafen(&mut self);
+    /// Takes a connected socket under the name by which operations speak of it.
+    fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
+    /// Connects a new socket of this name.
+    fn connect(&mut self, address: SocketAddr, token: Token);
+    /// Receives up to `most` bytes into a block of the port's.
+    fn receive(&mut self, token: Token, most: usize);
+    /// Sends from the front of `output`. While the peer has no room this is a wait for it: [`Completion::Full`].
+    fn send(&mut self, token: Token, output: Box<Output>);
+    /// Finishes sending.
+    fn shutdown(&mut self, token: Token);
+    /// Tries what is in flight for this connection, told or not that it would work. What comes of that is followed by
+    /// [`Completion::Looked`].
+    fn look(&mut self, token: Token);
+    /// Has whatever is in flight for this connection complete soon.
+    fn cancel(&mut self, token: Token);
+    /// Closes a socket for which nothing is in flight; with `reset` the peer sees one.
+    fn close(&mut self, token: Token, reset: bool);
+    /// Closes a connected socket that was never adopted; the peer sees a reset.
+    fn refuse(&mut self, stream: Self::Stream);
+    /// A block that was received into is free again.
+    fn recycle(&mut self, block: BytesMut);
+    /// Whether something is done already, so that nobody should wait.
+    fn has_done(&self) -> bool;
+    /// Waits until something is done, the time is over, or the loop's bell interrupts.
+    fn wait(&mut self, done: &mut Vec<Completion<Self::Stream>>, timeout: Option<Duration>)
+    -> io::Result<()>;
+}
+
+/// One operation that is done.
+pub enum Completion<S> {
+    /// What an accept on the listener of that number came to.
+    Accepted(usize, Taken<S>),
+    /// How a connection that was begun was decided.
+    Connected(Token, io::Result<()>),
+    /// Zero bytes are the peer's end. The block comes back even if nothing was received.
+    Received(Token, BytesMut, io::Result<usize>),
+    /// The output comes back as it was lent.
+    Sent(Token, Box<Output>, io::Result<u64>),
+    /// A send has no room at its peer. It stays in flight, as a wait for that; its output comes back.
+    Full(Token, Box<Output>),
+    /// Such a wait is over.
+    Room(Token),
+    /// What was in flight has been tried.
+    Looked(Token),
+}

@@ -1,0 +1,472 @@
+//! A port on a system that only tells of readiness: accepting, connecting, and knowing when an operation may be begun.
+//! How one is done then is what the ports that stand on this differ in: [`Hands`].
+#![forbid(unsafe_code)]
+
+use std::{collections::VecDeque, io, mem, net::SocketAddr, time::Duration};
+
+use bytes::BytesMut;
+
+use roadstead_proto::{output::Output, ticket::Token};
+
+use super::{
+    direction::Direction,
+    port::{Completion, Port},
+};
+use crate::{
+    accept::{self, Taken},
+    free::FreeList,
+    net::{Failure, Net},
+    reactor::{Poller, Readiness},
+    slots::Table,
+};
+
+/// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
+const BLOCKS: usize = 32;
+
+/// Does operations on sockets that are ready, at once or in a while. Of each socket it has at most one of each kind.
+pub trait Hands<N: Net> {
+    /// Receives into `block`, which comes back in the result.
+    fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<Received>;
+    /// Sends from the front of `output`.
+    fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
+    /// The next operation that was not done at once and is now.
+    fn finished(&mut self) -> Option<Finished>;
+    /// How long a wait may be before [`Hands::finished`] is asked again; `None`: as long as nothing interrupts it.
+    fn patience(&self) -> Option<Duration>;
+    /// Nothing is to be done for a while: gives back what is kept for the next operations and was not needed of late.
+    fn trim(&mut self);
+}
+
+/// A receive that may be begun.
+pub struct Receive<'a, S> {
+    /// Whose it is.
+    pub token: Token,
+    /// On what.
+    pub stream: &'a S,
+    /// Into what.
+    pub block: BytesMut,
+    /// The most bytes that it may be.
+    pub most: usize,
+}
+
+/// A send that may be begun.
+pub struct Send<'a, S> {
+    /// Whose it is.
+    pub token: Token,
+    /// On what.
+    pub stream: &'a S,
+    /// What is to be sent.
+    pub output: &'a Output,
+}
+
+/// The block, and what it came to.
+pub type Received = (BytesMut, io::Result<usize>);
+
+/// How far an operation has come.
+pub enum Progress<T> {
+    /// It is over.
+    Done(T),
+    /// [`Hands::finished`] will tell.
+    Later,
+}
+
+/// An operation that is done in the end.
+pub enum Finished {
+    /// What a receive came to.
+    Received(Token, Received),
+    /// What a send came to.
+    Sent(Token, io::Result<u64>),
+}
+
+/// The port: sockets, what is asked of each, and what is known of its readiness.
+pub struct Ready<N: Net, P: Poller<N>, H: Hands<N>> {
+    net: N,
+    poller: P,
+    hands: H,
+    listeners: Vec<Ear<N::Listener>>,
+    sockets: Table<Socket<N::Stream>>,
+    ready: Vec<Readiness>,
+    done: Vec<Completion<N::Stream>>,
+    free: FreeList<BytesMut>,
+    /// Received blocks that have not come back, and those that are being received into.
+    out: usize,
+    /// Who may receive and waits for a block.
+    waiting: VecDeque<Token>,
+    moved: bool,
+}
+
+/// A listener, and how many connections are asked of it.
+struct Ear<L> {
+    listener: L,
+    asked: usize,
+    /// The poller tells of its backlog.
+    heard: bool,
+}
+
+struct Socket<S> {
+    stream: S,
+    connecting: bool,
+    /// It waits for a block.
+    waits: bool,
+    receive: Direction<usize>,
+    /// What is lent to a send is boxed: an idle socket keeps no room for it.
+    send: Direction<Box<Output>>,
+    /// The peer has no room for a send, which waits for that.
+    full: bool,
+    /// That wait is over, and the send is not asked for again yet.
+    roomy: bool,
+    /// What is in flight is being tried: see [`Port::look`].
+    looks: bool,
+    /// The interest that the poller knows of.
+    told: (bool, bool),
+}
+
+impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
+    /// Sockets of `net`, which `poller` tells of.
+    pub fn new(net: N, poller: P, hands: H, listeners: Vec<N::Listener>) -> Self {
+        let listeners = listeners.into_iter().map(|listener| Ear { listener, asked: 0, heard: false });
+        Self {
+            net,
+            poller,
+            hands,
+            listeners: listeners.collect(),
+            sockets: Table::default(),
+            ready: Vec::new(),
+            done: Vec::new(),
+            free: FreeList::new(BLOCKS),
+            out: 0,
+            waiting: VecDeque::new(),
+            moved: true,
+        }
+    }
+
+    /// Registers a stream under its name.
+    fn register(&mut self, stream: N::Stream, token: Token, connecting: bool) -> io::Result<()> {
+        self.poller.add(&stream, token)?;
+        let socket = Socket {
+            stream,
+            connecting,
+            waits: false,
+            receive: Direction::new(false),
+            // A fresh socket has room; if it has not, the first send says so.
+            send: Direction::new(!connecting),
+            full: false,
+            roomy: false,
+            looks: false,
+            told: (false, false),
+        };
+        self.sockets.insert(token, socket);
+        Ok(())
+    }
+
+    /// Begins what can be begun for a connection, and tells the poller what else is wanted.
+    fn advance(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        if socket.connecting {
+            if socket.send.ready {
+                match self.net.connected(&socket.stream) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send.ready = false,
+                    result => {
+                        socket.connecting = false;
+                        self.done.push(Completion::Connected(token, result));
+                    }
+                }
+            }
+        } else {
+            self.begin_send(token);
+            self.begin_receive(token);
+        }
+        self.want(token);
+        self.end_look(token);
+    }
+
+    /// Tells that all in flight was tried, as soon as it was.
+    fn end_look(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let tries = socket.receive.busy || socket.send.busy || socket.waits || socket.roomy;
+        if socket.looks && !tries {
+            socket.looks = false;
+            self.done.push(Completion::Looked(token));
+        }
+    }
+
+    fn begin_send(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        if let Some(output) = socket.send.begin() {
+            match self.hands.send(&mut self.net, Send { token, stream: &socket.stream, output }) {
+                Progress::Later => socket.send.busy = true,
+                Progress::Done(result) => self.sent(token, result),
+            }
+        }
+        self.note_room(token);
+    }
+
+    /// A send for which there is no room gives up what it would send; when there is room again it is told.
+    fn note_room(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        if socket.send.ready {
+            if mem::take(&mut socket.full) {
+                socket.roomy = true;
+                self.done.push(Completion::Room(token));
+            }
+        } else if let Some(output) = socket.send.asked.take_if(|_| !socket.send.busy) {
+            socket.full = true;
+            self.done.push(Completion::Full(token, output));
+        }
+    }
+
+    fn begin_receive(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let Some(&most) = socket.receive.begin() else { return };
+        if self.out >= BLOCKS {
+            if !mem::replace(&mut socket.waits, true) {
+                self.waiting.push_back(token);
+            }
+            return;
+        }
+        self.out += 1;
+        let block = self.free.take().unwrap_or_default();
+        let task = Receive { token, stream: &socket.stream, block, most };
+        match self.hands.receive(&mut self.net, task) {
+            Progress::Later => socket.receive.busy = true,
+            Progress::Done(received) => self.received(token, received),
+        }
+    }
+
+    /// Begins the receives that waited, as many as there are blocks for.
+    fn begin_waiting(&mut self) {
+        while self.out < BLOCKS
+            && let Some(token) = self.waiting.pop_front()
+        {
+            if let Some(socket) = self.sockets.get(token) {
+                socket.waits = false;
+                self.advance(token);
+            }
+        }
+    }
+
+    /// Tells the poller what it does not know of a connection's wishes.
+    fn want(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let sends = socket.send.asked.is_some() || socket.full || socket.connecting;
+        let wanted = (socket.receive.asked.is_some(), sends);
+        if wanted != mem::replace(&mut socket.told, wanted)
+            && let Err(error) = self.poller.interest(&socket.stream, token, wanted.0, wanted.1)
+        {
+            tracing::warn!(%error, "the poller lost a connection");
+            self.cancel(token);
+        }
+    }
+
+    fn sent(&mut self, token: Token, result: io::Result<u64>) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        if let Some((output, result)) = socket.send.end(result) {
+            self.done.push(Completion::Sent(token, output, result));
+        }
+    }
+
+    fn received(&mut self, token: Token, (block, result): Received) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        match socket.receive.end(result) {
+            Some((_, result)) => self.done.push(Completion::Received(token, block, result)),
+            None => self.recycle(block),
+        }
+    }
+
+    /// Hears of what the hands have done meanwhile.
+    fn finish(&mut self) {
+        while let Some(finished) = self.hands.finished() {
+            let token = match finished {
+                Finished::Received(token, received) => {
+                    self.received(token, received);
+                    token
+                }
+                Finished::Sent(token, result) => {
+                    self.sent(token, result);
+                    token
+                }
+            };
+            self.advance(token);
+        }
+    }
+
+    /// Takes what was asked for out of a listener's backlog.
+    fn take(&mut self, number: usize) {
+        while let Some(ear) = self.listeners.get_mut(number).filter(|ear| ear.asked > 0) {
+            let taken = accept::take(&mut self.net, &ear.listener);
+            match taken {
+                Taken::Empty => return,
+                // The others that are asked for would fare no better.
+                Taken::Exhausted => {
+                    let all = mem::take(&mut ear.asked);
+                    self.done.extend((0..all).map(|_| Completion::Accepted(number, Taken::Exhausted)));
+                }
+                taken => {
+                    ear.asked -= 1;
+                    self.done.push(Completion::Accepted(number, taken));
+                }
+            }
+        }
+    }
+
+    /// Has the poller tell no more of listeners of which no connection is asked.
+    fn ignore_unasked(&mut self) {
+        for ear in self.listeners.iter_mut().filter(|ear| ear.heard && ear.asked == 0) {
+            ear.heard = false;
+            self.poller.ignore(&ear.listener);
+        }
+    }
+}
+
+impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
+    type Stream = N::Stream;
+
+    fn classify(error: &io::Error) -> Failure {
+        N::classify(error)
+    }
+
+    fn now(&self) -> Duration {
+        self.net.now()
+    }
+
+    fn accept(&mut self, listener: usize) {
+        let Some(ear) = self.listeners.get_mut(listener) else { return };
+        if !ear.heard && self.poller.listen(&ear.listener, Token::of_listener(listener)).is_err() {
+            return self.done.push(Completion::Accepted(listener, Taken::Exhausted));
+        }
+        ear.heard = true;
+        ear.asked += 1;
+    }
+
+    fn deafen(&mut self) {
+        for (number, ear) in self.listeners.drain(..).enumerate() {
+            if ear.heard {
+                self.poller.ignore(&ear.listener);
+            }
+            let last = accept::last(&mut self.net, &ear.listener);
+            self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken)));
+        }
+    }
+
+    fn adopt(&mut self, stream: N::Stream, token: Token) -> io::Result<()> {
+        self.register(stream, token, false)
+    }
+
+    fn connect(&mut self, address: SocketAddr, token: Token) {
+        let begun = self.net.connect(address).and_then(|stream| self.register(stream, token, true));
+        match begun {
+            Ok(()) => self.advance(token),
+            Err(error) => self.done.push(Completion::Connected(token, Err(error))),
+        }
+    }
+
+    fn receive(&mut self, token: Token, most: usize) {
+        match self.sockets.get(token) {
+            Some(socket) => socket.receive.asked = Some(most),
+            None => {
+                let gone = io::ErrorKind::NotConnected.into();
+                self.out += 1;
+                self.done.push(Completion::Received(token, BytesMut::new(), Err(gone)));
+            }
+        }
+        self.advance(token);
+    }
+
+    fn send(&mut self, token: Token, output: Box<Output>) {
+        match self.sockets.get(token) {
+            Some(socket) => (socket.send.asked, socket.roomy) = (Some(output), false),
+            None => {
+                let gone = io::ErrorKind::NotConnected.into();
+                self.done.push(Completion::Sent(token, output, Err(gone)));
+            }
+        }
+        self.advance(token);
+    }
+
+    fn shutdown(&mut self, token: Token) {
+        if let Some(socket) = self.sockets.get(token) {
+            self.net.shutdown(&socket.stream);
+        }
+    }
+
+    fn look(&mut self, token: Token) {
+        match self.sockets.get(token) {
+            Some(socket) => {
+                socket.receive.hear(true);
+                socket.send.hear(true);
+                socket.looks = true;
+            }
+            None => self.done.push(Completion::Looked(token)),
+        }
+        self.advance(token);
+    }
+
+    fn cancel(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let cancelled = || io::Error::from(io::ErrorKind::Interrupted);
+        if mem::take(&mut socket.connecting) {
+            self.done.push(Completion::Connected(token, Err(cancelled())));
+        }
+        let waited = mem::take(&mut socket.full).then(Output::for_lending);
+        if let Some(output) = socket.send.cancel().or(waited) {
+            self.done.push(Completion::Sent(token, output, Err(cancelled())));
+        }
+        if socket.receive.cancel().is_some() {
+            self.out += 1;
+            self.done.push(Completion::Received(token, BytesMut::new(), Err(cancelled())));
+        }
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        if let Some(socket) = self.sockets.remove(token) {
+            self.poller.remove(&socket.stream);
+            self.net.close(socket.stream, reset);
+        }
+    }
+
+    fn refuse(&mut self, stream: N::Stream) {
+        self.net.close(stream, true);
+    }
+
+    fn recycle(&mut self, block: BytesMut) {
+        self.out -= 1;
+        if block.capacity() > 0 {
+            self.free.put(block);
+        }
+    }
+
+    fn has_done(&self) -> bool {
+        !self.done.is_empty() || !self.waiting.is_empty() && self.out < BLOCKS
+    }
+
+    fn wait(&mut self, done: &mut Vec<Completion<N::Stream>>, timeout: Option<Duration>) -> io::Result<()> {
+        self.ignore_unasked();
+        self.begin_waiting();
+        self.finish();
+        let timeout = match self.done.is_empty() {
+            true => [timeout, self.hands.patience()].into_iter().flatten().min(),
+            false => Some(Duration::ZERO),
+        };
+        if timeout != Some(Duration::ZERO) {
+            self.free.trim();
+            self.hands.trim();
+        }
+        let mut ready = mem::take(&mut self.ready);
+        let idle = !mem::take(&mut self.moved);
+        self.poller.wait(&mut ready, timeout, idle)?;
+        for ready in ready.drain(..) {
+            if let Some(number) = ready.token.listener() {
+                self.take(number);
+            } else if let Some(socket) = self.sockets.get(ready.token) {
+                socket.receive.hear(ready.readable);
+                socket.send.hear(ready.writable);
+                self.advance(ready.token);
+            }
+        }
+        self.ready = ready;
+        self.finish();
+        self.moved = !self.done.is_empty();
+        done.append(&mut self.done);
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! One connection of the proactor's loop: what is in flight for it, and how what it asks for is submitted.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use roadstead_proto::{
+    connection::{Endpoint, Op, Outgoing},
+    ticket::Token,
+};
+
+use super::{
+    in_flight::InFlight,
+    port::Port,
+    sends::{Place, Sends, pages},
+};
+use crate::slots::Timed;
+
+/// One connection of the loop.
+pub(crate) struct Slot {
+    pub(crate) endpoint: Box<dyn Endpoint>,
+    pub(crate) in_flight: InFlight,
+    /// Where its send waits for others.
+    pub(crate) waits: Option<Place>,
+    /// Its deadline had passed at this time, and the port looks whether anything had come.
+    pub(super) overdue: Option<Duration>,
+    /// It is to hear that the server drains, once the port has looked whether anything had come.
+    pub(crate) drains: bool,
+    /// A session without a connection has no socket to close.
+    pub(crate) socket: bool,
+    /// It wants to be closed once nothing is in flight; whether with a reset.
+    pub(super) closing: Option<bool>,
+}
+
+impl Slot {
+    pub(crate) fn new(endpoint: Box<dyn Endpoint>, socket: bool) -> Self {
+        let in_flight = InFlight::default();
+        Self { endpoint, in_flight, waits: None, overdue: None, drains: false, socket, closing: None }
+    }
+}
+
+impl Timed for Slot {
+    fn deadline(&self) -> Option<Duration> {
+        self.endpoint.deadline().filter(|_| self.closing.is_none() && self.overdue.is_none())
+    }
+
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.endpoint.correct(from, to);
+    }
+}
+
+/// Takes the operations a connection asks for. `Some` when it asks to be closed.
+pub(crate) fn submit<P: Port>(
+    slot: &mut Slot,
+    token: Token,
+    port: &mut P,
+    sends: &mut Sends,
+    connects: &mut Vec<Outgoing>,
+) -> Option<bool> {
+    while let Some(op) = slot.endpoint.next() {
+        match op {
+            Op::Connect(outgoing) => connects.push(*outgoing),
+            Op::Redial(address) => {
+                slot.in_flight.connect = true;
+                port.connect(*address, token);
+            }
+            Op::Close { reset } => return Some(reset),
+            // A session without a connection hears nothing, and has nobody to finish with.
+            Op::Shutdown if !slot.socket => return Some(false),
+            _ if !slot.socket => {}
+            Op::Receive(most) => {
+                slot.in_flight.receive = true;
+                port.receive(token, most);
+            }
+            Op::Send => begin_send(slot, token, port, sends),
+            Op::Shutdown => port.shutdown(token),
+        }
+    }
+    None
+}
+
+/// Begins a send, or has it wait for others.
+pub(super) fn begin_send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends) {
+    let pages = pages(slot.endpoint.output().buffered());
+    match sends.begin(token, pages) {
+        Ok(()) => send(slot, token, port, sends, pages),
+        Err(place) => slot.waits = Some(place),
+    }
+}
+
+/// Begins a send that pins so many pages.
+pub(crate) fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
+    slot.in_flight.send = Some(pages);
+    port.send(token, sends.lend(&mut *slot.endpoint));
+}

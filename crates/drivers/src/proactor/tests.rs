@@ -1,0 +1,363 @@
+//! The loop itself, over a port that does what it is told and when.
+#![forbid(unsafe_code)]
+
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst};
+
+use bytes::BytesMut;
+
+use roadstead_proto::{
+    budget::Budget,
+    connection::{BLOCK, dialling::outgoing},
+    host::Shared,
+    input::Input,
+    output::Output,
+    service::{Done, Peer, Ready, Scope, Service, Session},
+    session::Context,
+};
+
+use super::{
+    emulated::{Direct, Emulated},
+    *,
+};
+use crate::{
+    net::Failure,
+    reactor::tests::{Eager, Torrent, Waits},
+};
+
+/// As much as a connection may have to send, in bytes: a part of what all may send at once.
+const LARGE: usize = 1 << 20;
+/// How many such sends there may be in flight.
+const AT_ONCE: usize = (8 << 20) / LARGE;
+
+/// Keeps what it is asked for; the test says what is done.
+#[derive(Default)]
+struct Obedient {
+    now: Duration,
+    accepts: usize,
+    /// Who waits when it is deafened.
+    at_the_door: usize,
+    named: Vec<Token>,
+    sends: Vec<Token>,
+    receives: Vec<Token>,
+    cancelled: Vec<Token>,
+    closed: Vec<Token>,
+    done: Vec<Completion<()>>,
+}
+
+impl Port for Obedient {
+    type Stream = ();
+
+    fn classify(error: &io::Error) -> Failure {
+        Failure::inside(error)
+    }
+    fn now(&self) -> Duration {
+        self.now
+    }
+    fn accept(&mut self, _: usize) {
+        self.accepts += 1;
+    }
+    fn deafen(&mut self) {
+        let come = (0..self.at_the_door).map(|_| Completion::Accepted(0, Taken::One((), guest())));
+        self.done.extend(come);
+    }
+    fn adopt(&mut self, (): (), token: Token) -> io::Result<()> {
+        self.named.push(token);
+        Ok(())
+    }
+    fn connect(&mut self, _: SocketAddr, _: Token) {}
+    fn receive(&mut self, token: Token, _: usize) {
+        self.receives.push(token);
+    }
+    fn send(&mut self, token: Token, _: Box<Output>) {
+        self.sends.push(token);
+    }
+    fn shutdown(&mut self, _: Token) {}
+    fn look(&mut self, token: Token) {
+        self.done.push(Completion::Looked(token));
+    }
+    fn cancel(&mut self, token: Token) {
+        self.cancelled.push(token);
+    }
+    fn close(&mut self, token: Token, _: bool) {
+        self.closed.push(token);
+    }
+    fn refuse(&mut self, (): ()) {}
+    fn recycle(&mut self, _: BytesMut) {}
+    fn has_done(&self) -> bool {
+        !self.done.is_empty()
+    }
+    fn wait(&mut self, done: &mut Vec<Completion<()>>, _: Option<Duration>) -> io::Result<()> {
+        done.append(&mut self.done);
+        Ok(())
+    }
+}
+
+/// Who comes.
+fn guest() -> Peer {
+    Peer { address: ([192, 0, 2, 1], 7).into() }
+}
+
+/// Has much to say as soon as it is opened.
+struct Loud;
+
+impl Service for Loud {
+    type Session = Loud;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Loud {
+        Loud
+    }
+}
+
+impl Session for Loud {
+    type Reply = ();
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened {
+            cx.output().send(vec![0; LARGE]);
+        }
+        Ok(())
+    }
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+fn start() -> Proactor<Obedient> {
+    // Room enough that it is read from all the same.
+    let shared = Shared::new(Budget::default().buffer_each(8 * LARGE));
+    let open = accept::opener(Arc::new(Loud), Arc::clone(&shared), None);
+    let host = Host::alone(shared, 1);
+    Proactor::new(Obedient::default(), host, Arc::default(), vec![open])
+}
+
+impl Proactor<Obedient> {
+    /// One turn in which this is done.
+    fn happen(&mut self, done: impl IntoIterator<Item = Completion<()>>) {
+        self.port.done.extend(done);
+        assert!(self.turn().unwrap());
+    }
+
+    /// So many come at once; answers their names.
+    fn admit(&mut self, count: usize) -> Vec<Token> {
+        let before = self.port.named.len();
+        self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), guest()))));
+        self.port.named[before..].to_vec()
+    }
+}
+
+#[test]
+fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
+    let mut proactor = start();
+    let (orders, bell) = (Arc::clone(&proactor.orders), Arc::clone(&proactor.host.bell));
+    proactor.admit(1);
+    orders.drain(&bell);
+    proactor.happen([]);
+    let (told, shared) = (Arc::default(), Arc::clone(&proactor.host.shared));
+    let address = ([192, 0, 2, 1], 7).into();
+    let (late, _) = outgoing(&shared, address, None, Waits(Arc::clone(&told))).unwrap();
+    orders.attend(late, &bell);
+    proactor.happen([]);
+    assert!(told.load(SeqCst));
+}
+
+#[test]
+fn who_waits_at_the_door_of_a_loop_without_connections_is_let_in_when_it_drains() {
+    let mut proactor = start();
+    proactor.port.at_the_door = 1;
+    proactor.orders.drain(&proactor.host.bell);
+    proactor.happen([]);
+    proactor.happen([]);
+    assert_eq!(proactor.port.named.len(), 1);
+}
+
+#[test]
+fn no_listener_that_rests_keeps_a_loop_awake_that_drains() {
+    let mut proactor = start();
+    let exhausted = || Completion::Accepted(0, Taken::Exhausted);
+    proactor.admit(1);
+    proactor.happen([exhausted()]);
+    assert_eq!(proactor.timeout(), Some(REST));
+    proactor.orders.drain(&proactor.host.bell);
+    // Of those that are asked for some hear only then that there is no room.
+    for done in [None, Some(exhausted())] {
+        proactor.happen(done);
+        proactor.port.now += REST;
+        proactor.happen([]);
+        assert!(proactor.timeout().is_none_or(|wait| wait > REST));
+    }
+}
+
+fn sent(token: Token) -> Completion<()> {
+    Completion::Sent(token, Output::for_lending(), Ok(LARGE as u64))
+}
+
+fn full(token: Token) -> Completion<()> {
+    Completion::Full(token, Output::for_lending())
+}
+
+#[test]
+fn sends_beyond_the_cap_wait_in_order_of_arrival() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE + 3);
+    assert_eq!(proactor.port.sends, tokens[..AT_ONCE]);
+    proactor.happen([sent(tokens[1])]);
+    assert_eq!(proactor.port.sends[AT_ONCE..], tokens[AT_ONCE..=AT_ONCE]);
+    proactor.happen([sent(tokens[0]), sent(tokens[2])]);
+    assert_eq!(proactor.port.sends, tokens);
+}
+
+#[test]
+fn who_waits_for_room_at_its_peer_keeps_nobody_waiting_and_has_its_turn_when_there_is_room() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE + 2);
+    proactor.happen([full(tokens[0]), full(tokens[1])]);
+    assert_eq!(proactor.port.sends, tokens);
+    proactor.happen([Completion::Room(tokens[1])]);
+    assert_eq!(proactor.port.sends.len(), tokens.len(), "the others have taken its place");
+    proactor.happen([sent(tokens[2])]);
+    assert_eq!(proactor.port.sends[tokens.len()..], [tokens[1]]);
+}
+
+#[test]
+fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
+    let mut proactor = start();
+    let tokens = proactor.admit(2);
+    let reset =
+        |token| Completion::Received(token, BytesMut::new(), Err(io::ErrorKind::ConnectionReset.into()));
+    proactor.happen(tokens.iter().map(|&token| full(token)));
+    proactor.happen(tokens.iter().map(|&token| reset(token)));
+    assert_eq!(proactor.port.cancelled, tokens);
+    assert_eq!(proactor.port.closed, [], "something is in flight");
+    let cancelled =
+        Completion::Sent(tokens[1], Output::for_lending(), Err(io::ErrorKind::Interrupted.into()));
+    proactor.happen([Completion::Room(tokens[0]), cancelled]);
+    assert_eq!(proactor.port.closed, tokens);
+}
+
+#[test]
+fn what_is_lent_is_charged_until_it_comes_back() {
+    let mut proactor = start();
+    let tokens = proactor.admit(1);
+    let reset = Err(io::ErrorKind::ConnectionReset.into());
+    proactor.happen([Completion::Received(tokens[0], BytesMut::new(), reset)]);
+    assert_eq!(proactor.port.closed, [], "its send is in flight");
+    assert_eq!(proactor.host.shared.memory.used(), LARGE);
+    proactor.happen([sent(tokens[0])]);
+    assert_eq!((&proactor.port.closed, proactor.host.shared.memory.used()), (&tokens, 0));
+}
+
+#[test]
+fn what_is_not_in_flight_cannot_be_done() {
+    let mut proactor = start();
+    let tokens = proactor.admit(1);
+    let none = || Completion::Connected(tokens[0], Ok(()));
+    proactor.happen([none(), Completion::Room(tokens[0]), sent(tokens[0])]);
+    proactor.happen([sent(tokens[0]), full(tokens[0]), Completion::Room(tokens[0]), none()]);
+    assert_eq!(proactor.port.closed, []);
+    let reset = || {
+        let reset = Err(io::ErrorKind::ConnectionReset.into());
+        Completion::Received(tokens[0], BytesMut::new(), reset)
+    };
+    proactor.happen([reset(), reset(), sent(tokens[0])]);
+    assert_eq!(proactor.port.closed, tokens, "once, when its receive had ended");
+    let others = proactor.admit(AT_ONCE + 1);
+    assert_eq!(proactor.port.sends[1..], others[..AT_ONCE], "nothing is pinned twice, or for ever");
+}
+
+#[test]
+fn who_closes_leaves_the_line() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE + 2);
+    let reset = Err(io::ErrorKind::ConnectionReset.into());
+    proactor.happen([Completion::Received(tokens[AT_ONCE], BytesMut::new(), reset)]);
+    assert_eq!(proactor.port.closed, [tokens[AT_ONCE]], "nothing of it was in flight any more");
+    proactor.happen([sent(tokens[0])]);
+    assert_eq!(proactor.port.sends[AT_ONCE..], [tokens[AT_ONCE + 1]]);
+}
+
+#[test]
+fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE);
+    let exhausted =
+        |&token| Completion::Sent(token, Output::for_lending(), Err(io::Error::other(Failure::NoRoom)));
+    proactor.happen(tokens.iter().map(exhausted));
+    assert_eq!(proactor.port.sends.len(), AT_ONCE, "not at once");
+    assert_eq!(proactor.timeout(), Some(REST));
+    proactor.port.now = REST;
+    // The network is looked at before anything that is due.
+    (0..3).for_each(|_| proactor.happen([]));
+    assert_eq!(proactor.port.sends.len(), AT_ONCE + 1, "one after the other");
+    for number in AT_ONCE..2 * AT_ONCE {
+        proactor.happen([sent(proactor.port.sends[number])]);
+    }
+    let mut again = proactor.port.sends[AT_ONCE..].to_vec();
+    again.sort();
+    assert_eq!(again, tokens, "nobody was forgotten");
+    assert_eq!(proactor.port.closed, []);
+}
+
+#[test]
+fn more_accepts_are_outstanding_when_all_were_taken_and_none_while_the_listener_rests() {
+    let mut proactor = start();
+    let few = proactor.port.accepts;
+    proactor.admit(few - 1);
+    assert_eq!(proactor.port.accepts, 2 * few - 1, "as many as before");
+    proactor.admit(few);
+    assert_eq!(proactor.port.accepts, 4 * few - 1, "twice as many");
+    proactor.happen((0..2 * few).map(|_| Completion::Accepted(0, Taken::Exhausted)));
+    assert_eq!(proactor.port.accepts, 4 * few - 1, "it rests");
+    assert_eq!(proactor.timeout(), Some(REST));
+    proactor.port.now = REST;
+    proactor.happen([]);
+    assert_eq!(proactor.port.accepts, 5 * few - 1, "and listens again, for no more than at first");
+}
+
+#[test]
+fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn() {
+    const ALL: usize = 100;
+    let net = Torrent::new(0);
+    let mut port = Emulated::new(net, Eager::default(), Direct, vec![]);
+    for number in 0..ALL {
+        port.adopt(number as u8, Token(number as u64)).unwrap();
+        port.receive(Token(number as u64), BLOCK);
+    }
+    let (mut served, mut done) = (Vec::new(), Vec::new());
+    while served.len() < ALL {
+        port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+        assert!((1..=32).contains(&done.len()), "{} blocks at once", done.len());
+        for done in done.drain(..) {
+            let Completion::Received(token, block, Ok(BLOCK)) = done else { panic!("a block for each") };
+            served.push(token);
+            port.recycle(block);
+        }
+    }
+    served.sort();
+    served.dedup();
+    assert_eq!(served.len(), ALL);
+    assert!(!port.has_done(), "nobody waits for anything");
+}
+
+#[test]
+fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
+    let mut port = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
+    for number in 0..=32 {
+        port.adopt(number, Token(number.into())).unwrap();
+        port.receive(Token(number.into()), BLOCK);
+    }
+    let (last, mut lent, mut done) = (Token(32), Vec::new(), Vec::new());
+    port.wait(&mut lent, Some(Duration::ZERO)).unwrap();
+    assert_eq!(lent.len(), 32);
+    port.look(last);
+    port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    assert!(done.is_empty());
+    let Some(Completion::Received(_, block, _)) = lent.pop() else { panic!("a block for each") };
+    port.recycle(block);
+    assert!(port.has_done(), "there is a block for it");
+    port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    let [Completion::Received(received, block, _), Completion::Looked(looked)] = &mut done[..] else {
+        panic!("{} completions", done.len())
+    };
+    assert_eq!((*received, *looked), (last, last));
+    port.recycle(mem::take(block));
+    assert!(!port.has_done(), "it stood in line once");
+}

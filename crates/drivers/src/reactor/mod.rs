@@ -1,0 +1,369 @@
+//! The reactor: "tell me when it is ready".
+//!
+//! One loop of wait, then for each ready connection: receive until it would block, the session, send until it would
+//! block. How readiness is learnt is the replaceable part, a [`Poller`]; what a socket is, a [`Net`]. The simulator
+//! replaces both, so the loop that is tested is the loop that runs.
+//!
+//! A turn of the loop: wait · accept · drive what is ready · run inline jobs · drive what was woken · fire deadlines.
+//!
+//! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: by a
+//! job, or because the whole process was stopped. A deadline that has passed waits for a poll that began after it, and
+//! its connection is then tried once more, since one poll need not tell of everybody. A turn has one time for all that it
+//! serves; if a session took long in it, what the connections noted is set to the turn's end.
+
+mod doors;
+mod poller;
+mod slot;
+#[cfg(test)]
+pub mod tests;
+pub mod workers;
+
+use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use roadstead_proto::{
+    connection::{BLOCK, Endpoint, Event, Operation},
+    host::Host,
+    ticket::Token,
+};
+
+use crate::{
+    accept::{Accepted, Door},
+    failed::failed,
+    net::Net,
+    orders::{ORDERS, Order, Orders},
+    slots::Slots,
+};
+use doors::Doors;
+pub use poller::{Poller, Readiness};
+use slot::{Slot, Turn};
+
+/// The loop.
+pub struct Reactor<N: Net, P: Poller<N>> {
+    net: N,
+    poller: P,
+    host: Host,
+    orders: Arc<Orders>,
+    doors: Doors<N::Listener>,
+    slots: Slots<Slot<N::Stream>>,
+    /// Connections that have more to do although nothing new has happened to them.
+    busy: VecDeque<Token>,
+    ready: Vec<Readiness>,
+    woken: Vec<Token>,
+    block: BytesMut,
+    draining: bool,
+    /// When the last turn ended.
+    ended: Duration,
+    /// Something has moved in this turn.
+    moved: bool,
+}
+
+impl<N: Net, P: Poller<N>> Reactor<N, P> {
+    /// A loop that hears of sockets of `net` from `poller`, and lets in who comes to `doors`.
+    ///
+    /// # Errors
+    /// If the listeners cannot be watched.
+    pub fn new(
+        net: N,
+        mut poller: P,
+        host: Host,
+        orders: Arc<Orders>,
+        doors: Vec<Door<N::Listener>>,
+    ) -> io::Result<Self> {
+        let doors = Doors::new(doors, &mut poller)?;
+        Ok(Self {
+            net,
+            poller,
+            host,
+            orders,
+            doors,
+            slots: Slots::default(),
+            busy: VecDeque::new(),
+            ready: Vec::new(),
+            woken: Vec::new(),
+            block: BytesMut::with_capacity(BLOCK),
+            draining: false,
+            ended: Duration::ZERO,
+            moved: true,
+        })
+    }
+
+    /// Runs until the server has drained or is stopped.
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// One turn. False when the loop has nothing left to live for.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.timeout_at(self.ended);
+        self.host.count.waits += 1;
+        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        let mut ready = mem::take(&mut self.ready);
+        let idle = !mem::take(&mut self.moved);
+        let waited = self.poller.wait(&mut ready, timeout, idle);
+        self.host.bell.wake_up();
+        waited?;
+        let now = self.net.now();
+        for ready in ready.drain(..) {
+            match ready.token.listener() {
+                Some(number) => self.accept(number, now),
+                None => self.hear(ready, now),
+            }
+        }
+        self.ready = ready;
+        for _ in 0..self.busy.len() {
+            if let Some(token) = self.busy.pop_front() {
+                if let Some(slot) = self.slots.get(token) {
+                    slot.busy = false;
+                }
+                self.drive(token, now);
+            }
+        }
+        let served = now;
+        let now = if self.run_jobs() { self.net.now() } else { now };
+        self.slots.correct(served, now);
+        let alive = self.answer_bell(now);
+        self.fire_deadlines(self.ended, now);
+        self.doors.wake(&mut self.poller, now);
+        self.host.report();
+        self.ended = self.net.now();
+        self.slots.correct(now, self.ended);
+        Ok(alive && !(self.draining && self.slots.is_empty()))
+    }
+
+    /// How long the next turn would wait; `None`: until something happens.
+    pub fn timeout(&mut self) -> Option<Duration> {
+        self.timeout_at(self.net.now())
+    }
+
+    fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
+        if !self.busy.is_empty() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.slots.next_deadline(), self.doors.resting()].into_iter().flatten().min()?;
+        Some(next.saturating_sub(now))
+    }
+
+    /// True if there were any.
+    fn run_jobs(&mut self) -> bool {
+        let ran = self.host.jobs.run_turn();
+        self.moved |= ran;
+        ran
+    }
+
+    /// Drives those whose bell has rung. False when the loop was told to stop.
+    fn answer_bell(&mut self, now: Duration) -> bool {
+        let mut woken = mem::take(&mut self.woken);
+        self.host.bell.answer(&mut woken);
+        self.moved |= !woken.is_empty();
+        let mut alive = true;
+        for token in woken.drain(..) {
+            if token == ORDERS {
+                alive &= self.obey(now);
+            } else {
+                self.tell(token, Event::Woken, now);
+                self.drive(token, now);
+            }
+        }
+        self.woken = woken;
+        alive
+    }
+
+    fn obey(&mut self, now: Duration) -> bool {
+        for (address, endpoint) in self.orders.newcomers() {
+            match address {
+                Some(address) => self.connect(address, endpoint, now),
+                None => self.insert(None, endpoint, now),
+            }
+        }
+        match self.orders.order() {
+            Order::Stop => {
+                self.stop(now);
+                return false;
+            }
+            Order::Drain if !self.draining => self.drain(now),
+            _ => {}
+        }
+        true
+    }
+
+    fn stop(&mut self, now: Duration) {
+        self.draining = true;
+        for token in self.slots.tokens() {
+            self.tell(token, Event::Stop, now);
+            self.drive(token, now);
+        }
+    }
+
+    /// What has arrived by now is served, and so is who waits at the doors.
+    fn drain(&mut self, now: Duration) {
+        self.draining = true;
+        for token in self.slots.tokens() {
+            self.look(token, now);
+            self.tell(token, Event::Drain, now);
+            self.drive(token, now);
+        }
+        for (stream, endpoint) in self.doors.close(&mut self.net, &mut self.poller, &mut self.host) {
+            self.insert(Some(stream), endpoint, now);
+        }
+    }
+
+    /// Fires the deadlines that had passed when this turn's poll began.
+    fn fire_deadlines(&mut self, polled: Duration, now: Duration) {
+        for _ in 0..self.slots.deadlines() {
+            let Some(token) = self.slots.due(polled) else {
+                return;
+            };
+            self.look(token, now);
+            self.tell(token, Event::Tick, now);
+            self.drive(token, now);
+        }
+    }
+
+    /// Tries what is in flight for a connection, told or not that it would work.
+    fn look(&mut self, token: Token, now: Duration) {
+        self.hear(Readiness { token, readable: true, writable: true, more: false }, now);
+    }
+
+    /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
+    fn accept(&mut self, number: usize, now: Duration) {
+        loop {
+            match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
+                Accepted::Admitted(stream, endpoint) => {
+                    self.moved = true;
+                    self.insert(Some(stream), endpoint, now);
+                }
+                Accepted::Refused => {}
+                Accepted::Empty | Accepted::Exhausted => return,
+            }
+        }
+    }
+
+    fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
+        self.host.count.connected += 1;
+        if self.draining {
+            return endpoint.handle(now, Event::Stop, &mut self.host);
+        }
+        let token = self.place(endpoint, true, now);
+        self.dial(token, address, now);
+    }
+
+    /// Begins the connection of an endpoint.
+    fn dial(&mut self, token: Token, address: SocketAddr, now: Duration) {
+        let begun = self.net.connect(address).and_then(|stream| self.attach(token, stream));
+        if let Err(error) = begun {
+            self.tell(token, failed(Operation::Connect, error, N::classify), now);
+        }
+        self.drive(token, now);
+    }
+
+    /// Drives an endpoint on its stream; one without a stream is never ready for anything.
+    fn insert(&mut self, stream: Option<N::Stream>, endpoint: Box<dyn Endpoint>, now: Duration) {
+        let token = self.place(endpoint, false, now);
+        // A connection hears of the drain first, what has none after it was opened.
+        let (first, then) = (self.draining && stream.is_some(), self.draining && stream.is_none());
+        if first {
+            self.tell(token, Event::Drain, now);
+        }
+        match stream.map_or(Ok(()), |stream| self.attach(token, stream)) {
+            Err(error) => self.tell(token, Event::Failed(error), now),
+            Ok(()) => self.tell(token, Event::Opened, now),
+        }
+        if then {
+            self.tell(token, Event::Drain, now);
+        }
+        self.drive(token, now);
+    }
+
+    fn place(&mut self, endpoint: Box<dyn Endpoint>, connecting: bool, now: Duration) -> Token {
+        let token = self.slots.insert(Slot::new(endpoint, connecting));
+        if let Some(slot) = self.slots.get(token) {
+            slot.endpoint.place(token, &self.host.bell, now);
+        }
+        token
+    }
+
+    fn attach(&mut self, token: Token, stream: N::Stream) -> io::Result<()> {
+        let added = self.poller.add(&stream, token);
+        match self.slots.get(token) {
+            Some(slot) if added.is_ok() => slot.stream = Some(stream),
+            _ => {
+                // It may know of it all the same.
+                self.poller.remove(&stream);
+                self.net.close(stream, true);
+            }
+        }
+        added
+    }
+
+    /// Notes what a poller said of a connection, and drives it.
+    fn hear(&mut self, ready: Readiness, now: Duration) {
+        let Some(slot) = self.slots.get(ready.token) else {
+            return;
+        };
+        slot.note(ready.readable, ready.writable, ready.more);
+        if slot.busy {
+            return;
+        }
+        if let Some(event) = slot.decided(&mut self.net) {
+            self.moved = true;
+            self.tell(ready.token, event, now);
+        }
+        self.drive(ready.token, now);
+    }
+
+    fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
+        if let Some(slot) = self.slots.get(token) {
+            slot.endpoint.handle(now, event, &mut self.host);
+        }
+    }
+
+    /// Gives a connection its turn.
+    fn drive(&mut self, token: Token, now: Duration) {
+        let mut connects = Vec::new();
+        let Some(slot) = self.slots.get(token) else {
+            return;
+        };
+        let (turn, moved) = slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut connects);
+        self.moved |= moved > 0;
+        match turn {
+            Turn::Closes { reset } => self.close(token, reset),
+            Turn::Dials(address) => self.dial(token, address, now),
+            Turn::Rests => self.rest(token),
+            Turn::HasMore => {
+                if !mem::replace(&mut slot.busy, true) {
+                    self.busy.push_back(token);
+                }
+                self.rest(token);
+            }
+        }
+        for outgoing in connects {
+            self.connect(outgoing.address, outgoing.endpoint, now);
+        }
+    }
+
+    /// The connection waits: for the poller, and for its deadline.
+    fn rest(&mut self, token: Token) {
+        let Some(slot) = self.slots.get(token) else {
+            return;
+        };
+        let interest = slot.interest();
+        if let Some(stream) = slot.stream.as_ref().filter(|_| interest != slot.told) {
+            slot.told = interest;
+            if let Err(error) = self.poller.interest(stream, token, interest.0, interest.1) {
+                tracing::warn!(%error, "the poller lost a connection");
+                return self.close(token, true);
+            }
+        }
+        self.slots.schedule(token);
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        if let Some(Slot { stream: Some(stream), .. }) = self.slots.remove(token) {
+            self.poller.remove(&stream);
+            self.net.close(stream, reset);
+        }
+    }
+}

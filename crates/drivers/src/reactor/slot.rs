@@ -1,0 +1,226 @@
+//! One of the reactor's connections: its socket, and what is known of its readiness.
+#![forbid(unsafe_code)]
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use bytes::BytesMut;
+
+use roadstead_proto::{
+    connection::{BLOCK, Endpoint, Event, Op, Operation, Outgoing},
+    host::Host,
+};
+
+use crate::{failed::failed, net::Net, slots::Timed};
+
+/// Bytes that one connection may move before the others have their turn.
+pub(super) const TURN: u64 = 4 * BLOCK as u64;
+
+/// How a connection's turn came out.
+pub(super) enum Turn {
+    /// It waits: for the poller, or for its deadline.
+    Rests,
+    /// It has more to do although nothing new has happened to it, and it is the others' turn.
+    HasMore,
+    /// It is to be begun again, to this address.
+    Dials(SocketAddr),
+    /// It is to be closed.
+    Closes {
+        /// Whether the peer sees a reset.
+        reset: bool,
+    },
+}
+
+/// One connection of the loop.
+pub struct Slot<T> {
+    /// None for a session without a connection, and for a connection that could not be begun yet.
+    pub(crate) stream: Option<T>,
+    pub(crate) endpoint: Box<dyn Endpoint>,
+    pub(crate) connecting: bool,
+    /// A receive of up to so many bytes is in flight; zero: none.
+    pub(crate) receive: usize,
+    /// A send is in flight.
+    pub(crate) send: bool,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// A receive that is not filled may not be the last.
+    pub(crate) more: bool,
+    /// It has a place among those that have more to do.
+    pub(crate) busy: bool,
+    /// The interest that the poller knows of.
+    pub(crate) told: (bool, bool),
+}
+
+impl<T> Timed for Slot<T> {
+    fn deadline(&self) -> Option<Duration> {
+        self.endpoint.deadline()
+    }
+
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.endpoint.correct(from, to);
+    }
+}
+
+impl<T> Slot<T> {
+    pub fn new(endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
+        Self {
+            stream: None,
+            endpoint,
+            connecting,
+            receive: 0,
+            send: false,
+            readable: false,
+            // A fresh socket has room; if it has not, the first send says so.
+            writable: !connecting,
+            more: false,
+            busy: false,
+            told: (false, false),
+        }
+    }
+
+    /// What the poller should tell of: receive, send.
+    pub(crate) fn interest(&self) -> (bool, bool) {
+        (self.receive > 0, self.connecting || self.send)
+    }
+
+    /// Notes what a poller said.
+    pub(crate) fn note(&mut self, readable: bool, writable: bool, more: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+        self.more |= more;
+    }
+
+    /// What became of a connection that was being opened, once there is news of it.
+    pub(crate) fn decided<N: Net<Stream = T>>(&mut self, net: &mut N) -> Option<Event<'static>> {
+        let stream = self.stream.as_ref().filter(|_| self.connecting && self.writable)?;
+        let event = match net.connected(stream) {
+            Ok(()) => Event::Opened,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                return None;
+            }
+            Err(error) => Event::Failed(error),
+        };
+        self.connecting = false;
+        Some(event)
+    }
+
+    /// Does what the connection asks for until it has to wait, or until it is the others' turn. Answers how many bytes
+    /// that moved, and adds the connections that it wants opened to `connects`.
+    pub(super) fn drive<N: Net<Stream = T>>(
+        &mut self,
+        net: &mut N,
+        block: &mut BytesMut,
+        now: Duration,
+        host: &mut Host,
+        connects: &mut Vec<Outgoing>,
+    ) -> (Turn, u64) {
+        let mut moved = 0;
+        let turn = loop {
+            if let Some(turn) = self.collect(net, connects) {
+                return (turn, moved);
+            }
+            if moved >= TURN {
+                break Turn::HasMore;
+            }
+            match self.step(net, block, now, host) {
+                Some(count) => moved += count,
+                None => break Turn::Rests,
+            }
+        };
+        self.endpoint.settle(now, host);
+        (self.collect(net, connects).unwrap_or(turn), moved)
+    }
+
+    /// Takes the operations that the connection asks for. `Some` when its turn is over.
+    fn collect<N: Net<Stream = T>>(&mut self, net: &mut N, connects: &mut Vec<Outgoing>) -> Option<Turn> {
+        while let Some(op) = self.endpoint.next() {
+            match op {
+                Op::Receive(most) => self.receive = most,
+                Op::Send => self.send = true,
+                Op::Shutdown => match &self.stream {
+                    Some(stream) => net.shutdown(stream),
+                    None => return Some(Turn::Closes { reset: false }),
+                },
+                Op::Connect(outgoing) => connects.push(*outgoing),
+                Op::Redial(address) => return Some(Turn::Dials(*address)),
+                Op::Close { reset } => return Some(Turn::Closes { reset }),
+            }
+        }
+        None
+    }
+
+    /// Does one operation that is in flight and would not block. `None` when there is none; else the bytes it moved.
+    fn step<N: Net<Stream = T>>(
+        &mut self,
+        net: &mut N,
+        block: &mut BytesMut,
+        now: Duration,
+        host: &mut Host,
+    ) -> Option<u64> {
+        let stream = self.stream.as_ref().filter(|_| !self.connecting)?;
+        if self.send && self.writable {
+            host.count.sends += 1;
+            let result = net.send(stream, self.endpoint.output());
+            return Some(self.sent::<N>(result, now, host));
+        }
+        if self.receive > 0 && self.readable {
+            host.count.receives += 1;
+            let result = net.receive(stream, block, self.receive);
+            return Some(self.received::<N>(result, block, now, host));
+        }
+        None
+    }
+
+    fn sent<N: Net>(&mut self, result: io::Result<u64>, now: Duration, host: &mut Host) -> u64 {
+        match result {
+            Ok(count) => {
+                self.send = false;
+                self.endpoint.handle(now, Event::Sent(count), host);
+                return count;
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => self.writable = false,
+                io::ErrorKind::Interrupted => {}
+                _ => {
+                    self.send = false;
+                    self.endpoint.handle(now, failed(Operation::Send, error, N::classify), host);
+                }
+            },
+        }
+        0
+    }
+
+    fn received<N: Net>(
+        &mut self,
+        result: io::Result<usize>,
+        block: &mut BytesMut,
+        now: Duration,
+        host: &mut Host,
+    ) -> u64 {
+        match result {
+            Ok(0) => {
+                self.receive = 0;
+                self.endpoint.handle(now, Event::Ended, host);
+                0
+            }
+            Ok(count) => {
+                // Fewer bytes than were asked for: the rest would block, unless the poller has said otherwise.
+                self.readable = count == self.receive || self.more;
+                self.receive = 0;
+                self.endpoint.handle(now, Event::Received(block), host);
+                count as u64
+            }
+            Err(error) => {
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => self.readable = false,
+                    io::ErrorKind::Interrupted => {}
+                    _ => {
+                        self.receive = 0;
+                        self.endpoint.handle(now, failed(Operation::Receive, error, N::classify), host);
+                    }
+                }
+                0
+            }
+        }
+    }
+}

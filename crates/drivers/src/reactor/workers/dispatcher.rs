@@ -1,0 +1,280 @@
+//! The I/O thread: waits, accepts, and raises what it hears; it never touches a connection that a worker may have.
+#![forbid(unsafe_code)]
+
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
+
+use roadstead_proto::{
+    connection::{Endpoint, Event, Operation},
+    host::Host,
+    ticket::Token,
+};
+
+use super::{
+    claim::{DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WRITABLE},
+    line::Line,
+    member::Member,
+    one_shot::OneShot,
+    reports::{REPORTS, Report, Reports},
+    worker::Worker,
+};
+use crate::{
+    accept::{Accepted, Door},
+    failed::failed,
+    net::Net,
+    orders::{ORDERS, Order, Orders},
+    reactor::{
+        doors::Doors,
+        poller::{Poller, Readiness},
+        slot::Slot,
+    },
+    slots::{Slots, Timed},
+};
+
+/// The loop of the I/O thread.
+pub struct Dispatcher<N: Net, P, O> {
+    net: N,
+    poller: P,
+    one_shot: O,
+    host: Host,
+    orders: Arc<Orders>,
+    reports: Arc<Reports>,
+    doors: Doors<N::Listener>,
+    slots: Slots<Entry<N::Stream>>,
+    ready: Vec<Readiness>,
+    woken: Vec<Token>,
+    /// What every newcomer is to hear of: that the server drains, or stops.
+    ending: Events,
+    /// The connections that are due a turn.
+    pub line: Arc<Line<Member<N::Stream>>>,
+}
+
+/// A connection, and when it is to be looked at.
+struct Entry<T> {
+    member: Arc<Member<T>>,
+    deadline: Option<Duration>,
+}
+
+impl<T> Timed for Entry<T> {
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+}
+
+impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, P, O> {
+    /// A loop whose listeners `poller` tells of, and whose connections `one_shot`, which has the same tell of them.
+    pub fn new(
+        net: N,
+        mut poller: P,
+        one_shot: O,
+        host: Host,
+        orders: Arc<Orders>,
+        doors: Vec<Door<N::Listener>>,
+    ) -> io::Result<Self> {
+        let reports = Reports::new(Arc::clone(&orders), Arc::clone(&host.bell));
+        let doors = Doors::new(doors, &mut poller)?;
+        Ok(Self {
+            net,
+            poller,
+            one_shot,
+            host,
+            orders,
+            reports,
+            doors,
+            slots: Slots::default(),
+            ready: Vec::new(),
+            woken: Vec::new(),
+            ending: 0,
+            line: Arc::default(),
+        })
+    }
+
+    /// A worker for its connections, with what is its own.
+    pub fn worker(&self, net: N, one_shot: O, host: Host) -> Worker<N, O> {
+        Worker::new(net, one_shot, host, Arc::clone(&self.line), Arc::clone(&self.reports))
+    }
+
+    /// Runs until the server has drained or is stopped, and no connection is left.
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// One turn. False when it has nothing left to live for.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.timeout();
+        self.host.count.waits += 1;
+        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        let mut ready = mem::take(&mut self.ready);
+        let waited = self.poller.wait(&mut ready, timeout, false);
+        self.host.bell.wake_up();
+        waited?;
+        let now = self.net.now();
+        for ready in ready.drain(..) {
+            match ready.token.listener() {
+                Some(number) => self.accept(number),
+                None => self.hear(ready),
+            }
+        }
+        self.ready = ready;
+        self.answer_bell(now);
+        self.fire_deadlines(now);
+        self.doors.wake(&mut self.poller, now);
+        self.host.report();
+        if self.reports.is_broken() {
+            return Err(io::Error::other("a worker panicked"));
+        }
+        Ok(self.ending == 0 || !self.slots.is_empty())
+    }
+
+    /// How long the next turn would wait; `None`: until something happens.
+    pub fn timeout(&mut self) -> Option<Duration> {
+        if !self.host.bell.fall_asleep() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.slots.next_deadline(), self.doors.resting()].into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.net.now()))
+    }
+
+    fn hear(&mut self, ready: Readiness) {
+        let mut events = 0;
+        for (is, event) in [(ready.readable, READABLE), (ready.writable, WRITABLE), (ready.more, MORE)] {
+            events |= if is { event } else { 0 };
+        }
+        self.raise(ready.token, events);
+    }
+
+    fn raise(&mut self, token: Token, events: Events) {
+        if let Some(entry) = self.slots.get(token) {
+            entry.member.raise(events);
+        }
+    }
+
+    fn answer_bell(&mut self, now: Duration) {
+        let mut woken = mem::take(&mut self.woken);
+        self.host.bell.answer(&mut woken);
+        for token in woken.drain(..) {
+            match token {
+                ORDERS => self.obey(now),
+                REPORTS => self.read_reports(),
+                _ => {}
+            }
+        }
+        self.woken = woken;
+    }
+
+    fn obey(&mut self, now: Duration) {
+        for (address, endpoint) in self.orders.newcomers() {
+            match address {
+                Some(address) => self.connect(address, endpoint, now),
+                None => self.insert(Ok(None), endpoint, false, now),
+            }
+        }
+        let ordered = match self.orders.order() {
+            Order::Serve => 0,
+            Order::Drain => DRAIN,
+            Order::Stop => STOP,
+        };
+        if ordered > self.ending {
+            self.ending = ordered;
+            for token in self.slots.tokens() {
+                self.raise(token, ordered);
+            }
+            for (stream, endpoint) in self.doors.close(&mut self.net, &mut self.poller, &mut self.host) {
+                self.insert(Ok(Some(stream)), endpoint, false, now);
+            }
+        }
+    }
+
+    fn read_reports(&mut self) {
+        for (token, report) in self.reports.take() {
+            match report {
+                Report::Closed => _ = self.slots.remove(token),
+                Report::Due(deadline) => self.schedule(token, deadline),
+            }
+        }
+    }
+
+    fn schedule(&mut self, token: Token, deadline: Duration) {
+        if let Some(entry) = self.slots.get(token) {
+            entry.deadline = Some(deadline);
+            self.slots.schedule(token);
+        }
+    }
+
+    /// A worker that has heard of it says when to look again.
+    fn fire_deadlines(&mut self, now: Duration) {
+        while let Some(token) = self.slots.due(now) {
+            if let Some(entry) = self.slots.get(token) {
+                entry.deadline = None;
+                entry.member.raise(DUE);
+            }
+        }
+    }
+
+    /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
+    fn accept(&mut self, number: usize) {
+        loop {
+            match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
+                // To make a session may have taken long.
+                Accepted::Admitted(stream, endpoint) => {
+                    self.insert(Ok(Some(stream)), endpoint, false, self.net.now());
+                }
+                Accepted::Refused => {}
+                Accepted::Empty | Accepted::Exhausted => return,
+            }
+        }
+    }
+
+    fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
+        self.host.count.connected += 1;
+        if self.ending != 0 {
+            return endpoint.handle(now, Event::Stop, &mut self.host);
+        }
+        let begun = self.net.connect(address).map(Some);
+        self.insert(begun, endpoint, true, now);
+    }
+
+    /// Places an endpoint on its stream, and leaves it to the workers.
+    fn insert(
+        &mut self,
+        stream: io::Result<Option<N::Stream>>,
+        endpoint: Box<dyn Endpoint>,
+        connecting: bool,
+        now: Duration,
+    ) {
+        let member = Member::new(Slot::new(endpoint, connecting), &self.line);
+        let token = self.slots.insert(Entry { member: Arc::clone(&member), deadline: None });
+        let mut guard = member.content();
+        let Some(content) = guard.as_mut() else {
+            return;
+        };
+        content.token = token;
+        content.slot.endpoint.place(token, &content.bell, now);
+        let added = stream.and_then(|stream| match stream {
+            Some(stream) => content.attach(stream, &self.one_shot),
+            None => Ok(()),
+        });
+        let slot = &mut content.slot;
+        let events = match added {
+            Ok(()) if connecting => 0,
+            Ok(()) => OPENED | self.ending,
+            Err(error) => {
+                let event = match connecting {
+                    true => failed(Operation::Connect, error, N::classify),
+                    false => Event::Failed(error),
+                };
+                slot.endpoint.handle(now, event, &mut self.host);
+                DUE
+            }
+        };
+        let deadline = slot.endpoint.deadline();
+        content.known = deadline.unwrap_or(Duration::MAX);
+        drop(guard);
+        if let Some(deadline) = deadline {
+            self.schedule(token, deadline);
+        }
+        if events != 0 {
+            member.raise(events);
+        }
+    }
+}

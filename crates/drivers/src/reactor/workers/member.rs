@@ -1,0 +1,76 @@
+//! One connection as the I/O thread and the workers see it: a claim, and what only who has the claim may touch.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use roadstead_proto::ticket::{Bell, Token};
+
+use super::{
+    claim::{Claim, Events, WOKEN},
+    line::Line,
+    one_shot::OneShot,
+};
+use crate::{net::Net, reactor::slot::Slot};
+
+/// One connection.
+pub struct Member<T> {
+    pub(super) claim: Claim,
+    line: Arc<Line<Self>>,
+    /// Locked by who has the claim, so nobody ever waits for it. None once the connection is closed.
+    content: Mutex<Option<Content<T>>>,
+}
+
+/// What a turn of a connection needs.
+pub(crate) struct Content<T> {
+    pub(crate) slot: Slot<T>,
+    pub(crate) token: Token,
+    /// On which its own tickets and wakers ring; lent to the host for the time of a turn.
+    pub(crate) bell: Arc<Bell>,
+    /// The earliest of its deadlines that the I/O thread knows of.
+    pub(crate) known: Duration,
+}
+
+impl<T> Content<T> {
+    /// Has a stream that was accepted or begun, and the poller tell of it once.
+    pub(crate) fn attach<N: Net<Stream = T>>(
+        &mut self,
+        stream: T,
+        poller: &impl OneShot<N>,
+    ) -> io::Result<()> {
+        let Self { slot, token, .. } = self;
+        // Nearly every session waits for its peer, and every connection that is being opened for the answer.
+        slot.told = (!slot.connecting, slot.connecting);
+        poller.add(slot.stream.insert(stream), *token, slot.told.0, slot.told.1)
+    }
+}
+
+impl<T: Send + 'static> Member<T> {
+    /// A connection whose turns come in `line`.
+    pub fn new(slot: Slot<T>, line: &Arc<Line<Self>>) -> Arc<Self> {
+        Arc::new_cyclic(|member: &Weak<Self>| {
+            let member = Weak::clone(member);
+            let bell = Bell::calling(move || {
+                if let Some(member) = member.upgrade() {
+                    member.raise(WOKEN);
+                }
+            });
+            let content = Content { slot, token: Token(0), bell, known: Duration::MAX };
+            Self { claim: Claim::new(), line: Arc::clone(line), content: Mutex::new(Some(content)) }
+        })
+    }
+
+    /// Something has happened to the connection: it will have a turn.
+    pub fn raise(self: &Arc<Self>, events: Events) {
+        if self.claim.raise(events) {
+            self.line.push(Arc::clone(self));
+        }
+    }
+
+    pub(crate) fn content(&self) -> MutexGuard<'_, Option<Content<T>>> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

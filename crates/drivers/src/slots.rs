@@ -1,0 +1,242 @@
+//! A loop's connections by name, and a heap of their deadlines.
+#![forbid(unsafe_code)]
+
+use std::{cmp::Reverse, collections::BinaryHeap, mem, time::Duration};
+
+use slab::Slab;
+
+use roadstead_proto::ticket::Token;
+
+/// A turn of a loop that takes less is taken for a moment.
+pub(crate) const LONG: Duration = Duration::from_millis(100);
+
+/// What has a deadline.
+pub(crate) trait Timed {
+    /// When it wants to be asked next.
+    fn deadline(&self) -> Option<Duration>;
+    /// What it was told to have happened at `from` has happened by `to`.
+    fn correct(&mut self, _from: Duration, _to: Duration) {}
+}
+
+/// One connection with what the heap knows of it.
+struct Slot<C> {
+    content: C,
+    generation: u32,
+    /// The earliest time for which the heap holds this connection.
+    scheduled: Duration,
+}
+
+/// All connections of the loop, by token, and a heap of their deadlines.
+///
+/// A deadline that moves back (as an idle timeout does with every byte) is not moved in the heap: when the old time
+/// comes the connection is asked again. So a byte costs nothing here.
+pub(crate) struct Slots<C> {
+    slab: Slab<Slot<C>>,
+    heap: BinaryHeap<Reverse<(Duration, Token)>>,
+    generation: u32,
+}
+
+impl<C> Default for Slots<C> {
+    fn default() -> Self {
+        Self { slab: Slab::new(), heap: BinaryHeap::new(), generation: 0 }
+    }
+}
+
+impl<C: Timed> Slots<C> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, content: C) -> Token {
+        // Thirty-one bits keep every token below those of the listeners; a wrapped generation meets an index again
+        // only after two thousand million connections.
+        self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
+        let slot = Slot { content, generation: self.generation, scheduled: Duration::MAX };
+        let index = self.slab.insert(slot);
+        Token((u64::from(self.generation) << 32) | index as u64)
+    }
+
+    pub(crate) fn get(&mut self, token: Token) -> Option<&mut C> {
+        self.slot(token).map(|slot| &mut slot.content)
+    }
+
+    fn slot(&mut self, token: Token) -> Option<&mut Slot<C>> {
+        self.slab.get_mut(index(token)).filter(|slot| slot.generation == generation(token))
+    }
+
+    pub(crate) fn remove(&mut self, token: Token) -> Option<C> {
+        self.slot(token)?;
+        self.slab.try_remove(index(token)).map(|slot| slot.content)
+    }
+
+    pub(crate) fn tokens(&self) -> Vec<Token> {
+        self.slab
+            .iter()
+            .map(|(index, slot)| Token((u64::from(slot.generation) << 32) | index as u64))
+            .collect()
+    }
+
+    /// Sees to it that the connection is asked at its deadline.
+    pub(crate) fn schedule(&mut self, token: Token) {
+        let Some(slot) = self.slot(token) else { return };
+        if let Some(deadline) = slot.content.deadline()
+            && deadline < slot.scheduled
+        {
+            slot.scheduled = deadline;
+            self.heap.push(Reverse((deadline, token)));
+            self.compact();
+        }
+    }
+
+    /// Forgets the deadlines of connections that are gone once they outnumber the living.
+    fn compact(&mut self) {
+        if self.heap.len() > 2 * self.slab.len() + 64 {
+            let mut heap = mem::take(&mut self.heap);
+            heap.retain(|&Reverse((time, token))| {
+                self.slot(token).is_some_and(|slot| slot.scheduled == time)
+            });
+            self.heap = heap;
+        }
+    }
+
+    /// A turn has told its connections that it was `from`, and took until `to`. Whoever was served behind a session that
+    /// took long was served later than that, and had not had its time when it would be over.
+    pub(crate) fn correct(&mut self, from: Duration, to: Duration) {
+        if to.saturating_sub(from) >= LONG {
+            self.slab.iter_mut().for_each(|(_, slot)| slot.content.correct(from, to));
+        }
+    }
+
+    /// How many deadlines are noted.
+    pub(crate) fn deadlines(&self) -> usize {
+        self.heap.len()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.heap.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// A connection whose deadline has passed by `now`; each once.
+    pub(crate) fn due(&mut self, now: Duration) -> Option<Token> {
+        while let Some(&Reverse((time, token))) = self.heap.peek() {
+            if time > now {
+                return None;
+            }
+            self.heap.pop();
+            let Some(slot) = self.slot(token) else {
+                continue;
+            };
+            if slot.scheduled != time {
+                continue;
+            }
+            slot.scheduled = Duration::MAX;
+            match slot.content.deadline() {
+                Some(deadline) if deadline <= now => return Some(token),
+                _ => self.schedule(token),
+            }
+        }
+        None
+    }
+}
+
+/// What others know of a loop's connections, by token: as dense as the names that [`Slots`] gives.
+pub(crate) struct Table<T>(Vec<Option<(Token, T)>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn get(&mut self, token: Token) -> Option<&mut T> {
+        let (named, content) = self.0.get_mut(index(token))?.as_mut()?;
+        (*named == token).then_some(content)
+    }
+
+    /// Takes the place of who had this token's index before.
+    pub(crate) fn insert(&mut self, token: Token, content: T) {
+        let index = index(token);
+        if index >= self.0.len() {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some((token, content));
+    }
+
+    pub(crate) fn remove(&mut self, token: Token) -> Option<T> {
+        let place = self.0.get_mut(index(token))?;
+        place.take_if(|(named, _)| *named == token).map(|(_, content)| content)
+    }
+}
+
+fn index(token: Token) -> usize {
+    (token.0 & u64::from(u32::MAX)) as usize
+}
+
+fn generation(token: Token) -> u32 {
+    (token.0 >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_used_no_more_finds_nothing_and_its_place_is_used_again() {
+        let (mut slots, mut table) = (Slots::default(), Table::default());
+        let first = slots.insert(Never);
+        assert!(table.get(first).is_none() && table.remove(first).is_none());
+        table.insert(first, 'a');
+        assert_eq!(table.get(first), Some(&mut 'a'));
+        assert_eq!(table.remove(first), Some('a'));
+        assert!(slots.remove(first).is_some());
+        let second = slots.insert(Never);
+        assert!(slots.get(second).is_some() && slots.get(first).is_none() && slots.remove(first).is_none());
+        table.insert(second, 'b');
+        assert!(table.get(first).is_none() && table.remove(first).is_none());
+        assert_eq!(table.get(second), Some(&mut 'b'));
+        assert_eq!(table.0.len(), 1, "its place is used again");
+    }
+
+    struct Never;
+
+    impl Timed for Never {
+        fn deadline(&self) -> Option<Duration> {
+            None
+        }
+    }
+
+    /// Wants to be asked then.
+    struct At(u64);
+
+    impl Timed for At {
+        fn deadline(&self) -> Option<Duration> {
+            Some(Duration::from_secs(self.0))
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_has_moved_back_is_asked_for_again_when_it_comes() {
+        let second = Duration::from_secs(1);
+        let mut slots = Slots::default();
+        let token = slots.insert(At(1));
+        slots.schedule(token);
+        slots.get(token).unwrap().0 = 5;
+        assert_eq!((slots.due(2 * second), slots.next_deadline()), (None, Some(5 * second)));
+        assert_eq!((slots.due(5 * second), slots.due(5 * second)), (Some(token), None));
+    }
+
+    #[test]
+    fn deadlines_of_connections_that_have_gone_are_forgotten_long_before_they_come() {
+        let mut slots = Slots::default();
+        let stays = slots.insert(At(9));
+        slots.schedule(stays);
+        for _ in 0..10_000 {
+            let token = slots.insert(At(1_000_000));
+            slots.schedule(token);
+            slots.remove(token);
+            assert!(slots.deadlines() < 100, "{} for one connection", slots.deadlines());
+        }
+        assert_eq!(slots.due(Duration::from_secs(9)), Some(stays));
+    }
+}

@@ -1,0 +1,3 @@
+//! What is done: operations that the system, or its library, completes by itself.
+
+pub mod aio;

@@ -1,0 +1,19 @@
+//! What a loop takes of the system beside its sockets: the wall clock and randomness.
+#![forbid(unsafe_code)]
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use rand::{TryRng, rngs::SysRng};
+
+use roadstead_proto::{
+    host::{Host, Shared},
+    queue::Jobs,
+};
+
+/// What a loop on this system lends to its connections: the system's clock and randomness.
+pub fn on_system(shared: Arc<Shared>, jobs: Jobs) -> Host {
+    // Asked each time instead of once for the seed of a generator: a generator is part of the memory that a fork, or
+    // a snapshot of a virtual machine that is resumed twice, copies, and each copy would draw the same nonces.
+    let random = |bytes: &mut [u8]| SysRng.try_fill_bytes(bytes).map_err(io::Error::other);
+    Host::new(shared, random, SystemTime::now, jobs)
+}

@@ -1,0 +1,30 @@
+//! All that calls the system, by concern: sockets, pollers, completions, signals, processes, threads, the log.
+//! Implements what `roadstead-drivers` asks for.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`sockets`], [`file`](mod@file) | what a socket and a file are here |
+//! | [`pollers`] | who is ready: spin, select, poll, epoll, signals |
+//! | [`completions`] | what is done: POSIX AIO |
+//! | [`threads`], [`processes`] | who serves |
+//! | [`signals`], [`wait`], [`interrupt`] | what ends a program; waiting for descriptors, and ending that from another thread |
+//! | [`log`] | a log that never waits, whoever reads it |
+
+// They panic where nobody can be told any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod audit;
+pub mod completions;
+pub mod descriptors;
+pub mod ending;
+pub mod file;
+pub mod host;
+pub mod interrupt;
+pub mod log;
+pub mod outcome;
+pub mod pollers;
+pub mod processes;
+pub mod signals;
+pub mod sockets;
+pub mod threads;
+pub mod wait;

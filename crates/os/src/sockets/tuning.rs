@@ -1,0 +1,59 @@
+//! Sets sockets up as a [`Tuning`] says.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+
+use rustix::{io::Result, net::sockopt};
+
+use roadstead_proto::tuning::Tuning;
+
+/// Sizes the buffers of a socket. Before it listens or connects, as the window's scale is agreed on then; what a listening
+/// socket accepts has the same.
+pub fn size(tuning: Tuning, socket: impl AsFd) -> Result<()> {
+    if let Some(size) = tuning.send_buffer {
+        sockopt::set_socket_send_buffer_size(&socket, size)?;
+    }
+    if let Some(size) = tuning.receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, size)?;
+    }
+    Ok(())
+}
+
+/// Sets up what does not follow from the listening socket.
+pub(super) fn apply(tuning: Tuning, stream: impl AsFd) -> Result<()> {
+    sockopt::set_tcp_nodelay(stream, tuning.nodelay)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use roadstead_drivers::net::Net;
+
+    use super::*;
+    use crate::sockets::{self, Os};
+
+    #[test]
+    fn both_ends_of_a_connection_are_set_up_as_asked() {
+        let mut small = Tuning::default();
+        (small.nodelay, small.send_buffer, small.receive_buffer) = (false, Some(20_000), Some(30_000));
+        for (tuning, sizes) in [(small, Some([40_000, 60_000])), (Tuning::default(), None)] {
+            let listener = sockets::listen("127.0.0.1:0".parse().unwrap(), 1, tuning).unwrap();
+            let stream = sockets::connect(sockets::local_address(&listener).unwrap(), tuning).unwrap();
+            let accepted = loop {
+                match Os::non_blocking(Instant::now(), tuning).accept(&listener) {
+                    Ok((accepted, _)) => break accepted,
+                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+                }
+            };
+            for socket in [&stream, &accepted] {
+                assert_eq!(sockopt::tcp_nodelay(socket).unwrap(), tuning.nodelay);
+                let found =
+                    [sockopt::socket_send_buffer_size(socket), sockopt::socket_recv_buffer_size(socket)];
+                let found = found.map(|size| size.unwrap());
+                assert!(sizes.is_none_or(|sizes| sizes == found), "{found:?}");
+                assert!(sizes.is_some() || found[0] > 40_000 && found[1] > 60_000, "{found:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The threads behind a server, a dialer or an exchange, whatever the model.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt, io, mem,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use roadstead_drivers::{
+    accept::Door,
+    blocking::{
+        company::Company,
+        crew::{Crew, MakeHost, Spawner},
+    },
+    orders::{Order, Orders},
+    proactor::{
+        Proactor,
+        readiness::{Hands, Ready},
+    },
+    reactor::{
+        Poller, Reactor,
+        workers::{Dispatcher, Io},
+    },
+};
+use roadstead_proto::{
+    connection::Endpoint,
+    guard,
+    host::{Host, Shared},
+    queue::{Jobs, Queue, SharedQueue},
+    ticket::Bell,
+};
+
+use crate::host::on_system;
+use crate::{
+    ending::{Ended, Ending},
+    pollers::epoll::{Epoll, Trigger},
+    sockets::{Os, WaitingOs},
+    threads::{STACK, Threads},
+};
+
+/// How long a loop that is told to stop is waited for, unless it is waited for as long as it takes: enough for all that
+/// is no job.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// Which loops, and who runs their jobs: by default each its own, in the order they come.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shape {
+    /// How many threads run jobs, or receive and send; none: the loop does.
+    pub workers: usize,
+    /// In which order jobs run.
+    pub queue: Queue,
+    /// When epoll tells of a connection.
+    pub trigger: Trigger,
+    /// Who receives and sends.
+    pub io: Io,
+}
+
+/// The threads behind a server or a dialer, whatever the model.
+#[derive(Debug)]
+pub struct Lives {
+    kind: Kind,
+    units: Option<Units>,
+    thread: Option<JoinHandle<()>>,
+    ended: Ended,
+}
+
+enum Kind {
+    Loop { orders: Arc<Orders>, bell: Arc<Bell> },
+    Blocking(Arc<Crew<WaitingOs>>),
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Loop { .. } => "loop",
+            Kind::Blocking(_) => "blocking",
+        })
+    }
+}
+
+/// What a model is given to begin with.
+pub struct Parts {
+    shape: Shape,
+    shared: Arc<Shared>,
+    doors: Vec<Door<OwnedFd>>,
+    ending: Ending,
+}
+
+/// A model that has begun.
+pub struct Begun {
+    kind: Kind,
+    units: Option<Units>,
+    thread: JoinHandle<()>,
+}
+
+impl Parts {
+    /// Takes the number of workers that was asked for, if one was, so that no logic units are started.
+    pub fn take_workers(&mut self) -> Option<usize> {
+        Some(mem::take(&mut self.shape.workers)).filter(|&workers| workers > 0)
+    }
+
+    /// Begins with threads that wait, each for one connection.
+    pub fn crew(self, spawner: impl Spawner<WaitingOs> + 'static) -> io::Result<Begun> {
+        let Self { shape, shared, doors, ending } = self;
+        let units = Units::of(shape, &ending)?;
+        let (jobs, queue) = (Units::jobs(units.as_ref(), shape.queue), Units::queue(units.as_ref()));
+        let net = WaitingOs::new(Instant::now(), shared.tuning);
+        let make: Box<MakeHost> = Box::new(move || on_system(Arc::clone(&shared), jobs()));
+        let crew = Crew::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
+        let (doors, accepting) = (crew.watch(doors), Arc::clone(&crew));
+        let thread = thread::Builder::new().name("accept".into()).spawn(move || {
+            accepting.run(doors, |accept| ending.follow(accept));
+            queue.iter().for_each(|queue| queue.stop());
+        })?;
+        Ok(Begun { kind: Kind::Blocking(crew), units, thread })
+    }
+
+    /// Begins with the loop of a reactor, around the poller that `make` makes.
+    pub fn reactor<P: Poller<Os> + Send + 'static>(
+        self,
+        make: impl FnOnce(&Bell, Shape) -> io::Result<P>,
+    ) -> io::Result<Begun> {
+        let shape = self.shape;
+        self.looped("reactor", |net, host, orders, doors| {
+            let poller = make(&host.bell, shape)?;
+            let mut reactor = Reactor::new(net, poller, host, orders, doors)?;
+            Ok(move || reactor.run())
+        })
+    }
+
+    /// Who is to receive and send.
+    pub fn io(&self) -> Io {
+        self.shape.io
+    }
+
+    /// Begins with the loop of a reactor that leaves the connections to workers.
+    pub fn dispatcher(mut self) -> io::Result<Begun> {
+        let workers = match self.take_workers() {
+            Some(workers) => workers,
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        let Self { shape, shared, .. } = &self;
+        let host = || on_system(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
+        let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
+        self.looped("reactor", |net, host, orders, doors| {
+            let poller = Epoll::new(&host.bell, Trigger::Edge)?;
+            let one_shot = poller.one_shot();
+            let parts =
+                hosts.into_iter().map(|host| (net.another(), one_shot.clone(), host)).collect::<Vec<_>>();
+            let dispatcher = Dispatcher::new(net, poller, one_shot, host, orders, doors)?;
+            let mut crew = super::io_workers::Crew::start(dispatcher, parts.into_iter())?;
+            Ok(move || crew.run())
+        })
+    }
+
+    /// Begins with the loop of a proactor, around a port on epoll with the hands that `make` makes.
+    pub fn proactor<H: Hands<Os> + Send + 'static>(
+        self,
+        make: impl FnOnce(&Arc<Bell>) -> H,
+    ) -> io::Result<Begun> {
+        self.looped("proactor", |net, host, orders, doors| {
+            let (poller, hands) = (Epoll::new(&host.bell, Trigger::Edge)?, make(&host.bell));
+            let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
+            let mut proactor = Proactor::new(Ready::new(net, poller, hands, listeners), host, orders, doors);
+            Ok(move || proactor.run())
+        })
+    }
+
+    /// Begins with the loop that `make` makes, on a thread of its own.
+    fn looped<R: FnMut() -> io::Result<()> + Send + 'static>(
+        self,
+        name: &str,
+        make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>) -> io::Result<R>,
+    ) -> io::Result<Begun> {
+        let Self { shape, shared, doors, ending } = self;
+        let units = Units::of(shape, &ending)?;
+        let queue = Units::queue(units.as_ref());
+        let net = Os::non_blocking(Instant::now(), shared.tuning);
+        let host = on_system(shared, Units::jobs(units.as_ref(), shape.queue)());
+        let (orders, bell) = (Arc::new(Orders::default()), Arc::clone(&host.bell));
+        let run = make(net, host, Arc::clone(&orders), doors)?;
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            ending.follow(run);
+            queue.iter().for_each(|queue| queue.stop());
+        })?;
+        Ok(Begun { kind: Kind::Loop { orders, bell }, units, thread })
+    }
+}
+
+impl Lives {
+    /// Starts the threads of a model that begins like this.
+    pub fn start(
+        begin: fn(Parts) -> io::Result<Begun>,
+        shape: Shape,
+        shared: Arc<Shared>,
+        doors: Vec<Door<OwnedFd>>,
+    ) -> io::Result<Self> {
+        let (ending, ended) = Ending::new()?;
+        let Begun { kind, units, thread } = begin(Parts { shape, shared, doors, ending })?;
+        Ok(Self { kind, units, thread: Some(thread), ended })
+    }
+
+    /// Has the loops let nobody in and end when all are gone.
+    pub fn drain(&self) {
+        match &self.kind {
+            Kind::Loop { orders, bell } => orders.drain(bell),
+            Kind::Blocking(crew) => crew.raise(Order::Drain),
+        }
+    }
+
+    /// Opens a connection from outside of any session.
+    pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+        match &self.kind {
+            Kind::Loop { orders, bell } => orders.connect(address, endpoint, bell),
+            Kind::Blocking(crew) => Arc::clone(crew).connect(address, endpoint),
+        }
+    }
+
+    /// Drives a session that has no connection, on a loop.
+    pub fn attend(&self, endpoint: Box<dyn Endpoint>) -> io::Result<()> {
+        match &self.kind {
+            Kind::Loop { orders, bell } => {
+                orders.attend(endpoint, bell);
+                Ok(())
+            }
+            Kind::Blocking(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// What becomes of the threads.
+    pub fn ended(&self) -> &Ended {
+        &self.ended
+    }
+
+    /// Has the loops end, and does not wait for it.
+    pub fn order_stop(&self) {
+        match &self.kind {
+            Kind::Loop { orders, bell } => orders.stop(bell),
+            Kind::Blocking(crew) => crew.raise(Order::Stop),
+        }
+    }
+
+    /// Has the loops end, waits for that a moment, and leaves behind who is in a job: it ends with that. False if
+    /// somebody is.
+    pub fn leave(&mut self) -> bool {
+        self.order_stop();
+        let over = self.ended.are_over(MOMENT);
+        if !over {
+            self.thread = None;
+            self.units.iter_mut().for_each(|units| units.threads.leave());
+        }
+        over
+    }
+
+    /// Has the loops end, and waits for it.
+    fn stop(&mut self) {
+        self.order_stop();
+        // A session or a job may hold the last handle of what it runs on, which then ends by itself; and so may the
+        // service that a loop lets go of when it ends.
+        let awaited =
+            |thread: &JoinHandle<_>| !guard::is_inside() && thread.thread().id() != thread::current().id();
+        if let Some(thread) = self.thread.take().filter(awaited) {
+            // What panics there is told of there.
+            let _ = thread.join();
+        }
+        self.units = None;
+    }
+}
+
+impl Drop for Lives {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The logic units. Dropping them lets each finish the job it is at, and waits for that unless it is done in a job.
+#[derive(Debug)]
+struct Units {
+    queue: Arc<SharedQueue>,
+    threads: Threads,
+}
+
+impl Units {
+    /// As many as are asked for; none if the loops are to run the jobs themselves.
+    fn of(shape: Shape, ending: &Ending) -> io::Result<Option<Self>> {
+        if shape.workers == 0 {
+            return Ok(None);
+        }
+        let queue = SharedQueue::new(shape.queue.discipline());
+        let bodies = (0..shape.workers).map(|_| {
+            let (queue, ending) = (Arc::clone(&queue), ending.clone());
+            move || {
+                queue.work();
+                drop(ending);
+            }
+        });
+        let threads = Threads::start("logic", STACK, bodies, || queue.stop())?;
+        Ok(Some(Self { queue, threads }))
+    }
+
+    /// What is to be told to stop when the loops have ended.
+    fn queue(units: Option<&Self>) -> Option<Arc<SharedQueue>> {
+        units.map(|units| Arc::clone(&units.queue))
+    }
+
+    /// Makes what a loop puts its jobs into.
+    fn jobs(units: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
+        let shared = Self::queue(units);
+        move || shared.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), SharedQueue::attach)
+    }
+}
+
+impl Drop for Units {
+    fn drop(&mut self) {
+        self.queue.stop();
+        if !guard::is_inside() {
+            self.threads.join();
+        }
+    }
+}

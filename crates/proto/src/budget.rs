@@ -1,0 +1,475 @@
+//! The hard limits of a server, and the two accounts that enforce them: [`Gate`] counts connections, [`Meter`] bytes.
+//!
+//! A limit is checked before the thing it limits exists. Nothing in the engine grows without one of these numbers.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// What a server may use at most. Start from [`Budget::default`] and change what matters.
+///
+/// ```
+/// # use roadstead_proto as roadstead;
+/// use roadstead::Budget;
+/// use std::time::Duration;
+/// let budget = Budget::default().connections(10_000).first_byte(Duration::from_secs(5));
+/// assert_eq!(budget.connections, 10_000);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Budget {
+    /// Connections open at once, accepted and outgoing together. Default 10,000.
+    pub connections: usize,
+    /// Accepted connections open at once from one IP address; for IPv6 from one network of 64 bits, as any host there
+    /// may have all of its addresses (RFC 7421, section 2). Default 10,000.
+    pub per_address: usize,
+    /// Bytes of unread input that one connection may buffer, and as many of unsent output. Default 1 MiB.
+    pub buffer_each: usize,
+    /// Bytes that all connections may buffer between turns, together with kept chunks. Default 256 MiB.
+    pub buffer_all: usize,
+    /// Tickets that may be outstanding at once. Default 10,000.
+    pub jobs: usize,
+    /// From the connection to its first byte. Default 10 s.
+    pub first_byte: Duration,
+    /// Without a byte in either direction while nothing is being worked on. Default 60 s.
+    pub idle: Duration,
+    /// Bytes per second that a connection has to move while it has something unread or unsent, on the average over any
+    /// such time; [`idle`](Budget::idle) of it is free. 0 does not ask. Default 64: a peer that sends a message, or takes
+    /// an answer, one byte at a time ties up memory no longer than that, however fast it was before.
+    pub slowest: u64,
+    /// For an outgoing connection to be answered. Default 5 s.
+    pub connect: Duration,
+    /// How long the engine waits for the peer's end after its own, so that the last bytes are not lost to a reset; or
+    /// before its own, where the peer is to end first. Default 2 s.
+    pub linger: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            per_address: 10_000,
+            buffer_each: 1 << 20,
+            buffer_all: 256 << 20,
+            jobs: 10_000,
+            first_byte: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            slowest: 64,
+            connect: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty),* $(,)?) => {$(
+        #[doc = concat!("Sets [`Budget::", stringify!($name), "`](struct@Budget).")]
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    )*};
+}
+
+impl Budget {
+    setters! {
+        connections: usize, per_address: usize, buffer_each: usize, buffer_all: usize, jobs: usize,
+        first_byte: Duration, idle: Duration, slowest: u64, connect: Duration, linger: Duration,
+    }
+
+    /// Output above which a connection is not read from: a quarter of what it may buffer.
+    pub fn high_water(&self) -> usize {
+        self.buffer_each / 4
+    }
+}
+
+/// Counts connections, in all and per address.
+#[derive(Debug)]
+pub struct Gate {
+    budget: Budget,
+    tally: Tally,
+}
+
+/// Where a gate counts.
+#[derive(Debug)]
+enum Tally {
+    Here(Mutex<Open>),
+    Common(Share),
+}
+
+/// What several processes count together, each in a slot of its own.
+pub trait Books: Send + Sync + fmt::Debug {
+    /// Admits a connection to `slot`, which has none.
+    fn admit(&self, slot: usize, from: IpAddr, budget: &Budget) -> Result<(), Refused>;
+    /// Admits a connection that `slot` opens itself.
+    fn admit_outgoing(&self, slot: usize, budget: &Budget) -> Result<(), Refused>;
+    /// The accepted connection of `slot` has ended.
+    fn release(&self, slot: usize);
+    /// One that `slot` opened itself has ended.
+    fn release_outgoing(&self, slot: usize);
+    /// How many connections are open, in all processes.
+    fn open(&self) -> usize;
+    /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last
+    /// of it may both be turned away; they are never both admitted.
+    fn add(&self, slot: usize, account: Account, amount: usize, limit: usize) -> bool;
+    /// Counts `amount` less for `slot`.
+    fn subtract(&self, slot: usize, account: Account, amount: usize);
+    /// The sum of one kind of account.
+    fn sum(&self, account: Account) -> usize;
+}
+
+/// What a [`Meter`] counts in [`Books`].
+#[derive(Debug, Clone, Copy)]
+pub enum Account {
+    /// Buffered bytes.
+    Memory,
+    /// Outstanding tickets.
+    Jobs,
+    /// Jobs without a ticket.
+    Detached,
+}
+
+/// Which accounts of several processes are this one's.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// The accounts of all.
+    pub books: Arc<dyn Books>,
+    /// Whose accounts in them are this process's.
+    pub slot: usize,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    from: HashMap<IpAddr, usize>,
+}
+
+impl Open {
+    fn admit(&mut self, from: Option<IpAddr>, budget: &Budget) -> Result<(), Refused> {
+        if self.all >= budget.connections {
+            return Err(Refused::Full(budget.connections));
+        }
+        if let Some(address) = from {
+            let limit = budget.per_address;
+            if limit == 0 || self.from.get(&address).is_some_and(|&count| count >= limit) {
+                return Err(Refused::Address(limit));
+            }
+            *self.from.entry(address).or_default() += 1;
+        }
+        self.all += 1;
+        Ok(())
+    }
+
+    fn release(&mut self, from: Option<IpAddr>) {
+        self.all -= 1;
+        if let Some(address) = from
+            && let Some(count) = self.from.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.from.remove(&address);
+            }
+        }
+    }
+}
+
+/// Why a connection was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The server holds as many connections as it may.
+    #[error("the server already holds {0} connections")]
+    Full(usize),
+    /// This address holds as many connections as one may.
+    #[error("this address already holds {0} connections")]
+    Address(usize),
+}
+
+impl Gate {
+    /// A gate with the limits of `budget`.
+    pub fn new(budget: &Budget) -> Arc<Self> {
+        Arc::new(Self { budget: budget.clone(), tally: Tally::Here(Mutex::default()) })
+    }
+
+    /// One that counts together with those of other processes.
+    pub fn common(budget: &Budget, share: Share) -> Arc<Self> {
+        Arc::new(Self { budget: budget.clone(), tally: Tally::Common(share) })
+    }
+
+    /// Admits a connection, counted until the permit is dropped. `None` counts in all but for no address.
+    ///
+    /// # Errors
+    /// [`Refused`] at the limit; nothing is counted then.
+    pub fn admit(self: &Arc<Self>, from: Option<IpAddr>) -> Result<Permit, Refused> {
+        let from = from.map(origin);
+        match (&self.tally, from) {
+            (Tally::Here(open), _) => lock(open).admit(from, &self.budget)?,
+            (Tally::Common(Share { books, slot }), Some(address)) => {
+                books.admit(*slot, address, &self.budget)?;
+            }
+            (Tally::Common(Share { books, slot }), None) => books.admit_outgoing(*slot, &self.budget)?,
+        }
+        Ok(Permit { gate: Arc::clone(self), from })
+    }
+
+    fn release(&self, from: Option<IpAddr>) {
+        match &self.tally {
+            Tally::Here(open) => lock(open).release(from),
+            Tally::Common(Share { books, slot }) if from.is_some() => books.release(*slot),
+            Tally::Common(Share { books, slot }) => books.release_outgoing(*slot),
+        }
+    }
+
+    /// Counts as its own, until the permit is dropped, what another process has admitted from there in its stead.
+    pub fn adopt(self: &Arc<Self>, from: IpAddr) -> Permit {
+        Permit { gate: Arc::clone(self), from: Some(origin(from)) }
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        match &self.tally {
+            Tally::Here(open) => lock(open).all,
+            Tally::Common(Share { books, .. }) => books.open(),
+        }
+    }
+}
+
+impl Gate {
+    /// How many addresses have a connection open, as far as this process counts them.
+    pub fn addresses(&self) -> usize {
+        match &self.tally {
+            Tally::Here(open) => lock(open).from.len(),
+            Tally::Common(_) => 0,
+        }
+    }
+}
+
+/// Whom the connections from an address are counted for: the address; of IPv6 the network, its first 64 bits.
+pub fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
+    }
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One admitted connection. Dropping it makes room for another.
+#[derive(Debug)]
+pub struct Permit {
+    gate: Arc<Gate>,
+    from: Option<IpAddr>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.gate.release(self.from);
+    }
+}
+
+/// Counts something up to a limit: buffered bytes, outstanding tickets.
+#[derive(Debug)]
+pub struct Meter {
+    limit: usize,
+    count: Count,
+}
+
+/// Where a meter counts.
+#[derive(Debug)]
+enum Count {
+    Here(AtomicUsize),
+    Common(Share, Account),
+}
+
+impl Meter {
+    /// A meter at zero.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, count: Count::Here(AtomicUsize::new(0)) })
+    }
+
+    /// One that counts together with those of other processes.
+    pub fn common(limit: usize, share: Share, account: Account) -> Arc<Self> {
+        Arc::new(Self { limit, count: Count::Common(share, account) })
+    }
+
+    /// Counts `amount` more until the charge is dropped; `None` if that would pass the limit.
+    pub fn charge(self: &Arc<Self>, amount: usize) -> Option<Charge> {
+        self.add(amount).then(|| Charge { meter: Arc::clone(self), amount })
+    }
+
+    fn add(&self, amount: usize) -> bool {
+        let within = |used: usize| used.checked_add(amount).filter(|&sum| sum <= self.limit);
+        match &self.count {
+            Count::Here(used) => used.fetch_update(Relaxed, Relaxed, within).is_ok(),
+            Count::Common(share, account) => share.books.add(share.slot, *account, amount, self.limit),
+        }
+    }
+
+    fn subtract(&self, amount: usize) {
+        match &self.count {
+            Count::Here(used) => _ = used.fetch_sub(amount, Relaxed),
+            Count::Common(share, account) => share.books.subtract(share.slot, *account, amount),
+        }
+    }
+
+    /// What is counted now.
+    pub fn used(&self) -> usize {
+        match &self.count {
+            Count::Here(used) => used.load(Relaxed),
+            Count::Common(share, account) => share.books.sum(*account),
+        }
+    }
+
+    /// The most that can be counted.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+/// An amount counted on a [`Meter`] until dropped.
+#[derive(Debug)]
+pub struct Charge {
+    meter: Arc<Meter>,
+    amount: usize,
+}
+
+impl Charge {
+    /// Counts `amount` instead of what was counted before. False, with nothing changed, if that passes the limit.
+    #[inline]
+    pub fn change(&mut self, amount: usize) -> bool {
+        if amount > self.amount {
+            if !self.meter.add(amount - self.amount) {
+                return false;
+            }
+        } else if amount < self.amount {
+            self.meter.subtract(self.amount - amount);
+        }
+        self.amount = amount;
+        true
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.meter.subtract(self.amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_counts_below_at_and_above_its_limits() {
+        let gate = Gate::new(&Budget::default().connections(3).per_address(2));
+        let a = Some(IpAddr::from([127, 0, 0, 1]));
+        let b = Some(IpAddr::from([127, 0, 0, 2]));
+        let first = gate.admit(a).unwrap();
+        let _second = gate.admit(a).unwrap();
+        assert_eq!(gate.admit(a).unwrap_err(), Refused::Address(2));
+        let _third = gate.admit(b).unwrap();
+        assert_eq!(gate.admit(None).unwrap_err(), Refused::Full(3));
+        drop(first);
+        assert_eq!(gate.open(), 2);
+        gate.admit(a).unwrap();
+    }
+
+    #[test]
+    fn an_address_without_connections_is_forgotten() {
+        let gate = Gate::new(&Budget::default());
+        for last in 0..200 {
+            drop(gate.admit(Some(IpAddr::from([127, 0, 0, last]))).unwrap());
+        }
+        let Tally::Here(open) = &gate.tally else { unreachable!() };
+        assert!(open.lock().unwrap().from.is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address_and_an_ipv4_address_is_the_same_in_both_notations() {
+        let admitted = |addresses: [&str; 2]| {
+            let budget = Budget::default().per_address(1);
+            let gate = Gate::new(&budget);
+            let [first, second] = addresses.map(|address| address.parse().unwrap());
+            let permits = (gate.admit(Some(first)), gate.admit(Some(second)));
+            let both = permits.0.is_ok() && permits.1.is_ok();
+            drop(permits);
+            assert_eq!(gate.open(), 0);
+            both
+        };
+        assert!(!admitted(["2001:db8::1", "2001:db8::ffff:2"]));
+        assert!(admitted(["2001:db8::1", "2001:db8:0:1::1"]));
+        assert!(!admitted(["::ffff:192.0.2.1", "192.0.2.1"]));
+        assert!(admitted(["::ffff:192.0.2.1", "::ffff:192.0.2.2"]));
+    }
+
+    #[test]
+    fn a_meter_holds_at_its_limit_and_not_above() {
+        let meter = Meter::new(10);
+        let mut charge = meter.charge(9).unwrap();
+        assert!(meter.charge(2).is_none());
+        assert!(charge.change(10));
+        assert!(!charge.change(11));
+        assert_eq!(meter.used(), 10);
+        assert!(charge.change(3));
+        assert_eq!(meter.used(), 3);
+        drop(charge);
+        assert_eq!(meter.used(), 0);
+        assert!(meter.charge(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn each_setter_sets_what_it_is_called_after() {
+        let second = Duration::from_secs;
+        let set =
+            Budget::default().connections(1).per_address(2).buffer_each(3).buffer_all(4).jobs(5).slowest(6);
+        let set = set.first_byte(second(7)).idle(second(8)).connect(second(9)).linger(second(11));
+        let expected = Budget {
+            connections: 1,
+            per_address: 2,
+            buffer_each: 3,
+            buffer_all: 4,
+            jobs: 5,
+            first_byte: second(7),
+            idle: second(8),
+            slowest: 6,
+            connect: second(9),
+            linger: second(11),
+        };
+        assert_eq!(set, expected);
+    }
+
+    #[test]
+    fn a_limit_of_zero_lets_nobody_in_and_is_named() {
+        let address = Some(IpAddr::from([127, 0, 0, 1]));
+        let none = Gate::new(&Budget::default().connections(0));
+        assert_eq!([none.admit(address).unwrap_err(), none.admit(None).unwrap_err()], [Refused::Full(0); 2]);
+        let closed = Gate::new(&Budget::default().per_address(0));
+        assert_eq!(closed.admit(address).unwrap_err(), Refused::Address(0));
+        let outgoing = closed.admit(None).unwrap();
+        assert_eq!((closed.open(), closed.addresses()), (1, 0));
+        drop(outgoing);
+        assert_eq!(
+            (closed.open(), Meter::new(0).charge(1).is_none(), Meter::new(0).charge(0).is_some()),
+            (0, true, true)
+        );
+    }
+
+    #[test]
+    fn what_another_process_has_admitted_is_given_back_once() {
+        let gate = Gate::new(&Budget::default().connections(1));
+        let address = IpAddr::from([127, 0, 0, 1]);
+        std::mem::forget(gate.admit(Some(address)).unwrap());
+        drop(gate.adopt(address));
+        assert_eq!((gate.open(), gate.addresses()), (0, 0));
+    }
+}

@@ -1,0 +1,359 @@
+//! One connection without any I/O.
+//!
+//! A [`Connection`] drives a session. It is told what happened and when ([`Endpoint::handle`]) and answers what to do
+//! next ([`Endpoint::next`]) and when to look again ([`Endpoint::deadline`]). Everything that does not depend on how
+//! the system is asked lives here once: write order, backpressure, half-close, deadlines, budgets, tickets, and how a
+//! connection ends. The cores are loops around it, and so is the simulator.
+//!
+//! ```text
+//! Connecting ──opened──▶ Open ──finish, all sent──▶ Lingering ──peer's end, or time──▶ Closed
+//!      └────────────────── failure, deadline, budget, abort ─────────────────────────────┘
+//! ```
+//! An operation that [`next`](Endpoint::next) has answered is in flight until the event that completes it was handled;
+//! there is at most one receive and one send in flight. In the reactor an operation in flight is the wish to be told of
+//! readiness; in a proactor it is a submission.
+//!
+//! A session is tested without I/O by playing the loop:
+//!
+//! ```
+//! # use roadstead_proto as roadstead;
+//! use std::{io::IoSlice, time::Duration};
+//! use bytes::BytesMut;
+//! use roadstead::{
+//!     Budget, Context, Done, Input, Peer, Session,
+//!     connection::{Connection, Endpoint, Event, Op},
+//!     host::{Host, Shared},
+//!     ticket::Token,
+//! };
+//!
+//! struct Shout;
+//! impl Session for Shout {
+//!     type Reply = ();
+//!     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+//!         cx.output().write(&input.bytes().to_ascii_uppercase());
+//!         input.consume(usize::MAX);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let shared = Shared::new(Budget::default());
+//! let mut host = Host::alone(shared.clone(), 1);
+//! let permit = shared.gate.admit(None)?;
+//! let peer = Peer { address: "192.0.2.1:7".parse()? };
+//! let mut connection = Connection::accepted(Shout, peer, shared, permit);
+//!
+//! let now = Duration::ZERO;
+//! connection.place(Token(1), host.bell(), now);
+//! connection.handle(now, Event::Opened, &mut host);
+//! assert!(matches!(connection.next(), Some(Op::Receive(_))));
+//! connection.handle(now, Event::Received(&mut BytesMut::from("ahoy")), &mut host);
+//! assert!(matches!(connection.next(), Some(Op::Send)));
+//! let mut slices = [IoSlice::new(&[])];
+//! connection.output().gather(&mut slices);
+//! assert_eq!(&slices[0][..], b"AHOY");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod calls;
+pub mod dialling;
+mod ending;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    budget::{Charge, Permit},
+    flight::Flight,
+    host::{Host, Shared},
+    layer::Identity,
+    output::Output,
+    service::{Closed, Peer, Session},
+    session::Control,
+    ticket::{Alarm, Bell, Mailbox, Token, Waker},
+    unread::Unread,
+};
+pub use crate::{
+    endpoint::{Endpoint, Event, Op, Outgoing},
+    flight::{BLOCK, Operation},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Open,
+    /// Everything was sent, and unless the peer is to be first our end too; the peer's is awaited until then.
+    Lingering(Duration),
+    Closed,
+}
+
+/// One connection: a session and everything about it that is not I/O.
+pub struct Connection<S: Session> {
+    session: Option<S>,
+    peer: Peer,
+    /// Who the peer has proven to be.
+    identity: Option<Arc<Identity>>,
+    token: Token,
+    shared: Arc<Shared>,
+    phase: Phase,
+    outgoing: bool,
+    /// Unread bytes that the session left.
+    held: Unread,
+    /// Bytes that came and that the session, having finished, will not see.
+    unread: u64,
+    /// Do not call `receive` with fewer unread bytes.
+    need: usize,
+    output: Output,
+    control: Control,
+    mailbox: Option<Arc<Mailbox<S::Reply>>>,
+    flight: Flight,
+    /// [`next`](Endpoint::next) had nothing more to ask for, and nothing has happened since.
+    is_asked: bool,
+    /// The output passed its high-water mark and has not fallen below half of it.
+    flooded: bool,
+    peer_ended: bool,
+    end_told: bool,
+    /// The server began to drain while it was being opened: it is told once something was read, and all of it.
+    drains: bool,
+    /// The op that ends this phase has not been answered yet.
+    farewell: Option<Farewell>,
+    /// Why it will have closed, if the session said so.
+    verdict: Option<Cow<'static, str>>,
+    opened: Duration,
+    /// It was given the time for that again.
+    forgiven: bool,
+    active: Duration,
+    /// A byte has passed, in either direction.
+    spoken: bool,
+    /// There is something unread or unsent; until then it has moved fast enough. Every byte buys a little time.
+    burden: Option<Duration>,
+    charge: Option<Charge>,
+    permit: Option<Permit>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Farewell {
+    Shutdown,
+    Close { reset: bool },
+}
+
+impl<S: Session> Connection<S> {
+    /// A connection that a peer has opened. [Place](Endpoint::place) it, then handle [`Event::Opened`].
+    pub fn accepted(session: S, peer: Peer, shared: Arc<Shared>, permit: Permit) -> Self {
+        Self {
+            session: Some(session),
+            peer,
+            identity: None,
+            token: Token(0),
+            phase: Phase::Connecting,
+            outgoing: false,
+            held: Unread::default(),
+            unread: 0,
+            need: 0,
+            output: Output::new(shared.budget.buffer_each),
+            control: Control::default(),
+            mailbox: None,
+            flight: Flight::default(),
+            is_asked: false,
+            flooded: false,
+            peer_ended: false,
+            end_told: false,
+            drains: false,
+            farewell: None,
+            verdict: None,
+            opened: Duration::ZERO,
+            forgiven: false,
+            active: Duration::ZERO,
+            spoken: false,
+            burden: None,
+            charge: None,
+            permit: Some(permit),
+            shared,
+        }
+    }
+
+    /// A connection that is being opened to `address`, and the means to wake its session.
+    pub fn outgoing(session: S, address: SocketAddr, shared: Arc<Shared>, permit: Permit) -> (Self, Waker) {
+        let alarm = Arc::new(Alarm::default());
+        let mut connection = Self::accepted(session, Peer { address }, shared, permit);
+        connection.outgoing = true;
+        connection.mailbox = Some(Mailbox::new(Arc::clone(&alarm)));
+        (connection, Waker(alarm))
+    }
+}
+
+impl<S: Session> Connection<S> {
+    /// What is to be asked of the system next.
+    fn wanted(&mut self) -> Option<Op> {
+        if let Some(outgoing) = self.control.connects.pop_front() {
+            return Some(Op::Connect(outgoing));
+        }
+        if let Some(farewell) = self.farewell.take() {
+            return Some(match farewell {
+                Farewell::Shutdown => Op::Shutdown,
+                Farewell::Close { reset } => Op::Close { reset },
+            });
+        }
+        match self.phase {
+            Phase::Open if !self.flight.sending && !self.output.is_empty() => {
+                self.flight.sending = true;
+                return Some(Op::Send);
+            }
+            Phase::Connecting if self.flight.redials() => {
+                return Some(Op::Redial(Box::new(self.peer.address)));
+            }
+            _ => {}
+        }
+        if self.flight.receiving {
+            return None;
+        }
+        let most = self.wants_to_receive();
+        self.flight.receiving = most > 0;
+        self.flight.receiving.then_some(Op::Receive(most))
+    }
+
+    fn wants_to_receive(&self) -> usize {
+        match self.phase {
+            Phase::Lingering(_) if !self.peer_ended => BLOCK,
+            Phase::Open if self.listens() && !self.peer_ended && !self.flooded => {
+                self.output.room().saturating_sub(self.held.len()).min(BLOCK)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl<S: Session> Endpoint for Connection<S> {
+    fn place(&mut self, token: Token, bell: &Arc<Bell>, now: Duration) {
+        self.token = token;
+        (self.opened, self.active) = (now, now);
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.alarm.settle(bell, token);
+        }
+    }
+
+    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+        self.is_asked = false;
+        if self.phase == Phase::Closed {
+            if let Event::Received(block) = event {
+                block.clear();
+            }
+            return;
+        }
+        let reads = self.drains && (matches!(event, Event::Received(_)) || !self.held.is_empty());
+        match event {
+            Event::Shaking => self.shaking(now),
+            Event::Proven(identity) => self.identity = Some(identity),
+            Event::Opened => self.opened(now, host),
+            Event::Received(block) => {
+                self.flight.receiving = false;
+                host.count.bytes_in += block.len() as u64;
+                if self.phase == Phase::Open {
+                    self.touch(now, block.len() as u64);
+                    self.receive(block, now, host);
+                } else {
+                    self.unread += block.len() as u64;
+                }
+                block.clear();
+            }
+            Event::Ended => {
+                self.flight.receiving = false;
+                self.peer_ended = true;
+                if let Phase::Lingering(_) = self.phase {
+                    self.conclude(host);
+                }
+            }
+            Event::Sent(count) => self.sent(count, now, host),
+            Event::Exhausted(operation) => self.flight.rest(operation, now),
+            Event::Failed(error) => self.close(Closed::System(error), host),
+            Event::Woken => self.woken(now, host),
+            Event::Tick => self.tick(now, host),
+            Event::Drain => self.drain(now, host),
+            Event::Stop => self.close(Closed::Stopped, host),
+        }
+        if reads && self.held.is_empty() {
+            self.drains = false;
+            self.drain(now, host);
+        }
+        self.advance(now, host);
+    }
+
+    fn next(&mut self) -> Option<Op> {
+        // Loops ask until there is nothing more, and again when they come back.
+        if self.is_asked {
+            return None;
+        }
+        let op = self.wanted();
+        self.is_asked = op.is_none();
+        op
+    }
+
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.correct_stamps(from, to);
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        let patience = match self.phase {
+            Phase::Connecting => Some(self.answered_by()),
+            Phase::Lingering(until) => Some(until),
+            Phase::Open => sooner(self.patience().map(|(when, _)| when), self.control.timer),
+            Phase::Closed => return None,
+        };
+        sooner(patience, self.flight.deadline())
+    }
+
+    fn output(&self) -> &Output {
+        &self.output
+    }
+
+    fn lend(&mut self, lent: &mut Output) {
+        self.output.lend(lent);
+    }
+
+    fn settle(&mut self, now: Duration, host: &mut Host) {
+        self.weigh(now);
+        let holds = self.held.size + self.output.footprint();
+        let fits = match &mut self.charge {
+            Some(charge) => charge.change(holds),
+            None if holds == 0 || self.phase == Phase::Closed => true,
+            none => {
+                *none = host.shared.memory.charge(holds);
+                none.is_some()
+            }
+        };
+        if !fits {
+            self.is_asked = false;
+            self.close(Closed::OutOfMemory(host.shared.budget.buffer_all), host);
+            self.advance(now, host);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.held.is_empty() && !self.is_awaited()
+    }
+
+    fn awaits_end(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(_))
+    }
+}
+
+/// The earlier of two moments, of which neither need ever come.
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
+    }
+}
+
+impl<S: Session> fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer)
+            .field("phase", &self.phase)
+            .field("unread", &self.held.len())
+            .field("unsent", &self.output.buffered())
+            .field("outstanding", &self.control.outstanding)
+            .finish_non_exhaustive()
+    }
+}

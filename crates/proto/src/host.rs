@@ -1,0 +1,179 @@
+//! What one loop lends to the connections it drives: the budget's accounts, the job queue, randomness, the wall clock.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use crate::{
+    budget::{Account, Budget, Gate, Meter, Share},
+    queue::{Fcfs, Jobs},
+    stats::{Counted, Counters, Snapshot, Stats},
+    ticket::Bell,
+    tuning::Tuning,
+};
+
+/// What all loops of one server share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The limits.
+    pub budget: Arc<Budget>,
+    /// How sockets are set up.
+    pub tuning: Tuning,
+    /// Open connections.
+    pub gate: Arc<Gate>,
+    /// Buffered bytes.
+    pub memory: Arc<Meter>,
+    /// Outstanding tickets.
+    pub jobs: Arc<Meter>,
+    /// Jobs without a ticket that are not done. They have no limit but that of the tickets.
+    pub detached: Arc<Meter>,
+    stats: Tally,
+}
+
+/// Where a server's counts are.
+#[derive(Debug)]
+enum Tally {
+    Here(Stats),
+    Common(Arc<dyn Counted>),
+}
+
+impl Shared {
+    /// Accounts at zero under `budget`.
+    pub fn new(budget: Budget) -> Arc<Self> {
+        Self::tuned(budget, Tuning::default())
+    }
+
+    /// The same, with sockets set up like this.
+    pub fn tuned(budget: Budget, tuning: Tuning) -> Arc<Self> {
+        Arc::new(Self {
+            tuning,
+            gate: Gate::new(&budget),
+            memory: Meter::new(budget.buffer_all),
+            jobs: Meter::new(budget.jobs),
+            detached: Meter::new(usize::MAX),
+            budget: Arc::new(budget),
+            stats: Tally::Here(Stats::default()),
+        })
+    }
+
+    /// One process's share of what several have in common, and where they count together.
+    pub fn common(
+        budget: &Budget,
+        tuning: Tuning,
+        share: &Share,
+        counted: Arc<impl Counted + 'static>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tuning,
+            gate: Gate::common(budget, share.clone()),
+            memory: Meter::common(budget.buffer_all, share.clone(), Account::Memory),
+            jobs: Meter::common(budget.jobs, share.clone(), Account::Jobs),
+            detached: Meter::common(usize::MAX, share.clone(), Account::Detached),
+            budget: Arc::new(budget.clone()),
+            stats: Tally::Common(counted),
+        })
+    }
+
+    /// What was counted so far, and what is held now.
+    pub fn snapshot(&self) -> Snapshot {
+        match &self.stats {
+            Tally::Here(stats) => Snapshot {
+                open: self.gate.open(),
+                addresses: self.gate.addresses(),
+                buffered: self.memory.used(),
+                tickets: self.jobs.used(),
+                detached: self.detached.used(),
+                ..stats.snapshot()
+            },
+            Tally::Common(counted) => counted.snapshot(),
+        }
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> &Stats {
+        match &self.stats {
+            Tally::Here(stats) => stats,
+            Tally::Common(counted) => counted.stats(),
+        }
+    }
+}
+
+/// The time of day, counted from 1970, when something begins that asks no system for it: always the same.
+pub const DAWN: Duration = Duration::from_secs(1_700_000_000);
+
+/// Fills bytes with what nobody can guess.
+pub(crate) type Random = dyn FnMut(&mut [u8]) -> io::Result<()> + Send;
+
+/// What one loop lends to its connections.
+pub struct Host {
+    /// The limits, and the accounts of all loops.
+    pub shared: Arc<Shared>,
+    /// What wakes the loop.
+    pub bell: Arc<Bell>,
+    /// Where jobs go.
+    pub jobs: Jobs,
+    /// Fills bytes with what nobody can guess.
+    pub random: Box<Random>,
+    /// The time of day.
+    pub(crate) wall: Box<dyn Fn() -> SystemTime + Send>,
+    /// What was counted since it was last reported.
+    pub count: Counters,
+}
+
+impl Host {
+    /// A host that draws its randomness from `random` and asks `wall` for the time of day.
+    pub fn new(
+        shared: Arc<Shared>,
+        random: impl FnMut(&mut [u8]) -> io::Result<()> + Send + 'static,
+        wall: impl Fn() -> SystemTime + Send + 'static,
+        jobs: Jobs,
+    ) -> Self {
+        // A plain function has no size, so its box allocates nothing.
+        let (random, wall) = (Box::new(random), Box::new(wall));
+        Self { shared, bell: Bell::new(), jobs, random, wall, count: Counters::default() }
+    }
+
+    /// A host for connections that no loop drives, to test or to measure a session without I/O: see
+    /// [`connection`](crate::connection). Its randomness follows from `seed`, and its wall clock stands still; deferred jobs
+    /// wait for [`Host::run_job`].
+    pub fn alone(shared: Arc<Shared>, seed: u64) -> Self {
+        let jobs = Jobs::Inline(Box::<Fcfs>::default());
+        Self::new(shared, seeded(seed), || SystemTime::UNIX_EPOCH + DAWN, jobs)
+    }
+
+    /// On which tickets and wakers of its connections ring.
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Runs one deferred job, or one slice of it, on this thread. False if none waits here.
+    pub fn run_job(&mut self) -> bool {
+        self.jobs.run_one().is_some()
+    }
+
+    /// Adds what this loop has counted to the server's statistics.
+    pub fn report(&mut self) {
+        self.shared.stats().add(&std::mem::take(&mut self.count));
+    }
+}
+
+/// Randomness that follows from `seed`.
+pub fn seeded(seed: u64) -> impl FnMut(&mut [u8]) -> io::Result<()> + Send {
+    let mut random = ChaCha20Rng::seed_from_u64(seed);
+    move |bytes| {
+        random.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! One connection as a state machine: told what happened, answers what to do next. Knows no system; everything else
+//! stands on it.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`service`], [`session`] | what a service is, and through which context its sessions answer |
+//! | [`connection`] | one connection without any I/O |
+//! | [`endpoint`] | what a loop drives: a connection, or a layer around one |
+//! | [`input`], [`output`], [`chunk`], [`blob`] | the bytes that came, the pieces that go |
+//! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
+//! | [`budget`], [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
+//! | [`layer`] | between wire and session |
+//! | [`frame`] | length-prefixed messages |
+#![forbid(unsafe_code)]
+// They panic where nobody can be told any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod blob;
+pub mod budget;
+pub mod chunk;
+pub mod clean;
+pub mod close;
+pub mod connection;
+pub mod endpoint;
+pub mod flight;
+pub mod frame;
+pub mod guard;
+pub mod host;
+pub mod identity;
+pub mod input;
+pub mod layer;
+pub mod output;
+pub mod peer;
+pub mod queue;
+pub mod service;
+pub mod session;
+pub mod stats;
+pub mod sync;
+pub mod ticket;
+pub mod tuning;
+
+mod unread;
+
+pub use blob::Blob;
+pub use budget::Budget;
+pub use close::{Close, Closed, Done};
+pub use frame::Frame;
+pub use identity::Identity;
+pub use input::{Chunk, Input};
+pub use layer::{Layer, Layers};
+pub use output::Output;
+pub use peer::{Peer, Scope};
+pub use queue::{Job, Queue, Step};
+pub use session::{Busy, Context, Ready, Service, Session};
+pub use ticket::{JobId, Lost, Ticket, Waker};
+pub use tuning::Tuning;

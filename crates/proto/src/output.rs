@@ -1,0 +1,332 @@
+//! What a connection has to say: an ordered list of pieces, sent from the front.
+//!
+//! Small writes gather in one growing tail; owned buffers, received chunks and file ranges are kept as they are and
+//! never copied. A file range goes out without entering user space where the model can do that.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, fmt, io::IoSlice, mem, sync::Arc};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+pub use crate::blob::FileRange;
+use crate::{blob::Blob, chunk::Chunk, guard::Guarded};
+
+/// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
+/// no larger is copied into the tail: as a piece of its own it would cost more than itself.
+const KEPT_TAIL: usize = 256;
+
+/// Pieces that are lent at most to one operation.
+const LENT_PIECES: usize = 16;
+
+/// The ordered pieces a connection still has to send.
+#[derive(Debug)]
+pub struct Output {
+    pieces: VecDeque<Piece>,
+    tail: BytesMut,
+    /// The size of the buffer that the tail is a part of.
+    tail_size: usize,
+    /// Unsent bytes in `pieces` (not in `tail`); file ranges have none.
+    held: usize,
+    /// The sizes of the buffers in `pieces`, each counted whole until its last byte is sent.
+    reserved: usize,
+    files: usize,
+    limit: usize,
+    overflow: bool,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// Bytes that belong to nobody else but their owner, who may be the service's; and the size of the buffer they lie in.
+    Bytes(Guarded<Bytes>, usize),
+    /// A received buffer that is sent on.
+    Chunk(Chunk),
+    /// A part of a file.
+    File(FileRange),
+}
+
+impl Output {
+    /// An empty output that takes at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            tail: BytesMut::new(),
+            tail_size: 0,
+            held: 0,
+            reserved: 0,
+            files: 0,
+            limit,
+            overflow: false,
+        }
+    }
+
+    /// Copies `bytes` behind what is already there.
+    pub fn write(&mut self, bytes: &[u8]) {
+        if self.fits(bytes.len()) {
+            self.tail.extend_from_slice(bytes);
+            self.tail_size = self.tail_size.max(self.tail.capacity());
+        }
+    }
+
+    /// Sends an owned buffer, without a copy where it is large enough to be worth a piece of its own.
+    pub fn send(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if bytes.len() <= KEPT_TAIL { self.write(&bytes) } else { self.hand_over(bytes) }
+    }
+
+    /// Sends an owned buffer without a copy also where one would be cheaper: for what must not be left behind in a buffer
+    /// of the connection's, since its owner wipes it.
+    pub fn hand_over(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if self.fits(bytes.len()) {
+            let size = bytes.len();
+            self.push(Piece::owned(bytes, size));
+        }
+    }
+
+    /// Sends a received buffer on.
+    pub fn forward(&mut self, chunk: Chunk) {
+        if chunk.len() <= KEPT_TAIL {
+            self.write(&chunk);
+        } else if self.fits(chunk.len()) {
+            self.push(Piece::Chunk(chunk));
+        }
+    }
+
+    /// Sends `len` bytes of `file` from `offset` on. If the file proves shorter, the connection is closed: the peer
+    /// was promised more than there is.
+    ///
+    /// The system sends its own files without a copy. What is none, and every file that goes through a
+    /// [layer](crate::layer), such as TLS, is read 64 KiB at a time by a call that blocks, in the thread that drives the
+    /// connection. Where that is a loop, a file that the system has not in its cache keeps the loop's other connections
+    /// waiting for the disk.
+    pub fn file(&mut self, file: Arc<dyn Blob>, offset: u64, len: u64) {
+        if len > 0 {
+            self.push(Piece::File(FileRange::new(file, offset, len)));
+        }
+    }
+
+    /// How many bytes of memory wait to be sent. File ranges count nothing.
+    pub fn buffered(&self) -> usize {
+        self.held + self.tail.len()
+    }
+
+    /// How many more bytes may be written before the connection is closed for it.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.buffered())
+    }
+
+    /// Whether everything has been sent.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.tail.is_empty()
+    }
+
+    /// Memory that the tail and the pieces keep from others, in bytes; received chunks are charged where they were taken.
+    pub(crate) fn footprint(&self) -> usize {
+        self.reserved + self.tail_size
+    }
+
+    /// Whether a file range waits, which may be of any length.
+    pub(crate) fn has_file(&self) -> bool {
+        self.files > 0
+    }
+
+    /// Whether something was written that did not fit. The connection is beyond saving then.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflow
+    }
+
+    /// The file range at the front, if that is what comes next.
+    pub fn front_file(&self) -> Option<&FileRange> {
+        match self.pieces.front() {
+            Some(Piece::File(range)) => Some(range),
+            _ => None,
+        }
+    }
+
+    /// Fills `slices` with the bytes that come next, up to the first file range; answers how many it filled, and
+    /// whether a file range follows.
+    #[inline]
+    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, bool) {
+        let mut filled = 0;
+        for piece in &self.pieces {
+            let bytes: &[u8] = match piece {
+                Piece::Bytes(bytes, _) => bytes,
+                Piece::Chunk(chunk) => chunk,
+                Piece::File(_) => return (filled, true),
+            };
+            if filled == slices.len() {
+                return (filled, false);
+            }
+            slices[filled] = IoSlice::new(bytes);
+            filled += 1;
+        }
+        if !self.tail.is_empty() && filled < slices.len() {
+            slices[filled] = IoSlice::new(&self.tail);
+            filled += 1;
+        }
+        (filled, false)
+    }
+
+    /// An output that another lends to.
+    pub fn for_lending() -> Box<Self> {
+        Box::new(Self::new(usize::MAX))
+    }
+
+    /// Puts what comes next into `lent`, an empty output of its own that shares its pieces: an operation in flight must
+    /// not see its bytes move, whatever is written behind them meanwhile. A tail that is worth a piece of its own becomes
+    /// one, and only a small one is copied: a peer without room has the same bytes lent again and again.
+    pub(crate) fn lend(&mut self, lent: &mut Self) {
+        if self.tail.len() > KEPT_TAIL {
+            self.seal_tail();
+        }
+        for piece in self.pieces.iter().take(LENT_PIECES) {
+            let (piece, file) = match piece {
+                Piece::Bytes(bytes, _) => (Piece::owned(Bytes::clone(bytes), 0), false),
+                Piece::Chunk(chunk) => (Piece::owned(chunk.bytes.clone(), 0), false),
+                Piece::File(range) => (Piece::File(range.clone()), true),
+            };
+            lent.push(piece);
+            if file {
+                return;
+            }
+        }
+        if self.pieces.len() < LENT_PIECES {
+            lent.write(&self.tail);
+        }
+    }
+
+    /// Lets go of what was lent, but not of the room for so many pieces and a small answer.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        (self.held, self.reserved, self.files) = (0, 0, 0);
+        self.release_tail();
+    }
+
+    /// The first of what comes next, if that is no file.
+    pub fn front_bytes(&self) -> Bytes {
+        match self.pieces.front() {
+            Some(Piece::Bytes(bytes, _)) => Bytes::clone(bytes),
+            Some(Piece::Chunk(chunk)) => chunk.bytes.clone(),
+            _ => Bytes::copy_from_slice(&self.tail),
+        }
+    }
+
+    /// Forgets the first `count` bytes: they have been sent.
+    pub fn advance(&mut self, mut count: u64) {
+        while let Some(piece) = self.pieces.front_mut() {
+            let sent = count.min(piece.len());
+            count -= sent;
+            // A piece that lives in memory is never longer than a usize.
+            let bytes = sent as usize;
+            match piece {
+                Piece::Bytes(piece, _) => {
+                    piece.advance(bytes);
+                    self.held -= bytes;
+                }
+                Piece::Chunk(chunk) => {
+                    chunk.bytes.advance(bytes);
+                    self.held -= bytes;
+                }
+                Piece::File(range) => {
+                    range.offset += sent;
+                    range.len -= sent;
+                }
+            }
+            if piece.len() > 0 {
+                return;
+            }
+            match self.pieces.pop_front() {
+                Some(Piece::Bytes(_, size)) => self.reserved -= size,
+                Some(Piece::File(_)) => self.files -= 1,
+                _ => {}
+            }
+        }
+        if count < self.tail.len() as u64 {
+            self.tail.advance(count as usize);
+        } else {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        self.release_tail();
+        if self.pieces.capacity() > 0 {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    fn release_tail(&mut self) {
+        if self.tail_size <= KEPT_TAIL {
+            self.tail.clear();
+        } else {
+            self.tail = BytesMut::new();
+            self.tail_size = 0;
+        }
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if !self.tail.is_empty() {
+            let (tail, size) = (mem::take(&mut self.tail).freeze(), mem::take(&mut self.tail_size));
+            self.held += tail.len();
+            self.reserved += size;
+            self.pieces.push_back(Piece::owned(tail, size));
+        }
+        match &piece {
+            Piece::Bytes(bytes, size) => {
+                self.held += bytes.len();
+                self.reserved += size;
+            }
+            Piece::Chunk(chunk) => self.held += chunk.len(),
+            Piece::File(_) => self.files += 1,
+        }
+        self.pieces.push_back(piece);
+    }
+
+    /// What was written so far is a piece, and what follows begins another.
+    fn seal_tail(&mut self) {
+        let (tail, size) = (mem::take(&mut self.tail).freeze(), mem::take(&mut self.tail_size));
+        self.held += tail.len();
+        self.reserved += size;
+        self.pieces.push_back(Piece::owned(tail, size));
+    }
+
+    fn fits(&mut self, more: usize) -> bool {
+        self.overflow |= more > self.room();
+        !self.overflow
+    }
+}
+
+/// Writes text behind what is already there, without a string of its own. Never fails: like [`Output::write`] it
+/// remembers what did not fit.
+///
+/// ```
+/// # use roadstead_proto as roadstead;
+/// use std::fmt::Write;
+/// # use roadstead::Output;
+/// fn answer(output: &mut Output, number: i64) {
+///     let _ = write!(output, ":{number}\r\n");
+/// }
+/// ```
+impl fmt::Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Piece {
+    fn owned(bytes: Bytes, size: usize) -> Self {
+        Self::Bytes(Guarded::new(bytes), size)
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Piece::Bytes(bytes, _) => bytes.len() as u64,
+            Piece::Chunk(chunk) => chunk.len() as u64,
+            Piece::File(range) => range.len,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The bell of a loop: how other threads call it out of its wait, and how it falls asleep without missing one.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+};
+
+use super::token::Token;
+use crate::sync::{
+    Mutex, OnceLock,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+/// Wakes one loop out of its wait: who rang, and how to interrupt the wait.
+#[derive(Default)]
+pub struct Bell {
+    rung: Mutex<Vec<Token>>,
+    // Only swapped, never stored to: who swaps sees what whoever swapped before had done.
+    asleep: AtomicBool,
+    interrupt: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What a ring does instead of all that.
+    call: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Bell {
+    /// A bell nobody can hear asleep until [`Bell::interrupt_with`] was called.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// A bell of one connection, that calls whoever sees to it at once. It keeps no list.
+    pub fn calling(call: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { call: Some(Box::new(call)), ..Self::default() })
+    }
+
+    /// Says how the loop's wait is interrupted. Only the first call counts.
+    pub fn interrupt_with(&self, interrupt: impl Fn() + Send + Sync + 'static) {
+        let _ = self.interrupt.set(Box::new(interrupt));
+    }
+
+    /// Puts `token` on the list and interrupts the loop if it sleeps.
+    pub fn ring(&self, token: Token) {
+        if let Some(call) = &self.call {
+            return call();
+        }
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner).push(token);
+        self.interrupt();
+    }
+
+    /// Interrupts the loop if it sleeps.
+    pub fn interrupt(&self) {
+        if self.asleep.swap(false, SeqCst)
+            && let Some(interrupt) = self.interrupt.get()
+        {
+            interrupt();
+        }
+    }
+
+    /// The loop is about to wait. False if somebody rang already: then it must not.
+    pub fn fall_asleep(&self) -> bool {
+        self.asleep.swap(true, SeqCst);
+        if self.rung.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return true;
+        }
+        self.asleep.swap(false, SeqCst);
+        false
+    }
+
+    /// The wait is over.
+    pub fn wake_up(&self) {
+        self.asleep.swap(false, SeqCst);
+    }
+
+    /// Moves all who rang into `into`.
+    pub fn answer(&self, into: &mut Vec<Token>) {
+        into.append(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bell").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! A dispatcher and its workers without threads: the seed decides which of them takes the next step.
+//!
+//! A step is what a thread does between two waits, and no thread waits within one for another. So each is a call here.
+//! Wherever it asks the network something, others may take steps before it goes on, as on several processors: a worker
+//! finds that its connection was told of, woken or became due while it had it. What no seed plays are interleavings of
+//! single memory accesses; those are for loom.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    time::Duration,
+};
+
+use roadstead_drivers::reactor::workers::{Dispatcher, Step, Worker};
+
+use crate::{
+    dice::Dice,
+    others::GoesOn,
+    sockets::{Shared, Sockets, Watcher},
+    turns::Turns,
+    world::Clock,
+};
+
+/// In one of so many calls others go on before it is over.
+const INTERLEAVED: usize = 4;
+
+/// The threads of one node.
+pub(crate) struct Crew {
+    world: Shared,
+    clock: Clock,
+    node: usize,
+    dice: RefCell<Dice>,
+    dispatcher: RefCell<Dispatcher<Sockets, Watcher, Watcher>>,
+    workers: Vec<Hand>,
+    /// What the dispatcher's turns came to since this was asked.
+    turned: Cell<io::Result<bool>>,
+}
+
+/// A worker, and what its thread would be doing.
+pub(super) struct Hand {
+    worker: RefCell<Worker<Sockets, Watcher>>,
+    asleep: Cell<bool>,
+    paused: Cell<Duration>,
+}
+
+impl Hand {
+    pub(crate) fn new(worker: Worker<Sockets, Watcher>) -> Self {
+        Self { worker: RefCell::new(worker), asleep: Cell::new(false), paused: Cell::new(Duration::ZERO) }
+    }
+
+    /// When it takes its next step; `None`: when it is called, or once it has ended the step that it is at.
+    fn next(&self, now: Duration) -> Option<Duration> {
+        let worker = self.worker.try_borrow().ok()?;
+        if self.asleep.get() {
+            self.asleep.set(!worker.hears());
+        }
+        (!self.asleep.get()).then(|| self.paused.get().max(now))
+    }
+}
+
+impl Crew {
+    pub(crate) fn new(
+        world: Shared,
+        clock: Clock,
+        node: usize,
+        dice: Dice,
+        dispatcher: Dispatcher<Sockets, Watcher, Watcher>,
+        workers: Vec<Hand>,
+    ) -> Self {
+        let (dice, dispatcher) = (RefCell::new(dice), RefCell::new(dispatcher));
+        Self { world, clock, node, dice, dispatcher, workers, turned: Cell::new(Ok(true)) }
+    }
+
+    /// How long nobody would do anything. `None`: until something happens.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let next = self.workers.iter().filter_map(|hand| hand.next(now)).chain(self.dispatches(now)).min()?;
+        Some(next.saturating_sub(now))
+    }
+
+    /// When the dispatcher takes its next turn.
+    fn dispatches(&self, now: Duration) -> Option<Duration> {
+        let mut dispatcher = self.dispatcher.try_borrow_mut().ok()?;
+        if self.world.borrow().has_ready(self.node) { Some(now) } else { Some(now + dispatcher.timeout()?) }
+    }
+
+    /// Somebody takes a step. False when the dispatcher has nothing left to live for.
+    pub(crate) fn turn(&self) -> io::Result<bool> {
+        self.step();
+        self.turned.replace(Ok(true))
+    }
+
+    fn step(&self) {
+        let now = self.clock.now();
+        let is_due = |next: Option<Duration>| next.is_some_and(|next| next <= now);
+        let mut due: Vec<_> = self.workers.iter().filter(|hand| is_due(hand.next(now))).map(Some).collect();
+        if is_due(self.dispatches(now)) {
+            due.push(None);
+        }
+        let chosen = self.dice.borrow_mut().below(due.len().max(1));
+        match due.get(chosen) {
+            Some(Some(hand)) => self.work(hand),
+            Some(None) => self.dispatch(),
+            None => {}
+        }
+    }
+
+    fn work(&self, hand: &Hand) {
+        if let Some(pause) = self.pause() {
+            return hand.paused.set(self.clock.now() + pause);
+        }
+        let step = hand.worker.borrow_mut().step();
+        hand.asleep.set(step != Step::Works);
+    }
+
+    fn dispatch(&self) {
+        let turned = self.dispatcher.borrow_mut().turn();
+        if !matches!(turned, Ok(true)) {
+            self.turned.set(turned);
+        }
+    }
+
+    /// How long a thread stands still, if it does.
+    fn pause(&self) -> Option<Duration> {
+        let faults = self.world.borrow().faults;
+        let mut dice = self.dice.borrow_mut();
+        dice.chance(faults.pause).then(|| dice.time(faults.delay))
+    }
+}
+
+impl GoesOn for Crew {
+    /// One thread is in the midst of a step: the network and the others may go on.
+    fn go_on(&self) {
+        if self.dice.borrow_mut().below(INTERLEAVED) == 0 {
+            let pause = self.pause().unwrap_or_default();
+            self.world.borrow_mut().go_on(pause);
+            self.step();
+        }
+    }
+}
+
+impl Turns for Rc<Crew> {
+    fn timeout(&mut self) -> Option<Duration> {
+        Crew::timeout(self)
+    }
+    fn turn(&mut self) -> io::Result<bool> {
+        Crew::turn(self)
+    }
+}

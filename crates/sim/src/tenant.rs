@@ -1,0 +1,39 @@
+//! What lives on a node beside its connections, and may have more to do when all clients are gone.
+
+use std::{sync::Arc, time::Duration};
+
+use roadstead_drivers::orders::Orders;
+use roadstead_proto::{connection::Endpoint, host::Shared, ticket::Bell};
+
+/// What lives on a node beside its connections.
+pub trait Resident {
+    /// What it has to do or keeps, each by its name and with how much of it there is: none when all is over.
+    fn held(&self) -> Vec<(&'static str, usize)>;
+    /// What it keeps, if nobody is left who would take it.
+    fn stranded(&self) -> Option<(&'static str, usize)>;
+}
+
+/// A resident, and what its node has of it.
+pub struct Tenant {
+    /// What is asked whether all is over.
+    pub resident: Box<dyn Resident>,
+    /// The limits and the accounts of its node.
+    pub shared: Arc<Shared>,
+    /// Its session without a connection, which the node's loop drives.
+    pub attended: Box<dyn Endpoint>,
+    /// When it starts.
+    pub from: Duration,
+}
+
+/// Stops a tenant's loop when it is dropped.
+#[must_use]
+pub struct Tenancy {
+    pub(crate) orders: Arc<Orders>,
+    pub(crate) bell: Arc<Bell>,
+}
+
+impl Drop for Tenancy {
+    fn drop(&mut self) {
+        self.orders.stop(&self.bell);
+    }
+}

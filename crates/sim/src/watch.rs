@@ -1,0 +1,151 @@
+//! What a node's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of each
+//! state once; and now and then of something that is not so.
+
+use roadstead_drivers::reactor::Readiness;
+use roadstead_proto::ticket::Token;
+
+use crate::{fate::End, told::Tells, world::World};
+
+impl World {
+    /// Something has changed at `end` that its poller may tell of.
+    pub(crate) fn change(&mut self, end: End) {
+        let side = &mut self.links[end.link].sides[end.side];
+        let watch = &mut self.watches[side.node];
+        if watch.tells == Tells::Changes && side.token.is_some() && !side.changed {
+            side.changed = true;
+            watch.changed.push(end);
+        }
+    }
+
+    pub(super) fn watch_listener(&mut self, listener: usize, token: Option<Token>) {
+        self.listeners[listener].token = token;
+    }
+
+    pub(crate) fn watch(&mut self, end: End, token: Token) {
+        let side = &mut self.links[end.link].sides[end.side];
+        side.token = Some(token);
+        self.watches[side.node].watched.push(end);
+        self.change(end);
+    }
+
+    pub(super) fn unwatch(&mut self, end: End) {
+        let side = &mut self.links[end.link].sides[end.side];
+        side.token = None;
+        self.watches[side.node].watched.retain(|&watched| watched != end);
+    }
+
+    /// Forgets a connection that is closed, as the kernel does of itself if it was armed rather than registered for good.
+    pub(crate) fn forget(&mut self, end: End) {
+        if self.watches[self.links[end.link].sides[end.side].node].tells == Tells::Once {
+            self.unwatch(end);
+        }
+    }
+
+    /// Tells once of what is wanted, at once if it is so already.
+    pub(crate) fn arm(&mut self, end: End, receive: bool, send: bool) {
+        let side = &mut self.links[end.link].sides[end.side];
+        assert!(side.token.is_some(), "the engine arms what it has not added");
+        side.interest = (receive, send);
+        side.armed = true;
+    }
+
+    pub(crate) fn want(&mut self, end: End, receive: bool, send: bool) {
+        self.links[end.link].sides[end.side].interest = (receive, send);
+    }
+
+    /// Whether a wait of this node would return at once.
+    pub(super) fn has_ready(&self, node: usize) -> bool {
+        let watch = &self.watches[node];
+        self.knocking(node).next().is_some()
+            || match watch.tells {
+                Tells::Changes => {
+                    watch.changed.iter().any(|end| self.links[end.link].readiness(end.side).is_some())
+                }
+                Tells::States | Tells::Once => watch.watched.iter().any(|&end| self.state(end).is_some()),
+            }
+    }
+
+    /// What a wait of this node says now.
+    pub(crate) fn wait(&mut self, node: usize, ready: &mut Vec<Readiness>) {
+        let knocking: Vec<_> = self.knocking(node).collect();
+        ready.extend(knocking);
+        match self.watches[node].tells {
+            Tells::Changes => {
+                let mut changed = std::mem::take(&mut self.watches[node].changed);
+                let later = self.put_off(&mut changed);
+                for &end in &changed[later..] {
+                    self.links[end.link].sides[end.side].changed = false;
+                    ready.extend(self.links[end.link].readiness(end.side));
+                }
+                changed.truncate(later);
+                self.watches[node].changed.append(&mut changed);
+            }
+            Tells::States => ready.extend(self.states(node).map(|(_, state)| state)),
+            Tells::Once => {
+                let mut states: Vec<_> = self.states(node).collect();
+                let later = self.put_off(&mut states);
+                for (end, state) in states.drain(later..) {
+                    self.links[end.link].sides[end.side].armed = false;
+                    ready.push(state);
+                }
+            }
+        }
+        if self.dice.chance(self.faults.spurious) {
+            ready.extend(self.false_readiness(node));
+        }
+        self.dice.shuffle(ready);
+    }
+
+    /// How many of those that could be told of are not told of before the next wait.
+    fn put_off<T>(&mut self, told: &mut [T]) -> usize {
+        self.dice.shuffle(told);
+        if self.dice.chance(self.faults.spurious) { self.dice.below(told.len() + 1) } else { 0 }
+    }
+
+    /// Listeners of this node whose backlog is not empty.
+    fn knocking(&self, node: usize) -> impl Iterator<Item = Readiness> {
+        let waiting = self.listeners.iter().filter(move |one| one.node == node && !one.backlog.is_empty());
+        waiting.filter_map(|one| {
+            Some(Readiness { token: one.token?, readable: true, writable: false, more: false })
+        })
+    }
+
+    /// What a level-triggered or a one-shot poller says of this node's connections.
+    fn states(&self, node: usize) -> impl Iterator<Item = (End, Readiness)> {
+        self.watches[node].watched.iter().filter_map(|&end| Some((end, self.state(end)?)))
+    }
+
+    /// What it says of `end`: of that which the loop wants to hear.
+    fn state(&self, end: End) -> Option<Readiness> {
+        let link = &self.links[end.link];
+        let side = &link.sides[end.side];
+        let mut readiness = link.readiness(end.side)?;
+        if self.watches[side.node].tells == Tells::Once {
+            if !side.armed {
+                return None;
+            }
+            // An error is told of whether it was asked for or not.
+            if side.broken.is_some() {
+                return Some(readiness);
+            }
+        }
+        let (receive, send) = side.interest;
+        readiness.readable &= receive;
+        readiness.more &= receive;
+        readiness.writable &= send;
+        (readiness.readable || readiness.writable).then_some(readiness)
+    }
+
+    /// Says of some connection that it is ready, which it need not be. Not of one whose fate is not decided yet: that
+    /// one would take it for the decision.
+    fn false_readiness(&mut self, node: usize) -> Option<Readiness> {
+        let watched = &self.watches[node].watched;
+        let end = *watched.get(self.dice.below(watched.len().max(1)))?;
+        let once = self.watches[node].tells == Tells::Once;
+        let side = &mut self.links[end.link].sides[end.side];
+        let token = side.token.filter(|_| side.decided && (!once || side.armed))?;
+        side.armed = false;
+        let which = self.dice.below(3);
+        Some(Readiness { token, readable: which != 0, writable: which != 1, more: false })
+    }
+}

@@ -1,0 +1,206 @@
+//! Keys and certificates of which single bytes are changed, and two ends that speak TLS without a network.
+
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
+
+use bytes::BytesMut;
+use rustls::{
+    client::danger::ServerCertVerifier,
+    pki_types::{CertificateDer, UnixTime},
+};
+
+use roadstead_keys::{Authority, Role};
+
+use super::*;
+use crate::{keys::LARGEST, pin::pin_of};
+
+/// The texts of a certificate of this authority, its key, and the authority's certificate.
+fn issue(authority: &Authority) -> [String; 3] {
+    let issued = authority.issue("server-1", Role::Server).unwrap();
+    [issued.cert, issued.key.to_string(), issued.ca]
+}
+
+fn texts() -> [String; 3] {
+    issue(&Authority::new("cluster").unwrap())
+}
+
+fn keys([cert, key, ca]: &[String; 3]) -> Keys {
+    Keys::from_pem(cert.as_bytes(), key.as_bytes(), ca.as_bytes()).unwrap()
+}
+
+/// A directory with these files, which their owner alone may read.
+fn directory(texts: &[String; 3]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in ["cert.pem", "key.pem", "ca.pem"].into_iter().zip(texts) {
+        fs::write(dir.path().join(name), text).unwrap();
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    dir
+}
+
+fn is_accepted(verifier: &impl ServerCertVerifier, certificate: &[u8]) -> bool {
+    let certificate = CertificateDer::from(certificate);
+    verifier.verify_server_cert(&certificate, &[], &no_name(), &[], UnixTime::now()).is_ok()
+}
+
+/// One bit of every byte, another one for each.
+fn flipped(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..bytes.len()).map(|at| {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1 << (at % 8);
+        changed
+    })
+}
+
+#[test]
+fn every_byte_of_a_pin_counts() {
+    let keys = keys(&texts());
+    let pinned = |pin| is_accepted(&Pinned::new(pin, provider()), &keys.chain[0]);
+    assert!(pinned(keys.pin()));
+    for (at, pin) in flipped(&keys.pin().0).enumerate() {
+        assert!(!pinned(Pin(pin.try_into().unwrap())), "byte {at}");
+    }
+}
+
+/// Of a certificate whose key is pinned nothing but that key matters; the handshake proves who has it.
+#[test]
+fn every_byte_of_a_certificate_is_signed_and_every_byte_of_its_key_is_in_its_pin() {
+    let keys = keys(&texts());
+    let certificate = &keys.chain[0];
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&keys).unwrap()), provider());
+    let known = AnyName(verifier.build().unwrap());
+    let pinned = Pinned::new(keys.pin(), provider());
+    assert!(is_accepted(&known, certificate) && is_accepted(&pinned, certificate));
+    let mut other_pins = 0;
+    for (at, changed) in flipped(certificate).enumerate() {
+        assert!(!is_accepted(&known, &changed), "byte {at}");
+        let pin = pin_of(&CertificateDer::from(changed.as_slice()));
+        assert_eq!(is_accepted(&pinned, &changed), pin == Some(keys.pin()), "byte {at}");
+        other_pins += usize::from(pin.is_some_and(|pin| pin != keys.pin()));
+    }
+    // A public key of P-256 has 64 bytes and a head.
+    assert!(other_pins >= 64, "{other_pins}");
+    for length in 0..certificate.len() {
+        assert!(
+            !is_accepted(&known, &certificate[..length]) && !is_accepted(&pinned, &certificate[..length])
+        );
+    }
+}
+
+/// Whatever of the key's text is changed: it is none, or another's than the certificate's, or says the same.
+#[test]
+fn a_private_key_with_a_changed_byte_is_not_used_for_the_certificate() {
+    let mut texts = texts();
+    let whole = keys(&texts);
+    let body = texts[1].find('\n').unwrap()..texts[1].rfind("-----END").unwrap();
+    let mut same = 0;
+    for at in body {
+        let right = texts[1].clone();
+        let other = if &right[at..=at] == "A" { "B" } else { "A" };
+        texts[1].replace_range(at..=at, other);
+        let [cert, key, ca] = texts.each_ref().map(|text| text.as_bytes());
+        if let Ok(keys) = Keys::from_pem(cert, key, ca)
+            && Acceptor::new(&keys, Clients::Known).is_ok()
+        {
+            assert!(keys.key.secret_der() == whole.key.secret_der(), "byte {at}");
+            same += 1;
+        }
+        texts[1] = right;
+    }
+    assert!(same < 4, "{same} characters mean nothing");
+}
+
+#[test]
+fn every_byte_of_the_pin_that_keys_must_keep_counts() {
+    let dir = directory(&texts());
+    let keys = Keys::load(dir.path()).unwrap();
+    let reload = |pin| Acceptor::new(&keys, Clients::Known).unwrap().pinned(pin).reload();
+    assert!(reload(keys.pin()).unwrap());
+    for (at, pin) in flipped(&keys.pin().0).enumerate() {
+        assert!(reload(Pin(pin.try_into().unwrap())).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_private_key_that_others_than_its_owner_may_read_or_write_is_refused() {
+    let dir = directory(&texts());
+    for mode in [0o600, 0o400, 0o640, 0o620, 0o604, 0o602, 0o610] {
+        fs::set_permissions(dir.path().join("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
+        match Keys::load(dir.path()) {
+            Ok(_) => assert!(mode & 0o077 == 0, "{mode:o}"),
+            Err(error) => assert!(mode & 0o077 != 0 && matches!(error, TlsError::Exposed { .. }), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn files_of_keys_may_be_as_large_as_their_limit_and_no_larger() {
+    let texts = texts();
+    for name in ["cert.pem", "key.pem", "ca.pem"] {
+        for (length, fits) in [(LARGEST, true), (LARGEST + 1, false)] {
+            let dir = directory(&texts);
+            let path = dir.path().join(name);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("{text}{}", " ".repeat(length - text.len()))).unwrap();
+            match Keys::load(dir.path()) {
+                Ok(_) => assert!(fits, "{name}"),
+                Err(TlsError::TooLarge(at)) => assert!(!fits && at == path, "{name}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_private_key_is_left_when_its_owner_is_gone() {
+    let mut keys = keys(&texts());
+    assert!(!keys.key.secret_der().is_empty());
+    keys.wipe();
+    assert!(keys.key.secret_der().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn no_two_keys_of_an_authority_and_no_two_certificates_are_alike() {
+    let authority = Authority::new("cluster").unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..20 {
+        let keys = keys(&issue(&authority));
+        assert!(seen.insert(keys.key.secret_der().to_vec()) && seen.insert(keys.pin().0.to_vec()));
+        assert!(seen.insert(keys.chain[0].to_vec()));
+    }
+}
+
+/// The two ends of a connection when the client's last word of the handshake has come, and what the server answers.
+fn shaken() -> ([Box<dyn Layer>; 2], BytesMut) {
+    let keys = keys(&texts());
+    let client = Connector::new(Some(&keys), Expect::Pin(keys.pin())).unwrap();
+    let mut ends = [client.layer().unwrap(), Acceptor::new(&keys, Clients::Known).unwrap().layer().unwrap()];
+    let (mut wire, mut plain) = (BytesMut::new(), BytesMut::new());
+    // Hello, the server's answer, the client's proof, and what there is to say to that.
+    for end in [0, 1, 0, 1] {
+        let mut reply = BytesMut::new();
+        ends[end].open(&mut wire, &mut plain, &mut reply).unwrap();
+        assert!(wire.is_empty() && plain.is_empty());
+        wire = reply;
+    }
+    assert!(ends.iter().all(|end| end.is_open()));
+    (ends, wire)
+}
+
+#[test]
+fn a_client_gets_nothing_to_come_back_with_instead_of_a_proof() {
+    let (_, last) = shaken();
+    assert!(last.is_empty(), "a ticket of {} bytes", last.len());
+}
+
+#[test]
+fn what_follows_the_end_of_a_peer_is_thrown_away() {
+    let ([mut client, mut server], _) = shaken();
+    let (mut wire, mut plain, mut reply) = Default::default();
+    client.seal(b"last", &mut [], &mut wire).unwrap();
+    client.finish(&mut [], &mut wire);
+    for more in [&b"and more"[..], &[23; 100], b""] {
+        wire.extend_from_slice(more);
+        server.open(&mut wire, &mut plain, &mut reply).unwrap();
+        assert!(server.has_ended() && wire.is_empty() && plain == b"last"[..], "{} bytes", wire.len());
+    }
+}
