@@ -52,7 +52,7 @@ impl Rig {
         let permit = shared.gate.admit(None).expect("it is the first connection");
         let peer = Peer { address: ([192, 0, 2, 1], 7).into() };
         let mut connection = Connection::accepted(Mirror, peer, Arc::clone(shared), permit);
-        connection.place(Token(1), host.bell(), Duration::ZERO);
+        connection.place(Token(1), host.wake_queue(), Duration::ZERO);
         let mut rig = Self {
             connection,
             host,

@@ -155,7 +155,7 @@ impl Rig {
             let connection = Connection::outgoing(session, address, Arc::clone(shared), permit).0;
             through(&RING.connector, Box::new(connection), End::Dialled(address), Arc::clone(shared))
         };
-        endpoint.place(Token(1), host.bell(), Duration::ZERO);
+        endpoint.place(Token(1), host.wake_queue(), Duration::ZERO);
         let mut rig = Self {
             endpoint,
             host,

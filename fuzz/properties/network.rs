@@ -32,7 +32,7 @@ pub(crate) fn check(data: &[u8]) {
     let report = run.unwrap_or_else(|failure| panic!("{failure}"));
     let (heard, expected) = (told.recv().unwrap_or_default(), frames(stream));
     assert!(expected.starts_with(&heard), "an answer that was never asked for");
-    assert!(heard.len() == expected.len() || report.links[0].cut.is_some(), "an answer is missing");
+    assert!(heard.len() == expected.len() || report.connections[0].cut.is_some(), "an answer is missing");
 }
 
 /// Sends the stream little by little, and listens until nothing more comes.

@@ -214,6 +214,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use clap::Parser;
+
     use roadstead_load::{generator::Fault, measure::Latency};
 
     use super::*;

@@ -13,7 +13,7 @@ pub use roadstead_proto::flight::REST;
 /// [`io::ErrorKind::WouldBlock`].
 pub trait Net {
     /// A listening socket.
-    type Listener;
+    type ListenSocket;
     /// A connected socket.
     type Stream;
     /// What a call of this network has failed for.
@@ -21,9 +21,9 @@ pub trait Net {
     /// The time since the engine started.
     fn now(&self) -> Duration;
     /// Takes one connection out of the backlog.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
+    fn accept(&mut self, listener: &Self::ListenSocket) -> io::Result<(Self::Stream, SocketAddr)>;
     /// There are no descriptors left: takes one connection out of the backlog and closes it. False if even that fails.
-    fn shed(&mut self, listener: &Self::Listener) -> bool;
+    fn shed(&mut self, listener: &Self::ListenSocket) -> bool;
     /// Begins a connection; writable when it is decided.
     fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Stream>;
     /// How a connection that was begun was decided; [`io::ErrorKind::WouldBlock`] if it is not yet.

@@ -9,7 +9,7 @@ use crate::{
         Mutex,
         atomic::{AtomicU8, Ordering::SeqCst},
     },
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 /// What a server wants of whoever drives its connections. Each goes further than the one before it.
@@ -53,25 +53,25 @@ pub(crate) type Newcomer = (Option<SocketAddr>, Box<dyn Endpoint>);
 
 impl Orders {
     /// Has the loop let nobody in and end when all are gone.
-    pub fn drain(&self, bell: &Bell) {
+    pub fn drain(&self, wake_queue: &WakeQueue) {
         self.ordered.raise(Order::Drain);
-        bell.ring(ORDERS);
+        wake_queue.wake(ORDERS);
     }
 
     /// Has the loop end at once.
-    pub fn stop(&self, bell: &Bell) {
+    pub fn stop(&self, wake_queue: &WakeQueue) {
         self.ordered.raise(Order::Stop);
-        bell.ring(ORDERS);
+        wake_queue.wake(ORDERS);
     }
 
     /// Opens a connection.
-    pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>, bell: &Bell) {
-        self.add(Some(address), endpoint, bell);
+    pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {
+        self.add(Some(address), endpoint, wake_queue);
     }
 
     /// Drives a session that has no connection, only timers, tickets and connections that it opens.
-    pub fn attend(&self, endpoint: Box<dyn Endpoint>, bell: &Bell) {
-        self.add(None, endpoint, bell);
+    pub fn attend(&self, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {
+        self.add(None, endpoint, wake_queue);
     }
 
     /// Endpoints that have come from outside, each once.
@@ -84,11 +84,11 @@ impl Orders {
         self.ordered.get()
     }
 
-    fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, bell: &Bell) {
+    fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {
         self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push((address, endpoint));
-        bell.ring(ORDERS);
+        wake_queue.wake(ORDERS);
     }
 }
 
-/// Rings for the loop itself rather than for a connection.
+/// Calls the loop itself rather than for a connection.
 pub(crate) const ORDERS: Token = Token(u64::MAX - 1);

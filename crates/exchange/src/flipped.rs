@@ -1,5 +1,5 @@
-//! What comes on a link, with single bytes changed, and cut: refused, or no part of what is gathered, or, where only TLS
-//! tells a change, the bytes of the message alone.
+//! What comes on a link, with single bytes changed, and cut: refused, or no part of what is gathered, or, where only
+//! TLS tells a change, the bytes of the message alone.
 
 use std::{
     sync::{Arc, mpsc},

@@ -33,7 +33,7 @@ pub fn hear(wire: &[u8], piece: usize) {
     let Ok(permit) = shared.gate.admit(None) else { return };
     let link = Link::new(Arc::clone(&hub), address, None);
     let mut connection = Connection::accepted(link, Peer { address }, shared, permit);
-    connection.place(Token(1), host.bell(), Duration::ZERO);
+    connection.place(Token(1), host.wake_queue(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     for (turn, piece) in wire.chunks(piece.max(1)).enumerate() {
         let now = Duration::from_millis(turn as u64);

@@ -1,7 +1,7 @@
 //! The exchange without links: what waits to be sent to each peer, what came and belongs together, who is missing.
 //!
-//! Services call it from any thread; links and the keeper call it from the exchange's loop. Nothing here waits, and what
-//! a gather leads to is called outside of the lock.
+//! Services call it from any thread; links and the keeper call it from the exchange's loop. Nothing here waits, and
+//! what a gather leads to is called outside of the lock.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -388,7 +388,7 @@ impl Hub {
         stats.most_ahead = stats.most_ahead.max(ahead);
     }
 
-    /// Somebody was turned away at the door.
+    /// Somebody was turned away at the listener.
     pub(crate) fn refuse(&self) {
         self.state().stats.refused += 1;
     }
@@ -407,7 +407,8 @@ impl Hub {
     }
 }
 
-/// Tells what a gather came to. A panic of whoever hears it must not take the link or the keeper along that has led to it.
+/// Tells what a gather came to. A panic of whoever hears it must not take the link or the keeper along that has led to
+/// it.
 fn finish(tell: Tell, result: Result<Gathered, GatherError>) {
     if guard::call(|| tell.into_inner()(result)).is_none() {
         tracing::error!("what was called with the messages of a gather has panicked");

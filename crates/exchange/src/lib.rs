@@ -1,19 +1,24 @@
 //! The exchange: messages between the servers of a cluster, for which no query waits for another.
 //!
-//! Every member sends its message of a (query, round) to its peers and gathers theirs. Members know each other by number
-//! and address; links between them are kept, dialled again with back-off when they are lost, and carry what was not
-//! confirmed once more. A gather ends with the messages of all peers, or by its deadline with the names of those who
-//! are missing; what comes late or twice is dropped and counted.
+//! Every member sends its message of a (query, round) to its peers and gathers theirs. Members know each other by
+//! number and address; links between them are kept, dialled again with back-off when they are lost, and carry what was
+//! not confirmed once more. A gather ends with the messages of all peers, or by its deadline with the names of those
+//! who are missing; what comes late or twice is dropped and counted.
 //!
 //! How messages travel is a [`Strategy`]: one at a time on a shared connection, on a connection of its own, on one out
 //! of a pool, or all at once in parts on one connection.
 //!
-//! With [credentials](roadstead_proto::layer::Credentials) every link is TLS in both directions: a member talks only to those who prove with a
-//! certificate of the same authority that they are who they say. Without keys nothing but loopback addresses is accepted.
+//! With [credentials](roadstead_proto::layer::Credentials) every link is TLS in both directions: a member talks only to
+//! those who prove with a certificate of the same authority that they are who they say. Without keys nothing but
+//! loopback addresses is accepted.
 //!
 //! The links are sessions on a reactor of their own. A service on any model sends from its session or job, and takes a
 //! ticket for what it gathers: `exchange.gather(key, patience, move |result| ticket.finish(result))`.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a test may wait and measure")
+)]
 
 mod error;
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::{
     wire::{self, Hello, Part, Said},
 };
 
-/// The door at which peers come in.
+/// The service at which peers come in.
 pub(super) struct Links(pub Arc<Hub>);
 
 impl Service for Links {

@@ -22,7 +22,8 @@ pub struct Member {
     pub id: MemberId,
     /// Where the others reach it.
     pub address: SocketAddr,
-    /// Its public key. Where there are keys but no pin, its certificate has to be for the name `server-N` of its number.
+    /// Its public key. Where there are keys but no pin, its certificate has to be for the name `server-N` of its
+    /// number.
     pub pin: Option<Pin>,
 }
 
@@ -126,9 +127,9 @@ pub struct Options {
     pub strategy: Strategy,
     /// The largest message, in bytes. Default 16 MiB; at most 1 GiB.
     pub largest: usize,
-    /// Bytes that one peer may have sent without their having been taken and dropped here, and as many that wait here to
-    /// be sent to it or to be confirmed by it. Default 64 MiB, at least four of the largest messages and two for each
-    /// link. For as long as it takes to take what came on a link that was lost it may be twice that.
+    /// Bytes that one peer may have sent without their having been taken and dropped here, and as many that wait here
+    /// to be sent to it or to be confirmed by it. Default 64 MiB, at least four of the largest messages and two for
+    /// each link. For as long as it takes to take what came on a link that was lost it may be twice that.
     pub per_peer: usize,
     /// The same for all peers together. No peer may use more than its part, so that none makes another wait: where
     /// twice `per_peer` for each would be more, `per_peer` is less, down to the least that it can be; it is the largest

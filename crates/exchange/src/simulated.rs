@@ -36,7 +36,7 @@ pub trait Simulated {
     ///     let report = sim.run(Duration::from_secs(120))?;
     ///     match told.recv().unwrap() {
     ///         Ok(message) => assert_eq!(message, b"ahoy"),
-    ///         Err(missing) => assert!(report.links.iter().any(|link| link.cut.is_some()), "{missing}"),
+    ///         Err(missing) => assert!(report.connections.iter().any(|link| link.cut.is_some()), "{missing}"),
     ///     }
     ///     Ok(())
     /// });

@@ -14,7 +14,7 @@ pub struct ExchangeStats {
     pub duplicate: u64,
     /// Messages that nobody has gathered in time, and were dropped.
     pub unclaimed: u64,
-    /// Connections refused at the peers' door.
+    /// Connections of peers that were refused.
     pub refused: u64,
     /// Gathers that are not complete, and messages' keys for which no gather has come.
     pub waiting: usize,

@@ -57,7 +57,7 @@ fn hungry<const N: usize>(hub: &Hub) -> [Waker; N] {
 
 /// Which of them were woken since this was asked last.
 fn woken<const N: usize>(wakers: &[Waker; N]) -> [bool; N] {
-    wakers.each_ref().map(|waker| waker.0.hear())
+    wakers.each_ref().map(|waker| waker.0.take())
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn a_thread_that_is_slow_to_take_a_message_may_find_that_more_was_told_meanwhile
     let message = || Message::new(Bytes::new(), hub.reserve(0, 0).unwrap(), taken.clone());
     taken.tell(cost(0) as u64 + 1);
     drop(message());
-    assert!(!waker.0.hear());
+    assert!(!waker.0.take());
     drop(message());
-    assert!(waker.0.hear());
+    assert!(waker.0.take());
     assert_eq!((taken.count(), hub.stats().held), ((2 * cost(0) as u64, true), 0));
 }
 
@@ -117,7 +117,7 @@ fn a_new_link_takes_the_place_of_one_whose_end_has_not_come_through() {
         for (number, waker) in (0..).zip(&links) {
             assert!(hub.join(0, number, waker.clone(), false));
         }
-        let woken: Vec<bool> = links.iter().map(|waker| waker.0.hear()).collect();
+        let woken: Vec<bool> = links.iter().map(|waker| waker.0.take()).collect();
         assert_eq!(woken.iter().filter(|woken| **woken).count(), 1, "{strategy}");
         assert!(woken[0] && !hub.has(0, 0) && hub.has(0, kept), "{strategy}");
         assert_eq!(hub.stats().peers[0].1.up as u64, kept, "{strategy}");
@@ -137,7 +137,7 @@ fn who_is_at_the_limit_of_its_connections_dials_again_after_a_while() {
     let permit = shared.gate.admit(None).unwrap();
     let address = ([127, 0, 0, 1], 9).into();
     let (mut keeper, _) = Connection::outgoing(Keeper(Arc::clone(&hub)), address, shared, permit);
-    keeper.place(Token(1), host.bell(), Duration::ZERO);
+    keeper.place(Token(1), host.wake_queue(), Duration::ZERO);
     keeper.handle(Duration::ZERO, Event::Opened, &mut host);
     let mut now = Duration::ZERO;
     for lost in 1..4 {
@@ -269,7 +269,7 @@ fn a_link_is_not_given_up_as_silent_because_somebody_calls_before_its_socket_was
     let permit = shared.gate.admit(None).unwrap();
     let link = Link::new(Arc::clone(&hub), address, Some(0));
     let (mut connection, waker) = Connection::outgoing(link, address, shared, permit);
-    connection.place(Token(1), host.bell(), Duration::ZERO);
+    connection.place(Token(1), host.wake_queue(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     let mut closes = |event| {
         connection.handle(hub.options.silence, event, &mut host);
@@ -311,6 +311,6 @@ fn a_peer_is_told_of_what_was_taken_when_it_is_so_much_that_it_was_not_told_of()
         taken.tell(told);
         let (before, _) = taken.count();
         taken.add(more);
-        assert_eq!((waker.0.hear(), taken.count()), (woken, (before + more, woken)), "{more} after {before}");
+        assert_eq!((waker.0.take(), taken.count()), (woken, (before + more, woken)), "{more} after {before}");
     }
 }

@@ -5,8 +5,10 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use roadstead_load::generator::{Load, Mode};
-use roadstead_load::report::{Column, Destination, Stream, Table, count, millis, number};
+use roadstead_load::{
+    generator::{Load, Mode},
+    report::{Column, Destination, Stream, Table, count, millis, number},
+};
 
 const USAGE: &str = "usage: load ADDR [--connections C] [--depth D] [--size S] [--seconds T] [--json FILE]";
 

@@ -5,7 +5,7 @@ use std::io;
 
 use roadstead_proto::stats::Snapshot;
 
-use crate::signals::Interrupts;
+use crate::signals::SignalQueue;
 
 /// Who is told what the server holds, and on which signal.
 #[derive(Debug, Clone, Copy)]
@@ -18,9 +18,9 @@ pub struct Audit {
 
 impl Audit {
     /// The signals of a server in its foreground, and the one that asks it, if one does.
-    pub fn watch(audit: Option<Self>, signals: &[i32]) -> io::Result<Interrupts> {
+    pub fn watch(audit: Option<Self>, signals: &[i32]) -> io::Result<SignalQueue> {
         let asks = audit.map(|audit| audit.signal);
-        Interrupts::watch(&signals.iter().copied().chain(asks).collect::<Vec<_>>())
+        SignalQueue::watch(&signals.iter().copied().chain(asks).collect::<Vec<_>>())
     }
 
     /// Tells what is held, if it is this signal that asks.

@@ -7,7 +7,7 @@
 //! | [`pollers`] | who is ready: spin, select, poll, epoll, signals |
 //! | [`completions`] | what is done: POSIX AIO |
 //! | [`threads`], [`processes`] | who serves |
-//! | [`signals`], [`wait`], [`interrupt`] | what ends a program; waiting for descriptors, and ending that from another thread |
+//! | [`signals`], [`wait`], [`wake_fd`] | what ends a program; waiting for descriptors, and ending that from another thread |
 //! | [`log`] | a log that never waits, whoever reads it |
 
 // They panic where nobody can be told any more.
@@ -19,7 +19,6 @@ pub mod descriptors;
 pub mod ending;
 pub mod file;
 pub mod host;
-pub mod interrupt;
 pub mod log;
 pub mod outcome;
 pub mod pollers;
@@ -28,3 +27,4 @@ pub mod signals;
 pub mod sockets;
 pub mod threads;
 pub mod wait;
+pub mod wake_fd;

@@ -13,15 +13,15 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! It has no thread and no queue. A thread does not survive a fork, and a process that is to fork may have no other; the
-//! kernel's buffer is a queue already, with a bound. So stderr is asked in a way that does not wait. Its own flags are
-//! left alone, because they are shared with everybody who has inherited it: a pipe or a terminal is opened anew, a
+//! It has no thread and no queue. A thread does not survive a fork, and a process that is to fork may have no other;
+//! the kernel's buffer is a queue already, with a bound. So stderr is asked in a way that does not wait. Its own flags
+//! are left alone, because they are shared with everybody who has inherited it: a pipe or a terminal is opened anew, a
 //! socket is told with every call. A file that may not grow any more is one that cannot be written, and no reason to
 //! end: SIGXFSZ, which setrlimit(2) has for that, has no effect any more.
 //!
 //! Strangers can cause lines. Of each kind so many a second are written, and then only their number, over all processes
-//! that have come of one by forking: their counts are in memory that they share. What peers have said is written so that
-//! it can neither forge a line nor steer a terminal: see [`clean`].
+//! that have come of one by forking: their counts are in memory that they share. What peers have said is written so
+//! that it can neither forge a line nor steer a terminal: see [`clean`].
 #![forbid(unsafe_code)]
 
 use std::{
@@ -125,8 +125,8 @@ impl Log {
 
     /// Writes a line, whose end is added if it has none. Never waits, and has nothing to report.
     ///
-    /// `kind` is a number that all lines have in common of which only some are to be written when many come: that of the
-    /// place in the program that they come from. Without one every line is.
+    /// `kind` is a number that all lines have in common of which only some are to be written when many come: that of
+    /// the place in the program that they come from. Without one every line is.
     pub fn say(&self, kind: Option<u64>, line: &str) {
         let second = self.epoch.elapsed().as_secs();
         let kind = kind.map(|kind| &self.kinds[kind as usize % KINDS]);

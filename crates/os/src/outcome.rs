@@ -22,8 +22,8 @@ pub enum Broken {
 pub struct Undrained {
     /// Connections that were still open. They are reset: at once, or, of a thread that is in a job, when that is done.
     pub connections: usize,
-    /// A job is still being done. Nobody waits for it: its thread is left behind, with the connections that it alone can
-    /// close and its hold on the service, and ends by itself when the job does.
+    /// A job is still being done. Nobody waits for it: its thread is left behind, with the connections that it alone
+    /// can close and its hold on the service, and ends by itself when the job does.
     pub working: bool,
     /// What the server had come to by then.
     pub counts: Box<Snapshot>,

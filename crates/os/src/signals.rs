@@ -1,5 +1,5 @@
-//! The signals of a server in its foreground, heard whatever its process has inherited; and signals that are read like a
-//! file: signalfd(2).
+//! The signals of a server in its foreground, heard whatever its process has inherited; and signals that are read like
+//! a file: signalfd(2).
 //!
 //! What ends or reloads a server comes by handlers, which a program that a session starts does not inherit: execve(2)
 //! takes them back. Blocked or ignored signals would stay so in it, and it could not be ended.
@@ -32,10 +32,11 @@ pub fn restore() {
     hear(&[SIGINT, SIGTERM, SIGCHLD]);
 }
 
-/// Has the program that `command` starts begin with no signal blocked, whatever is blocked in the thread that starts it.
+/// Has the program that `command` starts begin with no signal blocked, whatever is blocked in the thread that starts
+/// it.
 ///
-/// For programs that a session, or a job in its loop's thread, starts on the model `signal`. That thread has two signals
-/// blocked, because they are how it hears of its connections, and a program inherits that.
+/// For programs that a session, or a job in its loop's thread, starts on the model `signal`. That thread has two
+/// signals blocked, because they are how it hears of its connections, and a program inherits that.
 ///
 /// ```
 /// # use roadstead_os as roadstead;
@@ -78,15 +79,15 @@ fn hear(signals: &[i32]) {
 
 /// Signals of this process: whichever thread is given one, it is told of here. They have no other effect from then on,
 /// also when this is dropped.
-pub struct Interrupts(SignalDelivery<UnixStream, SignalOnly>);
+pub struct SignalQueue(SignalDelivery<UnixStream, SignalOnly>);
 
-impl Interrupts {
+impl SignalQueue {
     /// Hears `signals` from now on.
     pub fn watch(signals: &[i32]) -> io::Result<Self> {
         let (queue, tell) = UnixStream::pair()?;
-        let interrupts = Self(SignalDelivery::with_pipe(queue, tell, SignalOnly, signals)?);
+        let signals = Self(SignalDelivery::with_pipe(queue, tell, SignalOnly, signals)?);
         hear(&ALL);
-        Ok(interrupts)
+        Ok(signals)
     }
 
     /// One that has come. Those of a kind that come together are one. Never waits.
@@ -95,7 +96,7 @@ impl Interrupts {
     }
 }
 
-impl AsFd for Interrupts {
+impl AsFd for SignalQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_read().as_fd()
     }

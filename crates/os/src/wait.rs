@@ -1,7 +1,7 @@
 //! Waiting for descriptors: poll(2), also where the system refuses it.
 //!
-//! A server that runs outlives a system that has no room for its list, and a limit of descriptors (`RLIMIT_NOFILE`) that
-//! somebody lowered below the length of that list, which `poll` refuses however many are open.
+//! A server that runs outlives a system that has no room for its list, and a limit of descriptors (`RLIMIT_NOFILE`)
+//! that somebody lowered below the length of that list, which `poll` refuses however many are open.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -41,8 +41,8 @@ pub(crate) fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<
     }
 }
 
-/// Looks at a list that is longer than the limit of descriptors in parts that are not. Only the first is waited for, with
-/// what interrupts the wait.
+/// Looks at a list that is longer than the limit of descriptors in parts that are not. Only the first is waited for,
+/// with what interrupts the wait.
 fn poll_parts(fds: &mut [PollFd<'_>], wait: Duration) -> Result<usize, Errno> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let size = usize::try_from(limit).unwrap_or(usize::MAX).max(1);
@@ -54,8 +54,8 @@ fn poll_parts(fds: &mut [PollFd<'_>], wait: Duration) -> Result<usize, Errno> {
     Ok(found)
 }
 
-/// Waits until one of them is ready, the moment has come (never, if there is none), a signal interrupts, or the system has
-/// refused to look.
+/// Waits until one of them is ready, the moment has come (never, if there is none), a signal interrupts, or the system
+/// has refused to look.
 pub fn wait_for(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
     match poll(fds, until.map(|until| until.saturating_duration_since(Instant::now()))) {
         Err(error) if error != Errno::INTR => Err(error.into()),

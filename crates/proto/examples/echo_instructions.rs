@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let permit = shared.gate.admit(None)?;
     let peer = Peer { address: "192.0.2.1:7".parse()? };
     let mut connection = Connection::accepted(Echo, peer, shared, permit);
-    connection.place(Token(1), host.bell(), Duration::ZERO);
+    connection.place(Token(1), host.wake_queue(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     // As the loops see it: its session type is forgotten.
     let endpoint: &mut dyn Endpoint = hint::black_box(&mut connection);

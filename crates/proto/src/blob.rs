@@ -30,8 +30,8 @@ use crate::guard::{self, Guarded};
 /// }
 /// ```
 pub trait Blob: Any + Send + Sync {
-    /// Reads what begins at `offset` into `part`. Answers how many bytes these are, at most as many as there is room for
-    /// and zero only where it ends.
+    /// Reads what begins at `offset` into `part`. Answers how many bytes these are, at most as many as there is room
+    /// for and zero only where it ends.
     ///
     /// Called in the thread that drives the connection. Where that is a loop, its other connections wait meanwhile.
     ///

@@ -42,8 +42,8 @@ pub struct Budget {
     /// Without a byte in either direction while nothing is being worked on. Default 60 s.
     pub idle: Duration,
     /// Bytes per second that a connection has to move while it has something unread or unsent, on the average over any
-    /// such time; [`idle`](Budget::idle) of it is free. 0 does not ask. Default 64: a peer that sends a message, or takes
-    /// an answer, one byte at a time ties up memory no longer than that, however fast it was before.
+    /// such time; [`idle`](Budget::idle) of it is free. 0 does not ask. Default 64: a peer that sends a message, or
+    /// takes an answer, one byte at a time ties up memory no longer than that, however fast it was before.
     pub slowest: u64,
     /// For an outgoing connection to be answered. Default 5 s.
     pub connect: Duration,

@@ -10,7 +10,7 @@ use crate::{
     host::Host,
     layer::Identity,
     output::Output,
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 /// What happened to a connection.
@@ -33,7 +33,7 @@ pub enum Event<'a> {
     Exhausted(Operation),
     /// The system failed it.
     Failed(io::Error),
-    /// Its [`Bell`] rang for it.
+    /// Its [`WakeQueue`] was called for it.
     Woken,
     /// A deadline may have passed.
     Tick,
@@ -74,13 +74,14 @@ pub struct Outgoing {
 
 /// A [`Connection`](crate::connection::Connection) whose session type is forgotten, as the loops see it.
 pub trait Endpoint: Send + fmt::Debug {
-    /// The connection lives from `now` on in the loop that listens to `bell`, under the name `token`.
-    fn place(&mut self, token: Token, bell: &Arc<Bell>, now: Duration);
+    /// The connection lives from `now` on in the loop that listens to `wake_queue`, under the name `token`.
+    fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration);
     /// Something happened at `now`.
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host);
     /// The next operation, each once, until `None`.
     fn next(&mut self) -> Option<Op>;
-    /// What it was told to have happened at `from` has happened by `to`: who told it had not looked at the clock between.
+    /// What it was told to have happened at `from` has happened by `to`: who told it had not looked at the clock
+    /// between.
     fn correct(&mut self, from: Duration, to: Duration);
     /// When to send [`Event::Tick`], if nothing else happens before.
     fn deadline(&self) -> Option<Duration>;

@@ -14,7 +14,7 @@ use crate::{
     budget::{Account, Budget, Gate, Meter, Share},
     queue::{Fcfs, Jobs},
     stats::{Counted, Counters, Snapshot, Stats},
-    ticket::Bell,
+    ticket::WakeQueue,
     tuning::Tuning,
 };
 
@@ -115,7 +115,7 @@ pub struct Host {
     /// The limits, and the accounts of all loops.
     pub shared: Arc<Shared>,
     /// What wakes the loop.
-    pub bell: Arc<Bell>,
+    pub wake_queue: Arc<WakeQueue>,
     /// Where jobs go.
     pub jobs: Jobs,
     /// Fills bytes with what nobody can guess.
@@ -136,20 +136,20 @@ impl Host {
     ) -> Self {
         // A plain function has no size, so its box allocates nothing.
         let (random, wall) = (Box::new(random), Box::new(wall));
-        Self { shared, bell: Bell::new(), jobs, random, wall, count: Counters::default() }
+        Self { shared, wake_queue: WakeQueue::new(), jobs, random, wall, count: Counters::default() }
     }
 
     /// A host for connections that no loop drives, to test or to measure a session without I/O: see
-    /// [`connection`](crate::connection). Its randomness follows from `seed`, and its wall clock stands still; deferred jobs
-    /// wait for [`Host::run_job`].
+    /// [`connection`](crate::connection). Its randomness follows from `seed`, and its wall clock stands still; deferred
+    /// jobs wait for [`Host::run_job`].
     pub fn alone(shared: Arc<Shared>, seed: u64) -> Self {
         let jobs = Jobs::Inline(Box::<Fcfs>::default());
         Self::new(shared, seeded(seed), || SystemTime::UNIX_EPOCH + DAWN, jobs)
     }
 
-    /// On which tickets and wakers of its connections ring.
-    pub fn bell(&self) -> &Arc<Bell> {
-        &self.bell
+    /// On which tickets and wakers of its connections wake.
+    pub fn wake_queue(&self) -> &Arc<WakeQueue> {
+        &self.wake_queue
     }
 
     /// Runs one deferred job, or one slice of it, on this thread. False if none waits here.

@@ -21,8 +21,8 @@ pub struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// What of `block`, a part of a buffer of `size` bytes, was not read. What the session asks for goes into `need`; what it
-    /// keeps is charged to `meter`.
+    /// What of `block`, a part of a buffer of `size` bytes, was not read. What the session asks for goes into `need`;
+    /// what it keeps is charged to `meter`.
     pub fn new(block: &'a mut BytesMut, size: usize, need: &'a mut usize, meter: &'a Arc<Meter>) -> Self {
         Self { block, size, need, meter }
     }
@@ -62,8 +62,8 @@ impl<'a> Input<'a> {
     /// Takes the first `count` bytes (or all, if there are fewer) out of the input, to keep or to send on.
     ///
     /// A piece that fills at least half of the received buffer is taken without a copy; a smaller one is copied, so
-    /// that a few kept bytes never pin a large buffer. What it pins is charged to the server's budget until dropped; `None` if that
-    /// has no room.
+    /// that a few kept bytes never pin a large buffer. What it pins is charged to the server's budget until dropped;
+    /// `None` if that has no room.
     pub fn take(&mut self, count: usize) -> Option<Chunk> {
         let count = count.min(self.block.len());
         if count * 2 >= self.size {

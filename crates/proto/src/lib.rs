@@ -12,6 +12,10 @@
 //! | [`layer`] | between wire and session |
 //! | [`frame`] | length-prefixed messages |
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a test may wait and measure")
+)]
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -39,7 +39,8 @@ pub struct Output {
 
 #[derive(Debug)]
 enum Piece {
-    /// Bytes that belong to nobody else but their owner, who may be the service's; and the size of the buffer they lie in.
+    /// Bytes that belong to nobody else but their owner, who may be the service's; and the size of the buffer they lie
+    /// in.
     Bytes(Guarded<Bytes>, usize),
     /// A received buffer that is sent on.
     Chunk(Chunk),
@@ -76,8 +77,8 @@ impl Output {
         if bytes.len() <= KEPT_TAIL { self.write(&bytes) } else { self.hand_over(bytes) }
     }
 
-    /// Sends an owned buffer without a copy also where one would be cheaper: for what must not be left behind in a buffer
-    /// of the connection's, since its owner wipes it.
+    /// Sends an owned buffer without a copy also where one would be cheaper: for what must not be left behind in a
+    /// buffer of the connection's, since its owner wipes it.
     pub fn hand_over(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         if self.fits(bytes.len()) {
@@ -99,9 +100,9 @@ impl Output {
     /// was promised more than there is.
     ///
     /// The system sends its own files without a copy. What is none, and every file that goes through a
-    /// [layer](crate::layer), such as TLS, is read 64 KiB at a time by a call that blocks, in the thread that drives the
-    /// connection. Where that is a loop, a file that the system has not in its cache keeps the loop's other connections
-    /// waiting for the disk.
+    /// [layer](crate::layer), such as TLS, is read 64 KiB at a time by a call that blocks, in the thread that drives
+    /// the connection. Where that is a loop, a file that the system has not in its cache keeps the loop's other
+    /// connections waiting for the disk.
     pub fn file(&mut self, file: Arc<dyn Blob>, offset: u64, len: u64) {
         if len > 0 {
             self.push(Piece::File(FileRange::new(file, offset, len)));
@@ -123,7 +124,8 @@ impl Output {
         self.pieces.is_empty() && self.tail.is_empty()
     }
 
-    /// Memory that the tail and the pieces keep from others, in bytes; received chunks are charged where they were taken.
+    /// Memory that the tail and the pieces keep from others, in bytes; received chunks are charged where they were
+    /// taken.
     pub(crate) fn footprint(&self) -> usize {
         self.reserved + self.tail_size
     }
@@ -176,8 +178,8 @@ impl Output {
     }
 
     /// Puts what comes next into `lent`, an empty output of its own that shares its pieces: an operation in flight must
-    /// not see its bytes move, whatever is written behind them meanwhile. A tail that is worth a piece of its own becomes
-    /// one, and only a small one is copied: a peer without room has the same bytes lent again and again.
+    /// not see its bytes move, whatever is written behind them meanwhile. A tail that is worth a piece of its own
+    /// becomes one, and only a small one is copied: a peer without room has the same bytes lent again and again.
     pub(crate) fn lend(&mut self, lent: &mut Self) {
         if self.tail.len() > KEPT_TAIL {
             self.seal_tail();

@@ -18,7 +18,7 @@ use crate::{
     output::Output,
     peer::{Peer, Scope},
     queue::{Job, Once, Step, Task},
-    ticket::{Alarm, JobId, Lost, Mailbox, Ticket, Token, Waker},
+    ticket::{JobId, Lost, Mailbox, Ticket, Token, WakeFlag, Waker},
 };
 
 /// Makes one [`Session`] per accepted connection.
@@ -179,8 +179,8 @@ impl<S: Session> Context<'_, S> {
         (self.control.finish, self.control.yields) = (true, false);
     }
 
-    /// Like [`Context::finish`], but the peer is to end first: once everything has gone out the connection waits for the
-    /// peer's end, and closes then.
+    /// Like [`Context::finish`], but the peer is to end first: once everything has gone out the connection waits for
+    /// the peer's end, and closes then.
     ///
     /// Who ends first keeps TIME_WAIT (RFC 9293, section 3.6): some memory of the kernel and a pair of ports, for about
     /// a minute. A server with many short connections leaves it to its clients, if these can tell from the protocol
@@ -199,11 +199,12 @@ impl<S: Session> Context<'_, S> {
 
     /// A handle by which anybody can wake this session.
     pub fn waker(&mut self) -> Waker {
-        Waker(Arc::clone(&self.mailbox().alarm))
+        Waker(Arc::clone(&self.mailbox().wake_flag))
     }
 
     /// The right to finish something later, from any thread; the session hears of it in [`Session::reply`]. Of several
-    /// tickets it hears in the order in which they were finished or dropped, whatever the order in which they were taken.
+    /// tickets it hears in the order in which they were finished or dropped, whatever the order in which they were
+    /// taken.
     ///
     /// # Errors
     /// [`Busy`] when as many tickets are outstanding as the budget allows.
@@ -229,8 +230,8 @@ impl<S: Session> Context<'_, S> {
     /// | several workers, also those that receive and send (`Io::Workers`) | any: what is begun later may be done sooner |
     ///
     /// A job that answers [`More`](crate::Step::More) waits anew, and is overtaken by those that are next before it. On
-    /// a model with a thread or a process for each connection only the connection's own jobs wait together, unless there
-    /// are workers. A protocol whose answers have to come in the order of its requests keeps an answer, by its
+    /// a model with a thread or a process for each connection only the connection's own jobs wait together, unless
+    /// there are workers. A protocol whose answers have to come in the order of its requests keeps an answer, by its
     /// [`JobId`], until those before it have come.
     ///
     /// # Errors
@@ -270,9 +271,9 @@ impl<S: Session> Context<'_, S> {
 
     fn mailbox(&mut self) -> &Arc<Mailbox<S::Reply>> {
         self.mailbox.get_or_insert_with(|| {
-            let alarm = Arc::new(Alarm::default());
-            alarm.settle(&self.host.bell, self.token);
-            Mailbox::new(alarm)
+            let wake_flag = Arc::new(WakeFlag::default());
+            wake_flag.attach(&self.host.wake_queue, self.token);
+            Mailbox::new(wake_flag)
         })
     }
 }
@@ -353,7 +354,7 @@ mod tests {
         let permit = shared.gate.admit(None).unwrap();
         let peer = Peer { address: ([192, 0, 2, 1], 7).into() };
         let mut connection = Connection::accepted(Nonces, peer, shared, permit);
-        connection.place(Token(1), host.bell(), Duration::ZERO);
+        connection.place(Token(1), host.wake_queue(), Duration::ZERO);
         connection.handle(Duration::ZERO, Event::Opened, &mut host);
         let mut ask = |connection: &mut Connection<_>| {
             connection.handle(Duration::ZERO, Event::Received(&mut BytesMut::from("ahoy")), &mut host);

@@ -3,7 +3,7 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use roadstead_os::threads::lives::{Lives, Shape};
+use roadstead_os::threads::server::{ServerThreads, Shape};
 use roadstead_proto::{
     budget::Budget,
     connection::{
@@ -25,7 +25,7 @@ use crate::model::Model;
 /// The session at our end is the same state machine as a server's. Give it shared state and keep the [`Waker`] that
 /// [`Dialer::connect`] answers, to put work before it from any thread. Dropping the dialer resets its connections.
 pub struct Dialer {
-    lives: Lives,
+    threads: ServerThreads,
     shared: Arc<Shared>,
 }
 
@@ -36,8 +36,8 @@ impl Dialer {
     /// If the system has no thread or descriptors left.
     pub fn start(budget: Budget) -> io::Result<Self> {
         let shared = Shared::new(budget);
-        let lives = Model::best().entry().start(Shape::default(), Arc::clone(&shared), Vec::new())?;
-        Ok(Self { lives, shared })
+        let threads = Model::best().entry().start(Shape::default(), Arc::clone(&shared), Vec::new())?;
+        Ok(Self { threads, shared })
     }
 
     /// Begins a connection to `address`. Never blocks: the session hears [`Ready::Opened`](crate::Ready::Opened), or
@@ -75,7 +75,7 @@ impl Dial for Dialer {
     }
 
     fn begin(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
-        self.lives.connect(address, endpoint);
+        self.threads.connect(address, endpoint);
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use roadstead_os::{
     outcome::{Broken, Undrained},
-    processes::family::ForkEnd,
+    processes::plan::ForkEnd,
     threads::TooFew,
 };
 

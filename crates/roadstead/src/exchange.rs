@@ -27,9 +27,9 @@
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
-use roadstead_drivers::accept::Door;
+use roadstead_drivers::accept;
 use roadstead_exchange::Unit;
-use roadstead_os::{sockets, threads::lives::Shape};
+use roadstead_os::{sockets, threads::server::Shape};
 use roadstead_proto::{layer::Credentials, tuning::Tuning};
 
 use crate::model::Model;
@@ -83,10 +83,10 @@ pub fn start(
         check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
     }
     sockets::tuning::size(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
-    let door = Door { listener: listener.socket, open: unit.open() };
-    let lives = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![door])?;
-    lives.attend(unit.keeper().map_err(io::Error::other)?)?;
-    Ok(Exchange::driven(unit, lives))
+    let listening = accept::Listener { socket: listener.socket, open: unit.open() };
+    let threads = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![listening])?;
+    threads.attend(unit.keeper().map_err(io::Error::other)?)?;
+    Ok(Exchange::driven(unit, threads))
 }
 
 fn check_loopback(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(), ExchangeError> {

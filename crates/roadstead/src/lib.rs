@@ -67,6 +67,7 @@
 //! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
 //! | [`signals`] | hear the signals that end a program, whatever it has inherited; pass none on as blocked |
 
+#![forbid(unsafe_code)]
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

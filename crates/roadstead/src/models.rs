@@ -4,20 +4,20 @@
 use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
 
 use roadstead_drivers::{
-    accept::Door, blocking::iterative::Iterative, proactor::emulated::Direct, reactor::workers::Io,
+    accept::Listener, blocking::iterative::Iterative, proactor::emulated::Direct, reactor::workers::Io,
 };
 use roadstead_os::{
     completions::aio::Requests,
     pollers::{epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
     processes::{
-        family::Strategy,
+        parent::Forking,
         prefork::{self, Prefork},
         process::{self, Process},
     },
     threads::{
         each::Threads,
-        lives::{Begun, Lives, Parts, Shape},
         pool::{self, Pool},
+        server::{Begun, Parts, ServerThreads, Shape},
     },
 };
 use roadstead_proto::{budget::Budget, host::Shared};
@@ -38,7 +38,7 @@ pub(crate) enum Begin {
     Here(fn(Parts) -> io::Result<Begun>),
     /// With children of this process: how many there may be, by the budget and the workers that were asked for; and
     /// when there are some.
-    Forking { size: fn(&Budget, usize) -> usize, strategy: fn(usize) -> Box<dyn Strategy> },
+    Forking { size: fn(&Budget, usize) -> usize, strategy: fn(usize) -> Box<dyn Forking> },
     /// Not at all, and why.
     Not(&'static str),
 }
@@ -56,10 +56,10 @@ impl Entry {
         &self,
         shape: Shape,
         shared: Arc<Shared>,
-        doors: Vec<Door<OwnedFd>>,
-    ) -> io::Result<Lives> {
+        listeners: Vec<Listener<OwnedFd>>,
+    ) -> io::Result<ServerThreads> {
         match self.begin {
-            Begin::Here(begin) => Lives::start(begin, shape, shared, doors),
+            Begin::Here(begin) => ServerThreads::start(begin, shape, shared, listeners),
             Begin::Forking { .. } | Begin::Not(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -90,7 +90,7 @@ pub(crate) const ITERATIVE: Entry = Entry {
     name: "iterative",
     about: "one client at a time",
     core: Core::Blocking,
-    begin: Begin::Here(|parts| parts.crew(Iterative)),
+    begin: Begin::Here(|parts| parts.blocking(Iterative)),
 };
 
 pub(crate) const PROCESS: Entry = Entry {
@@ -117,7 +117,7 @@ pub(crate) const THREADS: Entry = Entry {
     name: "threads",
     about: "a thread per connection",
     core: Core::Blocking,
-    begin: Begin::Here(|parts| parts.crew(Threads)),
+    begin: Begin::Here(|parts| parts.blocking(Threads)),
 };
 
 pub(crate) const POOL: Entry = Entry {
@@ -127,7 +127,7 @@ pub(crate) const POOL: Entry = Entry {
     begin: Begin::Here(|mut parts| {
         // Its threads run their jobs themselves.
         let size = parts.take_workers().unwrap_or(pool::SIZE);
-        parts.crew(Pool::start(size)?)
+        parts.blocking(Pool::start(size)?)
     }),
 };
 
@@ -142,14 +142,14 @@ pub(crate) const SELECT: Entry = Entry {
     name: "select",
     about: "two sets of bits go to the kernel in every turn: select",
     core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|bell, _| Select::new(bell))),
+    begin: Begin::Here(|parts| parts.reactor(|wake_queue, _| Select::new(wake_queue))),
 };
 
 pub(crate) const POLL: Entry = Entry {
     name: "poll",
     about: "a list goes to the kernel in every turn: poll",
     core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|bell, _| Poll::new(bell))),
+    begin: Begin::Here(|parts| parts.reactor(|wake_queue, _| Poll::new(wake_queue))),
 };
 
 pub(crate) const EPOLL: Entry = Entry {
@@ -157,7 +157,7 @@ pub(crate) const EPOLL: Entry = Entry {
     about: "the kernel keeps the list and tells of changes: epoll",
     core: Core::Reactor,
     begin: Begin::Here(|parts| match parts.io() {
-        Io::Loop => parts.reactor(|bell, shape| Epoll::new(bell, shape.trigger)),
+        Io::Loop => parts.reactor(|wake_queue, shape| Epoll::new(wake_queue, shape.trigger)),
         Io::Workers => parts.dispatcher(),
     }),
 };
@@ -166,7 +166,7 @@ pub(crate) const SIGNAL: Entry = Entry {
     name: "signal",
     about: "a real-time signal for every change",
     core: Core::Reactor,
-    begin: Begin::Here(|parts| parts.reactor(|bell, _| Signal::new(bell))),
+    begin: Begin::Here(|parts| parts.reactor(|wake_queue, _| Signal::new(wake_queue))),
 };
 
 pub(crate) const EMULATED: Entry = Entry {

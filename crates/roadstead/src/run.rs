@@ -14,11 +14,8 @@ use roadstead_drivers::accept::opener;
 use roadstead_os::{
     audit::Audit,
     descriptors,
-    processes::{
-        child,
-        family::{Family, Plan},
-    },
-    signals::{Interrupts, SIGHUP, SIGINT, SIGTERM},
+    processes::{child, parent::ParentProcess, plan::Plan},
+    signals::{SIGHUP, SIGINT, SIGTERM, SignalQueue},
     wait::{FOR_EVER, wait_for},
 };
 use roadstead_proto::{
@@ -38,18 +35,18 @@ impl<S: Service> Server<S> {
     /// Serves until SIGINT or SIGTERM, then drains for at most `patience`; a second signal ends all at once.
     /// `listening` is told where it listens as soon as it does. Blocks all the while.
     ///
-    /// SIGHUP has the [layer](Server::layer) read its files anew, such as the keys of TLS, for the connections that come
-    /// from then on: see [`Layers::reload`]. Where there is nothing to read, or what is there cannot be used, all stays as
-    /// it was, and a line in the log says so.
+    /// SIGHUP has the [layer](Server::layer) read its files anew, such as the keys of TLS, for the connections that
+    /// come from then on: see [`Layers::reload`]. Where there is nothing to read, or what is there cannot be used, all
+    /// stays as it was, and a line in the log says so.
     ///
     /// The three are heard whatever the process has inherited: they are unblocked in the thread that asks and in those
-    /// that the server starts, and it is no matter whether they were ignored. That goes for a SIGINT that a shell has its
-    /// background jobs ignore, too: one that is sent to a server is meant for it, and costs nobody more than a drain. They
-    /// have no other effect in this process from then on, also when this has returned. Programs that a session starts
-    /// have none of them blocked or ignored.
+    /// that the server starts, and it is no matter whether they were ignored. That goes for a SIGINT that a shell has
+    /// its background jobs ignore, too: one that is sent to a server is meant for it, and costs nobody more than a
+    /// drain. They have no other effect in this process from then on, also when this has returned. Programs that a
+    /// session starts have none of them blocked or ignored.
     ///
-    /// Where more connections are allowed than the process may have descriptors, the soft limit is raised, up to the hard
-    /// one. On the models that fork it is left alone: each child has descriptors of its own.
+    /// Where more connections are allowed than the process may have descriptors, the soft limit is raised, up to the
+    /// hard one. On the models that fork it is left alone: each child has descriptors of its own.
     ///
     /// On [`Model::Process`] and [`Model::Prefork`], which fork, this process may have no thread but the one that asks,
     /// and all its children are taken to be the server's. They end with this process, after at most `patience`, also
@@ -88,27 +85,26 @@ impl<S: Service> Server<S> {
         match model.entry().begin {
             Begin::Forking { size, strategy } => {
                 let size = size(&self.budget, self.workers);
-                let (mut family, mut strategy) = (self.family(model, size, patience)?, strategy(size));
-                let addresses = family.addresses().map_err(StartError::System)?;
-                strategy.start(&mut family).map_err(StartError::TooFew)?;
+                let (mut parent, mut strategy) = (self.parent(model, size, patience)?, strategy(size));
+                let addresses = parent.addresses().map_err(StartError::System)?;
+                strategy.start(&mut parent).map_err(StartError::TooFew)?;
                 listening(&addresses).map_err(RunError::Listening)?;
-                Ok(family.run(strategy)?)
+                Ok(parent.run(strategy)?)
             }
             Begin::Here(_) | Begin::Not(_) => {
                 let (layers, audit) = (self.layers.clone(), self.audit);
                 // Before the threads that are to inherit that they hear them.
-                let interrupts =
-                    Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
+                let signals = Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
                 descriptors::make_room(self.budget.connections);
                 let running = self.start()?;
                 listening(running.addresses()).map_err(RunError::Listening)?;
-                running.until_interrupted(interrupts, layers.as_deref(), audit, patience)
+                running.until_interrupted(signals, layers.as_deref(), audit, patience)
             }
         }
     }
 
     /// The parent of processes that are to serve, with nothing begun but that it listens.
-    fn family(self, model: Model, size: usize, patience: Duration) -> Result<Family, StartError> {
+    fn parent(self, model: Model, size: usize, patience: Duration) -> Result<ParentProcess, StartError> {
         let impossible = |why| Err(StartError::Model { model, why });
         if let Some(why) = Self::unforkable().or_else(|| self.obstacle(model)) {
             return impossible(why);
@@ -120,28 +116,31 @@ impl<S: Service> Server<S> {
         let Self { budget, tuning, queue, layers, audit, service, .. } = self;
         let (service, common) = (Arc::new(service), layers.clone());
         let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, common.clone()));
-        Ok(Family::new(Plan { budget, tuning, queue, layers, audit, open, patience }, listeners, size)?)
+        Ok(ParentProcess::new(
+            Plan { budget, tuning, queue, layers, audit, open, patience },
+            listeners,
+            size,
+        )?)
     }
 }
 
 impl Running {
     fn until_interrupted(
         self,
-        mut interrupts: Interrupts,
+        mut signals: SignalQueue,
         layers: Option<&dyn Layers>,
         audit: Option<Audit>,
         patience: Duration,
     ) -> Result<Snapshot, RunError> {
         let mut until = None;
         loop {
-            let mut fds =
-                [PollFd::new(&interrupts, PollFlags::IN), PollFd::new(self.threads(), PollFlags::IN)];
+            let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(self.threads(), PollFlags::IN)];
             wait_for(&mut fds, until)?;
             let ended = !fds[1].revents().is_empty();
             if ended || until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(self.finish()?);
             }
-            while let Some(signal) = interrupts.take() {
+            while let Some(signal) = signals.take() {
                 if Audit::answers(audit, signal, || self.stats()) {
                     continue;
                 }

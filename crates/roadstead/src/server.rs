@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use roadstead_drivers::accept::Door;
+use roadstead_drivers::accept::Listener;
 use roadstead_os::{
     audit::Audit,
     descriptors,
     ending::Ended,
     sockets,
-    threads::lives::{Lives, Shape},
+    threads::server::{ServerThreads, Shape},
 };
 use roadstead_proto::{
     budget::Budget,
@@ -103,8 +103,8 @@ impl<S: Service> Server<S> {
     }
 
     /// Threads that run deferred jobs. With none, the default, the I/O thread runs them at the end of each turn. For
-    /// [`Model::Pool`] and [`Model::Prefork`], whose threads or processes run their jobs themselves: how many those are,
-    /// by default 64 and 16.
+    /// [`Model::Pool`] and [`Model::Prefork`], whose threads or processes run their jobs themselves: how many those
+    /// are, by default 64 and 16.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -151,8 +151,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Calls `tell` with what is counted and held whenever `signal` comes during [`Server::run`]: for tests, which know of
-    /// a process only what it says.
+    /// Calls `tell` with what is counted and held whenever `signal` comes during [`Server::run`]: for tests, which know
+    /// of a process only what it says.
     #[doc(hidden)]
     #[must_use]
     pub fn audit(mut self, signal: i32, tell: fn(&Snapshot)) -> Self {
@@ -198,7 +198,8 @@ impl<S: Service> Server<S> {
 
     /// Listens, and starts the threads that serve. Returns at once; the server runs until it is drained or dropped.
     ///
-    /// Where the process may not have as many descriptors as connections are allowed, a line in the log says how many fit.
+    /// Where the process may not have as many descriptors as connections are allowed, a line in the log says how many
+    /// fit.
     ///
     /// # Errors
     /// [`StartError`], and nothing listens then.
@@ -216,16 +217,16 @@ impl<S: Service> Server<S> {
         let addresses = listeners.iter().map(sockets::local_address).collect::<io::Result<Vec<_>>>()?;
         let shared = Shared::tuned(self.budget, self.tuning);
         let service = Arc::new(self.service);
-        let doors = listeners
+        let listeners = listeners
             .into_iter()
             .map(|listener| {
-                Door::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
+                Listener::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
             })
             .collect();
         let shape = Shape { workers: self.workers, queue: self.queue, trigger: self.trigger, io: self.io };
-        let lives = model.entry().start(shape, Arc::clone(&shared), doors)?;
+        let threads = model.entry().start(shape, Arc::clone(&shared), listeners)?;
         descriptors::check(shared.budget.connections);
-        Ok(Running { lives, shared, addresses, model })
+        Ok(Running { threads, shared, addresses, model })
     }
 }
 
@@ -233,7 +234,7 @@ impl<S: Service> Server<S> {
 /// [`Running::drain`] lets it finish.
 #[derive(Debug)]
 pub struct Running {
-    lives: Lives,
+    threads: ServerThreads,
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     model: Model,
@@ -268,7 +269,7 @@ impl Running {
     /// What has become of it: `None` while it serves, an error once its loop has ended although nobody had told it to.
     /// `Ok` is for who looks while the server is let go of.
     pub fn ended(&self) -> Option<Result<(), Broken>> {
-        self.lives.ended().so_far()
+        self.threads.ended().so_far()
     }
 
     /// Waits until it has [`ended`](Running::ended). A server that is well never does.
@@ -277,7 +278,7 @@ impl Running {
     /// [`Broken`]: why its loop has ended. Nobody is served any more; [`Running::drain`] answers the same.
     pub fn wait(&self) -> Result<(), Broken> {
         loop {
-            self.lives.ended().wait(Duration::MAX);
+            self.threads.ended().wait(Duration::MAX);
             if let Some(end) = self.ended() {
                 return end;
             }
@@ -292,29 +293,29 @@ impl Running {
     /// [`DrainError`] if something had not finished, or a loop had ended before its time.
     pub fn drain(self, patience: Duration) -> Result<Snapshot, DrainError> {
         self.begin_drain();
-        self.lives.ended().wait(patience);
+        self.threads.ended().wait(patience);
         self.finish()
     }
 
     /// Accepts no more, and tells every session.
     pub(crate) fn begin_drain(&self) {
-        self.lives.drain();
+        self.threads.drain();
     }
 
     /// Who knows when its threads have ended.
     pub(crate) fn threads(&self) -> &Ended {
-        self.lives.ended()
+        self.threads.ended()
     }
 
     /// Resets what is still open, and leaves behind what is at a job.
     pub(crate) fn finish(mut self) -> Result<Snapshot, DrainError> {
         let (over, open) = (self.ended().is_some(), self.open());
         let reset_before = self.stats().stopped;
-        let working = !self.lives.leave();
+        let working = !self.threads.leave();
         if let Some(Err(broken)) = self.ended() {
             return Err(broken.into());
         }
-        // Who stood at the door when the patience was over has been let in only to be reset, and was not open before.
+        // Who stood at the listener when the patience was over has been let in only to be reset, and was not open before.
         let reset = usize::try_from(self.stats().stopped - reset_before).unwrap_or(usize::MAX);
         let connections = if over { 0 } else { open.max(reset) };
         if working || connections > 0 {
@@ -325,7 +326,7 @@ impl Running {
 
     /// Resets what is still open, and does not wait for a job that computes.
     pub(crate) fn abandon(self) {
-        self.lives.order_stop();
+        self.threads.order_stop();
         mem::forget(self);
     }
 }

@@ -1,5 +1,6 @@
 //! The ready services as their RFCs describe them, on real sockets.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "real clients are no sessions")]
 
 use std::{
     io::{Read, Write},

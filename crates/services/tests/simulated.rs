@@ -21,7 +21,7 @@ fn discard_holds_nothing_of_what_it_was_sent() {
     let peer = Peer { address: ([192, 0, 2, 1], 9).into() };
     let permit = shared.gate.admit(None).unwrap();
     let mut connection = Connection::accepted(Discard.open(&peer), peer, Arc::clone(&shared), permit);
-    connection.place(Token(1), host.bell(), Duration::ZERO);
+    connection.place(Token(1), host.wake_queue(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     for bytes in [1, 1, 2, 1000] {
         let block = &mut BytesMut::from(&vec![7; bytes][..]);

@@ -8,8 +8,8 @@ use roadstead_drivers::net::Failure;
 
 use crate::{
     fate::{Cut, End, Fate},
-    link::{Flight, Link},
     trace::What,
+    wire::{Flight, Wire},
     world::{Event, World},
 };
 
@@ -21,41 +21,41 @@ const SUBNET: [u8; 3] = [10, 0, 0];
 impl World {
     pub(crate) fn connect(&mut self, node: usize, address: SocketAddr) -> io::Result<End> {
         let now = self.clock.now();
-        self.make_room(End { link: self.links.len(), side: 0 })?;
-        let mut link = Link::draw(address, (node, node), &self.faults, &mut self.dice, now);
-        let end = End { link: self.links.len(), side: 0 };
-        if let Some(&(side, after)) = self.cuts.get(&end.link) {
-            link.fate = Fate::Sever(side, after);
+        self.make_room(End { wire: self.wires.len(), side: 0 })?;
+        let mut wire = Wire::draw(address, (node, node), &self.faults, &mut self.dice, now);
+        let end = End { wire: self.wires.len(), side: 0 };
+        if let Some(&(side, after)) = self.cuts.get(&end.wire) {
+            wire.fate = Fate::Sever(side, after);
         }
         let there = self.listener(address).map(|listener| listener.node);
         if let Some(delay) = self.delays[node].or_else(|| self.delays[there?]) {
-            link.pipes.iter_mut().for_each(|pipe| pipe.delay = delay);
+            wire.pipes.iter_mut().for_each(|pipe| pipe.delay = delay);
         }
-        let (fate, delay) = (link.fate, link.pipes[1].delay);
-        self.links.push(link);
+        let (fate, delay) = (wire.fate, wire.pipes[1].delay);
+        self.wires.push(wire);
         self.note(end, What::Connect);
-        let link = &mut self.links[end.link];
+        let wire = &mut self.wires[end.wire];
         match fate {
             Fate::RefuseAtOnce => {
-                link.cut = Some(Cut::Refused);
-                link.sides[0].closed = Some(now);
+                wire.cut = Some(Cut::Refused);
+                wire.sides[0].closed = Some(now);
                 self.note(end, What::Refused);
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
-            Fate::Ignore => link.cut = Some(Cut::Unanswered),
+            Fate::Ignore => wire.cut = Some(Cut::Unanswered),
             _ => {
-                link.pipes[1].latest = now + delay;
-                self.schedule(now + delay, Event::Request(end.link));
+                wire.pipes[1].latest = now + delay;
+                self.schedule(now + delay, Event::Request(end.wire));
             }
         }
         if let Fate::ResetAt(after) = fate {
-            self.schedule(now + delay * 2 + after, Event::Cut(end.link));
+            self.schedule(now + delay * 2 + after, Event::Cut(end.wire));
         }
         Ok(end)
     }
 
     pub(crate) fn connected(&self, end: End) -> io::Result<()> {
-        let side = &self.links[end.link].sides[end.side];
+        let side = &self.wires[end.wire].sides[end.side];
         match side.broken {
             Some(kind) => Err(kind.into()),
             None if side.decided => Ok(()),
@@ -64,10 +64,10 @@ impl World {
     }
 
     pub(crate) fn accept(&mut self, listener: usize) -> io::Result<(End, SocketAddr)> {
-        let Some(&link) = self.listeners[listener].backlog.front() else {
+        let Some(&wire) = self.listeners[listener].backlog.front() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        let end = End { link, side: 1 };
+        let end = End { wire, side: 1 };
         self.make_room(end)?;
         if self.dice.chance(self.faults.exhausted) {
             return Err(match self.dice.below(4) {
@@ -82,9 +82,9 @@ impl World {
         }
         self.listeners[listener].backlog.pop_front();
         self.note(end, What::Accepted);
-        let last = self.links[link].sides[0].node as u8 + 1;
+        let last = self.wires[wire].sides[0].node as u8 + 1;
         let address =
-            SocketAddr::from(([SUBNET[0], SUBNET[1], SUBNET[2], last], 40_000 + (link % 20_000) as u16));
+            SocketAddr::from(([SUBNET[0], SUBNET[1], SUBNET[2], last], 40_000 + (wire % 20_000) as u16));
         Ok((end, address))
     }
 
@@ -100,13 +100,13 @@ impl World {
 
     /// Loses the first connection of a backlog. False if there was none.
     pub(crate) fn turn_away(&mut self, listener: usize) -> bool {
-        let Some(link) = self.listeners[listener].backlog.pop_front() else {
+        let Some(wire) = self.listeners[listener].backlog.pop_front() else {
             return false;
         };
-        let end = End { link, side: 1 };
-        self.links[link].cut = Some(Cut::Refused);
+        let end = End { wire, side: 1 };
+        self.wires[wire].cut = Some(Cut::Refused);
         self.note(end, What::Turned);
-        self.links[link].sides[1].closed = Some(self.clock.now());
+        self.wires[wire].sides[1].closed = Some(self.clock.now());
         self.send_reset(end.other());
         true
     }
@@ -120,11 +120,11 @@ impl World {
     pub(crate) fn send(&mut self, end: End, offered: &mut BytesMut) -> io::Result<u64> {
         let (faults, peer) = (self.faults, end.other());
         self.make_room(end)?;
-        let link = &mut self.links[end.link];
-        if let Some(kind) = link.sides[end.side].broken {
+        let wire = &mut self.wires[end.wire];
+        if let Some(kind) = wire.sides[end.side].broken {
             return Err(kind.into());
         }
-        let pipe = &mut link.pipes[peer.side];
+        let pipe = &mut wire.pipes[peer.side];
         assert!(!pipe.finished, "the engine sends behind its own end");
         assert!(!offered.is_empty(), "the engine sends nothing");
         if self.dice.chance(faults.spurious / 4.0) {
@@ -134,10 +134,10 @@ impl World {
         let short = self.dice.chance(faults.short);
         if room == 0 || short && self.dice.below(4) == 0 {
             if room > 0 && !pipe.starved {
-                let at = self.clock.now() + link.pipes[end.side].delay;
+                let at = self.clock.now() + wire.pipes[end.side].delay;
                 self.schedule(at, Event::Room(end));
             }
-            self.links[end.link].pipes[peer.side].starved = true;
+            self.wires[end.wire].pipes[peer.side].starved = true;
             self.note(end, What::Full);
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -151,33 +151,33 @@ impl World {
 
     /// Sends `bytes` on their way to `end`, unless the network has other plans.
     fn carry(&mut self, end: End, mut bytes: Bytes) {
-        let link = &mut self.links[end.link];
-        let pipe = &mut link.pipes[end.side];
+        let wire = &mut self.wires[end.wire];
+        let pipe = &mut wire.pipes[end.side];
         let before = pipe.sent;
         pipe.sent += bytes.len() as u64;
         if pipe.lost {
             return;
         }
         let (mut ends, mut severed) = (false, false);
-        match link.fate {
-            Fate::Sever(side, after) if side == end.side && after < pipe.sent && link.cut.is_none() => {
+        match wire.fate {
+            Fate::Sever(side, after) if side == end.side && after < pipe.sent && wire.cut.is_none() => {
                 bytes.truncate((after - before) as usize);
-                link.cut = Some(Cut::Reset);
+                wire.cut = Some(Cut::Reset);
                 pipe.lost = true;
                 severed = true;
             }
-            Fate::HalfClose(side, after) if side == end.side && after < pipe.sent && link.cut.is_none() => {
+            Fate::HalfClose(side, after) if side == end.side && after < pipe.sent && wire.cut.is_none() => {
                 bytes.truncate((after - before.min(after)) as usize);
-                link.cut = Some(Cut::HalfClosed { to_server: side == 1 });
+                wire.cut = Some(Cut::HalfClosed { to_server: side == 1 });
                 pipe.lost = true;
                 ends = true;
             }
             Fate::Reset(side, after) if side == end.side && after < pipe.sent => {
-                self.schedule(self.clock.now(), Event::Cut(end.link));
+                self.schedule(self.clock.now(), Event::Cut(end.wire));
             }
             _ => {}
         }
-        self.links[end.link].pipes[end.side].used += bytes.len();
+        self.wires[end.wire].pipes[end.side].used += bytes.len();
         self.tear(end, bytes);
         if ends {
             self.note(end, What::Cut);
@@ -186,7 +186,7 @@ impl World {
         if severed {
             self.note(end, What::Cut);
             // One more delay, so that what has arrived is received.
-            let pipe = &self.links[end.link].pipes[end.side];
+            let pipe = &self.wires[end.wire].pipes[end.side];
             let at = pipe.latest.max(self.clock.now()) + pipe.delay;
             self.schedule(at, Event::Reset(end, io::ErrorKind::ConnectionReset));
             self.send_reset(end.other());
@@ -216,11 +216,11 @@ impl World {
             return Err(io::ErrorKind::Interrupted.into());
         }
         self.make_room(end)?;
-        let link = &mut self.links[end.link];
-        let back = link.pipes[1 - end.side].delay;
-        let pipe = &mut link.pipes[end.side];
+        let wire = &mut self.wires[end.wire];
+        let back = wire.pipes[1 - end.side].delay;
+        let pipe = &mut wire.pipes[end.side];
         if pipe.inbox.is_empty() {
-            return match link.sides[end.side].broken {
+            return match wire.sides[end.side].broken {
                 Some(kind) => Err(kind.into()),
                 None if pipe.end_arrived => Ok(0),
                 None => Err(io::ErrorKind::WouldBlock.into()),
@@ -239,27 +239,27 @@ impl World {
     }
 
     pub(crate) fn shutdown(&mut self, end: End) {
-        if self.links[end.link].sides[end.side].broken.is_none() {
+        if self.wires[end.wire].sides[end.side].broken.is_none() {
             self.note(end, What::Shutdown);
             self.finish(end);
         }
     }
 
     fn finish(&mut self, end: End) {
-        let pipe = &mut self.links[end.link].pipes[1 - end.side];
+        let pipe = &mut self.wires[end.wire].pipes[1 - end.side];
         if !pipe.finished && !pipe.lost {
             self.fly(end.other(), Flight::End, Duration::ZERO);
         }
-        self.links[end.link].pipes[1 - end.side].finished = true;
+        self.wires[end.wire].pipes[1 - end.side].finished = true;
     }
 
     pub(crate) fn close(&mut self, end: End, reset: bool) {
         let now = self.clock.now();
         self.note(end, if reset { What::Aborted } else { What::Closed });
         self.forget(end);
-        let link = &mut self.links[end.link];
-        let unread = !link.pipes[end.side].inbox.is_empty();
-        let side = &mut link.sides[end.side];
+        let wire = &mut self.wires[end.wire];
+        let unread = !wire.pipes[end.side].inbox.is_empty();
+        let side = &mut wire.sides[end.side];
         side.closed = Some(now);
         let (decided, broken) = (side.decided, side.broken.is_some());
         if broken {

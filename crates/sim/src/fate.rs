@@ -37,7 +37,7 @@ pub enum Cut {
 /// One end of a connection: what the loop holds as its socket. Side 0 began the connection, side 1 accepts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct End {
-    pub(crate) link: usize,
+    pub(crate) wire: usize,
     pub(crate) side: usize,
 }
 

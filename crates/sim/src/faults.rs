@@ -38,7 +38,8 @@ pub struct Faults {
     pub unanswered: f64,
     /// Per accept: the connection breaks in the backlog, or no descriptor is left.
     pub exhausted: f64,
-    /// Per draw of a session: the system has no randomness for it ([`Context::random`](roadstead_proto::Context::random)).
+    /// Per draw of a session: the system has no randomness for it
+    /// ([`Context::random`](roadstead_proto::Context::random)).
     pub unseeded: f64,
 }
 

@@ -1,14 +1,15 @@
 //! A network, a poller and a clock made of one seed, under the real loops. Point it at your own service.
 //!
-//! A [`Sim`] holds servers and clients, which are sessions too. One seed decides how the bytes between them are torn and
-//! delayed, which sends are short, what is said to be ready and in which order, when jobs run, and which connections
-//! are ended, reset, refused or never answered. Time is virtual: nothing sleeps, and an idle minute costs nothing.
+//! A [`Sim`] holds servers and clients, which are sessions too. One seed decides how the bytes between them are torn
+//! and delayed, which sends are short, what is said to be ready and in which order, when jobs run, and which
+//! connections are ended, reset, refused or never answered. Time is virtual: nothing sleeps, and an idle minute costs
+//! nothing.
 //!
 //! So can a cluster: `exchange::Simulated` puts a member on a node of its own, and your services use its handle.
 //!
-//! A run fails if anything panics, hangs, or leaves something on the [budget](roadstead_proto::Budget). The same seed gives the
-//! same run, event for event, so a failure can be looked at again and again. For that, sessions and jobs must take
-//! time and randomness from their [`Context`](roadstead_proto::Context) only.
+//! A run fails if anything panics, hangs, or leaves something on the [budget](roadstead_proto::Budget). The same seed
+//! gives the same run, event for event, so a failure can be looked at again and again. For that, sessions and jobs must
+//! take time and randomness from their [`Context`](roadstead_proto::Context) only.
 //!
 //! ```
 //! # mod roadstead { pub use roadstead_proto::*; pub use roadstead_sim as sim; }
@@ -61,7 +62,7 @@
 //!         .run(Duration::from_secs(120))?;
 //!     let heard = told.recv().unwrap();
 //!     assert!(b"AHOY".starts_with(&heard), "nothing is invented");
-//!     assert!(heard.len() == 4 || report.links[0].cut.is_some(), "nothing is lost unless the network lost it");
+//!     assert!(heard.len() == 4 || report.connections[0].cut.is_some(), "nothing is lost unless the network lost it");
 //!     Ok(())
 //! });
 //! # Ok::<(), std::net::AddrParseError>(())
@@ -69,12 +70,11 @@
 #![forbid(unsafe_code)]
 
 mod calls;
-mod crew;
 mod dice;
 mod fate;
 mod faults;
+mod interleaved;
 mod jobs;
-mod link;
 mod loops;
 mod others;
 mod plan;
@@ -87,6 +87,7 @@ mod told;
 mod trace;
 mod turns;
 mod watch;
+mod wire;
 mod world;
 
 use std::{
@@ -99,7 +100,7 @@ use std::{
 };
 
 use roadstead_drivers::{
-    accept::{Door, Open},
+    accept::{Listener, Open},
     orders::Orders,
 };
 use roadstead_proto::{
@@ -109,14 +110,14 @@ use roadstead_proto::{
     host::Shared,
     layer::{End, Layers, through},
     service::{Service, Session},
-    ticket::Bell,
+    ticket::WakeQueue,
 };
 
 use dice::Dice;
 pub use fate::Cut;
 pub use faults::Faults;
 use plan::{Plan, Seat, Server, Stop};
-pub use report::{Failure, Flow, LinkReport, Report, Why};
+pub use report::{ConnectionReport, Failure, Flow, Report, Why};
 use run::Run;
 pub use seeds::{SEED, SEEDS, seeds};
 pub use tenant::{Resident, Tenancy, Tenant};
@@ -169,8 +170,9 @@ impl Sim {
     /// Another node, with a loop of its own, that serves `service` at `address` (any: nothing real listens there).
     #[must_use]
     pub fn serve<S: Service>(mut self, address: SocketAddr, service: S) -> Self {
-        let door = Box::new(|ear, shared, layers| Door::new(ear, Arc::new(service), shared, layers));
-        self.0.servers.push(Server { address, door, seat: None });
+        let listener =
+            Box::new(|socket, shared, layers| Listener::new(socket, Arc::new(service), shared, layers));
+        self.0.servers.push(Server { address, listener, seat: None });
         self
     }
 
@@ -211,22 +213,22 @@ impl Sim {
         self
     }
 
-    /// Resets connection number `link`, counted from zero in the order in which they are begun, when exactly `after`
+    /// Resets connection number `wire`, counted from zero in the order in which they are begun, when exactly `after`
     /// bytes have arrived at the side that accepted it (`to_server`), or at the one that began it. Those behind are
     /// lost. It replaces what the seed had in store for that connection.
     #[must_use]
-    pub fn cut(mut self, link: usize, to_server: bool, after: u64) -> Self {
-        self.0.cuts.insert(link, (to_server.into(), after));
+    pub fn cut(mut self, wire: usize, to_server: bool, after: u64) -> Self {
+        self.0.cuts.insert(wire, (to_server.into(), after));
         self
     }
 
-    /// Another node, on which `tenant` lives, and `open` says what becomes of those who come to `address`. It stops when
-    /// what this answers is dropped. The run goes on until the tenant holds nothing.
+    /// Another node, on which `tenant` lives, and `open` says what becomes of those who come to `address`. It stops
+    /// when what this answers is dropped. The run goes on until the tenant holds nothing.
     pub fn settle(&mut self, address: SocketAddr, open: Arc<Open>, tenant: Tenant) -> Tenancy {
-        let (orders, bell) = (Arc::<Orders>::default(), Bell::new());
-        let tenancy = Tenancy { orders: Arc::clone(&orders), bell: Arc::clone(&bell) };
-        let door = Box::new(|listener, _, _| Door { listener, open });
-        self.0.servers.push(Server { address, door, seat: Some(Seat { tenant, orders, bell }) });
+        let (orders, wake_queue) = (Arc::<Orders>::default(), WakeQueue::new());
+        let tenancy = Tenancy { orders: Arc::clone(&orders), wake_queue: Arc::clone(&wake_queue) };
+        let listener = Box::new(|listener, _, _| Listener { socket: listener, open });
+        self.0.servers.push(Server { address, listener, seat: Some(Seat { tenant, orders, wake_queue }) });
         tenancy
     }
 

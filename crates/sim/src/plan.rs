@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use roadstead_drivers::{accept::Door, orders::Orders};
+use roadstead_drivers::{accept::Listener, orders::Orders};
 use roadstead_proto::{
     budget::{Budget, Permit},
     connection::Endpoint,
     host::Shared,
     layer::Layers,
-    ticket::Bell,
+    ticket::WakeQueue,
 };
 
-use crate::{dice::Dice, faults::Faults, sockets::Ear, tenant::Tenant, trace::Notes};
+use crate::{dice::Dice, faults::Faults, sockets::ListenSocket, tenant::Tenant, trace::Notes};
 
 /// What a run is made of.
 pub(crate) struct Plan {
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
 /// A node that is to be, and where it listens.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) door: MakeDoor,
+    pub(crate) listener: MakeListener,
     /// If there is more to it than its connections.
     pub(super) seat: Option<Seat>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Server {
 pub(super) struct Seat {
     pub(crate) tenant: Tenant,
     pub(crate) orders: Arc<Orders>,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) wake_queue: Arc<WakeQueue>,
 }
 
 /// When a node stops.
@@ -52,7 +52,8 @@ pub(crate) struct Stop {
     pub(crate) at: Duration,
 }
 
-/// Makes a server's door once there is a listener for it.
-pub(super) type MakeDoor = Box<dyn FnOnce(Ear, Arc<Shared>, Option<Arc<dyn Layers>>) -> Door<Ear>>;
+/// Makes a server's listener once there is a listener for it.
+pub(super) type MakeListener =
+    Box<dyn FnOnce(ListenSocket, Arc<Shared>, Option<Arc<dyn Layers>>) -> Listener<ListenSocket>>;
 /// Makes a client's endpoint once there is a node for it.
 pub(super) type MakeClient = Box<dyn FnOnce(Arc<Shared>, Permit, Option<&dyn Layers>) -> Box<dyn Endpoint>>;

@@ -16,7 +16,7 @@ pub struct Report {
     /// The virtual time it took.
     pub took: Duration,
     /// Every connection, in the order they were begun.
-    pub links: Vec<LinkReport>,
+    pub connections: Vec<ConnectionReport>,
     /// What each server counted, in the order of [`Sim::serve`](super::Sim::serve), and behind them the clients.
     pub stats: Vec<Snapshot>,
     /// Everything that happened.
@@ -25,7 +25,7 @@ pub struct Report {
 
 /// One connection's fate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkReport {
+pub struct ConnectionReport {
     /// Where it went.
     pub address: SocketAddr,
     /// When it was begun.

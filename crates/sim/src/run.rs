@@ -3,7 +3,7 @@
 use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
 
 use roadstead_drivers::{
-    accept::Door,
+    accept::Listener,
     orders::{Order, Orders},
     proactor::{
         Proactor,
@@ -17,22 +17,22 @@ use roadstead_proto::{
     host::{DAWN, Host, Shared},
     layer::Layers,
     queue::Jobs,
-    ticket::Bell,
+    ticket::WakeQueue,
 };
 
 use crate::{
-    crew::{Crew, Hand},
     dice::Dice,
     faults::Faults,
+    interleaved::{Interleaved, SimWorker},
     jobs::{Backlog, Shuffled},
-    link::Link,
     others::Others,
     plan::{MakeClient, Plan, Seat, Server, Stop},
-    report::{Failure, Flow, LinkReport, Report, Why},
-    sockets::{Ear, Shared as SharedWorld, Sockets, Watcher},
+    report::{ConnectionReport, Failure, Flow, Report, Why},
+    sockets::{ListenSocket, Shared as SharedWorld, Sockets, Watcher},
     tenant::{Resident, Tenant},
     trace::What,
     turns::{Loop, Turns},
+    wire::Wire,
     world::{Clock, Event, World},
 };
 
@@ -54,7 +54,7 @@ struct Node {
     turns: Option<Box<dyn Turns>>,
     shared: Arc<Shared>,
     orders: Arc<Orders>,
-    bell: Arc<Bell>,
+    wake_queue: Arc<WakeQueue>,
     backlogs: Vec<Backlog>,
     paused: Duration,
     resident: Option<Box<dyn Resident>>,
@@ -137,10 +137,10 @@ impl Run {
     ) -> Result<(), Failure> {
         let number = self.nodes.len();
         let kind = Loop::of(self.seed, number);
-        self.world.borrow_mut().add_node(delay, kind == Loop::Crew);
+        self.world.borrow_mut().add_node(delay, kind == Loop::Workers);
         let clock = self.world.borrow().clock.clone();
-        let (address, door, seat) = match server {
-            Some(Server { address, door, seat }) => (Some(address), Some(door), seat),
+        let (address, listener, seat) = match server {
+            Some(Server { address, listener, seat }) => (Some(address), Some(listener), seat),
             None => (None, None, None),
         };
         let shared =
@@ -148,26 +148,29 @@ impl Run {
         let mut backlogs = vec![Backlog::default()];
         let mut host = self.host(&shared, &clock, &backlogs[0], self.faults.delay);
         let (mut orders, mut paused, mut its) = (Arc::default(), Duration::ZERO, None);
-        if let Some(Seat { tenant: Tenant { resident, attended, from, .. }, orders: given, bell }) = seat {
+        if let Some(Seat { tenant: Tenant { resident, attended, from, .. }, orders: given, wake_queue }) =
+            seat
+        {
             (orders, paused, its) = (given, from, Some(resident));
-            host.bell = bell;
-            orders.attend(attended, &host.bell);
+            host.wake_queue = wake_queue;
+            orders.attend(attended, &host.wake_queue);
             if from > Duration::ZERO {
                 self.world.borrow_mut().schedule(from, Event::Start(number));
             }
         }
-        let bell = Arc::clone(&host.bell);
+        let wake_queue = Arc::clone(&host.wake_queue);
         let layers = self.layers.as_ref().map(|(servers, _)| Arc::clone(servers));
-        let doors = address.zip(door).map(|(address, make)| {
+        let listeners = address.zip(listener).map(|(address, make)| {
             let listener = self.world.borrow_mut().listen(number, address, paused.is_zero());
-            make(Ear { world: Rc::clone(&self.world), number: listener }, Arc::clone(&shared), layers)
+            let socket = ListenSocket { world: Rc::clone(&self.world), number: listener };
+            make(socket, Arc::clone(&shared), layers)
         });
-        if kind == Loop::Crew {
+        if kind == Loop::Workers {
             backlogs.resize_with(2 + self.dice.below(3), Backlog::default);
         }
-        let turns = self.turns(kind, number, host, &orders, doors.into_iter().collect(), &backlogs[1..]);
+        let turns = self.turns(kind, number, host, &orders, listeners.into_iter().collect(), &backlogs[1..]);
         let turns = Some(turns.map_err(|error| self.failure(Why::Loop(error)))?);
-        self.nodes.push(Node { turns, shared, orders, bell, backlogs, paused, resident: its });
+        self.nodes.push(Node { turns, shared, orders, wake_queue, backlogs, paused, resident: its });
         Ok(())
     }
 
@@ -178,28 +181,31 @@ impl Run {
         number: usize,
         host: Host,
         orders: &Arc<Orders>,
-        doors: Vec<Door<Ear>>,
+        listeners: Vec<Listener<ListenSocket>>,
         backlogs: &[Backlog],
     ) -> io::Result<Box<dyn Turns>> {
         let (sockets, watcher) = sockets(&self.world, number, Others::default());
         match kind {
-            Loop::Reactor => Ok(Box::new(Reactor::new(sockets, watcher, host, Arc::clone(orders), doors)?)),
-            Loop::Proactor => {
-                let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-                let port = Emulated::new(sockets, watcher, Direct, listeners);
-                Ok(Box::new(Proactor::new(port, host, Arc::clone(orders), doors)))
+            Loop::Reactor => {
+                Ok(Box::new(Reactor::new(sockets, watcher, host, Arc::clone(orders), listeners)?))
             }
-            Loop::Crew => self.crew(number, host, orders, doors, backlogs),
+            Loop::Proactor => {
+                let (listening, openers) =
+                    listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
+                let completions = Emulated::new(sockets, watcher, Direct, listening);
+                Ok(Box::new(Proactor::new(completions, host, Arc::clone(orders), openers)))
+            }
+            Loop::Workers => self.interleaved(number, host, orders, listeners, backlogs),
         }
     }
 
     /// A dispatcher with a worker for each of `backlogs`. Its jobs come up at once: a worker sleeps when it has none.
-    fn crew(
+    fn interleaved(
         &mut self,
         number: usize,
         host: Host,
         orders: &Arc<Orders>,
-        doors: Vec<Door<Ear>>,
+        listeners: Vec<Listener<ListenSocket>>,
         backlogs: &[Backlog],
     ) -> io::Result<Box<dyn Turns>> {
         let (shared, others) = (Arc::clone(&host.shared), Others::default());
@@ -207,17 +213,17 @@ impl Run {
         let (_, quietly) = sockets(&self.world, number, Others::default());
         let (net, watcher) = sockets(&self.world, number, others.clone());
         let clock = net.clock.clone();
-        let dispatcher = Dispatcher::new(net, quietly.clone(), quietly, host, Arc::clone(orders), doors)?;
+        let dispatcher = Dispatcher::new(net, quietly.clone(), quietly, host, Arc::clone(orders), listeners)?;
         let workers = backlogs.iter().map(|backlog| {
             let host = self.host(&shared, &clock, backlog, (Duration::ZERO, Duration::ZERO));
             let (net, _) = sockets(&self.world, number, others.clone());
-            Hand::new(dispatcher.worker(net, watcher.clone(), host))
+            SimWorker::new(dispatcher.worker(net, watcher.clone(), host))
         });
         let workers = workers.collect();
         let (world, dice) = (Rc::clone(&self.world), self.dice.fork());
-        let crew = Rc::new(Crew::new(world, clock, number, dice, dispatcher, workers));
-        others.are(&crew);
-        Ok(Box::new(crew))
+        let interleaved = Rc::new(Interleaved::new(world, clock, number, dice, dispatcher, workers));
+        others.are(&interleaved);
+        Ok(Box::new(interleaved))
     }
 
     fn host(
@@ -390,7 +396,7 @@ impl Run {
             }
             Event::Stop(number) => {
                 let node = &self.nodes[number];
-                node.orders.stop(&node.bell);
+                node.orders.stop(&node.wake_queue);
                 let now = self.now();
                 self.world.borrow().trace.note(now, (number, 0), What::Stop);
             }
@@ -406,14 +412,14 @@ impl Run {
         {
             let layers = self.layers.as_ref().map(|(_, clients)| &**clients);
             let endpoint = make(Arc::clone(&node.shared), permit, layers);
-            node.orders.connect(address, endpoint, &node.bell);
+            node.orders.connect(address, endpoint, &node.wake_queue);
         }
     }
 
     fn drain(&mut self, number: usize) {
         let now = self.now();
         let node = &self.nodes[number];
-        node.orders.drain(&node.bell);
+        node.orders.drain(&node.wake_queue);
         self.world.borrow().trace.note(now, (number, 0), What::Drain);
     }
 
@@ -423,12 +429,12 @@ impl Run {
 
     fn report(self) -> Report {
         let world = self.world.borrow();
-        let links = world.links.iter().map(report_of).collect();
+        let connections = world.wires.iter().map(report_of).collect();
         Report {
             seed: self.seed,
             faults: self.faults,
             took: world.clock.now(),
-            links,
+            connections,
             stats: self.nodes.iter().map(|node| node.shared.snapshot()).collect(),
             trace: world.trace.so_far(),
         }
@@ -436,17 +442,17 @@ impl Run {
 }
 
 /// A connection's fate.
-fn report_of(link: &Link) -> LinkReport {
+fn report_of(wire: &Wire) -> ConnectionReport {
     let flow = |side: usize| {
-        let pipe = &link.pipes[side];
+        let pipe = &wire.pipes[side];
         Flow { sent: pipe.sent, arrived: pipe.arrived, received: pipe.received }
     };
-    LinkReport {
-        address: link.address,
-        opened: link.opened,
-        closed: [link.sides[0].closed, link.sides[1].closed],
+    ConnectionReport {
+        address: wire.address,
+        opened: wire.opened,
+        closed: [wire.sides[0].closed, wire.sides[1].closed],
         up: flow(1),
         down: flow(0),
-        cut: link.cut,
+        cut: wire.cut,
     }
 }

@@ -49,19 +49,19 @@ pub(super) struct Watcher {
 }
 
 /// A listening socket, closed when dropped.
-pub(crate) struct Ear {
+pub(crate) struct ListenSocket {
     pub(super) world: Shared,
     pub(crate) number: usize,
 }
 
-impl Drop for Ear {
+impl Drop for ListenSocket {
     fn drop(&mut self) {
         self.world.borrow_mut().close_listener(self.number);
     }
 }
 
 impl Net for Sockets {
-    type Listener = Ear;
+    type ListenSocket = ListenSocket;
     type Stream = End;
 
     fn classify(error: &io::Error) -> Failure {
@@ -72,11 +72,11 @@ impl Net for Sockets {
         self.clock.now()
     }
 
-    fn accept(&mut self, listener: &Ear) -> io::Result<(End, SocketAddr)> {
+    fn accept(&mut self, listener: &ListenSocket) -> io::Result<(End, SocketAddr)> {
         self.ask(|world| world.accept(listener.number))
     }
 
-    fn shed(&mut self, listener: &Ear) -> bool {
+    fn shed(&mut self, listener: &ListenSocket) -> bool {
         self.ask(|world| world.turn_away(listener.number))
     }
 
@@ -121,12 +121,12 @@ fn offer(output: &Output) -> io::Result<BytesMut> {
 }
 
 impl Poller<Sockets> for Watcher {
-    fn listen(&mut self, listener: &Ear, token: Token) -> io::Result<()> {
+    fn listen(&mut self, listener: &ListenSocket, token: Token) -> io::Result<()> {
         self.world.borrow_mut().watch_listener(listener.number, Some(token));
         Ok(())
     }
 
-    fn ignore(&mut self, listener: &Ear) {
+    fn ignore(&mut self, listener: &ListenSocket) {
         self.world.borrow_mut().watch_listener(listener.number, None);
     }
 

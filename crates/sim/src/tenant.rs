@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use roadstead_drivers::orders::Orders;
-use roadstead_proto::{connection::Endpoint, host::Shared, ticket::Bell};
+use roadstead_proto::{connection::Endpoint, host::Shared, ticket::WakeQueue};
 
 /// What lives on a node beside its connections.
 pub trait Resident {
@@ -29,11 +29,11 @@ pub struct Tenant {
 #[must_use]
 pub struct Tenancy {
     pub(crate) orders: Arc<Orders>,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) wake_queue: Arc<WakeQueue>,
 }
 
 impl Drop for Tenancy {
     fn drop(&mut self) {
-        self.orders.stop(&self.bell);
+        self.orders.stop(&self.wake_queue);
     }
 }

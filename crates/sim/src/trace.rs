@@ -12,14 +12,14 @@ fn shown() -> usize {
 /// Everything the network did in a run, in order. Two runs of one seed have equal traces; [`Display`](fmt::Display)
 /// writes one line per event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trace(Arc<Vec<Entry>>);
+pub struct Trace(Arc<Vec<Record>>);
 
 /// The trace of a run that is under way, for those who note in it and for whoever wants to know why it was cut short.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes(Rc<RefCell<Trace>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct Record {
     at: Duration,
     /// The connection and which of its ends; for [`What::Drain`] and [`What::Stop`] the node.
     who: (usize, usize),
@@ -51,7 +51,7 @@ pub(super) enum What {
 
 impl Notes {
     pub(crate) fn note(&self, at: Duration, who: (usize, usize), what: What) {
-        Arc::make_mut(&mut self.0.borrow_mut().0).push(Entry { at, who, what });
+        Arc::make_mut(&mut self.0.borrow_mut().0).push(Record { at, who, what });
     }
 
     pub(crate) fn so_far(&self) -> Trace {
@@ -91,7 +91,7 @@ impl fmt::Display for Trace {
     }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>14.6} ms  ", self.at.as_secs_f64() * 1e3)?;
         let (number, side) = self.who;

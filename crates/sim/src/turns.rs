@@ -16,13 +16,13 @@ pub(crate) enum Loop {
     Reactor,
     Proactor,
     /// A reactor whose workers receive and send.
-    Crew,
+    Workers,
 }
 
 impl Loop {
     /// Every mixture of loops comes up, whichever node is looked at.
     pub(crate) fn of(seed: u64, node: usize) -> Self {
         let digit = seed / [1, 3, 9][node % 3] % 3;
-        [Self::Reactor, Self::Proactor, Self::Crew][digit as usize]
+        [Self::Reactor, Self::Proactor, Self::Workers][digit as usize]
     }
 }

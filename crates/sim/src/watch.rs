@@ -1,5 +1,5 @@
-//! What a node's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of each
-//! state once; and now and then of something that is not so.
+//! What a node's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of
+//! each state once; and now and then of something that is not so.
 
 use roadstead_drivers::reactor::Readiness;
 use roadstead_proto::ticket::Token;
@@ -9,7 +9,7 @@ use crate::{fate::End, told::Tells, world::World};
 impl World {
     /// Something has changed at `end` that its poller may tell of.
     pub(crate) fn change(&mut self, end: End) {
-        let side = &mut self.links[end.link].sides[end.side];
+        let side = &mut self.wires[end.wire].sides[end.side];
         let watch = &mut self.watches[side.node];
         if watch.tells == Tells::Changes && side.token.is_some() && !side.changed {
             side.changed = true;
@@ -22,35 +22,36 @@ impl World {
     }
 
     pub(crate) fn watch(&mut self, end: End, token: Token) {
-        let side = &mut self.links[end.link].sides[end.side];
+        let side = &mut self.wires[end.wire].sides[end.side];
         side.token = Some(token);
         self.watches[side.node].watched.push(end);
         self.change(end);
     }
 
     pub(super) fn unwatch(&mut self, end: End) {
-        let side = &mut self.links[end.link].sides[end.side];
+        let side = &mut self.wires[end.wire].sides[end.side];
         side.token = None;
         self.watches[side.node].watched.retain(|&watched| watched != end);
     }
 
-    /// Forgets a connection that is closed, as the kernel does of itself if it was armed rather than registered for good.
+    /// Forgets a connection that is closed, as the kernel does of itself if it was armed rather than registered for
+    /// good.
     pub(crate) fn forget(&mut self, end: End) {
-        if self.watches[self.links[end.link].sides[end.side].node].tells == Tells::Once {
+        if self.watches[self.wires[end.wire].sides[end.side].node].tells == Tells::Once {
             self.unwatch(end);
         }
     }
 
     /// Tells once of what is wanted, at once if it is so already.
     pub(crate) fn arm(&mut self, end: End, receive: bool, send: bool) {
-        let side = &mut self.links[end.link].sides[end.side];
+        let side = &mut self.wires[end.wire].sides[end.side];
         assert!(side.token.is_some(), "the engine arms what it has not added");
         side.interest = (receive, send);
         side.armed = true;
     }
 
     pub(crate) fn want(&mut self, end: End, receive: bool, send: bool) {
-        self.links[end.link].sides[end.side].interest = (receive, send);
+        self.wires[end.wire].sides[end.side].interest = (receive, send);
     }
 
     /// Whether a wait of this node would return at once.
@@ -59,7 +60,7 @@ impl World {
         self.knocking(node).next().is_some()
             || match watch.tells {
                 Tells::Changes => {
-                    watch.changed.iter().any(|end| self.links[end.link].readiness(end.side).is_some())
+                    watch.changed.iter().any(|end| self.wires[end.wire].readiness(end.side).is_some())
                 }
                 Tells::States | Tells::Once => watch.watched.iter().any(|&end| self.state(end).is_some()),
             }
@@ -74,8 +75,8 @@ impl World {
                 let mut changed = std::mem::take(&mut self.watches[node].changed);
                 let later = self.put_off(&mut changed);
                 for &end in &changed[later..] {
-                    self.links[end.link].sides[end.side].changed = false;
-                    ready.extend(self.links[end.link].readiness(end.side));
+                    self.wires[end.wire].sides[end.side].changed = false;
+                    ready.extend(self.wires[end.wire].readiness(end.side));
                 }
                 changed.truncate(later);
                 self.watches[node].changed.append(&mut changed);
@@ -85,7 +86,7 @@ impl World {
                 let mut states: Vec<_> = self.states(node).collect();
                 let later = self.put_off(&mut states);
                 for (end, state) in states.drain(later..) {
-                    self.links[end.link].sides[end.side].armed = false;
+                    self.wires[end.wire].sides[end.side].armed = false;
                     ready.push(state);
                 }
             }
@@ -117,9 +118,9 @@ impl World {
 
     /// What it says of `end`: of that which the loop wants to hear.
     fn state(&self, end: End) -> Option<Readiness> {
-        let link = &self.links[end.link];
-        let side = &link.sides[end.side];
-        let mut readiness = link.readiness(end.side)?;
+        let wire = &self.wires[end.wire];
+        let side = &wire.sides[end.side];
+        let mut readiness = wire.readiness(end.side)?;
         if self.watches[side.node].tells == Tells::Once {
             if !side.armed {
                 return None;
@@ -142,7 +143,7 @@ impl World {
         let watched = &self.watches[node].watched;
         let end = *watched.get(self.dice.below(watched.len().max(1)))?;
         let once = self.watches[node].tells == Tells::Once;
-        let side = &mut self.links[end.link].sides[end.side];
+        let side = &mut self.wires[end.wire].sides[end.side];
         let token = side.token.filter(|_| side.decided && (!once || side.armed))?;
         side.armed = false;
         let which = self.dice.below(3);

@@ -1,7 +1,7 @@
 //! The simulated network: connections, what is on its way in them, and when it arrives.
 //!
-//! It keeps to what a kernel promises, and to no more: bytes arrive in order, an end behind the bytes before it, a reset
-//! whenever it likes; readiness is told when it changes or for as long as it lasts, and may be told of too often.
+//! It keeps to what a kernel promises, and to no more: bytes arrive in order, an end behind the bytes before it, a
+//! reset whenever it likes; readiness is told when it changes or for as long as it lasts, and may be told of too often.
 
 use std::{
     cmp::Reverse,
@@ -21,9 +21,9 @@ use crate::{
     dice::Dice,
     fate::{Cut, End, Fate},
     faults::Faults,
-    link::{Flight, Link},
     told::{Tells, Watch},
     trace::{Notes, What},
+    wire::{Flight, Wire},
 };
 
 /// Virtual time, in nanoseconds since the run began. Only the run sets it.
@@ -67,11 +67,11 @@ pub(crate) enum Event {
 
 impl Event {
     /// The connection that it concerns.
-    fn link(self) -> Option<usize> {
+    fn wire(self) -> Option<usize> {
         match self {
             Self::Dial(_) | Self::Drain | Self::Start(_) | Self::Stop(_) => None,
-            Self::Request(link) | Self::Answer(link) | Self::Cut(link) => Some(link),
-            Self::Arrive(end) | Self::Room(end) | Self::Reset(end, _) => Some(end.link),
+            Self::Request(wire) | Self::Answer(wire) | Self::Cut(wire) => Some(wire),
+            Self::Arrive(end) | Self::Room(end) | Self::Reset(end, _) => Some(end.wire),
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) struct World {
     pub(crate) clock: Clock,
     pub(super) faults: Faults,
     pub(crate) dice: Dice,
-    pub(crate) links: Vec<Link>,
+    pub(crate) wires: Vec<Wire>,
     pub(super) trace: Notes,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     scheduled: u64,
@@ -108,7 +108,7 @@ impl World {
             clock: Clock::default(),
             faults,
             dice,
-            links: Vec::new(),
+            wires: Vec::new(),
             trace,
             events: BinaryHeap::new(),
             scheduled: 0,
@@ -159,7 +159,7 @@ impl World {
         let now = self.clock.now();
         if let Some(&Reverse((at, _, event))) = self.events.peek()
             && at <= now + time
-            && event.link().is_some()
+            && event.wire().is_some()
         {
             self.events.pop();
             self.clock.set(at.max(now));
@@ -169,20 +169,20 @@ impl World {
 
     /// Whether nothing is going to happen but between such nodes.
     pub(super) fn is_quiet_but_for(&self, such: impl Fn(usize) -> bool) -> bool {
-        let is_theirs = |link: usize| self.links[link].sides.iter().all(|side| such(side.node));
-        self.events.iter().all(|Reverse((.., event))| event.link().is_some_and(is_theirs))
+        let is_theirs = |wire: usize| self.wires[wire].sides.iter().all(|side| such(side.node));
+        self.events.iter().all(|Reverse((.., event))| event.wire().is_some_and(is_theirs))
     }
 
     /// How many connections have an end that is still open.
     pub(crate) fn open(&self) -> usize {
-        let is_open = |link: &&Link| {
-            link.sides[0].closed.is_none() || link.sides[1].decided && link.sides[1].closed.is_none()
+        let is_open = |wire: &&Wire| {
+            wire.sides[0].closed.is_none() || wire.sides[1].decided && wire.sides[1].closed.is_none()
         };
-        self.links.iter().filter(is_open).count()
+        self.wires.iter().filter(is_open).count()
     }
 
     pub(crate) fn note(&mut self, end: End, what: What) {
-        self.trace.note(self.clock.now(), (end.link, end.side), what);
+        self.trace.note(self.clock.now(), (end.wire, end.side), what);
     }
 
     /// Lets one thing happen that concerns connections only.
@@ -193,16 +193,16 @@ impl World {
                 let its = self.listeners.iter_mut().filter(|listener| listener.node == node);
                 its.for_each(|listener| listener.open = true);
             }
-            Event::Request(link) => self.request(link),
-            Event::Answer(link) => {
-                let end = End { link, side: 0 };
-                self.links[link].sides[0].decided = true;
+            Event::Request(wire) => self.request(wire),
+            Event::Answer(wire) => {
+                let end = End { wire, side: 0 };
+                self.wires[wire].sides[0].decided = true;
                 self.note(end, What::Answered);
                 self.change(end);
             }
             Event::Arrive(end) => self.arrive(end),
             Event::Room(end) => {
-                let pipe = &mut self.links[end.link].pipes[1 - end.side];
+                let pipe = &mut self.wires[end.wire].pipes[1 - end.side];
                 // What room there was may be filled again already; then the sender starves on.
                 if pipe.used < pipe.capacity {
                     pipe.starved = false;
@@ -210,31 +210,31 @@ impl World {
                 }
             }
             Event::Reset(end, kind) => self.reset(end, kind),
-            Event::Cut(link) => self.cut(link),
+            Event::Cut(wire) => self.cut(wire),
         }
     }
 
-    fn request(&mut self, link: usize) {
+    fn request(&mut self, wire: usize) {
         let now = self.clock.now();
-        let (client, server) = (End { link, side: 0 }, End { link, side: 1 });
-        let address = self.links[link].address;
-        let back = now + self.links[link].pipes[0].delay;
-        let refused = self.links[link].fate == Fate::Refuse;
+        let (client, server) = (End { wire, side: 0 }, End { wire, side: 1 });
+        let address = self.wires[wire].address;
+        let back = now + self.wires[wire].pipes[0].delay;
+        let refused = self.wires[wire].fate == Fate::Refuse;
         match self.listener(address).filter(|_| !refused) {
             Some(listener) => {
-                listener.backlog.push_back(link);
+                listener.backlog.push_back(wire);
                 let node = listener.node;
-                let link = &mut self.links[link];
-                link.sides[1].node = node;
-                link.sides[1].decided = true;
-                link.pipes[0].latest = back;
-                self.schedule(back, Event::Answer(client.link));
+                let wire = &mut self.wires[wire];
+                wire.sides[1].node = node;
+                wire.sides[1].decided = true;
+                wire.pipes[0].latest = back;
+                self.schedule(back, Event::Answer(client.wire));
             }
             None => {
                 if refused {
-                    self.links[link].cut = Some(Cut::Refused);
+                    self.wires[wire].cut = Some(Cut::Refused);
                 }
-                self.links[link].sides[1].closed = Some(now);
+                self.wires[wire].sides[1].closed = Some(now);
                 self.note(server, What::Refused);
                 self.schedule(back, Event::Reset(client, io::ErrorKind::ConnectionRefused));
             }
@@ -242,8 +242,8 @@ impl World {
     }
 
     fn arrive(&mut self, end: End) {
-        let link = &mut self.links[end.link];
-        let (pipe, side) = (&mut link.pipes[end.side], &link.sides[end.side]);
+        let wire = &mut self.wires[end.wire];
+        let (pipe, side) = (&mut wire.pipes[end.side], &wire.sides[end.side]);
         let Some(flight) = pipe.flights.pop_front() else { return };
         let gone = side.closed.is_some();
         match flight {
@@ -270,15 +270,15 @@ impl World {
 
     fn reset(&mut self, end: End, kind: io::ErrorKind) {
         let keeps = self.dice.below(2) == 0;
-        let link = &mut self.links[end.link];
-        let side = &mut link.sides[end.side];
+        let wire = &mut self.wires[end.wire];
+        let side = &mut wire.sides[end.side];
         if side.closed.is_some() || side.broken.is_some() {
             return;
         }
         side.broken = Some(kind);
         // Some kernels let what has arrived be received before they tell of the reset, some don't.
         if !keeps {
-            let pipe = &mut link.pipes[end.side];
+            let pipe = &mut wire.pipes[end.side];
             pipe.used -= pipe.inbox.len();
             pipe.inbox.clear();
         }
@@ -288,20 +288,20 @@ impl World {
 
     /// The network resets both ends, each in its time.
     fn cut(&mut self, number: usize) {
-        let link = &mut self.links[number];
-        if link.cut.is_some() || link.sides.iter().all(|side| side.closed.is_some()) {
+        let wire = &mut self.wires[number];
+        if wire.cut.is_some() || wire.sides.iter().all(|side| side.closed.is_some()) {
             return;
         }
-        link.cut = Some(Cut::Reset);
-        self.note(End { link: number, side: 0 }, What::Cut);
+        wire.cut = Some(Cut::Reset);
+        self.note(End { wire: number, side: 0 }, What::Cut);
         for side in 0..2 {
-            self.send_reset(End { link: number, side });
+            self.send_reset(End { wire: number, side });
         }
     }
 
     /// A reset is on its way to `end`: behind the bytes before it, or overtaking them.
     pub(super) fn send_reset(&mut self, end: End) {
-        let pipe = &self.links[end.link].pipes[end.side];
+        let pipe = &self.wires[end.wire].pipes[end.side];
         let mut at = self.clock.now() + pipe.delay;
         if self.dice.below(2) == 0 {
             at = at.max(pipe.latest);
@@ -311,7 +311,7 @@ impl World {
 
     /// Something is on its way to `end`, behind what is on its way already.
     pub(super) fn fly(&mut self, end: End, flight: Flight, pause: Duration) {
-        let pipe = &mut self.links[end.link].pipes[end.side];
+        let pipe = &mut self.wires[end.wire].pipes[end.side];
         pipe.latest = pipe.latest.max(self.clock.now() + pipe.delay) + pause;
         pipe.flights.push_back(flight);
         let at = pipe.latest;

@@ -74,9 +74,9 @@ fn run_echo(sim: Sim, drained: bool) -> Result<(Report, usize), Failure> {
     let heard: Vec<_> = told.iter().collect();
     assert_eq!(heard.len(), clients, "every session hears of its end, once");
     let whole = heard.iter().filter(|heard| heard.got == heard.total).count();
-    let cut = report.links.iter().filter(|link| link.cut.is_some()).count();
+    let cut = report.connections.iter().filter(|link| link.cut.is_some()).count();
     assert!(drained || whole + cut >= clients, "{whole} answers of {clients} are whole, {cut} were cut");
-    if let ([link], [heard]) = (&report.links[..], &heard[..]) {
+    if let ([link], [heard]) = (&report.connections[..], &heard[..]) {
         assert!(heard.got <= link.up.arrived);
         if link.cut == Some(Cut::HalfClosed { to_server: true }) && !drained {
             assert_eq!(heard.got, link.up.arrived, "all that came before the end is answered");
@@ -91,7 +91,7 @@ fn echo_is_whole_unless_cut() {
     Sim::check(seeds(10_000), |sim| {
         let (report, answers) = run_echo(sim, false)?;
         whole.update(|sum| sum + answers);
-        cut.update(|sum| sum + report.links.iter().filter(|link| link.cut.is_some()).count());
+        cut.update(|sum| sum + report.connections.iter().filter(|link| link.cut.is_some()).count());
         runs.update(|sum| sum + 1);
         Ok(())
     });
@@ -103,8 +103,8 @@ fn echo_is_whole_unless_cut() {
 fn echo_through_a_layer_is_whole_unless_cut() {
     Sim::check(seeds(5000), |sim| {
         let (report, whole) = run_echo(sim.layers(layer::Toy, layer::Toy), true)?;
-        let cut = report.links.iter().filter(|link| link.cut.is_some()).count();
-        assert!(whole + cut >= report.links.len(), "{whole} are whole, {cut} were cut");
+        let cut = report.connections.iter().filter(|link| link.cut.is_some()).count();
+        assert!(whole + cut >= report.connections.len(), "{whole} are whole, {cut} were cut");
         Ok(())
     });
 }
@@ -118,7 +118,7 @@ fn a_system_without_room_costs_time_and_nothing_else() {
             sim = sim.layers(layer::Toy, layer::Toy);
         }
         let (report, whole) = run_echo(sim, false)?;
-        assert_eq!(whole, report.links.len(), "an answer was lost");
+        assert_eq!(whole, report.connections.len(), "an answer was lost");
         assert!(report.stats.iter().all(|stats| stats.failed == 0), "a connection was lost");
         Ok(())
     });
@@ -150,7 +150,7 @@ fn upload_through_a_layer(mut sim: Sim, drain_after: Option<Duration>) -> Result
         .serve(server(), stream::Sink::new(seed, total, tell))
         .client(server(), stream::Pusher::new(seed, total))
         .run(LIMIT)?;
-    match (told.try_recv().ok(), report.links[0].cut) {
+    match (told.try_recv().ok(), report.connections[0].cut) {
         // The sink tells only what it got until an orderly end.
         (Some(got), _) => assert_eq!(got, total, "less than everything was taken for everything"),
         // A server that drains lets nobody in any more.
@@ -170,7 +170,7 @@ fn an_upload_arrives_in_order_and_whole_unless_cut() {
             .serve(server(), stream::Sink::new(seed, total, tell))
             .client(server(), stream::Pusher::new(seed, total))
             .run(LIMIT)?;
-        let link = &report.links[0];
+        let link = &report.connections[0];
         let got = told.try_recv().ok();
         if link.cut.is_none() {
             assert_eq!(got, Some(total));
@@ -193,7 +193,7 @@ fn a_slow_reader_gets_everything_within_its_buffer() {
             .serve(server(), stream::Sink::new(seed, total, tell).slowly(Duration::from_millis(5)))
             .client(server(), stream::Pusher::new(seed, total))
             .run(LIMIT)?;
-        let link = &report.links[0];
+        let link = &report.connections[0];
         let right = match link.cut {
             None => total,
             Some(Cut::HalfClosed { to_server: true }) => link.up.arrived,
@@ -242,7 +242,7 @@ fn a_relay_of_two_sessions_loses_nothing_and_never_waits_for_ever() {
             .client(server(), stream::Talker::new(seed, total, window, tell))
             .run(LIMIT)?;
         let heard = told.recv().unwrap();
-        assert!(heard.got == total || report.links.iter().any(|link| link.cut.is_some()));
+        assert!(heard.got == total || report.connections.iter().any(|link| link.cut.is_some()));
         Ok(())
     });
 }
@@ -252,10 +252,10 @@ fn work_that_is_begun_in_any_callback_is_done() {
     Sim::check(seeds(1000), |sim| {
         let (tell, told) = mpsc::channel();
         let report = sim.serve(server(), work::Office).client(server(), work::Boss::new(tell)).run(LIMIT)?;
-        assert!(told.recv().unwrap() || report.links[0].cut.is_some());
+        assert!(told.recv().unwrap() || report.connections[0].cut.is_some());
         let idle = Budget::default().idle;
         assert!(
-            report.links[0].cut.is_some() || report.took < idle,
+            report.connections[0].cut.is_some() || report.took < idle,
             "work waited until something else happened"
         );
         Ok(())
@@ -293,7 +293,7 @@ fn a_file_is_sent_between_the_bytes_around_it() {
         let heard = told.recv().unwrap();
         let right = stream::FileService::answer(length);
         assert!(right.starts_with(&heard));
-        assert!(heard.len() == right.len() || report.links[0].cut.is_some());
+        assert!(heard.len() == right.len() || report.connections[0].cut.is_some());
         Ok(())
     });
 }
@@ -338,7 +338,7 @@ fn a_silent_client_and_an_idle_one_are_closed_in_time() {
                 .client(server(), Quiet { speaks, tell })
                 .run(LIMIT)?;
             let one_way = Faults::none().delay.0;
-            let link = &report.links[0];
+            let link = &report.connections[0];
             let last = link.opened + one_way * if speaks { 3 } else { 1 };
             let patience = if speaks { budget.idle } else { budget.first_byte };
             assert_eq!(link.closed[1], Some(last + patience));
@@ -360,7 +360,10 @@ fn an_unanswered_connection_is_given_up() {
         .client(server(), stream::Talker::new(1, 10, 10, tell))
         .run(LIMIT)
         .unwrap();
-    assert_eq!(report.links[0].closed[0], Some(report.links[0].opened + Budget::default().connect));
+    assert_eq!(
+        report.connections[0].closed[0],
+        Some(report.connections[0].opened + Budget::default().connect)
+    );
     let heard = told.recv().unwrap();
     assert!(!heard.opened);
     assert_eq!(heard.why, Closed::Unanswered.to_string());
@@ -375,7 +378,7 @@ fn both_sides_close_as_soon_as_both_have_finished() {
             .serve(server(), stream::Echo)
             .client(server(), stream::Talker::new(1, 5000, 1000, tell))
             .run(LIMIT)?;
-        let [Some(client), Some(server)] = report.links[0].closed else { panic!("both close") };
+        let [Some(client), Some(server)] = report.connections[0].closed else { panic!("both close") };
         assert!(client.max(server) < Budget::default().linger, "nobody waits for what has come");
         Ok(())
     });

@@ -70,7 +70,8 @@ impl Keys {
     }
 }
 
-/// Reads the pin of the public key in a certificate, such as the `cert.pem` of somebody whose private key is not at hand.
+/// Reads the pin of the public key in a certificate, such as the `cert.pem` of somebody whose private key is not at
+/// hand.
 ///
 /// # Errors
 /// [`TlsError`] naming the file that cannot be read, or holds no certificate.

@@ -7,8 +7,8 @@
 //! Who the peer has proven to be is in [`Context::identity`](roadstead_proto::Context::identity).
 //!
 //! A record is read when all of it is there. So a peer that sends one of the largest, 16 KiB, has
-//! [`Budget::idle`](roadstead_proto::Budget::idle) to do it, where without TLS every byte would have counted. File ranges are read
-//! by a call that blocks: see [`Output::file`](roadstead_proto::Output::file).
+//! [`Budget::idle`](roadstead_proto::Budget::idle) to do it, where without TLS every byte would have counted. File
+//! ranges are read by a call that blocks: see [`Output::file`](roadstead_proto::Output::file).
 #![forbid(unsafe_code)]
 
 mod authority;
@@ -200,7 +200,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// What rustls shows and signs with. It reads the private key where that lies: a copy handed over would not be zeroised.
+/// What rustls shows and signs with. It reads the private key where that lies: a copy handed over would not be
+/// zeroised.
 fn certified(keys: &Keys) -> Result<Arc<SingleCertAndKey>, TlsError> {
     let certified = CertifiedKey::new(keys.chain.clone(), any_supported_type(&keys.key).map_err(unfit)?);
     match certified.keys_match() {

@@ -6,14 +6,16 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use roadstead_trident_arithmetic::digest::Digest;
-use roadstead_trident_arithmetic::dpf::{Domain, Evaluator, Role, generate};
-use roadstead_trident_arithmetic::field::uniform;
-use roadstead_trident_arithmetic::kernels::{Kernel, combine, scan, select, spread};
-use roadstead_trident_arithmetic::lines::{BLOCK, COLUMN, GROUP, Line};
-use roadstead_trident_arithmetic::party::Party;
-use roadstead_trident_arithmetic::prg::Expander;
-use roadstead_trident_arithmetic::selector::{self, Expansion, PAYLOAD, Walks};
+use roadstead_trident_arithmetic::{
+    digest::Digest,
+    dpf::{Domain, Evaluator, Role, generate},
+    field::uniform,
+    kernels::{Kernel, combine, scan, select, spread},
+    lines::{BLOCK, COLUMN, GROUP, Line},
+    party::Party,
+    prg::Expander,
+    selector::{self, Expansion, PAYLOAD, Walks},
+};
 
 const ROWS: usize = 10_000;
 const COLUMNS: usize = 9;

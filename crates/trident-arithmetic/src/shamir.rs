@@ -19,8 +19,10 @@ pub fn share(secret: u32, rng: &mut impl CryptoRng) -> [u32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::{P, mul, sub};
-    use crate::party::Party;
+    use crate::{
+        field::{P, mul, sub},
+        party::Party,
+    };
     use proptest::prelude::*;
     use rand::SeedableRng;
 

@@ -1,15 +1,21 @@
 //! Entry points for fuzzing: any bytes are accepted or refused, nothing panics.
 
-use crate::agreed::manifest::{Digest, Element, Manifest, SharingId};
-use crate::agreed::reshare;
-use crate::agreed::scales::Scales;
-use crate::agreed::wire::{self, Hello, Kind, Refusal, Welcome};
-use crate::arithmetic::dpf::{Domain, Evaluator, Key, Role};
-use crate::arithmetic::field::P;
-use crate::arithmetic::party::Party;
-use crate::arithmetic::prg::Expander;
-use crate::arithmetic::quantise::WorstError;
-use crate::arithmetic::selector;
+use crate::{
+    agreed::{
+        manifest::{Digest, Element, Manifest, SharingId},
+        reshare,
+        scales::Scales,
+        wire::{self, Hello, Kind, Refusal, Welcome},
+    },
+    arithmetic::{
+        dpf::{Domain, Evaluator, Key, Role},
+        field::P,
+        party::Party,
+        prg::Expander,
+        quantise::WorstError,
+        selector,
+    },
+};
 
 /// Selection keys: the first two bytes choose the number of rows, the rest is the key.
 pub fn keys(data: &[u8]) {

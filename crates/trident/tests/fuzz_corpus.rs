@@ -13,7 +13,7 @@ mod dataset;
 #[path = "../../../fuzz/properties/sharing.rs"]
 mod sharing;
 
-use roadstead::tls::Pin;
+use roadstead_tls::Pin;
 use roadstead_trident::{
     admission::{Admission, Admitted},
     dpf::{Domain, generate},

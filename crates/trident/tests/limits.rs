@@ -8,20 +8,22 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use roadstead_trident::admission::{Admission, Admitted, Refused};
-use roadstead_trident::data::{DataError, Rows};
-use roadstead_trident::dpf::KeyError;
-use roadstead_trident::field::P;
-use roadstead_trident::fuzz;
-use roadstead_trident::manifest::{Digest, MAX_DIM, MAX_ROWS, Manifest, ManifestError};
-use roadstead_trident::party::Party;
-use roadstead_trident::query::Collection;
-use roadstead_trident::share::{
-    CLIENT_DIR, Options, SEARCH_FILE, ShareError, component_file, pair_key_file, server_dir, share,
-    share_with,
+use roadstead_trident::{
+    admission::{Admission, Admitted, Refused},
+    data::{DataError, Rows},
+    dpf::KeyError,
+    field::P,
+    fuzz,
+    manifest::{Digest, MAX_DIM, MAX_ROWS, Manifest, ManifestError},
+    party::Party,
+    query::Collection,
+    share::{
+        CLIENT_DIR, Options, SEARCH_FILE, ShareError, component_file, pair_key_file, server_dir, share,
+        share_with,
+    },
+    store::{Store, StoreError},
+    wire::{self, BodyError, COUNTER, Hello, Kind, MAX_TEXT, Refusal, Welcome},
 };
-use roadstead_trident::store::{Store, StoreError};
-use roadstead_trident::wire::{self, BodyError, COUNTER, Hello, Kind, MAX_TEXT, Refusal, Welcome};
 
 use common::{Cluster, SEARCH, Table, byte_rows, rng, share_rows};
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use roadstead::tls::Pin;
+use roadstead_tls::Pin;
 use roadstead_trident::{
     integrity::Roots,
     manifest::{Digest, Element, MAX_BYTES, MAX_DIM, MAX_ROWS, Manifest, ManifestError, SharingId},

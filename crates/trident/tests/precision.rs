@@ -7,18 +7,20 @@ mod common;
 
 use rand::Rng;
 
-use roadstead_trident::check::Check;
-use roadstead_trident::data::true_neighbours;
-use roadstead_trident::field::{P, add, from_signed};
-use roadstead_trident::query::{AnswerError, Neighbour, QueryError};
-use roadstead_trident::wire::{COUNTER, Kind};
+use roadstead_trident::{
+    check::Check,
+    data::true_neighbours,
+    field::{P, add, from_signed},
+    query::{AnswerError, Neighbour, QueryError},
+    wire::{COUNTER, Kind},
+};
 
 use common::{Cluster, Table, rng, slices};
 
 const K: usize = 10;
 
 /// Nearly normal.
-fn bell(rng: &mut impl Rng) -> f64 {
+fn wake_queue(rng: &mut impl Rng) -> f64 {
     (0..12).map(|_| f64::from(rng.next_u32()) / f64::from(u32::MAX)).sum::<f64>() - 6.0
 }
 
@@ -30,22 +32,23 @@ fn scaled(vector: &[f64], length: f64) -> Vec<f32> {
 /// Vectors of length 1 in random directions.
 fn unit_vectors(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut rng = rng(seed);
-    let direction = |rng: &mut _| (0..dim).map(|_| bell(rng)).collect::<Vec<f64>>();
+    let direction = |rng: &mut _| (0..dim).map(|_| wake_queue(rng)).collect::<Vec<f64>>();
     (0..count).map(|_| scaled(&direction(&mut rng), 1.0)).collect()
 }
 
 /// Vectors as models of text make them: around topics, with some elements that are always large, of length about 1.
 fn text_like(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut topics = rng(1);
-    let topics: Vec<Vec<f64>> = (0..60).map(|_| (0..dim).map(|_| bell(&mut topics)).collect()).collect();
+    let topics: Vec<Vec<f64>> =
+        (0..60).map(|_| (0..dim).map(|_| wake_queue(&mut topics)).collect()).collect();
     let mut rng = rng(seed);
     let vector = |_| {
         let topic = &topics[rng.next_u32() as usize % topics.len()];
         let near = |(at, middle): (usize, &f64)| {
-            middle + 0.9 * bell(&mut rng) + if at % 97 == 0 { 8.0 } else { 0.0 }
+            middle + 0.9 * wake_queue(&mut rng) + if at % 97 == 0 { 8.0 } else { 0.0 }
         };
         let vector: Vec<f64> = topic.iter().enumerate().map(near).collect();
-        scaled(&vector, 1.0 + 0.1 * bell(&mut rng))
+        scaled(&vector, 1.0 + 0.1 * wake_queue(&mut rng))
     };
     (0..count).map(vector).collect()
 }

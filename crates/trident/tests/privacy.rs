@@ -9,13 +9,15 @@ use std::collections::HashSet;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use rand::Rng;
 
-use roadstead_trident::field::{P, add, sub};
-use roadstead_trident::manifest::Digest;
-use roadstead_trident::mask::{Masks, PairKey, PairKeys, Purpose};
-use roadstead_trident::party::Party;
-use roadstead_trident::query::Body;
-use roadstead_trident::share::{SEARCH_FILE, component_file, server_dir};
-use roadstead_trident::wire::{COUNTER, Kind};
+use roadstead_trident::{
+    field::{P, add, sub},
+    manifest::Digest,
+    mask::{Masks, PairKey, PairKeys, Purpose},
+    party::Party,
+    query::Body,
+    share::{SEARCH_FILE, component_file, server_dir},
+    wire::{COUNTER, Kind},
+};
 
 use common::{Cluster, SEARCH, chi_square_bytes, chi_square_elements, elements, rng, share_rows};
 

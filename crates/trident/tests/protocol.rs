@@ -6,13 +6,15 @@ mod common;
 
 use rand::Rng;
 
-use roadstead_trident::admission::Admitted;
-use roadstead_trident::check::Check;
-use roadstead_trident::data::{Generated, Rows, open, siftsmall, true_neighbours};
-use roadstead_trident::field::{P, add};
-use roadstead_trident::kernels::Kernel;
-use roadstead_trident::query::{AnswerError, QueryError, Row, Scores};
-use roadstead_trident::wire::Kind;
+use roadstead_trident::{
+    admission::Admitted,
+    check::Check,
+    data::{Generated, Rows, open, siftsmall, true_neighbours},
+    field::{P, add},
+    kernels::Kernel,
+    query::{AnswerError, QueryError, Row, Scores},
+    wire::Kind,
+};
 
 use common::{Cluster, byte_rows, float_rows, rng, slices};
 

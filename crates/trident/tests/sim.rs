@@ -14,12 +14,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use roadstead::{
-    Budget, Close, Closed, Context, Done, Frame, Input, Ready, Session, Waker,
-    exchange::{Exchange, Member, MemberId, Options, Simulated, Strategy},
-    frame::{Limits, Parsed},
-    sim::{Failure, Faults, Report, Sim, seeds},
+use roadstead_exchange::{Exchange, Member, MemberId, Options, Simulated, Strategy};
+use roadstead_proto::{
+    Budget, Close, Closed, Context, Done, Frame, Input, Ready, Session, Waker, frame::Limits, frame::Parsed,
 };
+use roadstead_sim::{Failure, Faults, Report, Sim, seeds};
 use roadstead_trident::{
     mask::Nonce,
     party::Party,
@@ -310,7 +309,7 @@ fn a_row_that_a_client_accepts_is_the_row_and_whoever_waits_is_told() {
     Sim::check(seeds(400), |sim| {
         let (report, clients) = play(&shares, sim, None)?;
         let (all, few) = outcome(&clients);
-        let cut = report.links.iter().any(|link| link.cut.is_some());
+        let cut = report.connections.iter().any(|link| link.cut.is_some());
         assert!(cut || (all, few) == (6, 0), "{all} of 6 are right although no connection was lost");
         right.update(|sum| sum + all);
         by_two.update(|sum| sum + few);
@@ -334,7 +333,7 @@ fn a_server_that_lies_to_the_client_costs_no_row_whenever_all_three_answer() {
     Sim::check(seeds(120), |sim| {
         let liar = Party::ALL[sim.seed() as usize % 3];
         let (report, clients) = play(&shares, sim, Some(liar))?;
-        let cut = report.links.iter().any(|link| link.cut.is_some());
+        let cut = report.connections.iter().any(|link| link.cut.is_some());
         let (right, _) = outcome(&clients);
         assert!(cut || right == 6, "{right} of 6 are right although no connection was lost");
         Ok(())
@@ -349,13 +348,13 @@ fn whatever_link_between_the_servers_is_lost_wherever_all_three_answer() {
         let world = || Sim::new(sim.seed()).faults(Faults::none());
         let (whole, clients) = play(&shares, world(), None)?;
         assert_eq!(outcome(&clients), (6, 0));
-        let between = |number: &usize| whole.links[*number].address.port() == 7201;
-        for number in (0..whole.links.len()).filter(between) {
-            let link = &whole.links[number];
+        let between = |number: &usize| whole.connections[*number].address.port() == 7201;
+        for number in (0..whole.connections.len()).filter(between) {
+            let link = &whole.connections[number];
             for (to_server, flow) in [(true, link.up), (false, link.down)] {
                 for after in (0..flow.arrived).step_by(13) {
                     let (report, clients) = play(&shares, world().cut(number, to_server, after), None)?;
-                    assert!(report.links[number].cut.is_some());
+                    assert!(report.connections[number].cut.is_some());
                     assert_eq!(outcome(&clients), (6, 0), "{number} cut after {after} of {flow:?}");
                 }
             }

@@ -14,11 +14,8 @@ use std::{
 
 use bytes::Bytes;
 
-use roadstead::{
-    Closed, Context, Done, Frame, Input, Ready, Session,
-    frame::{Limits, Parsed},
-    sim::{Faults, Sim, seeds},
-};
+use roadstead_proto::{Closed, Context, Done, Frame, Input, Ready, Session, frame::Limits, frame::Parsed};
+use roadstead_sim::{Faults, Sim, seeds};
 use roadstead_trident::{
     field::sub,
     mask::Nonce,

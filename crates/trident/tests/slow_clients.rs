@@ -62,7 +62,7 @@ impl Setting {
         let permit = self.shared.gate.admit(None).unwrap();
         let session = self.trident.open(&peer);
         let mut connection = Connection::accepted(session, peer, Arc::clone(&self.shared), permit);
-        connection.place(Token(1), self.host.bell(), Duration::ZERO);
+        connection.place(Token(1), self.host.wake_queue(), Duration::ZERO);
         connection.handle(Duration::ZERO, Event::Opened, &mut self.host);
         let mut client = Client { connection, asked: 0 };
         let hello = Hello { version: wire::VERSION, party: PARTY, digest: self.collection.digest() };

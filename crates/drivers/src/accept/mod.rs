@@ -1,7 +1,7 @@
 //! Taking connections out of the backlog without ever losing the listener: the same for every model.
 #![forbid(unsafe_code)]
 
-mod pool;
+mod accepts;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +17,12 @@ use roadstead_proto::{
 };
 
 use crate::net::{Failure, Net};
-pub(crate) use pool::Pool;
+pub(crate) use accepts::Accepts;
 
 /// A listening socket, and what becomes of the connections that come to it.
-pub struct Door<L> {
+pub struct Listener<S> {
     /// The socket, or what stands for it.
-    pub listener: L,
+    pub socket: S,
     /// Makes the endpoint of an admitted connection.
     pub open: Arc<Open>,
 }
@@ -48,15 +48,15 @@ pub fn opener<S: Service>(
     })
 }
 
-impl<L> Door<L> {
-    /// A door to `service`, through `layers` if there are some.
-    pub fn new<S: Service>(
-        listener: L,
-        service: Arc<S>,
+impl<S> Listener<S> {
+    /// A listener for `service`, through `layers` if there are some.
+    pub fn new<T: Service>(
+        socket: S,
+        service: Arc<T>,
         shared: Arc<Shared>,
         layers: Option<Arc<dyn Layers>>,
     ) -> Self {
-        Self { listener, open: opener(service, shared, layers) }
+        Self { socket, open: opener(service, shared, layers) }
     }
 }
 
@@ -87,7 +87,7 @@ pub enum Accepted<T> {
 }
 
 /// Takes one connection out of the backlog.
-pub fn take<N: Net>(net: &mut N, listener: &N::Listener) -> Taken<N::Stream> {
+pub fn take<N: Net>(net: &mut N, listener: &N::ListenSocket) -> Taken<N::Stream> {
     let error = match net.accept(listener) {
         Ok((stream, address)) => return Taken::One(stream, Peer { address }),
         Err(error) => error,
@@ -110,7 +110,7 @@ pub fn take<N: Net>(net: &mut N, listener: &N::Listener) -> Taken<N::Stream> {
 const LAST: usize = 4096;
 
 /// Takes all that wait at a listener which is about to be closed: it would reset them.
-pub fn last<N: Net>(net: &mut N, listener: &N::Listener) -> Vec<Taken<N::Stream>> {
+pub fn last<N: Net>(net: &mut N, listener: &N::ListenSocket) -> Vec<Taken<N::Stream>> {
     let one = |_| match take(net, listener) {
         Taken::Empty | Taken::Exhausted => None,
         taken => Some(taken),
@@ -119,20 +119,24 @@ pub fn last<N: Net>(net: &mut N, listener: &N::Listener) -> Vec<Taken<N::Stream>
 }
 
 /// Takes one connection out of the backlog and asks the budget about it.
-pub fn next<N: Net>(net: &mut N, door: &Door<N::Listener>, host: &mut Host) -> Accepted<N::Stream> {
-    let taken = take(net, &door.listener);
-    decide(taken, net, door, host)
+pub fn next<N: Net>(
+    net: &mut N,
+    listener: &Listener<N::ListenSocket>,
+    host: &mut Host,
+) -> Accepted<N::Stream> {
+    let taken = take(net, &listener.socket);
+    decide(taken, net, listener, host)
 }
 
 /// Asks the budget about what was taken out of the backlog.
 pub(crate) fn decide<N: Net>(
     taken: Taken<N::Stream>,
     net: &mut N,
-    door: &Door<N::Listener>,
+    listener: &Listener<N::ListenSocket>,
     host: &mut Host,
 ) -> Accepted<N::Stream> {
     match taken {
-        Taken::One(stream, peer) => match admit(&*door.open, peer, host) {
+        Taken::One(stream, peer) => match admit(&*listener.open, peer, host) {
             Some(endpoint) => Accepted::Admitted(stream, endpoint),
             None => {
                 net.close(stream, true);

@@ -22,7 +22,7 @@ impl Backlog {
 }
 
 impl Net for Backlog {
-    type Listener = ();
+    type ListenSocket = ();
     type Stream = ();
 
     fn classify(error: &io::Error) -> Failure {

@@ -2,9 +2,9 @@
 //!
 //! A connection that only bytes can move waits in `recv` itself, one call per message; but not for long, since nobody
 //! can call its thread out of there. If nothing comes, or something else may move it (a ticket, a waker, a peer that
-//! does not take its answer), the thread waits in `poll` for the socket and its bell. Nothing else ever waits, so that
-//! deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been kept
-//! from it for longer than the peer, by a job, or because the whole process was stopped.
+//! does not take its answer), the thread waits in `poll` for the socket and its wake queue. Nothing else ever waits, so
+//! that deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been
+//! kept from it for longer than the peer, by a job, or because the whole process was stopped.
 #![forbid(unsafe_code)]
 
 use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
@@ -15,23 +15,23 @@ use roadstead_proto::{
     connection::{BLOCK, Endpoint, Event, Op, Operation},
     host::Host,
     queue::Run,
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 use super::{
-    company::Company,
+    supervisor::Supervisor,
     wait::{WaitingNet, Wants},
 };
-use crate::{failed::failed, orders::Order, slots::LONG};
+use crate::{connections::LONG, failed::failed, orders::Order};
 
-/// What others may do to a connection's thread: ring its bell.
+/// What others may do to a connection's thread: wake its wake queue.
 #[derive(Debug, Clone)]
-pub(crate) struct Handle(Arc<Bell>);
+pub(crate) struct Handle(Arc<WakeQueue>);
 
 impl Handle {
     /// There are new orders. Who waits in `recv` hears of it a little later.
     pub(crate) fn order(&self) {
-        self.0.ring(TOKEN);
+        self.0.wake(TOKEN);
     }
 }
 
@@ -43,11 +43,11 @@ const TOKEN: Token = Token(0);
 
 /// One connection and the thread that waits for it.
 pub(crate) struct Blocking<N: WaitingNet> {
-    crew: Arc<dyn Company>,
+    server: Arc<dyn Supervisor>,
     net: N,
     /// None until a connection to elsewhere was begun.
     stream: Option<N::Stream>,
-    interrupt: Option<N::Interrupt>,
+    interrupt: Option<N::Wakeup>,
     endpoint: Box<dyn Endpoint>,
     host: Host,
     block: BytesMut,
@@ -77,29 +77,29 @@ enum Woke {
 impl<N: WaitingNet> Blocking<N> {
     /// Drives `endpoint` on an accepted connection.
     pub(crate) fn accepted(
-        crew: Arc<dyn Company>,
+        server: Arc<dyn Supervisor>,
         net: N,
         stream: N::Stream,
         endpoint: Box<dyn Endpoint>,
         host: Host,
     ) -> Self {
-        Self { stream: Some(stream), ..Self::new(crew, net, endpoint, host) }
+        Self { stream: Some(stream), ..Self::new(server, net, endpoint, host) }
     }
 
     /// Drives `endpoint` on a connection to `address`.
     pub(crate) fn outgoing(
-        crew: Arc<dyn Company>,
+        server: Arc<dyn Supervisor>,
         net: N,
         address: SocketAddr,
         endpoint: Box<dyn Endpoint>,
         host: Host,
     ) -> Self {
-        Self { address: Some(address), ..Self::new(crew, net, endpoint, host) }
+        Self { address: Some(address), ..Self::new(server, net, endpoint, host) }
     }
 
-    fn new(crew: Arc<dyn Company>, net: N, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
+    fn new(server: Arc<dyn Supervisor>, net: N, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
         Self {
-            crew,
+            server,
             net,
             stream: None,
             interrupt: None,
@@ -117,13 +117,13 @@ impl<N: WaitingNet> Blocking<N> {
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.host.bell))
+        Handle(Arc::clone(&self.host.wake_queue))
     }
 
     /// Drives the connection to its end.
     pub(crate) fn run(mut self) {
         let reset = self.drive();
-        let Self { crew, mut net, stream, endpoint, mut host, .. } = self;
+        let Self { server, mut net, stream, endpoint, mut host, .. } = self;
         if let Some(stream) = stream {
             net.close(stream, reset);
         }
@@ -131,13 +131,13 @@ impl<N: WaitingNet> Blocking<N> {
         // Before it is at work, which may be the last thing that its process does.
         host.report();
         // What its own tickets are for is forgotten now. What it has submitted is not: others may wait for that.
-        while crew.order() != Order::Stop && host.jobs.run_one().is_some() {}
+        while server.order() != Order::Stop && host.jobs.run_one().is_some() {}
         host.report();
     }
 
     /// Answers whether the peer is to see a reset.
     fn drive(&mut self) -> bool {
-        self.endpoint.place(TOKEN, &self.host.bell, self.net.now());
+        self.endpoint.place(TOKEN, &self.host.wake_queue, self.net.now());
         match self.address {
             Some(address) => self.dial(address),
             None => {
@@ -158,7 +158,7 @@ impl<N: WaitingNet> Blocking<N> {
             if let Some(reset) = self.collect() {
                 return reset;
             }
-            if self.answer_bell() || self.try_send() {
+            if self.take_calls() || self.try_send() {
                 continue;
             }
             self.endpoint.settle(self.net.now(), &mut self.host);
@@ -215,8 +215,8 @@ impl<N: WaitingNet> Blocking<N> {
         self.endpoint.handle(now, event, &mut self.host);
     }
 
-    /// Nothing was waited for since an event was told. If that was long ago, the session has taken its time, and the peer
-    /// has had none.
+    /// Nothing was waited for since an event was told. If that was long ago, the session has taken its time, and the
+    /// peer has had none.
     fn catch_up(&mut self, now: Duration) {
         if let Some(told) = self.told.take().filter(|told| now.saturating_sub(*told) >= LONG) {
             self.endpoint.correct(told, now);
@@ -225,7 +225,7 @@ impl<N: WaitingNet> Blocking<N> {
 
     /// `Some` when the connection asks to be closed.
     fn obey(&mut self) -> Option<bool> {
-        let order = self.crew.order();
+        let order = self.server.order();
         if order == self.order {
             return None;
         }
@@ -248,7 +248,9 @@ impl<N: WaitingNet> Blocking<N> {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
                 Op::Shutdown => self.stream.iter().for_each(|stream| self.net.shutdown(stream)),
-                Op::Connect(outgoing) => Arc::clone(&self.crew).connect(outgoing.address, outgoing.endpoint),
+                Op::Connect(outgoing) => {
+                    Arc::clone(&self.server).connect(outgoing.address, outgoing.endpoint)
+                }
                 Op::Redial(address) => self.dial(*address),
                 Op::Close { reset } => return Some(reset),
             }
@@ -256,8 +258,8 @@ impl<N: WaitingNet> Blocking<N> {
         None
     }
 
-    /// This thread is the logic unit too: runs what waits, and hears who rang. True if anything happened.
-    fn answer_bell(&mut self) -> bool {
+    /// This thread is the logic unit too: runs what waits, and hears who calls. True if anything happened.
+    fn take_calls(&mut self) -> bool {
         if self.host.jobs.are_ready() {
             // What was counted is not lost if its process does not survive the job.
             self.host.report();
@@ -269,9 +271,9 @@ impl<N: WaitingNet> Blocking<N> {
             self.try_send();
         }
         let mut happened = ran.is_some();
-        let mut rung = Vec::new();
-        self.host.bell.answer(&mut rung);
-        if !rung.is_empty() {
+        let mut woken = Vec::new();
+        self.host.wake_queue.take(&mut woken);
+        if !woken.is_empty() {
             self.tell(Event::Woken);
             happened = true;
         }
@@ -370,19 +372,20 @@ impl<N: WaitingNet> Blocking<N> {
         Woke::Received(result)
     }
 
-    /// Waits for the socket and the bell. Where no descriptor is left for the bell, it is looked at every now and then.
+    /// Waits for the socket and the wake queue. Where no descriptor is left for the wake queue, it is looked at every
+    /// now and then.
     fn poll(&mut self, left: Option<Duration>) -> io::Result<Woke> {
         let interrupt = self.interrupt().ok();
         let left =
             if interrupt.is_some() { left } else { Some(left.map_or(GLANCE, |left| left.min(GLANCE))) };
-        if !self.host.bell.fall_asleep() {
+        if !self.host.wake_queue.begin_sleep() {
             return Ok(Woke::Otherwise);
         }
         self.host.report();
         self.host.count.waits += 1;
         let wants = Wants { receive: self.receive > 0, send: self.send || self.connecting };
         let found = self.net.wait(self.stream.as_ref(), wants, interrupt.as_ref(), left);
-        self.host.bell.wake_up();
+        self.host.wake_queue.end_sleep();
         match found? {
             None => self.look_at_all(),
             Some(found) if self.connecting && found.any => self.look_at_connect(),
@@ -394,11 +397,11 @@ impl<N: WaitingNet> Blocking<N> {
     }
 
     /// What interrupts a poll, made when it is first needed: a plain connection has none.
-    fn interrupt(&mut self) -> io::Result<N::Interrupt> {
+    fn interrupt(&mut self) -> io::Result<N::Wakeup> {
         if let Some(interrupt) = &self.interrupt {
             return Ok(interrupt.clone());
         }
-        let interrupt = self.net.interrupt(&self.host.bell)?;
+        let interrupt = self.net.interrupt(&self.host.wake_queue)?;
         Ok(self.interrupt.insert(interrupt).clone())
     }
 }

@@ -7,7 +7,7 @@
 use std::io;
 
 use super::{
-    crew::{Living, Spawner},
+    server::{LiveConnection, Spawner},
     wait::WaitingNet,
 };
 
@@ -15,7 +15,7 @@ use super::{
 pub struct Iterative;
 
 impl<N: WaitingNet> Spawner<N> for Iterative {
-    fn serve(&self, connection: Living<N>) -> io::Result<()> {
+    fn serve(&self, connection: LiveConnection<N>) -> io::Result<()> {
         connection.run();
         Ok(())
     }

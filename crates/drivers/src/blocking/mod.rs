@@ -1,13 +1,13 @@
 //! The blocking core: "do this, I wait".
 //!
-//! One loop per connection of receive, session, send. Who runs it is the replaceable part, a [`Spawner`](crew::Spawner):
-//! the thread that accepts, a thread of its own, one of a pool; or, with a parent of processes, a
-//! child of its own or one of several that were forked in advance.
+//! One loop per connection of receive, session, send. Who runs it is the replaceable part, a
+//! [`Spawner`](server::Spawner): the thread that accepts, a thread of its own, one of a pool; or, with a parent of
+//! processes, a child of its own or one of several that were forked in advance.
 
-pub mod company;
 mod connection;
-pub mod crew;
 pub mod iterative;
+pub mod server;
+pub mod supervisor;
 #[cfg(test)]
 mod tests;
 pub mod wait;

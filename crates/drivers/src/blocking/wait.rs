@@ -5,23 +5,23 @@ use std::{io, time::Duration};
 
 use bytes::BytesMut;
 
-use roadstead_proto::ticket::Bell;
+use roadstead_proto::ticket::WakeQueue;
 
 use crate::net::Net;
 
 /// A network for threads that wait, each for one connection. What it can be asked without waiting does not wait here
 /// either.
 pub trait WaitingNet:
-    Net<Listener: Send + Sync + 'static, Stream: Send + 'static> + Send + Sync + Sized + 'static
+    Net<ListenSocket: Send + Sync + 'static, Stream: Send + 'static> + Send + Sync + Sized + 'static
 {
     /// What ends somebody's wait.
-    type Interrupt: Clone + Send + Sync + 'static;
+    type Wakeup: Clone + Send + Sync + 'static;
     /// The same network for another thread, which accepts nothing.
     fn another(&self) -> Self;
     /// The same network for another thread, which accepts.
     fn accepting(&self) -> Self;
-    /// What ends a wait when `bell` rings.
-    fn interrupt(&mut self, bell: &Bell) -> io::Result<Self::Interrupt>;
+    /// What ends a wait when `wake_queue` wakes.
+    fn interrupt(&mut self, wake_queue: &WakeQueue) -> io::Result<Self::Wakeup>;
     /// Receives, and waits for that; if nothing comes for `patience`, it is [`io::ErrorKind::WouldBlock`].
     fn receive_within(
         &mut self,
@@ -36,19 +36,19 @@ pub trait WaitingNet:
         &mut self,
         stream: Option<&Self::Stream>,
         wants: Wants,
-        interrupt: Option<&Self::Interrupt>,
+        interrupt: Option<&Self::Wakeup>,
         timeout: Option<Duration>,
     ) -> io::Result<Option<Found>>;
-    /// Waits until somebody has come to one of `listeners`, for `interrupt`, or until the time is over; or less long, if the
-    /// system would not look.
+    /// Waits until somebody has come to one of `listeners`, for `interrupt`, or until the time is over; or less long,
+    /// if the system would not look.
     fn wait_for_any<'a>(
         &mut self,
-        listeners: impl Iterator<Item = &'a Self::Listener>,
-        interrupt: &Self::Interrupt,
+        listeners: impl Iterator<Item = &'a Self::ListenSocket>,
+        interrupt: &Self::Wakeup,
         timeout: Option<Duration>,
     ) -> io::Result<()>;
     /// Nobody comes to a listener any more, and who waits there is reset.
-    fn hang_up(&mut self, listener: &Self::Listener);
+    fn hang_up(&mut self, listener: &Self::ListenSocket);
     /// What has broken a stream that was found broken. It is told once: a receive that is still to come would not.
     fn broken_by(&mut self, stream: &Self::Stream) -> io::Error;
 }

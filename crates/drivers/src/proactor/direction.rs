@@ -9,7 +9,7 @@ pub(super) struct Direction<T> {
     pub(crate) asked: Option<T>,
     /// An operation would not block.
     pub(crate) ready: bool,
-    /// The hands are at it.
+    /// The I/O are at it.
     pub(crate) busy: bool,
     /// It has become ready since they began.
     again: bool,
@@ -35,7 +35,7 @@ impl<T> Direction<T> {
         begun
     }
 
-    /// The hands are done: what was asked for, and what it came to. `None` if it has to be tried again when it is ready,
+    /// The I/O are done: what was asked for, and what it came to. `None` if it has to be tried again when it is ready,
     /// and nobody has given up on it.
     pub(crate) fn end<R>(&mut self, result: io::Result<R>) -> Option<(T, io::Result<R>)> {
         self.busy = false;
@@ -47,7 +47,7 @@ impl<T> Direction<T> {
         Some((self.asked.take()?, result))
     }
 
-    /// What was asked for, if its end can be told at once; else it is when the hands are done.
+    /// What was asked for, if its end can be told at once; else it is when the I/O are done.
     pub(super) fn cancel(&mut self) -> Option<T> {
         self.cancelled = true;
         self.asked.take_if(|_| !self.busy)

@@ -1,21 +1,21 @@
-//! `emulated`: a reactor that does the I/O on the loop's behalf and hands over what is done.
+//! `emulated`: a reactor that does the I/O on the loop's behalf and I/O over what is done.
 //!
-//! The reference for the other ports: the same promises, made with nothing but readiness. It stands on any network and
-//! any poller, so the simulator drives the proactor's loop through it.
+//! The reference for the other completion queues: the same promises, made with nothing but readiness. It stands on any
+//! network and any poller, so the simulator drives the proactor's loop through it.
 #![forbid(unsafe_code)]
 
 use std::{io, time::Duration};
 
-use super::readiness::{Finished, Hands, Progress, Ready, Receive, Received, Send};
+use super::readiness::{Finished, Progress, ReadyIo, ReadyQueue, Receive, Received, Send};
 use crate::net::Net;
 
-/// The port.
-pub type Emulated<N, P> = Ready<N, P, Direct>;
+/// The completion queue.
+pub type Emulated<N, P> = ReadyQueue<N, P, Direct>;
 
 /// Does everything at once.
 pub struct Direct;
 
-impl<N: Net> Hands<N> for Direct {
+impl<N: Net> ReadyIo<N> for Direct {
     fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<Received> {
         let Receive { stream, mut block, most, .. } = task;
         let result = whole(|| net.receive(stream, &mut block, most));

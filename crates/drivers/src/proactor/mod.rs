@@ -1,21 +1,23 @@
 //! The proactor: "tell me when it is done".
 //!
 //! One loop of submit, wait for completions, session, submit. Where completions arrive is the replaceable part, a
-//! [`Port`]. An operation that was submitted belongs to the port with all that it works on, until its completion comes,
-//! in whatever order. To close a connection is therefore three steps: cancel what is in flight, hear of it, close.
+//! [`CompletionQueue`]. An operation that was submitted belongs to the completion queue with all that it works on,
+//! until its completion comes, in whatever order. To close a connection is therefore three steps: cancel what is in
+//! flight, hear of it, close.
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
 //!
 //! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: one
-//! that has passed waits for a turn that began after it, and for the port to try once more what is in flight there.
+//! that has passed waits for a turn that began after it, and for the completion queue to try once more what is in
+//! flight there.
 
+mod completions;
+mod connection;
 mod direction;
 pub mod emulated;
 mod in_flight;
-mod port;
 pub mod readiness;
 mod sends;
-mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -28,36 +30,36 @@ use roadstead_proto::{
 };
 
 use crate::{
-    accept::{self, Open, Pool, Taken},
+    accept::{self, Accepts, Open, Taken},
+    connections::Connections,
     failed::failed,
     net::REST,
     orders::{ORDERS, Order, Orders},
-    slots::Slots,
 };
-pub use port::{Completion, Port};
+pub use completions::{Completion, CompletionQueue};
+use connection::{LoopConnection, begin_send, send, submit};
 use sends::{Sends, pages};
-use slot::{Slot, begin_send, send, submit};
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
 const REAP: Duration = Duration::from_millis(10);
 
 /// One listener of the loop.
-struct Listener {
+struct Accepting {
     /// What becomes of its connections.
     open: Arc<Open>,
-    pool: Pool,
+    accepts: Accepts,
     /// The system had no room for another connection: it is not asked for one until then.
     resting: Option<Duration>,
 }
 
 /// The loop.
-pub struct Proactor<P: Port> {
-    port: P,
+pub struct Proactor<P: CompletionQueue> {
+    completions: P,
     host: Host,
     orders: Arc<Orders>,
-    listeners: Vec<Listener>,
-    slots: Slots<Slot>,
+    listeners: Vec<Accepting>,
+    connections: Connections<LoopConnection>,
     sends: Sends,
     done: Vec<Completion<P::Stream>>,
     woken: Vec<Token>,
@@ -66,16 +68,17 @@ pub struct Proactor<P: Port> {
     ended: Duration,
 }
 
-impl<P: Port> Proactor<P> {
-    /// A loop around `port`, whose listeners are numbered as `doors` are.
-    pub fn new(port: P, host: Host, orders: Arc<Orders>, doors: Vec<Arc<Open>>) -> Self {
-        let listeners = doors.into_iter().map(|open| Listener { open, pool: Pool::new(), resting: None });
+impl<P: CompletionQueue> Proactor<P> {
+    /// A loop around `completions`, whose listeners are numbered as `openers` are.
+    pub fn new(completions: P, host: Host, orders: Arc<Orders>, openers: Vec<Arc<Open>>) -> Self {
+        let listeners =
+            openers.into_iter().map(|open| Accepting { open, accepts: Accepts::new(), resting: None });
         let mut proactor = Self {
-            port,
+            completions,
             host,
             orders,
             listeners: listeners.collect(),
-            slots: Slots::default(),
+            connections: Connections::default(),
             sends: Sends::new(),
             done: Vec::new(),
             woken: Vec::new(),
@@ -101,36 +104,36 @@ impl<P: Port> Proactor<P> {
             self.sends.trim();
         }
         let mut done = mem::take(&mut self.done);
-        let waited = self.port.wait(&mut done, timeout);
-        self.host.bell.wake_up();
+        let waited = self.completions.wait(&mut done, timeout);
+        self.host.wake_queue.end_sleep();
         waited?;
-        let now = self.port.now();
+        let now = self.completions.now();
         for done in done.drain(..) {
             self.complete(done, now);
         }
         self.done = done;
-        let (served, now) = (now, if self.host.jobs.run_turn() { self.port.now() } else { now });
-        self.slots.correct(served, now);
-        let alive = self.answer_bell(now);
+        let (served, now) = (now, if self.host.jobs.run_turn() { self.completions.now() } else { now });
+        self.connections.correct(served, now);
+        let alive = self.take_calls(now);
         self.look_at_due(self.ended);
         self.accept_again(now);
         self.host.report();
-        self.ended = self.port.now();
-        self.slots.correct(now, self.ended);
-        Ok(alive && !(self.draining && self.slots.is_empty() && !self.port.has_done()))
+        self.ended = self.completions.now();
+        self.connections.correct(now, self.ended);
+        Ok(alive && !(self.draining && self.connections.is_empty() && !self.completions.has_done()))
     }
 
     /// How long the next turn would wait; `None`: until something happens.
     pub fn timeout(&mut self) -> Option<Duration> {
-        self.timeout_at(self.port.now())
+        self.timeout_at(self.completions.now())
     }
 
     fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
-        if self.port.has_done() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
+        if self.completions.has_done() || self.host.jobs.are_ready() || !self.host.wake_queue.begin_sleep() {
             return Some(Duration::ZERO);
         }
         let resting = self.listeners.iter().filter_map(|listener| listener.resting);
-        let next = resting.chain(self.slots.next_deadline()).min()?;
+        let next = resting.chain(self.connections.next_deadline()).min()?;
         Some(next.saturating_sub(now))
     }
 
@@ -162,13 +165,16 @@ impl<P: Port> Proactor<P> {
                     Err(error) => failed(Operation::Receive, error, P::classify),
                 };
                 self.completed(token, Operation::Receive, event, now);
-                self.port.recycle(block);
+                self.completions.recycle(block);
             }
         }
     }
 
     fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {
-        let Some(pinned) = self.slots.get(token).and_then(|slot| slot.in_flight.send) else { return };
+        let Some(pinned) = self.connections.get(token).and_then(|connection| connection.in_flight.send)
+        else {
+            return;
+        };
         self.host.count.sends += 1;
         let well = result.is_ok();
         let event = match result {
@@ -182,7 +188,7 @@ impl<P: Port> Proactor<P> {
 
     /// A peer without room is in nobody's way but its own.
     fn full(&mut self, token: Token) {
-        let send = self.slots.get(token).and_then(|slot| slot.in_flight.send.as_mut());
+        let send = self.connections.get(token).and_then(|connection| connection.in_flight.send.as_mut());
         let Some(pinned) = send.map(mem::take) else { return };
         self.sends.end(pinned, false);
         self.send_waiting();
@@ -190,10 +196,14 @@ impl<P: Port> Proactor<P> {
 
     /// A peer has room again: its send has its turn as any other.
     fn room(&mut self, token: Token) {
-        let Some(slot) = self.slots.get(token).filter(|slot| slot.in_flight.send == Some(0)) else { return };
-        slot.in_flight.send = None;
-        match slot.closing {
-            None => begin_send(slot, token, &mut self.port, &mut self.sends),
+        let Some(connection) =
+            self.connections.get(token).filter(|connection| connection.in_flight.send == Some(0))
+        else {
+            return;
+        };
+        connection.in_flight.send = None;
+        match connection.closing {
+            None => begin_send(connection, token, &mut self.completions, &mut self.sends),
             Some(_) => self.close_if_idle(token),
         }
     }
@@ -202,28 +212,28 @@ impl<P: Port> Proactor<P> {
     fn send_waiting(&mut self) {
         while let Some(token) = self.sends.first() {
             // Whoever is closed has left the line.
-            let Some(slot) = self.slots.get(token) else { return };
-            let pages = pages(slot.endpoint.output().buffered());
+            let Some(connection) = self.connections.get(token) else { return };
+            let pages = pages(connection.endpoint.output().buffered());
             if !self.sends.begin_first(pages) {
                 return;
             }
-            slot.waits = None;
-            send(slot, token, &mut self.port, &mut self.sends, pages);
+            connection.waits = None;
+            send(connection, token, &mut self.completions, &mut self.sends, pages);
         }
     }
 
     /// One operation of a connection is done; of one that closes, nothing else matters.
     fn completed(&mut self, token: Token, operation: Operation, event: Event<'_>, now: Duration) {
-        let Some(slot) = self.slots.get(token) else { return };
-        if !slot.in_flight.end(operation) {
+        let Some(connection) = self.connections.get(token) else { return };
+        if !connection.in_flight.end(operation) {
             return;
         }
         if let Event::Exhausted(_) = event {
             self.sends.exhausted();
         }
-        match slot.closing {
+        match connection.closing {
             None => {
-                slot.endpoint.handle(now, event, &mut self.host);
+                connection.endpoint.handle(now, event, &mut self.host);
                 self.drive(token, now);
             }
             Some(_) => self.close_if_idle(token),
@@ -233,20 +243,20 @@ impl<P: Port> Proactor<P> {
     fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, now: Duration) {
         let Some(listener) = self.listeners.get_mut(number) else {
             if let Taken::One(stream, _) = taken {
-                self.port.refuse(stream);
+                self.completions.refuse(stream);
             }
             return;
         };
         if let Taken::Exhausted = taken {
-            listener.pool.exhausted();
+            listener.accepts.exhausted();
             listener.resting = (!self.draining).then_some(now + REST);
             return;
         }
-        listener.pool.complete(now);
+        listener.accepts.complete(now);
         match taken {
             Taken::One(stream, peer) => match accept::admit(&*listener.open, peer, &mut self.host) {
                 Some(endpoint) => self.adopt(stream, endpoint, now),
-                None => self.port.refuse(stream),
+                None => self.completions.refuse(stream),
             },
             Taken::Shed => self.host.count.refused += 1,
             Taken::Lost | Taken::Empty | Taken::Exhausted => {}
@@ -261,7 +271,7 @@ impl<P: Port> Proactor<P> {
         for (number, listener) in self.listeners.iter_mut().enumerate() {
             if listener.resting.is_none_or(|until| until <= now) {
                 listener.resting = None;
-                (0..listener.pool.fill()).for_each(|_| self.port.accept(number));
+                (0..listener.accepts.fill()).for_each(|_| self.completions.accept(number));
             }
         }
     }
@@ -271,7 +281,7 @@ impl<P: Port> Proactor<P> {
         if self.draining {
             self.tell(token, Event::Drain, now);
         }
-        let event = match self.port.adopt(stream, token) {
+        let event = match self.completions.adopt(stream, token) {
             Ok(()) => Event::Opened,
             Err(error) => Event::Failed(error),
         };
@@ -285,9 +295,9 @@ impl<P: Port> Proactor<P> {
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
-        let token = self.slots.insert(Slot::new(endpoint, socket));
-        if let Some(slot) = self.slots.get(token) {
-            slot.endpoint.place(token, &self.host.bell, now);
+        let token = self.connections.insert(LoopConnection::new(endpoint, socket));
+        if let Some(connection) = self.connections.get(token) {
+            connection.endpoint.place(token, &self.host.wake_queue, now);
         }
         token
     }
@@ -299,17 +309,17 @@ impl<P: Port> Proactor<P> {
             return endpoint.handle(now, Event::Stop, &mut self.host);
         }
         let token = self.insert(endpoint, true, now);
-        if let Some(slot) = self.slots.get(token) {
-            slot.in_flight.connect = true;
-            self.port.connect(address, token);
+        if let Some(connection) = self.connections.get(token) {
+            connection.in_flight.connect = true;
+            self.completions.connect(address, token);
         }
-        self.slots.schedule(token);
+        self.connections.schedule(token);
     }
 
-    /// Drives those whose bell has rung. False when the loop was told to stop.
-    fn answer_bell(&mut self, now: Duration) -> bool {
+    /// Drives those whose wake queue has woken. False when the loop was told to stop.
+    fn take_calls(&mut self, now: Duration) -> bool {
         let mut woken = mem::take(&mut self.woken);
-        self.host.bell.answer(&mut woken);
+        self.host.wake_queue.take(&mut woken);
         let mut alive = true;
         for token in woken.drain(..) {
             if token == ORDERS {
@@ -351,32 +361,33 @@ impl<P: Port> Proactor<P> {
     fn stop(&mut self, now: Duration) {
         self.draining = true;
         self.listeners.clear();
-        self.port.deafen();
-        for token in self.slots.tokens() {
+        self.completions.deafen();
+        for token in self.connections.tokens() {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
         }
         self.reap(now);
     }
 
-    /// What has arrived by now is served, and so is who waits at the doors.
+    /// What has arrived by now is served, and so is who waits at the listeners.
     fn drain(&mut self) {
         self.draining = true;
-        for token in self.slots.tokens() {
-            if let Some(slot) = self.slots.get(token) {
-                slot.drains = true;
-                self.port.look(token);
+        for token in self.connections.tokens() {
+            if let Some(connection) = self.connections.get(token) {
+                connection.drains = true;
+                self.completions.look(token);
             }
         }
         self.listeners.iter_mut().for_each(|listener| listener.resting = None);
-        self.port.deafen();
+        self.completions.deafen();
     }
 
-    /// Hears of what was cancelled, so that every connection is closed. A port that does not tell is not waited for long.
+    /// Hears of what was cancelled, so that every connection is closed. A completion queue that does not tell is not
+    /// waited for long.
     fn reap(&mut self, now: Duration) {
         let mut done = Vec::new();
         for _ in 0..REAPS {
-            if self.slots.is_empty() || self.port.wait(&mut done, Some(REAP)).is_err() {
+            if self.connections.is_empty() || self.completions.wait(&mut done, Some(REAP)).is_err() {
                 return;
             }
             for done in done.drain(..) {
@@ -385,54 +396,60 @@ impl<P: Port> Proactor<P> {
         }
     }
 
-    /// Has the port look at those whose deadlines had passed when this turn's wait began.
+    /// Has the completion queue look at those whose deadlines had passed when this turn's wait began.
     fn look_at_due(&mut self, waited: Duration) {
-        while let Some(token) = self.slots.due(waited) {
-            if let Some(slot) = self.slots.get(token) {
-                slot.overdue = Some(waited);
-                self.port.look(token);
+        while let Some(token) = self.connections.due(waited) {
+            if let Some(connection) = self.connections.get(token) {
+                connection.overdue = Some(waited);
+                self.completions.look(token);
             }
         }
     }
 
     /// Fires a deadline that nothing has moved, and lets the connection know of the drain.
     fn looked(&mut self, token: Token, now: Duration) {
-        let Some(slot) = self.slots.get(token) else { return };
-        let since = slot.overdue.take().unwrap_or_default();
-        if slot.endpoint.deadline().is_some_and(|deadline| deadline <= since) {
+        let Some(connection) = self.connections.get(token) else { return };
+        let since = connection.overdue.take().unwrap_or_default();
+        if connection.endpoint.deadline().is_some_and(|deadline| deadline <= since) {
             self.tell(token, Event::Tick, now);
         }
-        if self.slots.get(token).is_some_and(|slot| mem::take(&mut slot.drains)) {
+        if self.connections.get(token).is_some_and(|connection| mem::take(&mut connection.drains)) {
             self.tell(token, Event::Drain, now);
         }
         self.drive(token, now);
     }
 
     fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
-        if let Some(slot) = self.slots.get(token).filter(|slot| slot.closing.is_none()) {
-            slot.endpoint.handle(now, event, &mut self.host);
+        if let Some(connection) =
+            self.connections.get(token).filter(|connection| connection.closing.is_none())
+        {
+            connection.endpoint.handle(now, event, &mut self.host);
         }
     }
 
     /// Submits what the connection asks for.
     fn drive(&mut self, token: Token, now: Duration) {
         let mut connects = Vec::new();
-        let Some(slot) = self.slots.get(token).filter(|slot| slot.closing.is_none()) else { return };
-        slot.closing = submit(slot, token, &mut self.port, &mut self.sends, &mut connects);
-        if slot.closing.is_none() {
-            slot.endpoint.settle(now, &mut self.host);
-            slot.closing = submit(slot, token, &mut self.port, &mut self.sends, &mut connects);
+        let Some(connection) = self.connections.get(token).filter(|connection| connection.closing.is_none())
+        else {
+            return;
+        };
+        connection.closing = submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
+        if connection.closing.is_none() {
+            connection.endpoint.settle(now, &mut self.host);
+            connection.closing =
+                submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
         }
-        if slot.closing.is_some() {
-            if let Some(place) = slot.waits.take() {
+        if connection.closing.is_some() {
+            if let Some(place) = connection.waits.take() {
                 self.sends.leave(place);
             }
-            if !slot.in_flight.is_empty() {
-                self.port.cancel(token);
+            if !connection.in_flight.is_empty() {
+                self.completions.cancel(token);
             }
             self.close_if_idle(token);
         } else {
-            self.slots.schedule(token);
+            self.connections.schedule(token);
         }
         for outgoing in connects {
             self.connect(outgoing, now);
@@ -440,12 +457,12 @@ impl<P: Port> Proactor<P> {
     }
 
     fn close_if_idle(&mut self, token: Token) {
-        let Some(slot) = self.slots.get(token) else { return };
-        if let Some(reset) = slot.closing.filter(|_| slot.in_flight.is_empty()) {
-            if slot.socket {
-                self.port.close(token, reset);
+        let Some(connection) = self.connections.get(token) else { return };
+        if let Some(reset) = connection.closing.filter(|_| connection.in_flight.is_empty()) {
+            if connection.socket {
+                self.completions.close(token, reset);
             }
-            self.slots.remove(token);
+            self.connections.remove(token);
         }
     }
 }

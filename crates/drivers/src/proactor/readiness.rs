@@ -1,5 +1,5 @@
-//! A port on a system that only tells of readiness: accepting, connecting, and knowing when an operation may be begun.
-//! How one is done then is what the ports that stand on this differ in: [`Hands`].
+//! A completion queue on a system that only tells of readiness: accepting, connecting, and knowing when an operation
+//! may be begun. How one is done then is what the completion queues that stand on this differ in: [`ReadyIo`].
 #![forbid(unsafe_code)]
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, time::Duration};
@@ -9,29 +9,29 @@ use bytes::BytesMut;
 use roadstead_proto::{output::Output, ticket::Token};
 
 use super::{
+    completions::{Completion, CompletionQueue},
     direction::Direction,
-    port::{Completion, Port},
 };
 use crate::{
     accept::{self, Taken},
+    connections::Table,
     free::FreeList,
     net::{Failure, Net},
     reactor::{Poller, Readiness},
-    slots::Table,
 };
 
 /// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
 const BLOCKS: usize = 32;
 
 /// Does operations on sockets that are ready, at once or in a while. Of each socket it has at most one of each kind.
-pub trait Hands<N: Net> {
+pub trait ReadyIo<N: Net> {
     /// Receives into `block`, which comes back in the result.
     fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<Received>;
     /// Sends from the front of `output`.
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
     /// The next operation that was not done at once and is now.
     fn finished(&mut self) -> Option<Finished>;
-    /// How long a wait may be before [`Hands::finished`] is asked again; `None`: as long as nothing interrupts it.
+    /// How long a wait may be before [`ReadyIo::finished`] is asked again; `None`: as long as nothing interrupts it.
     fn patience(&self) -> Option<Duration>;
     /// Nothing is to be done for a while: gives back what is kept for the next operations and was not needed of late.
     fn trim(&mut self);
@@ -66,7 +66,7 @@ pub type Received = (BytesMut, io::Result<usize>);
 pub enum Progress<T> {
     /// It is over.
     Done(T),
-    /// [`Hands::finished`] will tell.
+    /// [`ReadyIo::finished`] will tell.
     Later,
 }
 
@@ -78,12 +78,12 @@ pub enum Finished {
     Sent(Token, io::Result<u64>),
 }
 
-/// The port: sockets, what is asked of each, and what is known of its readiness.
-pub struct Ready<N: Net, P: Poller<N>, H: Hands<N>> {
+/// The completion queue: sockets, what is asked of each, and what is known of its readiness.
+pub struct ReadyQueue<N: Net, P: Poller<N>, H: ReadyIo<N>> {
     net: N,
     poller: P,
-    hands: H,
-    listeners: Vec<Ear<N::Listener>>,
+    ready_io: H,
+    listeners: Vec<Listening<N::ListenSocket>>,
     sockets: Table<Socket<N::Stream>>,
     ready: Vec<Readiness>,
     done: Vec<Completion<N::Stream>>,
@@ -96,8 +96,8 @@ pub struct Ready<N: Net, P: Poller<N>, H: Hands<N>> {
 }
 
 /// A listener, and how many connections are asked of it.
-struct Ear<L> {
-    listener: L,
+struct Listening<L> {
+    socket: L,
     asked: usize,
     /// The poller tells of its backlog.
     heard: bool,
@@ -115,20 +115,21 @@ struct Socket<S> {
     full: bool,
     /// That wait is over, and the send is not asked for again yet.
     roomy: bool,
-    /// What is in flight is being tried: see [`Port::look`].
+    /// What is in flight is being tried: see [`CompletionQueue::look`].
     looks: bool,
     /// The interest that the poller knows of.
     told: (bool, bool),
 }
 
-impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
+impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
     /// Sockets of `net`, which `poller` tells of.
-    pub fn new(net: N, poller: P, hands: H, listeners: Vec<N::Listener>) -> Self {
-        let listeners = listeners.into_iter().map(|listener| Ear { listener, asked: 0, heard: false });
+    pub fn new(net: N, poller: P, ready_io: H, listeners: Vec<N::ListenSocket>) -> Self {
+        let listeners =
+            listeners.into_iter().map(|listener| Listening { socket: listener, asked: 0, heard: false });
         Self {
             net,
             poller,
-            hands,
+            ready_io,
             listeners: listeners.collect(),
             sockets: Table::default(),
             ready: Vec::new(),
@@ -193,7 +194,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
     fn begin_send(&mut self, token: Token) {
         let Some(socket) = self.sockets.get(token) else { return };
         if let Some(output) = socket.send.begin() {
-            match self.hands.send(&mut self.net, Send { token, stream: &socket.stream, output }) {
+            match self.ready_io.send(&mut self.net, Send { token, stream: &socket.stream, output }) {
                 Progress::Later => socket.send.busy = true,
                 Progress::Done(result) => self.sent(token, result),
             }
@@ -227,7 +228,7 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
         self.out += 1;
         let block = self.free.take().unwrap_or_default();
         let task = Receive { token, stream: &socket.stream, block, most };
-        match self.hands.receive(&mut self.net, task) {
+        match self.ready_io.receive(&mut self.net, task) {
             Progress::Later => socket.receive.busy = true,
             Progress::Done(received) => self.received(token, received),
         }
@@ -273,9 +274,9 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
         }
     }
 
-    /// Hears of what the hands have done meanwhile.
+    /// Hears of what the I/O have done meanwhile.
     fn finish(&mut self) {
-        while let Some(finished) = self.hands.finished() {
+        while let Some(finished) = self.ready_io.finished() {
             let token = match finished {
                 Finished::Received(token, received) => {
                     self.received(token, received);
@@ -292,17 +293,17 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
 
     /// Takes what was asked for out of a listener's backlog.
     fn take(&mut self, number: usize) {
-        while let Some(ear) = self.listeners.get_mut(number).filter(|ear| ear.asked > 0) {
-            let taken = accept::take(&mut self.net, &ear.listener);
+        while let Some(listening) = self.listeners.get_mut(number).filter(|listening| listening.asked > 0) {
+            let taken = accept::take(&mut self.net, &listening.socket);
             match taken {
                 Taken::Empty => return,
                 // The others that are asked for would fare no better.
                 Taken::Exhausted => {
-                    let all = mem::take(&mut ear.asked);
+                    let all = mem::take(&mut listening.asked);
                     self.done.extend((0..all).map(|_| Completion::Accepted(number, Taken::Exhausted)));
                 }
                 taken => {
-                    ear.asked -= 1;
+                    listening.asked -= 1;
                     self.done.push(Completion::Accepted(number, taken));
                 }
             }
@@ -311,14 +312,15 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Ready<N, P, H> {
 
     /// Has the poller tell no more of listeners of which no connection is asked.
     fn ignore_unasked(&mut self) {
-        for ear in self.listeners.iter_mut().filter(|ear| ear.heard && ear.asked == 0) {
-            ear.heard = false;
-            self.poller.ignore(&ear.listener);
+        for listening in self.listeners.iter_mut().filter(|listening| listening.heard && listening.asked == 0)
+        {
+            listening.heard = false;
+            self.poller.ignore(&listening.socket);
         }
     }
 }
 
-impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
+impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H> {
     type Stream = N::Stream;
 
     fn classify(error: &io::Error) -> Failure {
@@ -330,20 +332,20 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
     }
 
     fn accept(&mut self, listener: usize) {
-        let Some(ear) = self.listeners.get_mut(listener) else { return };
-        if !ear.heard && self.poller.listen(&ear.listener, Token::of_listener(listener)).is_err() {
+        let Some(listening) = self.listeners.get_mut(listener) else { return };
+        if !listening.heard && self.poller.listen(&listening.socket, Token::of_listener(listener)).is_err() {
             return self.done.push(Completion::Accepted(listener, Taken::Exhausted));
         }
-        ear.heard = true;
-        ear.asked += 1;
+        listening.heard = true;
+        listening.asked += 1;
     }
 
     fn deafen(&mut self) {
-        for (number, ear) in self.listeners.drain(..).enumerate() {
-            if ear.heard {
-                self.poller.ignore(&ear.listener);
+        for (number, listening) in self.listeners.drain(..).enumerate() {
+            if listening.heard {
+                self.poller.ignore(&listening.socket);
             }
-            let last = accept::last(&mut self.net, &ear.listener);
+            let last = accept::last(&mut self.net, &listening.socket);
             self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken)));
         }
     }
@@ -444,12 +446,12 @@ impl<N: Net, P: Poller<N>, H: Hands<N>> Port for Ready<N, P, H> {
         self.begin_waiting();
         self.finish();
         let timeout = match self.done.is_empty() {
-            true => [timeout, self.hands.patience()].into_iter().flatten().min(),
+            true => [timeout, self.ready_io.patience()].into_iter().flatten().min(),
             false => Some(Duration::ZERO),
         };
         if timeout != Some(Duration::ZERO) {
             self.free.trim();
-            self.hands.trim();
+            self.ready_io.trim();
         }
         let mut ready = mem::take(&mut self.ready);
         let idle = !mem::take(&mut self.moved);

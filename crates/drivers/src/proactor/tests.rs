@@ -1,4 +1,4 @@
-//! The loop itself, over a port that does what it is told and when.
+//! The loop itself, over a completion queue that does what it is told and when.
 #![forbid(unsafe_code)]
 
 use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst};
@@ -44,7 +44,7 @@ struct Obedient {
     done: Vec<Completion<()>>,
 }
 
-impl Port for Obedient {
+impl CompletionQueue for Obedient {
     type Stream = ();
 
     fn classify(error: &io::Error) -> Failure {
@@ -132,29 +132,29 @@ fn start() -> Proactor<Obedient> {
 impl Proactor<Obedient> {
     /// One turn in which this is done.
     fn happen(&mut self, done: impl IntoIterator<Item = Completion<()>>) {
-        self.port.done.extend(done);
+        self.completions.done.extend(done);
         assert!(self.turn().unwrap());
     }
 
     /// So many come at once; answers their names.
     fn admit(&mut self, count: usize) -> Vec<Token> {
-        let before = self.port.named.len();
+        let before = self.completions.named.len();
         self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), guest()))));
-        self.port.named[before..].to_vec()
+        self.completions.named[before..].to_vec()
     }
 }
 
 #[test]
 fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
     let mut proactor = start();
-    let (orders, bell) = (Arc::clone(&proactor.orders), Arc::clone(&proactor.host.bell));
+    let (orders, wake_queue) = (Arc::clone(&proactor.orders), Arc::clone(&proactor.host.wake_queue));
     proactor.admit(1);
-    orders.drain(&bell);
+    orders.drain(&wake_queue);
     proactor.happen([]);
     let (told, shared) = (Arc::default(), Arc::clone(&proactor.host.shared));
     let address = ([192, 0, 2, 1], 7).into();
     let (late, _) = outgoing(&shared, address, None, Waits(Arc::clone(&told))).unwrap();
-    orders.attend(late, &bell);
+    orders.attend(late, &wake_queue);
     proactor.happen([]);
     assert!(told.load(SeqCst));
 }
@@ -162,11 +162,11 @@ fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
 #[test]
 fn who_waits_at_the_door_of_a_loop_without_connections_is_let_in_when_it_drains() {
     let mut proactor = start();
-    proactor.port.at_the_door = 1;
-    proactor.orders.drain(&proactor.host.bell);
+    proactor.completions.at_the_door = 1;
+    proactor.orders.drain(&proactor.host.wake_queue);
     proactor.happen([]);
     proactor.happen([]);
-    assert_eq!(proactor.port.named.len(), 1);
+    assert_eq!(proactor.completions.named.len(), 1);
 }
 
 #[test]
@@ -176,11 +176,11 @@ fn no_listener_that_rests_keeps_a_loop_awake_that_drains() {
     proactor.admit(1);
     proactor.happen([exhausted()]);
     assert_eq!(proactor.timeout(), Some(REST));
-    proactor.orders.drain(&proactor.host.bell);
+    proactor.orders.drain(&proactor.host.wake_queue);
     // Of those that are asked for some hear only then that there is no room.
     for done in [None, Some(exhausted())] {
         proactor.happen(done);
-        proactor.port.now += REST;
+        proactor.completions.now += REST;
         proactor.happen([]);
         assert!(proactor.timeout().is_none_or(|wait| wait > REST));
     }
@@ -198,11 +198,11 @@ fn full(token: Token) -> Completion<()> {
 fn sends_beyond_the_cap_wait_in_order_of_arrival() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE + 3);
-    assert_eq!(proactor.port.sends, tokens[..AT_ONCE]);
+    assert_eq!(proactor.completions.sends, tokens[..AT_ONCE]);
     proactor.happen([sent(tokens[1])]);
-    assert_eq!(proactor.port.sends[AT_ONCE..], tokens[AT_ONCE..=AT_ONCE]);
+    assert_eq!(proactor.completions.sends[AT_ONCE..], tokens[AT_ONCE..=AT_ONCE]);
     proactor.happen([sent(tokens[0]), sent(tokens[2])]);
-    assert_eq!(proactor.port.sends, tokens);
+    assert_eq!(proactor.completions.sends, tokens);
 }
 
 #[test]
@@ -210,11 +210,11 @@ fn who_waits_for_room_at_its_peer_keeps_nobody_waiting_and_has_its_turn_when_the
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE + 2);
     proactor.happen([full(tokens[0]), full(tokens[1])]);
-    assert_eq!(proactor.port.sends, tokens);
+    assert_eq!(proactor.completions.sends, tokens);
     proactor.happen([Completion::Room(tokens[1])]);
-    assert_eq!(proactor.port.sends.len(), tokens.len(), "the others have taken its place");
+    assert_eq!(proactor.completions.sends.len(), tokens.len(), "the others have taken its place");
     proactor.happen([sent(tokens[2])]);
-    assert_eq!(proactor.port.sends[tokens.len()..], [tokens[1]]);
+    assert_eq!(proactor.completions.sends[tokens.len()..], [tokens[1]]);
 }
 
 #[test]
@@ -225,12 +225,12 @@ fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
         |token| Completion::Received(token, BytesMut::new(), Err(io::ErrorKind::ConnectionReset.into()));
     proactor.happen(tokens.iter().map(|&token| full(token)));
     proactor.happen(tokens.iter().map(|&token| reset(token)));
-    assert_eq!(proactor.port.cancelled, tokens);
-    assert_eq!(proactor.port.closed, [], "something is in flight");
+    assert_eq!(proactor.completions.cancelled, tokens);
+    assert_eq!(proactor.completions.closed, [], "something is in flight");
     let cancelled =
         Completion::Sent(tokens[1], Output::for_lending(), Err(io::ErrorKind::Interrupted.into()));
     proactor.happen([Completion::Room(tokens[0]), cancelled]);
-    assert_eq!(proactor.port.closed, tokens);
+    assert_eq!(proactor.completions.closed, tokens);
 }
 
 #[test]
@@ -239,10 +239,10 @@ fn what_is_lent_is_charged_until_it_comes_back() {
     let tokens = proactor.admit(1);
     let reset = Err(io::ErrorKind::ConnectionReset.into());
     proactor.happen([Completion::Received(tokens[0], BytesMut::new(), reset)]);
-    assert_eq!(proactor.port.closed, [], "its send is in flight");
+    assert_eq!(proactor.completions.closed, [], "its send is in flight");
     assert_eq!(proactor.host.shared.memory.used(), LARGE);
     proactor.happen([sent(tokens[0])]);
-    assert_eq!((&proactor.port.closed, proactor.host.shared.memory.used()), (&tokens, 0));
+    assert_eq!((&proactor.completions.closed, proactor.host.shared.memory.used()), (&tokens, 0));
 }
 
 #[test]
@@ -252,15 +252,15 @@ fn what_is_not_in_flight_cannot_be_done() {
     let none = || Completion::Connected(tokens[0], Ok(()));
     proactor.happen([none(), Completion::Room(tokens[0]), sent(tokens[0])]);
     proactor.happen([sent(tokens[0]), full(tokens[0]), Completion::Room(tokens[0]), none()]);
-    assert_eq!(proactor.port.closed, []);
+    assert_eq!(proactor.completions.closed, []);
     let reset = || {
         let reset = Err(io::ErrorKind::ConnectionReset.into());
         Completion::Received(tokens[0], BytesMut::new(), reset)
     };
     proactor.happen([reset(), reset(), sent(tokens[0])]);
-    assert_eq!(proactor.port.closed, tokens, "once, when its receive had ended");
+    assert_eq!(proactor.completions.closed, tokens, "once, when its receive had ended");
     let others = proactor.admit(AT_ONCE + 1);
-    assert_eq!(proactor.port.sends[1..], others[..AT_ONCE], "nothing is pinned twice, or for ever");
+    assert_eq!(proactor.completions.sends[1..], others[..AT_ONCE], "nothing is pinned twice, or for ever");
 }
 
 #[test]
@@ -269,9 +269,9 @@ fn who_closes_leaves_the_line() {
     let tokens = proactor.admit(AT_ONCE + 2);
     let reset = Err(io::ErrorKind::ConnectionReset.into());
     proactor.happen([Completion::Received(tokens[AT_ONCE], BytesMut::new(), reset)]);
-    assert_eq!(proactor.port.closed, [tokens[AT_ONCE]], "nothing of it was in flight any more");
+    assert_eq!(proactor.completions.closed, [tokens[AT_ONCE]], "nothing of it was in flight any more");
     proactor.happen([sent(tokens[0])]);
-    assert_eq!(proactor.port.sends[AT_ONCE..], [tokens[AT_ONCE + 1]]);
+    assert_eq!(proactor.completions.sends[AT_ONCE..], [tokens[AT_ONCE + 1]]);
 }
 
 #[test]
@@ -281,83 +281,83 @@ fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
     let exhausted =
         |&token| Completion::Sent(token, Output::for_lending(), Err(io::Error::other(Failure::NoRoom)));
     proactor.happen(tokens.iter().map(exhausted));
-    assert_eq!(proactor.port.sends.len(), AT_ONCE, "not at once");
+    assert_eq!(proactor.completions.sends.len(), AT_ONCE, "not at once");
     assert_eq!(proactor.timeout(), Some(REST));
-    proactor.port.now = REST;
+    proactor.completions.now = REST;
     // The network is looked at before anything that is due.
     (0..3).for_each(|_| proactor.happen([]));
-    assert_eq!(proactor.port.sends.len(), AT_ONCE + 1, "one after the other");
+    assert_eq!(proactor.completions.sends.len(), AT_ONCE + 1, "one after the other");
     for number in AT_ONCE..2 * AT_ONCE {
-        proactor.happen([sent(proactor.port.sends[number])]);
+        proactor.happen([sent(proactor.completions.sends[number])]);
     }
-    let mut again = proactor.port.sends[AT_ONCE..].to_vec();
+    let mut again = proactor.completions.sends[AT_ONCE..].to_vec();
     again.sort();
     assert_eq!(again, tokens, "nobody was forgotten");
-    assert_eq!(proactor.port.closed, []);
+    assert_eq!(proactor.completions.closed, []);
 }
 
 #[test]
 fn more_accepts_are_outstanding_when_all_were_taken_and_none_while_the_listener_rests() {
     let mut proactor = start();
-    let few = proactor.port.accepts;
+    let few = proactor.completions.accepts;
     proactor.admit(few - 1);
-    assert_eq!(proactor.port.accepts, 2 * few - 1, "as many as before");
+    assert_eq!(proactor.completions.accepts, 2 * few - 1, "as many as before");
     proactor.admit(few);
-    assert_eq!(proactor.port.accepts, 4 * few - 1, "twice as many");
+    assert_eq!(proactor.completions.accepts, 4 * few - 1, "twice as many");
     proactor.happen((0..2 * few).map(|_| Completion::Accepted(0, Taken::Exhausted)));
-    assert_eq!(proactor.port.accepts, 4 * few - 1, "it rests");
+    assert_eq!(proactor.completions.accepts, 4 * few - 1, "it rests");
     assert_eq!(proactor.timeout(), Some(REST));
-    proactor.port.now = REST;
+    proactor.completions.now = REST;
     proactor.happen([]);
-    assert_eq!(proactor.port.accepts, 5 * few - 1, "and listens again, for no more than at first");
+    assert_eq!(proactor.completions.accepts, 5 * few - 1, "and listens again, for no more than at first");
 }
 
 #[test]
 fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn() {
     const ALL: usize = 100;
     let net = Torrent::new(0);
-    let mut port = Emulated::new(net, Eager::default(), Direct, vec![]);
+    let mut completions = Emulated::new(net, Eager::default(), Direct, vec![]);
     for number in 0..ALL {
-        port.adopt(number as u8, Token(number as u64)).unwrap();
-        port.receive(Token(number as u64), BLOCK);
+        completions.adopt(number as u8, Token(number as u64)).unwrap();
+        completions.receive(Token(number as u64), BLOCK);
     }
     let (mut served, mut done) = (Vec::new(), Vec::new());
     while served.len() < ALL {
-        port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+        completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
         assert!((1..=32).contains(&done.len()), "{} blocks at once", done.len());
         for done in done.drain(..) {
             let Completion::Received(token, block, Ok(BLOCK)) = done else { panic!("a block for each") };
             served.push(token);
-            port.recycle(block);
+            completions.recycle(block);
         }
     }
     served.sort();
     served.dedup();
     assert_eq!(served.len(), ALL);
-    assert!(!port.has_done(), "nobody waits for anything");
+    assert!(!completions.has_done(), "nobody waits for anything");
 }
 
 #[test]
 fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
-    let mut port = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
+    let mut completions = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
     for number in 0..=32 {
-        port.adopt(number, Token(number.into())).unwrap();
-        port.receive(Token(number.into()), BLOCK);
+        completions.adopt(number, Token(number.into())).unwrap();
+        completions.receive(Token(number.into()), BLOCK);
     }
     let (last, mut lent, mut done) = (Token(32), Vec::new(), Vec::new());
-    port.wait(&mut lent, Some(Duration::ZERO)).unwrap();
+    completions.wait(&mut lent, Some(Duration::ZERO)).unwrap();
     assert_eq!(lent.len(), 32);
-    port.look(last);
-    port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    completions.look(last);
+    completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
     assert!(done.is_empty());
     let Some(Completion::Received(_, block, _)) = lent.pop() else { panic!("a block for each") };
-    port.recycle(block);
-    assert!(port.has_done(), "there is a block for it");
-    port.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    completions.recycle(block);
+    assert!(completions.has_done(), "there is a block for it");
+    completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
     let [Completion::Received(received, block, _), Completion::Looked(looked)] = &mut done[..] else {
         panic!("{} completions", done.len())
     };
     assert_eq!((*received, *looked), (last, last));
-    port.recycle(mem::take(block));
-    assert!(!port.has_done(), "it stood in line once");
+    completions.recycle(mem::take(block));
+    assert!(!completions.has_done(), "it stood in line once");
 }

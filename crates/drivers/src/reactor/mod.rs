@@ -8,12 +8,12 @@
 //!
 //! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: by a
 //! job, or because the whole process was stopped. A deadline that has passed waits for a poll that began after it, and
-//! its connection is then tried once more, since one poll need not tell of everybody. A turn has one time for all that it
-//! serves; if a session took long in it, what the connections noted is set to the turn's end.
+//! its connection is then tried once more, since one poll need not tell of everybody. A turn has one time for all that
+//! it serves; if a session took long in it, what the connections noted is set to the turn's end.
 
-mod doors;
+mod connection;
+mod listeners;
 mod poller;
-mod slot;
 #[cfg(test)]
 pub mod tests;
 pub mod workers;
@@ -29,15 +29,15 @@ use roadstead_proto::{
 };
 
 use crate::{
-    accept::{Accepted, Door},
+    accept::{Accepted, Listener},
+    connections::Connections,
     failed::failed,
     net::Net,
     orders::{ORDERS, Order, Orders},
-    slots::Slots,
 };
-use doors::Doors;
+use connection::{LoopConnection, Turn};
+use listeners::Listeners;
 pub use poller::{Poller, Readiness};
-use slot::{Slot, Turn};
 
 /// The loop.
 pub struct Reactor<N: Net, P: Poller<N>> {
@@ -45,8 +45,8 @@ pub struct Reactor<N: Net, P: Poller<N>> {
     poller: P,
     host: Host,
     orders: Arc<Orders>,
-    doors: Doors<N::Listener>,
-    slots: Slots<Slot<N::Stream>>,
+    listeners: Listeners<N::ListenSocket>,
+    connections: Connections<LoopConnection<N::Stream>>,
     /// Connections that have more to do although nothing new has happened to them.
     busy: VecDeque<Token>,
     ready: Vec<Readiness>,
@@ -60,7 +60,7 @@ pub struct Reactor<N: Net, P: Poller<N>> {
 }
 
 impl<N: Net, P: Poller<N>> Reactor<N, P> {
-    /// A loop that hears of sockets of `net` from `poller`, and lets in who comes to `doors`.
+    /// A loop that hears of sockets of `net` from `poller`, and lets in who comes to `listeners`.
     ///
     /// # Errors
     /// If the listeners cannot be watched.
@@ -69,16 +69,16 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         mut poller: P,
         host: Host,
         orders: Arc<Orders>,
-        doors: Vec<Door<N::Listener>>,
+        listeners: Vec<Listener<N::ListenSocket>>,
     ) -> io::Result<Self> {
-        let doors = Doors::new(doors, &mut poller)?;
+        let listeners = Listeners::new(listeners, &mut poller)?;
         Ok(Self {
             net,
             poller,
             host,
             orders,
-            doors,
-            slots: Slots::default(),
+            listeners,
+            connections: Connections::default(),
             busy: VecDeque::new(),
             ready: Vec::new(),
             woken: Vec::new(),
@@ -103,7 +103,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let mut ready = mem::take(&mut self.ready);
         let idle = !mem::take(&mut self.moved);
         let waited = self.poller.wait(&mut ready, timeout, idle);
-        self.host.bell.wake_up();
+        self.host.wake_queue.end_sleep();
         waited?;
         let now = self.net.now();
         for ready in ready.drain(..) {
@@ -115,22 +115,22 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.ready = ready;
         for _ in 0..self.busy.len() {
             if let Some(token) = self.busy.pop_front() {
-                if let Some(slot) = self.slots.get(token) {
-                    slot.busy = false;
+                if let Some(connection) = self.connections.get(token) {
+                    connection.busy = false;
                 }
                 self.drive(token, now);
             }
         }
         let served = now;
         let now = if self.run_jobs() { self.net.now() } else { now };
-        self.slots.correct(served, now);
-        let alive = self.answer_bell(now);
+        self.connections.correct(served, now);
+        let alive = self.take_calls(now);
         self.fire_deadlines(self.ended, now);
-        self.doors.wake(&mut self.poller, now);
+        self.listeners.wake(&mut self.poller, now);
         self.host.report();
         self.ended = self.net.now();
-        self.slots.correct(now, self.ended);
-        Ok(alive && !(self.draining && self.slots.is_empty()))
+        self.connections.correct(now, self.ended);
+        Ok(alive && !(self.draining && self.connections.is_empty()))
     }
 
     /// How long the next turn would wait; `None`: until something happens.
@@ -139,10 +139,11 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
-        if !self.busy.is_empty() || self.host.jobs.are_ready() || !self.host.bell.fall_asleep() {
+        if !self.busy.is_empty() || self.host.jobs.are_ready() || !self.host.wake_queue.begin_sleep() {
             return Some(Duration::ZERO);
         }
-        let next = [self.slots.next_deadline(), self.doors.resting()].into_iter().flatten().min()?;
+        let next =
+            [self.connections.next_deadline(), self.listeners.resting()].into_iter().flatten().min()?;
         Some(next.saturating_sub(now))
     }
 
@@ -153,10 +154,10 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         ran
     }
 
-    /// Drives those whose bell has rung. False when the loop was told to stop.
-    fn answer_bell(&mut self, now: Duration) -> bool {
+    /// Drives those whose wake queue has woken. False when the loop was told to stop.
+    fn take_calls(&mut self, now: Duration) -> bool {
         let mut woken = mem::take(&mut self.woken);
-        self.host.bell.answer(&mut woken);
+        self.host.wake_queue.take(&mut woken);
         self.moved |= !woken.is_empty();
         let mut alive = true;
         for token in woken.drain(..) {
@@ -191,29 +192,29 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     fn stop(&mut self, now: Duration) {
         self.draining = true;
-        for token in self.slots.tokens() {
+        for token in self.connections.tokens() {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
         }
     }
 
-    /// What has arrived by now is served, and so is who waits at the doors.
+    /// What has arrived by now is served, and so is who waits at the listeners.
     fn drain(&mut self, now: Duration) {
         self.draining = true;
-        for token in self.slots.tokens() {
+        for token in self.connections.tokens() {
             self.look(token, now);
             self.tell(token, Event::Drain, now);
             self.drive(token, now);
         }
-        for (stream, endpoint) in self.doors.close(&mut self.net, &mut self.poller, &mut self.host) {
+        for (stream, endpoint) in self.listeners.close(&mut self.net, &mut self.poller, &mut self.host) {
             self.insert(Some(stream), endpoint, now);
         }
     }
 
     /// Fires the deadlines that had passed when this turn's poll began.
     fn fire_deadlines(&mut self, polled: Duration, now: Duration) {
-        for _ in 0..self.slots.deadlines() {
-            let Some(token) = self.slots.due(polled) else {
+        for _ in 0..self.connections.deadlines() {
+            let Some(token) = self.connections.due(polled) else {
                 return;
             };
             self.look(token, now);
@@ -230,7 +231,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize, now: Duration) {
         loop {
-            match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
+            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.host) {
                 Accepted::Admitted(stream, endpoint) => {
                     self.moved = true;
                     self.insert(Some(stream), endpoint, now);
@@ -278,17 +279,17 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn place(&mut self, endpoint: Box<dyn Endpoint>, connecting: bool, now: Duration) -> Token {
-        let token = self.slots.insert(Slot::new(endpoint, connecting));
-        if let Some(slot) = self.slots.get(token) {
-            slot.endpoint.place(token, &self.host.bell, now);
+        let token = self.connections.insert(LoopConnection::new(endpoint, connecting));
+        if let Some(connection) = self.connections.get(token) {
+            connection.endpoint.place(token, &self.host.wake_queue, now);
         }
         token
     }
 
     fn attach(&mut self, token: Token, stream: N::Stream) -> io::Result<()> {
         let added = self.poller.add(&stream, token);
-        match self.slots.get(token) {
-            Some(slot) if added.is_ok() => slot.stream = Some(stream),
+        match self.connections.get(token) {
+            Some(connection) if added.is_ok() => connection.stream = Some(stream),
             _ => {
                 // It may know of it all the same.
                 self.poller.remove(&stream);
@@ -300,14 +301,14 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// Notes what a poller said of a connection, and drives it.
     fn hear(&mut self, ready: Readiness, now: Duration) {
-        let Some(slot) = self.slots.get(ready.token) else {
+        let Some(connection) = self.connections.get(ready.token) else {
             return;
         };
-        slot.note(ready.readable, ready.writable, ready.more);
-        if slot.busy {
+        connection.note(ready.readable, ready.writable, ready.more);
+        if connection.busy {
             return;
         }
-        if let Some(event) = slot.decided(&mut self.net) {
+        if let Some(event) = connection.decided(&mut self.net) {
             self.moved = true;
             self.tell(ready.token, event, now);
         }
@@ -315,25 +316,26 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
-        if let Some(slot) = self.slots.get(token) {
-            slot.endpoint.handle(now, event, &mut self.host);
+        if let Some(connection) = self.connections.get(token) {
+            connection.endpoint.handle(now, event, &mut self.host);
         }
     }
 
     /// Gives a connection its turn.
     fn drive(&mut self, token: Token, now: Duration) {
         let mut connects = Vec::new();
-        let Some(slot) = self.slots.get(token) else {
+        let Some(connection) = self.connections.get(token) else {
             return;
         };
-        let (turn, moved) = slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut connects);
+        let (turn, moved) =
+            connection.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut connects);
         self.moved |= moved > 0;
         match turn {
             Turn::Closes { reset } => self.close(token, reset),
             Turn::Dials(address) => self.dial(token, address, now),
             Turn::Rests => self.rest(token),
             Turn::HasMore => {
-                if !mem::replace(&mut slot.busy, true) {
+                if !mem::replace(&mut connection.busy, true) {
                     self.busy.push_back(token);
                 }
                 self.rest(token);
@@ -346,22 +348,22 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// The connection waits: for the poller, and for its deadline.
     fn rest(&mut self, token: Token) {
-        let Some(slot) = self.slots.get(token) else {
+        let Some(connection) = self.connections.get(token) else {
             return;
         };
-        let interest = slot.interest();
-        if let Some(stream) = slot.stream.as_ref().filter(|_| interest != slot.told) {
-            slot.told = interest;
+        let interest = connection.interest();
+        if let Some(stream) = connection.stream.as_ref().filter(|_| interest != connection.told) {
+            connection.told = interest;
             if let Err(error) = self.poller.interest(stream, token, interest.0, interest.1) {
                 tracing::warn!(%error, "the poller lost a connection");
                 return self.close(token, true);
             }
         }
-        self.slots.schedule(token);
+        self.connections.schedule(token);
     }
 
     fn close(&mut self, token: Token, reset: bool) {
-        if let Some(Slot { stream: Some(stream), .. }) = self.slots.remove(token) {
+        if let Some(LoopConnection { stream: Some(stream), .. }) = self.connections.remove(token) {
             self.poller.remove(&stream);
             self.net.close(stream, reset);
         }

@@ -10,17 +10,17 @@ use crate::net::Net;
 /// How readiness is learnt.
 pub trait Poller<N: Net> {
     /// Tells of connections that wait in the backlog, for as long as there are any.
-    fn listen(&mut self, listener: &N::Listener, token: Token) -> io::Result<()>;
+    fn listen(&mut self, listener: &N::ListenSocket, token: Token) -> io::Result<()>;
     /// Tells no more of the backlog.
-    fn ignore(&mut self, listener: &N::Listener);
+    fn ignore(&mut self, listener: &N::ListenSocket);
     /// Tells of a connection's readiness from now on.
     fn add(&mut self, stream: &N::Stream, token: Token) -> io::Result<()>;
     /// What the loop wants to hear of now; for pollers that would repeat themselves otherwise.
     fn interest(&mut self, stream: &N::Stream, token: Token, receive: bool, send: bool) -> io::Result<()>;
     /// Tells no more of a connection, which is about to be closed.
     fn remove(&mut self, stream: &N::Stream);
-    /// Waits until something is ready, the time is over, or the loop's bell interrupts. `idle`: in the turn before
-    /// nothing has moved.
+    /// Waits until something is ready, the time is over, or the loop's wake queue interrupts. `idle`: in the turn
+    /// before nothing has moved.
     fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>, idle: bool) -> io::Result<()>;
 }
 

@@ -6,18 +6,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use roadstead_proto::output::Output;
 use roadstead_proto::{
     budget::Budget,
     connection::dialling::outgoing,
     host::Shared,
     input::Input,
+    output::Output,
     queue::{Job, Step},
     service::{Close, Done, JobId, Lost, Peer, Ready, Scope, Service, Session},
     session::Context,
 };
 
-use super::{slot::TURN, *};
+use super::{connection::TURN, *};
 use crate::net::{Failure, REST};
 
 /// As many connections as asked for, each of which always has more to receive.
@@ -37,7 +37,7 @@ impl Torrent {
 }
 
 impl Net for Torrent {
-    type Listener = ();
+    type ListenSocket = ();
     type Stream = u8;
 
     fn classify(error: &io::Error) -> Failure {
@@ -123,10 +123,10 @@ impl Session for Discard {
 #[test]
 fn a_turn_takes_more_from_a_backlog_the_longer_that_does_not_empty() {
     let shared = Shared::new(Budget::default());
-    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let net = Torrent::new(200);
     let host = Host::alone(shared, 1);
-    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![listener]).unwrap();
     let mut taken = || {
         let before = reactor.net.backlog;
         assert!(reactor.turn().unwrap());
@@ -138,10 +138,10 @@ fn a_turn_takes_more_from_a_backlog_the_longer_that_does_not_empty() {
 #[test]
 fn everybody_has_the_same_share_of_every_turn() {
     let shared = Shared::new(Budget::default());
-    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let net = Torrent::new(3);
     let host = Host::alone(shared, 1);
-    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![listener]).unwrap();
     for _ in 0..50 {
         assert!(reactor.turn().unwrap());
         assert!(reactor.busy.len() <= 3, "{} places for three connections", reactor.busy.len());
@@ -185,19 +185,19 @@ impl Poller<Torrent> for Cramped {
 #[test]
 fn listeners_outlive_a_poller_that_has_no_room_for_them() {
     let shared = Shared::new(Budget::default());
-    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let mut poller = Cramped::default();
-    let mut doors = Doors::new(vec![door], &mut poller).unwrap();
+    let mut listeners = Listeners::new(vec![listener], &mut poller).unwrap();
     let mut net = Torrent::new(0);
-    doors.rest(&mut poller, net.now());
+    listeners.rest(&mut poller, net.now());
     let mut rests = 0;
-    while let Some(until) = doors.resting() {
+    while let Some(until) = listeners.resting() {
         assert!(!poller.heard && rests < 9);
         rests += 1;
-        doors.wake(&mut poller, until);
+        listeners.wake(&mut poller, until);
     }
     assert!(poller.heard && rests == 4, "after {rests} rests");
-    assert!(matches!(doors.next(0, &mut net, &mut poller, &mut Host::alone(shared, 1)), Accepted::Empty));
+    assert!(matches!(listeners.next(0, &mut net, &mut poller, &mut Host::alone(shared, 1)), Accepted::Empty));
 }
 
 /// Takes no connection, and notes of which it is to tell no more.
@@ -226,10 +226,10 @@ impl Poller<Torrent> for Closed {
 #[test]
 fn a_poller_that_cannot_take_a_connection_is_to_forget_it() {
     let shared = Shared::new(Budget::default());
-    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let net = Torrent::new(2);
     let host = Host::alone(Arc::clone(&shared), 1);
-    let mut reactor = Reactor::new(net, Closed::default(), host, Arc::default(), vec![door]).unwrap();
+    let mut reactor = Reactor::new(net, Closed::default(), host, Arc::default(), vec![listener]).unwrap();
     assert!(reactor.turn().unwrap());
     assert_eq!((&reactor.poller.1[..], shared.gate.open()), (&[1, 0][..], 0));
 }
@@ -269,10 +269,10 @@ impl Session for Slow {
 fn what_a_reply_sets_counts_from_the_end_of_its_job() {
     let (shared, net) = (Shared::new(Budget::default()), Torrent::new(1));
     let slow = Slow { clock: Arc::clone(&net.clock), told: Arc::default() };
-    let door = Door::new((), Arc::new(slow.clone()), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(slow.clone()), Arc::clone(&shared), None);
     let begun = net.now();
     let host = Host::alone(shared, 1);
-    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![listener]).unwrap();
     while slow.told.lock().unwrap().is_empty() {
         assert!(reactor.turn().unwrap());
     }
@@ -314,9 +314,9 @@ fn a_timer_rings_although_the_peer_never_pauses() {
     let (shared, net) = (Shared::new(Budget::default()), Torrent::new(1));
     let (clock, rang) = (Arc::clone(&net.clock), Arc::<AtomicBool>::default());
     let timed = Timed { is_set: false, rang: Arc::clone(&rang) };
-    let door = Door::new((), Arc::new(timed), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(timed), Arc::clone(&shared), None);
     let host = Host::alone(shared, 1);
-    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![listener]).unwrap();
     for _ in 0..3 {
         assert!(reactor.turn().unwrap());
     }
@@ -348,33 +348,33 @@ impl Session for Waits {
 #[test]
 fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
     let (shared, orders) = (Shared::new(Budget::default()), Arc::<Orders>::default());
-    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let host = Host::alone(Arc::clone(&shared), 1);
-    let bell = Arc::clone(&host.bell);
+    let wake_queue = Arc::clone(&host.wake_queue);
     let net = Torrent::new(1);
-    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::clone(&orders), vec![door]).unwrap();
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::clone(&orders), vec![listener]).unwrap();
     assert!(reactor.turn().unwrap());
-    orders.drain(&bell);
+    orders.drain(&wake_queue);
     assert!(reactor.turn().unwrap(), "somebody is still there");
     let told = Arc::default();
     let address = ([192, 0, 2, 1], 7).into();
     let (late, _) = outgoing(&shared, address, None, Waits(Arc::clone(&told))).unwrap();
-    orders.attend(late, &bell);
+    orders.attend(late, &wake_queue);
     assert!(reactor.turn().unwrap() && told.load(SeqCst));
 }
 
 #[test]
 fn a_listener_that_rests_is_a_reason_to_wake_and_listens_again_then() {
     let shared = Shared::new(Budget::default());
-    let door = Door::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let (host, net) = (Host::alone(shared, 1), Torrent::new(0));
     let clock = Arc::clone(&net.clock);
-    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![door]).unwrap();
+    let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![listener]).unwrap();
     let now = reactor.net.now();
-    reactor.doors.rest(&mut reactor.poller, now);
+    reactor.listeners.rest(&mut reactor.poller, now);
     assert_eq!(reactor.timeout(), Some(REST));
     *clock.lock().unwrap() += REST;
-    assert!(reactor.turn().unwrap() && reactor.doors.resting().is_none());
+    assert!(reactor.turn().unwrap() && reactor.listeners.resting().is_none());
 }
 
 /// Submits a job that never ends.
@@ -405,7 +405,7 @@ fn a_loop_that_has_a_job_to_go_on_with_does_not_sleep() {
     let (shared, orders) = (Shared::new(Budget::default()), Arc::<Orders>::default());
     let host = Host::alone(Arc::clone(&shared), 1);
     let (toils, _) = outgoing(&shared, ([192, 0, 2, 1], 7).into(), None, Toils).unwrap();
-    orders.attend(toils, &host.bell);
+    orders.attend(toils, &host.wake_queue);
     let mut reactor = Reactor::new(Torrent::new(0), Eager::default(), host, orders, vec![]).unwrap();
     for _ in 0..3 {
         assert!(reactor.turn().unwrap());

@@ -4,27 +4,29 @@
 //!
 //! | shared | played in |
 //! |---|---|
-//! | `ticket/`: mailbox, alarm, bell, and how a loop falls asleep and is interrupted | `ticket` |
-//! | `orders.rs`: what others ask of a loop, and who is handed to it | `orders` |
-//! | `reactor/workers/`: claim, line and reports | `workers` |
+//! | `proto/ticket/`: mailbox, wake flag, wake queue, and how a loop falls asleep and is interrupted | `ticket` |
+//! | `drivers/orders.rs`: what others ask of a loop, and who is handed to it | `orders` |
+//! | `drivers/reactor/workers/`: claim, line and reports | `workers` |
 //! | `exchange/taken.rs`: what was taken of what came on a link | `exchange` |
-//! | `queue/shared.rs`: jobs, and the threads that work for them | `queue` |
+//! | `proto/queue/shared.rs`: jobs, and the threads that work for them | `queue` |
 //!
 //! What else threads share needs no such play:
 //!
-//! - *One read-modify-write each, with nothing beside it to be in order with*: `budget.rs` (`Meter`), `log.rs` (a kind's
-//!   lines in a second; what was lost, which is swapped out and added back), the numbers of `queue/` (`loops`) and
-//!   `exchange/link.rs`, and of Trident's client (`trios`, `thirds.rs`).
-//! - *Statistics*: `stats.rs`, read at any time and promised to be exact at none but the end.
-//! - *Set once and for all, read until it is seen*: `blocking/crew.rs` (`ordered`, behind which the bells ring), `ending.rs`
-//!   (why a loop broke, behind which a byte goes into a pipe), signals and stops of the `cli`, `load` and `conformance`.
+//! - *One read-modify-write each, with nothing beside it to be in order with*: `proto/budget.rs` (`Meter`), `os/log.rs` (a
+//!   kind's lines in a second; what was lost, which is swapped out and added back), the numbers of `proto/queue/`
+//!   (`loops`) and `exchange/link.rs`, and of Trident's client (`trios`, `thirds.rs`).
+//! - *Statistics*: `proto/stats.rs`, read at any time and promised to be exact at none but the end.
+//! - *Set once and for all, read until it is seen*: `drivers/blocking/server.rs` (`ordered`, behind which threads are
+//!   called), `os/ending.rs` (why a loop broke, behind which a byte goes into a pipe), signals and stops of the `cli`,
+//!   `load` and `conformance`.
 //! - *All under one lock, and whoever waits is notified after every change*: `exchange/hub.rs`,
-//!   `blocking/crew.rs` (`living`, `left`), Trident's `trio.rs`, `batch.rs`, `answers.rs`, `outages.rs`.
-//! - *The standard library's own channels*: `threads.rs`, `blocking/pool.rs`, Trident's `trio.rs`, `bench`.
+//!   `drivers/blocking/server.rs` (`live`, `left`), Trident's `trio.rs`, `batch.rs`, `answers.rs`, `outages.rs`.
+//! - *The standard library's own channels*: `os/threads/`, Trident's `trio.rs`, `bench`.
 //! - *Between processes*: `os/processes/ledger.rs`, whose sums are sequentially consistent over several words, which
 //!   loom does not play.
-//! - *By one thread only*: `free.rs`, and the simulator's clock and jobs, atomic because what holds them may be sent.
-//! - *The system's*: the descriptor of `interrupt.rs`, whose part a flag and a condition variable play here.
+//! - *By one thread only*: `drivers/free.rs`, and the simulator's clock and jobs, atomic because what holds them may be
+//!   sent.
+//! - *The system's*: the descriptor of `os/wake_fd.rs`, whose part a flag and a condition variable play here.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "what is included is public where it belongs")]
 

@@ -19,13 +19,13 @@ impl Endpoint for Nothing {}
 fn a_loop_hears_of_every_newcomer_and_of_the_drain() {
     play(3, || {
         let (home, orders) = (Loop::new(), Arc::new(Orders::default()));
-        let (bell, asked) = (Arc::clone(&home.bell), Arc::clone(&orders));
+        let (wake_queue, asked) = (Arc::clone(&home.wake_queue), Arc::clone(&orders));
         let outside = thread::spawn(move || {
-            asked.attend(Box::new(Nothing), &bell);
-            asked.connect(([127, 0, 0, 1], 9).into(), Box::new(Nothing), &bell);
+            asked.attend(Box::new(Nothing), &wake_queue);
+            asked.connect(([127, 0, 0, 1], 9).into(), Box::new(Nothing), &wake_queue);
         });
-        let (bell, asked) = (Arc::clone(&home.bell), Arc::clone(&orders));
-        let owner = thread::spawn(move || asked.drain(&bell));
+        let (wake_queue, asked) = (Arc::clone(&home.wake_queue), Arc::clone(&orders));
+        let owner = thread::spawn(move || asked.drain(&wake_queue));
         let (mut newcomers, mut draining) = (0, false);
         while newcomers < 2 || !draining {
             if home.turn().contains(&ORDERS) {
@@ -44,10 +44,10 @@ fn a_loop_hears_of_every_newcomer_and_of_the_drain() {
 fn who_is_handed_over_before_the_loop_is_stopped_is_with_it_then() {
     play(3, || {
         let (home, orders) = (Loop::new(), Arc::new(Orders::default()));
-        let (bell, asked) = (Arc::clone(&home.bell), Arc::clone(&orders));
+        let (wake_queue, asked) = (Arc::clone(&home.wake_queue), Arc::clone(&orders));
         let owner = thread::spawn(move || {
-            asked.attend(Box::new(Nothing), &bell);
-            asked.stop(&bell);
+            asked.attend(Box::new(Nothing), &wake_queue);
+            asked.stop(&wake_queue);
         });
         let mut newcomers = 0;
         loop {

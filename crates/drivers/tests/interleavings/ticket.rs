@@ -1,18 +1,18 @@
-//! Mailbox, alarm and bell: no reply and no call is lost, whenever the loop falls asleep, and what rings before the
+//! Mailbox, wake flag and wake queue: no reply and no call is lost, whenever the loop falls asleep, and what wakes before the
 //! connection has a loop is heard there.
 
-#[allow(dead_code, reason = "not all of it is needed here")]
-#[path = "../../../proto/src/ticket/alarm.rs"]
-mod alarm;
-#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
-#[path = "../../../proto/src/ticket/bell.rs"]
-mod bell;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../proto/src/ticket/mailbox.rs"]
 mod mailbox;
 #[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
 #[path = "../../../proto/src/ticket/token.rs"]
 mod token;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../proto/src/ticket/wake_flag.rs"]
+mod wake_flag;
+#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[path = "../../../proto/src/ticket/wake_queue.rs"]
+mod wake_queue;
 
 /// What the mailbox keeps, without a guard around it.
 mod reply {
@@ -22,8 +22,6 @@ mod reply {
     pub(crate) type Reply<R> = R;
 }
 
-pub(crate) use alarm::Alarm;
-pub(crate) use bell::Bell;
 use loom::{
     sync::{Condvar, Mutex},
     thread,
@@ -32,11 +30,13 @@ pub(crate) use mailbox::Mailbox;
 use reply::JobId;
 use std::sync::Arc;
 pub(crate) use token::Token;
+pub(crate) use wake_flag::WakeFlag;
+pub(crate) use wake_queue::WakeQueue;
 
 use crate::play;
 
 #[derive(Debug)]
-pub(crate) struct Waker(pub(crate) Arc<Alarm>);
+pub(crate) struct Waker(pub(crate) Arc<WakeFlag>);
 
 impl Waker {
     pub(crate) fn wake(&self) {
@@ -46,45 +46,45 @@ impl Waker {
 
 pub(crate) const TOKEN: Token = Token(7);
 
-/// A loop: its bell, and the descriptor that interrupts its wait.
+/// A loop: its wake queue, and the descriptor that interrupts its wait.
 #[derive(Clone)]
 pub(crate) struct Loop {
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) wake_queue: Arc<WakeQueue>,
     event: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Loop {
     pub(crate) fn new() -> Self {
-        let (bell, event) = (Bell::new(), Arc::new((Mutex::new(false), Condvar::new())));
-        let rung = Arc::clone(&event);
-        bell.interrupt_with(move || {
-            *rung.0.lock().unwrap() = true;
-            rung.1.notify_one();
+        let (wake_queue, event) = (WakeQueue::new(), Arc::new((Mutex::new(false), Condvar::new())));
+        let woken = Arc::clone(&event);
+        wake_queue.set_interrupt(move || {
+            *woken.0.lock().unwrap() = true;
+            woken.1.notify_one();
         });
-        Self { bell, event }
+        Self { wake_queue, event }
     }
 
-    /// One wait of the loop, for ever if nobody rings. Answers who rang.
+    /// One wait of the loop, for ever if nobody wakes. Answers who calls.
     pub(crate) fn turn(&self) -> Vec<Token> {
-        if self.bell.fall_asleep() {
-            let mut rung = self.event.0.lock().unwrap();
-            while !*rung {
-                rung = self.event.1.wait(rung).unwrap();
+        if self.wake_queue.begin_sleep() {
+            let mut woken = self.event.0.lock().unwrap();
+            while !*woken {
+                woken = self.event.1.wait(woken).unwrap();
             }
-            *rung = false;
+            *woken = false;
         }
-        self.bell.wake_up();
+        self.wake_queue.end_sleep();
         let mut tokens = Vec::new();
-        self.bell.answer(&mut tokens);
+        self.wake_queue.take(&mut tokens);
         tokens
     }
 }
 
 /// A connection that lives in a loop.
 fn connection() -> (Loop, Arc<Mailbox<u8>>) {
-    let (home, alarm) = (Loop::new(), Arc::new(Alarm::default()));
-    alarm.settle(&home.bell, TOKEN);
-    (home, Mailbox::new(alarm))
+    let (home, wake_flag) = (Loop::new(), Arc::new(WakeFlag::default()));
+    wake_flag.attach(&home.wake_queue, TOKEN);
+    (home, Mailbox::new(wake_flag))
 }
 
 fn spawn<T: 'static>(shared: &Arc<T>, act: impl FnOnce(&T) + 'static) -> thread::JoinHandle<()> {
@@ -100,7 +100,7 @@ fn a_loop_hears_every_reply_and_sleeps_on() {
         let mut replies = Vec::new();
         while replies.len() < 2 {
             if !home.turn().is_empty() {
-                let (called, more) = mailbox.hear();
+                let (called, more) = mailbox.take();
                 assert!(!called);
                 replies.extend(more);
             }
@@ -117,12 +117,12 @@ fn a_call_is_heard_beside_a_reply() {
         let (home, mailbox) = connection();
         let threads = [
             spawn(&mailbox, |mailbox| mailbox.put(JobId(1), 1)),
-            spawn(&mailbox, |mailbox| mailbox.alarm.call()),
+            spawn(&mailbox, |mailbox| mailbox.wake_flag.call()),
         ];
         let (mut calls, mut replies) = (0, 0);
         while calls == 0 || replies == 0 {
             if !home.turn().is_empty() {
-                let (called, more) = mailbox.hear();
+                let (called, more) = mailbox.take();
                 (calls, replies) = (calls + usize::from(called), replies + more.len());
             }
         }
@@ -139,9 +139,9 @@ fn whoever_calls_sees_that_what_it_did_before_is_seen() {
         let doing = Arc::clone(&done);
         let thread = spawn(&mailbox, move |mailbox| {
             doing.store(true, loom::sync::atomic::Ordering::Relaxed);
-            mailbox.alarm.call();
+            mailbox.wake_flag.call();
         });
-        while !(home.turn().contains(&TOKEN) && mailbox.hear().0) {}
+        while !(home.turn().contains(&TOKEN) && mailbox.take().0) {}
         assert!(done.load(loom::sync::atomic::Ordering::Relaxed));
         thread.join().unwrap();
     });
@@ -156,12 +156,12 @@ fn a_second_call_after_the_first_was_heard_is_heard() {
         let thread = spawn(&mailbox, move |mailbox| {
             for _ in 0..2 {
                 making.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
-                mailbox.alarm.call();
+                mailbox.wake_flag.call();
             }
         });
         let mut seen = 0;
         while seen < 2 {
-            if !home.turn().is_empty() && mailbox.hear().0 {
+            if !home.turn().is_empty() && mailbox.take().0 {
                 seen = made.load(loom::sync::atomic::Ordering::Relaxed);
             }
         }
@@ -174,14 +174,14 @@ fn who_calls_while_the_connection_is_given_its_loop_is_heard_there() {
     play(3, || {
         let (home, mailbox) = (Loop::new(), Mailbox::<u8>::new(Arc::default()));
         let threads = [
-            spawn(&mailbox, |mailbox| mailbox.alarm.call()),
+            spawn(&mailbox, |mailbox| mailbox.wake_flag.call()),
             spawn(&mailbox, |mailbox| mailbox.put(JobId(1), 1)),
         ];
-        mailbox.alarm.settle(&home.bell, TOKEN);
+        mailbox.wake_flag.attach(&home.wake_queue, TOKEN);
         let (mut calls, mut replies) = (0, 0);
         while calls == 0 || replies == 0 {
             if !home.turn().is_empty() {
-                let (called, more) = mailbox.hear();
+                let (called, more) = mailbox.take();
                 (calls, replies) = (calls + usize::from(called), replies + more.len());
             }
         }
@@ -192,14 +192,14 @@ fn who_calls_while_the_connection_is_given_its_loop_is_heard_there() {
 #[test]
 fn a_bell_that_learns_late_how_to_interrupt_is_heard() {
     play(3, || {
-        let (bell, event) = (Bell::new(), Arc::new((Mutex::new(false), Condvar::new())));
-        let thread = spawn(&bell, |bell| bell.ring(TOKEN));
-        let rung = Arc::clone(&event);
-        bell.interrupt_with(move || {
-            *rung.0.lock().unwrap() = true;
-            rung.1.notify_one();
+        let (wake_queue, event) = (WakeQueue::new(), Arc::new((Mutex::new(false), Condvar::new())));
+        let thread = spawn(&wake_queue, |wake_queue| wake_queue.wake(TOKEN));
+        let woken = Arc::clone(&event);
+        wake_queue.set_interrupt(move || {
+            *woken.0.lock().unwrap() = true;
+            woken.1.notify_one();
         });
-        assert_eq!(Loop { bell, event }.turn(), [TOKEN]);
+        assert_eq!(Loop { wake_queue, event }.turn(), [TOKEN]);
         thread.join().unwrap();
     });
 }
@@ -208,15 +208,15 @@ fn a_bell_that_learns_late_how_to_interrupt_is_heard() {
 fn a_connection_that_closes_while_replies_come_keeps_none_that_come_later() {
     play(2, || {
         let (home, mailbox) = connection();
-        let closing = spawn(&mailbox, |mailbox| mailbox.alarm.close());
+        let closing = spawn(&mailbox, |mailbox| mailbox.wake_flag.close());
         mailbox.put(JobId(1), 1);
         closing.join().unwrap();
-        assert!(mailbox.alarm.is_closed());
+        assert!(mailbox.wake_flag.is_closed());
         mailbox.put(JobId(2), 2);
-        let kept = mailbox.hear().1;
+        let kept = mailbox.take().1;
         assert!(kept.iter().all(|(id, _)| *id == JobId(1)), "a closed connection keeps no more");
-        let mut rung = Vec::new();
-        home.bell.answer(&mut rung);
-        assert_eq!(rung.len(), kept.len());
+        let mut woken = Vec::new();
+        home.wake_queue.take(&mut woken);
+        assert_eq!(woken.len(), kept.len());
     });
 }

@@ -28,13 +28,13 @@ use crate::{
 };
 
 /// A connection, and the line it stands in.
-struct Member {
+struct Claimed {
     claim: Claim,
     line: Weak<Line<Self>>,
     heard: Mutex<Events>,
 }
 
-impl Member {
+impl Claimed {
     fn new(line: &Arc<Line<Self>>) -> Arc<Self> {
         Arc::new(Self { claim: Claim::new(), line: Arc::downgrade(line), heard: Mutex::new(0) })
     }
@@ -47,37 +47,37 @@ impl Member {
 }
 
 /// Gives turns, each with `more` to do in the first, until the line is over, or until there is nothing to do.
-fn work(line: &Arc<Line<Member>>, patient: bool, mut more: bool) {
+fn work(line: &Arc<Line<Claimed>>, patient: bool, mut more: bool) {
     loop {
-        let member = match line.next(patient) {
-            Next::Turn(member) => member,
+        let claimed = match line.next(patient) {
+            Next::Turn(claimed) => claimed,
             Next::Nobody if patient => {
                 line.sleep();
                 continue;
             }
             Next::Nobody | Next::Over => return,
         };
-        let events = member.claim.begin();
-        *member.heard.try_lock().expect("a worker has it alone") |= events;
-        if member.claim.end(std::mem::take(&mut more)) {
-            line.push_again(member);
+        let events = claimed.claim.begin();
+        *claimed.heard.try_lock().expect("a worker has it alone") |= events;
+        if claimed.claim.end(std::mem::take(&mut more)) {
+            line.push_again(claimed);
         }
     }
 }
 
 /// Works off what is left. All that was raised was heard by then.
-fn finish(line: &Arc<Line<Member>>, member: &Member, raised: u32) {
+fn finish(line: &Arc<Line<Claimed>>, claimed: &Claimed, raised: u32) {
     work(line, false, false);
-    assert!(!member.claim.has_news(), "an event that nobody will hear of");
-    assert_eq!(*member.heard.lock().unwrap(), raised);
+    assert!(!claimed.claim.has_news(), "an event that nobody will hear of");
+    assert_eq!(*claimed.heard.lock().unwrap(), raised);
 }
 
-fn raising(member: &Arc<Member>, events: u32) -> thread::JoinHandle<()> {
-    let member = Arc::clone(member);
-    thread::spawn(move || member.raise(events))
+fn raising(claimed: &Arc<Claimed>, events: u32) -> thread::JoinHandle<()> {
+    let claimed = Arc::clone(claimed);
+    thread::spawn(move || claimed.raise(events))
 }
 
-fn working(line: &Arc<Line<Member>>, patient: bool, more: bool) -> thread::JoinHandle<()> {
+fn working(line: &Arc<Line<Claimed>>, patient: bool, more: bool) -> thread::JoinHandle<()> {
     let line = Arc::clone(line);
     thread::spawn(move || work(&line, patient, more))
 }
@@ -89,40 +89,40 @@ fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
 #[test]
 fn what_is_raised_while_a_worker_ends_is_heard() {
     play(3, || {
-        let line = Arc::<Line<Member>>::default();
-        let member = Member::new(&line);
-        let threads = [raising(&member, READABLE), raising(&member, WOKEN)];
+        let line = Arc::<Line<Claimed>>::default();
+        let claimed = Claimed::new(&line);
+        let threads = [raising(&claimed, READABLE), raising(&claimed, WOKEN)];
         work(&line, false, false);
         join(threads);
-        finish(&line, &member, READABLE | WOKEN);
+        finish(&line, &claimed, READABLE | WOKEN);
     });
 }
 
 #[test]
 fn two_workers_never_have_a_connection_at_once() {
     play(3, || {
-        let line = Arc::<Line<Member>>::default();
-        let member = Member::new(&line);
-        member.raise(READABLE);
-        let threads = [raising(&member, WOKEN), working(&line, false, true)];
+        let line = Arc::<Line<Claimed>>::default();
+        let claimed = Claimed::new(&line);
+        claimed.raise(READABLE);
+        let threads = [raising(&claimed, WOKEN), working(&line, false, true)];
         work(&line, false, true);
         join(threads);
-        finish(&line, &member, READABLE | WOKEN);
+        finish(&line, &claimed, READABLE | WOKEN);
     });
 }
 
 #[test]
 fn a_connection_that_is_closed_is_never_queued_again() {
     play(3, || {
-        let line = Arc::<Line<Member>>::default();
-        let member = Member::new(&line);
-        member.raise(READABLE);
-        let late = raising(&member, WOKEN);
+        let line = Arc::<Line<Claimed>>::default();
+        let claimed = Claimed::new(&line);
+        claimed.raise(READABLE);
+        let late = raising(&claimed, WOKEN);
         let Next::Turn(mine) = line.next(false) else { unreachable!() };
         assert_ne!(mine.claim.begin() & READABLE, 0);
         mine.claim.close();
         join([late]);
-        assert!(!member.claim.raise(DUE));
+        assert!(!claimed.claim.raise(DUE));
         assert!(matches!(line.next(false), Next::Nobody));
     });
 }
@@ -130,15 +130,15 @@ fn a_connection_that_is_closed_is_never_queued_again() {
 #[test]
 fn no_worker_sleeps_while_a_connection_waits() {
     play(2, || {
-        let line = Arc::<Line<Member>>::default();
-        let members = [Member::new(&line), Member::new(&line)];
+        let line = Arc::<Line<Claimed>>::default();
+        let claimed = [Claimed::new(&line), Claimed::new(&line)];
         let heard = Arc::new((Mutex::new(0), loom::sync::Condvar::new()));
         let worker = || {
             let (line, heard) = (Arc::clone(&line), Arc::clone(&heard));
             thread::spawn(move || {
                 loop {
-                    let member = match line.next(true) {
-                        Next::Turn(member) => member,
+                    let claimed = match line.next(true) {
+                        Next::Turn(claimed) => claimed,
                         Next::Nobody => {
                             line.sleep();
                             continue;
@@ -146,19 +146,19 @@ fn no_worker_sleeps_while_a_connection_waits() {
                         Next::Over => return,
                     };
                     let mut sum = heard.0.lock().unwrap();
-                    *sum += member.claim.begin();
+                    *sum += claimed.claim.begin();
                     heard.1.notify_all();
                     // A turn may take as long as it likes: it is for the other worker to take the other connection.
                     while *sum < 2 * READABLE {
                         sum = heard.1.wait(sum).unwrap();
                     }
                     drop(sum);
-                    assert!(!member.claim.end(false));
+                    assert!(!claimed.claim.end(false));
                 }
             })
         };
         let workers = [worker(), worker()];
-        members.iter().for_each(|member| member.raise(READABLE));
+        claimed.iter().for_each(|claimed| claimed.raise(READABLE));
         let mut sum = heard.0.lock().unwrap();
         while *sum < 2 * READABLE {
             sum = heard.1.wait(sum).unwrap();
@@ -173,7 +173,7 @@ fn no_worker_sleeps_while_a_connection_waits() {
 fn every_report_is_read_and_a_worker_that_broke_off_is_known() {
     play(3, || {
         let home = Loop::new();
-        let reports = Reports::new(Arc::new(Orders::default()), Arc::clone(&home.bell));
+        let reports = Reports::new(Arc::new(Orders::default()), Arc::clone(&home.wake_queue));
         let worker = |number| {
             let reports = Arc::clone(&reports);
             thread::spawn(move || {

@@ -13,9 +13,9 @@ use roadstead_proto::{
     ticket::Token,
 };
 
-use crate::link::Link;
 use crate::{
     hub::Hub,
+    link::Link,
     options::{Key, Member, MemberId, Options, PART, Strategy, cost},
     stats::PeerStats,
 };
@@ -36,7 +36,7 @@ impl Line {
         let address = ([127, 0, 0, 1], 9).into();
         let link = Link::new(Arc::clone(hub), address, None);
         let mut connection = Connection::accepted(link, Peer { address }, shared, permit);
-        connection.place(Token(1), host.bell(), Duration::ZERO);
+        connection.place(Token(1), host.wake_queue(), Duration::ZERO);
         connection.handle(Duration::ZERO, Event::Opened, &mut host);
         Self { connection, host }
     }

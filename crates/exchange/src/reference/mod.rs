@@ -1,5 +1,5 @@
-//! The hub beside a model of it: whatever members send, gather, forget and lose, in whatever order, both tell each gather
-//! the same and once, send the same next, wake the same links, and hold the same. In the end nothing remains.
+//! The hub beside a model of it: whatever members send, gather, forget and lose, in whatever order, both tell each
+//! gather the same and once, send the same next, wake the same links, and hold the same. In the end nothing remains.
 
 mod model;
 
@@ -317,11 +317,11 @@ impl Rig {
         }
         assert_eq!(told, mem::take(&mut self.model.told));
         let woken: Vec<u64> =
-            self.links.iter().filter(|link| link.waker.0.hear()).map(|link| link.number).collect();
+            self.links.iter().filter(|link| link.waker.0.take()).map(|link| link.number).collect();
         let mut expected = mem::take(&mut self.model.woken);
         expected.sort_unstable();
         assert_eq!(woken, expected, "links that are woken");
-        assert_eq!(self.keeper.0.hear(), mem::take(&mut self.model.keeper), "the keeper is woken");
+        assert_eq!(self.keeper.0.take(), mem::take(&mut self.model.keeper), "the keeper is woken");
         let (stats, model) = (self.hub.stats(), &self.model);
         assert_eq!((stats.waiting, stats.held), (model.waiting(), model.held()));
         assert_eq!(

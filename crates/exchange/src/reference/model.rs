@@ -3,11 +3,11 @@
 
 use std::{mem, time::Duration};
 
-use crate::reference::{AT_ONCE, ME, PEERS};
 use crate::{
     GatherError, SendError,
     hub::{Dial, Left},
     options::{Key, MemberId, Options, PART, cost},
+    reference::{AT_ONCE, ME, PEERS},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -104,7 +104,7 @@ fn cut_everywhere(
     let late = Duration::from_millis(if seed.is_multiple_of(2) { 100 } else { 1 });
     let world = || Sim::new(seed).faults(Faults::none()).slow(address(3), late);
     let (whole, _) = play(world(), game, &options(strategy))?;
-    for (number, link) in whole.links.iter().enumerate() {
+    for (number, link) in whole.connections.iter().enumerate() {
         for (to_server, flow) in [(true, link.up), (false, link.down)] {
             for after in (0..flow.arrived).step_by(step) {
                 let (report, sides) = play(world().cut(number, to_server, after), game, &options(strategy))?;
@@ -120,7 +120,8 @@ fn cut_everywhere(
 
 /// The connection was cut, and no other was lost.
 fn check_cut(report: &Report, number: usize, place: &str) {
-    let cut: Vec<usize> = (0..report.links.len()).filter(|&link| report.links[link].cut.is_some()).collect();
+    let cut: Vec<usize> =
+        (0..report.connections.len()).filter(|&link| report.connections[link].cut.is_some()).collect();
     assert_eq!(cut, [number], "{place}");
 }
 
@@ -215,7 +216,7 @@ fn a_member_that_takes_nothing_disturbs_no_query_of_the_others() {
             }
             waited.update(|sum| sum + turned_away.load(Relaxed));
             // Nobody is cut off for what it could not know, or comes again at once when it is turned away.
-            let opened = report.links.len();
+            let opened = report.connections.len();
             let most = match strategy {
                 Strategy::PerQuery => 20_000,
                 Strategy::Pool(links) => 3 * usize::from(links),

@@ -19,8 +19,7 @@ use super::pattern::{CHUNK, Pattern};
 use super::plan::Plan;
 use super::stream::Stream;
 use super::wire::Wire;
-use crate::measure::Recorder;
-use crate::process::thread_cpu_time;
+use crate::{measure::Recorder, process::thread_cpu_time};
 
 /// Events taken from the system at once.
 const EVENTS: usize = 256;

@@ -5,8 +5,8 @@
 //! ready, and none ever waits for the network; what is left to wait for is the disk. Every completion costs a thread
 //! that tells of it, which is why this is the slowest model here: it is worth knowing, not worth using.
 //!
-//! That thread is a hint and nothing else: it rings, and the requests themselves are asked which are done. glibc says
-//! nothing at all when it can begin no thread, so while there are requests they are asked every few milliseconds, rung
+//! That thread is a hint and nothing else: it wakes, and the requests themselves are asked which are done. glibc says
+//! nothing at all when it can begin no thread, so while there are requests they are asked every few milliseconds, woken
 //! or not. A connection that is idle has none, and costs nothing.
 //!
 //! Writes raise SIGPIPE when the peer is gone, unless the process ignores it, as Rust programs do.
@@ -23,12 +23,15 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use roadstead_drivers::proactor::readiness::{Finished, Hands, Progress, Receive, Received, Send};
-use roadstead_drivers::{free::FreeList, net::Net};
+use roadstead_drivers::{
+    free::FreeList,
+    net::Net,
+    proactor::readiness::{Finished, Progress, ReadyIo, Receive, Received, Send},
+};
 use roadstead_proto::{
     blob::{self, FileRange},
     connection::BLOCK,
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 use crate::{
@@ -36,11 +39,11 @@ use crate::{
     sockets::{self, Os},
 };
 
-/// The requests that glibc has: the hands of a port that stands on epoll.
+/// The requests that glibc has: the I/O of a completion queue that stands on epoll.
 pub struct Requests {
-    bell: Arc<Bell>,
-    /// The latest first. Each a box of its own, which glibc points into: so it is ours again only when it says that it is
-    /// done.
+    wake_queue: Arc<WakeQueue>,
+    /// The latest first. Each a box of its own, which glibc points into: so it is ours again only when it says that it
+    /// is done.
     in_flight: VecDeque<NonNull<Request>>,
     done: Vec<NonNull<Request>>,
     free: FreeList<Box<Request>>,
@@ -53,7 +56,7 @@ unsafe impl marker::Send for Requests {}
 /// The longest that a request is done and nobody knows.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long the end of the port waits for what glibc still has, in milliseconds.
+/// How long the end of the completion queue waits for what glibc still has, in milliseconds.
 const PATIENCE_MS: u32 = 5_000;
 
 /// Requests that are kept for the next ones: more than glibc has threads.
@@ -80,10 +83,10 @@ enum Work {
 }
 
 impl Requests {
-    /// Completions interrupt the loop of `bell`.
-    pub fn new(bell: &Arc<Bell>) -> Self {
+    /// Completions interrupt the loop of `wake_queue`.
+    pub fn new(wake_queue: &Arc<WakeQueue>) -> Self {
         Self {
-            bell: Arc::clone(bell),
+            wake_queue: Arc::clone(wake_queue),
             in_flight: VecDeque::new(),
             done: Vec::new(),
             free: FreeList::new(FREE),
@@ -108,8 +111,8 @@ impl Requests {
         request.block.aio_buf = address;
         request.block.aio_nbytes = length;
         request.block.aio_offset = from.1 as libc::off_t;
-        let bell = Weak::into_raw(Arc::downgrade(&self.bell));
-        tell_by_thread(&mut request.block.aio_sigevent, bell);
+        let wake_queue = Weak::into_raw(Arc::downgrade(&self.wake_queue));
+        tell_by_thread(&mut request.block.aio_sigevent, wake_queue);
         let request = NonNull::from(Box::leak(request));
         // SAFETY: the control block and its buffer belong to the request, which stays where it is, untouched, until it
         // says that it is done.
@@ -118,9 +121,9 @@ impl Requests {
             if reads { libc::aio_read(block) } else { libc::aio_write(block) }
         };
         if status != 0 {
-            // SAFETY: it was not accepted, so nobody else knows of it, and nobody will ring.
+            // SAFETY: it was not accepted, so nobody else knows of it, and nobody will wake.
             let mut request = unsafe {
-                drop(Weak::from_raw(bell));
+                drop(Weak::from_raw(wake_queue));
                 Box::from_raw(request.as_ptr())
             };
             request.work = None;
@@ -153,9 +156,9 @@ impl Requests {
         self.submit(task.token, task.stream.as_raw_fd(), work, from)
     }
 
-    /// Takes those that are done, the latest first: glibc does those of a descriptor in order, so whoever is done has none
-    /// before it that is still to be found. And they are told in that order. A send to a peer that has reset takes the
-    /// error with it, and what the receive behind it then finds looks like the peer's end.
+    /// Takes those that are done, the latest first: glibc does those of a descriptor in order, so whoever is done has
+    /// none before it that is still to be found. And they are told in that order. A send to a peer that has reset takes
+    /// the error with it, and what the receive behind it then finds looks like the peer's end.
     fn collect(&mut self) {
         self.in_flight.retain(|request| {
             // SAFETY: it is a request that was accepted, and that nobody has taken back.
@@ -201,10 +204,11 @@ impl Requests {
 
 /// Has a thread of glibc's call [`tell`] when a request is done. sigevent(3type), `SIGEV_THREAD`.
 ///
-/// The bell is a weak one because glibc may never call: what then stays behind is memory without a bell in it, once.
-fn tell_by_thread(event: &mut libc::sigevent, bell: *const Bell) {
+/// The wake queue is a weak one because glibc may never call: what then stays behind is memory without a wake queue in
+/// it, once.
+fn tell_by_thread(event: &mut libc::sigevent, wake_queue: *const WakeQueue) {
     event.sigev_notify = libc::SIGEV_THREAD;
-    event.sigev_value = libc::sigval { sival_ptr: bell.cast_mut().cast() };
+    event.sigev_value = libc::sigval { sival_ptr: wake_queue.cast_mut().cast() };
     let function: extern "C" fn(libc::sigval) = tell;
     // SAFETY: the function to call is the first pointer of the union that begins where the thread's number is, and lies
     // within the event; the one behind it, the thread's attributes, stays null.
@@ -216,13 +220,13 @@ fn tell_by_thread(event: &mut libc::sigevent, bell: *const Bell) {
 
 extern "C" fn tell(value: libc::sigval) {
     // SAFETY: it was made by `into_raw` for this one call.
-    let bell = unsafe { Weak::from_raw(value.sival_ptr.cast_const().cast::<Bell>()) };
-    if let Some(bell) = bell.upgrade() {
-        bell.interrupt();
+    let wake_queue = unsafe { Weak::from_raw(value.sival_ptr.cast_const().cast::<WakeQueue>()) };
+    if let Some(wake_queue) = wake_queue.upgrade() {
+        wake_queue.interrupt();
     }
 }
 
-impl Hands<Os> for Requests {
+impl ReadyIo<Os> for Requests {
     fn receive(&mut self, net: &mut Os, task: Receive<'_, OwnedFd>) -> Progress<Received> {
         let Receive { token, stream, mut block, most } = task;
         block.clear();
@@ -312,18 +316,18 @@ mod tests {
         poll(&mut [PollFd::new(&stream, PollFlags::RDHUP)], None).unwrap();
 
         let mut net = Os::non_blocking(Instant::now(), Tuning::default());
-        let mut hands = Requests::new(&Bell::new());
+        let mut ready_io = Requests::new(&WakeQueue::new());
         let mut output = Output::new(100);
         output.write(b"to nobody");
         let send = Send { token: Token(1), stream: &stream, output: &output };
-        assert!(matches!(hands.send(&mut net, send), Progress::Later));
+        assert!(matches!(ready_io.send(&mut net, send), Progress::Later));
         let receive = Receive { token: Token(1), stream: &stream, block: BytesMut::new(), most: 100 };
-        assert!(matches!(hands.receive(&mut net, receive), Progress::Later));
+        assert!(matches!(ready_io.receive(&mut net, receive), Progress::Later));
         // So that both are found done at once.
         thread::sleep(Duration::from_millis(100));
         let mut told = Vec::new();
         while told.len() < 2 {
-            told.extend(hands.finished());
+            told.extend(ready_io.finished());
         }
         assert!(matches!(&told[0], Finished::Sent(_, Err(_))), "the reset comes first");
         assert!(matches!(&told[1], Finished::Received(..)));
@@ -337,13 +341,13 @@ mod tests {
         peer.write_all(&[7; 100]).unwrap();
 
         let mut net = Os::non_blocking(Instant::now(), Tuning::default());
-        let mut hands = Requests::new(&Bell::new());
+        let mut ready_io = Requests::new(&WakeQueue::new());
         for most in [1, 60, 39] {
             let receive =
                 Receive { token: Token(1), stream: &stream, block: BytesMut::with_capacity(BLOCK), most };
-            assert!(matches!(hands.receive(&mut net, receive), Progress::Later));
+            assert!(matches!(ready_io.receive(&mut net, receive), Progress::Later));
             let told = loop {
-                if let Some(told) = hands.finished() {
+                if let Some(told) = ready_io.finished() {
                     break told;
                 }
                 thread::sleep(Duration::from_millis(1));

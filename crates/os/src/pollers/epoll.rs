@@ -2,12 +2,13 @@
 //!
 //! Connections are registered once, edge-triggered for both directions, and never touched again: the loop remembers
 //! what is readable and writable. Listeners are level-triggered, so that a connection left in the backlog is told of
-//! again. Connections can be too, to compare: then the kernel is told of every wish, and tells of a state until it ends.
+//! again. Connections can be too, to compare: then the kernel is told of every wish, and tells of a state until it
+//! ends.
 //!
 //! A receive that is not filled has emptied the socket, which saves the call that would say so: unless it has stopped
-//! before urgent data (`MSG_OOB`), which the kernel keeps apart. `EPOLLPRI` tells of such data along with the bytes, and
-//! from then on that connection is received from until it would block. The urgent byte itself is nothing that a session
-//! could be told of in order (RFC 6093), and is dropped, as on every model.
+//! before urgent data (`MSG_OOB`), which the kernel keeps apart. `EPOLLPRI` tells of such data along with the bytes,
+//! and from then on that connection is received from until it would block. The urgent byte itself is nothing that a
+//! session could be told of in order (RFC 6093), and is dropped, as on every model.
 
 use std::{
     io,
@@ -19,9 +20,9 @@ use std::{
 use rustix::{event::epoll, io::Errno};
 
 use roadstead_drivers::reactor::{Poller, Readiness, workers::OneShot};
-use roadstead_proto::ticket::{Bell, Token};
+use roadstead_proto::ticket::{Token, WakeQueue};
 
-use crate::{interrupt::Interrupt, sockets::Os, wait::timespec};
+use crate::{sockets::Os, wait::timespec, wake_fd::WakeFd};
 
 /// Events taken per wait.
 const BATCH: usize = 256;
@@ -32,7 +33,7 @@ const INTERRUPT: u64 = u64::MAX;
 /// The list that the kernel keeps.
 pub struct Epoll {
     epoll: Arc<OwnedFd>,
-    _interrupt: Interrupt,
+    _interrupt: WakeFd,
     events: Vec<epoll::Event>,
     trigger: Trigger,
 }
@@ -51,11 +52,11 @@ pub enum Trigger {
 unsafe impl Send for Epoll {}
 
 impl Epoll {
-    /// A poller that `bell` can interrupt.
-    pub fn new(bell: &Bell, trigger: Trigger) -> io::Result<Self> {
+    /// A poller that `wake_queue` can interrupt.
+    pub fn new(wake_queue: &WakeQueue, trigger: Trigger) -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        let interrupt = Interrupt::new(bell)?;
-        // Edge-triggered: every ring is a new edge, so it need not be heard.
+        let interrupt = WakeFd::new(wake_queue)?;
+        // Edge-triggered: every wake is a new edge, so it need not be heard.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &interrupt, epoll::EventData::new_u64(INTERRUPT), flags)?;
         Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH), trigger })
@@ -177,7 +178,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = OwnedFd::from(listener.accept().unwrap().0);
-        let mut epoll = Epoll::new(&Bell::new(), Trigger::Edge).unwrap();
+        let mut epoll = Epoll::new(&WakeQueue::new(), Trigger::Edge).unwrap();
         epoll.add(&stream, Token(7)).unwrap();
         let mut told = |what: &str| {
             let mut ready = Vec::new();
@@ -197,7 +198,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = OwnedFd::from(listener.accept().unwrap().0);
-        let mut epoll = Epoll::new(&Bell::new(), Trigger::Level).unwrap();
+        let mut epoll = Epoll::new(&WakeQueue::new(), Trigger::Level).unwrap();
         epoll.add(&stream, Token(7)).unwrap();
         epoll.interest(&stream, Token(7), true, false).unwrap();
         epoll.interest(&stream, Token(7), false, false).unwrap();

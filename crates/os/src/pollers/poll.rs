@@ -15,16 +15,16 @@ use rustix::{
 };
 
 use roadstead_drivers::reactor::{Poller, Readiness};
-use roadstead_proto::ticket::{Bell, Token};
+use roadstead_proto::ticket::{Token, WakeQueue};
 
-use crate::{interrupt::Interrupt, sockets::Os, wait::poll};
+use crate::{sockets::Os, wait::poll, wake_fd::WakeFd};
 
 /// Stands for a descriptor that is not on the list.
 const NOWHERE: usize = usize::MAX;
 
 /// The list that is handed over at every wait.
 pub struct Poll {
-    interrupt: Interrupt,
+    interrupt: WakeFd,
     /// The interrupt first, then those of `tokens`, in the same order.
     fds: Vec<PollFd<'static>>,
     tokens: Vec<(RawFd, Token)>,
@@ -33,9 +33,9 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// A poller that `bell` can interrupt.
-    pub fn new(bell: &Bell) -> io::Result<Self> {
-        let interrupt = Interrupt::new(bell)?;
+    /// A poller that `wake_queue` can interrupt.
+    pub fn new(wake_queue: &WakeQueue) -> io::Result<Self> {
+        let interrupt = WakeFd::new(wake_queue)?;
         // SAFETY: the interrupt stays open as long as the list.
         let fd = unsafe { forget_lifetime(interrupt.as_fd()) };
         let fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];

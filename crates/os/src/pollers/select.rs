@@ -17,11 +17,13 @@ use rustix::{
     io::Errno,
 };
 
-use roadstead_drivers::net::REST;
-use roadstead_drivers::reactor::{Poller, Readiness};
-use roadstead_proto::ticket::{Bell, Token};
+use roadstead_drivers::{
+    net::REST,
+    reactor::{Poller, Readiness},
+};
+use roadstead_proto::ticket::{Token, WakeQueue};
 
-use crate::{interrupt::Interrupt, sockets::Os, wait::timespec};
+use crate::{sockets::Os, wait::timespec, wake_fd::WakeFd};
 
 /// Descriptors that a set has room for: `FD_SETSIZE`.
 const SIZE: RawFd = 1024;
@@ -30,7 +32,7 @@ type Set = Vec<FdSetElement>;
 
 /// The sets that are handed over at every wait.
 pub struct Select {
-    interrupt: Interrupt,
+    interrupt: WakeFd,
     /// Whom to receive from and to send to.
     wanted: [Set; 2],
     /// What `select` makes of them.
@@ -40,9 +42,9 @@ pub struct Select {
 }
 
 impl Select {
-    /// A poller that `bell` can interrupt.
-    pub fn new(bell: &Bell) -> io::Result<Self> {
-        let interrupt = Interrupt::new(bell)?;
+    /// A poller that `wake_queue` can interrupt.
+    pub fn new(wake_queue: &WakeQueue) -> io::Result<Self> {
+        let interrupt = WakeFd::new(wake_queue)?;
         let empty = || vec![FdSetElement::default(); fd_set_num_elements(SIZE as usize, SIZE)];
         let mut select = Self {
             interrupt,
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn whoever_is_only_to_be_sent_to_is_looked_at_whatever_its_number() {
-        let mut select = Select::new(&Bell::new()).unwrap();
+        let mut select = Select::new(&WakeQueue::new()).unwrap();
         let (mut stream, _other) = UnixStream::pair().unwrap();
         stream.set_nonblocking(true).unwrap();
         // Far above all that is received from.

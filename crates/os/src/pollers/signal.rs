@@ -1,10 +1,10 @@
 //! `signal`: the kernel queues a real-time signal for every change, with the descriptor's number in it. fcntl(2),
 //! `F_SETSIG`; signalfd(2).
 //!
-//! The signals are for the loop's own thread, which has them blocked and reads them like a file, many at once. They tell
-//! of changes, as an edge-triggered poller does: what was true before a descriptor was registered is not told, so each
-//! is tried once at first. Their queue is bounded; when it overflows, plain `SIGIO` says that something was lost, and
-//! one `poll` over all descriptors finds out what.
+//! The signals are for the loop's own thread, which has them blocked and reads them like a file, many at once. They
+//! tell of changes, as an edge-triggered poller does: what was true before a descriptor was registered is not told, so
+//! each is tried once at first. Their queue is bounded; when it overflows, plain `SIGIO` says that something was lost,
+//! and one `poll` over all descriptors finds out what.
 
 use std::{
     io::{self, Error},
@@ -21,13 +21,13 @@ use rustix::{
 };
 
 use roadstead_drivers::reactor::{Poller, Readiness};
-use roadstead_proto::ticket::{Bell, Token};
+use roadstead_proto::ticket::{Token, WakeQueue};
 
 use crate::{
-    interrupt::Interrupt,
     signals::{queue_of, set_of},
     sockets::Os,
     wait::poll,
+    wake_fd::WakeFd,
 };
 
 /// Signals read at once.
@@ -42,7 +42,7 @@ struct Watched {
 
 /// What is watched, and the signals that tell of it.
 pub struct Signal {
-    interrupt: Interrupt,
+    interrupt: WakeFd,
     /// Readable when signals wait for the thread that reads it.
     signals: OwnedFd,
     /// Whether this is the loop's thread already: signals are sent to threads by number.
@@ -56,10 +56,10 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// A poller that `bell` can interrupt.
-    pub fn new(bell: &Bell) -> io::Result<Self> {
+    /// A poller that `wake_queue` can interrupt.
+    pub fn new(wake_queue: &WakeQueue) -> io::Result<Self> {
         Ok(Self {
-            interrupt: Interrupt::new(bell)?,
+            interrupt: WakeFd::new(wake_queue)?,
             signals: queue_of(&signal_set())?,
             settled: false,
             watched: Vec::new(),
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_watched_is_not_taken_for_watched() {
-        let mut signal = Signal::new(&Bell::new()).unwrap();
+        let mut signal = Signal::new(&WakeQueue::new()).unwrap();
         signal.settled = true;
         // Such a descriptor sends nobody signals.
         let path = open("/", OFlags::PATH, Mode::empty()).unwrap();
@@ -282,7 +282,7 @@ mod tests {
     }
     #[test]
     fn when_signals_were_lost_listeners_are_looked_at_too() {
-        let mut signal = Signal::new(&Bell::new()).unwrap();
+        let mut signal = Signal::new(&WakeQueue::new()).unwrap();
         let listener = sockets::listen(([127, 0, 0, 1], 0).into(), 1, Tuning::default()).unwrap();
         let at = Token::of_listener(3);
         signal.listen(&listener, at).unwrap();

@@ -21,7 +21,7 @@ pub(crate) struct Child {
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Exit {
     /// By itself, with this status.
     Exited(i32),
     /// By this signal.
@@ -29,8 +29,8 @@ pub(crate) enum Ending {
 }
 
 impl Child {
-    /// Begins a child that runs `body`, told who its parent is, and exits with its answer. It gets SIGTERM when its parent
-    /// ends. Signals wait until it listens for some itself.
+    /// Begins a child that runs `body`, told who its parent is, and exits with its answer. It gets SIGTERM when its
+    /// parent ends. Signals wait until it listens for some itself.
     ///
     /// # Errors
     /// If the system allows no more processes, or this one has other threads: what they had locked would stay locked.
@@ -85,11 +85,11 @@ impl fmt::Display for Child {
     }
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ending::Exited(status) => write!(f, "exited with status {status}"),
-            Ending::Killed(signal) => write!(f, "was killed by signal {signal}"),
+            Exit::Exited(status) => write!(f, "exited with status {status}"),
+            Exit::Killed(signal) => write!(f, "was killed by signal {signal}"),
         }
     }
 }
@@ -119,7 +119,7 @@ pub fn is_alone() -> io::Result<bool> {
 
 /// Takes note of one child that has ended, and with that frees its number; `None` if none has. With `patient` it waits
 /// for one.
-pub(crate) fn join_one(patient: bool) -> Option<(Pid, Ending)> {
+pub(crate) fn join_one(patient: bool) -> Option<(Pid, Exit)> {
     let options = if patient { WaitOptions::empty() } else { WaitOptions::NOHANG };
     loop {
         return match wait(options) {
@@ -131,10 +131,10 @@ pub(crate) fn join_one(patient: bool) -> Option<(Pid, Ending)> {
     }
 }
 
-fn ending(status: WaitStatus) -> Ending {
+fn ending(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
-        (Some(status), _) => Ending::Exited(status),
-        (None, signal) => Ending::Killed(signal.unwrap_or_default()),
+        (Some(status), _) => Exit::Exited(status),
+        (None, signal) => Exit::Killed(signal.unwrap_or_default()),
     }
 }
 

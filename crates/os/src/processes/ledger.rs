@@ -25,7 +25,7 @@ use crate::processes::shared_memory::Common;
 
 /// What one child has of the budget.
 #[derive(Debug, Default)]
-struct Slot {
+struct ProcessAccounts {
     /// Accepted connections: one or none.
     accepted: AtomicUsize,
     /// From which address, as a hash.
@@ -36,7 +36,7 @@ struct Slot {
     detached: AtomicUsize,
 }
 
-impl Slot {
+impl ProcessAccounts {
     fn account(&self, account: Account) -> &AtomicUsize {
         match account {
             Account::Memory => &self.memory,
@@ -54,7 +54,7 @@ impl Slot {
 /// The accounts of a server that is several processes.
 pub(crate) struct Ledger {
     stats: Common<Stats>,
-    slots: Common<Slot>,
+    slots: Common<ProcessAccounts>,
     /// All slots from this one on have nothing: sums need not look at them.
     used: Common<AtomicUsize>,
     /// Of addresses, so that they can be compared across processes.
@@ -80,7 +80,7 @@ impl Ledger {
     }
 
     /// The slots that may have something.
-    fn used(&self) -> &[Slot] {
+    fn used(&self) -> &[ProcessAccounts] {
         &self.slots[..self.used[0].load(SeqCst)]
     }
 
@@ -138,7 +138,7 @@ impl Books for Ledger {
     }
 
     fn open(&self) -> usize {
-        self.used().iter().map(Slot::open).sum()
+        self.used().iter().map(ProcessAccounts::open).sum()
     }
 
     fn add(&self, slot: usize, account: Account, amount: usize, limit: usize) -> bool {
@@ -172,7 +172,7 @@ impl Counted for Ledger {
     fn snapshot(&self) -> Snapshot {
         let addresses = self.slots.iter().map(|slot| slot.from.load(SeqCst)).filter(|&from| from != 0);
         Snapshot {
-            open: self.slots.iter().map(Slot::open).sum(),
+            open: self.slots.iter().map(ProcessAccounts::open).sum(),
             addresses: addresses.collect::<BTreeSet<_>>().len(),
             buffered: sum(&self.slots, Account::Memory),
             tickets: sum(&self.slots, Account::Jobs),
@@ -182,7 +182,7 @@ impl Counted for Ledger {
     }
 }
 
-fn sum(slots: &[Slot], account: Account) -> usize {
+fn sum(slots: &[ProcessAccounts], account: Account) -> usize {
     slots.iter().map(|slot| slot.account(account).load(SeqCst)).fold(0, usize::saturating_add)
 }
 

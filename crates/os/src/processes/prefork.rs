@@ -6,8 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::processes::family::{Family, Strategy};
-use crate::threads::TooFew;
+use crate::{
+    processes::parent::{Forking, ParentProcess},
+    threads::TooFew,
+};
 
 /// The workers when nobody has chosen how many.
 pub const SIZE: usize = 16;
@@ -33,11 +35,11 @@ impl Prefork {
     }
 }
 
-impl Strategy for Prefork {
-    fn start(&mut self, family: &mut Family) -> Result<(), TooFew> {
+impl Forking for Prefork {
+    fn start(&mut self, parent: &mut ParentProcess) -> Result<(), TooFew> {
         let wanted = self.0.len();
         (0..wanted).try_for_each(|had| {
-            let begun = family.begin_ready(had, "worker");
+            let begun = parent.begin_ready(had, "worker");
             begun.map_err(|source| TooFew { what: "processes", wanted, had, source })
         })
     }
@@ -46,19 +48,19 @@ impl Strategy for Prefork {
         false
     }
 
-    fn tend(&mut self, family: &mut Family) -> Option<Instant> {
+    fn tend(&mut self, parent: &mut ParentProcess) -> Option<Instant> {
         let mut next = None;
         for (slot, place) in self.0.iter_mut().enumerate() {
-            if !family.is_free(slot) {
+            if !parent.is_free(slot) {
                 continue;
             }
             if place.due <= Instant::now()
-                && let Err(error) = family.begin(slot, "worker", &mut None)
+                && let Err(error) = parent.begin(slot, "worker", &mut None)
             {
                 tracing::warn!(%error, slot, "a worker could not be started; it is tried again");
                 place.due = Instant::now() + MOST;
             }
-            if family.is_free(slot) {
+            if parent.is_free(slot) {
                 next = Some(next.map_or(place.due, |next: Instant| next.min(place.due)));
             }
         }

@@ -11,7 +11,7 @@ use roadstead_drivers::{
     net::REST,
 };
 
-use crate::processes::family::{Family, Strategy};
+use crate::processes::parent::{Forking, ParentProcess};
 
 /// There are never more processes than that, whatever the budget: proc(5), `pid_max`.
 pub const PROCESSES: usize = 1 << 22;
@@ -23,22 +23,22 @@ pub struct Process {
     resting: Option<Instant>,
 }
 
-impl Strategy for Process {
+impl Forking for Process {
     fn accepts(&self) -> bool {
         self.resting.is_none()
     }
 
-    fn tend(&mut self, family: &mut Family) -> Option<Instant> {
+    fn tend(&mut self, parent: &mut ParentProcess) -> Option<Instant> {
         self.resting = self.resting.filter(|&until| until > Instant::now());
         if self.resting.is_some() {
             return self.resting;
         }
         // One of each: the parent has no connections of its own that an accept could keep waiting, only signals, and next
         // to a fork it costs nothing to look for those every time.
-        for listener in 0..family.listeners.len() {
-            match accept::take(&mut family.net, &family.listeners[listener]) {
-                Taken::One(stream, peer) => family.admit(stream, peer),
-                Taken::Shed => family.host.count.refused += 1,
+        for listener in 0..parent.listeners.len() {
+            match accept::take(&mut parent.net, &parent.listeners[listener]) {
+                Taken::One(stream, peer) => parent.admit(stream, peer),
+                Taken::Shed => parent.host.count.refused += 1,
                 Taken::Lost | Taken::Empty => {}
                 Taken::Exhausted => {
                     self.resting = Some(Instant::now() + REST);

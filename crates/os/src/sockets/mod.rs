@@ -256,7 +256,7 @@ pub(crate) fn close(stream: OwnedFd, reset: bool) {
 }
 
 impl Net for Os {
-    type Listener = OwnedFd;
+    type ListenSocket = OwnedFd;
     type Stream = OwnedFd;
 
     fn classify(error: &io::Error) -> Failure {

@@ -7,8 +7,8 @@ use rustix::{io::Result, net::sockopt};
 
 use roadstead_proto::tuning::Tuning;
 
-/// Sizes the buffers of a socket. Before it listens or connects, as the window's scale is agreed on then; what a listening
-/// socket accepts has the same.
+/// Sizes the buffers of a socket. Before it listens or connects, as the window's scale is agreed on then; what a
+/// listening socket accepts has the same.
 pub fn size(tuning: Tuning, socket: impl AsFd) -> Result<()> {
     if let Some(size) = tuning.send_buffer {
         sockopt::set_socket_send_buffer_size(&socket, size)?;

@@ -27,10 +27,9 @@ use roadstead_drivers::{
     blocking::wait::{Found, WaitingNet, Wants},
     net::{Failure, Net},
 };
-use roadstead_proto::{output::Output, ticket::Bell, tuning::Tuning};
+use roadstead_proto::{output::Output, ticket::WakeQueue, tuning::Tuning};
 
-use crate::sockets::Os;
-use crate::{interrupt::Interrupt, wait::poll};
+use crate::{sockets::Os, wait::poll, wake_fd::WakeFd};
 
 /// The system's network, for threads that wait.
 #[derive(Debug)]
@@ -75,7 +74,7 @@ impl WaitingOs {
 }
 
 impl Net for WaitingOs {
-    type Listener = OwnedFd;
+    type ListenSocket = OwnedFd;
     type Stream = WaitingStream;
 
     fn classify(error: &io::Error) -> Failure {
@@ -124,7 +123,7 @@ impl Net for WaitingOs {
 }
 
 impl WaitingNet for WaitingOs {
-    type Interrupt = Interrupt;
+    type Wakeup = WakeFd;
 
     fn another(&self) -> Self {
         Self(self.0.another())
@@ -134,8 +133,8 @@ impl WaitingNet for WaitingOs {
         Self(self.0.accepting())
     }
 
-    fn interrupt(&mut self, bell: &Bell) -> io::Result<Interrupt> {
-        Interrupt::new(bell)
+    fn interrupt(&mut self, wake_queue: &WakeQueue) -> io::Result<WakeFd> {
+        WakeFd::new(wake_queue)
     }
 
     fn receive_within(
@@ -154,12 +153,12 @@ impl WaitingNet for WaitingOs {
         &mut self,
         stream: Option<&WaitingStream>,
         wants: Wants,
-        interrupt: Option<&Interrupt>,
+        interrupt: Option<&WakeFd>,
         timeout: Option<Duration>,
     ) -> io::Result<Option<Found>> {
         let socket = stream.map(|stream| PollFd::new(&stream.socket, flags(wants)));
-        let rings = interrupt.map(|interrupt| PollFd::new(interrupt, PollFlags::IN));
-        let mut fds: Vec<_> = socket.into_iter().chain(rings).collect();
+        let wakeup = interrupt.map(|interrupt| PollFd::new(interrupt, PollFlags::IN));
+        let mut fds: Vec<_> = socket.into_iter().chain(wakeup).collect();
         let polled = poll(&mut fds, timeout);
         if let Some(interrupt) = interrupt.filter(|_| fds.last().is_some_and(|fd| !fd.revents().is_empty())) {
             interrupt.heard();
@@ -175,7 +174,7 @@ impl WaitingNet for WaitingOs {
     fn wait_for_any<'a>(
         &mut self,
         listeners: impl Iterator<Item = &'a OwnedFd>,
-        interrupt: &Interrupt,
+        interrupt: &WakeFd,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         let listeners = listeners.map(|listener| PollFd::new(listener, PollFlags::IN));

@@ -7,7 +7,7 @@
 use std::{io, thread};
 
 use roadstead_drivers::blocking::{
-    crew::{Living, Spawner},
+    server::{LiveConnection, Spawner},
     wait::WaitingNet,
 };
 
@@ -18,7 +18,7 @@ pub(crate) const STACK: usize = 256 << 10;
 pub struct Threads;
 
 impl<N: WaitingNet> Spawner<N> for Threads {
-    fn serve(&self, connection: Living<N>) -> io::Result<()> {
+    fn serve(&self, connection: LiveConnection<N>) -> io::Result<()> {
         let thread = thread::Builder::new().name("connection".into()).stack_size(STACK);
         thread.spawn(move || connection.run()).map(drop)
     }

@@ -3,20 +3,25 @@
 
 use std::{io, sync::Arc};
 
-use roadstead_drivers::reactor::workers::{Dispatcher, Line, Member, OneShot};
-use roadstead_drivers::{net::Net, reactor::Poller};
+use roadstead_drivers::{
+    net::Net,
+    reactor::{
+        Poller,
+        workers::{Claimed, Dispatcher, Line, OneShot},
+    },
+};
 use roadstead_proto::host::Host;
 
 use crate::threads::{STACK, Threads};
 
 /// The loop of the I/O thread, and the threads of its workers, which are at work from the beginning. Dropping it waits
 /// until each of them has ended.
-pub struct Crew<N: Net<Stream: Send + 'static>, P, O> {
+pub struct IoWorkers<N: Net<Stream: Send + 'static>, P, O> {
     dispatcher: Dispatcher<N, P, O>,
-    _workers: Workers<Member<N::Stream>>,
+    _workers: WorkerThreads<Claimed<N::Stream>>,
 }
 
-impl<N, P, O> Crew<N, P, O>
+impl<N, P, O> IoWorkers<N, P, O>
 where
     N: Net<Stream: Send + 'static> + Send + 'static,
     P: Poller<N>,
@@ -33,7 +38,7 @@ where
         });
         let line = Arc::clone(&dispatcher.line);
         let threads = Threads::start("worker", STACK, bodies, || line.end())?;
-        Ok(Self { dispatcher, _workers: Workers { line, threads } })
+        Ok(Self { dispatcher, _workers: WorkerThreads { line, threads } })
     }
 
     /// Runs until the server has drained or is stopped, and no connection is left.
@@ -42,12 +47,12 @@ where
     }
 }
 
-struct Workers<M> {
+struct WorkerThreads<M> {
     line: Arc<Line<M>>,
     threads: Threads,
 }
 
-impl<M> Drop for Workers<M> {
+impl<M> Drop for WorkerThreads<M> {
     fn drop(&mut self) {
         self.line.end();
         self.threads.join();

@@ -3,8 +3,8 @@
 
 pub mod each;
 pub mod io_workers;
-pub mod lives;
 pub mod pool;
+pub mod server;
 
 use std::{
     io,

@@ -10,21 +10,20 @@ use std::{
 };
 
 use roadstead_drivers::blocking::{
-    crew::{Living, Spawner},
+    server::{LiveConnection, Spawner},
     wait::WaitingNet,
 };
 
-use crate::threads::each::STACK;
-use crate::threads::{Threads, TooFew};
+use crate::threads::{Threads, TooFew, each::STACK};
 
 /// The threads of a pool whose size nobody has chosen.
 pub const SIZE: usize = 64;
 
 /// The queue's end, and the threads at its other.
-pub struct Pool<N: WaitingNet>(Mutex<Option<Hands<N>>>);
+pub struct Pool<N: WaitingNet>(Mutex<Option<PoolThreads<N>>>);
 
-struct Hands<N: WaitingNet> {
-    queue: Option<mpsc::Sender<Living<N>>>,
+struct PoolThreads<N: WaitingNet> {
+    queue: Option<mpsc::Sender<LiveConnection<N>>>,
     threads: Threads,
 }
 
@@ -43,12 +42,12 @@ impl<N: WaitingNet> Pool<N> {
         });
         let mut queue = Some(queue);
         let threads = Threads::start("pool", STACK, bodies, || queue = None)?;
-        Ok(Self(Mutex::new(Some(Hands { queue, threads }))))
+        Ok(Self(Mutex::new(Some(PoolThreads { queue, threads }))))
     }
 }
 
 /// No more will come.
-impl<N: WaitingNet> Drop for Hands<N> {
+impl<N: WaitingNet> Drop for PoolThreads<N> {
     fn drop(&mut self) {
         self.queue = None;
         self.threads.join();
@@ -56,19 +55,19 @@ impl<N: WaitingNet> Drop for Hands<N> {
 }
 
 /// The connection that has waited longest; `None` when no more will come.
-fn next<N: WaitingNet>(waiting: &Mutex<mpsc::Receiver<Living<N>>>) -> Option<Living<N>> {
+fn next<N: WaitingNet>(waiting: &Mutex<mpsc::Receiver<LiveConnection<N>>>) -> Option<LiveConnection<N>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 impl<N: WaitingNet> Spawner<N> for Pool<N> {
-    fn serve(&self, connection: Living<N>) -> io::Result<()> {
-        let hands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = hands.as_ref().and_then(|hands| hands.queue.as_ref());
+    fn serve(&self, connection: LiveConnection<N>) -> io::Result<()> {
+        let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = threads.as_ref().and_then(|threads| threads.queue.as_ref());
         queue.and_then(|queue| queue.send(connection).ok()).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 
     fn end(&self) {
-        let hands = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(hands);
+        let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(threads);
     }
 }

@@ -146,7 +146,7 @@ impl<S: Session> Connection<S> {
         if self.phase == Phase::Connecting {
             return;
         }
-        let (called, replies) = mailbox.hear();
+        let (called, replies) = mailbox.take();
         for (id, reply) in replies {
             self.control.outstanding -= 1;
             // While there was work the peer was not waited for.

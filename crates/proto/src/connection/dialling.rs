@@ -58,8 +58,8 @@ pub trait Dial: Send + Sync {
 }
 
 /// Has `dialer` begin a connection to `address`, with a layer of `layers`, if there are some, between the wire and
-/// `session`. Never blocks: `session` hears [`Ready::Opened`](crate::Ready::Opened), or [`Session::closed`] if it cannot
-/// be had within the budget's time.
+/// `session`. Never blocks: `session` hears [`Ready::Opened`](crate::Ready::Opened), or [`Session::closed`] if it
+/// cannot be had within the budget's time.
 ///
 /// # Errors
 /// [`Busy`] when as many connections are open as the budget allows.

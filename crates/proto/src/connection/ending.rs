@@ -61,15 +61,16 @@ impl<S: Session> Connection<S> {
         }
     }
 
-    /// When a connection that is being opened is given up. An accepted one is being opened while its layer shakes hands.
+    /// When a connection that is being opened is given up. An accepted one is being opened while its layer shakes
+    /// hands.
     pub(super) fn answered_by(&self) -> Duration {
         let budget = &self.shared.budget;
         self.opened.saturating_add(if self.outgoing { budget.connect } else { budget.first_byte })
     }
 
-    /// The handshake has come on. If the time for it is over all the same, nobody has looked for so long, and a peer that
-    /// has to answer yet has not had that time: it has it again. Once, since who sends a byte at the right moment is no
-    /// better than who is late.
+    /// The handshake has come on. If the time for it is over all the same, nobody has looked for so long, and a peer
+    /// that has to answer yet has not had that time: it has it again. Once, since who sends a byte at the right moment
+    /// is no better than who is late.
     pub(super) fn shaking(&mut self, now: Duration) {
         if self.answered_by() <= now && !mem::replace(&mut self.forgiven, true) {
             self.opened = now;
@@ -175,7 +176,7 @@ impl<S: Session> Connection<S> {
     /// Whether a ticket or a waker is out.
     pub(super) fn is_awaited(&self) -> bool {
         self.control.outstanding > 0
-            || self.mailbox.as_ref().is_some_and(|mailbox| Arc::strong_count(&mailbox.alarm) > 1)
+            || self.mailbox.as_ref().is_some_and(|mailbox| Arc::strong_count(&mailbox.wake_flag) > 1)
     }
 
     /// The orderly end.
@@ -191,8 +192,8 @@ impl<S: Session> Connection<S> {
         self.end(&why, self.control.yields, host);
     }
 
-    /// Why a connection ends, if nothing went wrong but perhaps this: who opened it for an answer, and finished before that
-    /// had come, is to know that it did not hear all. There is no half-close that would let it read on.
+    /// Why a connection ends, if nothing went wrong but perhaps this: who opened it for an answer, and finished before
+    /// that had come, is to know that it did not hear all. There is no half-close that would let it read on.
     fn why(&mut self, otherwise: Closed) -> Closed {
         match self.verdict.take() {
             Some(reason) => Closed::Violation(reason),
@@ -232,7 +233,7 @@ impl<S: Session> Connection<S> {
     fn bury(&mut self, why: &Closed, count: &mut Counters) {
         self.phase = Phase::Closed;
         if let Some(mailbox) = self.mailbox.take() {
-            mailbox.alarm.close();
+            mailbox.wake_flag.close();
         }
         self.permit = None;
         count.close(why);

@@ -43,7 +43,7 @@
 //! let mut connection = Connection::accepted(Shout, peer, shared, permit);
 //!
 //! let now = Duration::ZERO;
-//! connection.place(Token(1), host.bell(), now);
+//! connection.place(Token(1), host.wake_queue(), now);
 //! connection.handle(now, Event::Opened, &mut host);
 //! assert!(matches!(connection.next(), Some(Op::Receive(_))));
 //! connection.handle(now, Event::Received(&mut BytesMut::from("ahoy")), &mut host);
@@ -71,7 +71,7 @@ use crate::{
     output::Output,
     service::{Closed, Peer, Session},
     session::Control,
-    ticket::{Alarm, Bell, Mailbox, Token, Waker},
+    ticket::{Mailbox, Token, WakeFlag, WakeQueue, Waker},
     unread::Unread,
 };
 pub use crate::{
@@ -175,11 +175,11 @@ impl<S: Session> Connection<S> {
 
     /// A connection that is being opened to `address`, and the means to wake its session.
     pub fn outgoing(session: S, address: SocketAddr, shared: Arc<Shared>, permit: Permit) -> (Self, Waker) {
-        let alarm = Arc::new(Alarm::default());
+        let wake_flag = Arc::new(WakeFlag::default());
         let mut connection = Self::accepted(session, Peer { address }, shared, permit);
         connection.outgoing = true;
-        connection.mailbox = Some(Mailbox::new(Arc::clone(&alarm)));
-        (connection, Waker(alarm))
+        connection.mailbox = Some(Mailbox::new(Arc::clone(&wake_flag)));
+        (connection, Waker(wake_flag))
     }
 }
 
@@ -225,11 +225,11 @@ impl<S: Session> Connection<S> {
 }
 
 impl<S: Session> Endpoint for Connection<S> {
-    fn place(&mut self, token: Token, bell: &Arc<Bell>, now: Duration) {
+    fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration) {
         self.token = token;
         (self.opened, self.active) = (now, now);
         if let Some(mailbox) = &self.mailbox {
-            mailbox.alarm.settle(bell, token);
+            mailbox.wake_flag.attach(wake_queue, token);
         }
     }
 

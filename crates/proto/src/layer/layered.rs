@@ -23,7 +23,7 @@ use crate::{
     guard::{self, Guarded},
     host::{Host, Shared},
     output::Output,
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
     unread::Unread,
 };
 
@@ -272,8 +272,8 @@ impl Layered {
 }
 
 impl Endpoint for Layered {
-    fn place(&mut self, token: Token, bell: &Arc<Bell>, now: Duration) {
-        self.inner.place(token, bell, now);
+    fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration) {
+        self.inner.place(token, wake_queue, now);
     }
 
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {

@@ -1,5 +1,5 @@
-//! A connection's layer beside a list of its records: what is said to have been sent and to have come is what whole records
-//! have carried, wherever the wire cuts them, and the end comes behind all.
+//! A connection's layer beside a list of its records: what is said to have been sent and to have come is what whole
+//! records have carried, wherever the wire cuts them, and the end comes behind all.
 
 use std::{
     io::{self, IoSlice},
@@ -17,7 +17,7 @@ use crate::{
     connection::{BLOCK, Endpoint, Event, Op},
     host::{Host, Shared},
     output::Output,
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 /// A record: how long it is and how long its padding, then both. One without a length is the end.
@@ -109,7 +109,7 @@ struct Inner {
 }
 
 impl Endpoint for Inner {
-    fn place(&mut self, _: Token, _: &Arc<Bell>, _: Duration) {}
+    fn place(&mut self, _: Token, _: &Arc<WakeQueue>, _: Duration) {}
 
     fn handle(&mut self, _: Duration, event: Event<'_>, _: &mut Host) {
         let mut seen = self.seen.lock().unwrap();

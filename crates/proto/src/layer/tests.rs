@@ -24,8 +24,8 @@ use crate::{
 
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A layer in which a byte is itself, but for the greeting at the beginning, the end, what is answered at length, and what
-/// cannot be understood.
+/// A layer in which a byte is itself, but for the greeting at the beginning, the end, what is answered at length, and
+/// what cannot be understood.
 #[derive(Debug, Default)]
 struct Letters {
     open: bool,
@@ -138,7 +138,7 @@ impl Rig {
         let connection = Connection::accepted(session, Peer { address }, Arc::clone(&shared), permit);
         let endpoint = through(layers, Box::new(connection), End::Accepted(address), Arc::clone(&shared));
         let mut rig = Self { endpoint, host, shared, ends };
-        rig.endpoint.place(Token(1), rig.host.bell(), Duration::ZERO);
+        rig.endpoint.place(Token(1), rig.host.wake_queue(), Duration::ZERO);
         rig
     }
 

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{endpoint::Endpoint, host::Shared};
 
-/// `inner`, which speaks with its peer through a layer of its own. The loop that drives it sees an endpoint as any other.
+/// `inner`, which speaks with its peer through a layer of its own. The loop that drives it sees an endpoint as any
+/// other.
 pub fn through(
     layers: &dyn Layers,
     inner: Box<dyn Endpoint>,

@@ -94,7 +94,8 @@ mod tests {
     }
 
     proptest! {
-        /// Between two boosts nobody runs while another waits who has had fewer slices, or as many and has waited longer.
+        /// Between two boosts nobody runs while another waits who has had fewer slices, or as many and has waited
+        /// longer.
         #[test]
         fn who_has_had_the_fewest_slices_is_next(slices in vec(1_usize..6, 1..60), burst in 1_usize..4) {
             let mut queue = Mlfq::default();

@@ -1,8 +1,8 @@
 //! Round robin: every connection that has something waiting has its turn, one slice, and then it is the next one's.
 //!
 //! So a connection that asks for much waits for itself, and the others do not wait for it (J. Nagle, RFC 970, section
-//! "Fairness in packet switching systems"; among processes `SCHED_RR` in sched(7)). Within a connection tasks take turns
-//! too: one that is not done after its slice goes behind the connection's others.
+//! "Fairness in packet switching systems"; among processes `SCHED_RR` in sched(7)). Within a connection tasks take
+//! turns too: one that is not done after its slice goes behind the connection's others.
 #![forbid(unsafe_code)]
 
 use std::{

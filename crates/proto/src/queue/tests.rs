@@ -196,7 +196,7 @@ fn the_work_of_whoever_has_left_is_not_done() {
         RAN_ALL.set(0);
         assert_eq!(jobs.run_one(), Some(Run::Slice));
         if leaves {
-            mailbox.alarm.close();
+            mailbox.wake_flag.close();
         }
         while jobs.run_turn() {}
         assert_eq!(RAN_ALL.get(), if leaves { 1 } else { 2 });

@@ -4,10 +4,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    alarm::Alarm,
     mailbox::Mailbox,
     reply::{JobId, Lost},
     token::Token,
+    wake_flag::WakeFlag,
 };
 use crate::{
     budget::Charge,
@@ -38,7 +38,7 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Whether the connection is gone, so that the work need not be done.
     pub fn is_cancelled(&self) -> bool {
-        self.mailbox.alarm.is_closed()
+        self.mailbox.wake_flag.is_closed()
     }
 
     /// Brings `reply` to the session. Never blocks on the network.
@@ -69,7 +69,7 @@ impl<R: Send + 'static> fmt::Debug for Ticket<R> {
 
 /// Calls a session's [`ready`](crate::Session::ready) with [`Ready::Woken`](crate::Ready::Woken), from any thread.
 #[derive(Debug, Clone)]
-pub struct Waker(pub Arc<Alarm>);
+pub struct Waker(pub Arc<WakeFlag>);
 
 impl Waker {
     /// Wakes the session. Several calls before it is heard count as one; a connection that is gone hears nothing.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    alarm::Alarm,
     reply::{JobId, Reply},
+    wake_flag::WakeFlag,
 };
 use crate::sync::Mutex;
 
@@ -16,26 +16,26 @@ use crate::sync::Mutex;
 #[derive(Debug)]
 pub struct Mailbox<R> {
     replies: Mutex<Vec<(JobId, Reply<R>)>>,
-    pub(crate) alarm: Arc<Alarm>,
+    pub(crate) wake_flag: Arc<WakeFlag>,
 }
 
 impl<R> Mailbox<R> {
-    pub fn new(alarm: Arc<Alarm>) -> Arc<Self> {
-        Arc::new(Self { replies: Mutex::default(), alarm })
+    pub fn new(wake_flag: Arc<WakeFlag>) -> Arc<Self> {
+        Arc::new(Self { replies: Mutex::default(), wake_flag })
     }
 
     pub fn put(&self, id: JobId, reply: Reply<R>) {
-        if self.alarm.is_closed() {
+        if self.wake_flag.is_closed() {
             return;
         }
         self.replies.lock().unwrap_or_else(PoisonError::into_inner).push((id, reply));
-        self.alarm.ring();
+        self.wake_flag.wake();
     }
 
-    /// The loop has heard of the alarm: answers whether somebody called for the session itself, and the replies.
-    pub fn hear(&self) -> (bool, Vec<(JobId, Reply<R>)>) {
-        // In this order: a reply that comes behind those that are taken rings again.
-        let called = self.alarm.hear();
+    /// The loop has heard of the wake flag: answers whether somebody called for the session itself, and the replies.
+    pub fn take(&self) -> (bool, Vec<(JobId, Reply<R>)>) {
+        // In this order: a reply that comes behind those that are taken wakes again.
+        let called = self.wake_flag.take();
         (called, mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }

@@ -74,7 +74,7 @@ fn no_network_changes_an_answer() {
             sim.serve(server, Resp::new(1 << 20)).client(server, client).run(Duration::from_secs(600))?;
         let heard = told.recv().unwrap();
         assert!(expected.starts_with(&heard), "{}", heard.escape_ascii());
-        assert!(heard.len() == expected.len() || report.links[0].cut.is_some(), "an answer is missing");
+        assert!(heard.len() == expected.len() || report.connections[0].cut.is_some(), "an answer is missing");
         Ok(())
     });
 }
@@ -91,7 +91,10 @@ fn what_is_no_request_is_told_so_and_ends_the_connection() {
             sim.serve(server, Resp::new(1 << 20)).client(server, client).run(Duration::from_secs(600))?;
         let heard = told.recv().unwrap();
         assert!(expected.starts_with(&heard), "{}", heard.escape_ascii());
-        assert!(heard.len() == expected.len() || report.links[0].cut.is_some(), "the last word is missing");
+        assert!(
+            heard.len() == expected.len() || report.connections[0].cut.is_some(),
+            "the last word is missing"
+        );
         Ok(())
     });
 }

@@ -300,11 +300,11 @@ pub(crate) fn run(sim: Sim, drain_after: Option<Duration>) -> Result<Report, Fai
     if drain_after.is_some() {
         return Ok(report);
     }
-    let cut = report.links.iter().filter(|link| link.cut.is_some()).count();
+    let cut = report.connections.iter().filter(|link| link.cut.is_some()).count();
     let whole =
         asked.iter().filter(|one| !one.answered.is_empty() && one.answered.iter().all(|answered| *answered));
     assert!(whole.count() + cut >= asked.len(), "an answer is missing although nothing was cut");
-    if let ([link], [asked]) = (&report.links[..], &asked[..])
+    if let ([link], [asked]) = (&report.connections[..], &asked[..])
         && link.cut == Some(Cut::HalfClosed { to_server: true })
     {
         let came = asked.ends.iter().filter(|end| **end <= link.up.arrived).count();

@@ -120,7 +120,7 @@ fn one_read_taken_for_one_message_is_found_and_its_seed_named() {
         Sim::check(0..100, |sim| {
             let (sim, told) = world(sim, Wrong::ReadIsMessage);
             let report = sim.run(LIMIT)?;
-            assert!(told.recv().unwrap() == 3 || report.links[0].cut.is_some(), "an answer is missing");
+            assert!(told.recv().unwrap() == 3 || report.connections[0].cut.is_some(), "an answer is missing");
             Ok(())
         });
     });

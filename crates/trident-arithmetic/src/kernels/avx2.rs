@@ -4,8 +4,10 @@ use std::arch::x86_64::*;
 
 use super::network::{self, Lanes};
 use super::tiles::{groups_in_cache, in_tiles};
-use crate::field::{P, add, reduce};
-use crate::lines::{BLOCK, COLUMN, Line, PAYLOAD};
+use crate::{
+    field::{P, add, reduce},
+    lines::{BLOCK, COLUMN, Line, PAYLOAD},
+};
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
     let step = groups_in_cache(width);

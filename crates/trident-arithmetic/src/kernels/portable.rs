@@ -1,8 +1,10 @@
 //! The inner loops in plain Rust.
 
 use super::network::{self, Lanes};
-use crate::field::{P, add, reduce};
-use crate::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
+use crate::{
+    field::{P, add, reduce},
+    lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD},
+};
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
     for (masks, sums) in masks.iter().zip(sums) {

@@ -24,10 +24,12 @@ use super::files::FileError;
 use super::layout::{DIGESTS_FILE, SCALES_FILE, SCALES_HEADER, SEARCH_FILE, component_file, pair_key_file};
 use super::manifest::Manifest;
 use super::reading::{StoreError, open_exact, read_manifest};
-use crate::arithmetic::check::ROW_DIGEST;
-use crate::arithmetic::lines::{self, BLOCK, GROUP, LINE, Line};
-use crate::arithmetic::mask::PairKey;
-use crate::arithmetic::party::Party;
+use crate::arithmetic::{
+    check::ROW_DIGEST,
+    lines::{self, BLOCK, GROUP, LINE, Line},
+    mask::PairKey,
+    party::Party,
+};
 
 pub use super::manifest::Roots;
 

@@ -12,9 +12,11 @@ use crate::arithmetic::check::SALT;
 pub use crate::arithmetic::digest::{Digest, SharingId};
 use crate::arithmetic::dpf::Domain;
 pub use crate::arithmetic::element::Element;
-use crate::arithmetic::lines::{BLOCK, COLUMN, GROUP};
-use crate::arithmetic::party::Party;
-use crate::arithmetic::selector;
+use crate::arithmetic::{
+    lines::{BLOCK, COLUMN, GROUP},
+    party::Party,
+    selector,
+};
 
 /// The version of manifest and files that this program writes and reads.
 pub const VERSION: u32 = 2;

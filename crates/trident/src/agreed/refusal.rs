@@ -6,8 +6,7 @@ use roadstead_proto::frame::FrameError;
 
 use super::manifest::Digest;
 use super::wire::{BodyError, Kind, Refusal, VERSION};
-use crate::arithmetic::dpf::KeyError;
-use crate::arithmetic::party::Party;
+use crate::arithmetic::{dpf::KeyError, party::Party};
 
 /// The code of a refusal because the server's own shares could not be read.
 pub const CODE_STORE: u16 = 101;

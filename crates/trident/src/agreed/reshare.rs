@@ -10,11 +10,13 @@ use thiserror::Error;
 
 use super::manifest::{Digest, Manifest};
 use super::wire::{self, BodyError};
-use crate::arithmetic::field::{add, mul};
-use crate::arithmetic::mask::Nonce;
-use crate::arithmetic::party::Party;
-use crate::arithmetic::selector::PAYLOAD;
-use crate::arithmetic::shamir;
+use crate::arithmetic::{
+    field::{add, mul},
+    mask::Nonce,
+    party::Party,
+    selector::PAYLOAD,
+    shamir,
+};
 
 pub use super::wire::message_len;
 

@@ -12,8 +12,10 @@ use super::integrity::{Contents, Directory};
 use super::layout::SCALES_HEADER;
 use super::manifest::{Element, Manifest};
 use super::reading::StoreError;
-use crate::arithmetic::oblivious;
-use crate::arithmetic::quantise::{Quantisation, QuantisedQuery, Significant, WorstError, power};
+use crate::arithmetic::{
+    oblivious,
+    quantise::{Quantisation, QuantisedQuery, Significant, WorstError, power},
+};
 
 pub use super::layout::SCALES_FILE;
 

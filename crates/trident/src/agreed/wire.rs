@@ -19,10 +19,7 @@ use thiserror::Error;
 use roadstead_proto::{Close, clean::clean};
 
 use super::manifest::{Digest, Manifest};
-use crate::arithmetic::field::P;
-use crate::arithmetic::mask::Nonce;
-use crate::arithmetic::party::Party;
-use crate::arithmetic::selector::PAYLOAD;
+use crate::arithmetic::{field::P, mask::Nonce, party::Party, selector::PAYLOAD};
 
 /// Version of the protocol.
 pub const VERSION: u16 = 2;

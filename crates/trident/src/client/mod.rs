@@ -22,7 +22,7 @@
 //!
 //! Each connection is TLS with the one server whose public key the manifest names; see [`trust`].
 
-mod link;
+mod asker;
 pub mod query;
 pub mod shared;
 #[cfg(test)]
@@ -61,7 +61,7 @@ use crate::{
     arithmetic::{party::Party, prg::Expander},
     entropy::{self, Entropy},
 };
-use link::Link;
+use asker::Asker;
 use query::{AnswerError, Body, Collection, Neighbour, QueryError, Row, Scores};
 use shared::SharedFetch;
 use thirds::Thirds;
@@ -349,10 +349,10 @@ impl Client {
         let number = self.trios.fetch_add(1, Relaxed);
         let trio = Arc::new(Trio::new(number, Arc::clone(&self.thirds), self.collection.digest()));
         for (party, address) in Party::ALL.into_iter().zip(self.servers) {
-            let link = Link::new(Arc::clone(&trio), party, &self.collection);
+            let asker = Asker::new(Arc::clone(&trio), party, &self.collection);
             let dialled = match &self.connectors {
-                Some(connectors) => dial(&*self.dialer, address, Some(&connectors[party.index()]), link),
-                None => dial(&*self.dialer, address, None, link),
+                Some(connectors) => dial(&*self.dialer, address, Some(&connectors[party.index()]), asker),
+                None => dial(&*self.dialer, address, None, asker),
             };
             match dialled {
                 Ok(waker) => trio.add(party, waker),

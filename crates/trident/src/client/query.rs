@@ -7,19 +7,25 @@ use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::agreed::integrity::{Contents, Directory};
-use crate::agreed::manifest::{Digest, Element, Manifest, SharingId};
-use crate::agreed::reading::{StoreError, read_manifest};
-use crate::agreed::scales::Scales;
-use crate::agreed::wire;
-use crate::arithmetic::check::{self, Check, ROW_DIGEST, SALT};
-use crate::arithmetic::dpf::{self, Key, Role};
-use crate::arithmetic::field::{add, from_signed, mul, to_signed, uniform_nonzero};
-use crate::arithmetic::oblivious;
-use crate::arithmetic::party::Party;
-use crate::arithmetic::prg::Expander;
-use crate::arithmetic::quantise::{QuantiseError, QuantisedQuery, power};
-use crate::arithmetic::shamir;
+use crate::{
+    agreed::{
+        integrity::{Contents, Directory},
+        manifest::{Digest, Element, Manifest, SharingId},
+        reading::{StoreError, read_manifest},
+        scales::Scales,
+        wire,
+    },
+    arithmetic::{
+        check::{self, Check, ROW_DIGEST, SALT},
+        dpf::{self, Key, Role},
+        field::{add, from_signed, mul, to_signed, uniform_nonzero},
+        oblivious,
+        party::Party,
+        prg::Expander,
+        quantise::{QuantiseError, QuantisedQuery, power},
+        shamir,
+    },
+};
 
 pub use super::verdict::AnswerError;
 

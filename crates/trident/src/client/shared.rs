@@ -5,13 +5,16 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::query::{Body, Collection, QueryError, Row, body, payload};
 use super::verdict::AnswerError;
-use crate::agreed::manifest::Element;
-use crate::agreed::wire;
-use crate::arithmetic::check::{self, Check};
-use crate::arithmetic::field::{P, add, mul, sub, to_signed, uniform_nonzero};
-use crate::arithmetic::party::Party;
-use crate::arithmetic::prg::Expander;
-use crate::arithmetic::selector::{self, PAYLOAD};
+use crate::{
+    agreed::{manifest::Element, wire},
+    arithmetic::{
+        check::{self, Check},
+        field::{P, add, mul, sub, to_signed, uniform_nonzero},
+        party::Party,
+        prg::Expander,
+        selector::{self, PAYLOAD},
+    },
+};
 
 pub use super::verdict::Odd;
 

@@ -72,13 +72,13 @@ impl Silent {
 
     /// The connection of `trio` to `party`, without a network.
     fn connect(&self, trio: &Arc<Trio>, party: Party) -> Wire {
-        let link = Link::new(Arc::clone(trio), party, &self.client.collection);
+        let asker = Asker::new(Arc::clone(trio), party, &self.client.collection);
         let shared = Shared::new(Budget::default());
         let mut host = Host::alone(Arc::clone(&shared), 1);
         let permit = shared.gate.admit(None).unwrap();
         let address = self.client.servers[party.index()];
-        let (mut connection, _) = Connection::outgoing(link, address, shared, permit);
-        connection.place(Token(1), host.bell(), Duration::ZERO);
+        let (mut connection, _) = Connection::outgoing(asker, address, shared, permit);
+        connection.place(Token(1), host.wake_queue(), Duration::ZERO);
         connection.handle(Duration::ZERO, Event::Opened, &mut host);
         assert!(iter::from_fn(|| connection.next()).any(|op| matches!(op, Op::Receive(_))));
         Wire { connection, host }
@@ -92,7 +92,7 @@ struct Three {
 }
 
 struct Wire {
-    connection: Connection<Link>,
+    connection: Connection<Asker>,
     host: Host,
 }
 

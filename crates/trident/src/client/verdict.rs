@@ -2,9 +2,10 @@
 
 use thiserror::Error;
 
-use crate::agreed::wire::BodyError;
-use crate::arithmetic::check::Check;
-use crate::arithmetic::party::Party;
+use crate::{
+    agreed::wire::BodyError,
+    arithmetic::{check::Check, party::Party},
+};
 
 /// Why an answer is not believed: the servers' fault.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

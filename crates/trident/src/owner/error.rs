@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::data::DataError;
-use crate::agreed::files::FileError;
-use crate::agreed::manifest::ManifestError;
-use crate::arithmetic::quantise::QuantiseError;
+use crate::{
+    agreed::{files::FileError, manifest::ManifestError},
+    arithmetic::quantise::QuantiseError,
+};
 
 /// Why data was not shared.
 #[derive(Debug, Error)]

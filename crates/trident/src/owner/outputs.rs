@@ -8,17 +8,18 @@ use rand::CryptoRng;
 
 use super::error::ShareError;
 use super::splitter::Splitter;
-use crate::agreed::files::{self, FileError};
-use crate::agreed::integrity::{self, Contents, Part, Roots};
-use crate::agreed::layout::{
-    CLIENT_DIR, DIGESTS_FILE, SCALES_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir,
+use crate::{
+    agreed::{
+        files::{self, FileError},
+        integrity::{self, Contents, Part, Roots},
+        layout::{
+            CLIENT_DIR, DIGESTS_FILE, SCALES_FILE, SEARCH_FILE, component_file, pair_key_file, server_dir,
+        },
+        manifest::{self, Manifest},
+        scales,
+    },
+    arithmetic::{lines, mask::PairKey, party::Party, quantise::Quantisation},
 };
-use crate::agreed::manifest::{self, Manifest};
-use crate::agreed::scales;
-use crate::arithmetic::lines;
-use crate::arithmetic::mask::PairKey;
-use crate::arithmetic::party::Party;
-use crate::arithmetic::quantise::Quantisation;
 
 /// A file that is being written, and the digests of its blocks so far.
 struct Output {

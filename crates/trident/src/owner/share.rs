@@ -18,11 +18,15 @@ use rand::CryptoRng;
 use super::data::{DataError, Rows};
 use super::outputs::Outputs;
 use super::splitter::Splitter;
-use crate::agreed::integrity;
-use crate::agreed::manifest::{Element, Manifest, SharingId};
-use crate::agreed::trust::Pins;
-use crate::arithmetic::quantise::Quantisation;
-use crate::entropy::{self, Entropy};
+use crate::{
+    agreed::{
+        integrity,
+        manifest::{Element, Manifest, SharingId},
+        trust::Pins,
+    },
+    arithmetic::quantise::Quantisation,
+    entropy::{self, Entropy},
+};
 
 pub use super::error::ShareError;
 pub use crate::agreed::layout::{

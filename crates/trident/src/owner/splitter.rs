@@ -4,12 +4,16 @@ use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::error::ShareError;
-use crate::agreed::manifest::Manifest;
-use crate::arithmetic::check::{SALT, row_digest};
-use crate::arithmetic::field::from_signed;
-use crate::arithmetic::lines::{self, BLOCK, COLUMN, GROUP, Line};
-use crate::arithmetic::quantise::{Quantisation, QuantiseError, QuantisedRow};
-use crate::arithmetic::shamir;
+use crate::{
+    agreed::manifest::Manifest,
+    arithmetic::{
+        check::{SALT, row_digest},
+        field::from_signed,
+        lines::{self, BLOCK, COLUMN, GROUP, Line},
+        quantise::{Quantisation, QuantiseError, QuantisedRow},
+        shamir,
+    },
+};
 
 /// Splits runs of rows into components and search shares.
 pub(crate) struct Splitter<'a> {

@@ -6,12 +6,18 @@
 use std::sync::Arc;
 
 use super::store::Store;
-use crate::agreed::reshare::query_id;
-use crate::agreed::wire::{self, BodyError, COUNTER, Hello, Kind, Welcome};
-use crate::arithmetic::dpf::Key;
-use crate::arithmetic::mask::{Masks, Nonce, Purpose};
-use crate::arithmetic::prg::Expander;
-use crate::arithmetic::selector;
+use crate::{
+    agreed::{
+        reshare::query_id,
+        wire::{self, BodyError, COUNTER, Hello, Kind, Welcome},
+    },
+    arithmetic::{
+        dpf::Key,
+        mask::{Masks, Nonce, Purpose},
+        prg::Expander,
+        selector,
+    },
+};
 
 pub use super::questions::{FetchQuery, SearchQuery, SharedQuery};
 pub use crate::agreed::refusal::Refused;

@@ -179,7 +179,7 @@ mod tests {
 
     use roadstead_proto::{
         Budget, Context, Done, Input, Session, connection::Connection, connection::Endpoint, host::Shared,
-        ticket::Bell, ticket::Token,
+        ticket::Token, ticket::WakeQueue,
     };
 
     use super::*;
@@ -195,12 +195,12 @@ mod tests {
         }
     }
 
-    /// A connection of this name, and what rings for it.
-    fn waits(name: Token, bell: &Arc<Bell>) -> (Connection<Waits>, Waker) {
+    /// A connection of this name, and what wakes for it.
+    fn waits(name: Token, wake_queue: &Arc<WakeQueue>) -> (Connection<Waits>, Waker) {
         let shared = Shared::new(Budget::default());
         let permit = shared.gate.admit(None).unwrap();
         let (mut connection, waker) = Connection::outgoing(Waits, ([192, 0, 2, 1], 7).into(), shared, permit);
-        connection.place(name, bell, Duration::ZERO);
+        connection.place(name, wake_queue, Duration::ZERO);
         (connection, waker)
     }
 
@@ -240,12 +240,12 @@ mod tests {
 
     #[test]
     fn memory_that_comes_free_is_for_the_first_in_the_line_who_is_told_although_less_would_have_fitted() {
-        let (bell, all) = (Bell::new(), 8 * SMALL);
+        let (wake_queue, all) = (WakeQueue::new(), 8 * SMALL);
         let answers = Answers::new(all);
-        let [first, second] = [Token(1), Token(2)].map(|name| waits(name, &bell));
+        let [first, second] = [Token(1), Token(2)].map(|name| waits(name, &wake_queue));
         let woken = || {
             let mut woken = Vec::new();
-            bell.answer(&mut woken);
+            wake_queue.take(&mut woken);
             woken
         };
         let half = answers.reserve(all / 2, nobody).unwrap();
@@ -262,9 +262,9 @@ mod tests {
 
     #[test]
     fn who_is_first_stays_first_until_there_is_room_enough() {
-        let (bell, part) = (Bell::new(), 2 * SMALL);
+        let (wake_queue, part) = (WakeQueue::new(), 2 * SMALL);
         let answers = Answers::new(4 * part);
-        let [first, second] = [Token(1), Token(2)].map(|name| waits(name, &bell));
+        let [first, second] = [Token(1), Token(2)].map(|name| waits(name, &wake_queue));
         let [one, two] = [(); 2].map(|()| answers.reserve(2 * part, nobody).unwrap());
         let large = answers.reserve(4 * part, || first.1.clone()).unwrap_err();
         let little = answers.reserve(part, || second.1.clone()).unwrap_err();
@@ -282,9 +282,9 @@ mod tests {
 
     #[test]
     fn who_has_left_the_line_is_passed_over_and_makes_memory_short_for_nobody() {
-        let (bell, part) = (Bell::new(), 2 * SMALL);
+        let (wake_queue, part) = (WakeQueue::new(), 2 * SMALL);
         let answers = Answers::new(part);
-        let [gone, there] = [Token(1), Token(2)].map(|name| waits(name, &bell));
+        let [gone, there] = [Token(1), Token(2)].map(|name| waits(name, &wake_queue));
         let all = answers.reserve(part, nobody).unwrap();
         let left = answers.reserve(part, || gone.1.clone()).unwrap_err();
         assert!(answers.is_short());

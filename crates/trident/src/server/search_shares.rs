@@ -4,13 +4,19 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::agreed::files::FileError;
-use crate::agreed::integrity::{Blocks, Contents, Directory};
-use crate::agreed::layout::SEARCH_FILE;
-use crate::agreed::manifest::Manifest;
-use crate::agreed::reading::{StoreError, open_exact};
-use crate::arithmetic::field::P;
-use crate::arithmetic::lines::{self, LINE, Line};
+use crate::{
+    agreed::{
+        files::FileError,
+        integrity::{Blocks, Contents, Directory},
+        layout::SEARCH_FILE,
+        manifest::Manifest,
+        reading::{StoreError, open_exact},
+    },
+    arithmetic::{
+        field::P,
+        lines::{self, LINE, Line},
+    },
+};
 
 /// Where search shares are during a pass.
 pub(crate) enum Shares {

@@ -7,17 +7,23 @@ use zeroize::Zeroizing;
 
 use super::questions::{FetchQuery, SearchQuery, SharedQuery};
 use super::search_shares::Shares;
-use crate::agreed::integrity::{self, Contents, Directory, Progress};
-use crate::agreed::manifest::{Digest, Manifest};
-use crate::agreed::reading::read_manifest;
-use crate::agreed::wire::{self, COUNTER};
-use crate::arithmetic::dpf::{Evaluator, Role};
-use crate::arithmetic::field::mul;
-use crate::arithmetic::kernels::{self, Kernel};
-use crate::arithmetic::lines::{BLOCK, COLUMN, LINE, Line};
-use crate::arithmetic::mask::{PairKey, PairKeys};
-use crate::arithmetic::party::Party;
-use crate::arithmetic::selector::{Expansion, PAYLOAD, ROWS_PER_RUN, Walks};
+use crate::{
+    agreed::{
+        integrity::{self, Contents, Directory, Progress},
+        manifest::{Digest, Manifest},
+        reading::read_manifest,
+        wire::{self, COUNTER},
+    },
+    arithmetic::{
+        dpf::{Evaluator, Role},
+        field::mul,
+        kernels::{self, Kernel},
+        lines::{BLOCK, COLUMN, LINE, Line},
+        mask::{PairKey, PairKeys},
+        party::Party,
+        selector::{Expansion, PAYLOAD, ROWS_PER_RUN, Walks},
+    },
+};
 
 pub use crate::agreed::reading::{StoreError, holder_name};
 
@@ -325,8 +331,10 @@ fn read_key(files: &mut Directory<'_>, lower: Party) -> Result<PairKey, StoreErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owner::data::Generated;
-    use crate::owner::share::{self, server_dir};
+    use crate::owner::{
+        data::Generated,
+        share::{self, server_dir},
+    };
 
     #[test]
     fn buffers_are_kept_for_the_next_pass_up_to_a_limit() {

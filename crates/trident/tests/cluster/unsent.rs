@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+
 use roadstead::exchange::{self, Exchange, Key, Member, MemberId, Options};
 use roadstead_trident::{
     party::Party,

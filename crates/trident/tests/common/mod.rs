@@ -8,17 +8,19 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use tempfile::TempDir;
 
-use roadstead_trident::admission::{Admission, Admitted, Refused};
-use roadstead_trident::data::{DataError, Rows};
-use roadstead_trident::kernels::Kernel;
-use roadstead_trident::manifest::{Digest, Manifest};
-use roadstead_trident::party::Party;
-use roadstead_trident::prg::Expander;
-use roadstead_trident::query::{Body, Collection};
-use roadstead_trident::reshare::{add_up, reshare};
-use roadstead_trident::share::{CLIENT_DIR, Options, server_dir, share_with};
-use roadstead_trident::store::Store;
-use roadstead_trident::wire::{self, COUNTER, Hello, Kind};
+use roadstead_trident::{
+    admission::{Admission, Admitted, Refused},
+    data::{DataError, Rows},
+    kernels::Kernel,
+    manifest::{Digest, Manifest},
+    party::Party,
+    prg::Expander,
+    query::{Body, Collection},
+    reshare::{add_up, reshare},
+    share::{CLIENT_DIR, Options, server_dir, share_with},
+    store::Store,
+    wire::{self, COUNTER, Hello, Kind},
+};
 
 pub fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)

@@ -14,7 +14,7 @@ pub(super) const LASTING: Duration = Duration::from_secs(1);
 
 /// A process of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct ServerProcess {
     pub(super) pid: u32,
     pub(super) parent: u32,
     state: State,
@@ -28,14 +28,14 @@ enum State {
     Zombie,
 }
 
-impl Member {
+impl ServerProcess {
     pub(super) fn is_zombie(&self) -> bool {
         self.state == State::Zombie
     }
 }
 
 /// The processes of the group that `leader` leads, or led.
-pub(super) fn members(leader: u32) -> io::Result<Vec<Member>> {
+pub(super) fn members(leader: u32) -> io::Result<Vec<ServerProcess>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -46,9 +46,9 @@ pub(super) fn members(leader: u32) -> io::Result<Vec<Member>> {
 }
 
 /// The process of this number, and its group.
-pub(super) fn look(pid: u32) -> Option<(Member, u32)> {
+pub(super) fn look(pid: u32) -> Option<(ServerProcess, u32)> {
     let (state, parent, group) = parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
-    Some((Member { pid, parent, state }, group))
+    Some((ServerProcess { pid, parent, state }, group))
 }
 
 /// State, parent and group in a file `stat`. The name before them may hold anything.

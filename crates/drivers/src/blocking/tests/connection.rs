@@ -5,9 +5,9 @@ use roadstead_proto::{budget::Budget, connection::Operation, host::Shared};
 
 use super::*;
 use crate::{
-    blocking::{company::Company, connection::Blocking},
+    blocking::{connection::Blocking, supervisor::Supervisor},
+    connections::LONG,
     orders::Order,
-    slots::LONG,
 };
 
 const GLANCE: Duration = Duration::from_millis(50);
@@ -22,7 +22,7 @@ impl Alone {
     }
 }
 
-impl Company for Alone {
+impl Supervisor for Alone {
     fn order(&self) -> Order {
         *self.0.lock().unwrap()
     }
@@ -33,28 +33,28 @@ impl Company for Alone {
 
 struct Play {
     net: Scripted,
-    crew: Arc<Alone>,
+    server: Arc<Alone>,
     host: Host,
 }
 
 fn play() -> Play {
-    let crew = Arc::new(Alone(Mutex::new(Order::Serve), Mutex::default()));
+    let server = Arc::new(Alone(Mutex::new(Order::Serve), Mutex::default()));
     let host = Host::alone(Shared::new(Budget::default()), 1);
-    Play { net: Scripted::default(), crew, host }
+    Play { net: Scripted::default(), server, host }
 }
 
 impl Play {
     /// What a connection hears that has come, until it closes.
     fn accepted(self, plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> Vec<String> {
         let (puppet, heard) = Puppet::new(plan);
-        Blocking::accepted(self.crew, self.net, (), puppet, self.host).run();
+        Blocking::accepted(self.server, self.net, (), puppet, self.host).run();
         heard.lock().unwrap().clone()
     }
 
     /// The same of one that is begun.
     fn outgoing(self, plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> Vec<String> {
         let (puppet, heard) = Puppet::new(plan);
-        Blocking::outgoing(self.crew, self.net, guest(), puppet, self.host).run();
+        Blocking::outgoing(self.server, self.net, guest(), puppet, self.host).run();
         heard.lock().unwrap().clone()
     }
 }
@@ -70,7 +70,7 @@ fn until<const N: usize>(ends: [&'static str; N]) -> impl FnMut(&str, &mut Wishe
 
 /// What is waited for in `poll`, with something that interrupts it.
 fn polled(receive: bool, send: bool, timeout: Option<Duration>) -> Wait {
-    Wait::For { receive, send, bell: true, timeout }
+    Wait::For { receive, send, wake_queue: true, timeout }
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn without_a_descriptor_for_its_bell_a_connection_looks_at_it_every_now_and_then
             (wishes.deadline, wishes.is_awaited) = (deadline, true);
             plan(heard, wishes, host);
         });
-        let waited = Wait::For { receive: true, send: false, bell: false, timeout: Some(timeout) };
+        let waited = Wait::For { receive: true, send: false, wake_queue: false, timeout: Some(timeout) };
         assert_eq!(net.world().waits, [waited]);
     }
 }
@@ -268,13 +268,13 @@ fn without_a_descriptor_for_its_bell_a_connection_looks_at_it_every_now_and_then
 #[test]
 fn who_rings_before_the_wait_is_heard_without_one() {
     let play = play();
-    let (net, bell) = (play.net.clone(), Arc::clone(&play.host.bell));
+    let (net, wake_queue) = (play.net.clone(), Arc::clone(&play.host.wake_queue));
     let mut plan = until(["woken"]);
     let heard = play.accepted(move |heard, wishes, host| {
         wishes.is_awaited = true;
         // As late as can be: nothing is asked between this and the wait.
         if heard == "settle" {
-            bell.ring(Token(0));
+            wake_queue.wake(Token(0));
         }
         plan(heard, wishes, host);
     });
@@ -288,9 +288,9 @@ fn what_has_arrived_is_received_before_a_drain_is_told_and_not_before_a_stop() {
         (Order::Stop, &["opened", "stop"]),
     ] {
         let play = play();
-        let crew = Arc::clone(&play.crew);
+        let server = Arc::clone(&play.server);
         play.net.then(move |net| {
-            crew.raise(orders);
+            server.raise(orders);
             net.world().blind = true;
             net.come(Ok(b"x"));
             net.world().sends.push_back(Ok(1));
@@ -310,8 +310,8 @@ fn what_has_arrived_is_received_before_a_drain_is_told_and_not_before_a_stop() {
 #[test]
 fn an_order_is_told_once_and_a_further_one_as_well() {
     let play = play();
-    let crew = [Arc::clone(&play.crew), Arc::clone(&play.crew)];
-    let [drains, stops] = crew;
+    let server = [Arc::clone(&play.server), Arc::clone(&play.server)];
+    let [drains, stops] = server;
     play.net
         .then(move |_| drains.raise(Order::Drain))
         .then(|net| net.come(Ok(b"x")))
@@ -323,7 +323,7 @@ fn an_order_is_told_once_and_a_further_one_as_well() {
 fn who_comes_during_a_drain_hears_of_it_first() {
     for (orders, first) in [(Order::Drain, "drain"), (Order::Stop, "stop")] {
         let play = play();
-        play.crew.raise(orders);
+        play.server.raise(orders);
         assert_eq!(play.accepted(until(["opened"])), [first, "opened"]);
     }
 }
@@ -386,7 +386,7 @@ fn who_holds_too_much_when_it_is_left_is_closed_before_it_waits_and_as_it_asks_t
 #[test]
 fn its_end_is_told_to_the_peer_and_who_is_to_be_dialled_to_the_others() {
     let play = play();
-    let (net, crew) = (play.net.clone(), Arc::clone(&play.crew));
+    let (net, server) = (play.net.clone(), Arc::clone(&play.server));
     play.accepted(|heard, wishes, _| {
         if heard == "opened" {
             wishes.ask(Op::Shutdown);
@@ -398,7 +398,7 @@ fn its_end_is_told_to_the_peer_and_who_is_to_be_dialled_to_the_others() {
             wishes.close();
         }
     });
-    assert_eq!((net.world().shut, &crew.1.lock().unwrap()[..]), (1, &[guest()][..]));
+    assert_eq!((net.world().shut, &server.1.lock().unwrap()[..]), (1, &[guest()][..]));
 }
 
 #[test]
@@ -458,8 +458,8 @@ fn a_connection_that_cannot_be_begun_or_is_refused_says_so_and_one_that_is_not_a
     assert_eq!(later.outgoing(until(["failed: connection refused"])), ["failed: connection refused"]);
     let never = play();
     never.net.then(|net| net.pass(SECOND));
-    let crew = Arc::clone(&never.crew);
-    crew.raise(Order::Drain);
+    let server = Arc::clone(&never.server);
+    server.raise(Order::Drain);
     let heard = never.outgoing(|heard, wishes, _| match heard {
         "drain" => wishes.deadline = Some(SECOND),
         "tick" => wishes.close(),

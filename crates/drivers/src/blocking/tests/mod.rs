@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
-mod crew;
+mod server;
 
 use std::{
     collections::VecDeque,
@@ -19,7 +19,7 @@ use roadstead_proto::{
     connection::{Endpoint, Event, Op},
     host::Host,
     output::Output,
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 use super::wait::{Found, WaitingNet, Wants};
@@ -55,7 +55,7 @@ struct World {
     broken: Option<io::ErrorKind>,
     /// Who waits at each listener; a failure in place of some.
     backlogs: [VecDeque<Option<Failure>>; 2],
-    /// No descriptor is left: not for a bell, nor to turn somebody away.
+    /// No descriptor is left: not for a wake queue, nor to turn somebody away.
     cramped: bool,
     shed: usize,
     hung_up: Vec<usize>,
@@ -68,7 +68,7 @@ struct World {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
     InReceive(Duration),
-    For { receive: bool, send: bool, bell: bool, timeout: Option<Duration> },
+    For { receive: bool, send: bool, wake_queue: bool, timeout: Option<Duration> },
     AtDoors(usize, Option<Duration>),
 }
 
@@ -106,7 +106,7 @@ fn waits<T>() -> io::Result<T> {
 }
 
 impl Net for Scripted {
-    type Listener = usize;
+    type ListenSocket = usize;
     type Stream = ();
 
     fn classify(error: &io::Error) -> Failure {
@@ -158,7 +158,7 @@ impl Net for Scripted {
 }
 
 impl WaitingNet for Scripted {
-    type Interrupt = ();
+    type Wakeup = ();
 
     fn another(&self) -> Self {
         self.clone()
@@ -166,7 +166,7 @@ impl WaitingNet for Scripted {
     fn accepting(&self) -> Self {
         self.clone()
     }
-    fn interrupt(&mut self, _: &Bell) -> io::Result<()> {
+    fn interrupt(&mut self, _: &WakeQueue) -> io::Result<()> {
         if self.world().cramped { Err(io::Error::other(Failure::NoDescriptors)) } else { Ok(()) }
     }
     fn receive_within(
@@ -187,7 +187,7 @@ impl WaitingNet for Scripted {
         timeout: Option<Duration>,
     ) -> io::Result<Option<Found>> {
         let Wants { receive, send } = wants;
-        self.waited(Wait::For { receive, send, bell: interrupt.is_some(), timeout }, timeout);
+        self.waited(Wait::For { receive, send, wake_queue: interrupt.is_some(), timeout }, timeout);
         let mut world = self.world();
         if let Some(instead) = world.unable.pop_front() {
             return instead;
@@ -266,7 +266,7 @@ impl Puppet {
 }
 
 impl Endpoint for Puppet {
-    fn place(&mut self, _: Token, _: &Arc<Bell>, _: Duration) {}
+    fn place(&mut self, _: Token, _: &Arc<WakeQueue>, _: Duration) {}
     fn handle(&mut self, _: Duration, event: Event<'_>, host: &mut Host) {
         let heard = match event {
             Event::Received(block) => format!("received {}", String::from_utf8_lossy(block)),

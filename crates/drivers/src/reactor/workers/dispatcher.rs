@@ -11,23 +11,23 @@ use roadstead_proto::{
 
 use super::{
     claim::{DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WRITABLE},
+    claimed::Claimed,
     line::Line,
-    member::Member,
     one_shot::OneShot,
     reports::{REPORTS, Report, Reports},
     worker::Worker,
 };
 use crate::{
-    accept::{Accepted, Door},
+    accept::{Accepted, Listener},
+    connections::{Connections, Timed},
     failed::failed,
     net::Net,
     orders::{ORDERS, Order, Orders},
     reactor::{
-        doors::Doors,
+        connection::LoopConnection,
+        listeners::Listeners,
         poller::{Poller, Readiness},
-        slot::Slot,
     },
-    slots::{Slots, Timed},
 };
 
 /// The loop of the I/O thread.
@@ -38,23 +38,23 @@ pub struct Dispatcher<N: Net, P, O> {
     host: Host,
     orders: Arc<Orders>,
     reports: Arc<Reports>,
-    doors: Doors<N::Listener>,
-    slots: Slots<Entry<N::Stream>>,
+    listeners: Listeners<N::ListenSocket>,
+    connections: Connections<Watched<N::Stream>>,
     ready: Vec<Readiness>,
     woken: Vec<Token>,
     /// What every newcomer is to hear of: that the server drains, or stops.
     ending: Events,
     /// The connections that are due a turn.
-    pub line: Arc<Line<Member<N::Stream>>>,
+    pub line: Arc<Line<Claimed<N::Stream>>>,
 }
 
 /// A connection, and when it is to be looked at.
-struct Entry<T> {
-    member: Arc<Member<T>>,
+struct Watched<T> {
+    claimed: Arc<Claimed<T>>,
     deadline: Option<Duration>,
 }
 
-impl<T> Timed for Entry<T> {
+impl<T> Timed for Watched<T> {
     fn deadline(&self) -> Option<Duration> {
         self.deadline
     }
@@ -68,10 +68,10 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         one_shot: O,
         host: Host,
         orders: Arc<Orders>,
-        doors: Vec<Door<N::Listener>>,
+        listeners: Vec<Listener<N::ListenSocket>>,
     ) -> io::Result<Self> {
-        let reports = Reports::new(Arc::clone(&orders), Arc::clone(&host.bell));
-        let doors = Doors::new(doors, &mut poller)?;
+        let reports = Reports::new(Arc::clone(&orders), Arc::clone(&host.wake_queue));
+        let listeners = Listeners::new(listeners, &mut poller)?;
         Ok(Self {
             net,
             poller,
@@ -79,8 +79,8 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
             host,
             orders,
             reports,
-            doors,
-            slots: Slots::default(),
+            listeners,
+            connections: Connections::default(),
             ready: Vec::new(),
             woken: Vec::new(),
             ending: 0,
@@ -106,7 +106,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
         let mut ready = mem::take(&mut self.ready);
         let waited = self.poller.wait(&mut ready, timeout, false);
-        self.host.bell.wake_up();
+        self.host.wake_queue.end_sleep();
         waited?;
         let now = self.net.now();
         for ready in ready.drain(..) {
@@ -116,22 +116,23 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
             }
         }
         self.ready = ready;
-        self.answer_bell(now);
+        self.take_calls(now);
         self.fire_deadlines(now);
-        self.doors.wake(&mut self.poller, now);
+        self.listeners.wake(&mut self.poller, now);
         self.host.report();
         if self.reports.is_broken() {
             return Err(io::Error::other("a worker panicked"));
         }
-        Ok(self.ending == 0 || !self.slots.is_empty())
+        Ok(self.ending == 0 || !self.connections.is_empty())
     }
 
     /// How long the next turn would wait; `None`: until something happens.
     pub fn timeout(&mut self) -> Option<Duration> {
-        if !self.host.bell.fall_asleep() {
+        if !self.host.wake_queue.begin_sleep() {
             return Some(Duration::ZERO);
         }
-        let next = [self.slots.next_deadline(), self.doors.resting()].into_iter().flatten().min()?;
+        let next =
+            [self.connections.next_deadline(), self.listeners.resting()].into_iter().flatten().min()?;
         Some(next.saturating_sub(self.net.now()))
     }
 
@@ -144,14 +145,14 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
     }
 
     fn raise(&mut self, token: Token, events: Events) {
-        if let Some(entry) = self.slots.get(token) {
-            entry.member.raise(events);
+        if let Some(entry) = self.connections.get(token) {
+            entry.claimed.raise(events);
         }
     }
 
-    fn answer_bell(&mut self, now: Duration) {
+    fn take_calls(&mut self, now: Duration) {
         let mut woken = mem::take(&mut self.woken);
-        self.host.bell.answer(&mut woken);
+        self.host.wake_queue.take(&mut woken);
         for token in woken.drain(..) {
             match token {
                 ORDERS => self.obey(now),
@@ -176,10 +177,10 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         };
         if ordered > self.ending {
             self.ending = ordered;
-            for token in self.slots.tokens() {
+            for token in self.connections.tokens() {
                 self.raise(token, ordered);
             }
-            for (stream, endpoint) in self.doors.close(&mut self.net, &mut self.poller, &mut self.host) {
+            for (stream, endpoint) in self.listeners.close(&mut self.net, &mut self.poller, &mut self.host) {
                 self.insert(Ok(Some(stream)), endpoint, false, now);
             }
         }
@@ -188,25 +189,25 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
     fn read_reports(&mut self) {
         for (token, report) in self.reports.take() {
             match report {
-                Report::Closed => _ = self.slots.remove(token),
+                Report::Closed => _ = self.connections.remove(token),
                 Report::Due(deadline) => self.schedule(token, deadline),
             }
         }
     }
 
     fn schedule(&mut self, token: Token, deadline: Duration) {
-        if let Some(entry) = self.slots.get(token) {
+        if let Some(entry) = self.connections.get(token) {
             entry.deadline = Some(deadline);
-            self.slots.schedule(token);
+            self.connections.schedule(token);
         }
     }
 
     /// A worker that has heard of it says when to look again.
     fn fire_deadlines(&mut self, now: Duration) {
-        while let Some(token) = self.slots.due(now) {
-            if let Some(entry) = self.slots.get(token) {
+        while let Some(token) = self.connections.due(now) {
+            if let Some(entry) = self.connections.get(token) {
                 entry.deadline = None;
-                entry.member.raise(DUE);
+                entry.claimed.raise(DUE);
             }
         }
     }
@@ -214,7 +215,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize) {
         loop {
-            match self.doors.next(number, &mut self.net, &mut self.poller, &mut self.host) {
+            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.host) {
                 // To make a session may have taken long.
                 Accepted::Admitted(stream, endpoint) => {
                     self.insert(Ok(Some(stream)), endpoint, false, self.net.now());
@@ -242,19 +243,19 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         connecting: bool,
         now: Duration,
     ) {
-        let member = Member::new(Slot::new(endpoint, connecting), &self.line);
-        let token = self.slots.insert(Entry { member: Arc::clone(&member), deadline: None });
-        let mut guard = member.content();
+        let claimed = Claimed::new(LoopConnection::new(endpoint, connecting), &self.line);
+        let token = self.connections.insert(Watched { claimed: Arc::clone(&claimed), deadline: None });
+        let mut guard = claimed.content();
         let Some(content) = guard.as_mut() else {
             return;
         };
         content.token = token;
-        content.slot.endpoint.place(token, &content.bell, now);
+        content.connection.endpoint.place(token, &content.wake_queue, now);
         let added = stream.and_then(|stream| match stream {
             Some(stream) => content.attach(stream, &self.one_shot),
             None => Ok(()),
         });
-        let slot = &mut content.slot;
+        let connection = &mut content.connection;
         let events = match added {
             Ok(()) if connecting => 0,
             Ok(()) => OPENED | self.ending,
@@ -263,18 +264,18 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
                     true => failed(Operation::Connect, error, N::classify),
                     false => Event::Failed(error),
                 };
-                slot.endpoint.handle(now, event, &mut self.host);
+                connection.endpoint.handle(now, event, &mut self.host);
                 DUE
             }
         };
-        let deadline = slot.endpoint.deadline();
+        let deadline = connection.endpoint.deadline();
         content.known = deadline.unwrap_or(Duration::MAX);
         drop(guard);
         if let Some(deadline) = deadline {
             self.schedule(token, deadline);
         }
         if events != 0 {
-            member.raise(events);
+            claimed.raise(events);
         }
     }
 }

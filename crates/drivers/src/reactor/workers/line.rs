@@ -55,12 +55,12 @@ pub enum Next<M> {
 
 impl<M> Line<M> {
     /// Puts a connection at the end, and calls a worker if one sleeps.
-    pub(crate) fn push(&self, member: Arc<M>) {
+    pub(crate) fn push(&self, claimed: Arc<M>) {
         let mut state = self.lock();
         if state.over {
             return;
         }
-        state.waiting.push_back(member);
+        state.waiting.push_back(claimed);
         let call = state.asleep > 0;
         state.asleep -= usize::from(call);
         state.calls += usize::from(call);
@@ -71,10 +71,10 @@ impl<M> Line<M> {
     }
 
     /// The same by a worker that takes the next one itself at once, so that nobody need be called for it.
-    pub(super) fn push_again(&self, member: Arc<M>) {
+    pub(super) fn push_again(&self, claimed: Arc<M>) {
         let mut state = self.lock();
         if !state.over {
-            state.waiting.push_back(member);
+            state.waiting.push_back(claimed);
         }
     }
 
@@ -84,8 +84,8 @@ impl<M> Line<M> {
         if state.over {
             return Next::Over;
         }
-        if let Some(member) = state.waiting.pop_front() {
-            return Next::Turn(member);
+        if let Some(claimed) = state.waiting.pop_front() {
+            return Next::Turn(claimed);
         }
         state.asleep += usize::from(patient);
         Next::Nobody

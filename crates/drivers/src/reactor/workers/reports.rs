@@ -1,5 +1,5 @@
-//! What the workers let the I/O thread know: that a connection has an earlier deadline, opens another, or has ended; and
-//! that a worker has.
+//! What the workers let the I/O thread know: that a connection has an earlier deadline, opens another, or has ended;
+//! and that a worker has.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -14,17 +14,17 @@ use crate::{
         Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 use crate::orders::Orders;
 
-/// Rings for the list of reports rather than for a connection.
+/// Calls for the list of reports rather than for a connection.
 pub(super) const REPORTS: Token = Token(u64::MAX - 2);
 
 pub struct Reports {
     orders: Arc<Orders>,
-    bell: Arc<Bell>,
+    wake_queue: Arc<WakeQueue>,
     list: Mutex<Vec<(Token, Report)>>,
     broken: AtomicBool,
 }
@@ -38,9 +38,9 @@ pub enum Report {
 }
 
 impl Reports {
-    /// An empty list. `bell` is the I/O thread's.
-    pub fn new(orders: Arc<Orders>, bell: Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { orders, bell, list: Mutex::default(), broken: AtomicBool::new(false) })
+    /// An empty list. `wake_queue` is the I/O thread's.
+    pub fn new(orders: Arc<Orders>, wake_queue: Arc<WakeQueue>) -> Arc<Self> {
+        Arc::new(Self { orders, wake_queue, list: Mutex::default(), broken: AtomicBool::new(false) })
     }
 
     pub fn add(&self, token: Token, report: Report) {
@@ -49,19 +49,19 @@ impl Reports {
         let first = list.len() == 1;
         drop(list);
         if first {
-            self.bell.ring(REPORTS);
+            self.wake_queue.wake(REPORTS);
         }
     }
 
     /// A session opens a connection.
     pub fn connect(&self, outgoing: Outgoing) {
-        self.orders.connect(outgoing.address, outgoing.endpoint, &self.bell);
+        self.orders.connect(outgoing.address, outgoing.endpoint, &self.wake_queue);
     }
 
     /// A worker ends before its time, with a connection that nobody else will have.
     pub(crate) fn break_off(&self) {
         self.broken.store(true, SeqCst);
-        self.bell.ring(REPORTS);
+        self.wake_queue.wake(REPORTS);
     }
 
     /// Whether one did.

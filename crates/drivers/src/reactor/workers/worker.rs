@@ -12,16 +12,16 @@ use roadstead_proto::{
 
 use super::{
     claim::{Claim, DRAIN, DUE, Events, MORE, OPENED, READABLE, STOP, WOKEN, WRITABLE},
+    claimed::{Claimed, Content},
     line::{Line, Next},
-    member::{Content, Member},
     one_shot::OneShot,
     reports::{Report, Reports},
 };
 use crate::{
+    connections::{LONG, Timed},
     failed::failed,
     net::Net,
-    reactor::slot::Turn,
-    slots::{LONG, Timed},
+    reactor::connection::Turn,
 };
 
 /// Gives turns to the connections of a line.
@@ -29,7 +29,7 @@ pub struct Worker<N: Net, O> {
     net: N,
     poller: O,
     host: Host,
-    line: Arc<Line<Member<N::Stream>>>,
+    line: Arc<Line<Claimed<N::Stream>>>,
     reports: Arc<Reports>,
     block: BytesMut,
     connects: Vec<Outgoing>,
@@ -54,7 +54,7 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
         net: N,
         poller: O,
         host: Host,
-        line: Arc<Line<Member<N::Stream>>>,
+        line: Arc<Line<Claimed<N::Stream>>>,
         reports: Arc<Reports>,
     ) -> Self {
         let block = BytesMut::with_capacity(BLOCK);
@@ -77,8 +77,8 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
     pub fn step(&mut self) -> Step {
         let patient = !self.host.jobs.are_ready();
         let step = match self.line.next(patient) {
-            Next::Turn(member) => {
-                self.turn(member);
+            Next::Turn(claimed) => {
+                self.turn(claimed);
                 Step::Works
             }
             Next::Nobody if patient => {
@@ -101,31 +101,31 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
     }
 
     /// One turn of a connection that this worker has the claim of.
-    fn turn(&mut self, member: Arc<Member<N::Stream>>) {
-        let events = member.claim.begin();
-        let mut guard = member.content();
+    fn turn(&mut self, claimed: Arc<Claimed<N::Stream>>) {
+        let events = claimed.claim.begin();
+        let mut guard = claimed.content();
         let Some(content) = guard.as_mut() else {
             return;
         };
-        mem::swap(&mut self.host.bell, &mut content.bell);
+        mem::swap(&mut self.host.wake_queue, &mut content.wake_queue);
         let turn = self.drive(content, events);
-        mem::swap(&mut self.host.bell, &mut content.bell);
+        mem::swap(&mut self.host.wake_queue, &mut content.wake_queue);
         for outgoing in self.connects.drain(..) {
             self.reports.connect(outgoing);
         }
         let turn = match turn {
             Turn::Closes { .. } => turn,
-            _ => self.leave(&member.claim, content, turn),
+            _ => self.leave(&claimed.claim, content, turn),
         };
         if let Turn::Closes { reset } = turn {
             let closed = guard.take();
             drop(guard);
-            member.claim.close();
+            claimed.claim.close();
             return self.close(closed, reset);
         }
         drop(guard);
-        if member.claim.end(matches!(turn, Turn::HasMore)) {
-            self.line.push_again(member);
+        if claimed.claim.end(matches!(turn, Turn::HasMore)) {
+            self.line.push_again(claimed);
         }
     }
 
@@ -141,83 +141,84 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
     /// Tells the connection what has happened, and does what it asks for.
     fn drive(&mut self, content: &mut Content<N::Stream>, events: Events) -> Turn {
         let now = self.net.now();
-        let slot = &mut content.slot;
+        let connection = &mut content.connection;
         let has = |event: Events| events & event != 0;
         if has(READABLE | WRITABLE | MORE) {
-            slot.note(has(READABLE), has(WRITABLE), has(MORE));
-            slot.told = (false, false);
+            connection.note(has(READABLE), has(WRITABLE), has(MORE));
+            connection.told = (false, false);
         }
         if has(DUE) {
             content.known = Duration::MAX;
         }
         let newcomer = has(OPENED);
         if has(DRAIN) && newcomer {
-            slot.endpoint.handle(now, Event::Drain, &mut self.host);
+            connection.endpoint.handle(now, Event::Drain, &mut self.host);
         }
         let told = [(OPENED, Event::Opened), (WOKEN, Event::Woken), (STOP, Event::Stop)];
         let told = told.into_iter().filter_map(|(event, told)| has(event).then_some(told));
-        for event in slot.decided(&mut self.net).into_iter().chain(told) {
-            slot.endpoint.handle(now, event, &mut self.host);
+        for event in connection.decided(&mut self.net).into_iter().chain(told) {
+            connection.endpoint.handle(now, event, &mut self.host);
         }
         let mut turn = self.drive_on(content, now);
         // What has arrived by now is served before the server drains, and before a deadline is believed.
         if has(DRAIN) && !newcomer && !is_over(&turn) {
             turn = self.look(content, now);
             if !is_over(&turn) {
-                content.slot.endpoint.handle(now, Event::Drain, &mut self.host);
+                content.connection.endpoint.handle(now, Event::Drain, &mut self.host);
                 turn = self.drive_on(content, now);
             }
         }
         if !is_over(&turn) && is_due(content, now) {
             turn = self.look(content, now);
             if !is_over(&turn) && is_due(content, now) {
-                content.slot.endpoint.handle(now, Event::Tick, &mut self.host);
+                content.connection.endpoint.handle(now, Event::Tick, &mut self.host);
                 turn = self.drive_on(content, now);
             }
         }
         // A session may have taken its time, and the peer has had none since.
         let ended = self.net.now();
         if ended.saturating_sub(now) >= LONG {
-            content.slot.correct(now, ended);
+            content.connection.correct(now, ended);
         }
         turn
     }
 
     /// Tries what is in flight, told or not that it would work.
     fn look(&mut self, content: &mut Content<N::Stream>, now: Duration) -> Turn {
-        let slot = &mut content.slot;
-        slot.note(true, true, false);
-        if let Some(event) = slot.decided(&mut self.net) {
-            slot.endpoint.handle(now, event, &mut self.host);
+        let connection = &mut content.connection;
+        connection.note(true, true, false);
+        if let Some(event) = connection.decided(&mut self.net) {
+            connection.endpoint.handle(now, event, &mut self.host);
         }
         self.drive_on(content, now)
     }
 
     fn drive_on(&mut self, content: &mut Content<N::Stream>, now: Duration) -> Turn {
-        let slot = &mut content.slot;
-        let (turn, _) = slot.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut self.connects);
+        let connection = &mut content.connection;
+        let (turn, _) =
+            connection.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut self.connects);
         let Turn::Dials(address) = turn else { return turn };
         let begun = self.net.connect(address).and_then(|stream| content.attach(stream, &self.poller));
         if let Err(error) = begun {
             let event = failed(Operation::Connect, error, N::classify);
-            content.slot.endpoint.handle(now, event, &mut self.host);
+            content.connection.endpoint.handle(now, event, &mut self.host);
         }
         self.drive_on(content, now)
     }
 
     /// The connection waits: for the poller, and for its deadline.
     fn rest(&mut self, content: &mut Content<N::Stream>) -> Turn {
-        let Content { slot, token, known, .. } = content;
-        let (receive, send) = slot.interest();
-        let more = (receive && !slot.told.0) || (send && !slot.told.1);
-        if let Some(stream) = slot.stream.as_ref().filter(|_| more) {
-            slot.told = (receive, send);
+        let Content { connection, token, known, .. } = content;
+        let (receive, send) = connection.interest();
+        let more = (receive && !connection.told.0) || (send && !connection.told.1);
+        if let Some(stream) = connection.stream.as_ref().filter(|_| more) {
+            connection.told = (receive, send);
             if let Err(error) = self.poller.arm(stream, *token, receive, send) {
                 tracing::warn!(%error, "the poller lost a connection");
                 return Turn::Closes { reset: true };
             }
         }
-        if let Some(deadline) = slot.endpoint.deadline().filter(|deadline| deadline < known) {
+        if let Some(deadline) = connection.endpoint.deadline().filter(|deadline| deadline < known) {
             *known = deadline;
             self.reports.add(*token, Report::Due(deadline));
         }
@@ -225,10 +226,10 @@ impl<N: Net<Stream: Send + 'static>, O: OneShot<N>> Worker<N, O> {
     }
 
     fn close(&mut self, closed: Option<Content<N::Stream>>, reset: bool) {
-        let Some(Content { slot, token, .. }) = closed else {
+        let Some(Content { connection, token, .. }) = closed else {
             return;
         };
-        if let Some(stream) = slot.stream {
+        if let Some(stream) = connection.stream {
             self.net.close(stream, reset);
         }
         self.reports.add(token, Report::Closed);
@@ -240,7 +241,7 @@ fn is_over(turn: &Turn) -> bool {
 }
 
 fn is_due<T>(content: &Content<T>, now: Duration) -> bool {
-    content.slot.endpoint.deadline().is_some_and(|deadline| deadline <= now)
+    content.connection.endpoint.deadline().is_some_and(|deadline| deadline <= now)
 }
 
 /// What panics here is no session, for that is caught: the server ends, as it would with the loop's own thread.

@@ -178,13 +178,13 @@ fn what_has_broken_a_connection_is_found_whatever_is_wanted_and_told_by_its_name
 fn a_bell_ends_a_wait_and_having_been_heard_no_other() {
     soon(|| {
         let (stream, _peer) = pair();
-        let bell = Bell::new();
-        let interrupt = net().interrupt(&bell).unwrap();
+        let wake_queue = WakeQueue::new();
+        let interrupt = net().interrupt(&wake_queue).unwrap();
         for stream in [Some(&stream), None] {
-            assert!(bell.fall_asleep());
-            bell.interrupt();
+            assert!(wake_queue.begin_sleep());
+            wake_queue.interrupt();
             let found = net().wait(stream, RECEIVE, Some(&interrupt), Some(LONG)).unwrap().unwrap();
-            assert!(!found.any, "nothing has come but the ring");
+            assert!(!found.any, "nothing has come but the call");
             let begun = Instant::now();
             net().wait(stream, RECEIVE, Some(&interrupt), Some(SHORT)).unwrap();
             assert!(begun.elapsed() >= SHORT, "it was heard");
@@ -198,8 +198,8 @@ fn who_accepts_waits_for_somebody_for_its_bell_or_until_the_time_is_over() {
         let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let address = listeners[1].local_addr().unwrap();
         let listeners = listeners.map(OwnedFd::from);
-        let bell = Bell::new();
-        let interrupt = net().interrupt(&bell).unwrap();
+        let wake_queue = WakeQueue::new();
+        let interrupt = net().interrupt(&wake_queue).unwrap();
         let wait = |timeout| net().wait_for_any(listeners.iter(), &interrupt, timeout).unwrap();
         let begun = Instant::now();
         wait(Some(SHORT));
@@ -207,8 +207,8 @@ fn who_accepts_waits_for_somebody_for_its_bell_or_until_the_time_is_over() {
         let _peer = TcpStream::connect(address).unwrap();
         wait(None);
         net().accept(&listeners[1]).unwrap();
-        assert!(bell.fall_asleep());
-        bell.interrupt();
+        assert!(wake_queue.begin_sleep());
+        wake_queue.interrupt();
         wait(None);
     });
 }

@@ -18,7 +18,7 @@ fn the_answer_still_goes_out_after_the_peer_has_ended() {
     rig.take_all();
     assert_eq!(rig.closed, None, "a ticket is outstanding");
     rig.log().tickets.remove(0).finish(5);
-    rig.answer_bell();
+    rig.take_calls();
     rig.take(2);
     rig.take_all();
     assert_eq!(
@@ -88,7 +88,7 @@ fn a_peer_that_is_to_end_first_is_waited_for_once_it_has_everything() {
     rig.jump();
     assert_eq!((rig.closed, rig.shut), (None, None), "a ticket is outstanding");
     rig.log().tickets.remove(0).finish(2);
-    rig.answer_bell();
+    rig.take_calls();
     rig.take(1);
     rig.take_all();
     assert_eq!((&rig.sent[..], rig.closed, rig.shut), (&b"onerr"[..], None, None), "no end of ours yet");
@@ -169,7 +169,7 @@ fn a_long_job_does_not_count_as_the_peers_idleness() {
     rig.now += IDLE * 3;
     rig.happen(Event::Tick);
     rig.log().tickets.remove(0).finish(0);
-    rig.answer_bell();
+    rig.take_calls();
     rig.happen(Event::Tick);
     assert_eq!(rig.why(), None);
     rig.jump();
@@ -214,7 +214,7 @@ fn an_answer_may_be_as_large_as_the_buffer_and_no_larger() {
         rig.bytes(&[b'w', 241]);
         assert_eq!(rig.connection.output().buffered(), 964);
         rig.log().tickets.remove(0).finish(more);
-        rig.answer_bell();
+        rig.take_calls();
         assert_eq!(rig.closed.is_some(), closed, "{} bytes", 964 + usize::from(more));
         rig.take_all();
         rig.happen(Event::Stop);
@@ -238,7 +238,7 @@ fn a_message_cut_off_by_the_peers_end_is_not_waited_for() {
 fn a_wake_before_the_connection_was_answered_is_heard_then() {
     let mut rig = Rig::new(budget(), true);
     rig.log().wakers[0].wake();
-    rig.answer_bell();
+    rig.take_calls();
     assert_eq!(rig.log().heard, []);
     rig.open();
     assert_eq!(rig.log().heard, [Ready::Opened, Ready::Woken]);
@@ -267,7 +267,7 @@ fn what_a_session_has_left_is_shown_again_after_a_reply() {
     rig.bytes(b"t.q.e\x01x");
     assert_eq!(rig.log().written, b"", "it waits for its ticket");
     rig.log().tickets.remove(0).finish(1);
-    rig.answer_bell();
+    rig.take_calls();
     rig.take_all();
     assert_eq!(rig.sent, b"rx");
     rig.happen(Event::Stop);
@@ -279,7 +279,7 @@ fn the_end_waits_for_what_lies_unread_behind_a_flood() {
     let mut rig = Rig::opened(budget());
     rig.bytes(b"t.q.e\x01x");
     rig.log().tickets.remove(0).finish(u8::MAX);
-    rig.answer_bell();
+    rig.take_calls();
     let mut rig = half_closed(rig);
     assert!(!rig.log().ended, "it is read once there is room");
     rig.take_all();
@@ -295,7 +295,7 @@ fn the_end_waits_for_a_message_of_exactly_what_was_needed_while_a_reply_may_have
     let mut rig = half_closed(rig);
     assert!(!rig.log().ended, "all that it has asked for is there");
     rig.log().tickets.remove(0).finish(1);
-    rig.answer_bell();
+    rig.take_calls();
     assert!(rig.log().ended);
     rig.take_all();
     rig.dismantle();
@@ -344,7 +344,7 @@ fn jobs_are_limited_at_below_and_above() {
     rig.log().tickets.clear();
     rig.bytes(b"t.");
     assert_eq!(rig.shared.jobs.used(), 1);
-    rig.answer_bell();
+    rig.take_calls();
     assert_eq!(rig.log().replies, [0, 1, 2].map(|id| (JobId(id), Err(Lost))));
     rig.happen(Event::Stop);
     rig.dismantle();

@@ -112,7 +112,7 @@ impl Rig {
             }
             Action::DropWaker(which) => drop(remove(&mut self.log().wakers, which)),
             Action::DropChunk(which) => drop(remove(&mut self.log().chunks, which)),
-            Action::AnswerBell => self.answer_bell(),
+            Action::AnswerBell => self.take_calls(),
             Action::Pass(millis) => self.pass(Duration::from_millis(*millis)),
             Action::Tick => self.happen(Event::Tick),
             Action::Jump => self.jump(),
@@ -138,7 +138,7 @@ impl Rig {
                 return;
             }
             self.log().tickets.clear();
-            self.answer_bell();
+            self.take_calls();
             if self.closed.is_none() && self.connection.deadline().is_none() && self.log().tickets.is_empty()
             {
                 assert!(self.outgoing, "only who opened a connection may wait for ever");

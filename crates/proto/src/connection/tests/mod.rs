@@ -91,7 +91,7 @@ impl Rig {
             Connection::accepted(probe, Peer { address }, Arc::clone(&shared), permit)
         };
         let now = Duration::from_secs(100);
-        connection.place(Token(1), &host.bell, now);
+        connection.place(Token(1), &host.wake_queue, now);
         Self {
             connection,
             host,
@@ -324,15 +324,15 @@ impl Rig {
         }
     }
 
-    /// The bell has rung: the loop passes it on.
-    fn answer_bell(&mut self) {
-        let mut rung = Vec::new();
-        self.host.bell.answer(&mut rung);
+    /// The wake queue has woken: the loop passes it on.
+    fn take_calls(&mut self) {
+        let mut woken = Vec::new();
+        self.host.wake_queue.take(&mut woken);
         assert!(
-            rung.len() <= 2,
-            "a burst rings once, and once more if it began before the connection was open"
+            woken.len() <= 2,
+            "a burst wakes once, and once more if it began before the connection was open"
         );
-        for _ in rung {
+        for _ in woken {
             self.happen(Event::Woken);
         }
     }

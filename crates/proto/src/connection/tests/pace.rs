@@ -32,7 +32,7 @@ fn trader(slowest: u64) -> (Connection<Trade>, Host, Arc<Mutex<Option<String>>>)
     let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
     let permit = shared.gate.admit(None).unwrap();
     let mut connection = Connection::accepted(Trade(Arc::clone(&why)), peer, shared, permit);
-    connection.place(Token(1), &host.bell, Duration::ZERO);
+    connection.place(Token(1), &host.wake_queue, Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     (connection, host, why)
 }
@@ -117,7 +117,7 @@ fn the_time_of_a_long_turn_is_not_the_peers() {
     let permit = shared.gate.admit(None).unwrap();
     let mut connection = Connection::accepted(Trade(Arc::default()), peer, shared, permit);
     let (told, ended) = (Duration::from_secs(1), Duration::from_secs(1) + 2 * IDLE);
-    connection.place(Token(1), &host.bell, told);
+    connection.place(Token(1), &host.wake_queue, told);
     connection.handle(told, Event::Opened, &mut host);
     connection.handle(told, Event::Received(&mut BytesMut::from("a part")), &mut host);
     connection.settle(told, &mut host);
@@ -150,7 +150,7 @@ fn who_is_in_the_middle_of_a_message_when_long_work_ends_has_all_of_its_time_to_
     let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
     let permit = shared.gate.admit(None).unwrap();
     let mut connection = Connection::accepted(Clerk(Arc::clone(&ticket)), peer, shared, permit);
-    connection.place(Token(1), &host.bell, Duration::ZERO);
+    connection.place(Token(1), &host.wake_queue, Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     connection.handle(Duration::ZERO, Event::Received(&mut BytesMut::from("and a part")), &mut host);
     connection.settle(Duration::ZERO, &mut host);

@@ -1,5 +1,6 @@
-//! A connection beside a model of it: whatever its session does and whatever happens, both ask the loop for the same, let
-//! the session hear the same in the same order, want to be looked at by the same time, and have the same on the accounts.
+//! A connection beside a model of it: whatever its session does and whatever happens, both ask the loop for the same,
+//! let the session hear the same in the same order, want to be looked at by the same time, and have the same on the
+//! accounts.
 
 mod model;
 mod script;
@@ -26,7 +27,7 @@ enum Step {
     Lose(Index),
     Wake,
     DropWaker,
-    /// The loop hears the bell.
+    /// The loop hears the wake queue.
     Answer,
     /// Milliseconds.
     Pass(u64),
@@ -63,7 +64,7 @@ impl Rig {
         } else {
             Connection::accepted(actor, Peer { address }, Arc::clone(&shared), permit)
         };
-        connection.place(Token(1), &host.bell, now);
+        connection.place(Token(1), &host.wake_queue, now);
         Self { connection, model: Model::new(script.clone(), outgoing, now), host, shared, log }
     }
 
@@ -141,16 +142,16 @@ impl Rig {
     }
 
     fn answer(&mut self) {
-        let mut rung = Vec::new();
-        self.host.bell.answer(&mut rung);
+        let mut woken = Vec::new();
+        self.host.wake_queue.take(&mut woken);
         let waits = self.model.called || !self.model.replies.is_empty();
         assert!(
-            !rung.is_empty() || !waits || self.model.is_opening() || self.model.is_closed(),
+            !woken.is_empty() || !waits || self.model.is_opening() || self.model.is_closed(),
             "not called"
         );
         // Once more if it began before the connection was open.
-        assert!(rung.len() <= 2, "a burst rings once");
-        if !rung.is_empty() {
+        assert!(woken.len() <= 2, "a burst wakes once");
+        if !woken.is_empty() {
             self.happen(Event::Woken);
         }
     }

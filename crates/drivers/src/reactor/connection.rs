@@ -10,7 +10,7 @@ use roadstead_proto::{
     host::Host,
 };
 
-use crate::{failed::failed, net::Net, slots::Timed};
+use crate::{connections::Timed, failed::failed, net::Net};
 
 /// Bytes that one connection may move before the others have their turn.
 pub(super) const TURN: u64 = 4 * BLOCK as u64;
@@ -31,7 +31,7 @@ pub(super) enum Turn {
 }
 
 /// One connection of the loop.
-pub struct Slot<T> {
+pub struct LoopConnection<T> {
     /// None for a session without a connection, and for a connection that could not be begun yet.
     pub(crate) stream: Option<T>,
     pub(crate) endpoint: Box<dyn Endpoint>,
@@ -50,7 +50,7 @@ pub struct Slot<T> {
     pub(crate) told: (bool, bool),
 }
 
-impl<T> Timed for Slot<T> {
+impl<T> Timed for LoopConnection<T> {
     fn deadline(&self) -> Option<Duration> {
         self.endpoint.deadline()
     }
@@ -60,7 +60,7 @@ impl<T> Timed for Slot<T> {
     }
 }
 
-impl<T> Slot<T> {
+impl<T> LoopConnection<T> {
     pub fn new(endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
         Self {
             stream: None,

@@ -19,14 +19,14 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// The accepts of one listener.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct Accepts {
     size: usize,
     outstanding: usize,
     /// When somebody came last.
     last: Duration,
 }
 
-impl Pool {
+impl Accepts {
     /// A pool that is still to be filled.
     pub(crate) fn new() -> Self {
         Self { size: FLOOR, outstanding: 0, last: Duration::ZERO }
@@ -69,52 +69,52 @@ mod tests {
     use super::*;
 
     /// So many come before the pool is filled again; answers how many had an accept waiting for them.
-    fn burst(pool: &mut Pool, come: usize, now: Duration) -> usize {
-        pool.fill();
-        let served = come.min(pool.outstanding);
-        (0..served).for_each(|_| pool.complete(now));
+    fn burst(accepts: &mut Accepts, come: usize, now: Duration) -> usize {
+        accepts.fill();
+        let served = come.min(accepts.outstanding);
+        (0..served).for_each(|_| accepts.complete(now));
         served
     }
 
     #[test]
     fn it_doubles_while_the_listener_has_to_wait_and_no_further_than_to_its_ceiling() {
-        let mut pool = Pool::new();
-        let served: Vec<_> = (0..6).map(|_| burst(&mut pool, 1000, Duration::ZERO)).collect();
+        let mut accepts = Accepts::new();
+        let served: Vec<_> = (0..6).map(|_| burst(&mut accepts, 1000, Duration::ZERO)).collect();
         assert_eq!(served, [4, 8, 16, 32, 64, 64]);
     }
 
     #[test]
     fn one_fewer_than_are_outstanding_is_no_reason_to_grow() {
-        let mut pool = Pool::new();
+        let mut accepts = Accepts::new();
         for _ in 0..10 {
-            assert_eq!(burst(&mut pool, FLOOR - 1, Duration::ZERO), FLOOR - 1);
+            assert_eq!(burst(&mut accepts, FLOOR - 1, Duration::ZERO), FLOOR - 1);
         }
-        assert_eq!(pool.size, FLOOR);
+        assert_eq!(accepts.size, FLOOR);
     }
 
     #[test]
     fn it_halves_for_every_idle_second_by_putting_fewer_back() {
-        let mut pool = Pool::new();
-        (0..5).for_each(|_| _ = burst(&mut pool, 1000, Duration::ZERO));
-        pool.fill();
-        assert_eq!((pool.size, pool.outstanding), (64, 64));
-        pool.complete(IDLE - Duration::from_nanos(1));
-        assert_eq!((pool.size, pool.fill()), (64, 1), "not idle for long enough");
-        pool.complete(IDLE * 3);
-        assert_eq!((pool.size, pool.outstanding, pool.fill()), (16, 63, 0), "two seconds");
-        pool.complete(IDLE * 3000);
-        assert_eq!((pool.size, pool.outstanding, pool.fill()), (FLOOR, 62, 0));
-        (0..59).for_each(|_| pool.complete(IDLE * 3000));
-        assert_eq!((pool.size, pool.fill()), (FLOOR, 1), "back to where it began");
+        let mut accepts = Accepts::new();
+        (0..5).for_each(|_| _ = burst(&mut accepts, 1000, Duration::ZERO));
+        accepts.fill();
+        assert_eq!((accepts.size, accepts.outstanding), (64, 64));
+        accepts.complete(IDLE - Duration::from_nanos(1));
+        assert_eq!((accepts.size, accepts.fill()), (64, 1), "not idle for long enough");
+        accepts.complete(IDLE * 3);
+        assert_eq!((accepts.size, accepts.outstanding, accepts.fill()), (16, 63, 0), "two seconds");
+        accepts.complete(IDLE * 3000);
+        assert_eq!((accepts.size, accepts.outstanding, accepts.fill()), (FLOOR, 62, 0));
+        (0..59).for_each(|_| accepts.complete(IDLE * 3000));
+        assert_eq!((accepts.size, accepts.fill()), (FLOOR, 1), "back to where it began");
     }
 
     #[test]
     fn a_system_without_room_is_asked_for_less() {
-        let mut pool = Pool::new();
-        (0..5).for_each(|_| _ = burst(&mut pool, 1000, Duration::ZERO));
-        assert_eq!(pool.fill(), 64);
-        (0..64).for_each(|_| pool.exhausted());
-        assert_eq!(pool.fill(), FLOOR, "and all the same never for nothing");
+        let mut accepts = Accepts::new();
+        (0..5).for_each(|_| _ = burst(&mut accepts, 1000, Duration::ZERO));
+        assert_eq!(accepts.fill(), 64);
+        (0..64).for_each(|_| accepts.exhausted());
+        assert_eq!(accepts.fill(), FLOOR, "and all the same never for nothing");
     }
 
     proptest! {
@@ -122,17 +122,17 @@ mod tests {
         fn a_filled_pool_is_neither_empty_nor_above_its_ceiling(
             steps in vec((0..3u8, 0..100usize, 0..5000u64), 0..200),
         ) {
-            let (mut pool, mut now) = (Pool::new(), Duration::ZERO);
+            let (mut accepts, mut now) = (Accepts::new(), Duration::ZERO);
             for (what, count, millis) in steps {
                 now += Duration::from_millis(millis);
                 match what {
-                    0 => (0..count).for_each(|_| pool.complete(now)),
-                    1 => (0..count).for_each(|_| pool.exhausted()),
+                    0 => (0..count).for_each(|_| accepts.complete(now)),
+                    1 => (0..count).for_each(|_| accepts.exhausted()),
                     _ => {}
                 }
-                pool.fill();
-                prop_assert!((FLOOR..=CEILING).contains(&pool.size));
-                prop_assert!((pool.size..=CEILING).contains(&pool.outstanding));
+                accepts.fill();
+                prop_assert!((FLOOR..=CEILING).contains(&accepts.size));
+                prop_assert!((accepts.size..=CEILING).contains(&accepts.outstanding));
             }
         }
     }

@@ -30,19 +30,19 @@ struct Slot<C> {
 ///
 /// A deadline that moves back (as an idle timeout does with every byte) is not moved in the heap: when the old time
 /// comes the connection is asked again. So a byte costs nothing here.
-pub(crate) struct Slots<C> {
+pub(crate) struct Connections<C> {
     slab: Slab<Slot<C>>,
     heap: BinaryHeap<Reverse<(Duration, Token)>>,
     generation: u32,
 }
 
-impl<C> Default for Slots<C> {
+impl<C> Default for Connections<C> {
     fn default() -> Self {
         Self { slab: Slab::new(), heap: BinaryHeap::new(), generation: 0 }
     }
 }
 
-impl<C: Timed> Slots<C> {
+impl<C: Timed> Connections<C> {
     pub(crate) fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
@@ -99,8 +99,8 @@ impl<C: Timed> Slots<C> {
         }
     }
 
-    /// A turn has told its connections that it was `from`, and took until `to`. Whoever was served behind a session that
-    /// took long was served later than that, and had not had its time when it would be over.
+    /// A turn has told its connections that it was `from`, and took until `to`. Whoever was served behind a session
+    /// that took long was served later than that, and had not had its time when it would be over.
     pub(crate) fn correct(&mut self, from: Duration, to: Duration) {
         if to.saturating_sub(from) >= LONG {
             self.slab.iter_mut().for_each(|(_, slot)| slot.content.correct(from, to));
@@ -139,7 +139,7 @@ impl<C: Timed> Slots<C> {
     }
 }
 
-/// What others know of a loop's connections, by token: as dense as the names that [`Slots`] gives.
+/// What others know of a loop's connections, by token: as dense as the names that [`Connections`] gives.
 pub(crate) struct Table<T>(Vec<Option<(Token, T)>>);
 
 impl<T> Default for Table<T> {
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_used_no_more_finds_nothing_and_its_place_is_used_again() {
-        let (mut slots, mut table) = (Slots::default(), Table::default());
+        let (mut slots, mut table) = (Connections::default(), Table::default());
         let first = slots.insert(Never);
         assert!(table.get(first).is_none() && table.remove(first).is_none());
         table.insert(first, 'a');
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_deadline_that_has_moved_back_is_asked_for_again_when_it_comes() {
         let second = Duration::from_secs(1);
-        let mut slots = Slots::default();
+        let mut slots = Connections::default();
         let token = slots.insert(At(1));
         slots.schedule(token);
         slots.get(token).unwrap().0 = 5;
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn deadlines_of_connections_that_have_gone_are_forgotten_long_before_they_come() {
-        let mut slots = Slots::default();
+        let mut slots = Connections::default();
         let stays = slots.insert(At(9));
         slots.schedule(stays);
         for _ in 0..10_000 {

@@ -1,7 +1,7 @@
 //! What the spawners in one process share: the thread that accepts, and the count of those that live.
 //!
-//! Connections that a session opens itself have a spawner of their own, with a thread for each whoever serves the others:
-//! a session that waits for one must not keep it from being served.
+//! Connections that a session opens itself have a spawner of their own, with a thread for each whoever serves the
+//! others: a session that waits for one must not keep it from being served.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -16,16 +16,16 @@ use slab::Slab;
 use roadstead_proto::{
     connection::Endpoint,
     host::Host,
-    ticket::{Bell, Token},
+    ticket::{Token, WakeQueue},
 };
 
 use super::{
-    company::Company,
     connection::{Blocking, Handle},
+    supervisor::Supervisor,
     wait::WaitingNet,
 };
 use crate::{
-    accept::{self, Accepted, Door, Taken},
+    accept::{self, Accepted, Listener, Taken},
     net::REST,
     orders::{Order, Ordered},
 };
@@ -42,36 +42,36 @@ pub trait Spawner<N: WaitingNet>: Send + Sync {
     ///
     /// # Errors
     /// If there is nobody to be had; the connection is closed then.
-    fn serve(&self, connection: Living<N>) -> io::Result<()>;
+    fn serve(&self, connection: LiveConnection<N>) -> io::Result<()>;
 
     /// All connections have ended and no more will come.
     fn end(&self) {}
 }
 
 /// Those who serve the connections of one process.
-pub struct Crew<N: WaitingNet> {
+pub struct BlockingServer<N: WaitingNet> {
     net: N,
     host: Box<MakeHost>,
     spawner: Box<dyn Spawner<N>>,
     /// For those that a session opens.
     outgoing: Box<dyn Spawner<N>>,
     ordered: Ordered,
-    living: Mutex<Slab<Handle>>,
+    live: Mutex<Slab<Handle>>,
     left: Condvar,
     /// Calls the thread that accepts.
-    bell: Arc<Bell>,
-    interrupt: N::Interrupt,
-    doors: Mutex<Doors<N>>,
+    wake_queue: Arc<WakeQueue>,
+    interrupt: N::Wakeup,
+    closing: Mutex<Closing<N>>,
 }
 
 /// What the thread that accepts listens on, as long as it does.
-struct Doors<N: WaitingNet> {
-    open: Weak<[Door<N::Listener>]>,
+struct Closing<N: WaitingNet> {
+    open: Weak<[Listener<N::ListenSocket>]>,
     /// Who waited when they were closed, and at which.
     last: Vec<(usize, Taken<N::Stream>)>,
 }
 
-impl<N: WaitingNet> Crew<N> {
+impl<N: WaitingNet> BlockingServer<N> {
     /// Nobody yet. `spawner` has those who come served, `outgoing` those that their sessions open.
     pub fn new(
         mut net: N,
@@ -79,91 +79,94 @@ impl<N: WaitingNet> Crew<N> {
         spawner: Box<dyn Spawner<N>>,
         outgoing: Box<dyn Spawner<N>>,
     ) -> io::Result<Arc<Self>> {
-        let bell = Bell::new();
+        let wake_queue = WakeQueue::new();
         Ok(Arc::new(Self {
-            interrupt: net.interrupt(&bell)?,
-            bell,
+            interrupt: net.interrupt(&wake_queue)?,
+            wake_queue,
             net,
             host,
             spawner,
             outgoing,
             ordered: Ordered::default(),
-            living: Mutex::default(),
+            live: Mutex::default(),
             left: Condvar::new(),
-            doors: Mutex::new(Doors { open: Weak::<[Door<N::Listener>; 0]>::new(), last: Vec::new() }),
+            closing: Mutex::new(Closing {
+                open: Weak::<[Listener<N::ListenSocket>; 0]>::new(),
+                last: Vec::new(),
+            }),
         }))
     }
 
     /// Tells every thread, and the one that accepts, which may be serving: nobody is to wait for it in vain.
     pub fn raise(&self, order: Order) {
-        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
         self.ordered.raise(order);
-        if let Some(open) = doors.open.upgrade() {
-            self.close(&open, &mut doors.last);
+        if let Some(open) = closing.open.upgrade() {
+            self.close(&open, &mut closing.last);
         }
-        drop(doors);
-        for (_, handle) in self.living.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        drop(closing);
+        for (_, handle) in self.live.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             handle.order();
         }
-        self.bell.ring(TOKEN);
+        self.wake_queue.wake(TOKEN);
     }
 
     /// Nobody comes any more. Who waits already is kept for the thread that accepts: it may be serving, and must not be
     /// waited for by those who come later.
-    fn close(&self, doors: &[Door<N::Listener>], last: &mut Vec<(usize, Taken<N::Stream>)>) {
+    fn close(&self, listeners: &[Listener<N::ListenSocket>], last: &mut Vec<(usize, Taken<N::Stream>)>) {
         let mut net = self.net.accepting();
-        for (number, door) in doors.iter().enumerate() {
-            let waited = accept::last(&mut net, &door.listener);
+        for (number, listener) in listeners.iter().enumerate() {
+            let waited = accept::last(&mut net, &listener.socket);
             last.extend(waited.into_iter().map(|taken| (number, taken)));
-            net.hang_up(&door.listener);
+            net.hang_up(&listener.socket);
         }
     }
 
-    /// Has `doors` closed by whoever orders anything but serving, until the thread that accepts lets go of them.
-    pub fn watch(&self, doors: Vec<Door<N::Listener>>) -> Arc<[Door<N::Listener>]> {
-        let doors = Arc::from(doors);
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner).open = Arc::downgrade(&doors);
-        doors
+    /// Has `listeners` closed by whoever orders anything but serving, until the thread that accepts lets go of them.
+    pub fn watch(&self, listeners: Vec<Listener<N::ListenSocket>>) -> Arc<[Listener<N::ListenSocket>]> {
+        let listeners = Arc::from(listeners);
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner).open = Arc::downgrade(&listeners);
+        listeners
     }
 
-    /// Accepts until there is anything else to do, as `follow` has it done, and waits until no connection is left. Where
-    /// nobody can be accepted any more, which `follow` says, nobody is served either.
+    /// Accepts until there is anything else to do, as `follow` has it done, and waits until no connection is left.
+    /// Where nobody can be accepted any more, which `follow` says, nobody is served either.
     pub fn run(
         self: &Arc<Self>,
-        doors: Arc<[Door<N::Listener>]>,
+        listeners: Arc<[Listener<N::ListenSocket>]>,
         follow: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> bool,
     ) {
-        if !follow(&mut || self.accept(&doors)) {
+        if !follow(&mut || self.accept(&listeners)) {
             self.raise(Order::Stop);
         }
-        drop(doors);
+        drop(listeners);
         self.end();
     }
 
     /// Accepts, and has served, until there is anything else to do.
-    pub fn accept(self: &Arc<Self>, doors: &[Door<N::Listener>]) -> io::Result<()> {
+    pub fn accept(self: &Arc<Self>, listeners: &[Listener<N::ListenSocket>]) -> io::Result<()> {
         let mut host = (self.host)();
         let mut net = self.net.accepting();
         while self.ordered.get() == Order::Serve {
-            self.wait(&mut net, doors, None)?;
+            self.wait(&mut net, listeners, None)?;
             let mut exhausted = false;
-            for door in doors {
+            for listener in listeners {
                 if self.ordered.get() != Order::Serve {
                     break;
                 }
-                exhausted |= !self.have_served(accept::next(&mut net, door, &mut host), &mut host);
+                exhausted |= !self.have_served(accept::next(&mut net, listener, &mut host), &mut host);
             }
             host.report();
             if exhausted {
                 self.wait(&mut net, &[], Some(REST))?;
             }
         }
-        let last = mem::take(&mut self.doors.lock().unwrap_or_else(PoisonError::into_inner).last);
+        let last = mem::take(&mut self.closing.lock().unwrap_or_else(PoisonError::into_inner).last);
         for (number, taken) in last {
             if self.ordered.get() == Order::Stop {
                 host.count.refused += 1;
             } else {
-                self.have_served(accept::decide(taken, &mut net, &doors[number], &mut host), &mut host);
+                self.have_served(accept::decide(taken, &mut net, &listeners[number], &mut host), &mut host);
             }
         }
         host.report();
@@ -171,12 +174,18 @@ impl<N: WaitingNet> Crew<N> {
     }
 
     /// Waits for somebody to come, for an order, or until the time is over.
-    fn wait(&self, net: &mut N, doors: &[Door<N::Listener>], timeout: Option<Duration>) -> io::Result<()> {
-        if !self.bell.fall_asleep() {
+    fn wait(
+        &self,
+        net: &mut N,
+        listeners: &[Listener<N::ListenSocket>],
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        if !self.wake_queue.begin_sleep() {
             return Ok(());
         }
-        let waited = net.wait_for_any(doors.iter().map(|door| &door.listener), &self.interrupt, timeout);
-        self.bell.wake_up();
+        let waited =
+            net.wait_for_any(listeners.iter().map(|listener| &listener.socket), &self.interrupt, timeout);
+        self.wake_queue.end_sleep();
         waited
     }
 
@@ -207,13 +216,13 @@ impl<N: WaitingNet> Crew<N> {
 
     /// Waits until no connection is left.
     pub fn wait_for_all(&self) {
-        let mut living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
-        while !living.is_empty() {
-            living = self.left.wait(living).unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        while !live.is_empty() {
+            live = self.left.wait(live).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn accepted(self: &Arc<Self>, stream: N::Stream, endpoint: Box<dyn Endpoint>) -> Living<N> {
+    fn accepted(self: &Arc<Self>, stream: N::Stream, endpoint: Box<dyn Endpoint>) -> LiveConnection<N> {
         self.register(Blocking::accepted(
             Arc::<Self>::clone(self),
             self.net.another(),
@@ -223,13 +232,13 @@ impl<N: WaitingNet> Crew<N> {
         ))
     }
 
-    fn register(self: &Arc<Self>, connection: Blocking<N>) -> Living<N> {
-        let key = self.living.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.handle());
-        Living { connection: Some(connection), crew: Arc::clone(self), key }
+    fn register(self: &Arc<Self>, connection: Blocking<N>) -> LiveConnection<N> {
+        let key = self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.handle());
+        LiveConnection { connection: Some(connection), server: Arc::clone(self), key }
     }
 }
 
-impl<N: WaitingNet> Company for Crew<N> {
+impl<N: WaitingNet> Supervisor for BlockingServer<N> {
     fn order(&self) -> Order {
         self.ordered.get()
     }
@@ -251,13 +260,13 @@ fn warn(served: io::Result<()>) {
 }
 
 /// A connection that is counted as living until this is dropped.
-pub struct Living<N: WaitingNet> {
+pub struct LiveConnection<N: WaitingNet> {
     connection: Option<Blocking<N>>,
-    crew: Arc<Crew<N>>,
+    server: Arc<BlockingServer<N>>,
     key: usize,
 }
 
-impl<N: WaitingNet> Living<N> {
+impl<N: WaitingNet> LiveConnection<N> {
     /// Drives the connection to its end.
     pub fn run(mut self) {
         if let Some(connection) = self.connection.take() {
@@ -266,10 +275,10 @@ impl<N: WaitingNet> Living<N> {
     }
 }
 
-impl<N: WaitingNet> Drop for Living<N> {
+impl<N: WaitingNet> Drop for LiveConnection<N> {
     fn drop(&mut self) {
         drop(self.connection.take());
-        self.crew.living.lock().unwrap_or_else(PoisonError::into_inner).try_remove(self.key);
-        self.crew.left.notify_all();
+        self.server.live.lock().unwrap_or_else(PoisonError::into_inner).try_remove(self.key);
+        self.server.left.notify_all();
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 const BUFFER: u64 = 1 << 20;
 
 /// A connection.
-pub(crate) struct Link {
+pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     pub(crate) opened: Duration,
     /// By the side that receives.
@@ -107,7 +107,7 @@ impl Side {
     }
 }
 
-impl Link {
+impl Wire {
     pub(crate) fn draw(
         address: SocketAddr,
         nodes: (usize, usize),

@@ -7,17 +7,17 @@ use std::{
     time::Duration,
 };
 
-use roadstead_proto::ticket::{Bell, Token};
+use roadstead_proto::ticket::{Token, WakeQueue};
 
 use super::{
     claim::{Claim, Events, WOKEN},
     line::Line,
     one_shot::OneShot,
 };
-use crate::{net::Net, reactor::slot::Slot};
+use crate::{net::Net, reactor::connection::LoopConnection};
 
 /// One connection.
-pub struct Member<T> {
+pub struct Claimed<T> {
     pub(super) claim: Claim,
     line: Arc<Line<Self>>,
     /// Locked by who has the claim, so nobody ever waits for it. None once the connection is closed.
@@ -26,10 +26,10 @@ pub struct Member<T> {
 
 /// What a turn of a connection needs.
 pub(crate) struct Content<T> {
-    pub(crate) slot: Slot<T>,
+    pub(crate) connection: LoopConnection<T>,
     pub(crate) token: Token,
-    /// On which its own tickets and wakers ring; lent to the host for the time of a turn.
-    pub(crate) bell: Arc<Bell>,
+    /// On which its own tickets and wakers wake; lent to the host for the time of a turn.
+    pub(crate) wake_queue: Arc<WakeQueue>,
     /// The earliest of its deadlines that the I/O thread knows of.
     pub(crate) known: Duration,
 }
@@ -41,24 +41,24 @@ impl<T> Content<T> {
         stream: T,
         poller: &impl OneShot<N>,
     ) -> io::Result<()> {
-        let Self { slot, token, .. } = self;
+        let Self { connection, token, .. } = self;
         // Nearly every session waits for its peer, and every connection that is being opened for the answer.
-        slot.told = (!slot.connecting, slot.connecting);
-        poller.add(slot.stream.insert(stream), *token, slot.told.0, slot.told.1)
+        connection.told = (!connection.connecting, connection.connecting);
+        poller.add(connection.stream.insert(stream), *token, connection.told.0, connection.told.1)
     }
 }
 
-impl<T: Send + 'static> Member<T> {
+impl<T: Send + 'static> Claimed<T> {
     /// A connection whose turns come in `line`.
-    pub fn new(slot: Slot<T>, line: &Arc<Line<Self>>) -> Arc<Self> {
-        Arc::new_cyclic(|member: &Weak<Self>| {
-            let member = Weak::clone(member);
-            let bell = Bell::calling(move || {
-                if let Some(member) = member.upgrade() {
-                    member.raise(WOKEN);
+    pub fn new(connection: LoopConnection<T>, line: &Arc<Line<Self>>) -> Arc<Self> {
+        Arc::new_cyclic(|claimed: &Weak<Self>| {
+            let claimed = Weak::clone(claimed);
+            let wake_queue = WakeQueue::calling(move || {
+                if let Some(claimed) = claimed.upgrade() {
+                    claimed.raise(WOKEN);
                 }
             });
-            let content = Content { slot, token: Token(0), bell, known: Duration::MAX };
+            let content = Content { connection, token: Token(0), wake_queue, known: Duration::MAX };
             Self { claim: Claim::new(), line: Arc::clone(line), content: Mutex::new(Some(content)) }
         })
     }

@@ -13,7 +13,7 @@ use crate::{accept::Taken, net::Failure};
 ///
 /// Of each connection at most one operation of each kind is in flight. Every operation completes once, also one that
 /// fails or is cancelled.
-pub trait Port {
+pub trait CompletionQueue {
     /// A connected socket that has no name yet.
     type Stream;
 
@@ -29,7 +29,7 @@ pub trait Port {
     fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
     /// Connects a new socket of this name.
     fn connect(&mut self, address: SocketAddr, token: Token);
-    /// Receives up to `most` bytes into a block of the port's.
+    /// Receives up to `most` bytes into a block of the completion queue's.
     fn receive(&mut self, token: Token, most: usize);
     /// Sends from the front of `output`. While the peer has no room this is a wait for it: [`Completion::Full`].
     fn send(&mut self, token: Token, output: Box<Output>);
@@ -48,7 +48,7 @@ pub trait Port {
     fn recycle(&mut self, block: BytesMut);
     /// Whether something is done already, so that nobody should wait.
     fn has_done(&self) -> bool;
-    /// Waits until something is done, the time is over, or the loop's bell interrupts.
+    /// Waits until something is done, the time is over, or the loop's wake queue interrupts.
     fn wait(&mut self, done: &mut Vec<Completion<Self::Stream>>, timeout: Option<Duration>)
     -> io::Result<()>;
 }

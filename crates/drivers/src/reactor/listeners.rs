@@ -7,54 +7,54 @@ use roadstead_proto::{connection::Endpoint, host::Host, ticket::Token};
 
 use super::poller::Poller;
 use crate::{
-    accept::{self, Accepted, Door, Pool},
+    accept::{self, Accepted, Accepts, Listener},
     net::{Net, REST},
 };
 
-pub(super) struct Doors<L> {
-    doors: Vec<(Door<L>, Pool)>,
+pub(super) struct Listeners<L> {
+    listeners: Vec<(Listener<L>, Accepts)>,
     resting: Option<Duration>,
 }
 
-impl<L> Doors<L> {
+impl<L> Listeners<L> {
     /// Has `poller` tell of all that wait.
-    pub(crate) fn new<N: Net<Listener = L>>(
-        doors: Vec<Door<L>>,
+    pub(crate) fn new<N: Net<ListenSocket = L>>(
+        listeners: Vec<Listener<L>>,
         poller: &mut impl Poller<N>,
     ) -> io::Result<Self> {
-        let doors = doors.into_iter().map(|door| {
-            let mut pool = Pool::new();
-            pool.fill();
-            (door, pool)
+        let listeners = listeners.into_iter().map(|listener| {
+            let mut accepts = Accepts::new();
+            accepts.fill();
+            (listener, accepts)
         });
-        let mut doors = Self { doors: doors.collect(), resting: None };
-        doors.listen(poller)?;
-        Ok(doors)
+        let mut listeners = Self { listeners: listeners.collect(), resting: None };
+        listeners.listen(poller)?;
+        Ok(listeners)
     }
 
     /// Takes one connection out of a listener's backlog; none when it is the others' turn.
-    pub(crate) fn next<N: Net<Listener = L>>(
+    pub(crate) fn next<N: Net<ListenSocket = L>>(
         &mut self,
         number: usize,
         net: &mut N,
         poller: &mut impl Poller<N>,
         host: &mut Host,
     ) -> Accepted<N::Stream> {
-        let Some((door, pool)) = self.doors.get_mut(number) else {
+        let Some((listener, accepts)) = self.listeners.get_mut(number) else {
             return Accepted::Empty;
         };
-        if pool.is_empty() {
-            pool.fill();
+        if accepts.is_empty() {
+            accepts.fill();
             return Accepted::Empty;
         }
-        let accepted = accept::next(net, door, host);
+        let accepted = accept::next(net, listener, host);
         match accepted {
-            Accepted::Admitted(..) | Accepted::Refused => pool.complete(net.now()),
+            Accepted::Admitted(..) | Accepted::Refused => accepts.complete(net.now()),
             Accepted::Empty => {
-                pool.fill();
+                accepts.fill();
             }
             Accepted::Exhausted => {
-                pool.exhausted();
+                accepts.exhausted();
                 self.rest(poller, net.now());
             }
         }
@@ -67,7 +67,7 @@ impl<L> Doors<L> {
     }
 
     /// Ends a rest that has lasted until `now`. It goes on if the system has no room for what the poller needs either.
-    pub(crate) fn wake<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>, now: Duration) {
+    pub(crate) fn wake<N: Net<ListenSocket = L>>(&mut self, poller: &mut impl Poller<N>, now: Duration) {
         if self.resting.is_some_and(|until| until <= now)
             && let Err(error) = self.listen(poller)
         {
@@ -77,13 +77,13 @@ impl<L> Doors<L> {
     }
 
     /// Has them rest from `now` on.
-    pub(crate) fn rest<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>, now: Duration) {
+    pub(crate) fn rest<N: Net<ListenSocket = L>>(&mut self, poller: &mut impl Poller<N>, now: Duration) {
         self.ignore(poller);
         self.resting = Some(now.saturating_add(REST));
     }
 
     /// Lets in who waits, and nobody after them.
-    pub(crate) fn close<N: Net<Listener = L>>(
+    pub(crate) fn close<N: Net<ListenSocket = L>>(
         &mut self,
         net: &mut N,
         poller: &mut impl Poller<N>,
@@ -92,9 +92,9 @@ impl<L> Doors<L> {
         self.ignore(poller);
         self.resting = None;
         let mut admitted = Vec::new();
-        for (door, _) in self.doors.drain(..) {
-            for taken in accept::last(net, &door.listener) {
-                if let Accepted::Admitted(stream, endpoint) = accept::decide(taken, net, &door, host) {
+        for (listener, _) in self.listeners.drain(..) {
+            for taken in accept::last(net, &listener.socket) {
+                if let Accepted::Admitted(stream, endpoint) = accept::decide(taken, net, &listener, host) {
                     admitted.push((stream, endpoint));
                 }
             }
@@ -102,17 +102,17 @@ impl<L> Doors<L> {
         admitted
     }
 
-    fn listen<N: Net<Listener = L>>(&mut self, poller: &mut impl Poller<N>) -> io::Result<()> {
+    fn listen<N: Net<ListenSocket = L>>(&mut self, poller: &mut impl Poller<N>) -> io::Result<()> {
         self.resting = None;
-        for (number, (door, _)) in self.doors.iter().enumerate() {
-            poller.listen(&door.listener, Token::of_listener(number))?;
+        for (number, (listener, _)) in self.listeners.iter().enumerate() {
+            poller.listen(&listener.socket, Token::of_listener(number))?;
         }
         Ok(())
     }
 
-    fn ignore<N: Net<Listener = L>>(&self, poller: &mut impl Poller<N>) {
-        for (door, _) in &self.doors {
-            poller.ignore(&door.listener);
+    fn ignore<N: Net<ListenSocket = L>>(&self, poller: &mut impl Poller<N>) {
+        for (listener, _) in &self.listeners {
+            poller.ignore(&listener.socket);
         }
     }
 }

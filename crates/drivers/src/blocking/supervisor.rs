@@ -8,7 +8,7 @@ use roadstead_proto::connection::Endpoint;
 use crate::orders::Order;
 
 /// Those who serve the connections of one process.
-pub trait Company: Send + Sync {
+pub trait Supervisor: Send + Sync {
     /// What the server wants now.
     fn order(&self) -> Order;
     /// Opens a connection in a thread of its own and drives `endpoint` on it.

@@ -26,25 +26,25 @@ use crate::{
 const INTERLEAVED: usize = 4;
 
 /// The threads of one node.
-pub(crate) struct Crew {
+pub(crate) struct Interleaved {
     world: Shared,
     clock: Clock,
     node: usize,
     dice: RefCell<Dice>,
     dispatcher: RefCell<Dispatcher<Sockets, Watcher, Watcher>>,
-    workers: Vec<Hand>,
+    workers: Vec<SimWorker>,
     /// What the dispatcher's turns came to since this was asked.
     turned: Cell<io::Result<bool>>,
 }
 
 /// A worker, and what its thread would be doing.
-pub(super) struct Hand {
+pub(super) struct SimWorker {
     worker: RefCell<Worker<Sockets, Watcher>>,
     asleep: Cell<bool>,
     paused: Cell<Duration>,
 }
 
-impl Hand {
+impl SimWorker {
     pub(crate) fn new(worker: Worker<Sockets, Watcher>) -> Self {
         Self { worker: RefCell::new(worker), asleep: Cell::new(false), paused: Cell::new(Duration::ZERO) }
     }
@@ -59,14 +59,14 @@ impl Hand {
     }
 }
 
-impl Crew {
+impl Interleaved {
     pub(crate) fn new(
         world: Shared,
         clock: Clock,
         node: usize,
         dice: Dice,
         dispatcher: Dispatcher<Sockets, Watcher, Watcher>,
-        workers: Vec<Hand>,
+        workers: Vec<SimWorker>,
     ) -> Self {
         let (dice, dispatcher) = (RefCell::new(dice), RefCell::new(dispatcher));
         Self { world, clock, node, dice, dispatcher, workers, turned: Cell::new(Ok(true)) }
@@ -75,7 +75,8 @@ impl Crew {
     /// How long nobody would do anything. `None`: until something happens.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         let now = self.clock.now();
-        let next = self.workers.iter().filter_map(|hand| hand.next(now)).chain(self.dispatches(now)).min()?;
+        let next =
+            self.workers.iter().filter_map(|worker| worker.next(now)).chain(self.dispatches(now)).min()?;
         Some(next.saturating_sub(now))
     }
 
@@ -94,24 +95,25 @@ impl Crew {
     fn step(&self) {
         let now = self.clock.now();
         let is_due = |next: Option<Duration>| next.is_some_and(|next| next <= now);
-        let mut due: Vec<_> = self.workers.iter().filter(|hand| is_due(hand.next(now))).map(Some).collect();
+        let mut due: Vec<_> =
+            self.workers.iter().filter(|worker| is_due(worker.next(now))).map(Some).collect();
         if is_due(self.dispatches(now)) {
             due.push(None);
         }
         let chosen = self.dice.borrow_mut().below(due.len().max(1));
         match due.get(chosen) {
-            Some(Some(hand)) => self.work(hand),
+            Some(Some(worker)) => self.work(worker),
             Some(None) => self.dispatch(),
             None => {}
         }
     }
 
-    fn work(&self, hand: &Hand) {
+    fn work(&self, worker: &SimWorker) {
         if let Some(pause) = self.pause() {
-            return hand.paused.set(self.clock.now() + pause);
+            return worker.paused.set(self.clock.now() + pause);
         }
-        let step = hand.worker.borrow_mut().step();
-        hand.asleep.set(step != Step::Works);
+        let step = worker.worker.borrow_mut().step();
+        worker.asleep.set(step != Step::Works);
     }
 
     fn dispatch(&self) {
@@ -129,7 +131,7 @@ impl Crew {
     }
 }
 
-impl GoesOn for Crew {
+impl GoesOn for Interleaved {
     /// One thread is in the midst of a step: the network and the others may go on.
     fn go_on(&self) {
         if self.dice.borrow_mut().below(INTERLEAVED) == 0 {
@@ -140,11 +142,11 @@ impl GoesOn for Crew {
     }
 }
 
-impl Turns for Rc<Crew> {
+impl Turns for Rc<Interleaved> {
     fn timeout(&mut self) -> Option<Duration> {
-        Crew::timeout(self)
+        Interleaved::timeout(self)
     }
     fn turn(&mut self) -> io::Result<bool> {
-        Crew::turn(self)
+        Interleaved::turn(self)
     }
 }

@@ -9,21 +9,21 @@ use roadstead_proto::{
 };
 
 use super::{
+    completions::CompletionQueue,
     in_flight::InFlight,
-    port::Port,
     sends::{Place, Sends, pages},
 };
-use crate::slots::Timed;
+use crate::connections::Timed;
 
 /// One connection of the loop.
-pub(crate) struct Slot {
+pub(crate) struct LoopConnection {
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) in_flight: InFlight,
     /// Where its send waits for others.
     pub(crate) waits: Option<Place>,
-    /// Its deadline had passed at this time, and the port looks whether anything had come.
+    /// Its deadline had passed at this time, and the completion queue looks whether anything had come.
     pub(super) overdue: Option<Duration>,
-    /// It is to hear that the server drains, once the port has looked whether anything had come.
+    /// It is to hear that the server drains, once the completion queue has looked whether anything had come.
     pub(crate) drains: bool,
     /// A session without a connection has no socket to close.
     pub(crate) socket: bool,
@@ -31,14 +31,14 @@ pub(crate) struct Slot {
     pub(super) closing: Option<bool>,
 }
 
-impl Slot {
+impl LoopConnection {
     pub(crate) fn new(endpoint: Box<dyn Endpoint>, socket: bool) -> Self {
         let in_flight = InFlight::default();
         Self { endpoint, in_flight, waits: None, overdue: None, drains: false, socket, closing: None }
     }
 }
 
-impl Timed for Slot {
+impl Timed for LoopConnection {
     fn deadline(&self) -> Option<Duration> {
         self.endpoint.deadline().filter(|_| self.closing.is_none() && self.overdue.is_none())
     }
@@ -49,46 +49,57 @@ impl Timed for Slot {
 }
 
 /// Takes the operations a connection asks for. `Some` when it asks to be closed.
-pub(crate) fn submit<P: Port>(
-    slot: &mut Slot,
+pub(crate) fn submit<P: CompletionQueue>(
+    connection: &mut LoopConnection,
     token: Token,
-    port: &mut P,
+    completions: &mut P,
     sends: &mut Sends,
     connects: &mut Vec<Outgoing>,
 ) -> Option<bool> {
-    while let Some(op) = slot.endpoint.next() {
+    while let Some(op) = connection.endpoint.next() {
         match op {
             Op::Connect(outgoing) => connects.push(*outgoing),
             Op::Redial(address) => {
-                slot.in_flight.connect = true;
-                port.connect(*address, token);
+                connection.in_flight.connect = true;
+                completions.connect(*address, token);
             }
             Op::Close { reset } => return Some(reset),
             // A session without a connection hears nothing, and has nobody to finish with.
-            Op::Shutdown if !slot.socket => return Some(false),
-            _ if !slot.socket => {}
+            Op::Shutdown if !connection.socket => return Some(false),
+            _ if !connection.socket => {}
             Op::Receive(most) => {
-                slot.in_flight.receive = true;
-                port.receive(token, most);
+                connection.in_flight.receive = true;
+                completions.receive(token, most);
             }
-            Op::Send => begin_send(slot, token, port, sends),
-            Op::Shutdown => port.shutdown(token),
+            Op::Send => begin_send(connection, token, completions, sends),
+            Op::Shutdown => completions.shutdown(token),
         }
     }
     None
 }
 
 /// Begins a send, or has it wait for others.
-pub(super) fn begin_send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends) {
-    let pages = pages(slot.endpoint.output().buffered());
+pub(super) fn begin_send<P: CompletionQueue>(
+    connection: &mut LoopConnection,
+    token: Token,
+    completions: &mut P,
+    sends: &mut Sends,
+) {
+    let pages = pages(connection.endpoint.output().buffered());
     match sends.begin(token, pages) {
-        Ok(()) => send(slot, token, port, sends, pages),
-        Err(place) => slot.waits = Some(place),
+        Ok(()) => send(connection, token, completions, sends, pages),
+        Err(place) => connection.waits = Some(place),
     }
 }
 
 /// Begins a send that pins so many pages.
-pub(crate) fn send<P: Port>(slot: &mut Slot, token: Token, port: &mut P, sends: &mut Sends, pages: usize) {
-    slot.in_flight.send = Some(pages);
-    port.send(token, sends.lend(&mut *slot.endpoint));
+pub(crate) fn send<P: CompletionQueue>(
+    connection: &mut LoopConnection,
+    token: Token,
+    completions: &mut P,
+    sends: &mut Sends,
+    pages: usize,
+) {
+    connection.in_flight.send = Some(pages);
+    completions.send(token, sends.lend(&mut *connection.endpoint));
 }

@@ -1,9 +1,9 @@
-//! The alarm of a connection: tells its loop that something waits for it.
+//! The wake flag of a connection: tells its loop that something waits for it.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
-use super::{bell::Bell, token::Token};
+use super::{token::Token, wake_queue::WakeQueue};
 use crate::sync::{
     OnceLock,
     atomic::{AtomicBool, Ordering::SeqCst},
@@ -11,40 +11,40 @@ use crate::sync::{
 
 /// Tells a connection's loop that something waits for it.
 #[derive(Debug, Default)]
-pub struct Alarm {
+pub struct WakeFlag {
     // These two are only swapped, never stored to: who swaps sees what whoever swapped before had done.
-    rung: AtomicBool,
+    woken: AtomicBool,
     called: AtomicBool,
     closed: AtomicBool,
-    home: OnceLock<(Arc<Bell>, Token)>,
+    home: OnceLock<(Arc<WakeQueue>, Token)>,
 }
 
-impl Alarm {
+impl WakeFlag {
     /// Calls for the session itself.
     pub fn call(&self) {
         self.called.swap(true, SeqCst);
-        self.ring();
+        self.wake();
     }
 
-    pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, SeqCst)
-            && let Some((bell, token)) = self.home.get()
+    pub(crate) fn wake(&self) {
+        if !self.woken.swap(true, SeqCst)
+            && let Some((wake_queue, token)) = self.home.get()
         {
-            bell.ring(*token);
+            wake_queue.wake(*token);
         }
     }
 
-    /// The connection now lives in a loop; what rang before is heard now.
-    pub fn settle(&self, bell: &Arc<Bell>, token: Token) {
-        // Not a load, which may miss a ring that misses the home.
-        if self.home.set((Arc::clone(bell), token)).is_ok() && self.rung.fetch_or(false, SeqCst) {
-            bell.ring(token);
+    /// The connection now lives in a loop; what called before is told now.
+    pub fn attach(&self, wake_queue: &Arc<WakeQueue>, token: Token) {
+        // Not a load, which may miss a wake that misses the home.
+        if self.home.set((Arc::clone(wake_queue), token)).is_ok() && self.woken.fetch_or(false, SeqCst) {
+            wake_queue.wake(token);
         }
     }
 
     /// The loop has heard: answers whether somebody called for the session itself, apart from replies.
-    pub fn hear(&self) -> bool {
-        self.rung.swap(false, SeqCst);
+    pub fn take(&self) -> bool {
+        self.woken.swap(false, SeqCst);
         self.called.swap(false, SeqCst)
     }
 

@@ -1,8 +1,8 @@
 //! What the process models share: a parent that listens, watches over its children, and serves nobody itself.
 //!
 //! The parent has one thread, so that it may fork. SIGTERM asks a child to finish what it is at; the parent sends it to
-//! all when it drains, the system when the parent is gone. Then a child that does not finish in time ends itself, as its
-//! parent would have ended it. What a killed child had of the budget is given back when it is joined, and so is its
+//! all when it drains, the system when the parent is gone. Then a child that does not finish in time ends itself, as
+//! its parent would have ended it. What a killed child had of the budget is given back when it is joined, and so is its
 //! number: no zombie stays.
 #![forbid(unsafe_code)]
 
@@ -22,99 +22,63 @@ use rustix::{
     process::Pid,
 };
 
-use roadstead_drivers::blocking::{
-    crew::{Crew, MakeHost},
-    iterative::Iterative,
-    wait::WaitingNet,
-};
 use roadstead_drivers::{
-    accept::{self, Door, Open, Taken},
+    accept::{self, Listener, Open, Taken},
+    blocking::{
+        iterative::Iterative,
+        server::{BlockingServer, MakeHost},
+        wait::WaitingNet,
+    },
     net::{Net, REST},
     orders::Order,
 };
 use roadstead_proto::{
-    budget::{Books, Budget, Refused},
+    budget::{Books, Refused},
     host::{Host, Shared},
     layer::{self, Layers},
-    queue::{Jobs, Queue},
+    queue::Jobs,
     service::Peer,
     stats::{Counters, Snapshot},
-    tuning::Tuning,
 };
 
-use crate::host::on_system;
 use crate::{
     audit::Audit,
+    host::on_system,
     outcome::Undrained,
-    processes::ledger::Ledger,
-    signals::{Interrupts, SIGCHLD, SIGHUP, SIGINT, SIGTERM},
+    processes::{
+        child::{self, Child, Exit},
+        ledger::Ledger,
+        plan::{ForkEnd, Plan},
+    },
+    signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SignalQueue},
     sockets::{self, WaitingOs, WaitingStream},
-    threads::TooFew,
+    threads::{TooFew, each::Threads},
     wait::{FOR_EVER, wait_for},
-};
-use crate::{
-    processes::child::{self, Child, Ending},
-    threads::each::Threads,
 };
 
 /// When there are children, and what for.
-pub trait Strategy {
+pub trait Forking {
     /// Begins the children that are there before anybody comes.
-    fn start(&mut self, _: &mut Family) -> Result<(), TooFew> {
+    fn start(&mut self, _: &mut ParentProcess) -> Result<(), TooFew> {
         Ok(())
     }
     /// Whether the parent accepts for them.
     fn accepts(&self) -> bool;
     /// Does what is due; answers when something else will be.
-    fn tend(&mut self, family: &mut Family) -> Option<Instant>;
+    fn tend(&mut self, parent: &mut ParentProcess) -> Option<Instant>;
     /// A child of the slot has ended, and lived so long.
     fn ended(&mut self, slot: usize, lived: Duration);
 }
 
-/// Makes the opener of a process's connections.
-pub(crate) type MakeOpen = dyn Fn(Arc<Shared>) -> Arc<Open>;
-
-/// What parent and children go by.
-pub struct Plan {
-    /// The limits of all processes together.
-    pub budget: Budget,
-    /// How sockets are set up.
-    pub tuning: Tuning,
-    /// In which order jobs run.
-    pub queue: Queue,
-    /// What stands between wire and sessions.
-    pub layers: Option<Arc<dyn Layers>>,
-    /// Who may ask what is held.
-    pub audit: Option<Audit>,
-    /// Makes what makes the endpoints of a process's connections.
-    pub open: Box<MakeOpen>,
-    /// How long a drain may take.
-    pub patience: Duration,
-}
-
-/// Why a parent and its children came to no good end.
-#[derive(Debug, thiserror::Error)]
-pub enum ForkEnd {
-    /// A drain ran out of patience.
-    #[error(transparent)]
-    Undrained(#[from] Undrained),
-    /// It was told to end at once.
-    #[error("ended at once by a second signal")]
-    Interrupted,
-    /// The system failed.
-    #[error(transparent)]
-    System(#[from] io::Error),
-}
-
 /// The parent and its children.
-pub struct Family {
+pub struct ParentProcess {
     pub(crate) plan: Plan,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) net: WaitingOs,
     pub(crate) host: Host,
     /// The parent's: a child has its own.
-    interrupts: Option<Interrupts>,
+    signals: Option<SignalQueue>,
     children: Vec<Option<Child>>,
     /// Who waited when the listeners were closed, and has no child yet.
     last: VecDeque<(WaitingStream, Peer)>,
@@ -124,7 +88,7 @@ pub struct Family {
     tells: Option<(PipeReader, PipeWriter)>,
 }
 
-impl Family {
+impl ParentProcess {
     /// A parent of at most `size` children.
     ///
     /// # Errors
@@ -136,7 +100,7 @@ impl Family {
         let host = on_system(shared, Jobs::Inline(plan.queue.discipline()));
         let children = (0..size).map(|_| None).collect();
         let net = WaitingOs::new(Instant::now(), plan.tuning).accepting();
-        let interrupts = Some(Audit::watch(plan.audit, &[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
+        let signals = Some(Audit::watch(plan.audit, &[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
         let last = VecDeque::new();
         let draining = false;
         Ok(Self {
@@ -145,7 +109,7 @@ impl Family {
             ledger,
             net,
             host,
-            interrupts,
+            signals,
             children,
             last,
             draining,
@@ -249,7 +213,7 @@ impl Family {
 
     /// What a child does first.
     fn prepare(&mut self, parent: Pid, slot: usize) -> io::Result<Ready> {
-        drop(self.interrupts.take());
+        drop(self.signals.take());
         self.last.clear();
         let (ledger, plan) = (&self.ledger, &self.plan);
         let shared = Shared::common(&plan.budget, plan.tuning, &ledger.share(slot), Arc::clone(ledger));
@@ -258,24 +222,24 @@ impl Family {
         let common = Arc::clone(&shared);
         let make: Box<MakeHost> =
             Box::new(move || on_system(Arc::clone(&common), Jobs::Inline(queue.discipline())));
-        let crew = Crew::new(self.net.another(), make, Box::new(Iterative), Box::new(Threads))?;
+        let server = BlockingServer::new(self.net.another(), make, Box::new(Iterative), Box::new(Threads))?;
         if self.draining {
-            crew.raise(Order::Drain);
+            server.raise(Order::Drain);
         }
-        self.obey_as(parent, Arc::clone(&crew))?;
-        Ok(Ready { shared, open, crew })
+        self.obey_as(parent, Arc::clone(&server))?;
+        Ok(Ready { shared, open, server })
     }
 
     /// What a child does then.
     fn live(&mut self, ready: Ready, one: Option<(WaitingStream, Peer)>) -> io::Result<()> {
-        let Ready { shared, open, crew } = ready;
+        let Ready { shared, open, server } = ready;
         let listeners = std::mem::take(&mut self.listeners);
         match one {
             Some((stream, peer)) => {
                 drop(listeners);
                 let permit = shared.gate.adopt(peer.address.ip());
                 match accept::open(&*open, peer, permit) {
-                    Some(endpoint) => crew.serve_one(stream, endpoint),
+                    Some(endpoint) => server.serve_one(stream, endpoint),
                     None => shared.stats().add(&Counters {
                         closed: 1,
                         failed: 1,
@@ -285,30 +249,30 @@ impl Family {
                 }
             }
             None => {
-                let door = |listener| Door { listener, open: Arc::clone(&open) };
-                crew.accept(&listeners.into_iter().map(door).collect::<Vec<_>>())?;
+                let listener = |socket| Listener { socket, open: Arc::clone(&open) };
+                server.accept(&listeners.into_iter().map(listener).collect::<Vec<_>>())?;
             }
         }
-        crew.wait_for_all();
+        server.wait_for_all();
         Ok(())
     }
 
     /// In a child: has a thread of its own do what the parent wants.
-    fn obey_as(&self, parent: Pid, crew: Arc<Crew<WaitingOs>>) -> io::Result<()> {
+    fn obey_as(&self, parent: Pid, server: Arc<BlockingServer<WaitingOs>>) -> io::Result<()> {
         // SIGINT, which a terminal sends to all of them, is for the parent alone; but it must not end the child.
-        let interrupts = Interrupts::watch(&[SIGHUP, SIGINT, SIGTERM])?;
+        let signals = SignalQueue::watch(&[SIGHUP, SIGINT, SIGTERM])?;
         let (layers, patience) = (self.plan.layers.clone(), self.plan.patience);
         let obey = move || {
-            if let Err(error) = obey(interrupts, &crew, layers.as_deref(), parent, patience) {
+            if let Err(error) = obey(signals, &server, layers.as_deref(), parent, patience) {
                 tracing::error!(%error, "a child does not hear its parent any more, and finishes");
-                crew.raise(Order::Drain);
+                server.raise(Order::Drain);
             }
         };
         thread::Builder::new().name("orders".into()).spawn(obey).map(drop)
     }
 
     /// Serves until SIGINT or SIGTERM, then drains; the second ends all at once.
-    pub fn run(mut self, mut strategy: Box<dyn Strategy>) -> Result<Snapshot, ForkEnd> {
+    pub fn run(mut self, mut strategy: Box<dyn Forking>) -> Result<Snapshot, ForkEnd> {
         let mut until = None;
         loop {
             let mut next = until;
@@ -325,7 +289,7 @@ impl Family {
                 }
             }
             self.wait(strategy.accepts(), next)?;
-            while let Some(signal) = self.interrupts.as_mut().and_then(Interrupts::take) {
+            while let Some(signal) = self.signals.as_mut().and_then(SignalQueue::take) {
                 if Audit::answers(self.plan.audit, signal, || self.host.shared.snapshot()) {
                     continue;
                 }
@@ -356,7 +320,7 @@ impl Family {
 
     /// Waits for a signal, for connections in the backlog if asked to, or for the next thing that is due.
     fn wait(&self, accepts: bool, next: Option<Instant>) -> io::Result<()> {
-        let mut fds: Vec<_> = self.interrupts.iter().map(|it| PollFd::new(it, PollFlags::IN)).collect();
+        let mut fds: Vec<_> = self.signals.iter().map(|it| PollFd::new(it, PollFlags::IN)).collect();
         if accepts {
             fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         }
@@ -364,10 +328,10 @@ impl Family {
     }
 
     /// Takes note of the children that have ended.
-    fn join(&mut self, strategy: &mut dyn Strategy) {
+    fn join(&mut self, strategy: &mut dyn Forking) {
         while let Some((pid, ending)) = child::join_one(false) {
             let Some((slot, child)) = self.bury(pid) else { continue };
-            if ending == Ending::Exited(0) {
+            if ending == Exit::Exited(0) {
                 tracing::debug!("{child} has ended");
             } else {
                 tracing::warn!("{child} {ending}");
@@ -438,7 +402,7 @@ impl Family {
 struct Ready {
     shared: Arc<Shared>,
     open: Arc<Open>,
-    crew: Arc<Crew<WaitingOs>>,
+    server: Arc<BlockingServer<WaitingOs>>,
 }
 
 /// In a child: says whether it can serve, as a number of errno(3).
@@ -459,22 +423,22 @@ fn heard((mut child, parent): (PipeReader, PipeWriter)) -> io::Result<()> {
     }
 }
 
-/// In a child: does what its parent wants; and ends it when the parent is gone and the time to drain is over, since nobody
-/// else would.
+/// In a child: does what its parent wants; and ends it when the parent is gone and the time to drain is over, since
+/// nobody else would.
 fn obey(
-    mut interrupts: Interrupts,
-    crew: &Crew<WaitingOs>,
+    mut signals: SignalQueue,
+    server: &BlockingServer<WaitingOs>,
     layers: Option<&dyn Layers>,
     parent: Pid,
     patience: Duration,
 ) -> io::Result<()> {
     let mut until = None;
     while until.is_none_or(|until| Instant::now() < until) {
-        wait_for(&mut [PollFd::new(&interrupts, PollFlags::IN)], until)?;
-        while let Some(signal) = interrupts.take() {
+        wait_for(&mut [PollFd::new(&signals, PollFlags::IN)], until)?;
+        while let Some(signal) = signals.take() {
             match signal {
                 SIGTERM => {
-                    crew.raise(Order::Drain);
+                    server.raise(Order::Drain);
                     if child::is_orphan_of(parent) {
                         until.get_or_insert_with(|| Instant::now() + patience.min(FOR_EVER));
                     }
@@ -485,13 +449,13 @@ fn obey(
             }
         }
     }
-    crew.raise(Order::Stop);
+    server.raise(Order::Stop);
     // Who is not at work resets its connections now, and the child ends by itself.
     thread::sleep(REST);
     child::exit(1)
 }
 
-impl Drop for Family {
+impl Drop for ParentProcess {
     /// However it came to this: no child is left.
     fn drop(&mut self) {
         self.kill_all();

@@ -11,15 +11,15 @@ use std::{
 };
 
 use roadstead_drivers::{
-    accept::Door,
+    accept::Listener,
     blocking::{
-        company::Company,
-        crew::{Crew, MakeHost, Spawner},
+        server::{BlockingServer, MakeHost, Spawner},
+        supervisor::Supervisor,
     },
     orders::{Order, Orders},
     proactor::{
         Proactor,
-        readiness::{Hands, Ready},
+        readiness::{ReadyIo, ReadyQueue},
     },
     reactor::{
         Poller, Reactor,
@@ -31,12 +31,12 @@ use roadstead_proto::{
     guard,
     host::{Host, Shared},
     queue::{Jobs, Queue, SharedQueue},
-    ticket::Bell,
+    ticket::WakeQueue,
 };
 
-use crate::host::on_system;
 use crate::{
     ending::{Ended, Ending},
+    host::on_system,
     pollers::epoll::{Epoll, Trigger},
     sockets::{Os, WaitingOs},
     threads::{STACK, Threads},
@@ -61,16 +61,16 @@ pub struct Shape {
 
 /// The threads behind a server or a dialer, whatever the model.
 #[derive(Debug)]
-pub struct Lives {
+pub struct ServerThreads {
     kind: Kind,
-    units: Option<Units>,
+    job_threads: Option<JobThreads>,
     thread: Option<JoinHandle<()>>,
     ended: Ended,
 }
 
 enum Kind {
-    Loop { orders: Arc<Orders>, bell: Arc<Bell> },
-    Blocking(Arc<Crew<WaitingOs>>),
+    Loop { orders: Arc<Orders>, wake_queue: Arc<WakeQueue> },
+    Blocking(Arc<BlockingServer<WaitingOs>>),
 }
 
 impl fmt::Debug for Kind {
@@ -86,14 +86,14 @@ impl fmt::Debug for Kind {
 pub struct Parts {
     shape: Shape,
     shared: Arc<Shared>,
-    doors: Vec<Door<OwnedFd>>,
+    listeners: Vec<Listener<OwnedFd>>,
     ending: Ending,
 }
 
 /// A model that has begun.
 pub struct Begun {
     kind: Kind,
-    units: Option<Units>,
+    job_threads: Option<JobThreads>,
     thread: JoinHandle<()>,
 }
 
@@ -104,30 +104,31 @@ impl Parts {
     }
 
     /// Begins with threads that wait, each for one connection.
-    pub fn crew(self, spawner: impl Spawner<WaitingOs> + 'static) -> io::Result<Begun> {
-        let Self { shape, shared, doors, ending } = self;
-        let units = Units::of(shape, &ending)?;
-        let (jobs, queue) = (Units::jobs(units.as_ref(), shape.queue), Units::queue(units.as_ref()));
+    pub fn blocking(self, spawner: impl Spawner<WaitingOs> + 'static) -> io::Result<Begun> {
+        let Self { shape, shared, listeners, ending } = self;
+        let job_threads = JobThreads::of(shape, &ending)?;
+        let (jobs, queue) =
+            (JobThreads::jobs(job_threads.as_ref(), shape.queue), JobThreads::queue(job_threads.as_ref()));
         let net = WaitingOs::new(Instant::now(), shared.tuning);
         let make: Box<MakeHost> = Box::new(move || on_system(Arc::clone(&shared), jobs()));
-        let crew = Crew::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
-        let (doors, accepting) = (crew.watch(doors), Arc::clone(&crew));
+        let server = BlockingServer::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
+        let (listeners, accepting) = (server.watch(listeners), Arc::clone(&server));
         let thread = thread::Builder::new().name("accept".into()).spawn(move || {
-            accepting.run(doors, |accept| ending.follow(accept));
+            accepting.run(listeners, |accept| ending.follow(accept));
             queue.iter().for_each(|queue| queue.stop());
         })?;
-        Ok(Begun { kind: Kind::Blocking(crew), units, thread })
+        Ok(Begun { kind: Kind::Blocking(server), job_threads, thread })
     }
 
     /// Begins with the loop of a reactor, around the poller that `make` makes.
     pub fn reactor<P: Poller<Os> + Send + 'static>(
         self,
-        make: impl FnOnce(&Bell, Shape) -> io::Result<P>,
+        make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P>,
     ) -> io::Result<Begun> {
         let shape = self.shape;
-        self.looped("reactor", |net, host, orders, doors| {
-            let poller = make(&host.bell, shape)?;
-            let mut reactor = Reactor::new(net, poller, host, orders, doors)?;
+        self.looped("reactor", |net, host, orders, listeners| {
+            let poller = make(&host.wake_queue, shape)?;
+            let mut reactor = Reactor::new(net, poller, host, orders, listeners)?;
             Ok(move || reactor.run())
         })
     }
@@ -146,26 +147,28 @@ impl Parts {
         let Self { shape, shared, .. } = &self;
         let host = || on_system(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
         let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
-        self.looped("reactor", |net, host, orders, doors| {
-            let poller = Epoll::new(&host.bell, Trigger::Edge)?;
+        self.looped("reactor", |net, host, orders, listeners| {
+            let poller = Epoll::new(&host.wake_queue, Trigger::Edge)?;
             let one_shot = poller.one_shot();
             let parts =
                 hosts.into_iter().map(|host| (net.another(), one_shot.clone(), host)).collect::<Vec<_>>();
-            let dispatcher = Dispatcher::new(net, poller, one_shot, host, orders, doors)?;
-            let mut crew = super::io_workers::Crew::start(dispatcher, parts.into_iter())?;
-            Ok(move || crew.run())
+            let dispatcher = Dispatcher::new(net, poller, one_shot, host, orders, listeners)?;
+            let mut workers = super::io_workers::IoWorkers::start(dispatcher, parts.into_iter())?;
+            Ok(move || workers.run())
         })
     }
 
-    /// Begins with the loop of a proactor, around a port on epoll with the hands that `make` makes.
-    pub fn proactor<H: Hands<Os> + Send + 'static>(
+    /// Begins with the loop of a proactor, around a completion queue on epoll with the I/O that `make` makes.
+    pub fn proactor<H: ReadyIo<Os> + Send + 'static>(
         self,
-        make: impl FnOnce(&Arc<Bell>) -> H,
+        make: impl FnOnce(&Arc<WakeQueue>) -> H,
     ) -> io::Result<Begun> {
-        self.looped("proactor", |net, host, orders, doors| {
-            let (poller, hands) = (Epoll::new(&host.bell, Trigger::Edge)?, make(&host.bell));
-            let (listeners, doors) = doors.into_iter().map(|door| (door.listener, door.open)).unzip();
-            let mut proactor = Proactor::new(Ready::new(net, poller, hands, listeners), host, orders, doors);
+        self.looped("proactor", |net, host, orders, listeners| {
+            let (poller, ready_io) = (Epoll::new(&host.wake_queue, Trigger::Edge)?, make(&host.wake_queue));
+            let (sockets, openers) =
+                listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
+            let mut proactor =
+                Proactor::new(ReadyQueue::new(net, poller, ready_io, sockets), host, orders, openers);
             Ok(move || proactor.run())
         })
     }
@@ -174,57 +177,57 @@ impl Parts {
     fn looped<R: FnMut() -> io::Result<()> + Send + 'static>(
         self,
         name: &str,
-        make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Door<OwnedFd>>) -> io::Result<R>,
+        make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Listener<OwnedFd>>) -> io::Result<R>,
     ) -> io::Result<Begun> {
-        let Self { shape, shared, doors, ending } = self;
-        let units = Units::of(shape, &ending)?;
-        let queue = Units::queue(units.as_ref());
+        let Self { shape, shared, listeners, ending } = self;
+        let job_threads = JobThreads::of(shape, &ending)?;
+        let queue = JobThreads::queue(job_threads.as_ref());
         let net = Os::non_blocking(Instant::now(), shared.tuning);
-        let host = on_system(shared, Units::jobs(units.as_ref(), shape.queue)());
-        let (orders, bell) = (Arc::new(Orders::default()), Arc::clone(&host.bell));
-        let run = make(net, host, Arc::clone(&orders), doors)?;
+        let host = on_system(shared, JobThreads::jobs(job_threads.as_ref(), shape.queue)());
+        let (orders, wake_queue) = (Arc::new(Orders::default()), Arc::clone(&host.wake_queue));
+        let run = make(net, host, Arc::clone(&orders), listeners)?;
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
             ending.follow(run);
             queue.iter().for_each(|queue| queue.stop());
         })?;
-        Ok(Begun { kind: Kind::Loop { orders, bell }, units, thread })
+        Ok(Begun { kind: Kind::Loop { orders, wake_queue }, job_threads, thread })
     }
 }
 
-impl Lives {
+impl ServerThreads {
     /// Starts the threads of a model that begins like this.
     pub fn start(
         begin: fn(Parts) -> io::Result<Begun>,
         shape: Shape,
         shared: Arc<Shared>,
-        doors: Vec<Door<OwnedFd>>,
+        listeners: Vec<Listener<OwnedFd>>,
     ) -> io::Result<Self> {
         let (ending, ended) = Ending::new()?;
-        let Begun { kind, units, thread } = begin(Parts { shape, shared, doors, ending })?;
-        Ok(Self { kind, units, thread: Some(thread), ended })
+        let Begun { kind, job_threads, thread } = begin(Parts { shape, shared, listeners, ending })?;
+        Ok(Self { kind, job_threads, thread: Some(thread), ended })
     }
 
     /// Has the loops let nobody in and end when all are gone.
     pub fn drain(&self) {
         match &self.kind {
-            Kind::Loop { orders, bell } => orders.drain(bell),
-            Kind::Blocking(crew) => crew.raise(Order::Drain),
+            Kind::Loop { orders, wake_queue } => orders.drain(wake_queue),
+            Kind::Blocking(server) => server.raise(Order::Drain),
         }
     }
 
     /// Opens a connection from outside of any session.
     pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
         match &self.kind {
-            Kind::Loop { orders, bell } => orders.connect(address, endpoint, bell),
-            Kind::Blocking(crew) => Arc::clone(crew).connect(address, endpoint),
+            Kind::Loop { orders, wake_queue } => orders.connect(address, endpoint, wake_queue),
+            Kind::Blocking(server) => Arc::clone(server).connect(address, endpoint),
         }
     }
 
     /// Drives a session that has no connection, on a loop.
     pub fn attend(&self, endpoint: Box<dyn Endpoint>) -> io::Result<()> {
         match &self.kind {
-            Kind::Loop { orders, bell } => {
-                orders.attend(endpoint, bell);
+            Kind::Loop { orders, wake_queue } => {
+                orders.attend(endpoint, wake_queue);
                 Ok(())
             }
             Kind::Blocking(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -239,8 +242,8 @@ impl Lives {
     /// Has the loops end, and does not wait for it.
     pub fn order_stop(&self) {
         match &self.kind {
-            Kind::Loop { orders, bell } => orders.stop(bell),
-            Kind::Blocking(crew) => crew.raise(Order::Stop),
+            Kind::Loop { orders, wake_queue } => orders.stop(wake_queue),
+            Kind::Blocking(server) => server.raise(Order::Stop),
         }
     }
 
@@ -251,7 +254,7 @@ impl Lives {
         let over = self.ended.are_over(MOMENT);
         if !over {
             self.thread = None;
-            self.units.iter_mut().for_each(|units| units.threads.leave());
+            self.job_threads.iter_mut().for_each(|job_threads| job_threads.threads.leave());
         }
         over
     }
@@ -267,11 +270,11 @@ impl Lives {
             // What panics there is told of there.
             let _ = thread.join();
         }
-        self.units = None;
+        self.job_threads = None;
     }
 }
 
-impl Drop for Lives {
+impl Drop for ServerThreads {
     fn drop(&mut self) {
         self.stop();
     }
@@ -279,12 +282,12 @@ impl Drop for Lives {
 
 /// The logic units. Dropping them lets each finish the job it is at, and waits for that unless it is done in a job.
 #[derive(Debug)]
-struct Units {
+struct JobThreads {
     queue: Arc<SharedQueue>,
     threads: Threads,
 }
 
-impl Units {
+impl JobThreads {
     /// As many as are asked for; none if the loops are to run the jobs themselves.
     fn of(shape: Shape, ending: &Ending) -> io::Result<Option<Self>> {
         if shape.workers == 0 {
@@ -303,18 +306,18 @@ impl Units {
     }
 
     /// What is to be told to stop when the loops have ended.
-    fn queue(units: Option<&Self>) -> Option<Arc<SharedQueue>> {
-        units.map(|units| Arc::clone(&units.queue))
+    fn queue(job_threads: Option<&Self>) -> Option<Arc<SharedQueue>> {
+        job_threads.map(|job_threads| Arc::clone(&job_threads.queue))
     }
 
     /// Makes what a loop puts its jobs into.
-    fn jobs(units: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
-        let shared = Self::queue(units);
+    fn jobs(job_threads: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
+        let shared = Self::queue(job_threads);
         move || shared.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), SharedQueue::attach)
     }
 }
 
-impl Drop for Units {
+impl Drop for JobThreads {
     fn drop(&mut self) {
         self.queue.stop();
         if !guard::is_inside() {

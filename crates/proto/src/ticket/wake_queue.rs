@@ -1,4 +1,4 @@
-//! The bell of a loop: how other threads call it out of its wait, and how it falls asleep without missing one.
+//! The wake queue of a loop: how other threads call it out of its wait, and how it falls asleep without missing one.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -12,39 +12,39 @@ use crate::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-/// Wakes one loop out of its wait: who rang, and how to interrupt the wait.
+/// Wakes one loop out of its wait: who calls, and how to interrupt the wait.
 #[derive(Default)]
-pub struct Bell {
-    rung: Mutex<Vec<Token>>,
+pub struct WakeQueue {
+    woken: Mutex<Vec<Token>>,
     // Only swapped, never stored to: who swaps sees what whoever swapped before had done.
     asleep: AtomicBool,
     interrupt: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// What a ring does instead of all that.
+    /// What a wake does instead of all that.
     call: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl Bell {
-    /// A bell nobody can hear asleep until [`Bell::interrupt_with`] was called.
+impl WakeQueue {
+    /// A wake queue nobody can hear asleep until [`WakeQueue::set_interrupt`] was called.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// A bell of one connection, that calls whoever sees to it at once. It keeps no list.
+    /// A wake queue of one connection, that calls whoever sees to it at once. It keeps no list.
     pub fn calling(call: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { call: Some(Box::new(call)), ..Self::default() })
     }
 
     /// Says how the loop's wait is interrupted. Only the first call counts.
-    pub fn interrupt_with(&self, interrupt: impl Fn() + Send + Sync + 'static) {
+    pub fn set_interrupt(&self, interrupt: impl Fn() + Send + Sync + 'static) {
         let _ = self.interrupt.set(Box::new(interrupt));
     }
 
     /// Puts `token` on the list and interrupts the loop if it sleeps.
-    pub fn ring(&self, token: Token) {
+    pub fn wake(&self, token: Token) {
         if let Some(call) = &self.call {
             return call();
         }
-        self.rung.lock().unwrap_or_else(PoisonError::into_inner).push(token);
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(token);
         self.interrupt();
     }
 
@@ -57,10 +57,10 @@ impl Bell {
         }
     }
 
-    /// The loop is about to wait. False if somebody rang already: then it must not.
-    pub fn fall_asleep(&self) -> bool {
+    /// The loop is about to wait. False if somebody has called already: then it must not.
+    pub fn begin_sleep(&self) -> bool {
         self.asleep.swap(true, SeqCst);
-        if self.rung.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if self.woken.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             return true;
         }
         self.asleep.swap(false, SeqCst);
@@ -68,18 +68,18 @@ impl Bell {
     }
 
     /// The wait is over.
-    pub fn wake_up(&self) {
+    pub fn end_sleep(&self) {
         self.asleep.swap(false, SeqCst);
     }
 
-    /// Moves all who rang into `into`.
-    pub fn answer(&self, into: &mut Vec<Token>) {
-        into.append(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Moves all who calls into `into`.
+    pub fn take(&self, into: &mut Vec<Token>) {
+        into.append(&mut self.woken.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl fmt::Debug for Bell {
+impl fmt::Debug for WakeQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bell").finish_non_exhaustive()
+        f.debug_struct("WakeQueue").finish_non_exhaustive()
     }
 }

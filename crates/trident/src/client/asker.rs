@@ -22,14 +22,14 @@ use crate::{
 const ALERT: [u8; 2] = [21, 3];
 
 /// The connection to one server.
-pub(super) struct Link {
+pub(super) struct Asker {
     trio: Arc<Trio>,
     party: Party,
     digest: Digest,
     limits: Limits,
 }
 
-impl Link {
+impl Asker {
     pub(super) fn new(trio: Arc<Trio>, party: Party, collection: &Collection) -> Self {
         let limits = Limits { fields: 0, body: wire::max_answer(collection.manifest()) };
         Self { trio, party, digest: collection.digest(), limits }
@@ -84,7 +84,7 @@ impl Link {
     }
 }
 
-impl Session for Link {
+impl Session for Asker {
     type Reply = ();
 
     fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
