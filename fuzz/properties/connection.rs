@@ -7,11 +7,9 @@
 use std::{collections::VecDeque, io, io::IoSlice, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use roadstead::{
-    Budget, Peer,
-    connection::{BLOCK, Connection, Endpoint, Event, Op, Operation},
-    host::{Host, Shared},
-    ticket::Token,
+use roadstead_proto::{
+    Budget, Peer, connection::BLOCK, connection::Connection, connection::Endpoint, connection::Event,
+    connection::Op, connection::Operation, host::Host, host::Shared, ticket::Token,
 };
 
 use crate::mirror::{BUFFER, Mirror, frames};

@@ -14,15 +14,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use roadstead::{
-    Budget, Closed, Context, Done, Input, Peer, Ready, Session,
-    connection::{BLOCK, Connection, Endpoint, Event, Op},
-    host::{Host, Shared},
-    layer::{End, through},
-    ticket::Token,
-    tls::{Acceptor, Clients, Connector, Expect, Keys},
-};
+use roadstead::tls::{Acceptor, Clients, Connector, Expect, Keys};
 use roadstead_keys::{Authority, Issued, Role};
+use roadstead_proto::{
+    Budget, Closed, Context, Done, Input, Peer, Ready, Session, connection::BLOCK, connection::Connection,
+    connection::Endpoint, connection::Event, connection::Op, host::Host, host::Shared, layer::End,
+    layer::through, ticket::Token,
+};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::pem::PemObject, version::TLS13};
 
 /// What a connection may buffer in each direction.

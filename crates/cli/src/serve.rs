@@ -11,8 +11,8 @@ use clap::ValueEnum;
 
 use roadstead::{
     Budget, Model, Queue, Server, Service,
+    server::Snapshot,
     server::{Io, RunError, Trigger},
-    stats::Snapshot,
     tls::{Acceptor, Clients, Keys},
 };
 use roadstead_load::report::Destination;

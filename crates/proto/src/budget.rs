@@ -87,6 +87,7 @@ impl Budget {
     }
 
     /// Output above which a connection is not read from: a quarter of what it may buffer.
+    #[doc(hidden)]
     pub fn high_water(&self) -> usize {
         self.buffer_each / 4
     }

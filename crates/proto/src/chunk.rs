@@ -16,6 +16,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// `charge` is what keeping `bytes` keeps from others.
+    #[doc(hidden)]
     pub fn new(bytes: Bytes, charge: Charge) -> Self {
         Self { bytes, _charge: charge }
     }

@@ -23,6 +23,7 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// What of `block`, a part of a buffer of `size` bytes, was not read. What the session asks for goes into `need`;
     /// what it keeps is charged to `meter`.
+    #[doc(hidden)]
     pub fn new(block: &'a mut BytesMut, size: usize, need: &'a mut usize, meter: &'a Arc<Meter>) -> Self {
         Self { block, size, need, meter }
     }

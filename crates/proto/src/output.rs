@@ -50,6 +50,7 @@ enum Piece {
 
 impl Output {
     /// An empty output that takes at most `limit` bytes.
+    #[doc(hidden)]
     pub fn new(limit: usize) -> Self {
         Self {
             pieces: VecDeque::new(),
@@ -173,6 +174,7 @@ impl Output {
     }
 
     /// An output that another lends to.
+    #[doc(hidden)]
     pub fn for_lending() -> Box<Self> {
         Box::new(Self::new(usize::MAX))
     }
@@ -201,6 +203,7 @@ impl Output {
     }
 
     /// Lets go of what was lent, but not of the room for so many pieces and a small answer.
+    #[doc(hidden)]
     pub fn clear(&mut self) {
         self.pieces.clear();
         (self.held, self.reserved, self.files) = (0, 0, 0);
@@ -208,6 +211,7 @@ impl Output {
     }
 
     /// The first of what comes next, if that is no file.
+    #[doc(hidden)]
     pub fn front_bytes(&self) -> Bytes {
         match self.pieces.front() {
             Some(Piece::Bytes(bytes, _)) => Bytes::clone(bytes),
@@ -217,6 +221,7 @@ impl Output {
     }
 
     /// Forgets the first `count` bytes: they have been sent.
+    #[doc(hidden)]
     pub fn advance(&mut self, mut count: u64) {
         while let Some(piece) = self.pieces.front_mut() {
             let sent = count.min(piece.len());

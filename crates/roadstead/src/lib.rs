@@ -49,29 +49,30 @@
 //! | connect to others | [`Context::connect`], [`Dialer`] |
 //! | test it in a network that fails | [`sim`] |
 //!
-//! ## The rooms
+//! ## What there is
 //!
-//! | room | holds |
+//! A service needs a dozen of these types: [`Service`], [`Session`], [`Context`], [`Input`], [`Output`], [`Done`] with
+//! [`Close`] and [`Closed`], [`Ready`], [`Peer`]; and whoever starts it [`Server`], [`Running`], [`Budget`] and [`Model`].
+//! The next ten are for long work ([`Ticket`], [`Job`], [`Step`], [`JobId`], [`Lost`], [`Queue`]), for being called
+//! ([`Waker`]), for connections of your own ([`Dialer`]), and for what stands before a session ([`Layers`], [`Frame`]).
+//!
+//! | module | holds |
 //! |---|---|
-//! | [`service`] | what a service is: [`Service`], [`Session`], how a connection ends |
-//! | [`connection`] | one connection without any I/O: told what happened, answers what to do next |
-//! | [`input`], [`output`] | the bytes that came, the pieces that go |
-//! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
-//! | [`budget`] | the hard limits |
-//! | [`layer`], [`tls`] | between wire and session: TLS 1.3, or a layer of your own |
+//! | [`server`], [`model`] | how a server starts and ends, and why it does not; what can be said of a model |
+//! | [`layer`], [`tls`] | between wire and session: a layer of your own, or TLS 1.3 |
 //! | [`frame`] | length-prefixed messages |
 //! | [`exchange`] | messages between the servers of a cluster |
-//! | `blocking`, `reactor`, `proactor` | the loops around a connection |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
 //! | [`log`] | a log that never waits, whoever reads it |
-//! | [`server`], [`dial`] | start a server, or run it in the foreground; hold outgoing connections |
 //! | [`signals`] | hear the signals that end a program, whatever it has inherited; pass none on as blocked |
+//!
+//! [`tls`], [`exchange`] and [`sim`] are features of this crate, and none of them is compiled for whoever does not ask.
+//! What loops and connections are made of is in crates of its own, of which `roadstead-proto` is all that a service needs.
 
 #![forbid(unsafe_code)]
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod dial;
 #[cfg(feature = "exchange")]
 pub mod exchange;
 pub mod model;
@@ -79,30 +80,36 @@ pub mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
 
+mod dial;
 mod error;
 mod models;
 mod run;
-
-pub use roadstead_os::{log, signals};
-pub use roadstead_proto::{
-    budget, connection, frame, host, input, layer, output, queue, service, stats, ticket, tuning,
-};
-#[cfg(feature = "sim")]
-pub use roadstead_sim as sim;
-
-/// Through which a session answers.
-pub mod context {
-    pub use roadstead_proto::session::{Busy, Context};
-}
 
 pub use dial::Dialer;
 pub use model::Model;
 pub use roadstead_os::file::File;
 pub use roadstead_proto::{
     Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Frame, Identity, Input, Job, JobId, Layer,
-    Layers, Lost, Output, Peer, Queue, Ready, Scope, Service, Session, Step, Ticket, Tuning, Waker,
+    Layers, Lost, Output, Peer, Queue, Ready, Scope, Service, Session, Step, Ticket, Tuning, Waker, frame,
 };
+#[cfg(feature = "sim")]
+pub use roadstead_sim as sim;
 pub use server::{Running, Server};
+
+/// Between the wire and a session.
+pub mod layer {
+    pub use roadstead_proto::layer::{Credentials, End, Identity, Layer, Layers, Unfit};
+}
+
+/// A log on stderr that costs a server nothing: see [`Log`](log::Log).
+pub mod log {
+    pub use roadstead_os::log::Log;
+}
+
+/// The signals that end a program, heard whatever it has inherited, and passed on as blocked to none.
+pub mod signals {
+    pub use roadstead_os::signals::{restore, unblocked};
+}
 
 /// The front page of the project, whose example is to compile as it stands.
 #[cfg(doctest)]

@@ -23,7 +23,6 @@ use roadstead_proto::{
     layer::Layers,
     queue::Queue,
     service::{Scope, Service},
-    stats::Snapshot,
     tuning::Tuning,
 };
 
@@ -35,6 +34,7 @@ pub use roadstead_os::{
     pollers::epoll::Trigger,
     threads::TooFew,
 };
+pub use roadstead_proto::{queue::UnknownQueue, stats::Snapshot};
 
 /// How to run a [`Service`]. See the crate's first page for an example.
 pub struct Server<S: Service> {
@@ -334,11 +334,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        context::Context,
-        input::Input,
-        service::{Done, Peer, Session},
-    };
+    use crate::{Context, Done, Input, Peer, Scope, Session};
 
     struct Nothing;
 

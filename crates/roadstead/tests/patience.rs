@@ -15,8 +15,8 @@ use std::{
 use roadstead::{
     Budget, Close, Context, Done, Input, Job, Model, Peer, Ready, Running, Scope, Server, Service, Session,
     Step,
+    server::Snapshot,
     server::{DrainError, Io, Undrained},
-    stats::Snapshot,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);

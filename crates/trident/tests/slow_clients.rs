@@ -9,11 +9,9 @@ use std::{fs, io::IoSlice, iter, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
-use roadstead::{
-    Budget, Frame, Peer, Service,
-    connection::{Connection, Endpoint, Event, Op},
-    frame::{Fields, HEAD, Limits, Parsed},
-    host::{Host, Shared},
+use roadstead_proto::{
+    Budget, Frame, Peer, Service, connection::Connection, connection::Endpoint, connection::Event,
+    connection::Op, frame::Fields, frame::HEAD, frame::Limits, frame::Parsed, host::Host, host::Shared,
     ticket::Token,
 };
 use roadstead_trident::{

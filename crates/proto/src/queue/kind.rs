@@ -41,6 +41,7 @@ impl Queue {
     }
 
     /// An empty queue of this discipline.
+    #[doc(hidden)]
     pub fn discipline(self) -> Box<dyn Discipline> {
         match self {
             Queue::Fcfs => Box::<Fcfs>::default(),

@@ -27,6 +27,7 @@ pub struct Ticket<R: Send + 'static> {
 
 impl<R: Send + 'static> Ticket<R> {
     /// The ticket of job `id`, whose reply goes into `mailbox`.
+    #[doc(hidden)]
     pub fn new(mailbox: Arc<Mailbox<R>>, id: JobId, charge: Charge) -> Self {
         Self { mailbox, id, charge: Some(charge) }
     }
@@ -69,7 +70,7 @@ impl<R: Send + 'static> fmt::Debug for Ticket<R> {
 
 /// Calls a session's [`ready`](crate::Session::ready) with [`Ready::Woken`](crate::Ready::Woken), from any thread.
 #[derive(Debug, Clone)]
-pub struct Waker(pub Arc<WakeFlag>);
+pub struct Waker(#[doc(hidden)] pub Arc<WakeFlag>);
 
 impl Waker {
     /// Wakes the session. Several calls before it is heard count as one; a connection that is gone hears nothing.

@@ -5,7 +5,7 @@ use crate::guard::Guarded;
 
 /// Names a deferred job within its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(pub u64);
+pub struct JobId(pub(crate) u64);
 
 /// The ticket was dropped unfinished: its job panicked, was cancelled, or forgot it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

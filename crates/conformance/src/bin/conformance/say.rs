@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, net::SocketAddr};
 
-use roadstead::{Closed, stats::Snapshot};
+use roadstead::{Closed, server::Snapshot};
 
 /// Writes a line to stdout.
 pub(crate) fn say(line: &str) {
