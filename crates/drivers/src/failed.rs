@@ -1,4 +1,4 @@
-//! What becomes of an operation that failed.
+//! One function, `failed`: what a connection hears of an operation that failed.
 #![forbid(unsafe_code)]
 
 use std::io;

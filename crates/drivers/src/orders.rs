@@ -1,4 +1,4 @@
-//! What other threads ask of a loop that drives many connections.
+//! [`Orders`]: what other threads ask of a loop. To serve, drain or stop ([`Order`]), and to drive another connection.
 #![forbid(unsafe_code)]
 
 use std::{mem, net::SocketAddr, sync::PoisonError};

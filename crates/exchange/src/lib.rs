@@ -1,4 +1,5 @@
-//! The exchange: messages between the servers of a cluster, for which no query waits for another.
+//! The exchange: messages between the servers of a cluster, for which no query waits for another. Stands on
+//! `roadstead-drivers` and `roadstead-proto`.
 //!
 //! Every member sends its message of a (query, round) to its peers and gathers theirs. Members know each other by
 //! number and address; links between them are kept, dialled again with back-off when they are lost, and carry what was

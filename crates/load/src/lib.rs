@@ -1,4 +1,4 @@
-//! Load generation, measuring and reports for Roadstead.
+//! Load generation, measuring and reports. Stands on `roadstead`.
 //!
 //! - [`generator`] drives any TCP echo server, ours or not, and checks every byte that comes back;
 //! - [`measure`] records latencies; [`process`] reads what a process costs; [`machine`] says where it ran;

@@ -5,29 +5,30 @@
 //!
 //! ```toml
 //! [[fault]]
-//! name = "sleeps-over-a-ring"
-//! file = "crates/roadstead/src/ticket/bell.rs"
-//! was = "self.rung.lock().unwrap_or_else(PoisonError::into_inner).is_empty()"
+//! name = "sleeps-over-a-wake"
+//! file = "crates/proto/src/ticket/wake_queue.rs"
+//! was = "self.woken.lock().unwrap_or_else(PoisonError::into_inner).is_empty()"
 //! becomes = "true"
 //! user = "a reply that comes just before the loop waits is not heard until something else happens"
-//! tests = ["roadstead/lib ticket::"]
+//! tests = ["proto/lib ticket::"]
 //! ```
 //!
 //! `was` stands in the file exactly once. Where it needs its surroundings to be found, what is replaced is between `«`
-//! and `»`, in several places if need be. Each is a whole expression, or whole statements, since [`copy`](copy::plant) makes a copy of the tree with
+//! and `»`, in several places if need be. Each is a whole expression, or whole statements, since [`copy`](copy::plant)
+//! makes a copy of the tree with
 //!
 //! ```text
-//! (if planted::is!("sleeps-over-a-ring") { true } else { self.rung.lock()…is_empty() })
+//! (if planted::is!("sleeps-over-a-wake") { true } else { self.woken.lock()…is_empty() })
 //! ```
 //!
 //! in it, or the same without the parentheses around statements. So one build has all faults, and the environment
-//! variable `ROADSTEAD_PLANT` chooses one for a process and its children. Nothing of this can reach a release: no crate of
-//! the product knows of it, and the copy lies under the target directory.
+//! variable `ROADSTEAD_PLANT` chooses one for a process and its children. Nothing of this can reach a release: no crate
+//! of the product knows of it, and the copy lies under the target directory.
 //!
-//! A run plays each fault to the tests that are likely to find it, the quickest first ([`order`]), and stops at the first
-//! that fails. A failure counts if the test fails again by itself with the fault, and passes three times without it; a test
-//! program that does not end is a find if it ends without the fault. So nothing has to be green beforehand, and a test that a
-//! busy machine disturbs is not taken for a sharp one.
+//! A run plays each fault to the tests that are likely to find it, the quickest first ([`order`]), and stops at the
+//! first that fails. A failure counts if the test fails again by itself with the fault, and passes three times without
+//! it; a test program that does not end is a find if it ends without the fault. So nothing has to be green beforehand,
+//! and a test that a busy machine disturbs is not taken for a sharp one.
 //!
 //! | what | file |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! What the threads behind a server have in common: that somebody learns when the last of them ends, and why one did
-//! before its time.
+//! `Ending`, which all threads behind a server hold, and [`Ended`], which tells when the last of them has ended, and
+//! why one did before its time.
 #![forbid(unsafe_code)]
 
 use std::{

@@ -1,4 +1,4 @@
-//! What a loop takes of the system beside its sockets: the wall clock and randomness.
+//! One function, [`on_system`]: a [`Host`] whose wall clock and randomness are the system's.
 #![forbid(unsafe_code)]
 
 use std::{io, sync::Arc, time::SystemTime};

@@ -1,12 +1,16 @@
 //! All that calls the system, by concern: sockets, pollers, completions, signals, processes, threads, the log.
 //! Implements what `roadstead-drivers` asks for.
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
 //! | [`sockets`], [`file`](mod@file) | what a socket and a file are here |
 //! | [`pollers`] | who is ready: spin, select, poll, epoll, signals |
 //! | [`completions`] | what is done: POSIX AIO |
 //! | [`threads`], [`processes`] | who serves |
+//! | [`ending`], [`outcome`] | when all threads of a server have ended; what did not end well |
+//! | [`host`] | the system's clock and randomness, for a loop |
+//! | [`descriptors`] | how many descriptors a process may have |
+//! | [`audit`] | asking a server by a signal what it holds |
 //! | [`signals`], [`wait`], [`wake_fd`] | what ends a program; waiting for descriptors, and ending that from another thread |
 //! | [`log`] | a log that never waits, whoever reads it |
 

@@ -1,4 +1,4 @@
-//! What a server has come to that did not end well.
+//! What did not end well: a loop that broke ([`Broken`]), a drain that did not finish in time ([`Undrained`]).
 #![forbid(unsafe_code)]
 
 use std::{io, sync::Arc};

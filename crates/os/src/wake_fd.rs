@@ -1,4 +1,5 @@
-//! How another thread ends a wait for descriptors: one of them becomes readable when the wake queue wakes. eventfd(2).
+//! How another thread ends a wait for descriptors: one of them becomes readable when a [`WakeQueue`] interrupts the
+//! wait. eventfd(2).
 #![forbid(unsafe_code)]
 
 use std::{
@@ -11,7 +12,7 @@ use roadstead_proto::ticket::WakeQueue;
 
 use crate::sockets;
 
-/// A descriptor that becomes readable when a wake queue wakes.
+/// A descriptor that becomes readable when a [`WakeQueue`] interrupts the wait.
 #[derive(Clone)]
 pub struct WakeFd(Arc<OwnedFd>);
 
@@ -27,7 +28,7 @@ impl WakeFd {
         Ok(Self(event))
     }
 
-    /// Makes it unreadable until the wake queue wakes again. Needless where only edges are told.
+    /// Makes it unreadable until the wake queue interrupts again. Needless where only edges are told.
     pub(crate) fn heard(&self) {
         // Fails only when it is unreadable already.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);

@@ -33,7 +33,7 @@ pub enum Event<'a> {
     Exhausted(Operation),
     /// The system failed it.
     Failed(io::Error),
-    /// Its [`WakeQueue`] was called for it.
+    /// It was woken through the loop's [`WakeQueue`].
     Woken,
     /// A deadline may have passed.
     Tick,
@@ -74,7 +74,7 @@ pub struct Outgoing {
 
 /// A [`Connection`](crate::connection::Connection) whose session type is forgotten, as the loops see it.
 pub trait Endpoint: Send + fmt::Debug {
-    /// The connection lives from `now` on in the loop that listens to `wake_queue`, under the name `token`.
+    /// The connection lives from `now` on in the loop whose wake queue is `wake_queue`, under the name `token`.
     fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration);
     /// Something happened at `now`.
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host);

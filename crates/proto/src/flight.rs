@@ -1,9 +1,9 @@
 //! A connection's operations: which is in flight, and which rests.
 //!
 //! The system may have no room for one (`ENOBUFS`, `ENOMEM`). That is nobody's fault and soon over, so the operation is
-//! asked for again after a rest, and all that is lost is time. So is that of a connection that is being opened, until
-//! its time is over. Ports that are used up (`EADDRNOTAVAIL`, `EAGAIN`: connect(2)) come back in minutes, or when who
-//! opens connections closes some: that is for them to know.
+//! asked for again after a rest, and all that is lost is time. A connection that is being opened is tried again so
+//! until its time is over. Ports that are used up (`EADDRNOTAVAIL`, `EAGAIN`: connect(2)) come back in minutes, or when
+//! who opens connections closes some: that is for them to know.
 #![forbid(unsafe_code)]
 
 use std::{mem, time::Duration};
@@ -11,7 +11,7 @@ use std::{mem, time::Duration};
 /// The most a connection is given at once, in bytes: the size of the block a loop receives into.
 pub const BLOCK: usize = 64 << 10;
 
-/// How long that rests for which the system has no room: a listener, or one operation of a connection.
+/// How long an operation pauses when the system has no memory for it.
 pub const REST: Duration = Duration::from_millis(50);
 
 /// What the system may have no room for.

@@ -147,7 +147,7 @@ impl Host {
         Self::new(shared, seeded(seed), || SystemTime::UNIX_EPOCH + DAWN, jobs)
     }
 
-    /// On which tickets and wakers of its connections wake.
+    /// Through which tickets and wakers of its connections wake the loop.
     pub fn wake_queue(&self) -> &Arc<WakeQueue> {
         &self.wake_queue
     }

@@ -1,16 +1,20 @@
 //! One connection as a state machine: told what happened, answers what to do next. Knows no system; everything else
 //! stands on it.
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
-//! | [`service`], [`session`] | what a service is, and through which context its sessions answer |
-//! | [`connection`] | one connection without any I/O |
+//! | [`service`], [`session`], [`close`] | what a service is, through which context its sessions answer, and how they end |
+//! | [`peer`], [`identity`] | who is at the other end, and what it has proven |
+//! | [`connection`], [`flight`] | one connection without any I/O, and its operations that are in flight |
 //! | [`endpoint`] | what a loop drives: a connection, or a layer around one |
-//! | [`input`], [`output`], [`chunk`], [`blob`] | the bytes that came, the pieces that go |
+//! | [`input`], `unread`, [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
 //! | [`budget`], [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
 //! | [`layer`] | between wire and session |
 //! | [`frame`] | length-prefixed messages |
+//! | [`guard`], [`clean`] | calls into a service that may panic; text of strangers, made fit for a log |
+//! | [`tuning`] | how the system's sockets are set up |
+//! | [`sync`] | what threads share things by, which a test replaces to play their interleavings |
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,

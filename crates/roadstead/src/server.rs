@@ -315,7 +315,7 @@ impl Running {
         if let Some(Err(broken)) = self.ended() {
             return Err(broken.into());
         }
-        // Who stood at the listener when the patience was over has been let in only to be reset, and was not open before.
+        // Who waited in the backlog when the patience was over was let in only to be reset, and was not open before.
         let reset = usize::try_from(self.stats().stopped - reset_before).unwrap_or(usize::MAX);
         let connections = if over { 0 } else { open.max(reset) };
         if working || connections > 0 {

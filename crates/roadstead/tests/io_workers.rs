@@ -19,7 +19,7 @@ use roadstead::{
 use rustix::io::{read, retry_on_intr};
 
 /// Answers each byte once, in one of four ways, which the byte says: at once, by a job, by a ticket that another thread
-/// finishes, or when a timer wakes.
+/// finishes, or when a timer fires.
 struct Mixed(Mutex<mpsc::Sender<(Ticket<u8>, u8)>>);
 
 struct MixedSession {

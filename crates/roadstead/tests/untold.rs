@@ -42,8 +42,8 @@ unsafe extern "C" {
     fn pthread_setattr_default_np(attributes: *const libc::pthread_attr_t) -> libc::c_int;
 }
 
-/// From now on no thread begins but those that say how large their stack is: glibc's hands do, and those that tell of
-/// what is done do not.
+/// From now on no thread begins but those that say how large their stack is: glibc's AIO threads do, and those that
+/// tell of what is done do not.
 fn let_nobody_tell() {
     const STACK: usize = 1 << 47;
     // SAFETY: the attributes are initialised before they are used, and outlive the calls.

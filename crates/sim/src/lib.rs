@@ -5,7 +5,8 @@
 //! connections are ended, reset, refused or never answered. Time is virtual: nothing sleeps, and an idle minute costs
 //! nothing.
 //!
-//! So can a cluster: `exchange::Simulated` puts a member on a node of its own, and your services use its handle.
+//! A cluster can be simulated too: `exchange::Simulated` puts a member on a node of its own, and your services use its
+//! handle.
 //!
 //! A run fails if anything panics, hangs, or leaves something on the [budget](roadstead_proto::Budget). The same seed
 //! gives the same run, event for event, so a failure can be looked at again and again. For that, sessions and jobs must

@@ -52,7 +52,7 @@ pub(crate) struct Stop {
     pub(crate) at: Duration,
 }
 
-/// Makes a server's listener once there is a listener for it.
+/// Makes a server's listener once there is a socket for it.
 pub(super) type MakeListener =
     Box<dyn FnOnce(ListenSocket, Arc<Shared>, Option<Arc<dyn Layers>>) -> Listener<ListenSocket>>;
 /// Makes a client's endpoint once there is a node for it.

@@ -1,12 +1,13 @@
-//! Private vector search on three servers, none of which can read the vectors, the queries or the results.
+//! Private vector search on three servers, none of which can read the vectors, the queries or the results. Stands on
+//! `roadstead-proto`, `roadstead-exchange`, `roadstead-tls` and `roadstead-trident-arithmetic`.
 //!
-//! An owner [shares](share::share) a set of vectors into three directories, one for each server, and one for clients.
-//! A client reads a row by its index (`fetch`) or asks for nearest neighbours (`search`). One corrupt server of three
+//! An owner [shares](share::share) a set of vectors into three directories, one for each server, and one for clients. A
+//! client reads a row by its index (`fetch`) or asks for nearest neighbours (`search`). One corrupt server of three
 //! learns nothing of rows, indices, queries and results, and cannot make a client accept a wrong row or, in a checked
-//! search, a wrong score. An unchecked search is private only against servers that follow the protocol. Two servers that
-//! collude learn everything, and whoever may search can read every row: `docs/trident-security.md` has the bounds.
+//! search, a wrong score. An unchecked search is private only against servers that follow the protocol. Two servers
+//! that collude learn everything, and whoever may search can read every row: `docs/trident-security.md` has the bounds.
 //!
-//! | room | what is in it | starts with |
+//! | directory | what is in it | starts with |
 //! |---|---|---|
 //! | [`arithmetic`] | computing with shares and secrets | [`field`], the integers modulo p |
 //! | [`agreed`] | files, messages, and who is who | [`Manifest`](agreed::manifest::Manifest) |
@@ -14,8 +15,8 @@
 //! | [`server`] | admits questions and answers them | [`Store`](server::store::Store), and an [`Admission`](server::admission::Admission) for every connection |
 //! | [`client`] | asks, and checks what it is told | [`Collection`](client::query::Collection) |
 //!
-//! What they start with needs no network. [`server::Trident`] and [`client::Client`] are the two ends as sessions of the
-//! engine, over TLS as [`trust`] says.
+//! What they start with needs no network. [`server::Trident`] and [`client::Client`] are the two ends as sessions of
+//! the engine, over TLS as [`trust`] says.
 //!
 //! ```
 //! use rand::SeedableRng;
@@ -60,7 +61,7 @@ pub mod owner;
 pub mod server;
 
 pub use roadstead_trident_arithmetic as arithmetic;
-// The names by which programs, tests and fuzz targets know the files of the rooms.
+// The names by which programs, tests and fuzz targets know the files of the directories.
 pub use agreed::{files, integrity, manifest, reshare, scales, trust, wire};
 pub use arithmetic::{check, dpf, field, kernels, lines, mask, party, prg, quantise, selector, shamir};
 pub use client::{query, shared};

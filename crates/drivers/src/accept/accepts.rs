@@ -1,8 +1,8 @@
 //! How many accepts a listener has outstanding.
 //!
-//! Who comes while none is outstanding has to wait for the loop, so the pool grows when all of them were completed
-//! before it was filled again. It shrinks when nobody has come for a while, by putting back fewer than were taken: one
-//! that is outstanding is not withdrawn.
+//! Who comes while none is outstanding has to wait for the loop, so their number grows when all of them were completed
+//! before they were filled up again. It shrinks when nobody has come for a while, by putting back fewer than were
+//! taken: one that is outstanding is not withdrawn.
 //!
 //! To a proactor an outstanding accept is a submission. To a reactor it is the permission to take one more connection
 //! before the others have their turn.
@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-/// The fewest that a pool is filled up to.
+/// The fewest that the accepts are filled up to.
 const FLOOR: usize = 4;
 /// The most; a loop that takes so many at once keeps its connections waiting for less than a millisecond.
 const CEILING: usize = 64;
-/// Without anybody for so long the pool halves.
+/// Without anybody for so long their number halves.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// The accepts of one listener.
@@ -27,12 +27,12 @@ pub(crate) struct Accepts {
 }
 
 impl Accepts {
-    /// A pool that is still to be filled.
+    /// None is outstanding yet.
     pub(crate) fn new() -> Self {
         Self { size: FLOOR, outstanding: 0, last: Duration::ZERO }
     }
 
-    /// Fills the pool. So many accepts are to be begun; they are outstanding from now on.
+    /// Fills them up: so many are to be begun, and are outstanding from now on.
     pub(crate) fn fill(&mut self) -> usize {
         let more = self.size.saturating_sub(self.outstanding);
         self.outstanding += more;
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// So many come before the pool is filled again; answers how many had an accept waiting for them.
+    /// So many come before the accepts are filled up again; answers how many had an accept waiting for them.
     fn burst(accepts: &mut Accepts, come: usize, now: Duration) -> usize {
         accepts.fill();
         let served = come.min(accepts.outstanding);

@@ -2,8 +2,8 @@
 //!
 //! A connection that only bytes can move waits in `recv` itself, one call per message; but not for long, since nobody
 //! can call its thread out of there. If nothing comes, or something else may move it (a ticket, a waker, a peer that
-//! does not take its answer), the thread waits in `poll` for the socket and its wake queue. Nothing else ever waits, so
-//! that deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been
+//! does not take its answer), the thread waits in `poll` for the socket and a wake descriptor. Nothing else ever waits,
+//! so that deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been
 //! kept from it for longer than the peer, by a job, or because the whole process was stopped.
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{connections::LONG, failed::failed, orders::Order};
 
-/// What others may do to a connection's thread: wake its wake queue.
+/// What others may do to a connection's thread: wake it.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle(Arc<WakeQueue>);
 
@@ -372,8 +372,8 @@ impl<N: WaitingNet> Blocking<N> {
         Woke::Received(result)
     }
 
-    /// Waits for the socket and the wake queue. Where no descriptor is left for the wake queue, it is looked at every
-    /// now and then.
+    /// Waits for the socket and the wake descriptor. Where no descriptor is left for that, the wake queue is looked at
+    /// every now and then.
     fn poll(&mut self, left: Option<Duration>) -> io::Result<Woke> {
         let interrupt = self.interrupt().ok();
         let left =

@@ -1,4 +1,4 @@
-//! What the spawners in one process share: the thread that accepts, and the count of those that live.
+//! The blocking connections of one process: who accepts them, who serves them, and which of them live.
 //!
 //! Connections that a session opens itself have a spawner of their own, with a thread for each whoever serves the
 //! others: a session that waits for one must not keep it from being served.
@@ -48,7 +48,7 @@ pub trait Spawner<N: WaitingNet>: Send + Sync {
     fn end(&self) {}
 }
 
-/// Those who serve the connections of one process.
+/// The blocking connections of one process, and the thread that accepts them.
 pub struct BlockingServer<N: WaitingNet> {
     net: N,
     host: Box<MakeHost>,

@@ -20,7 +20,7 @@ pub trait WaitingNet:
     fn another(&self) -> Self;
     /// The same network for another thread, which accepts.
     fn accepting(&self) -> Self;
-    /// What ends a wait when `wake_queue` wakes.
+    /// What ends a wait when `wake_queue` interrupts it.
     fn interrupt(&mut self, wake_queue: &WakeQueue) -> io::Result<Self::Wakeup>;
     /// Receives, and waits for that; if nothing comes for `patience`, it is [`io::ErrorKind::WouldBlock`].
     fn receive_within(

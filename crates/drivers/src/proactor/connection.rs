@@ -15,15 +15,15 @@ use super::{
 };
 use crate::connections::Timed;
 
-/// One connection of the loop.
+/// One connection of the loop: what is in flight for it, and what it is to hear or do once that has come back.
 pub(crate) struct LoopConnection {
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) in_flight: InFlight,
     /// Where its send waits for others.
     pub(crate) waits: Option<Place>,
-    /// Its deadline had passed at this time, and the completion queue looks whether anything had come.
+    /// Its deadline had passed at this time; it hears so once the completion queue was asked whether anything had come.
     pub(super) overdue: Option<Duration>,
-    /// It is to hear that the server drains, once the completion queue has looked whether anything had come.
+    /// The server drains; it hears so once the completion queue was asked whether anything had come.
     pub(crate) drains: bool,
     /// A session without a connection has no socket to close.
     pub(crate) socket: bool,

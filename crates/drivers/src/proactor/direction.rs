@@ -9,9 +9,9 @@ pub(super) struct Direction<T> {
     pub(crate) asked: Option<T>,
     /// An operation would not block.
     pub(crate) ready: bool,
-    /// The I/O are at it.
+    /// An operation is under way.
     pub(crate) busy: bool,
-    /// It has become ready since they began.
+    /// It has become ready since it began.
     again: bool,
     /// Nobody waits for more than its end.
     cancelled: bool,
@@ -35,8 +35,8 @@ impl<T> Direction<T> {
         begun
     }
 
-    /// The I/O are done: what was asked for, and what it came to. `None` if it has to be tried again when it is ready,
-    /// and nobody has given up on it.
+    /// The operation is done: what was asked for, and what it came to. `None` if it has to be tried again when the
+    /// socket is ready, and nobody has given up on it.
     pub(crate) fn end<R>(&mut self, result: io::Result<R>) -> Option<(T, io::Result<R>)> {
         self.busy = false;
         let blocked = matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
@@ -47,7 +47,7 @@ impl<T> Direction<T> {
         Some((self.asked.take()?, result))
     }
 
-    /// What was asked for, if its end can be told at once; else it is when the I/O are done.
+    /// What was asked for, if its end can be told at once; else it is when the operation is done.
     pub(super) fn cancel(&mut self) -> Option<T> {
         self.cancelled = true;
         self.asked.take_if(|_| !self.busy)
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_becomes_ready_while_the_hands_are_at_it_is_tried_again_and_nothing_else_is() {
+    fn what_becomes_ready_while_an_operation_is_under_way_is_tried_again_and_nothing_else_is() {
         for (meanwhile, again) in [(false, false), (true, true)] {
             let mut direction = Direction::new(true);
             direction.asked = Some(());

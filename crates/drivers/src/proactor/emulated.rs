@@ -1,4 +1,4 @@
-//! `emulated`: a reactor that does the I/O on the loop's behalf and I/O over what is done.
+//! `emulated`: a reactor that does the I/O on the loop's behalf and hands over what is done.
 //!
 //! The reference for the other completion queues: the same promises, made with nothing but readiness. It stands on any
 //! network and any poller, so the simulator drives the proactor's loop through it.

@@ -1,5 +1,5 @@
-//! Which operations of a connection the completion queue has. What the completion queue says of any other is not heard:
-//! it would be taken for the end of one that still works on the connection's memory.
+//! Which of a connection's operations are in flight. A completion of any other is ignored: it would be taken for the
+//! end of one that still works on the connection's memory.
 #![forbid(unsafe_code)]
 
 use std::mem;

@@ -263,7 +263,7 @@ impl<P: CompletionQueue> Proactor<P> {
         }
     }
 
-    /// Fills the pools of the listeners that do not rest.
+    /// Fills up the accepts of the listeners that do not rest.
     fn accept_again(&mut self, now: Duration) {
         if self.draining {
             return;
@@ -316,7 +316,7 @@ impl<P: CompletionQueue> Proactor<P> {
         self.connections.schedule(token);
     }
 
-    /// Drives those whose wake queue has woken. False when the loop was told to stop.
+    /// Drives the connections that were woken. False when the loop was told to stop.
     fn take_calls(&mut self, now: Duration) -> bool {
         let mut woken = mem::take(&mut self.woken);
         self.host.wake_queue.take(&mut woken);

@@ -1,5 +1,5 @@
-//! A completion queue on a system that only tells of readiness: accepting, connecting, and knowing when an operation
-//! may be begun. How one is done then is what the completion queues that stand on this differ in: [`ReadyIo`].
+//! A completion queue on a system that only tells of readiness: it accepts, connects, and knows when an operation may
+//! begin. What then carries it out is a [`ReadyIo`], in which the completion queues that stand on this one differ.
 #![forbid(unsafe_code)]
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, time::Duration};
@@ -274,7 +274,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
         }
     }
 
-    /// Hears of what the I/O have done meanwhile.
+    /// Takes what the [`ReadyIo`] has finished meanwhile.
     fn finish(&mut self) {
         while let Some(finished) = self.ready_io.finished() {
             let token = match finished {

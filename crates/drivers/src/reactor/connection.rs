@@ -30,7 +30,7 @@ pub(super) enum Turn {
     },
 }
 
-/// One connection of the loop.
+/// One connection of the loop: its socket, what that is ready for, and what the connection wants of it.
 pub struct LoopConnection<T> {
     /// None for a session without a connection, and for a connection that could not be begun yet.
     pub(crate) stream: Option<T>,

@@ -154,7 +154,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         ran
     }
 
-    /// Drives those whose wake queue has woken. False when the loop was told to stop.
+    /// Drives the connections that were woken. False when the loop was told to stop.
     fn take_calls(&mut self, now: Duration) -> bool {
         let mut woken = mem::take(&mut self.woken);
         self.host.wake_queue.take(&mut woken);

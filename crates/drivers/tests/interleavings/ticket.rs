@@ -1,5 +1,5 @@
-//! Mailbox, wake flag and wake queue: no reply and no call is lost, whenever the loop falls asleep, and what wakes before the
-//! connection has a loop is heard there.
+//! Mailbox, wake flag and wake queue: no reply and no call is lost, whenever the loop falls asleep, and a wake before
+//! the connection has a loop is heard there.
 
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../proto/src/ticket/mailbox.rs"]
@@ -64,7 +64,7 @@ impl Loop {
         Self { wake_queue, event }
     }
 
-    /// One wait of the loop, for ever if nobody wakes. Answers who calls.
+    /// One wait of the loop, for ever if nobody wakes. Answers who was woken.
     pub(crate) fn turn(&self) -> Vec<Token> {
         if self.wake_queue.begin_sleep() {
             let mut woken = self.event.0.lock().unwrap();

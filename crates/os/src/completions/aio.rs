@@ -39,7 +39,7 @@ use crate::{
     sockets::{self, Os},
 };
 
-/// The requests that glibc has: the I/O of a completion queue that stands on epoll.
+/// The requests that glibc has: the [`ReadyIo`] of a completion queue on epoll.
 pub struct Requests {
     wake_queue: Arc<WakeQueue>,
     /// The latest first. Each a box of its own, which glibc points into: so it is ours again only when it says that it
@@ -204,8 +204,7 @@ impl Requests {
 
 /// Has a thread of glibc's call [`tell`] when a request is done. sigevent(3type), `SIGEV_THREAD`.
 ///
-/// The wake queue is a weak one because glibc may never call: what then stays behind is memory without a wake queue in
-/// it, once.
+/// The pointer is weak, since glibc may never call: one allocation then stays, without a queue in it.
 fn tell_by_thread(event: &mut libc::sigevent, wake_queue: *const WakeQueue) {
     event.sigev_notify = libc::SIGEV_THREAD;
     event.sigev_value = libc::sigval { sival_ptr: wake_queue.cast_mut().cast() };

@@ -56,7 +56,7 @@ impl Epoll {
     pub fn new(wake_queue: &WakeQueue, trigger: Trigger) -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let interrupt = WakeFd::new(wake_queue)?;
-        // Edge-triggered: every wake is a new edge, so it need not be heard.
+        // Edge-triggered: every interrupt is a new edge, so the descriptor is never read.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &interrupt, epoll::EventData::new_u64(INTERRUPT), flags)?;
         Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH), trigger })

@@ -158,7 +158,7 @@ impl Parts {
         })
     }
 
-    /// Begins with the loop of a proactor, around a completion queue on epoll with the I/O that `make` makes.
+    /// Begins with the loop of a proactor, around a completion queue on epoll, with the [`ReadyIo`] that `make` makes.
     pub fn proactor<H: ReadyIo<Os> + Send + 'static>(
         self,
         make: impl FnOnce(&Arc<WakeQueue>) -> H,

@@ -1,4 +1,4 @@
-//! How a connection ends: deadlines, half-close, the farewell, and that the session hears of it once.
+//! How a connection ends: deadlines, the peer's half-close, the farewell, and that the session hears of it once.
 #![forbid(unsafe_code)]
 
 use std::{io, mem, sync::Arc, time::Duration};
@@ -103,8 +103,8 @@ impl<S: Session> Connection<S> {
         if let Some(slow) = &mut self.burden
             && let Some(earned) = count.saturating_mul(1_000_000).checked_div(budget.slowest)
         {
-            // Haste is no credit: nobody is waited for longer than at first because of what was fast before. Nor is it the
-            // peer's fault if nobody has looked for so long that the time had passed.
+            // Haste is no credit: nobody is waited for longer than at first because of what was fast before. Nor is it
+            // the peer's fault if nobody has looked for so long that the time had passed.
             let most = now.saturating_add(budget.idle);
             *slow = (*slow).max(now).saturating_add(Duration::from_micros(earned)).min(most);
         }
@@ -193,7 +193,7 @@ impl<S: Session> Connection<S> {
     }
 
     /// Why a connection ends, if nothing went wrong but perhaps this: who opened it for an answer, and finished before
-    /// that had come, is to know that it did not hear all. There is no half-close that would let it read on.
+    /// that had come, is to know that it did not hear all. It cannot half-close its own side and read on.
     fn why(&mut self, otherwise: Closed) -> Closed {
         match self.verdict.take() {
             Some(reason) => Closed::Violation(reason),

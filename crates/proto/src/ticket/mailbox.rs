@@ -1,4 +1,4 @@
-//! The mailbox of a connection: where what was finished for it waits until its loop has heard.
+//! The mailbox of a connection: where what was finished for it waits until its loop takes it.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -32,7 +32,7 @@ impl<R> Mailbox<R> {
         self.wake_flag.wake();
     }
 
-    /// The loop has heard of the wake flag: answers whether somebody called for the session itself, and the replies.
+    /// The loop lowers the wake flag: answers whether somebody called for the session itself, and the replies.
     pub fn take(&self) -> (bool, Vec<(JobId, Reply<R>)>) {
         // In this order: a reply that comes behind those that are taken wakes again.
         let called = self.wake_flag.take();

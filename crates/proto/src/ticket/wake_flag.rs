@@ -34,15 +34,15 @@ impl WakeFlag {
         }
     }
 
-    /// The connection now lives in a loop; what called before is told now.
+    /// The connection now lives in a loop; a wake that came before is passed on now.
     pub fn attach(&self, wake_queue: &Arc<WakeQueue>, token: Token) {
-        // Not a load, which may miss a wake that misses the home.
+        // Not a load, which may miss a wake that came before `home` was set.
         if self.home.set((Arc::clone(wake_queue), token)).is_ok() && self.woken.fetch_or(false, SeqCst) {
             wake_queue.wake(token);
         }
     }
 
-    /// The loop has heard: answers whether somebody called for the session itself, apart from replies.
+    /// The loop lowers it: answers whether somebody called for the session itself, apart from replies.
     pub fn take(&self) -> bool {
         self.woken.swap(false, SeqCst);
         self.called.swap(false, SeqCst)

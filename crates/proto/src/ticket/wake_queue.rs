@@ -1,4 +1,4 @@
-//! The wake queue of a loop: how other threads call it out of its wait, and how it falls asleep without missing one.
+//! The wake queue of a loop: how other threads wake it, and how it goes to sleep without missing that they do.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -12,7 +12,7 @@ use crate::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-/// Wakes one loop out of its wait: who calls, and how to interrupt the wait.
+/// Who of a loop's connections was woken, and how the loop's wait is interrupted for it.
 #[derive(Default)]
 pub struct WakeQueue {
     woken: Mutex<Vec<Token>>,
@@ -24,12 +24,12 @@ pub struct WakeQueue {
 }
 
 impl WakeQueue {
-    /// A wake queue nobody can hear asleep until [`WakeQueue::set_interrupt`] was called.
+    /// A wake queue that interrupts no wait until [`WakeQueue::set_interrupt`] was called.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// A wake queue of one connection, that calls whoever sees to it at once. It keeps no list.
+    /// The wake queue of one connection, that calls `call` at each wake and keeps no list.
     pub fn calling(call: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { call: Some(Box::new(call)), ..Self::default() })
     }
@@ -57,7 +57,7 @@ impl WakeQueue {
         }
     }
 
-    /// The loop is about to wait. False if somebody has called already: then it must not.
+    /// The loop is about to wait. False if somebody was woken already: then it must not.
     pub fn begin_sleep(&self) -> bool {
         self.asleep.swap(true, SeqCst);
         if self.woken.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
@@ -72,7 +72,7 @@ impl WakeQueue {
         self.asleep.swap(false, SeqCst);
     }
 
-    /// Moves all who calls into `into`.
+    /// Moves all who were woken into `into`.
     pub fn take(&self, into: &mut Vec<Token>) {
         into.append(&mut self.woken.lock().unwrap_or_else(PoisonError::into_inner));
     }

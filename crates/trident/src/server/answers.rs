@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// A connection of this name, and what wakes for it.
+    /// A connection of this name, and the waker of its session.
     fn waits(name: Token, wake_queue: &Arc<WakeQueue>) -> (Connection<Waits>, Waker) {
         let shared = Shared::new(Budget::default());
         let permit = shared.gate.admit(None).unwrap();

@@ -122,7 +122,7 @@ pub struct TridentSession {
     line: Option<Place>,
     /// Bytes of answers written so far.
     written: usize,
-    /// How many of them have to be gone when the timer wakes.
+    /// How many of them have to be gone when the timer fires.
     due: Option<usize>,
 }
 

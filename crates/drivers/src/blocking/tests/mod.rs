@@ -55,7 +55,7 @@ struct World {
     broken: Option<io::ErrorKind>,
     /// Who waits at each listener; a failure in place of some.
     backlogs: [VecDeque<Option<Failure>>; 2],
-    /// No descriptor is left: not for a wake queue, nor to turn somebody away.
+    /// No descriptor is left: not to be woken by, nor to turn somebody away.
     cramped: bool,
     shed: usize,
     hung_up: Vec<usize>,

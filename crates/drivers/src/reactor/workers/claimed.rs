@@ -28,7 +28,7 @@ pub struct Claimed<T> {
 pub(crate) struct Content<T> {
     pub(crate) connection: LoopConnection<T>,
     pub(crate) token: Token,
-    /// On which its own tickets and wakers wake; lent to the host for the time of a turn.
+    /// Through which its own tickets and wakers wake it; lent to the host for the time of a turn.
     pub(crate) wake_queue: Arc<WakeQueue>,
     /// The earliest of its deadlines that the I/O thread knows of.
     pub(crate) known: Duration,

@@ -13,8 +13,8 @@
 //!      │                                    └───────────────── run again ◀─────────┤
 //!      └──────── reports: an earlier deadline, a connection opened, one ended ◀────┘
 //! ```
-//! A ticket or a waker needs no I/O thread: the connection's own wake queue raises it. The I/O thread keeps a heap of
-//! deadlines, each the earliest it was told of; a deadline that moves back costs nothing, as in the loop.
+//! A ticket or a waker needs no I/O thread: the connection's own wake queue raises its claim. The I/O thread keeps a
+//! heap of deadlines, each the earliest it was told of; a deadline that moves back costs nothing, as in the loop.
 //!
 //! Neither part knows of threads: each takes one step when it is told to, which `roadstead-os` has threads do and the
 //! simulator in the order that its seed says.

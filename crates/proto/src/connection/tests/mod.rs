@@ -324,7 +324,7 @@ impl Rig {
         }
     }
 
-    /// The wake queue has woken: the loop passes it on.
+    /// The loop takes who was woken, and tells the connection.
     fn take_calls(&mut self) {
         let mut woken = Vec::new();
         self.host.wake_queue.take(&mut woken);

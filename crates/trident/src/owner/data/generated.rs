@@ -53,7 +53,7 @@ impl Generated {
         let mut noise = [0u8; 2 * DIM];
         rng.fill_bytes(&mut noise);
         for ((value, &middle), noise) in out.iter_mut().zip(centre).zip(noise.as_chunks::<2>().0) {
-            // Four dice of sixteen sides: nearly a wake queue, of deviation 9.2.
+            // Four dice of sixteen sides: nearly a bell curve, of deviation 9.2.
             let dice: i32 = noise.iter().map(|byte| i32::from(byte & 15) + i32::from(byte >> 4)).sum();
             *value = (i32::from(middle) + dice - 30).clamp(0, GREATEST) as f32;
         }

@@ -27,7 +27,7 @@ enum Step {
     Lose(Index),
     Wake,
     DropWaker,
-    /// The loop hears the wake queue.
+    /// The loop takes who was woken.
     Answer,
     /// Milliseconds.
     Pass(u64),
@@ -183,7 +183,8 @@ impl Rig {
         } else {
             assert_eq!((connection.held.len(), connection.output().buffered()), (model.unread, model.unsent));
             assert_eq!(connection.is_quiet(), model.is_quiet());
-            // Buffers grow by doubling and are charged whole until their last byte is gone; that of a small answer is kept.
+            // Buffers grow by doubling and are charged whole until their last byte is gone; that of a small answer is
+            // kept.
             let all = model.unread + model.unsent;
             let most = if all == 0 { 256 } else { 4 * EACH };
             assert!(all <= held && held <= most, "{held} bytes charged for {all}");
