@@ -223,9 +223,9 @@ impl Child {
 
     /// Waits until it listens no more, without a connection that it might still let in: proc(5), `net/tcp`.
     #[track_caller]
-    pub fn closes_its_door(&self) {
-        let door = format!(":{:04X} 00000000:0000 0A ", self.address().port());
-        eventually("nobody listens", || !fs::read_to_string("/proc/net/tcp").unwrap().contains(&door));
+    pub fn closes_its_listener(&self) {
+        let listening = format!(":{:04X} 00000000:0000 0A ", self.address().port());
+        eventually("nobody listens", || !fs::read_to_string("/proc/net/tcp").unwrap().contains(&listening));
     }
 
     /// Has it end in the midst of a drain; answers its exit code.

@@ -94,7 +94,7 @@ fn nobody_listens_any_more_when_a_parent_is_killed_whose_child_still_serves() {
     // It is in the midst of a message that it waits for, while it drains.
     assert_eq!(ask(&mut stream, STAY, 0, b"").0, STAY);
     child.kill(child.pid());
-    child.closes_its_door();
+    child.closes_its_listener();
     assert_eq!(ask(&mut stream, ECHO, 0, b"still here"), (ECHO, b"still here".to_vec()));
     drop(stream);
     assert_eq!(child.end(), None);

@@ -183,15 +183,19 @@ mod tests {
 
     #[test]
     fn a_name_that_is_used_no_more_finds_nothing_and_its_place_is_used_again() {
-        let (mut slots, mut table) = (Connections::default(), Table::default());
-        let first = slots.insert(Never);
+        let (mut connections, mut table) = (Connections::default(), Table::default());
+        let first = connections.insert(Never);
         assert!(table.get(first).is_none() && table.remove(first).is_none());
         table.insert(first, 'a');
         assert_eq!(table.get(first), Some(&mut 'a'));
         assert_eq!(table.remove(first), Some('a'));
-        assert!(slots.remove(first).is_some());
-        let second = slots.insert(Never);
-        assert!(slots.get(second).is_some() && slots.get(first).is_none() && slots.remove(first).is_none());
+        assert!(connections.remove(first).is_some());
+        let second = connections.insert(Never);
+        assert!(
+            connections.get(second).is_some()
+                && connections.get(first).is_none()
+                && connections.remove(first).is_none()
+        );
         table.insert(second, 'b');
         assert!(table.get(first).is_none() && table.remove(first).is_none());
         assert_eq!(table.get(second), Some(&mut 'b'));
@@ -218,25 +222,25 @@ mod tests {
     #[test]
     fn a_deadline_that_has_moved_back_is_asked_for_again_when_it_comes() {
         let second = Duration::from_secs(1);
-        let mut slots = Connections::default();
-        let token = slots.insert(At(1));
-        slots.schedule(token);
-        slots.get(token).unwrap().0 = 5;
-        assert_eq!((slots.due(2 * second), slots.next_deadline()), (None, Some(5 * second)));
-        assert_eq!((slots.due(5 * second), slots.due(5 * second)), (Some(token), None));
+        let mut connections = Connections::default();
+        let token = connections.insert(At(1));
+        connections.schedule(token);
+        connections.get(token).unwrap().0 = 5;
+        assert_eq!((connections.due(2 * second), connections.next_deadline()), (None, Some(5 * second)));
+        assert_eq!((connections.due(5 * second), connections.due(5 * second)), (Some(token), None));
     }
 
     #[test]
     fn deadlines_of_connections_that_have_gone_are_forgotten_long_before_they_come() {
-        let mut slots = Connections::default();
-        let stays = slots.insert(At(9));
-        slots.schedule(stays);
+        let mut connections = Connections::default();
+        let stays = connections.insert(At(9));
+        connections.schedule(stays);
         for _ in 0..10_000 {
-            let token = slots.insert(At(1_000_000));
-            slots.schedule(token);
-            slots.remove(token);
-            assert!(slots.deadlines() < 100, "{} for one connection", slots.deadlines());
+            let token = connections.insert(At(1_000_000));
+            connections.schedule(token);
+            connections.remove(token);
+            assert!(connections.deadlines() < 100, "{} for one connection", connections.deadlines());
         }
-        assert_eq!(slots.due(Duration::from_secs(9)), Some(stays));
+        assert_eq!(connections.due(Duration::from_secs(9)), Some(stays));
     }
 }

@@ -21,10 +21,10 @@ use roadstead_proto::{
 
 use crate::{
     error::{GatherError, Missing, SendError},
-    memory::Recent,
     message::Message,
     options::{Key, Member, MemberId, Options, cost},
     outbox::{Outbox, Parcel},
+    recent::Recent,
     stats::{ExchangeStats, PeerStats},
     taken::Taken,
     trust::Trust,

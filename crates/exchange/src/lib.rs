@@ -30,10 +30,10 @@ mod handle;
 mod hub;
 mod keeper;
 mod link;
-mod memory;
 mod message;
 mod options;
 mod outbox;
+mod recent;
 #[cfg(test)]
 mod reference;
 #[cfg(feature = "sim")]

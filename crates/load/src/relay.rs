@@ -122,19 +122,19 @@ impl Relay {
     /// relayed as ever.
     pub fn sever(&self) {
         self.control.severed.store(true, SeqCst);
-        self.control.ring();
+        self.control.wake();
     }
 
     /// Stops accepting and forwarding, soon: the network is silent, and nobody is told. Nothing is lost.
     pub fn pause(&self) {
         self.control.paused.store(true, SeqCst);
-        self.control.ring();
+        self.control.wake();
     }
 
     /// Ends a pause. What was due in it is delivered at once.
     pub fn resume(&self) {
         self.control.paused.store(false, SeqCst);
-        self.control.ring();
+        self.control.wake();
     }
 }
 
@@ -147,7 +147,7 @@ impl fmt::Debug for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.control.stopped.store(true, SeqCst);
-        self.control.ring();
+        self.control.wake();
         if let Some(thread) = self.thread.take() {
             // It only fails if the loop has panicked, and there is nothing left to stop then.
             let _ = thread.join();
@@ -157,7 +157,7 @@ impl Drop for Relay {
 
 /// What the relay's owner and its loop share.
 struct Control {
-    bell: OwnedFd,
+    wake_fd: OwnedFd,
     paused: AtomicBool,
     severed: AtomicBool,
     stopped: AtomicBool,
@@ -168,7 +168,7 @@ struct Control {
 impl Control {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wake_fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             paused: AtomicBool::new(false),
             severed: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -176,14 +176,14 @@ impl Control {
         })
     }
 
-    fn ring(&self) {
-        // Fails only when the counter is full, and then the bell is ringing already.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    fn wake(&self) {
+        // Fails only when the counter is full, and then it is readable already.
+        let _ = rustix::io::write(&self.wake_fd, &1u64.to_ne_bytes());
     }
 
-    fn hush(&self) {
-        // Fails only when nobody has rung.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    fn heard(&self) {
+        // Fails only when it is unreadable already.
+        let _ = rustix::io::read(&self.wake_fd, &mut [0; 8]);
     }
 }
 
@@ -223,7 +223,7 @@ impl Loop {
 
     /// Waits until there is something to do; answers for each connection what its two sockets are ready for.
     fn wait(&self, paused: bool) -> Vec<[PollFlags; 2]> {
-        let mut polled = vec![PollFd::new(&self.control.bell, PollFlags::IN)];
+        let mut polled = vec![PollFd::new(&self.control.wake_fd, PollFlags::IN)];
         let mut places = Vec::new();
         let now = self.start.elapsed();
         let mut deadline = None;
@@ -249,7 +249,7 @@ impl Loop {
         // An interrupted wait is as good as one that came to its end.
         if poll(&mut polled, timeout.as_ref()).is_ok() {
             if !polled[0].revents().is_empty() {
-                self.control.hush();
+                self.control.heard();
             }
             for (place, index, side) in places {
                 ready[index][side] = polled[place].revents();

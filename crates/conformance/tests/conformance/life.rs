@@ -111,7 +111,7 @@ fn a_drain_serves_who_waits_at_the_door(setting: &Setting) {
     }
     drain_frozen(&child);
     // A handshake that ends before the drain begins leaves somebody who has asked nothing, and is told to go.
-    child.closes_its_door();
+    child.closes_its_listener();
     for socket in sockets {
         let mut stream = setting.speak(socket);
         if setting.tls {
@@ -139,7 +139,7 @@ fn a_handshake_that_a_drain_meets_is_served_and_told_of_it(setting: &Setting) {
     comes_to_wait(&child, setting);
     child.begin_drain();
     if setting.tls {
-        // A server that has closed its door may yet have to tell others of its own.
+        // A server that has closed its listener may yet have to tell others of its own.
         comes_to_wait(&child, setting);
     }
     let mut stream = setting.speak(socket);

@@ -19,7 +19,7 @@ use roadstead_proto::{
 };
 
 use super::{
-    supervisor::Supervisor,
+    server_handle::ServerHandle,
     wait::{WaitingNet, Wants},
 };
 use crate::{connections::LONG, failed::failed, orders::Order};
@@ -43,7 +43,7 @@ const TOKEN: Token = Token(0);
 
 /// One connection and the thread that waits for it.
 pub(crate) struct Blocking<N: WaitingNet> {
-    server: Arc<dyn Supervisor>,
+    server: Arc<dyn ServerHandle>,
     net: N,
     /// None until a connection to elsewhere was begun.
     stream: Option<N::Stream>,
@@ -77,7 +77,7 @@ enum Woke {
 impl<N: WaitingNet> Blocking<N> {
     /// Drives `endpoint` on an accepted connection.
     pub(crate) fn accepted(
-        server: Arc<dyn Supervisor>,
+        server: Arc<dyn ServerHandle>,
         net: N,
         stream: N::Stream,
         endpoint: Box<dyn Endpoint>,
@@ -88,7 +88,7 @@ impl<N: WaitingNet> Blocking<N> {
 
     /// Drives `endpoint` on a connection to `address`.
     pub(crate) fn outgoing(
-        server: Arc<dyn Supervisor>,
+        server: Arc<dyn ServerHandle>,
         net: N,
         address: SocketAddr,
         endpoint: Box<dyn Endpoint>,
@@ -97,7 +97,7 @@ impl<N: WaitingNet> Blocking<N> {
         Self { address: Some(address), ..Self::new(server, net, endpoint, host) }
     }
 
-    fn new(server: Arc<dyn Supervisor>, net: N, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
+    fn new(server: Arc<dyn ServerHandle>, net: N, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
         Self {
             server,
             net,

@@ -7,7 +7,7 @@
 mod connection;
 pub mod iterative;
 pub mod server;
-pub mod supervisor;
+pub mod server_handle;
 #[cfg(test)]
 mod tests;
 pub mod wait;

@@ -21,7 +21,7 @@ use roadstead_proto::{
 
 use super::{
     connection::{Blocking, Handle},
-    supervisor::Supervisor,
+    server_handle::ServerHandle,
     wait::WaitingNet,
 };
 use crate::{
@@ -238,7 +238,7 @@ impl<N: WaitingNet> BlockingServer<N> {
     }
 }
 
-impl<N: WaitingNet> Supervisor for BlockingServer<N> {
+impl<N: WaitingNet> ServerHandle for BlockingServer<N> {
     fn order(&self) -> Order {
         self.ordered.get()
     }

@@ -35,7 +35,7 @@ struct Obedient {
     now: Duration,
     accepts: usize,
     /// Who waits when it is deafened.
-    at_the_door: usize,
+    in_backlog: usize,
     named: Vec<Token>,
     sends: Vec<Token>,
     receives: Vec<Token>,
@@ -57,7 +57,7 @@ impl CompletionQueue for Obedient {
         self.accepts += 1;
     }
     fn deafen(&mut self) {
-        let come = (0..self.at_the_door).map(|_| Completion::Accepted(0, Taken::One((), guest())));
+        let come = (0..self.in_backlog).map(|_| Completion::Accepted(0, Taken::One((), guest())));
         self.done.extend(come);
     }
     fn adopt(&mut self, (): (), token: Token) -> io::Result<()> {
@@ -160,9 +160,9 @@ fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
 }
 
 #[test]
-fn who_waits_at_the_door_of_a_loop_without_connections_is_let_in_when_it_drains() {
+fn who_waits_in_the_backlog_of_a_loop_without_connections_is_let_in_when_it_drains() {
     let mut proactor = start();
-    proactor.completions.at_the_door = 1;
+    proactor.completions.in_backlog = 1;
     proactor.orders.drain(&proactor.host.wake_queue);
     proactor.happen([]);
     proactor.happen([]);

@@ -283,7 +283,7 @@ fn what_a_reply_sets_counts_from_the_end_of_its_job() {
 #[derive(Clone)]
 struct Timed {
     is_set: bool,
-    rang: Arc<AtomicBool>,
+    fired: Arc<AtomicBool>,
 }
 
 impl Service for Timed {
@@ -297,7 +297,7 @@ impl Service for Timed {
 impl Session for Timed {
     type Reply = ();
     fn ready(&mut self, why: Ready, _: &mut Context<'_, Self>) -> Done {
-        self.rang.fetch_or(why == Ready::Timer, SeqCst);
+        self.fired.fetch_or(why == Ready::Timer, SeqCst);
         Ok(())
     }
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
@@ -312,20 +312,20 @@ impl Session for Timed {
 #[test]
 fn a_timer_rings_although_the_peer_never_pauses() {
     let (shared, net) = (Shared::new(Budget::default()), Torrent::new(1));
-    let (clock, rang) = (Arc::clone(&net.clock), Arc::<AtomicBool>::default());
-    let timed = Timed { is_set: false, rang: Arc::clone(&rang) };
+    let (clock, fired) = (Arc::clone(&net.clock), Arc::<AtomicBool>::default());
+    let timed = Timed { is_set: false, fired: Arc::clone(&fired) };
     let listener = Listener::new((), Arc::new(timed), Arc::clone(&shared), None);
     let host = Host::alone(shared, 1);
     let mut reactor = Reactor::new(net, Eager::default(), host, Arc::default(), vec![listener]).unwrap();
     for _ in 0..3 {
         assert!(reactor.turn().unwrap());
     }
-    assert!(!rang.load(SeqCst), "its time has not come");
+    assert!(!fired.load(SeqCst), "its time has not come");
     *clock.lock().unwrap() += Duration::from_secs(1);
     for _ in 0..3 {
         assert!(reactor.turn().unwrap());
     }
-    assert!(rang.load(SeqCst));
+    assert!(fired.load(SeqCst));
 }
 
 /// Finishes when it is told of a drain.

@@ -190,7 +190,7 @@ fn who_calls_while_the_connection_is_given_its_loop_is_heard_there() {
 }
 
 #[test]
-fn a_bell_that_learns_late_how_to_interrupt_is_heard() {
+fn a_wake_queue_that_learns_late_how_to_interrupt_is_heard() {
     play(3, || {
         let (wake_queue, event) = (WakeQueue::new(), Arc::new((Mutex::new(false), Condvar::new())));
         let thread = spawn(&wake_queue, |wake_queue| wake_queue.wake(TOKEN));

@@ -14,7 +14,7 @@ use roadstead_drivers::{
     accept::Listener,
     blocking::{
         server::{BlockingServer, MakeHost, Spawner},
-        supervisor::Supervisor,
+        server_handle::ServerHandle,
     },
     orders::{Order, Orders},
     proactor::{

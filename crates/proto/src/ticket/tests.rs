@@ -39,7 +39,7 @@ fn a_burst_of_replies_rings_once_until_it_is_heard() {
 
 #[test]
 fn a_dropped_ticket_is_a_lost_job() {
-    let (mailbox, _bell) = mailbox();
+    let (mailbox, _wake_queue) = mailbox();
     drop(Ticket::new(Arc::clone(&mailbox), JobId(1), Meter::new(1).charge(1).unwrap()));
     let replies = mailbox.take().1.into_iter().map(|(id, reply)| (id, reply.into_inner()));
     assert_eq!(replies.collect::<Vec<_>>(), [(JobId(1), Err(Lost))]);
@@ -67,7 +67,7 @@ fn a_closed_connection_keeps_no_replies() {
 }
 
 #[test]
-fn an_alarm_that_rang_before_it_had_a_loop_is_heard_there() {
+fn a_wake_before_the_connection_had_a_loop_is_heard_there() {
     let (wake_flag, wake_queue) = (Arc::new(WakeFlag::default()), WakeQueue::new());
     Waker(Arc::clone(&wake_flag)).wake();
     wake_flag.attach(&wake_queue, Token(3));
@@ -75,7 +75,7 @@ fn an_alarm_that_rang_before_it_had_a_loop_is_heard_there() {
 }
 
 #[test]
-fn a_bell_of_one_connection_calls_instead_of_keeping_a_list() {
+fn a_wake_queue_of_one_connection_calls_instead_of_keeping_a_list() {
     let (calls, wake_flag) = (Arc::new(AtomicUsize::new(0)), Arc::new(WakeFlag::default()));
     let called = Arc::clone(&calls);
     let wake_queue = WakeQueue::calling(move || _ = called.fetch_add(1, SeqCst));
@@ -104,7 +104,7 @@ fn a_loop_is_interrupted_once_and_only_while_it_sleeps() {
 }
 
 #[test]
-fn a_loop_does_not_fall_asleep_over_a_ringing_bell() {
+fn a_loop_does_not_fall_asleep_over_somebody_who_was_woken() {
     let wake_queue = WakeQueue::new();
     wake_queue.wake(Token(1));
     assert!(!wake_queue.begin_sleep());

@@ -5,7 +5,7 @@ use roadstead_proto::{budget::Budget, connection::Operation, host::Shared};
 
 use super::*;
 use crate::{
-    blocking::{connection::Blocking, supervisor::Supervisor},
+    blocking::{connection::Blocking, server_handle::ServerHandle},
     connections::LONG,
     orders::Order,
 };
@@ -22,7 +22,7 @@ impl Alone {
     }
 }
 
-impl Supervisor for Alone {
+impl ServerHandle for Alone {
     fn order(&self) -> Order {
         *self.0.lock().unwrap()
     }
@@ -92,7 +92,7 @@ fn a_deadline_is_told_although_the_peer_never_pauses() {
 }
 
 #[test]
-fn who_has_waited_in_vain_in_recv_waits_for_its_bell_too_until_something_comes() {
+fn who_has_waited_in_vain_in_recv_can_be_woken_too_until_something_comes() {
     let play = play();
     let net = play.net.clone();
     net.then(|net| net.pass(GLANCE)).then(|net| net.come(Ok(b"x"))).then(|net| net.come(Ok(b"")));
@@ -249,7 +249,7 @@ fn where_the_system_would_not_look_everything_in_flight_is_tried() {
 }
 
 #[test]
-fn without_a_descriptor_for_its_bell_a_connection_looks_at_it_every_now_and_then() {
+fn without_a_wake_descriptor_a_connection_looks_at_its_wake_queue_every_now_and_then() {
     for (deadline, timeout) in [(None, GLANCE), (Some(SECOND), GLANCE), (Some(GLANCE / 2), GLANCE / 2)] {
         let play = play();
         let net = play.net.clone();

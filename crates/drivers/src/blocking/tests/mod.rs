@@ -69,7 +69,7 @@ struct World {
 enum Wait {
     InReceive(Duration),
     For { receive: bool, send: bool, wake_queue: bool, timeout: Option<Duration> },
-    AtDoors(usize, Option<Duration>),
+    AtListeners(usize, Option<Duration>),
 }
 
 impl Scripted {
@@ -206,7 +206,7 @@ impl WaitingNet for Scripted {
         (): &(),
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        self.waited(Wait::AtDoors(listeners.count(), timeout), timeout);
+        self.waited(Wait::AtListeners(listeners.count(), timeout), timeout);
         self.world().unable.pop_front().map_or(Ok(()), |instead| instead.map(drop))
     }
     fn hang_up(&mut self, listener: &usize) {

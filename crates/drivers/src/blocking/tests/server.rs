@@ -11,7 +11,7 @@ use crate::{
     blocking::{
         iterative::Iterative,
         server::{BlockingServer, LiveConnection, Spawner},
-        supervisor::Supervisor,
+        server_handle::ServerHandle,
     },
     net::REST,
     orders::Order,
@@ -100,11 +100,11 @@ impl Scene {
     }
 }
 
-fn at_doors(count: usize) -> Wait {
-    Wait::AtDoors(count, None)
+fn at_listeners(count: usize) -> Wait {
+    Wait::AtListeners(count, None)
 }
 
-const RESTS: Wait = Wait::AtDoors(0, Some(REST));
+const RESTS: Wait = Wait::AtListeners(0, Some(REST));
 
 #[test]
 fn one_that_broke_while_it_waited_costs_nobody_anything() {
@@ -115,7 +115,7 @@ fn one_that_broke_while_it_waited_costs_nobody_anything() {
     scene.ordered(Order::Drain);
     scene.server.accept(&scene.listeners(1)).unwrap();
     assert_eq!(scene.heard(), ["opened"]);
-    assert_eq!(scene.net.world().waits, [at_doors(1); 3]);
+    assert_eq!(scene.net.world().waits, [at_listeners(1); 3]);
     let counted = scene.shared.snapshot();
     assert_eq!((counted.accepted, counted.refused, counted.open), (1, 0, 0));
 }
@@ -132,7 +132,11 @@ fn a_listener_without_room_rests_and_keeps_no_other_from_being_asked() {
         scene.comes(0, []);
         scene.ordered(Order::Drain);
         scene.server.accept(&scene.listeners(2)).unwrap();
-        assert_eq!(scene.net.world().waits, [at_doors(2), RESTS, at_doors(2), at_doors(2)], "{failure}");
+        assert_eq!(
+            scene.net.world().waits,
+            [at_listeners(2), RESTS, at_listeners(2), at_listeners(2)],
+            "{failure}"
+        );
         assert_eq!(scene.heard(), ["opened", "opened"]);
     }
 }
@@ -144,7 +148,7 @@ fn who_is_turned_away_for_want_of_descriptors_is_counted_and_nobody_rests() {
     scene.comes(0, []);
     scene.ordered(Order::Drain);
     scene.server.accept(&scene.listeners(1)).unwrap();
-    assert_eq!(scene.net.world().waits, [at_doors(1); 3]);
+    assert_eq!(scene.net.world().waits, [at_listeners(1); 3]);
     let counted = scene.shared.snapshot();
     assert_eq!((counted.accepted, counted.refused, scene.net.world().shed), (1, 1, 1));
 }

@@ -175,7 +175,7 @@ fn what_has_broken_a_connection_is_found_whatever_is_wanted_and_told_by_its_name
 }
 
 #[test]
-fn a_bell_ends_a_wait_and_having_been_heard_no_other() {
+fn a_wake_ends_a_wait_and_having_been_heard_no_other() {
     soon(|| {
         let (stream, _peer) = pair();
         let wake_queue = WakeQueue::new();
@@ -193,7 +193,7 @@ fn a_bell_ends_a_wait_and_having_been_heard_no_other() {
 }
 
 #[test]
-fn who_accepts_waits_for_somebody_for_its_bell_or_until_the_time_is_over() {
+fn who_accepts_waits_for_somebody_for_a_wake_or_until_the_time_is_over() {
     soon(|| {
         let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let address = listeners[1].local_addr().unwrap();

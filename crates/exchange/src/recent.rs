@@ -1,4 +1,4 @@
-//! The last so many things that happened, and no more.
+//! A bounded set of recent keys: the oldest goes when one more would not fit.
 #![forbid(unsafe_code)]
 
 use std::{

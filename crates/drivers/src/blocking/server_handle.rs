@@ -1,4 +1,4 @@
-//! What the thread of a connection knows of those beside it.
+//! What the thread of a connection knows of its server.
 #![forbid(unsafe_code)]
 
 use std::{net::SocketAddr, sync::Arc};
@@ -7,8 +7,8 @@ use roadstead_proto::connection::Endpoint;
 
 use crate::orders::Order;
 
-/// Those who serve the connections of one process.
-pub trait Supervisor: Send + Sync {
+/// Through which the thread of a connection reaches its server.
+pub trait ServerHandle: Send + Sync {
     /// What the server wants now.
     fn order(&self) -> Order;
     /// Opens a connection in a thread of its own and drives `endpoint` on it.
