@@ -58,8 +58,8 @@ pub(crate) struct Args {
     /// A message without an answer for so long has failed
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = length(SOME))]
     timeout: Duration,
-    /// Speak TLS 1.3, with the client's keys in this directory, to a server with a certificate of the same authority: see
-    /// `roadstead keys`
+    /// Speak TLS 1.3, with the client's keys in this directory, to a server with a certificate of the same authority:
+    /// see `roadstead keys`
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Run on this processor only

@@ -1,8 +1,8 @@
 //! The `roadstead` command: arguments in, text out.
 //!
 //! stdout carries results, and before them one line per listener; logs and progress go to stderr. Exit codes: 0 done,
-//! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal, or one before
-//! a measurement had measured, or a sharing shared, anything. SIGHUP has a server read its keys again.
+//! also after SIGINT or SIGTERM and a drain; 1 something was wrong or failed; 2 bad usage; 130 a second signal, or one
+//! before a measurement had measured, or a sharing shared, anything. SIGHUP has a server read its keys again.
 #![forbid(unsafe_code)]
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -114,7 +114,8 @@ fn main() -> ExitCode {
     code
 }
 
-/// Prints a help text, which was asked for and may find no room or be read in part, or what is wrong with the arguments.
+/// Prints a help text, which was asked for and may find no room or be read in part, or what is wrong with the
+/// arguments.
 fn tell(told: &clap::Error) -> ExitCode {
     match (told.print(), told.use_stderr()) {
         (Err(error), false) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,

@@ -24,8 +24,8 @@ fn machine(root: &Path) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What the groups of a line of /proc/self/cgroup, `number:controllers:path`, have left of their limits, see cgroups(7):
-/// every group above may have one.
+/// What the groups of a line of /proc/self/cgroup, `number:controllers:path`, have left of their limits, see
+/// cgroups(7): every group above may have one.
 fn limits(root: &Path, group: &str) -> Vec<u64> {
     let mut fields = group.splitn(3, ':');
     let (_, Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {

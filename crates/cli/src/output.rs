@@ -84,8 +84,8 @@ impl Output {
         Stream::beside(self.json().as_ref())
     }
 
-    /// The files come first: they are wanted even if nobody reads the table. Nothing is delivered of what a signal ended
-    /// before anything was measured.
+    /// The files come first: they are wanted even if nobody reads the table. Nothing is delivered of what a signal
+    /// ended before anything was measured.
     pub(crate) fn deliver(&self, report: &impl Findings) -> Result<Outcome> {
         if report.is_empty() {
             signals::check()?;

@@ -75,8 +75,8 @@ pub(crate) struct Listen {
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
-    /// Threads that run deferred jobs [default: 0, the I/O thread runs them]. For `pool`: its threads [default: 64]; for
-    /// `prefork`: its processes [default: 16]; with `--io workers`: threads that do it all [default: one for each
+    /// Threads that run deferred jobs [default: 0, the I/O thread runs them]. For `pool`: its threads [default: 64];
+    /// for `prefork`: its processes [default: 16]; with `--io workers`: threads that do it all [default: one for each
     /// processor]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = within(0..=1024_u16))]
     pub(crate) workers: u16,
@@ -113,7 +113,8 @@ pub(crate) struct Limits {
     /// Time without a byte in either direction [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle: Option<Duration>,
-    /// Bytes per second that a connection has to move while a message or an answer is half through; 0: any [default: 64]
+    /// Bytes per second that a connection has to move while a message or an answer is half through; 0: any [default:
+    /// 64]
     #[arg(long, value_name = "BYTES", value_parser = within(0..=BYTES as u64))]
     slowest: Option<u64>,
     /// Bytes that one connection may buffer [default: 1 MiB; Trident: by the collection]

@@ -23,8 +23,8 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// What the second signal deletes before it ends the process, as nothing else will.
 static DOOMED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Watches for SIGINT and SIGTERM from now on; and for SIGHUP, since a terminal that is closed ends a measurement too, unless
-/// it was to go on all the same: nohup(1). The second exits with 130.
+/// Watches for SIGINT and SIGTERM from now on; and for SIGHUP, since a terminal that is closed ends a measurement too,
+/// unless it was to go on all the same: nohup(1). The second exits with 130.
 pub(crate) fn watch() -> io::Result<()> {
     let hangup = (!is_ignored(SIGHUP)?).then_some(SIGHUP);
     let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;

@@ -157,8 +157,8 @@ fn who_is_started_by_a_measurement_outlives_a_closed_terminal() {
     }
 }
 
-/// Whether a process of `starter` has come so far as to have a socket, and hears SIGHUP. What was forked and not yet executed
-/// has those of its starter.
+/// Whether a process of `starter` has come so far as to have a socket, and hears SIGHUP. What was forked and not yet
+/// executed has those of its starter.
 fn listens(pid: Pid, starter: Pid) -> bool {
     let of = |pid: Pid, what: &str| format!("/proc/{}/{what}", pid.as_raw_nonzero());
     let line = |pid| fs::read(of(pid, "cmdline")).unwrap_or_default();

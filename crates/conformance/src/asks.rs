@@ -32,8 +32,8 @@ pub const STAY: u8 = 13;
 pub const TOIL: u8 = 14;
 /// The same without a ticket, so that nobody is answered; `rests` is the last that it says.
 pub const DRUDGE: u8 = 15;
-/// Programs are started, by the session and by a job; the answer has a bit for each signal that one of them has inherited
-/// as blocked or ignored. With `n` they are to inherit none as blocked: `signals::unblocked`.
+/// Programs are started, by the session and by a job; the answer has a bit for each signal that one of them has
+/// inherited as blocked or ignored. With `n` they are to inherit none as blocked: `signals::unblocked`.
 pub const PROGRAM: u8 = 16;
 /// A job that answers `n`, and panics when it is dropped.
 pub const BOMB: u8 = 17;

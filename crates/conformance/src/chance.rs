@@ -27,7 +27,8 @@ impl Chance {
         all[self.below(all.len() as u64) as usize]
     }
 
-    /// Cuts `bytes` into pieces, each no longer than one of `lengths`. A rest is shorter than twice `rest` microseconds.
+    /// Cuts `bytes` into pieces, each no longer than one of `lengths`. A rest is shorter than twice `rest`
+    /// microseconds.
     pub fn cut(&mut self, mut bytes: Vec<u8>, lengths: &[u64], rest: u64) -> Pieces {
         let mut pieces = Vec::new();
         while !bytes.is_empty() {

@@ -26,8 +26,8 @@ use crate::{
 /// On this signal the program says what it holds.
 pub const AUDIT: Signal = Signal::USR2;
 
-/// A running server. Whoever lets go of it while it runs, when all clients have gone, sees that it holds nothing for them
-/// any more, and that it drains: unless its end has been waited for, or it was left with what it rightly holds.
+/// A running server. Whoever lets go of it while it runs, when all clients have gone, sees that it holds nothing for
+/// them any more, and that it drains: unless its end has been waited for, or it was left with what it rightly holds.
 pub struct Child {
     setting: Setting,
     process: Group,
@@ -237,7 +237,8 @@ impl Child {
         self.end()
     }
 
-    /// When all clients have gone: sees that nothing is held for them any more, asks it to drain, and waits for its end.
+    /// When all clients have gone: sees that nothing is held for them any more, asks it to drain, and waits for its
+    /// end.
     #[track_caller]
     pub fn drain(mut self) -> Stats {
         self.retire()
@@ -269,7 +270,8 @@ impl Child {
         Stats::parse(&self.said("holds ")[before])
     }
 
-    /// Waits for the end of a server that drains: in good order, without any child left, and with every account at zero.
+    /// Waits for the end of a server that drains: in good order, without any child left, and with every account at
+    /// zero.
     #[track_caller]
     pub fn stats(&mut self) -> Stats {
         let code = self.end();
@@ -279,8 +281,8 @@ impl Child {
         Stats::parse(&last)
     }
 
-    /// Waits for its end and for all that it said, which may not be that anything is left on its accounts; answers its exit
-    /// code, if no signal ended it.
+    /// Waits for its end and for all that it said, which may not be that anything is left on its accounts; answers its
+    /// exit code, if no signal ended it.
     #[track_caller]
     pub fn end(&mut self) -> Option<i32> {
         let mut ended = None;
@@ -335,8 +337,8 @@ impl Child {
         self.processes().into_iter().flat_map(of).collect()
     }
 
-    /// How long, and how often, each of its threads and those of its children has run: proc(5), `schedstat`. Who sleeps all
-    /// the while has run no more the next time.
+    /// How long, and how often, each of its threads and those of its children has run: proc(5), `schedstat`. Who sleeps
+    /// all the while has run no more the next time.
     pub fn runs(&self) -> BTreeMap<(i32, i32), String> {
         let of = |(process, thread): (i32, i32)| {
             let runs = fs::read_to_string(format!("/proc/{process}/task/{thread}/schedstat")).ok()?;
@@ -368,8 +370,8 @@ impl Child {
         held
     }
 
-    /// Waits until all threads of it and its children sleep, the same ones at two looks in a row: whatever had come is seen
-    /// to. Not for a server that never sleeps.
+    /// Waits until all threads of it and its children sleep, the same ones at two looks in a row: whatever had come is
+    /// seen to. Not for a server that never sleeps.
     #[track_caller]
     pub fn falls_asleep(&self) {
         let sleeps = |(process, thread): &(i32, i32)| {

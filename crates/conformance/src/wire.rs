@@ -23,7 +23,8 @@ pub struct Wire {
 
 struct Tls {
     session: Mutex<ClientConnection>,
-    /// Records that the socket has not taken; `None` after the last. Locked while they leave, so that they stay in order.
+    /// Records that the socket has not taken; `None` after the last. Locked while they leave, so that they stay in
+    /// order.
     unsent: Mutex<Option<Vec<u8>>>,
 }
 
@@ -48,8 +49,8 @@ impl Wire {
         Self { socket, tls: self.tls.clone(), came: Vec::new(), failed: self.failed }
     }
 
-    /// Sends `whole` and, together with it, `cut` but for the last byte of what goes over the wire for that. Nothing may
-    /// follow but the end.
+    /// Sends `whole` and, together with it, `cut` but for the last byte of what goes over the wire for that. Nothing
+    /// may follow but the end.
     pub fn write_cut(&mut self, whole: &[u8], cut: &[u8]) -> io::Result<()> {
         let Some(tls) = &self.tls else {
             return self.write_all(&[whole, &cut[..cut.len() - 1]].concat());
@@ -89,8 +90,8 @@ impl Wire {
         self.say_nothing_more();
     }
 
-    /// Breaks off as a network may without a reset: through TLS only the wire ends, which is no end of what goes over it.
-    /// Without TLS it would be one, so that a reset is all that is left.
+    /// Breaks off as a network may without a reset: through TLS only the wire ends, which is no end of what goes over
+    /// it. Without TLS it would be one, so that a reset is all that is left.
     pub fn cut(self) {
         match &self.tls {
             Some(_) => self.say_nothing_more(),

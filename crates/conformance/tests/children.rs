@@ -1,4 +1,5 @@
-//! The processes of the models that fork: what is counted of one that is killed, and what becomes of one whose parent is.
+//! The processes of the models that fork: what is counted of one that is killed, and what becomes of one whose parent
+//! is.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{io::Write, net::TcpListener};

@@ -149,8 +149,8 @@ impl Authority {
         self.certify(KeyPair::generate()?, name, role)
     }
 
-    /// Makes what is missing in `dir` of the files of `name`, and changes nothing that is there and of use: a certificate
-    /// is made anew with its private key. Answers the names of what was made, none if all was there.
+    /// Makes what is missing in `dir` of the files of `name`, and changes nothing that is there and of use: a
+    /// certificate is made anew with its private key. Answers the names of what was made, none if all was there.
     ///
     /// # Errors
     /// [`KeysError`] if a file cannot be read or written, others may read the private key, or the files are of another

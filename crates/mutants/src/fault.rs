@@ -17,8 +17,8 @@ pub struct Fault {
     pub name: String,
     /// The file, from the root of the tree.
     pub file: String,
-    /// What stands there now: an expression, or statements; in its surroundings if it is marked with `«` and `»`. Several
-    /// can be marked.
+    /// What stands there now: an expression, or statements; in its surroundings if it is marked with `«` and `»`.
+    /// Several can be marked.
     pub was: String,
     /// What stands there instead when the fault is chosen; of several places each marked.
     pub becomes: String,

@@ -9,8 +9,8 @@ use crate::{
     program::{Asked, Ending, Runner},
 };
 
-/// How often a test that has failed once is run again until it fails by itself: a race is not lost each time. As often it
-/// has to pass without the fault.
+/// How often a test that has failed once is run again until it fails by itself: a race is not lost each time. As often
+/// it has to pass without the fault.
 const AGAIN: usize = 3;
 
 /// What became of a fault.
@@ -35,8 +35,8 @@ pub struct Found {
     pub by: String,
 }
 
-/// Plays `fault` to the tests of those of `steps` that it has not survived `before`. `None` if somebody asked us to end.
-/// `progress` hears of each step.
+/// Plays `fault` to the tests of those of `steps` that it has not survived `before`. `None` if somebody asked us to
+/// end. `progress` hears of each step.
 ///
 /// # Errors
 /// If a test program cannot be begun.
@@ -104,8 +104,8 @@ fn play(fault: &str, step: &Step<'_>, verdict: &mut Verdict, runner: &Runner) ->
     }
 }
 
-/// Whether a test that has failed fails again with the fault, and passes as often as it may take to fail without. `None`
-/// if somebody asked us to end.
+/// Whether a test that has failed fails again with the fault, and passes as often as it may take to fail without.
+/// `None` if somebody asked us to end.
 fn is_certain(fault: &str, step: &Step<'_>, test: &str, runner: &Runner) -> io::Result<Option<bool>> {
     let alone = Asked { only: Some(test), ..Asked::default() };
     let with = Asked { fault: Some(fault), ..alone };

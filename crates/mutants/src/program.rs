@@ -145,8 +145,8 @@ impl Runner {
         Ok(if status.success() { Ending::Passed(passed) } else { Ending::Broken(said(status)) })
     }
 
-    /// Ends what tests have left behind: whatever has our mark in its environment. It may begin something while we look,
-    /// and takes a moment to end.
+    /// Ends what tests have left behind: whatever has our mark in its environment. It may begin something while we
+    /// look, and takes a moment to end.
     fn sweep(&self) {
         for _ in 0..LOOKS {
             if self.end_marked() == 0 {

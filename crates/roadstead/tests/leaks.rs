@@ -1,4 +1,5 @@
-//! Servers that come and go in one process leave neither descriptors nor threads behind, nor does one that cannot start.
+//! Servers that come and go in one process leave neither descriptors nor threads behind, nor does one that cannot
+//! start.
 //!
 //! Alone in its process, because it counts what all of it holds.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

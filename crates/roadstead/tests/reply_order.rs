@@ -159,7 +159,8 @@ fn a_job_that_has_more_to_do_is_overtaken_by_those_that_wait() {
 #[test]
 fn of_several_workers_whoever_is_done_first_is_heard_first() {
     for model in [Model::Threads, Model::Epoll, Model::Emulated] {
-        // The first is begun first, and goes on when the others have run; which of it and the last is done first is open.
+        // The first is begun first, and goes on when the others have run; which of it and the last is done first is
+        // open.
         let heard = hear(model, Queue::Fcfs, 2, Five { slices: [1; 5], after: [4, 0, 0, 0, 0] });
         assert!(["!12304", "!12340"].contains(&heard.as_str()), "{model}: {heard}");
     }

@@ -102,8 +102,8 @@ pub fn generate(domain: Domain, index: usize, expander: &Expander, rng: &mut imp
     })
 }
 
-/// A block with one bit set. How long a shift takes may depend on how far it goes, and a byte's address tells its place, so
-/// every bit of a byte is asked, and every byte of the block.
+/// A block with one bit set. How long a shift takes may depend on how far it goes, and a byte's address tells its
+/// place, so every bit of a byte is asked, and every byte of the block.
 fn one_hot(set: u8) -> Block {
     let bits = (0..8u8).map(|bit| bit.ct_eq(&(set % 8)).unwrap_u8() << bit);
     let byte = bits.fold(0, |byte, bit| byte | bit);

@@ -1,5 +1,5 @@
-//! What private vector search computes with: shares, selection keys, masks, checks, and the loops over all rows. It knows
-//! no file and no network, and no randomness but what it is given.
+//! What private vector search computes with: shares, selection keys, masks, checks, and the loops over all rows. It
+//! knows no file and no network, and no randomness but what it is given.
 
 #![deny(unsafe_code)]
 // It panics where nobody can be told any more.

@@ -116,7 +116,8 @@ impl Masks {
     }
 }
 
-/// What makes blocks of a stream out of their numbers: AES, but for tests, which make it give what AES hardly ever does.
+/// What makes blocks of a stream out of their numbers: AES, but for tests, which make it give what AES hardly ever
+/// does.
 trait Cipher {
     fn encrypt(&self, blocks: &mut [Block]);
 }

@@ -11,8 +11,8 @@ const RUN: usize = 64;
 
 /// Item `index` of `list`, after a look at all of them; zeros if there is none.
 ///
-/// Of every run of items one is taken, and of these the one of the index's run. The masks for both go through a barrier:
-/// a compiler that knows how they came about makes a branch of an `and` that is mostly with zero.
+/// Of every run of items one is taken, and of these the one of the index's run. The masks for both go through a
+/// barrier: a compiler that knows how they came about makes a branch of an `and` that is mostly with zero.
 pub fn pick<const N: usize>(list: &[[u8; N]], index: usize) -> [u8; N] {
     let masks: [[u8; N]; RUN] = std::array::from_fn(|at| [mask(at, index % RUN); N]);
     let masks = black_box(masks);
@@ -37,8 +37,8 @@ fn mask(one: usize, other: usize) -> u8 {
 /// Bits at the low end of a key that have to be clear: they tell equal keys apart.
 pub const PLACE: u32 = 22;
 
-/// The `k` smallest of `keys`, or all if there are fewer: each with its index, in the order of the keys, the lower index
-/// first on a tie. What is compared with what depends on the two numbers only.
+/// The `k` smallest of `keys`, or all if there are fewer: each with its index, in the order of the keys, the lower
+/// index first on a tie. What is compared with what depends on the two numbers only.
 ///
 /// The keys are dealt out to lanes, which vectors sort side by side. The smallest of all are among those of the lanes,
 /// which are few; these are sorted again by key and index.
@@ -64,8 +64,8 @@ pub fn smallest(keys: &[i64], k: usize) -> Vec<(i64, usize)> {
     best.iter().take(count).map(|&wide| (((wide >> 64) as i64) << PLACE, wide as usize)).collect()
 }
 
-/// The `count` smallest of each lane, in place of their low bits the places that the keys had; and greatest numbers where
-/// a lane has fewer.
+/// The `count` smallest of each lane, in place of their low bits the places that the keys had; and greatest numbers
+/// where a lane has fewer.
 fn of_each_lane(keys: &[i64], count: usize) -> Vec<i64> {
     let width = count.min(keys.len().div_ceil(LANES)).next_power_of_two();
     let mut best = vec![[i64::MAX; LANES]; width];

@@ -3,9 +3,9 @@
 //! The key schedules are paid once and blocks pipeline; feeding the input forward (`AES_K(s) ^ s`, Matyas-Meyer-Oseas)
 //! makes it one-way (Guo, Katz, Wang, Yu: "Efficient and secure multiparty computation from fixed-key block ciphers").
 //! The keys are no secret from the servers. They follow from the manifest and from the fresh nonces of the three
-//! connections, so that work spent against the trees of some connections is worth nothing against those of others, as it
-//! would be under keys that are the same everywhere (Guo, Katz, Wang, Weng, Yu: "Better concrete security for half-gates
-//! garbling (in the multi-instance setting)").
+//! connections, so that work spent against the trees of some connections is worth nothing against those of others, as
+//! it would be under keys that are the same everywhere (Guo, Katz, Wang, Weng, Yu: "Better concrete security for
+//! half-gates garbling (in the multi-instance setting)").
 
 use std::fmt;
 

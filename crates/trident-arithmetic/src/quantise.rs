@@ -15,8 +15,8 @@
 //! f is chosen by the middle row of the collection, which has at most `MIDDLE_ROW` steps; L is `HEADROOM` times that.
 //! For bytes f and all shifts are 0, L is the longest query of bytes, and longer rows are refused.
 //!
-//! Above `OWN_NORM` a row is more than three times as long as the longest query, and X may have too few bits to
-//! tell its length (all of them may round to zero). Its extra column is then that of the row itself, `round(2^-s |2^f x|²)`.
+//! Above `OWN_NORM` a row is more than three times as long as the longest query, and X may have too few bits to tell
+//! its length (all of them may round to zero). Its extra column is then that of the row itself, `round(2^-s |2^f x|²)`.
 //!
 //! f and the shifts are the client's alone.
 //!
@@ -116,7 +116,8 @@ impl Quantisation {
         Self { element, dim, exponent }
     }
 
-    /// The greatest exponent with which a float row of squared norm `squared` has no more steps than the middle one may.
+    /// The greatest exponent with which a float row of squared norm `squared` has no more steps than the middle one
+    /// may.
     pub fn exponent_for(squared: f64) -> i32 {
         let exponent = (MIDDLE_ROW / squared.sqrt()).log2().floor() as i32;
         exponent.clamp(-Self::MAX_EXPONENT, Self::MAX_EXPONENT)

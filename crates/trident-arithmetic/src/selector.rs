@@ -1,14 +1,14 @@
 //! A selector of one row as Shamir shares modulo p: what the three servers multiply their shares of the rows with.
 //!
-//! Two pairs of distributed point functions over the integers modulo p, after Boyle, Gilboa, Ishai (2016). The expansions
-//! of a pair differ by `delta` at the row and agree elsewhere; both parties add, nobody negates. With the pairs g for
-//! `payload / 2` and k for `payload / 6`, and server 1 holding (g0, k0), server 2 (g1, k0), server 3 (g1, k1), the shares
-//! `b * (g(x) + k(x))` of the servers b lie on a line whose slope is pseudo-random, and which meets zero in the payload
-//! at the row and in zero elsewhere. No server holds both keys of a pair.
+//! Two pairs of distributed point functions over the integers modulo p, after Boyle, Gilboa, Ishai (2016). The
+//! expansions of a pair differ by `delta` at the row and agree elsewhere; both parties add, nobody negates. With the
+//! pairs g for `payload / 2` and k for `payload / 6`, and server 1 holding (g0, k0), server 2 (g1, k0), server 3 (g1,
+//! k1), the shares `b * (g(x) + k(x))` of the servers b lie on a line whose slope is pseudo-random, and which meets
+//! zero in the payload at the row and in zero elsewhere. No server holds both keys of a pair.
 //!
 //! A leaf stands for four rows and three elements each: twelve 64-bit words modulo p, word `4 c + i` for element c of
-//! row i. They come from six blocks, `AES(s ^ 2j) ^ s ^ 2j` for j < 6. A key is what the tree takes, followed by a final
-//! word of twelve elements: 259 bytes for 10,000 rows.
+//! row i. They come from six blocks, `AES(s ^ 2j) ^ s ^ 2j` for j < 6. A key is what the tree takes, followed by a
+//! final word of twelve elements: 259 bytes for 10,000 rows.
 
 use rand::CryptoRng;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
@@ -98,7 +98,8 @@ impl Key {
     }
 }
 
-/// Makes the pair of keys (for [`Role::First`], for [`Role::Second`]) whose expansions differ by `delta` at row `index`.
+/// Makes the pair of keys (for [`Role::First`], for [`Role::Second`]) whose expansions differ by `delta` at row
+/// `index`.
 ///
 /// # Panics
 /// When `index` is not a row of `domain`; callers check an index that comes from outside.
@@ -129,8 +130,8 @@ pub fn generate(
     })
 }
 
-/// The keys of servers 1, 2, 3 that select row `index` with `payload`: each has a key of the first and one of the second
-/// pair, with the roles of [`roles`].
+/// The keys of servers 1, 2, 3 that select row `index` with `payload`: each has a key of the first and one of the
+/// second pair, with the roles of [`roles`].
 ///
 /// # Panics
 /// As [`generate`].

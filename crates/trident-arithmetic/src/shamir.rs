@@ -1,7 +1,7 @@
 //! Shares on lines: (2,3)-Shamir of degree one over the integers modulo p.
 //!
-//! Server b holds `secret + b * slope` with a fresh uniform slope, which by itself is uniform. The product of two shares
-//! lies on a parabola, so three local products determine the product of the secrets: `3 m1 - 3 m2 + m3`.
+//! Server b holds `secret + b * slope` with a fresh uniform slope, which by itself is uniform. The product of two
+//! shares lies on a parabola, so three local products determine the product of the secrets: `3 m1 - 3 m2 + m3`.
 
 use rand::CryptoRng;
 

@@ -1,9 +1,9 @@
 //! The tree under both kinds of selection keys: two parties walk it with correlated seeds, which agree off the path to
 //! one leaf and are independent on it.
 //!
-//! Boyle, Gilboa, Ishai: "Function secret sharing: improvements and extensions" (2016). The part of a key for the tree is
-//! `root ‖ one correction seed per level ‖ two control bits per level, packed`. Which of the two parties a key is for
-//! follows from where it is used and is not part of it.
+//! Boyle, Gilboa, Ishai: "Function secret sharing: improvements and extensions" (2016). The part of a key for the tree
+//! is `root ‖ one correction seed per level ‖ two control bits per level, packed`. Which of the two parties a key is
+//! for follows from where it is used and is not part of it.
 //!
 //! Whoever makes a key knows the path and hides it from whoever measures: no branch and no address depends on it.
 

@@ -1,4 +1,5 @@
-//! Fetches whose results stay shared: right answers from any two servers, nothing to see for one, no wrong row believed.
+//! Fetches whose results stay shared: right answers from any two servers, nothing to see for one, no wrong row
+//! believed.
 
 #![allow(clippy::unwrap_used)]
 

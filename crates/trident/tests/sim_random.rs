@@ -1,5 +1,5 @@
-//! A server whose system has no randomness half of the time: a connection without a nonce is none, and sums that cannot be
-//! shared on fresh lines are not shared.
+//! A server whose system has no randomness half of the time: a connection without a nonce is none, and sums that cannot
+//! be shared on fresh lines are not shared.
 
 #![allow(clippy::unwrap_used)]
 

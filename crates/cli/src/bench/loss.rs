@@ -1,4 +1,5 @@
-//! `roadstead bench loss`: a server is killed under load and started again, so many times; what the others' clients see.
+//! `roadstead bench loss`: a server is killed under load and started again, so many times; what the others' clients
+//! see.
 
 use std::{
     collections::BTreeMap,

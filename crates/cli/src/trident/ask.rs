@@ -57,7 +57,8 @@ pub(crate) struct FetchArgs {
     #[command(flatten)]
     cluster: Cluster,
     /// How rows are read: `direct`, or `exchange`, where the result stays shared among the servers and any two right
-    /// answers are enough. All three servers must be up for both; `exchange` rounds floats, `direct` gives them bit by bit
+    /// answers are enough. All three servers must be up for both; `exchange` rounds floats, `direct` gives them bit by
+    /// bit
     #[arg(long, value_name = "PROTOCOL", default_value_t = Protocol::Direct)]
     protocol: Protocol,
     /// Write the rows as JSON to this file; `-` is stdout
@@ -121,8 +122,8 @@ pub(crate) struct SearchArgs {
     /// How many neighbours
     #[arg(short, default_value = "10", value_parser = within(1..=MANY))]
     k: usize,
-    /// Do not check the scores: a third of the cost. An unchecked search is private only against servers that follow the
-    /// protocol: one that does not can falsify scores, and find the nearest row from what the client does next
+    /// Do not check the scores: a third of the cost. An unchecked search is private only against servers that follow
+    /// the protocol: one that does not can falsify scores, and find the nearest row from what the client does next
     #[arg(long)]
     unchecked: bool,
     #[command(flatten)]

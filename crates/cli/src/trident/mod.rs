@@ -26,13 +26,13 @@ pub(crate) enum Command {
     Verify(verify::Args),
     /// Run one of the three servers
     ///
-    /// It sees who asks (certificate, address), when, which operation by which protocol, and whether a search is checked;
-    /// it knows how many rows of how many elements there are, and whether these are bytes.
+    /// It sees who asks (certificate, address), when, which operation by which protocol, and whether a search is
+    /// checked; it knows how many rows of how many elements there are, and whether these are bytes.
     Serve(serve::Args),
     /// Read rows by index; no server learns which
     ///
-    /// One fetch by `direct` gives at most one record, one by `exchange` up to 31 bits for each of three times the row's
-    /// elements: with a forged key that is several rows.
+    /// One fetch by `direct` gives at most one record, one by `exchange` up to 31 bits for each of three times the
+    /// row's elements: with a forged key that is several rows.
     ///
     /// A row is as it was shared; which of two sharings is the newer, nothing says.
     Fetch(ask::FetchArgs),

@@ -38,8 +38,8 @@ pub(crate) struct Args {
     shares: PathBuf,
     /// Its keys, as `roadstead keys` made them, if its shares were made with `--keys`: it then speaks TLS, on any
     /// addresses, with clients and servers that show a certificate of the same authority. Without keys it listens on
-    /// loopback addresses only. On SIGHUP it reads them again for clients, if its public key is still the same; its links
-    /// to the other servers keep theirs until it is started again
+    /// loopback addresses only. On SIGHUP it reads them again for clients, if its public key is still the same; its
+    /// links to the other servers keep theirs until it is started again
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     #[command(flatten)]

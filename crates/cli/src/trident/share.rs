@@ -30,8 +30,8 @@ pub(crate) struct Args {
     /// Where the directories server-1, server-2, server-3 and client go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The cluster's keys, as `roadstead keys` made them: servers and clients then speak TLS, on any addresses. Only the
-    /// servers' certificates are read: DIR/server-1/cert.pem to server-3. Without keys they stay on one machine
+    /// The cluster's keys, as `roadstead keys` made them: servers and clients then speak TLS, on any addresses. Only
+    /// the servers' certificates are read: DIR/server-1/cert.pem to server-3. Without keys they stay on one machine
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Elements of a row of raw bytes

@@ -144,8 +144,8 @@ impl Drop for Scene {
     }
 }
 
-/// Addresses that nobody else is given while this lives, and that a server can listen on, again and again: their sockets
-/// are bound, and let others be bound to the same address, which a system that chooses an address does not do.
+/// Addresses that nobody else is given while this lives, and that a server can listen on, again and again: their
+/// sockets are bound, and let others be bound to the same address, which a system that chooses an address does not do.
 pub struct Held<const N: usize> {
     pub addresses: [SocketAddr; N],
     _sockets: [OwnedFd; N],

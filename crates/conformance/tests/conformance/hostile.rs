@@ -36,8 +36,8 @@ const SLOW: &str = "the peer moved fewer than 1000000000 bytes per second";
 /// What a slow one is called too, where the machine let it rest for that long.
 const IDLE: &str = "the peer neither sent nor took a byte in time";
 
-/// Lets the crowd go on until all of it are ended for one of the reasons, and nobody else is. Somebody else comes in every
-/// round and is answered.
+/// Lets the crowd go on until all of it are ended for one of the reasons, and nobody else is. Somebody else comes in
+/// every round and is answered.
 #[track_caller]
 fn beside_others(child: &Child, crowd: usize, reasons: &[&str], mut go_on: impl FnMut()) {
     let is_of_crowd = |why: &&String| reasons.contains(&why.as_str());

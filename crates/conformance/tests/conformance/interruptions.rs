@@ -78,8 +78,8 @@ fn a_stop_is_no_end(setting: &Setting) {
     assert_eq!(child.drain()["failed"], 0);
 }
 
-/// A server with deadlines of five seconds that was stopped before any of them, and a crowd before it; on some the time for
-/// the first byte runs, on the others the idle time. `None` on a machine so busy that it took all of that.
+/// A server with deadlines of five seconds that was stopped before any of them, and a crowd before it; on some the time
+/// for the first byte runs, on the others the idle time. `None` on a machine so busy that it took all of that.
 fn crowd(setting: &Setting, many: usize) -> Option<(Child, Vec<Wire>)> {
     let options = format!("desk --idle 5000 --first-byte 5000 {}", setting.room_for(many));
     let child = Child::start(setting, &options);

@@ -1,5 +1,5 @@
-//! Workers that do the I/O: no event is lost, no two ever have a connection at once, none sleeps while one waits, and the
-//! I/O thread reads every report.
+//! Workers that do the I/O: no event is lost, no two ever have a connection at once, none sleeps while one waits, and
+//! the I/O thread reads every report.
 
 #[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
 #[path = "../../src/reactor/workers/claim.rs"]

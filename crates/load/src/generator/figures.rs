@@ -75,7 +75,8 @@ pub struct LoadReport {
     pub overlap: f64,
     /// Share of one core that the generator used.
     pub client_cpu_share: f64,
-    /// Whether that is so much that the generator was measured and not the server ([`CPU_SHARE_MAX`], [`CPU_SHARE_TIME`]).
+    /// Whether that is so much that the generator was measured and not the server ([`CPU_SHARE_MAX`],
+    /// [`CPU_SHARE_TIME`]).
     pub client_is_limit: bool,
 }
 

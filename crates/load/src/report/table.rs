@@ -18,8 +18,8 @@ pub enum Column {
 
 /// A table with a header.
 ///
-/// On a terminal that is too narrow texts are wrapped, where several columns have some, and words and figures never are:
-/// what does not fit goes below, into a part that begins with the columns by which rows are known.
+/// On a terminal that is too narrow texts are wrapped, where several columns have some, and words and figures never
+/// are: what does not fit goes below, into a part that begins with the columns by which rows are known.
 ///
 /// ```
 /// use roadstead_load::report::{Column, Table, count};

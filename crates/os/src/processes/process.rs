@@ -33,8 +33,8 @@ impl Forking for Process {
         if self.resting.is_some() {
             return self.resting;
         }
-        // One of each: the parent has no connections of its own that an accept could keep waiting, only signals, and next
-        // to a fork it costs nothing to look for those every time.
+        // One of each: the parent has no connections of its own that an accept could keep waiting, only signals, and
+        // next to a fork it costs nothing to look for those every time.
         for listener in 0..parent.listeners.len() {
             match accept::take(&mut parent.net, &parent.listeners[listener]) {
                 Taken::One(stream, peer) => parent.admit(stream, peer),

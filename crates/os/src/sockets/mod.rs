@@ -168,9 +168,9 @@ pub(crate) fn connected(stream: impl AsFd) -> io::Result<()> {
     sockopt::socket_error(&stream)??;
     match rustix::net::getpeername(&stream) {
         Err(Errno::NOTCONN) => Err(io::ErrorKind::WouldBlock.into()),
-        // Nobody listens there, and the port that was chosen for us is that very one: two that open a connection to each
-        // other at once have one (RFC 9293, section 3.5), also if they are the same. Its TIME_WAIT would keep the peer from
-        // its own port.
+        // Nobody listens there, and the port that was chosen for us is that very one: two that open a connection to
+        // each other at once have one (RFC 9293, section 3.5), also if they are the same. Its TIME_WAIT would keep the
+        // peer from its own port.
         Ok(Some(peer)) if rustix::net::getsockname(&stream) == Ok(peer.clone()) => {
             sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
             Err(Errno::CONNREFUSED.into())

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Read in this order: `service.rs` is what the engine sees, `command.rs` what the commands do, `store.rs` what all
-//! connections share; `request.rs` and `answer.rs` are the protocol's two directions, and `options.rs` reads the command
-//! line.
+//! connections share; `request.rs` and `answer.rs` are the protocol's two directions, and `options.rs` reads the
+//! command line.
 
 mod answer;
 mod command;

@@ -1,4 +1,5 @@
-//! What the engine sees: a service that makes a session for each client, and a session that takes one request at a time.
+//! What the engine sees: a service that makes a session for each client, and a session that takes one request at a
+//! time.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Clients that come before, during and after the moment when a server begins to drain, and leave only when it ends them.
+//! Clients that come before, during and after the moment when a server begins to drain, and leave only when it ends
+//! them.
 
 use std::{
     cell::Cell,
@@ -34,7 +35,8 @@ struct Book {
     called: Vec<String>,
 }
 
-/// Answers each byte by a job, one at a time. When the server drains it asks for a connection, and finishes; and only then.
+/// Answers each byte by a job, one at a time. When the server drains it asks for a connection, and finishes; and only
+/// then.
 struct Keeper(Arc<Mutex<Book>>);
 
 impl Service for Keeper {

@@ -145,8 +145,8 @@ const COMBINED: usize = 32;
 
 /// The rows of each line are taken in four vectors: even and odd ones of both halves.
 ///
-/// All go to one sum. A folded sum is below 2^34 and four products of elements are below 2^64 - 2^34, so they fit between
-/// folds.
+/// All go to one sum. A folded sum is below 2^34 and four products of elements are below 2^64 - 2^34, so they fit
+/// between folds.
 #[target_feature(enable = "avx2")]
 fn combine_run(blocks: &[Line], width: usize, columns: usize, weights: &[Line], sums: &mut [u32]) {
     let quarters = |line: &Line| {

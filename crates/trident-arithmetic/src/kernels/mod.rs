@@ -182,8 +182,8 @@ pub fn combine(
     }
 }
 
-/// Replaces `best`, whose lanes are sorted, by the smallest of their own and of as many `others`, sorted lane by lane. The
-/// order of `others` is lost. No branch and no address depends on a number.
+/// Replaces `best`, whose lanes are sorted, by the smallest of their own and of as many `others`, sorted lane by lane.
+/// The order of `others` is lost. No branch and no address depends on a number.
 ///
 /// # Panics
 /// When there are not as many, not a power of two, or `kernel` is not available.

@@ -8,8 +8,8 @@ pub type Lanes = [i64; LANES];
 /// How many.
 pub const LANES: usize = 8;
 
-/// Replaces `best`, which is sorted, by the smallest of its own and of as many `others`, sorted. The number is a power of
-/// two.
+/// Replaces `best`, which is sorted, by the smallest of its own and of as many `others`, sorted. The number is a power
+/// of two.
 ///
 /// The smaller of each best and its mirror image among the others are the smallest of all, and bitonic.
 #[inline(always)]

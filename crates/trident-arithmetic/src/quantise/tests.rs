@@ -69,7 +69,8 @@ fn numbers_are_short_whatever_their_size() {
 }
 
 proptest! {
-    /// The middle row is one, and the row in question is from a millionth of it to longer than all that floats can square.
+    /// The middle row is one, and the row in question is from a millionth of it to longer than all that floats can
+    /// square.
     #[test]
     fn scores_stay_below_half_the_field_and_distances_within_the_bound(
         row in prop::collection::vec(-1.0f32..1.0, 1..300),

@@ -2,8 +2,8 @@
 //! directory's digests in the manifest of all four.
 //!
 //! A block is what belongs to 1,024 rows, or a whole key. [`FILE`] of a directory holds 32 secret random bytes and then
-//! the BLAKE3 digests of all blocks of all its files; the manifest holds the digest of each directory's [`FILE`], so that
-//! servers and clients that agree on the manifest's digest agree on every byte of all directories.
+//! the BLAKE3 digests of all blocks of all its files; the manifest holds the digest of each directory's [`FILE`], so
+//! that servers and clients that agree on the manifest's digest agree on every byte of all directories.
 //!
 //! A root must tell nothing to those who hold other directories, and a plain digest would tell much. The search shares
 //! of two servers are points of one line for every element: a server that guesses a row can compute another's share of
@@ -188,7 +188,8 @@ impl<'a> Directory<'a> {
         Ok(Self { path: path.into(), files: files.collect(), done: 0, progress })
     }
 
-    /// Reads a whole file into `sink`, some whole lines of a block at a time. What was read may be used if this is `Ok`.
+    /// Reads a whole file into `sink`, some whole lines of a block at a time. What was read may be used if this is
+    /// `Ok`.
     ///
     /// # Errors
     /// When the file cannot be read, has another length than the manifest asks for, or is damaged.

@@ -1,9 +1,9 @@
 //! How a product of shares becomes shares again: between servers, and one message to each.
 //!
 //! Server b's sums are its points on parabolas, whose values at zero are the results: `3 m1 - 3 m2 + m3`. It shares its
-//! term of that on fresh lines, one point for each server. The three points that a server holds then add up to its point
-//! on a line that meets zero in the result. Gennaro, Rabin, Rabin: "Simplified VSS and fast-track multiparty computations"
-//! (1998), with the check left to the client's secret multiples.
+//! term of that on fresh lines, one point for each server. The three points that a server holds then add up to its
+//! point on a line that meets zero in the result. Gennaro, Rabin, Rabin: "Simplified VSS and fast-track multiparty
+//! computations" (1998), with the check left to the client's secret multiples.
 
 use rand::CryptoRng;
 use thiserror::Error;
@@ -20,8 +20,8 @@ use crate::arithmetic::{
 
 pub use super::wire::message_len;
 
-/// The name of a query between servers: 128 bits of BLAKE3 over the manifest's digest, the three nonces and the counter.
-/// Each of the three servers has a part in it that is fresh, and nothing in it depends on what is asked.
+/// The name of a query between servers: 128 bits of BLAKE3 over the manifest's digest, the three nonces and the
+/// counter. Each of the three servers has a part in it that is fresh, and nothing in it depends on what is asked.
 pub fn query_id(digest: &Digest, nonces: &[Nonce; 3], counter: u64) -> u128 {
     let mut hasher = blake3::Hasher::new_derive_key("roadstead trident query id v1");
     hasher.update(&digest.0);

@@ -60,8 +60,8 @@ pub enum TrustError {
     Tls(#[from] TlsError),
 }
 
-/// What the server `party` that has `keys` speaks with its clients on `addresses`: TLS with those who show a certificate
-/// of the keys' authority; or `None` without TLS.
+/// What the server `party` that has `keys` speaks with its clients on `addresses`: TLS with those who show a
+/// certificate of the keys' authority; or `None` without TLS.
 ///
 /// # Errors
 /// [`TrustError`] if keys are missing, there should be none, they are another server's, or an address is not on this
@@ -113,8 +113,8 @@ fn agreed<'a>(
     }
 }
 
-/// Who may ask a server of this sharing. Not another of its servers: its keys are of the same authority as the clients',
-/// and with the answers of the two others it could read rows alone.
+/// Who may ask a server of this sharing. Not another of its servers: its keys are of the same authority as the
+/// clients', and with the answers of the two others it could read rows alone.
 pub(crate) fn may_ask(manifest: &Manifest, identity: Option<&Identity>) -> Result<(), Refused> {
     let Some(pins) = manifest.pins else { return Ok(()) };
     let identity = identity.ok_or(Refused::Unproven)?;

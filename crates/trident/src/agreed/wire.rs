@@ -243,8 +243,8 @@ impl Refusal {
     /// Reads a body.
     ///
     /// # Errors
-    /// Too short, too long, not UTF-8, or with characters that could forge a line of a log, steer a terminal or turn text
-    /// around.
+    /// Too short, too long, not UTF-8, or with characters that could forge a line of a log, steer a terminal or turn
+    /// text around.
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let (counter, mut rest) = counter("refusal", body)?;
         let code = u16::from_le_bytes(*take("refusal", &mut rest)?);

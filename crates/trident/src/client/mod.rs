@@ -74,8 +74,8 @@ pub enum Protocol {
     #[default]
     Direct,
     /// From the shares that searches use, with the servers' exchanging theirs: the row stays shared among them, and any
-    /// two right answers are enough, whatever the third server says and however fast. All three must be up and reach each
-    /// other all the same. Floats come back rounded; see [`SharedFetch::finish`].
+    /// two right answers are enough, whatever the third server says and however fast. All three must be up and reach
+    /// each other all the same. Floats come back rounded; see [`SharedFetch::finish`].
     Exchange,
 }
 
@@ -194,8 +194,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of `servers`, in the order of their parties, that shows them `keys`. Connects with the first question, through
-    /// what `dialer` starts within the budget that the client needs: `roadstead::Dialer::start`.
+    /// A client of `servers`, in the order of their parties, that shows them `keys`. Connects with the first question,
+    /// through what `dialer` starts within the budget that the client needs: `roadstead::Dialer::start`.
     ///
     /// # Errors
     /// [`StartError`] if the manifest asks for keys and there are none, or there are and it does not name the servers'
@@ -324,7 +324,8 @@ impl Client {
         question: impl FnOnce((u64, &Expander), &mut ChaCha20Rng) -> Result<(Q, [Body; 3]), QueryError>,
     ) -> Result<(Q, Waiting), ClientError> {
         let trio = self.trio(deadline)?;
-        // From the system for every question: a copy of this memory that is resumed must not ask another on the same keys.
+        // From the system for every question: a copy of this memory that is resumed must not ask another on the same
+        // keys.
         let mut random =
             entropy::generator(self.entropy).map_err(|error| ClientError::Randomness(error.to_string()))?;
         let asked = trio.ask(what, deadline, |counter, expander| question((counter, expander), &mut random));

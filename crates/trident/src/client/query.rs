@@ -353,8 +353,8 @@ impl Scores {
     }
 }
 
-/// A number in the order of the integers: the bits of IEEE 754, and what they are below zero taken from there. Where the
-/// number is one of at most 30 bits times a power of two, the low [`oblivious::PLACE`] bits are clear.
+/// A number in the order of the integers: the bits of IEEE 754, and what they are below zero taken from there. Where
+/// the number is one of at most 30 bits times a power of two, the low [`oblivious::PLACE`] bits are clear.
 fn ordered(number: f64) -> i64 {
     let bits = number.to_bits().cast_signed();
     let sign = bits >> 63;

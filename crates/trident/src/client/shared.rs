@@ -79,8 +79,9 @@ impl SharedFetch {
     /// that pass the check are enough; one server that lies makes two of the three pairs fail, and passes with none but
     /// with a probability below 2^-60.
     ///
-    /// A row of bytes is what was shared, byte by byte. Of a row of floats it is what searches compare, rounded to
-    /// a power of two, which is coarser for long rows ([`Scales::unit`](crate::agreed::scales::Scales::unit)); [`Collection::fetch`] gives the floats themselves.
+    /// A row of bytes is what was shared, byte by byte. Of a row of floats it is what searches compare, rounded to a
+    /// power of two, which is coarser for long rows ([`Scales::unit`](crate::agreed::scales::Scales::unit));
+    /// [`Collection::fetch`] gives the floats themselves.
     ///
     /// # Errors
     /// Fewer than two answers, or no two that are well formed and belong to one row.
@@ -120,8 +121,8 @@ impl SharedFetch {
         self.row(row)
     }
 
-    /// What the third answer has to be, of which two are given: whose, and a digest of its body. `None` if there are not
-    /// two.
+    /// What the third answer has to be, of which two are given: whose, and a digest of its body. `None` if there are
+    /// not two.
     pub(crate) fn third(&self, answers: [Option<&[u8]>; 3]) -> Option<(Party, [u8; 32])> {
         let share = |party: Party| Some((party, self.share(party, answers[party.index()]?).ok()?));
         let shares: Vec<(Party, Vec<u32>)> = Party::ALL.into_iter().filter_map(share).collect();

@@ -186,8 +186,8 @@ impl Trio {
         }
     }
 
-    /// `party` has welcomed us with `nonce`. With the third nonce the trio is ready, and all three are told. False if it
-    /// did so before: the others would be told twice, refuse, and be named for it.
+    /// `party` has welcomed us with `nonce`. With the third nonce the trio is ready, and all three are told. False if
+    /// it did so before: the others would be told twice, refuse, and be named for it.
     pub(super) fn welcome(&self, party: Party, nonce: Nonce) -> bool {
         let mut state = self.state();
         if state.nonces[party.index()].is_some() {

@@ -153,8 +153,8 @@ impl Outputs {
         Ok(())
     }
 
-    /// Makes sure that all is on the disk, then puts it in its place, the manifests last. Answers the manifest, with the
-    /// roots of the directories.
+    /// Makes sure that all is on the disk, then puts it in its place, the manifests last. Answers the manifest, with
+    /// the roots of the directories.
     pub(crate) fn finish(
         mut self,
         manifest: &Manifest,

@@ -7,8 +7,8 @@
 //!
 //! The manifest names the servers' public keys, if there are any: nothing of theirs is secret in it.
 //!
-//! Rows pass through in runs, so memory does not grow with the set. All is written aside and put in its place when it is
-//! whole: a sharing that breaks off leaves what was there before.
+//! Rows pass through in runs, so memory does not grow with the set. All is written aside and put in its place when it
+//! is whole: a sharing that breaks off leaves what was there before.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -32,8 +32,8 @@ impl<T> Batch<T> {
         !std::mem::replace(&mut state.attended, true)
     }
 
-    /// Gives what waits, up to the most at a time, to `work`. Says whether more waits: then it is for the caller to pass
-    /// again. If `work` panics its items are lost, and the batch goes on with the next `put`.
+    /// Gives what waits, up to the most at a time, to `work`. Says whether more waits: then it is for the caller to
+    /// pass again. If `work` panics its items are lost, and the batch goes on with the next `put`.
     pub(crate) fn pass(&self, work: impl FnOnce(Vec<T>)) -> Step<()> {
         let items: Vec<T> = {
             let mut state = self.state();

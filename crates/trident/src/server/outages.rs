@@ -1,7 +1,7 @@
 //! When another server takes no part, said once when it begins and once when it is over, not with every query.
 //!
-//! Queries that were under way when a server went still fail when it is back. So an outage is over with the first result
-//! that is shared after a while without a failure.
+//! Queries that were under way when a server went still fail when it is back. So an outage is over with the first
+//! result that is shared after a while without a failure.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -10,8 +10,9 @@ use crate::arithmetic::party::Party;
 
 /// Carries messages between the servers of a cluster; each message belongs to a query.
 pub trait Peers: Send + Sync + 'static {
-    /// Sends `messages` to the two others and calls `done`, once, with the messages that they sent for the same `query`,
-    /// in the order of the parties, or when `patience` is over. Does not block; `done` is short and does not either.
+    /// Sends `messages` to the two others and calls `done`, once, with the messages that they sent for the same
+    /// `query`, in the order of the parties, or when `patience` is over. Does not block; `done` is short and does not
+    /// either.
     fn exchange(&self, query: u128, messages: [(Party, Bytes); 2], patience: Duration, done: Done);
 }
 

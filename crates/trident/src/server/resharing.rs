@@ -33,8 +33,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the lines follow from on which a server shares its sums of one query. The session draws it when it admits the
-/// query: then it comes from the system, or in the simulator from its seed, and a copy of the memory in which it waits can
-/// only share the same sums on the same lines again.
+/// query: then it comes from the system, or in the simulator from its seed, and a copy of the memory in which it waits
+/// can only share the same sums on the same lines again.
 pub(crate) type Seed = Zeroizing<[u8; 32]>;
 
 /// What a server needs to share its sums with the others.

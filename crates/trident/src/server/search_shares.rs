@@ -50,8 +50,8 @@ impl Shares {
         }
     }
 
-    /// Lines `start..start + length`, a block: from memory or read into `lines`. Numbers that are not below p would break
-    /// the kernels; a block whose digest is right has none, as all were looked at when they were loaded.
+    /// Lines `start..start + length`, a block: from memory or read into `lines`. Numbers that are not below p would
+    /// break the kernels; a block whose digest is right has none, as all were looked at when they were loaded.
     pub(crate) fn run<'a>(
         &'a self,
         start: usize,

@@ -83,8 +83,8 @@ const KEPT: usize = 32 << 20;
 
 impl Store {
     /// Loads the directory of `party`, and compares every byte with what the owner wrote. Search shares of up to
-    /// `search_memory_limit` bytes are kept in memory, larger ones are read from their file during each pass, and compared
-    /// again.
+    /// `search_memory_limit` bytes are kept in memory, larger ones are read from their file during each pass, and
+    /// compared again.
     ///
     /// # Errors
     /// When a file is missing or damaged, has another length than the manifest asks for, or belongs to another server.

@@ -1,5 +1,5 @@
-//! Every byte of the messages with which a connection begins, changed on its way: there is no row, and who is at fault is
-//! named where it can be known.
+//! Every byte of the messages with which a connection begins, changed on its way: there is no row, and who is at fault
+//! is named where it can be known.
 
 use roadstead::frame::HEAD;
 use roadstead_trident::{

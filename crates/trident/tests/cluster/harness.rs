@@ -166,8 +166,8 @@ impl Shares {
     }
 }
 
-/// A port of the system's choice, on an address that is nobody else's and from which no connection of a test comes: when
-/// a server has left its port, nobody else gets it before the server is back.
+/// A port of the system's choice, on an address that is nobody else's and from which no connection of a test comes:
+/// when a server has left its port, nobody else gets it before the server is back.
 pub fn any_port() -> SocketAddr {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let [high, low] = TAKEN.fetch_add(1, SeqCst).to_be_bytes();

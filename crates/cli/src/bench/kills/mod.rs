@@ -1,8 +1,8 @@
 //! `roadstead bench kills`: processes of a server are killed under load; whom it hits, and when all are there again.
 //!
 //! A process is stopped for a moment before it is killed, so that what it has can be read while nothing changes. So it
-//! is known which connections may fail, and every other failure counts against the server. With each a process that does
-//! nothing is killed: what the system takes to end that one is not the server's doing.
+//! is known which connections may fail, and every other failure counts against the server. With each a process that
+//! does nothing is killed: what the system takes to end that one is not the server's doing.
 
 mod census;
 mod clients;

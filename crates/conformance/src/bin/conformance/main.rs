@@ -1,9 +1,10 @@
 //! The program under test: a service on any model, which tells of every connection's end.
 //!
-//! stdout: `listening ADDRESS...`; for each session that ends `closed WHY`, for one that the server itself has connected
-//! `far WHY`; for each long job that begins `toils`; for each SIGUSR2 `holds NAME=COUNT...`; last `stats NAME=COUNT...`, and
-//! where something had not finished `undrained COUNT` before that. There are no `stats` where a job is still being done.
-//! Exit codes as those of `roadstead serve`: 0 after SIGTERM and a drain, 1 an error, 130 a second signal.
+//! stdout: `listening ADDRESS...`; for each session that ends `closed WHY`, for one that the server itself has
+//! connected `far WHY`; for each long job that begins `toils`; for each SIGUSR2 `holds NAME=COUNT...`; last `stats
+//! NAME=COUNT...`, and where something had not finished `undrained COUNT` before that. There are no `stats` where a job
+//! is still being done. Exit codes as those of `roadstead serve`: 0 after SIGTERM and a drain, 1 an error, 130 a second
+//! signal.
 
 mod clock;
 mod desk;

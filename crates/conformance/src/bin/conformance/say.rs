@@ -1,4 +1,5 @@
-//! What the program says: each line in one call, so that the lines of several processes do not mix. pipe(7), `PIPE_BUF`.
+//! What the program says: each line in one call, so that the lines of several processes do not mix. pipe(7),
+//! `PIPE_BUF`.
 
 use std::{fmt::Write, net::SocketAddr};
 
