@@ -13,7 +13,7 @@
 
 use std::{
     collections::VecDeque,
-    io, marker, mem,
+    io, mem,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     ptr::NonNull,
     sync::{Arc, Weak},
@@ -48,10 +48,6 @@ pub struct Requests {
     done: Vec<NonNull<Request>>,
     free: FreeList<Box<Request>>,
 }
-
-// SAFETY: the requests are its own, and glibc's threads look at none that aio_error(3) calls done: they end it, tell of
-// it and forget it under one lock, which aio_error takes.
-unsafe impl marker::Send for Requests {}
 
 /// The longest that a request is done and nobody knows.
 const TICK: Duration = Duration::from_millis(10);

@@ -48,9 +48,6 @@ pub enum Trigger {
     Level,
 }
 
-// SAFETY: what keeps this from being `Send` is that an event may carry a pointer; ours carry tokens, which are numbers.
-unsafe impl Send for Epoll {}
-
 impl Epoll {
     /// A poller that `wake_queue` can interrupt.
     pub fn new(wake_queue: &WakeQueue, trigger: Trigger) -> io::Result<Self> {

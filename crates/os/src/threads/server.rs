@@ -5,7 +5,7 @@ use std::{
     fmt, io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -121,12 +121,12 @@ impl Parts {
     }
 
     /// Begins with the loop of a reactor, around the poller that `make` makes.
-    pub fn reactor<P: Poller<Os> + Send + 'static>(
+    pub fn reactor<P: Poller<Os> + 'static>(
         self,
-        make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P>,
+        make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P> + Send + 'static,
     ) -> io::Result<Begun> {
         let shape = self.shape;
-        self.looped("reactor", |net, host, orders, listeners| {
+        self.looped("reactor", move |net, host, orders, listeners| {
             let poller = make(&host.wake_queue, shape)?;
             let mut reactor = Reactor::new(net, poller, host, orders, listeners)?;
             Ok(move || reactor.run())
@@ -147,7 +147,7 @@ impl Parts {
         let Self { shape, shared, .. } = &self;
         let host = || on_system(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
         let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
-        self.looped("reactor", |net, host, orders, listeners| {
+        self.looped("reactor", move |net, host, orders, listeners| {
             let poller = Epoll::new(&host.wake_queue, Trigger::Edge)?;
             let one_shot = poller.one_shot();
             let parts =
@@ -159,11 +159,11 @@ impl Parts {
     }
 
     /// Begins with the loop of a proactor, around a completion queue on epoll, with the [`ReadyIo`] that `make` makes.
-    pub fn proactor<H: ReadyIo<Os> + Send + 'static>(
+    pub fn proactor<H: ReadyIo<Os> + 'static>(
         self,
-        make: impl FnOnce(&Arc<WakeQueue>) -> H,
+        make: impl FnOnce(&Arc<WakeQueue>) -> H + Send + 'static,
     ) -> io::Result<Begun> {
-        self.looped("proactor", |net, host, orders, listeners| {
+        self.looped("proactor", move |net, host, orders, listeners| {
             let (poller, ready_io) = (Epoll::new(&host.wake_queue, Trigger::Edge)?, make(&host.wake_queue));
             let (sockets, openers) =
                 listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
@@ -173,11 +173,12 @@ impl Parts {
         })
     }
 
-    /// Begins with the loop that `make` makes, on a thread of its own.
-    fn looped<R: FnMut() -> io::Result<()> + Send + 'static>(
+    /// Begins with the loop that `make` makes, on a thread of its own. It is made there too, because a system may bind a
+    /// queue to the thread that makes it.
+    fn looped<R: FnMut() -> io::Result<()>>(
         self,
         name: &str,
-        make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Listener<OwnedFd>>) -> io::Result<R>,
+        make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Listener<OwnedFd>>) -> io::Result<R> + Send + 'static,
     ) -> io::Result<Begun> {
         let Self { shape, shared, listeners, ending } = self;
         let job_threads = JobThreads::of(shape, &ending)?;
@@ -185,11 +186,22 @@ impl Parts {
         let net = Os::non_blocking(Instant::now(), shared.tuning);
         let host = on_system(shared, JobThreads::jobs(job_threads.as_ref(), shape.queue)());
         let (orders, wake_queue) = (Arc::new(Orders::default()), Arc::clone(&host.wake_queue));
-        let run = make(net, host, Arc::clone(&orders), listeners)?;
+        let ((made, is_made), ordered) = (mpsc::channel(), Arc::clone(&orders));
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
-            ending.follow(run);
+            // Whoever starts it waits for what is sent.
+            ending.follow(|| match make(net, host, ordered, listeners) {
+                Ok(mut run) => {
+                    let _ = made.send(Ok(()));
+                    run()
+                }
+                Err(error) => {
+                    let _ = made.send(Err(error));
+                    Ok(())
+                }
+            });
             queue.iter().for_each(|queue| queue.stop());
         })?;
+        is_made.recv().map_err(|_| io::Error::other("the loop panicked before it began"))??;
         Ok(Begun { kind: Kind::Loop { orders, wake_queue }, job_threads, thread })
     }
 }
