@@ -1,4 +1,4 @@
-//! The exchange over real sockets: every strategy, loss and return of a member, strangers and liars at the door.
+//! The exchange over real sockets: every strategy, loss and return of a member, strangers and liars.
 
 #[path = "exchange/cluster.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]

@@ -168,7 +168,7 @@ impl Session for Deaf {
 #[test]
 fn who_is_let_in_only_to_be_reset_has_not_been_drained() {
     for (model, io, workers) in settings() {
-        // Whether a client is open, at the door or further out when the patience is over is different each time.
+        // Whether a client is open, in the backlog or further out when the patience is over is different each time.
         for round in 0..20 {
             let server =
                 Server::new(Deaf).bind("127.0.0.1:0").model(model).io(io).workers(workers).start().unwrap();
