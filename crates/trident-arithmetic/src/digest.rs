@@ -65,3 +65,21 @@ fn parse_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
     let byte = |[high, low]: &[u8; 2]| Some((digit(*high)? << 4 | digit(*low)?) as u8);
     pairs.iter().map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_as_many_digits_as_they_have_and_every_digit_has_its_place() {
+        let digest = Digest(std::array::from_fn(|at| (at * 8 + 1) as u8));
+        let hex = digest.to_string();
+        assert_eq!((&hex[..8], hex.len()), ("01091119", 64));
+        assert_eq!(Digest::try_from(hex.clone()), Ok(digest));
+        for wrong in
+            ["", &hex[..62], &hex[..63], &format!("{hex}0"), &format!("{hex}00"), &hex.replace('9', "g")]
+        {
+            assert!(Digest::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -37,3 +37,22 @@ impl Element {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_the_same_bit_by_bit_when_they_come_back_from_bytes() {
+        let floats = [0.0, -0.0, f32::from_bits(1), f32::MIN, f32::INFINITY, f32::from_bits(0xffc0_1234)];
+        let bytes: Vec<f32> = (0..=u8::MAX).map(f32::from).collect();
+        for (element, values) in [(Element::F32, &floats[..]), (Element::U8, &bytes)] {
+            let mut encoded = vec![9];
+            element.encode(values, &mut encoded);
+            assert_eq!(encoded.len(), 1 + values.len() * element.size());
+            let back = element.decode(&encoded[1..]);
+            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&back), bits(values));
+        }
+    }
+}

@@ -286,4 +286,36 @@ mod tests {
             assert_eq!(part, whole[first..first + length], "{first}..{}", first + length);
         }
     }
+
+    #[test]
+    fn every_byte_of_an_answer_of_any_length_is_masked() {
+        let keys = PairKeys { next: PairKey([3; 32]), previous: PairKey([4; 32]) };
+        let masks = Masks::new(&keys, &Digest([4; 32]), Purpose::FetchDirect, &[[5; 16]; 3]);
+        let whole = {
+            let mut whole = [0; 3_000];
+            masks.xor(7, &mut whole);
+            whole
+        };
+        assert!(whole.as_chunks::<8>().0.iter().all(|bytes| *bytes != [0; 8]));
+        for length in [1, 8, 15, 16, 17, 31, 1_023, 1_024, 1_025, 1_039, 2_047, 2_999] {
+            let mut answer = vec![0; length];
+            masks.xor(7, &mut answer);
+            assert_eq!(answer, whole[..length], "{length}");
+        }
+    }
+
+    #[test]
+    fn every_element_of_a_search_is_masked_wherever_it_begins_and_ends() {
+        let keys = PairKeys { next: PairKey([3; 32]), previous: PairKey([4; 32]) };
+        let masks = Masks::new(&keys, &Digest([4; 32]), Purpose::SearchScan, &[[5; 16]; 3]);
+        let mut whole = [0; 1_100];
+        masks.add(7, 0, &mut whole);
+        for (first, length) in [(0, 1), (0, 1_023), (1, 1_024), (1_023, 2), (1_024, 76), (1_099, 1)] {
+            let mut elements = vec![P - 1; length];
+            masks.add(7, first as u64, &mut elements);
+            let wanted: Vec<u32> =
+                whole[first..first + length].iter().map(|&mask| add(mask, P - 1)).collect();
+            assert_eq!(elements, wanted, "{first}, {length}");
+        }
+    }
 }

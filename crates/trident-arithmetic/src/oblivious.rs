@@ -95,6 +95,34 @@ mod tests {
         assert_eq!(pick(&list, 257), [0; 4]);
     }
 
+    #[test]
+    fn of_nothing_nothing_is_picked_and_at_the_ends_of_runs_every_byte_of_the_right_item() {
+        assert_eq!(pick::<3>(&[], 0), [0; 3]);
+        for length in [1, RUN - 1, RUN, RUN + 1, 2 * RUN] {
+            let list = vec![[0xff; 17]; length];
+            for index in [0, length - 1] {
+                assert_eq!(pick(&list, index), [0xff; 17], "{index} of {length}");
+            }
+            for beyond in [length, length + RUN, usize::MAX] {
+                assert_eq!(pick(&list, beyond), [0; 17], "{beyond} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_no_keys_and_for_none_there_are_no_smallest_and_of_equal_ones_the_first() {
+        assert_eq!(
+            [smallest(&[], 0), smallest(&[], 5), smallest(&[7 << PLACE], 0)],
+            [const { Vec::new() }; 3]
+        );
+        for length in [1, LANES - 1, LANES, LANES + 1, 3 * LANES] {
+            let keys = vec![-1 << PLACE; length];
+            for k in [1, length, length + 1] {
+                assert_eq!(smallest(&keys, k), sorted(&keys, k), "{k} of {length}");
+            }
+        }
+    }
+
     fn sorted(keys: &[i64], k: usize) -> Vec<(i64, usize)> {
         let mut sorted: Vec<_> = keys.iter().copied().zip(0..).collect();
         sorted.sort_unstable();

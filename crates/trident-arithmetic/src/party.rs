@@ -100,4 +100,16 @@ mod tests {
             assert_eq!(roles, [Role::First, Role::Second]);
         }
     }
+
+    #[test]
+    fn the_parties_stand_in_a_ring_and_nobody_else_does() {
+        let [one, two, three] = Party::ALL;
+        assert_eq!(Party::ALL.map(Party::next), [two, three, one]);
+        assert_eq!(Party::ALL.map(Party::previous), [three, one, two]);
+        assert_eq!(Party::ALL.map(Party::number), [1, 2, 3]);
+        assert_eq!(Party::ALL.map(Party::index), [0, 1, 2]);
+        for number in 0..=u8::MAX {
+            assert_eq!(Party::new(number).map(Party::number), (1..=3).contains(&number).then_some(number));
+        }
+    }
 }

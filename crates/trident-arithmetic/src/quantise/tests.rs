@@ -155,3 +155,86 @@ fn elements_are_rounded_to_the_nearest_integer_and_halves_away_from_zero() {
     }
     assert!(quantisation.round(&[-3e38], 0, &mut out) > HALF && out == [i32::MIN]);
 }
+
+#[test]
+fn the_first_element_that_is_no_finite_number_is_named_in_rows_and_queries() {
+    let quantisation = Quantisation::new(Element::F32, 4, 0);
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for at in 0..4 {
+            let mut vector = [1.0, f32::from_bits(1), -0.0, f32::MIN_POSITIVE];
+            vector[at..].fill(odd);
+            let error = QuantiseError::NotFinite { at };
+            assert_eq!(quantisation.row(&vector, &mut Vec::new()), Err(error));
+            assert_eq!(quantisation.query(&vector, &mut Vec::new()), Err(error));
+        }
+    }
+}
+
+#[test]
+fn the_extra_column_is_of_the_rounded_row_up_to_a_shift_and_of_the_row_itself_above() {
+    let quantisation = Quantisation::new(Element::F32, 2, 0);
+    let mut seen = [false; 10];
+    for power_of_two in 12..20 {
+        for step in 0..16_u8 {
+            let length = 2f32.powi(power_of_two) * (1.0 + f32::from(step) / 16.0);
+            let (row, mut out) = ([length + 0.25, 3.75], Vec::new());
+            let QuantisedRow { norm, shift } = quantisation.row(&row, &mut out).unwrap();
+            let rounded = out.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
+            let own = (squared(&row).unwrap() / power(shift.into())).round();
+            let wanted = if shift <= 5 { rounded * power(shift.into()) } else { own };
+            assert_eq!(f64::from(norm), wanted, "{row:?} with shift {shift}");
+            seen[usize::from(shift).min(9)] |= rounded * power(shift.into()) != own;
+        }
+    }
+    assert!(seen[1..8].iter().all(|seen| *seen), "the two differ: {seen:?}");
+}
+
+#[test]
+fn the_scores_that_a_row_can_have_end_at_the_query_itself_and_at_the_longest_row() {
+    let bytes = bytes(1);
+    for query in [0.0_f64, 1.0, 255.0] {
+        let squared = query * query;
+        let range = bytes.scores(squared, 0);
+        assert_eq!(*range.start(), -(squared as i32));
+        let longest = (255.0 * 255.0 + HALF).sqrt() - 255.0;
+        let most = longest * longest + 2.0 * query * longest;
+        assert!((0.0..=1.0).contains(&(f64::from(*range.end()) - most)), "{range:?}, {most}");
+    }
+    let floats = Quantisation::new(Element::F32, 1, 0);
+    for shift in [0, 1, 5, 6, 7, 30] {
+        let range = floats.scores(1_000_000.0, shift);
+        assert_eq!(*range.start(), -((1_000_000.0 / power(shift.into())) as i32), "{shift}");
+        assert_eq!(*range.end() == HALF as i32, shift > 5, "{shift}");
+    }
+}
+
+#[test]
+fn the_exponent_is_the_greatest_with_which_the_middle_row_has_its_steps() {
+    let least = f64::from(f32::from_bits(1)).powi(2);
+    for (squared, exponent) in [
+        (10_900_f64.powi(2), 0),
+        (10_900_f64.powi(2) * 1.000_001, -1),
+        (10_900_f64.powi(2) / 4.0, 1),
+        (0.0, Quantisation::MAX_EXPONENT),
+        (f64::INFINITY, -Quantisation::MAX_EXPONENT),
+    ] {
+        assert_eq!(Quantisation::exponent_for(squared), exponent, "{squared}");
+    }
+    assert!((160..Quantisation::MAX_EXPONENT).contains(&Quantisation::exponent_for(least)));
+}
+
+#[test]
+fn numbers_have_an_exponent_below_a_ten_thousandth_and_from_a_thousand_million() {
+    for (number, text) in [
+        (1.0e-4, "0.0001"),
+        (0.000_099_994, "9.999e-5"),
+        (0.000_099_999, "0.0001"),
+        (-0.000_12, "-0.00012"),
+        (999_900_000.0, "999900000"),
+        (999_990_000.0, "1e9"),
+        (1.0e9, "1e9"),
+        (-1.0e9, "-1e9"),
+    ] {
+        assert_eq!(Significant(number).to_string(), text);
+    }
+}

@@ -440,4 +440,19 @@ mod tests {
             assert_eq!((body.as_ptr(), body.len()), (place, length));
         }
     }
+
+    #[test]
+    fn rows_are_ordered_and_measured_in_the_units_of_their_own_shifts() {
+        let manifest = Manifest::new(SharingId([4; 16]), 4, 1, Element::F32, true).unwrap();
+        // Steps of two.
+        let file = [&[7; 16][..], &(-1_i32).to_le_bytes(), &[0, 2, 1, 0]].concat();
+        let scales = Arc::new(Scales::parse(file, &manifest).unwrap());
+        let query = QuantisedQuery { squared: 16.0, moved: 0.0 };
+        let scores = Scores { scores: vec![20, 5, -7, -16], query, scales };
+        let nearest = [(3, 0.0), (2, 8_f64.sqrt()), (0, 12.0), (1, 12.0)];
+        let nearest = nearest.map(|(index, distance)| Neighbour { index, distance });
+        for k in 0..6 {
+            assert_eq!(scores.nearest(k), nearest[..k.min(4)], "{k}");
+        }
+    }
 }

@@ -179,4 +179,51 @@ mod tests {
         fetch.zeroize();
         assert_eq!((fetch.multipliers, fetch.unit), ([0; 2], 0.0));
     }
+
+    fn fetch(element: Element, unit: f64) -> SharedFetch {
+        SharedFetch { counter: 1, multipliers: [2, 3], dim: 1, element, unit }
+    }
+
+    #[test]
+    fn an_element_of_a_row_of_bytes_is_a_byte_and_one_of_floats_has_a_sign() {
+        for (sum, taken) in [(0, true), (255, true), (256, false), (P - 1, false)] {
+            let row = fetch(Element::U8, 1.0).row(&[sum]);
+            assert_eq!(row.ok().map(|row| row.bytes), taken.then(|| vec![sum as u8]), "{sum}");
+        }
+        for (sum, value) in [(3, 1.5), (P - 3, -1.5), (P / 2, f64::from(P / 2) as f32 / 2.0)] {
+            assert_eq!(fetch(Element::F32, 0.5).row(&[sum]).unwrap().values(), [value]);
+        }
+    }
+
+    #[test]
+    fn the_third_answer_is_known_by_two_and_by_no_more_and_no_fewer() {
+        let fetch = fetch(Element::U8, 1.0);
+        let body = [&1_u64.to_le_bytes()[..], &[0; 4 * PAYLOAD]].concat();
+        for party in Party::ALL {
+            let mut answers = [Some(&body[..]); 3];
+            assert_eq!(fetch.third(answers), None);
+            answers[party.index()] = None;
+            assert_eq!(fetch.third(answers), Some((party, *blake3::hash(&body).as_bytes())));
+            answers[party.next().index()] = None;
+            assert_eq!(fetch.third(answers), None);
+        }
+    }
+
+    #[test]
+    fn with_too_few_answers_a_malformed_one_is_told_before_the_first_that_is_missing() {
+        let fetch = fetch(Element::U8, 1.0);
+        let body = [&1_u64.to_le_bytes()[..], &[0; 4 * PAYLOAD]].concat();
+        let [one, two, three] = Party::ALL;
+        let said = |answers| fetch.finish(answers).unwrap_err();
+        assert_eq!(said([None; 3]), AnswerError::Missing(one));
+        assert_eq!(said([Some(&body), None, None]), AnswerError::Missing(two));
+        for (answers, odd) in
+            [([Some(&body[..]), None, Some(&body[1..])], three), ([None, Some(&body[1..]), Some(&[])], two)]
+        {
+            assert!(matches!(said(answers), AnswerError::Malformed { party, .. } if party == odd));
+        }
+        let found = fetch.finish([Some(&body), Some(&body), Some(&body[1..])]).unwrap();
+        assert_eq!(found.row.bytes, [0]);
+        assert_eq!(found.odd.and_then(|odd| odd.party()), Some(three));
+    }
 }

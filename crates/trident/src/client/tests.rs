@@ -289,3 +289,67 @@ fn every_fault_names_the_address_of_its_own_server() {
     let said = silent.client.explain(Fault::Silent(vec![FIRST, THIRD])).to_string();
     assert!(said.ends_with(&format!("from {FIRST} at {one}, {THIRD} at {three}")), "{said}");
 }
+
+#[test]
+fn whoever_asks_at_once_after_a_loss_shares_the_next_three_connections() {
+    let silent = Silent::new();
+    let lost = silent.client.trio(soon()).unwrap();
+    lost.fail(Fault::Lost { party: FIRST, why: "it was restarted".into() });
+    // They had not come to be, so all pause before the next.
+    let next: Vec<Arc<Trio>> = std::thread::scope(|scope| {
+        let ask = || scope.spawn(|| silent.client.trio(soon()).unwrap());
+        let asking: Vec<_> = (0..8).map(|_| ask()).collect();
+        asking.into_iter().map(|asking| asking.join().unwrap()).collect()
+    });
+    assert!(next.iter().all(|trio| Arc::ptr_eq(trio, &next[0]) && !Arc::ptr_eq(trio, &lost)));
+    assert_eq!(silent.client.trios.load(Relaxed), 2);
+    assert!(Arc::ptr_eq(&silent.client.trio(soon()).unwrap(), &next[0]), "it lives");
+}
+
+#[test]
+fn a_client_that_is_dropped_ends_its_connections_and_what_waits_on_them() {
+    let silent = Silent::new();
+    let three = silent.welcomed();
+    let waiting = three.asked(3);
+    drop(silent);
+    let ended = waiting.landed();
+    assert!(matches!(&ended, Some(Err(Fault::Lost { why, .. })) if why == "the client was dropped"));
+    assert!(three.trio.is_over() && three.trio.take(SECOND, 0).is_none());
+}
+
+#[test]
+fn settling_ends_when_nothing_is_awaited_or_with_the_patience() {
+    let silent = Silent::new();
+    assert_eq!(silent.client.settle(Duration::from_secs(3600)), [0; 3]);
+    let mut three = silent.welcomed();
+    let counter = three.ask(b"a share");
+    assert_eq!(silent.client.settle(Duration::ZERO), [0; 3]);
+    assert!(three.hear(THIRD, counter, b"another share"));
+    assert_eq!(silent.client.settle(Duration::from_secs(3600)), [0, 0, 1]);
+}
+
+#[test]
+fn a_client_may_buffer_a_few_of_the_largest_answers_and_no_less_than_is_reasonable() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = share::Options { search: true, ..Default::default() };
+    share::share(&mut Generated::new(40, 1), dir.path(), options, |_, _| {}).unwrap();
+    let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
+    let servers = [1, 2, 3].map(|number| SocketAddr::from(([127, 0, 0, 1], number)));
+    let mut asked = None;
+    let dialer = |budget: Budget| {
+        asked = Some((budget.connections, budget.buffer_each, budget.buffer_all));
+        Ok(Nowhere::new(budget))
+    };
+    Client::new(collection, servers, None, Options::default(), dialer).unwrap();
+    assert_eq!(asked, Some((256, 1 << 20, 256 << 20)));
+}
+
+#[test]
+fn protocols_have_the_names_that_they_are_chosen_by() {
+    for (protocol, name) in [(Protocol::Direct, "direct"), (Protocol::Exchange, "exchange")] {
+        assert_eq!((protocol.to_string(), name.parse::<Protocol>()), (name.to_owned(), Ok(protocol)));
+    }
+    assert!("Direct".parse::<Protocol>().is_err() && "".parse::<Protocol>().is_err());
+    let Options { deadline, checked, protocol } = Options::default();
+    assert_eq!((deadline, checked, protocol), (Duration::from_secs(10), true, Protocol::Direct));
+}

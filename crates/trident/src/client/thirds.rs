@@ -154,4 +154,26 @@ mod tests {
         (0..AWAITED as u64 + 5).for_each(|counter| thirds.expect((1, counter), THIRD, [0; 32]));
         assert_eq!(thirds.waiting(), AWAITED);
     }
+
+    #[test]
+    fn of_more_the_oldest_are_forgotten() {
+        let thirds = Thirds::default();
+        (0..=AWAITED as u64).for_each(|counter| thirds.expect((1, counter), THIRD, [0; 32]));
+        for (counter, contradictions) in [(0, 0), (1, 1), (AWAITED as u64, 2)] {
+            thirds.hear((1, counter), THIRD, b"another");
+            assert_eq!(thirds.contradictions(), [0, contradictions, 0], "{counter}");
+        }
+    }
+
+    #[test]
+    fn of_the_connections_that_are_forgotten_alone_nothing_is_awaited() {
+        let thirds = Thirds::default();
+        for question in [(1, 7), (2, 7), (1, 8)] {
+            thirds.expect(question, THIRD, [0; 32]);
+        }
+        thirds.forget(1);
+        assert_eq!(thirds.waiting(), 1);
+        thirds.hear((2, 7), THIRD, b"another");
+        assert_eq!((thirds.contradictions(), thirds.waiting()), ([0, 1, 0], 0));
+    }
 }

@@ -243,3 +243,77 @@ fn clear(dir: &Path) -> Result<(), FileError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::owner::{
+        data::Generated,
+        share::{Options, share},
+    };
+
+    const REPLACE: Options = Options { search: true, replace: true, pins: None };
+
+    fn shared(out: &Path) -> Result<Manifest, ShareError> {
+        share(&mut Generated::new(5, 1), out, REPLACE, |_, _| {})
+    }
+
+    #[test]
+    fn every_file_of_a_sharing_is_among_those_that_are_put_in_place_and_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        shared(dir.path()).unwrap();
+        for holder in holders() {
+            let entries = fs::read_dir(directory(dir.path(), holder)).unwrap();
+            let found: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            let wanted = [manifest::FILE, integrity::FILE].len();
+            let manifest = manifest::Manifest::parse(
+                &fs::read(directory(dir.path(), holder).join(manifest::FILE)).unwrap(),
+            );
+            assert_eq!(found.len(), wanted + Part::all(&manifest.unwrap(), holder).len());
+            clear(&directory(dir.path(), holder)).unwrap();
+            assert_eq!(fs::read_dir(directory(dir.path(), holder)).unwrap().count(), 0, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_sharing_that_replaces_another_leaves_what_is_not_of_one() {
+        let dir = tempfile::tempdir().unwrap();
+        shared(dir.path()).unwrap();
+        for holder in holders() {
+            fs::write(directory(dir.path(), holder).join("notes"), "mine").unwrap();
+        }
+        shared(dir.path()).unwrap();
+        for holder in holders() {
+            let notes = directory(dir.path(), holder).join("notes");
+            assert_eq!(fs::read_to_string(notes).unwrap(), "mine");
+        }
+        assert!(!dir.path().join(ASIDE).exists());
+    }
+
+    /// Without it what is left cannot be taken for a sharing.
+    #[test]
+    fn a_sharing_that_cannot_be_replaced_whole_has_lost_its_manifest_first() {
+        for name in [integrity::FILE, SEARCH_FILE, &pair_key_file(Party::ALL[0])] {
+            let dir = tempfile::tempdir().unwrap();
+            shared(dir.path()).unwrap();
+            let first = directory(dir.path(), Some(Party::ALL[0]));
+            fs::remove_file(first.join(name)).unwrap();
+            fs::create_dir(first.join(name)).unwrap();
+            let refused = shared(dir.path()).unwrap_err();
+            assert!(matches!(refused, ShareError::File(at) if at.path == first.join(name)), "{name}");
+            assert!(!first.join(manifest::FILE).exists(), "{name}");
+            assert!(!dir.path().join(ASIDE).exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_free_if_it_is_empty_or_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(is_free(dir.path()).is_ok() && is_free(&dir.path().join("none")).is_ok());
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(matches!(is_free(dir.path()), Err(ShareError::Exists(path)) if path == dir.path()));
+        let refused = is_free(&dir.path().join("file"));
+        assert!(matches!(refused, Err(ShareError::File(at)) if at.path == dir.path().join("file")));
+    }
+}

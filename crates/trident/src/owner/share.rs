@@ -167,4 +167,71 @@ mod tests {
         assert!(matches!(&shared, Err(ShareError::Random(why)) if why == "the pool is empty"), "{shared:?}");
         assert!(!out.exists());
     }
+
+    /// Rows in memory.
+    struct Table(Vec<Vec<f32>>);
+
+    impl Rows for Table {
+        fn rows(&self) -> usize {
+            self.0.len()
+        }
+
+        fn dim(&self) -> usize {
+            self.0[0].len()
+        }
+
+        fn read(&mut self, first: usize, out: &mut [f32]) -> Result<(), DataError> {
+            let rows = self.0[first..].iter().flatten();
+            out.iter_mut().zip(rows).for_each(|(out, value)| *out = *value);
+            Ok(())
+        }
+    }
+
+    fn survey(rows: impl IntoIterator<Item = Vec<f32>>) -> Survey {
+        Survey::of(&mut Table(rows.into_iter().collect())).unwrap()
+    }
+
+    #[test]
+    fn what_a_byte_cannot_say_bit_by_bit_makes_a_collection_one_of_floats() {
+        let bytes: Vec<f32> = (0..=u8::MAX).map(f32::from).collect();
+        assert_eq!(survey([bytes.clone()]).element, Element::U8);
+        for float in [
+            -0.0,
+            -1.0,
+            0.5,
+            255_f32.next_up(),
+            256.0,
+            f32::from_bits(1),
+            f32::MAX,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ] {
+            for at in [0, 255] {
+                let mut row = bytes.clone();
+                row[at] = float;
+                assert_eq!(survey([row]).element, Element::F32, "{float}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_float_in_any_run_of_rows_is_enough() {
+        for at in [0, RUN - 1, RUN, 2 * RUN] {
+            let row = |row| vec![7.0, if row == at { -0.0 } else { 0.0 }];
+            assert_eq!(survey((0..=2 * RUN).map(row)).element, Element::F32, "{at}");
+        }
+    }
+
+    #[test]
+    fn the_scale_is_that_of_the_row_in_the_middle_by_length_and_rows_of_zeros_have_no_say() {
+        let scale = |lengths: &[f32]| survey(lengths.iter().map(|&length| vec![length])).exponent();
+        let of = |length: f64| Quantisation::exponent_for(length * length);
+        assert_eq!(scale(&[-0.0, 0.0]), 0);
+        assert_eq!(scale(&[0.5, 16.0, 0.0, 4096.0, -0.0]), of(16.0));
+        assert_eq!(scale(&[0.5, 0.5, 0.5, 4096.0, 4096.0]), of(0.5));
+        assert_eq!(scale(&[0.5, 0.5, 4096.0, 4096.0, 4096.0]), of(4096.0));
+        assert_eq!(scale(&[0.5, 4096.0]), of(0.5), "of two in the middle it is the shorter one's");
+        assert_eq!(scale(&[1.0, 200.0]), 0, "bytes are what they are");
+    }
 }

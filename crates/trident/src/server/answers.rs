@@ -296,4 +296,50 @@ mod tests {
         assert!(left.granted().is_none() && next.granted().is_some());
         assert_eq!(used(&answers), 0);
     }
+
+    #[test]
+    fn one_byte_more_than_there_is_waits() {
+        let wake_queue = WakeQueue::new();
+        let next = waits(Token(1), &wake_queue);
+        let answers = Answers::new(3 * SMALL);
+        let _half = answers.reserve(2 * SMALL - 1, nobody).unwrap();
+        let place = answers.reserve(SMALL + 2, || next.1.clone()).unwrap_err();
+        assert!(place.granted().is_none() && answers.is_short());
+        assert_eq!(used(&answers), 2 * SMALL - 1);
+    }
+
+    #[test]
+    fn all_who_fit_are_granted_at_once_and_each_is_told() {
+        let (wake_queue, part) = (WakeQueue::new(), 2 * SMALL);
+        let answers = Answers::new(2 * part);
+        let waiters = [Token(1), Token(2), Token(3)].map(|name| waits(name, &wake_queue));
+        let all = answers.reserve(2 * part, nobody).unwrap();
+        let places = waiters.each_ref().map(|it| answers.reserve(part, || it.1.clone()).unwrap_err());
+        drop(all);
+        let mut woken = Vec::new();
+        wake_queue.take(&mut woken);
+        assert_eq!((woken, used(&answers)), (vec![Token(1), Token(2)], 2 * part));
+        let granted = places.each_ref().map(Place::granted);
+        assert_eq!(granted.each_ref().map(Option::is_some), [true, true, false]);
+        assert!(places[0].granted().is_none(), "once is enough");
+        assert_eq!(granted[1].as_ref().map(Allowance::bytes), Some(part));
+    }
+
+    /// Its session ends between the grant and the message that it is for.
+    #[test]
+    fn a_place_that_is_given_up_after_the_grant_passes_the_memory_on() {
+        let (wake_queue, part) = (WakeQueue::new(), 2 * SMALL);
+        let answers = Answers::new(part);
+        let [first, second] = [Token(1), Token(2)].map(|name| waits(name, &wake_queue));
+        let all = answers.reserve(part, nobody).unwrap();
+        let given_up = answers.reserve(part, || first.1.clone()).unwrap_err();
+        let next = answers.reserve(part, || second.1.clone()).unwrap_err();
+        drop(all);
+        assert!(next.granted().is_none());
+        drop(first);
+        drop(given_up);
+        assert!(next.granted().is_some());
+        assert!(!answers.is_short());
+        assert_eq!(used(&answers), 0);
+    }
 }

@@ -111,3 +111,64 @@ fn refuse_all(
         ticket.finish(Reply { kind: Kind::Refusal, body, allowance });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{iter, sync::Mutex};
+
+    use roadstead_proto::{
+        Budget, Context, Done, Input, Ready, Session, connection::Connection, connection::Endpoint,
+        connection::Event, host::Host, host::Shared, ticket::Token,
+    };
+
+    use super::*;
+
+    type Tickets = Arc<Mutex<Vec<Ticket<Reply>>>>;
+
+    /// Takes a ticket as soon as it is open.
+    struct Asks(Tickets);
+
+    impl Session for Asks {
+        type Reply = Reply;
+
+        fn ready(&mut self, _: Ready, cx: &mut Context<'_, Self>) -> Done {
+            self.0.lock().unwrap().push(cx.ticket().unwrap());
+            Ok(())
+        }
+
+        fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_is_computed_for_clients_that_have_left_and_their_memory_is_free() {
+        let (tickets, answers) = (Tickets::default(), Answers::new(1 << 20));
+        let mut connections: Vec<_> = (1..4)
+            .map(|name| {
+                let shared = Shared::new(Budget::default());
+                let mut host = Host::alone(Arc::clone(&shared), 1);
+                let permit = shared.gate.admit(None).unwrap();
+                let session = Asks(Arc::clone(&tickets));
+                let address = ([192, 0, 2, 1], 7).into();
+                let (mut connection, _) = Connection::outgoing(session, address, shared, permit);
+                connection.place(Token(name), host.wake_queue(), Duration::ZERO);
+                connection.handle(Duration::ZERO, Event::Opened, &mut host);
+                assert!(iter::from_fn(|| connection.next()).count() > 0);
+                (connection, host)
+            })
+            .collect();
+        let tickets = tickets.lock().unwrap().drain(..).collect::<Vec<_>>();
+        let waiting: Vec<_> = (1..)
+            .zip(tickets)
+            .map(|(query, ticket)| {
+                let allowance = answers.reserve(1 << 18, || panic!("there is room")).unwrap();
+                Waiting { query, ticket, allowance }
+            })
+            .collect();
+        drop(connections.remove(1));
+        let (queries, served) = living(waiting);
+        assert_eq!((queries, served.len()), (vec![1, 3], 2));
+        drop(answers.reserve(1 << 19, || panic!("what was for the second is free")).unwrap());
+    }
+}

@@ -2,6 +2,10 @@
 
 use std::thread;
 
+use bytes::Bytes;
+
+use roadstead_proto::budget::Meter;
+
 use super::*;
 
 #[test]
@@ -138,4 +142,127 @@ fn servers_that_do_not_welcome_in_time_are_named_and_the_first_fault_is_the_one_
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
+}
+
+/// An answer to question `counter`.
+fn answer(trio: &Trio, party: Party, counter: u64) -> bool {
+    let bytes = Bytes::copy_from_slice(&counter.to_le_bytes());
+    let chunk = Chunk::new(bytes, Meter::new(8).charge(8).unwrap());
+    trio.answer(party, counter, Answer { chunk, body: 0..8 })
+}
+
+#[test]
+fn nonces_that_begin_like_a_question_that_is_withdrawn_still_leave() {
+    let trio = Arc::new(Trio::new(0, Arc::default(), Digest([1; 32])));
+    for party in Party::ALL {
+        let mut nonce = [0; 16];
+        nonce[0] = party.number();
+        assert!(trio.welcome(party, nonce));
+    }
+    let _refused = asked(&trio, 3, 8);
+    trio.refuse(Party::ALL[1], 1, "busy".into());
+    for party in Party::ALL {
+        assert_eq!(taken(&trio, party, 0), [(Kind::Nonces, 48)]);
+    }
+}
+
+/// What is still awaited when the last of three has refused would be awaited for ever.
+#[test]
+fn an_answer_that_was_refused_is_not_awaited_whenever_it_was() {
+    let thirds: Arc<Thirds> = Arc::default();
+    let [one, two, three] = Party::ALL;
+    for refused_at in 0..3 {
+        let trio = Arc::new(Trio::new(0, Arc::clone(&thirds), Digest([1; 32])));
+        Party::ALL.into_iter().for_each(|party| assert!(trio.welcome(party, [party.number(); 16])));
+        let waiting = asked(&trio, 2, 8);
+        for (at, party) in [one, two, three].into_iter().enumerate() {
+            if at == refused_at {
+                trio.refuse(three, 1, "busy".into());
+            }
+            if party != three {
+                assert!(answer(&trio, party, 1));
+            }
+        }
+        assert!(waiting.wait(soon()).is_ok(), "two are enough");
+        assert!(waiting.release(Some((three, [0; 32]))).is_none());
+        assert_eq!(thirds.waiting(), 0, "refused after {refused_at}");
+        assert!(trio.state().flying.is_empty());
+    }
+}
+
+#[test]
+fn the_last_question_takes_a_trio_that_was_given_up_with_it_however_it_ends() {
+    let thirds: Arc<Thirds> = Arc::default();
+    let ends: [fn(&Arc<Trio>, &Waiting); 3] = [
+        |trio, _| Party::ALL.into_iter().for_each(|party| assert!(answer(trio, party, 2))),
+        |trio, _| [0, 1].into_iter().for_each(|at| trio.refuse(Party::ALL[at], 2, "busy".into())),
+        |_, waiting| assert!(waiting.release(None).is_none()),
+    ];
+    for (at, end) in ends.into_iter().enumerate() {
+        let trio = Arc::new(Trio::new(at as u64, Arc::clone(&thirds), Digest([1; 32])));
+        Party::ALL.into_iter().for_each(|party| assert!(trio.welcome(party, [party.number(); 16])));
+        let [hasty, patient] = [asked(&trio, 3, 8), asked(&trio, 2, 8)];
+        thirds.expect((at as u64, 1), Party::ALL[2], [0; 32]);
+        assert!(answer(&trio, Party::ALL[0], 1));
+        assert!(hasty.wait(Instant::now()).is_err());
+        assert!(trio.take(Party::ALL[0], 0).is_some(), "somebody waits");
+        end(&trio, &patient);
+        assert!(trio.take(Party::ALL[0], 0).is_none(), "nobody waits any more: end {at}");
+        assert_eq!(thirds.waiting(), 0, "end {at}");
+        let down = trio.state().down.clone();
+        assert!(
+            matches!(&down, Some(Fault::Silent(silent)) if silent[..] == Party::ALL[1..]),
+            "it went with the first deadline: {down:?}"
+        );
+    }
+}
+
+#[test]
+fn of_two_deadlines_the_first_is_why_the_three_were_given_up() {
+    let trio = welcomed();
+    let [first, second] = [asked(&trio, 3, 8), asked(&trio, 3, 8)];
+    assert!(answer(&trio, Party::ALL[2], 1));
+    assert!(first.wait(Instant::now()).is_err());
+    assert!(matches!(second.wait(Instant::now()), Err(Fault::Silent(silent)) if silent == Party::ALL));
+    let down = trio.state().down.clone();
+    assert!(matches!(&down, Some(Fault::Silent(silent)) if silent[..] == Party::ALL[..2]), "{down:?}");
+}
+
+#[test]
+fn a_question_that_is_not_asked_after_all_uses_its_number_up() {
+    let trio = welcomed();
+    let refused = trio.ask((Kind::Fetch, 3), soon(), |counter, _| Err::<((), [Body; 3]), _>(counter));
+    assert!(matches!(refused, Ok(Err(1))));
+    let _next = asked(&trio, 3, 8);
+    assert!(answer(&trio, Party::ALL[0], 2));
+    assert_eq!(trio.state().flying.keys().copied().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn what_has_landed_at_the_last_moment_is_an_answer() {
+    let trio = welcomed();
+    let waiting = asked(&trio, 2, 8);
+    assert!(answer(&trio, Party::ALL[0], 1) && answer(&trio, Party::ALL[1], 1));
+    let long_ago = Instant::now();
+    assert!(waiting.wait(long_ago).is_ok());
+    assert!(!trio.is_over());
+}
+
+#[test]
+fn every_session_is_woken_by_what_there_is_to_send_and_by_the_end_also_if_it_was_there_before() {
+    let trio = welcomed();
+    let wakers = Party::ALL.map(|_| Waker(Arc::default()));
+    let woken = || wakers.each_ref().map(|waker| waker.0.take());
+    for (party, added) in Party::ALL.into_iter().zip([[true, false, false], [false, true, false]]) {
+        trio.add(party, wakers[party.index()].clone());
+        assert_eq!(woken(), added, "the nonces wait for it");
+    }
+    let _asked = asked(&trio, 3, 8);
+    assert_eq!(woken(), [true, true, false], "a question waits");
+    trio.fail(Fault::Lost { party: Party::ALL[0], why: "it was restarted".into() });
+    assert_eq!(woken(), [true, true, false], "they are to close");
+    trio.add(Party::ALL[2], wakers[2].clone());
+    assert_eq!(woken(), [false, false, true], "so is this one");
+    trio.fail(Fault::Lost { party: Party::ALL[0], why: "once more".into() });
+    assert_eq!(woken(), [false; 3], "it was over already");
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::npy::Array;
 use super::*;
-use crate::agreed::manifest::MAX_DIM;
+use crate::agreed::manifest::{MAX_DIM, MAX_ROWS};
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -228,4 +228,60 @@ proptest! {
             let _ = open(&path, None).and_then(|mut source| source.read_all());
         }
     }
+}
+
+#[test]
+fn a_file_that_is_longer_or_shorter_by_a_byte_is_refused_in_every_format() {
+    let header = "{'shape': (2, 3), 'fortran_order': False, 'descr': '|u1'}";
+    for (name, bytes) in [
+        ("a.fvecs", fvecs_bytes(&[vec![1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0]])),
+        ("a.npy", npy_bytes(header, &[1, 2, 3, 4, 5, 6])),
+        ("a.raw", vec![1, 2, 3, 4, 5, 6]),
+    ] {
+        let longer = [&bytes[..], &[0]].concat();
+        for (bytes, taken) in [(&bytes[..bytes.len() - 1], false), (&bytes, true), (&longer, false)] {
+            let (_dir, path) = file(name, bytes);
+            let read = open(&path, Some(3)).and_then(|mut rows| rows.read_all());
+            let rows = vec![vec![1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0]];
+            assert_eq!(read.ok(), taken.then_some(rows), "{name} of {} bytes", bytes.len());
+            assert_eq!(read_ivecs(&path).is_ok(), taken && name == "a.fvecs", "{name}");
+        }
+    }
+}
+
+#[test]
+fn floats_are_read_bit_by_bit() {
+    let floats = [-0.0, f32::from_bits(1), f32::MAX, f32::NEG_INFINITY, f32::from_bits(0x7fc0_1234)];
+    let bytes: Vec<u8> = floats.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let header = "{'shape': (1, 5), 'fortran_order': False, 'descr': '<f4'}";
+    for (name, bytes) in [("a.fvecs", fvecs_bytes(&[floats.to_vec()])), ("a.npy", npy_bytes(header, &bytes))]
+    {
+        let (_dir, path) = file(name, &bytes);
+        let read = open(&path, None).unwrap().read_all().unwrap();
+        assert_eq!(
+            read.concat().iter().map(|value| value.to_bits()).collect::<Vec<_>>(),
+            floats.map(f32::to_bits)
+        );
+    }
+}
+
+#[test]
+fn a_file_has_as_many_rows_as_a_collection_may_have_and_no_more() {
+    let (_dir, path) = file("a.raw", &[]);
+    for (rows, taken) in [(MAX_ROWS, true), (MAX_ROWS + 1, false)] {
+        // A hole, which takes no room on the disk.
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(rows as u64).unwrap();
+        assert_eq!(open(&path, Some(1)).ok().map(|file| file.rows()), taken.then_some(rows));
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_read_is_an_error_of_the_system_that_names_it() {
+    let (_dir, path) = file("a.raw", &[7; 8]);
+    let mut rows = open(&path, Some(2)).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(5).unwrap();
+    let mut row = [0.0; 2];
+    assert!(rows.read(1, &mut row).is_ok());
+    assert!(matches!(rows.read(2, &mut row), Err(DataError::Io { path: named, .. }) if named == path));
+    assert!(matches!(rows.read(4, &mut row), Err(DataError::Format { path: named, .. }) if named == path));
 }
