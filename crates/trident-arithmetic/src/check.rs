@@ -78,3 +78,54 @@ pub fn possible(scores: &[i32], shifts: &[u8], ranges: &[RangeInclusive<i32>]) -
     let all = scores.iter().zip(shifts).fold(true, |all, row| all & possible(row));
     if all { Ok(()) } else { Err(Check::Distance) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::P;
+
+    #[test]
+    fn every_score_has_both_of_its_multiples_and_no_more_and_no_fewer() {
+        let scores = [0, 1, P - 1];
+        let of = |multiplier| scores.map(|score| mul(multiplier, score));
+        let (first, second) = (of(5), of(7));
+        let check = |first: &[u32], second: &[u32]| multiples(&scores, (5, first), (7, second));
+        assert_eq!(check(&first, &second), Ok(()));
+        for at in 0..3 {
+            let wrong = |mut multiples: [u32; 3]| {
+                multiples[at] = (multiples[at] + 1) % P;
+                multiples
+            };
+            assert_eq!(check(&wrong(first), &second), Err(Check::FirstMultiple));
+            assert_eq!(check(&first, &wrong(second)), Err(Check::SecondMultiple));
+            assert_eq!(check(&wrong(first), &wrong(second)), Err(Check::FirstMultiple));
+        }
+        for (length, longer) in [(2, [&first[..], &[0]].concat()), (0, [&first[..], &first].concat())] {
+            assert_eq!(check(&first[..length], &second), Err(Check::FirstMultiple));
+            assert_eq!(check(&longer, &second), Err(Check::FirstMultiple));
+            assert_eq!(check(&first, &second[..length]), Err(Check::SecondMultiple));
+        }
+        assert_eq!(multiples(&[], (5, &[]), (7, &[])), Ok(()));
+    }
+
+    #[test]
+    fn every_score_is_within_the_range_of_its_own_shift_ends_included() {
+        let ranges = [-3..=5, -1..=2];
+        for (score, shift, is) in [
+            (-4, 0, false),
+            (-3, 0, true),
+            (5, 0, true),
+            (6, 0, false),
+            (-2, 1, false),
+            (-1, 1, true),
+            (2, 1, true),
+            (3, 1, false),
+        ] {
+            for at in 0..3 {
+                let (mut scores, mut shifts) = ([0; 3], [0, 1, 0]);
+                (scores[at], shifts[at]) = (score, shift);
+                assert_eq!(possible(&scores, &shifts, &ranges).is_ok(), is, "{score} of shift {shift}");
+            }
+        }
+    }
+}

@@ -353,3 +353,18 @@ fn protocols_have_the_names_that_they_are_chosen_by() {
     let Options { deadline, checked, protocol } = Options::default();
     assert_eq!((deadline, checked, protocol), (Duration::from_secs(10), true, Protocol::Direct));
 }
+
+#[test]
+fn when_no_more_connections_may_be_made_that_is_said_at_once() {
+    let silent = Silent::new();
+    let gate = &silent.client.dialer.shared().gate;
+    let held: Vec<_> = iter::from_fn(|| gate.admit(None).ok()).collect();
+    let refused = silent.client.fetch(0).unwrap_err();
+    let address = silent.client.servers[0];
+    assert!(
+        matches!(&refused, ClientError::Unavailable { party, address: at, .. } if (*party, *at) == (FIRST, address)),
+        "{refused}"
+    );
+    drop(held);
+    assert!(!silent.client.trio(soon()).unwrap().is_over(), "the next question connects");
+}
