@@ -6,15 +6,18 @@ mod common;
 
 use std::{
     ffi::OsString,
-    fs,
-    net::SocketAddr,
+    fs::{self, File},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -27,7 +30,7 @@ use roadstead_trident::{
     query::Collection,
 };
 
-use common::{Process, Scene, freeze, until, words};
+use common::{Held, Process, Scene, freeze, until, words};
 
 const ROWS: usize = 300;
 
@@ -304,4 +307,66 @@ fn a_server_drains_with_idle_clients_and_ends_at_once_with_a_second_signal() {
     until("the drain", || std::net::TcpStream::connect(address).is_err());
     server.signal(Signal::INT);
     assert_eq!(server.end().code(), Some(130));
+}
+
+/// What one connection between a client and `server` carries: the server's welcome at once, and all that follows only when
+/// the test says by how much its first piece is to be changed.
+fn late(listener: &TcpListener, server: SocketAddr, change: &mpsc::Receiver<u8>) {
+    let ((mut client, _), mut server) = (listener.accept().unwrap(), TcpStream::connect(server).unwrap());
+    let (mut asks, mut hears) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let asking = thread::spawn(move || std::io::copy(&mut asks, &mut hears));
+    let mut block = vec![0; 1 << 16];
+    let welcome = server.read(&mut block).unwrap();
+    client.write_all(&block[..welcome]).unwrap();
+    let answer = server.read(&mut block).unwrap();
+    block[answer - 1] ^= change.recv().unwrap();
+    // The client may be gone.
+    let _ = client.write_all(&block[..answer]);
+    let _ = asking.join().unwrap();
+}
+
+/// The row is there before the third answer is, and the command waits for it.
+#[test]
+fn a_fetch_fails_by_a_third_answer_that_comes_after_the_row_and_contradicts() {
+    let scene = Scene::new();
+    shared(&scene);
+    let held = Held::<3>::of([127, 0, 0, 2]);
+    let peers = held.addresses.map(|address| address.to_string()).join(",");
+    let mut servers = [1, 2, 3]
+        .map(|party| scene.serve(scene.server(party, &format!("--bind 127.0.0.2:0 --peers {peers}"))));
+    let addresses = servers.each_mut().map(Process::listening);
+    let row: Vec<String> =
+        Generated::new(ROWS, 1).read_all().unwrap()[7].iter().map(f32::to_string).collect();
+    let relay = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (at, named) in ["server 1", "server 2", "server 3"].into_iter().enumerate() {
+        let mut through = addresses;
+        through[at] = relay.local_addr().unwrap();
+        let ends = |change: u8| {
+            let mut fetch = scene.command(asks(&scene, "fetch 7 --protocol exchange", through));
+            fetch.stderr(File::create(scene.path("said")).unwrap());
+            thread::scope(|scope| {
+                let (release, released) = mpsc::channel();
+                let carried = scope.spawn({
+                    let relay = &relay;
+                    move || late(relay, addresses[at], &released)
+                });
+                let mut fetch = Process::start(fetch);
+                assert_eq!(fetch.line(), format!("7: {}\n", row.join(" ")));
+                // A command that waits for nothing has ended by then.
+                thread::sleep(Duration::from_millis(100));
+                release.send(change).unwrap();
+                let code = fetch.end().code();
+                carried.join().unwrap();
+                (code, fs::read_to_string(scene.path("said")).unwrap())
+            })
+        };
+        let (code, said) = ends(0);
+        assert_eq!((code, &*said), (Some(0), ""), "it is late, and no more");
+        // It does not wait for ever, and this machine may have been busy with something else.
+        let (code, said) = (0..5).map(|_| ends(1)).find(|(code, _)| *code != Some(0)).unwrap();
+        let told = format!(
+            "roadstead: {named} contradicts the other two, from whose answers the rows above were made"
+        );
+        assert!(code == Some(1) && said.contains(&told), "{said}");
+    }
 }

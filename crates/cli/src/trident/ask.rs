@@ -38,9 +38,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn client(&self, checked: bool, protocol: Protocol) -> Result<Client> {
+    fn client(&self, options: Options) -> Result<Client> {
         let collection = Arc::new(Collection::open(&self.client)?);
-        let options = Options { deadline: self.deadline, checked, protocol };
         let keys = self.keys.as_deref().map(Keys::load).transpose()?;
         Ok(Client::new(collection, self.servers, keys.as_ref(), options, Dialer::start)?)
     }
@@ -66,6 +65,12 @@ pub(crate) struct FetchArgs {
     json: Option<OsString>,
 }
 
+impl FetchArgs {
+    fn options(&self) -> Options {
+        Options { deadline: self.cluster.deadline, protocol: self.protocol, ..Options::default() }
+    }
+}
+
 #[derive(Serialize)]
 struct FetchedRow {
     index: usize,
@@ -85,7 +90,7 @@ pub(crate) fn written(values: &[f32]) -> String {
 pub(crate) const THIRDS: Duration = Duration::from_secs(1);
 
 pub(crate) fn fetch(args: &FetchArgs) -> Result<Outcome> {
-    let client = args.cluster.client(true, args.protocol)?;
+    let client = args.cluster.client(args.options())?;
     let mut rows = Vec::new();
     for &index in &args.index {
         rows.push(FetchedRow { index, values: client.fetch(index)?.values() });
@@ -133,6 +138,12 @@ pub(crate) struct SearchArgs {
     json: Option<OsString>,
 }
 
+impl SearchArgs {
+    fn options(&self) -> Options {
+        Options { deadline: self.cluster.deadline, checked: !self.unchecked, ..Options::default() }
+    }
+}
+
 /// What to search for.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
@@ -153,7 +164,7 @@ struct Near {
 }
 
 pub(crate) fn search(args: &SearchArgs) -> Result<Outcome> {
-    let client = args.cluster.client(!args.unchecked, Protocol::Direct)?;
+    let client = args.cluster.client(args.options())?;
     let query = match (&args.what.query, args.what.like) {
         (Some(path), _) => vector(path, args.nth)?,
         (None, like) => client.fetch(like.unwrap_or_default())?.values(),
@@ -189,7 +200,41 @@ fn vector(path: &std::path::Path, nth: usize) -> Result<Vec<f32>> {
 mod tests {
     use std::{fs, path::PathBuf};
 
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    enum Given {
+        Fetch(FetchArgs),
+        Search(SearchArgs),
+    }
+
+    fn options(line: &str) -> Options {
+        let line = format!("trident {line} --client c --servers 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3");
+        match Given::try_parse_from(line.split_whitespace()).unwrap() {
+            Given::Fetch(args) => args.options(),
+            Given::Search(args) => args.options(),
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_what_was_asked_for_and_is_the_usual_one_otherwise() {
+        let usual = Options::default();
+        assert!(usual.checked && usual.deadline == Duration::from_secs(10));
+        let hasty = Options { deadline: Duration::from_millis(500), ..usual };
+        for (line, wanted) in [
+            ("fetch 1", usual),
+            ("fetch 1 --deadline 0.5", hasty),
+            ("fetch 1 --protocol direct", usual),
+            ("fetch 1 --protocol exchange", Options { protocol: Protocol::Exchange, ..usual }),
+            ("search --like 1", usual),
+            ("search --like 1 --deadline 0.5", hasty),
+            ("search --like 1 --unchecked", Options { checked: false, ..usual }),
+        ] {
+            assert_eq!(options(line), wanted, "{line}");
+        }
+    }
 
     #[test]
     fn elements_are_written_with_all_their_digits_and_no_more() {

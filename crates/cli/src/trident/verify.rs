@@ -132,3 +132,50 @@ impl Fault {
         Self { file: fault.path().display().to_string(), damage, error: fault.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(directory: &str, manifest: Option<&str>, party: Option<u8>) -> Report {
+        let manifest = manifest.map(str::to_owned);
+        let party = party.and_then(Party::new);
+        Report { directory: directory.into(), holder: None, manifest, party, bytes: 0, faults: Vec::new() }
+    }
+
+    #[test]
+    fn a_directory_that_does_not_go_with_the_first_it_contradicts_is_told_which_and_why() {
+        for (directories, said) in [
+            (vec![of("a", Some("x"), Some(1)), of("b", Some("x"), Some(2)), of("c", Some("x"), None)], None),
+            (vec![of("a", Some("x"), None), of("b", Some("x"), None)], None),
+            (vec![of("a", Some("x"), None), of("b", None, None), of("c", Some("x"), Some(1))], None),
+            (
+                vec![of("a", Some("x"), Some(2)), of("b", Some("x"), Some(1)), of("c", Some("x"), Some(1))],
+                Some("c is of the same server as b"),
+            ),
+            (
+                vec![of("a", Some("x"), Some(1)), of("b", Some("y"), Some(1))],
+                Some("b is of another sharing than a"),
+            ),
+            (
+                vec![of("a", Some("x"), Some(1)), of("b", Some("y"), Some(2))],
+                Some("b is of another sharing than a"),
+            ),
+            (
+                vec![of("a", Some("x"), None), of("b", Some("y"), None)],
+                Some("b is of another sharing than a"),
+            ),
+            (
+                vec![of("a", Some("x"), Some(1)), of("b", None, None), of("c", Some("y"), None)],
+                Some("c is of another sharing than a"),
+            ),
+        ] {
+            let mut reports = directories;
+            compare(&mut reports);
+            let last = reports.last().unwrap().directory.clone();
+            let faults: Vec<_> =
+                reports.iter().flat_map(|it| &it.faults).map(|fault| (&*fault.file, &*fault.error)).collect();
+            assert_eq!(faults, said.map(|said| (&*last, said)).into_iter().collect::<Vec<_>>());
+        }
+    }
+}
