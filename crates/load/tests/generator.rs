@@ -408,6 +408,18 @@ fn an_answer_now_and_then_keeps_a_connection_on_which_more_is_awaited() {
     assert_eq!((report.right, report.failed), (6, 0), "{report:?}");
 }
 
+/// Every answer comes in time, and all together would take minutes.
+#[test]
+fn a_load_waits_for_answers_after_its_end_as_long_as_for_one_answer() {
+    let pause = Duration::from_millis(100);
+    let mut load = Load::new(serve(move |_, socket| echo(socket, |_, _| thread::sleep(pause))));
+    (load.depth, load.size, load.timeout) = (200, 64 * 1024, Duration::from_secs(1));
+    load.mode = Mode::ClosedFor(pause);
+    let report = run(&load);
+    assert!((1..16).contains(&report.right), "{report:?}");
+    assert_eq!(report.failures.keys().collect::<Vec<_>>(), [&Fault::TimedOut], "{report:?}");
+}
+
 #[test]
 fn what_a_stopped_load_has_not_sent_has_not_failed() {
     let target = serve(|_, mut socket| {

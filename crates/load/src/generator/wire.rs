@@ -142,3 +142,122 @@ impl Layered {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use roadstead::layer::Identity;
+
+    use super::*;
+
+    /// A layer that changes nothing, and has shaken hands at once or never will.
+    #[derive(Debug, Clone, Copy)]
+    struct Plain {
+        is_open: bool,
+    }
+
+    impl Layers for Plain {
+        fn layer(&self) -> io::Result<Box<dyn Layer>> {
+            Ok(Box::new(*self))
+        }
+    }
+
+    impl Layer for Plain {
+        fn open(&mut self, wire: &mut BytesMut, plain: &mut BytesMut, _: &mut BytesMut) -> io::Result<()> {
+            plain.unsplit(wire.split());
+            Ok(())
+        }
+
+        fn seal(&mut self, plain: &[u8], _: &mut [u8], wire: &mut BytesMut) -> io::Result<()> {
+            wire.extend_from_slice(plain);
+            Ok(())
+        }
+
+        fn finish(&mut self, _: &mut [u8], _: &mut BytesMut) {}
+
+        fn is_open(&self) -> bool {
+            self.is_open
+        }
+
+        fn has_ended(&self) -> bool {
+            false
+        }
+
+        fn identity(&self) -> Option<Identity> {
+            None
+        }
+    }
+
+    /// A wire through a layer, or why there is none, and what `serve` makes of the other end.
+    fn between<T: Send>(
+        is_open: bool,
+        patience: Duration,
+        serve: impl FnOnce(TcpStream) -> T + Send,
+        work: impl FnOnce(io::Result<Wire>),
+    ) -> T {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        thread::scope(|scope| {
+            let (other, _) = listener.accept().unwrap();
+            let served = scope.spawn(move || serve(other));
+            work(Wire::open(socket, Some(&Plain { is_open }), patience));
+            served.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn a_handshake_has_its_time_and_no_more_however_often_the_server_says_something() {
+        let drips = |mut socket: TcpStream| {
+            for _ in 0..100 {
+                if socket.write_all(b"x").is_err() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        between(false, Duration::from_millis(100), drips, |wire| {
+            assert_eq!(wire.err().map(|error| error.kind()), Some(ErrorKind::TimedOut));
+        });
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_or_goes_in_the_handshake_is_told_apart() {
+        let silent = |mut socket: TcpStream| _ = socket.read(&mut [0]);
+        between(false, Duration::from_millis(100), silent, |wire| {
+            let kind = wire.err().map(|error| error.kind());
+            assert!(matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{kind:?}");
+        });
+        between(false, Duration::from_secs(60), drop, |wire| {
+            assert_eq!(wire.err().map(|error| error.kind()), Some(ErrorKind::ConnectionReset));
+        });
+    }
+
+    /// What a full socket does not take is not lost: it goes before all that follows.
+    #[test]
+    fn what_the_socket_has_not_taken_is_sent_later_and_in_order() {
+        let message: Vec<u8> = (0..32 << 20).map(|at: u32| (at / 251) as u8).collect();
+        let (begin, may_begin) = std::sync::mpsc::channel::<()>();
+        let reads = move |mut socket: TcpStream| {
+            may_begin.recv().unwrap();
+            let mut all = Vec::new();
+            socket.read_to_end(&mut all).unwrap();
+            all
+        };
+        let sent = message.clone();
+        let came = between(true, Duration::from_secs(60), reads, move |wire| {
+            let mut wire = wire.unwrap();
+            assert_eq!(wire.write(&sent).unwrap(), sent.len(), "the layer has taken it");
+            for refused in [wire.write(b"later").err(), wire.flush().err()] {
+                assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::WouldBlock));
+            }
+            begin.send(()).unwrap();
+            while wire.flush().is_err() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(wire.write(b"later").unwrap(), 5);
+        });
+        assert!(came == [&message[..], b"later"].concat(), "{} bytes came", came.len());
+    }
+}
