@@ -120,6 +120,83 @@ pub(crate) mod tests {
         report::Table,
     };
 
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Found {
+        clean: bool,
+    }
+
+    impl Findings for Found {
+        fn is_empty(&self) -> bool {
+            false
+        }
+
+        fn is_clean(&self) -> bool {
+            self.clean
+        }
+
+        fn print(&self, _: Stream) -> Result<(), ReportError> {
+            Ok(())
+        }
+
+        fn svg(&self) -> Result<String, ChartError> {
+            Ok("<svg/>".into())
+        }
+    }
+
+    #[test]
+    fn a_report_is_delivered_into_each_file_that_was_asked_for_whether_it_is_clean_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        for (clean, outcome) in [(true, Outcome::Done), (false, Outcome::Wrong)] {
+            let [json, svg] = ["json", "svg"].map(|name| Some(file(name).into_os_string()));
+            assert_eq!(Output { json, svg }.deliver(&Found { clean }).unwrap(), outcome);
+            let json: Result<serde_json::Value, _> = serde_json::from_slice(&fs::read(file("json")).unwrap());
+            assert_eq!(json.unwrap(), serde_json::json!({ "clean": clean }));
+            assert_eq!(fs::read_to_string(file("svg")).unwrap().trim(), "<svg/>");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_refused_before_anything_is_measured() {
+        let dir = tempfile::tempdir().unwrap();
+        let [here, nowhere] = ["file", "nowhere/file"].map(|name| dir.path().join(name).into_os_string());
+        let check = |json: &OsString, svg: &OsString| {
+            Output { json: Some(json.clone()), svg: Some(svg.clone()) }.check()
+        };
+        assert!(check(&here, &here).is_ok());
+        for refused in [check(&nowhere, &here), check(&here, &nowhere)] {
+            assert!(refused.unwrap_err().to_string().contains("nowhere"));
+        }
+    }
+
+    #[test]
+    fn directories_that_stay_empty_are_gone_again_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "old/new"].map(|name| dir.path().join(name));
+        fs::create_dir(&old).unwrap();
+        for keeps in [true, false] {
+            let made = NewDirectories::before(&new.join("newer")).unwrap();
+            fs::create_dir_all(new.join("newer")).unwrap();
+            if keeps {
+                fs::write(new.join("kept"), "").unwrap();
+            }
+            drop(made);
+            assert_eq!((new.exists(), new.join("newer").exists()), (keeps, false));
+            let _ = fs::remove_dir_all(&new);
+        }
+        drop(NewDirectories::before(&old).unwrap());
+        assert!(old.exists(), "it was there before");
+        fs::write(old.join("file"), "").unwrap();
+        let error = NewDirectories::before(&old.join("file/below")).err().unwrap().to_string();
+        let [below, file] = ["file/below", "file"].map(|name| old.join(name).display().to_string());
+        let said = format!(
+            "cannot make the directory {below}: {file} is a file; move it away, or choose another place"
+        );
+        assert_eq!(error, said);
+    }
+
     /// The cells of a table by rows, of which the first has the titles.
     pub(crate) fn cells(table: &Table) -> Vec<Vec<String>> {
         let text = table.to_string();

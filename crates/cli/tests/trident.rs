@@ -309,6 +309,38 @@ fn a_server_drains_with_idle_clients_and_ends_at_once_with_a_second_signal() {
     assert_eq!(server.end().code(), Some(130));
 }
 
+#[test]
+fn a_server_that_cannot_listen_for_the_others_names_its_own_place_or_the_one_it_was_given() {
+    let scene = Scene::new();
+    shared(&scene);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = taken.local_addr().unwrap();
+    for (party, peers, more) in [
+        (1, [&*place.to_string(), "127.0.0.1:1", "127.0.0.1:2"], String::new()),
+        (3, ["127.0.0.1:1", "127.0.0.1:2", &place.to_string()], String::new()),
+        (2, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], format!("--peer-bind {place}")),
+    ] {
+        let line = format!("--bind 127.0.0.1:0 --peers {} {more}", peers.join(","));
+        let error = scene.fails(scene.server(party, &line));
+        assert!(error.starts_with(&format!("cannot listen on {place} for servers: ")), "{error}");
+    }
+}
+
+#[test]
+fn a_server_says_with_which_inner_loops_it_is_ready_and_whether_with_tls() {
+    for tls in [false, true] {
+        let scene = Scene::new();
+        scene.share(10, tls);
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bind = taken.local_addr().unwrap();
+        // It ends at once, as it cannot listen there.
+        let output = scene.run(scene.server(1, &format!("--bind {bind} -v --kernel portable")));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let ready = said.lines().find(|line| line.contains("ready")).unwrap();
+        assert!(ready.contains("kernel=portable") && ready.contains(&format!("tls={tls}")), "{said}");
+    }
+}
+
 /// What one connection between a client and `server` carries: the server's welcome at once, and all that follows only when
 /// the test says by how much its first piece is to be changed.
 fn late(listener: &TcpListener, server: SocketAddr, change: &mpsc::Receiver<u8>) {

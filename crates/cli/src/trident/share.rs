@@ -56,14 +56,23 @@ struct Source {
     made: Option<usize>,
 }
 
+impl Args {
+    fn rows(&self) -> Result<Box<dyn Rows>> {
+        Ok(match (&self.source.data, self.source.made) {
+            (Some(path), _) => data::open(path, self.dim)?,
+            (None, made) => Box::new(Generated::new(made.unwrap_or(1), self.seed)),
+        })
+    }
+
+    fn options(&self) -> Result<Options> {
+        let pins = self.keys.as_deref().map(Pins::read).transpose()?;
+        Ok(Options { search: !self.no_search, replace: self.replace, pins })
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let rows: Box<dyn Rows> = match (&args.source.data, args.source.made) {
-        (Some(path), _) => data::open(path, args.dim)?,
-        (None, made) => Box::new(Generated::new(made.unwrap_or(1), args.seed)),
-    };
-    let pins = args.keys.as_deref().map(Pins::read).transpose()?;
+    let (rows, options) = (args.rows()?, args.options()?);
     let bar = progress::bar(rows.rows() as u64, "sharing");
-    let options = Options { search: !args.no_search, replace: args.replace, pins };
     signals::watch()?;
     let _new = NewDirectories::before(&args.out)?;
     let shared = share(&mut UntilSignal(rows), &args.out, options, |done, _| bar.set_position(done as u64));
@@ -83,8 +92,45 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         args.out.display()
     ))?;
     say("whoever holds two server directories can read every row")?;
-    if pins.is_none() {
+    if options.pins.is_none() {
         say("without --keys there is no TLS: servers and clients stay on one machine")?;
     }
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn given(line: &str) -> Args {
+        Given::try_parse_from(format!("share --out nowhere {line}").split_whitespace()).unwrap().args
+    }
+
+    #[test]
+    fn rows_are_made_as_many_and_of_the_seed_that_was_asked_for() {
+        for (line, count, seed) in [("--made 3", 3, 1), ("--made 5 --seed 2", 5, 2)] {
+            let made = given(line).rows().unwrap().read_all().unwrap();
+            assert_eq!(made, Generated::new(count, seed).read_all().unwrap(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_sharing_is_for_searches_and_replaces_nothing_unless_that_was_asked_for() {
+        for (line, search, replace) in [
+            ("--made 3", true, false),
+            ("--made 3 --no-search", false, false),
+            ("--made 3 --replace", true, true),
+        ] {
+            let Options { search: searched, replace: replaced, pins } = given(line).options().unwrap();
+            assert_eq!((searched, replaced, pins.is_none()), (search, replace, true), "{line}");
+        }
+    }
 }
