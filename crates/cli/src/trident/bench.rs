@@ -68,13 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Some(rows) => Dataset::made(rows.max(K)),
         None => Dataset::find(args.data.as_deref())?,
     };
-    let plan = Plan {
-        levels: args.levels.clone(),
-        queries: args.queries,
-        ops: args.op.clone(),
-        checked: !args.unchecked,
-        kernel: args.kernel,
-    };
+    let plan = plan(args);
     let report = with_shares(&dataset, !args.plain, |scratch| {
         let mut whole: Option<Report> = None;
         for between in ways(args) {
@@ -100,6 +94,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.deliver(&report)
 }
 
+fn plan(args: &Args) -> Plan {
+    Plan {
+        levels: args.levels.clone(),
+        queries: args.queries,
+        ops: args.op.clone(),
+        checked: !args.unchecked,
+        kernel: args.kernel,
+    }
+}
+
 /// A cluster for each way in which rows are to be read: `None` is the protocol direct.
 fn ways(args: &Args) -> Vec<Option<Between>> {
     let delay = args.peer_delay;
@@ -110,4 +114,47 @@ fn ways(args: &Args) -> Vec<Option<Between>> {
         }
     };
     args.protocol.iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn given(line: &str) -> Args {
+        Given::try_parse_from(format!("bench {line}").split_whitespace()).unwrap().args
+    }
+
+    #[test]
+    fn what_was_asked_for_is_measured_and_searches_are_checked_unless_they_are_not_to_be() {
+        let usual = plan(&given(""));
+        assert_eq!((&*usual.levels, usual.queries, usual.checked), (&[1, 2, 4, 8, 16][..], 50, true));
+        assert!(usual.ops == [Op::Fetch, Op::Search] && usual.kernel.is_none());
+        let asked = plan(&given("--levels 3,2 --queries 7 --op search --unchecked --kernel portable"));
+        assert_eq!((&*asked.levels, asked.queries, asked.checked), (&[3, 2][..], 7, false));
+        assert!(asked.ops == [Op::Search]);
+        assert_eq!(asked.kernel.map(Kernel::name), Some("portable"));
+    }
+
+    #[test]
+    fn every_protocol_has_its_turn_and_exchange_one_for_each_strategy_with_the_delay() {
+        let ways = |line: &str| -> Vec<Option<(String, Duration)>> {
+            let told = |way: Between| (way.strategy.to_string(), way.delay);
+            ways(&given(line)).into_iter().map(|way| way.map(told)).collect()
+        };
+        assert_eq!(ways(""), [None]);
+        assert_eq!(ways("--protocol exchange"), [Some(("multiplexed".to_owned(), Duration::ZERO))]);
+        let delay = Duration::from_millis(5);
+        assert_eq!(
+            ways("--protocol exchange,direct --exchange shared,pool:3 --peer-delay 5ms"),
+            [Some(("shared".to_owned(), delay)), Some(("pool:3".to_owned(), delay)), None]
+        );
+    }
 }

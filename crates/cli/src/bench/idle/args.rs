@@ -35,3 +35,20 @@ fn single(text: &str) -> Result<Model, String> {
         None => format!("{model} is many processes, and this measures one"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_one_process_that_runs_here_or_is_told_why_it_does_not_fit() {
+        assert_eq!(single("poll"), Ok(Model::Poll));
+        for many in ["process", "prefork"] {
+            assert_eq!(single(many).unwrap_err(), format!("{many} is many processes, and this measures one"));
+        }
+        let said = single("iocp").unwrap_err();
+        assert!(said.starts_with("iocp does not run here: "), "{said}");
+        let said = single("fork").unwrap_err();
+        assert!(said.contains("`fork`"), "{said}");
+    }
+}

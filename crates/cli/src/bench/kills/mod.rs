@@ -113,3 +113,16 @@ fn left(server: u32) -> Result<usize> {
         thread::sleep(LASTING / 100);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_models_of_many_processes_are_taken() {
+        assert_eq!([forking("process"), forking("prefork")], [Ok(Model::Process), Ok(Model::Prefork)]);
+        assert_eq!(forking("epoll").unwrap_err(), "epoll is one process; process and prefork are many");
+        let said = forking("fork").unwrap_err();
+        assert!(said.contains("`fork`"), "{said}");
+    }
+}
