@@ -13,6 +13,7 @@ pub mod blocking;
 pub mod connections;
 pub mod failed;
 pub mod free;
+mod loop_state;
 pub mod net;
 pub mod orders;
 pub mod proactor;

@@ -30,10 +30,10 @@ use roadstead_proto::{
 
 use crate::{
     accept::{Accepted, Listener},
-    connections::Connections,
     failed::failed,
+    loop_state::{Call, LoopState},
     net::Net,
-    orders::{ORDERS, Order, Orders},
+    orders::Orders,
 };
 use connection::{LoopConnection, Turn};
 use listeners::Listeners;
@@ -43,18 +43,12 @@ pub use poller::{Poller, Readiness};
 pub struct Reactor<N: Net, P: Poller<N>> {
     net: N,
     poller: P,
-    host: Host,
-    orders: Arc<Orders>,
+    state: LoopState<LoopConnection<N::Stream>>,
     listeners: Listeners<N::ListenSocket>,
-    connections: Connections<LoopConnection<N::Stream>>,
     /// Connections that have more to do although nothing new has happened to them.
     busy: VecDeque<Token>,
     ready: Vec<Readiness>,
-    woken: Vec<Token>,
     block: BytesMut,
-    draining: bool,
-    /// When the last turn ended.
-    ended: Duration,
     /// Something has moved in this turn.
     moved: bool,
 }
@@ -75,16 +69,11 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         Ok(Self {
             net,
             poller,
-            host,
-            orders,
+            state: LoopState::new(host, orders),
             listeners,
-            connections: Connections::default(),
             busy: VecDeque::new(),
             ready: Vec::new(),
-            woken: Vec::new(),
             block: BytesMut::with_capacity(BLOCK),
-            draining: false,
-            ended: Duration::ZERO,
             moved: true,
         })
     }
@@ -97,14 +86,10 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// One turn. False when the loop has nothing left to live for.
     pub fn turn(&mut self) -> io::Result<bool> {
-        let timeout = self.timeout_at(self.ended);
-        self.host.count.waits += 1;
-        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        let timeout = self.timeout_at(self.state.ended);
         let mut ready = mem::take(&mut self.ready);
         let idle = !mem::take(&mut self.moved);
-        let waited = self.poller.wait(&mut ready, timeout, idle);
-        self.host.wake_queue.end_sleep();
-        waited?;
+        self.state.wait(timeout, || self.poller.wait(&mut ready, timeout, idle))?;
         let now = self.net.now();
         for ready in ready.drain(..) {
             match ready.token.listener() {
@@ -115,22 +100,20 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.ready = ready;
         for _ in 0..self.busy.len() {
             if let Some(token) = self.busy.pop_front() {
-                if let Some(connection) = self.connections.get(token) {
+                if let Some(connection) = self.state.connections.get(token) {
                     connection.busy = false;
                 }
                 self.drive(token, now);
             }
         }
-        let served = now;
-        let now = if self.run_jobs() { self.net.now() } else { now };
-        self.connections.correct(served, now);
-        let alive = self.take_calls(now);
-        self.fire_deadlines(self.ended, now);
+        let done = self.state.run_jobs(now, || self.net.now());
+        self.moved |= done.is_some();
+        let now = done.unwrap_or(now);
+        self.take_calls(now);
+        self.fire_deadlines(self.state.ended, now);
         self.listeners.wake(&mut self.poller, now);
-        self.host.report();
-        self.ended = self.net.now();
-        self.connections.correct(now, self.ended);
-        Ok(alive && !(self.draining && self.connections.is_empty()))
+        self.state.end_turn(now, self.net.now());
+        Ok(!self.state.is_stopped() && !self.state.has_drained())
     }
 
     /// How long the next turn would wait; `None`: until something happens.
@@ -139,60 +122,28 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
-        if !self.busy.is_empty() || self.host.jobs.are_ready() || !self.host.wake_queue.begin_sleep() {
-            return Some(Duration::ZERO);
-        }
-        let next =
-            [self.connections.next_deadline(), self.listeners.resting()].into_iter().flatten().min()?;
-        Some(next.saturating_sub(now))
+        self.state.timeout(now, !self.busy.is_empty(), self.listeners.resting())
     }
 
-    /// True if there were any.
-    fn run_jobs(&mut self) -> bool {
-        let ran = self.host.jobs.run_turn();
-        self.moved |= ran;
-        ran
-    }
-
-    /// Drives the connections that were woken. False when the loop was told to stop.
-    fn take_calls(&mut self, now: Duration) -> bool {
-        let mut woken = mem::take(&mut self.woken);
-        self.host.wake_queue.take(&mut woken);
-        self.moved |= !woken.is_empty();
-        let mut alive = true;
-        for token in woken.drain(..) {
-            if token == ORDERS {
-                alive &= self.obey(now);
-            } else {
-                self.tell(token, Event::Woken, now);
-                self.drive(token, now);
+    /// Drives the connections that were woken, takes newcomers and orders.
+    fn take_calls(&mut self, now: Duration) {
+        self.moved |= self.state.take_calls();
+        while let Some(call) = self.state.next_call() {
+            match call {
+                Call::Woken(token) => {
+                    self.tell(token, Event::Woken, now);
+                    self.drive(token, now);
+                }
+                Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
+                Call::New((None, endpoint)) => self.insert(None, endpoint, now),
+                Call::Drain => self.drain(now),
+                Call::Stop => self.stop(now),
             }
         }
-        self.woken = woken;
-        alive
-    }
-
-    fn obey(&mut self, now: Duration) -> bool {
-        for (address, endpoint) in self.orders.newcomers() {
-            match address {
-                Some(address) => self.connect(address, endpoint, now),
-                None => self.insert(None, endpoint, now),
-            }
-        }
-        match self.orders.order() {
-            Order::Stop => {
-                self.stop(now);
-                return false;
-            }
-            Order::Drain if !self.draining => self.drain(now),
-            _ => {}
-        }
-        true
     }
 
     fn stop(&mut self, now: Duration) {
-        self.draining = true;
-        for token in self.connections.tokens() {
+        for token in self.state.connections.tokens() {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
         }
@@ -200,21 +151,21 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// What has arrived by now is served, and so is who waits at the listeners.
     fn drain(&mut self, now: Duration) {
-        self.draining = true;
-        for token in self.connections.tokens() {
+        for token in self.state.connections.tokens() {
             self.look(token, now);
             self.tell(token, Event::Drain, now);
             self.drive(token, now);
         }
-        for (stream, endpoint) in self.listeners.close(&mut self.net, &mut self.poller, &mut self.host) {
+        for (stream, endpoint) in self.listeners.close(&mut self.net, &mut self.poller, &mut self.state.host)
+        {
             self.insert(Some(stream), endpoint, now);
         }
     }
 
     /// Fires the deadlines that had passed when this turn's poll began.
     fn fire_deadlines(&mut self, polled: Duration, now: Duration) {
-        for _ in 0..self.connections.deadlines() {
-            let Some(token) = self.connections.due(polled) else {
+        for _ in 0..self.state.connections.deadlines() {
+            let Some(token) = self.state.connections.due(polled) else {
                 return;
             };
             self.look(token, now);
@@ -231,7 +182,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize, now: Duration) {
         loop {
-            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.host) {
+            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host) {
                 Accepted::Admitted(stream, endpoint) => {
                     self.moved = true;
                     self.insert(Some(stream), endpoint, now);
@@ -242,11 +193,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         }
     }
 
-    fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
-        self.host.count.connected += 1;
-        if self.draining {
-            return endpoint.handle(now, Event::Stop, &mut self.host);
-        }
+    fn connect(&mut self, address: SocketAddr, endpoint: Box<dyn Endpoint>, now: Duration) {
+        let Some(endpoint) = self.state.dials(endpoint, now) else { return };
         let token = self.place(endpoint, true, now);
         self.dial(token, address, now);
     }
@@ -264,7 +212,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     fn insert(&mut self, stream: Option<N::Stream>, endpoint: Box<dyn Endpoint>, now: Duration) {
         let token = self.place(endpoint, false, now);
         // A connection hears of the drain first, what has none after it was opened.
-        let (first, then) = (self.draining && stream.is_some(), self.draining && stream.is_none());
+        let drains = self.state.is_draining();
+        let (first, then) = (drains && stream.is_some(), drains && stream.is_none());
         if first {
             self.tell(token, Event::Drain, now);
         }
@@ -279,16 +228,16 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn place(&mut self, endpoint: Box<dyn Endpoint>, connecting: bool, now: Duration) -> Token {
-        let token = self.connections.insert(LoopConnection::new(endpoint, connecting));
-        if let Some(connection) = self.connections.get(token) {
-            connection.endpoint.place(token, &self.host.wake_queue, now);
+        let token = self.state.connections.insert(LoopConnection::new(endpoint, connecting));
+        if let Some(connection) = self.state.connections.get(token) {
+            connection.endpoint.place(token, &self.state.host.wake_queue, now);
         }
         token
     }
 
     fn attach(&mut self, token: Token, stream: N::Stream) -> io::Result<()> {
         let added = self.poller.add(&stream, token);
-        match self.connections.get(token) {
+        match self.state.connections.get(token) {
             Some(connection) if added.is_ok() => connection.stream = Some(stream),
             _ => {
                 // It may know of it all the same.
@@ -301,7 +250,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// Notes what a poller said of a connection, and drives it.
     fn hear(&mut self, ready: Readiness, now: Duration) {
-        let Some(connection) = self.connections.get(ready.token) else {
+        let Some(connection) = self.state.connections.get(ready.token) else {
             return;
         };
         connection.note(ready.readable, ready.writable, ready.more);
@@ -316,19 +265,19 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
-        if let Some(connection) = self.connections.get(token) {
-            connection.endpoint.handle(now, event, &mut self.host);
+        if let Some(connection) = self.state.connections.get(token) {
+            connection.endpoint.handle(now, event, &mut self.state.host);
         }
     }
 
     /// Gives a connection its turn.
     fn drive(&mut self, token: Token, now: Duration) {
         let mut connects = Vec::new();
-        let Some(connection) = self.connections.get(token) else {
+        let Some(connection) = self.state.connections.get(token) else {
             return;
         };
         let (turn, moved) =
-            connection.drive(&mut self.net, &mut self.block, now, &mut self.host, &mut connects);
+            connection.drive(&mut self.net, &mut self.block, now, &mut self.state.host, &mut connects);
         self.moved |= moved > 0;
         match turn {
             Turn::Closes { reset } => self.close(token, reset),
@@ -348,7 +297,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// The connection waits: for the poller, and for its deadline.
     fn rest(&mut self, token: Token) {
-        let Some(connection) = self.connections.get(token) else {
+        let Some(connection) = self.state.connections.get(token) else {
             return;
         };
         let interest = connection.interest();
@@ -359,11 +308,11 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 return self.close(token, true);
             }
         }
-        self.connections.schedule(token);
+        self.state.connections.schedule(token);
     }
 
     fn close(&mut self, token: Token, reset: bool) {
-        if let Some(LoopConnection { stream: Some(stream), .. }) = self.connections.remove(token) {
+        if let Some(LoopConnection { stream: Some(stream), .. }) = self.state.connections.remove(token) {
             self.poller.remove(&stream);
             self.net.close(stream, reset);
         }

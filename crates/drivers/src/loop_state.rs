@@ -1,0 +1,210 @@
+//! What a loop of many connections has beside its I/O: who calls it, what it was ordered, and when it looks again.
+#![forbid(unsafe_code)]
+
+use std::{io, mem, sync::Arc, time::Duration, vec};
+
+use roadstead_proto::{
+    connection::{Endpoint, Event},
+    host::Host,
+    ticket::Token,
+};
+
+use crate::{
+    connections::{Connections, Timed},
+    orders::{Newcomer, ORDERS, Order, Orders},
+};
+
+/// What every loop of many connections has.
+pub(crate) struct LoopState<C> {
+    pub(crate) host: Host,
+    pub(crate) orders: Arc<Orders>,
+    pub(crate) connections: Connections<C>,
+    /// When the last turn ended.
+    pub(crate) ended: Duration,
+    /// The furthest order that the loop was called with.
+    order: Order,
+    /// Who has called, the last one first.
+    woken: Vec<Token>,
+    newcomers: vec::IntoIter<Newcomer>,
+    /// The loop was called with orders, and is to look at them once it knows the newcomers.
+    ordered: bool,
+}
+
+/// What the loop is called for.
+pub(crate) enum Call {
+    /// A ticket or a waker of this connection.
+    Woken(Token),
+    /// An endpoint that has come from outside.
+    New(Newcomer),
+    /// Nobody else is let in; comes once.
+    Drain,
+    /// The loop ends at once.
+    Stop,
+}
+
+impl<C: Timed> LoopState<C> {
+    pub(crate) fn new(host: Host, orders: Arc<Orders>) -> Self {
+        Self {
+            host,
+            orders,
+            connections: Connections::default(),
+            ended: Duration::ZERO,
+            order: Order::Serve,
+            woken: Vec::new(),
+            newcomers: Vec::new().into_iter(),
+            ordered: false,
+        }
+    }
+
+    /// How long the loop may wait from `now` on: not at all if it is `busy`, has jobs or was called, and no longer than
+    /// until the next deadline or `rested`. `None`: until something happens.
+    pub(crate) fn timeout(
+        &mut self,
+        now: Duration,
+        busy: bool,
+        rested: Option<Duration>,
+    ) -> Option<Duration> {
+        if busy || self.host.jobs.are_ready() || !self.host.wake_queue.begin_sleep() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.connections.next_deadline(), rested].into_iter().flatten().min()?;
+        Some(next.saturating_sub(now))
+    }
+
+    /// Has `wait` wait for so long.
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        wait: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.host.count.waits += 1;
+        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        let waited = wait();
+        self.host.wake_queue.end_sleep();
+        waited
+    }
+
+    /// Runs the jobs that are the loop's own. The time when they are done, if there were any.
+    pub(crate) fn run_jobs(&mut self, now: Duration, clock: impl FnOnce() -> Duration) -> Option<Duration> {
+        let done = self.host.jobs.run_turn().then(clock);
+        self.connections.correct(now, done.unwrap_or(now));
+        done
+    }
+
+    /// Takes who has called by now, for [`LoopState::next_call`]. False if nobody has.
+    pub(crate) fn take_calls(&mut self) -> bool {
+        self.host.wake_queue.take(&mut self.woken);
+        self.woken.reverse();
+        !self.woken.is_empty()
+    }
+
+    /// What the loop is called for next: newcomers come before the order that was given with them.
+    pub(crate) fn next_call(&mut self) -> Option<Call> {
+        loop {
+            if let Some(newcomer) = self.newcomers.next() {
+                return Some(Call::New(newcomer));
+            }
+            if mem::take(&mut self.ordered) {
+                let before = mem::replace(&mut self.order, self.orders.order());
+                match self.order {
+                    Order::Stop => return Some(Call::Stop),
+                    Order::Drain if before == Order::Serve => return Some(Call::Drain),
+                    _ => {}
+                }
+            }
+            match self.woken.pop()? {
+                ORDERS => (self.newcomers, self.ordered) = (self.orders.newcomers().into_iter(), true),
+                token => return Some(Call::Woken(token)),
+            }
+        }
+    }
+
+    /// Counts a connection that a session opens. In a drain it is told at once that there will be none.
+    pub(crate) fn dials(
+        &mut self,
+        mut endpoint: Box<dyn Endpoint>,
+        now: Duration,
+    ) -> Option<Box<dyn Endpoint>> {
+        self.host.count.connected += 1;
+        if self.is_draining() {
+            endpoint.handle(now, Event::Stop, &mut self.host);
+            return None;
+        }
+        Some(endpoint)
+    }
+
+    /// Ends a turn that told its connections that it was `now`, and took until `ended`.
+    pub(crate) fn end_turn(&mut self, now: Duration, ended: Duration) {
+        self.host.report();
+        self.connections.correct(now, ended);
+        self.ended = ended;
+    }
+
+    /// Whether nobody is let in any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.order != Order::Serve
+    }
+
+    /// Whether nobody is left after a drain.
+    pub(crate) fn has_drained(&self) -> bool {
+        self.is_draining() && self.connections.is_empty()
+    }
+
+    /// Whether the loop ends whoever is left.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.order == Order::Stop
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead_proto::{budget::Budget, connection::dialling::outgoing, host::Shared};
+
+    use super::*;
+    use crate::reactor::tests::Waits;
+
+    struct Never;
+
+    impl Timed for Never {
+        fn deadline(&self) -> Option<Duration> {
+            None
+        }
+    }
+
+    /// What it is called for, a letter each.
+    fn calls(state: &mut LoopState<Never>) -> String {
+        state.take_calls();
+        let name = |call| match call {
+            Call::Woken(token) => char::from_digit(token.0 as u32, 10).unwrap(),
+            Call::New(_) => 'n',
+            Call::Drain => 'd',
+            Call::Stop => 's',
+        };
+        std::iter::from_fn(|| state.next_call()).map(name).collect()
+    }
+
+    #[test]
+    fn calls_come_in_order_newcomers_before_the_order_given_with_them_and_a_drain_once() {
+        let (shared, orders) = (Shared::new(Budget::default()), Arc::<Orders>::default());
+        let host = Host::alone(Arc::clone(&shared), 1);
+        let wake_queue = Arc::clone(&host.wake_queue);
+        let mut state = LoopState::<Never>::new(host, Arc::clone(&orders));
+        let attend = || {
+            let (address, waits) = (([192, 0, 2, 1], 7).into(), Waits(Arc::default()));
+            orders.attend(outgoing(&shared, address, None, waits).unwrap().0, &wake_queue);
+        };
+        wake_queue.wake(Token(1));
+        orders.drain(&wake_queue);
+        wake_queue.wake(Token(2));
+        attend();
+        assert!(!state.is_draining());
+        assert_eq!(calls(&mut state), "1nd2");
+        assert!(state.is_draining() && state.has_drained() && !state.is_stopped());
+        attend();
+        orders.drain(&wake_queue);
+        assert_eq!((calls(&mut state), calls(&mut state)), ("n".into(), String::new()));
+        orders.stop(&wake_queue);
+        assert_eq!(calls(&mut state), "s");
+        assert!(state.is_draining() && state.is_stopped());
+    }
+}
