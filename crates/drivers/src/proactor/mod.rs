@@ -31,10 +31,10 @@ use roadstead_proto::{
 
 use crate::{
     accept::{self, Accepts, Open, Taken},
-    connections::Connections,
     failed::failed,
+    loop_state::{Call, LoopState},
     net::REST,
-    orders::{ORDERS, Order, Orders},
+    orders::Orders,
 };
 pub use completions::{Completion, CompletionQueue};
 use connection::{LoopConnection, begin_send, send, submit};
@@ -56,16 +56,10 @@ struct Accepting {
 /// The loop.
 pub struct Proactor<P: CompletionQueue> {
     completions: P,
-    host: Host,
-    orders: Arc<Orders>,
+    state: LoopState<LoopConnection>,
     listeners: Vec<Accepting>,
-    connections: Connections<LoopConnection>,
     sends: Sends,
     done: Vec<Completion<P::Stream>>,
-    woken: Vec<Token>,
-    draining: bool,
-    /// When the last turn ended.
-    ended: Duration,
 }
 
 impl<P: CompletionQueue> Proactor<P> {
@@ -75,15 +69,10 @@ impl<P: CompletionQueue> Proactor<P> {
             openers.into_iter().map(|open| Accepting { open, accepts: Accepts::new(), resting: None });
         let mut proactor = Self {
             completions,
-            host,
-            orders,
+            state: LoopState::new(host, orders),
             listeners: listeners.collect(),
-            connections: Connections::default(),
             sends: Sends::new(),
             done: Vec::new(),
-            woken: Vec::new(),
-            draining: false,
-            ended: Duration::ZERO,
         };
         proactor.accept_again(Duration::MAX);
         proactor
@@ -97,30 +86,23 @@ impl<P: CompletionQueue> Proactor<P> {
 
     /// One turn. False when the loop has nothing left to live for.
     pub fn turn(&mut self) -> io::Result<bool> {
-        let timeout = self.timeout_at(self.ended);
-        self.host.count.waits += 1;
+        let timeout = self.timeout_at(self.state.ended);
         if timeout != Some(Duration::ZERO) {
-            self.host.count.sleeps += 1;
             self.sends.trim();
         }
         let mut done = mem::take(&mut self.done);
-        let waited = self.completions.wait(&mut done, timeout);
-        self.host.wake_queue.end_sleep();
-        waited?;
+        self.state.wait(timeout, || self.completions.wait(&mut done, timeout))?;
         let now = self.completions.now();
         for done in done.drain(..) {
             self.complete(done, now);
         }
         self.done = done;
-        let (served, now) = (now, if self.host.jobs.run_turn() { self.completions.now() } else { now });
-        self.connections.correct(served, now);
-        let alive = self.take_calls(now);
-        self.look_at_due(self.ended);
+        let now = self.state.run_jobs(now, || self.completions.now()).unwrap_or(now);
+        self.take_calls(now);
+        self.look_at_due(self.state.ended);
         self.accept_again(now);
-        self.host.report();
-        self.ended = self.completions.now();
-        self.connections.correct(now, self.ended);
-        Ok(alive && !(self.draining && self.connections.is_empty() && !self.completions.has_done()))
+        self.state.end_turn(now, self.completions.now());
+        Ok(!self.state.is_stopped() && (!self.state.has_drained() || self.completions.has_done()))
     }
 
     /// How long the next turn would wait; `None`: until something happens.
@@ -129,12 +111,8 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
-        if self.completions.has_done() || self.host.jobs.are_ready() || !self.host.wake_queue.begin_sleep() {
-            return Some(Duration::ZERO);
-        }
-        let resting = self.listeners.iter().filter_map(|listener| listener.resting);
-        let next = resting.chain(self.connections.next_deadline()).min()?;
-        Some(next.saturating_sub(now))
+        let rested = self.listeners.iter().filter_map(|listener| listener.resting).min();
+        self.state.timeout(now, self.completions.has_done(), rested)
     }
 
     fn complete(&mut self, done: Completion<P::Stream>, now: Duration) {
@@ -158,7 +136,7 @@ impl<P: CompletionQueue> Proactor<P> {
             Completion::Room(token) => self.room(token),
             Completion::Looked(token) => self.looked(token, now),
             Completion::Received(token, mut block, result) => {
-                self.host.count.receives += 1;
+                self.state.host.count.receives += 1;
                 let event = match result {
                     Ok(0) => Event::Ended,
                     Ok(_) => Event::Received(&mut block),
@@ -171,11 +149,11 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {
-        let Some(pinned) = self.connections.get(token).and_then(|connection| connection.in_flight.send)
+        let Some(pinned) = self.state.connections.get(token).and_then(|connection| connection.in_flight.send)
         else {
             return;
         };
-        self.host.count.sends += 1;
+        self.state.host.count.sends += 1;
         let well = result.is_ok();
         let event = match result {
             Ok(count) => Event::Sent(count),
@@ -188,7 +166,8 @@ impl<P: CompletionQueue> Proactor<P> {
 
     /// A peer without room is in nobody's way but its own.
     fn full(&mut self, token: Token) {
-        let send = self.connections.get(token).and_then(|connection| connection.in_flight.send.as_mut());
+        let send =
+            self.state.connections.get(token).and_then(|connection| connection.in_flight.send.as_mut());
         let Some(pinned) = send.map(mem::take) else { return };
         self.sends.end(pinned, false);
         self.send_waiting();
@@ -197,7 +176,7 @@ impl<P: CompletionQueue> Proactor<P> {
     /// A peer has room again: its send has its turn as any other.
     fn room(&mut self, token: Token) {
         let Some(connection) =
-            self.connections.get(token).filter(|connection| connection.in_flight.send == Some(0))
+            self.state.connections.get(token).filter(|connection| connection.in_flight.send == Some(0))
         else {
             return;
         };
@@ -212,7 +191,7 @@ impl<P: CompletionQueue> Proactor<P> {
     fn send_waiting(&mut self) {
         while let Some(token) = self.sends.first() {
             // Whoever is closed has left the line.
-            let Some(connection) = self.connections.get(token) else { return };
+            let Some(connection) = self.state.connections.get(token) else { return };
             let pages = pages(connection.endpoint.output().buffered());
             if !self.sends.begin_first(pages) {
                 return;
@@ -224,7 +203,7 @@ impl<P: CompletionQueue> Proactor<P> {
 
     /// One operation of a connection is done; of one that closes, nothing else matters.
     fn completed(&mut self, token: Token, operation: Operation, event: Event<'_>, now: Duration) {
-        let Some(connection) = self.connections.get(token) else { return };
+        let Some(connection) = self.state.connections.get(token) else { return };
         if !connection.in_flight.end(operation) {
             return;
         }
@@ -233,7 +212,7 @@ impl<P: CompletionQueue> Proactor<P> {
         }
         match connection.closing {
             None => {
-                connection.endpoint.handle(now, event, &mut self.host);
+                connection.endpoint.handle(now, event, &mut self.state.host);
                 self.drive(token, now);
             }
             Some(_) => self.close_if_idle(token),
@@ -249,23 +228,23 @@ impl<P: CompletionQueue> Proactor<P> {
         };
         if let Taken::Exhausted = taken {
             listener.accepts.exhausted();
-            listener.resting = (!self.draining).then_some(now + REST);
+            listener.resting = (!self.state.is_draining()).then_some(now + REST);
             return;
         }
         listener.accepts.complete(now);
         match taken {
-            Taken::One(stream, peer) => match accept::admit(&*listener.open, peer, &mut self.host) {
+            Taken::One(stream, peer) => match accept::admit(&*listener.open, peer, &mut self.state.host) {
                 Some(endpoint) => self.adopt(stream, endpoint, now),
                 None => self.completions.refuse(stream),
             },
-            Taken::Shed => self.host.count.refused += 1,
+            Taken::Shed => self.state.host.count.refused += 1,
             Taken::Lost | Taken::Empty | Taken::Exhausted => {}
         }
     }
 
     /// Fills up the accepts of the listeners that do not rest.
     fn accept_again(&mut self, now: Duration) {
-        if self.draining {
+        if self.state.is_draining() {
             return;
         }
         for (number, listener) in self.listeners.iter_mut().enumerate() {
@@ -278,7 +257,7 @@ impl<P: CompletionQueue> Proactor<P> {
 
     fn adopt(&mut self, stream: P::Stream, endpoint: Box<dyn Endpoint>, now: Duration) {
         let token = self.insert(endpoint, true, now);
-        if self.draining {
+        if self.state.is_draining() {
             self.tell(token, Event::Drain, now);
         }
         let event = match self.completions.adopt(stream, token) {
@@ -295,74 +274,55 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
-        let token = self.connections.insert(LoopConnection::new(endpoint, socket));
-        if let Some(connection) = self.connections.get(token) {
-            connection.endpoint.place(token, &self.host.wake_queue, now);
+        let token = self.state.connections.insert(LoopConnection::new(endpoint, socket));
+        if let Some(connection) = self.state.connections.get(token) {
+            connection.endpoint.place(token, &self.state.host.wake_queue, now);
         }
         token
     }
 
     fn connect(&mut self, outgoing: Outgoing, now: Duration) {
-        self.host.count.connected += 1;
-        let Outgoing { address, mut endpoint } = outgoing;
-        if self.draining {
-            return endpoint.handle(now, Event::Stop, &mut self.host);
-        }
+        let Outgoing { address, endpoint } = outgoing;
+        let Some(endpoint) = self.state.dials(endpoint, now) else { return };
         let token = self.insert(endpoint, true, now);
-        if let Some(connection) = self.connections.get(token) {
+        if let Some(connection) = self.state.connections.get(token) {
             connection.in_flight.connect = true;
             self.completions.connect(address, token);
         }
-        self.connections.schedule(token);
+        self.state.connections.schedule(token);
     }
 
-    /// Drives the connections that were woken. False when the loop was told to stop.
-    fn take_calls(&mut self, now: Duration) -> bool {
-        let mut woken = mem::take(&mut self.woken);
-        self.host.wake_queue.take(&mut woken);
-        let mut alive = true;
-        for token in woken.drain(..) {
-            if token == ORDERS {
-                alive &= self.obey(now);
-            } else {
-                self.tell(token, Event::Woken, now);
-                self.drive(token, now);
-            }
-        }
-        self.woken = woken;
-        alive
-    }
-
-    fn obey(&mut self, now: Duration) -> bool {
-        for (address, endpoint) in self.orders.newcomers() {
-            match address {
-                Some(address) => self.connect(Outgoing { address, endpoint }, now),
-                None => {
-                    let token = self.insert(endpoint, false, now);
-                    self.open(token, Event::Opened, now);
-                    if self.draining {
-                        self.tell(token, Event::Drain, now);
-                        self.drive(token, now);
-                    }
+    /// Drives the connections that were woken, takes newcomers and orders.
+    fn take_calls(&mut self, now: Duration) {
+        self.state.take_calls();
+        while let Some(call) = self.state.next_call() {
+            match call {
+                Call::Woken(token) => {
+                    self.tell(token, Event::Woken, now);
+                    self.drive(token, now);
                 }
+                Call::New((Some(address), endpoint)) => self.connect(Outgoing { address, endpoint }, now),
+                Call::New((None, endpoint)) => self.attend(endpoint, now),
+                Call::Drain => self.drain(),
+                Call::Stop => self.stop(now),
             }
         }
-        match self.orders.order() {
-            Order::Stop => {
-                self.stop(now);
-                return false;
-            }
-            Order::Drain if !self.draining => self.drain(),
-            _ => {}
+    }
+
+    /// Drives a session that has no connection.
+    fn attend(&mut self, endpoint: Box<dyn Endpoint>, now: Duration) {
+        let token = self.insert(endpoint, false, now);
+        self.open(token, Event::Opened, now);
+        if self.state.is_draining() {
+            self.tell(token, Event::Drain, now);
+            self.drive(token, now);
         }
-        true
     }
 
     fn stop(&mut self, now: Duration) {
-        self.draining = true;
         self.listeners.clear();
         self.completions.deafen();
-        for token in self.connections.tokens() {
+        for token in self.state.connections.tokens() {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
         }
@@ -371,9 +331,8 @@ impl<P: CompletionQueue> Proactor<P> {
 
     /// What has arrived by now is served, and so is who waits at the listeners.
     fn drain(&mut self) {
-        self.draining = true;
-        for token in self.connections.tokens() {
-            if let Some(connection) = self.connections.get(token) {
+        for token in self.state.connections.tokens() {
+            if let Some(connection) = self.state.connections.get(token) {
                 connection.drains = true;
                 self.completions.look(token);
             }
@@ -387,7 +346,7 @@ impl<P: CompletionQueue> Proactor<P> {
     fn reap(&mut self, now: Duration) {
         let mut done = Vec::new();
         for _ in 0..REAPS {
-            if self.connections.is_empty() || self.completions.wait(&mut done, Some(REAP)).is_err() {
+            if self.state.connections.is_empty() || self.completions.wait(&mut done, Some(REAP)).is_err() {
                 return;
             }
             for done in done.drain(..) {
@@ -398,8 +357,8 @@ impl<P: CompletionQueue> Proactor<P> {
 
     /// Has the completion queue look at those whose deadlines had passed when this turn's wait began.
     fn look_at_due(&mut self, waited: Duration) {
-        while let Some(token) = self.connections.due(waited) {
-            if let Some(connection) = self.connections.get(token) {
+        while let Some(token) = self.state.connections.due(waited) {
+            if let Some(connection) = self.state.connections.get(token) {
                 connection.overdue = Some(waited);
                 self.completions.look(token);
             }
@@ -408,12 +367,12 @@ impl<P: CompletionQueue> Proactor<P> {
 
     /// Fires a deadline that nothing has moved, and lets the connection know of the drain.
     fn looked(&mut self, token: Token, now: Duration) {
-        let Some(connection) = self.connections.get(token) else { return };
+        let Some(connection) = self.state.connections.get(token) else { return };
         let since = connection.overdue.take().unwrap_or_default();
         if connection.endpoint.deadline().is_some_and(|deadline| deadline <= since) {
             self.tell(token, Event::Tick, now);
         }
-        if self.connections.get(token).is_some_and(|connection| mem::take(&mut connection.drains)) {
+        if self.state.connections.get(token).is_some_and(|connection| mem::take(&mut connection.drains)) {
             self.tell(token, Event::Drain, now);
         }
         self.drive(token, now);
@@ -421,22 +380,23 @@ impl<P: CompletionQueue> Proactor<P> {
 
     fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
         if let Some(connection) =
-            self.connections.get(token).filter(|connection| connection.closing.is_none())
+            self.state.connections.get(token).filter(|connection| connection.closing.is_none())
         {
-            connection.endpoint.handle(now, event, &mut self.host);
+            connection.endpoint.handle(now, event, &mut self.state.host);
         }
     }
 
     /// Submits what the connection asks for.
     fn drive(&mut self, token: Token, now: Duration) {
         let mut connects = Vec::new();
-        let Some(connection) = self.connections.get(token).filter(|connection| connection.closing.is_none())
+        let Some(connection) =
+            self.state.connections.get(token).filter(|connection| connection.closing.is_none())
         else {
             return;
         };
         connection.closing = submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
         if connection.closing.is_none() {
-            connection.endpoint.settle(now, &mut self.host);
+            connection.endpoint.settle(now, &mut self.state.host);
             connection.closing =
                 submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
         }
@@ -449,7 +409,7 @@ impl<P: CompletionQueue> Proactor<P> {
             }
             self.close_if_idle(token);
         } else {
-            self.connections.schedule(token);
+            self.state.connections.schedule(token);
         }
         for outgoing in connects {
             self.connect(outgoing, now);
@@ -457,12 +417,12 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn close_if_idle(&mut self, token: Token) {
-        let Some(connection) = self.connections.get(token) else { return };
+        let Some(connection) = self.state.connections.get(token) else { return };
         if let Some(reset) = connection.closing.filter(|_| connection.in_flight.is_empty()) {
             if connection.socket {
                 self.completions.close(token, reset);
             }
-            self.connections.remove(token);
+            self.state.connections.remove(token);
         }
     }
 }

@@ -147,11 +147,12 @@ impl Proactor<Obedient> {
 #[test]
 fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
     let mut proactor = start();
-    let (orders, wake_queue) = (Arc::clone(&proactor.orders), Arc::clone(&proactor.host.wake_queue));
+    let (orders, wake_queue) =
+        (Arc::clone(&proactor.state.orders), Arc::clone(&proactor.state.host.wake_queue));
     proactor.admit(1);
     orders.drain(&wake_queue);
     proactor.happen([]);
-    let (told, shared) = (Arc::default(), Arc::clone(&proactor.host.shared));
+    let (told, shared) = (Arc::default(), Arc::clone(&proactor.state.host.shared));
     let address = ([192, 0, 2, 1], 7).into();
     let (late, _) = outgoing(&shared, address, None, Waits(Arc::clone(&told))).unwrap();
     orders.attend(late, &wake_queue);
@@ -163,7 +164,7 @@ fn a_session_without_a_connection_that_comes_late_to_a_drain_is_told_of_it() {
 fn who_waits_in_the_backlog_of_a_loop_without_connections_is_let_in_when_it_drains() {
     let mut proactor = start();
     proactor.completions.in_backlog = 1;
-    proactor.orders.drain(&proactor.host.wake_queue);
+    proactor.state.orders.drain(&proactor.state.host.wake_queue);
     proactor.happen([]);
     proactor.happen([]);
     assert_eq!(proactor.completions.named.len(), 1);
@@ -176,7 +177,7 @@ fn no_listener_that_rests_keeps_a_loop_awake_that_drains() {
     proactor.admit(1);
     proactor.happen([exhausted()]);
     assert_eq!(proactor.timeout(), Some(REST));
-    proactor.orders.drain(&proactor.host.wake_queue);
+    proactor.state.orders.drain(&proactor.state.host.wake_queue);
     // Of those that are asked for some hear only then that there is no room.
     for done in [None, Some(exhausted())] {
         proactor.happen(done);
@@ -240,9 +241,9 @@ fn what_is_lent_is_charged_until_it_comes_back() {
     let reset = Err(io::ErrorKind::ConnectionReset.into());
     proactor.happen([Completion::Received(tokens[0], BytesMut::new(), reset)]);
     assert_eq!(proactor.completions.closed, [], "its send is in flight");
-    assert_eq!(proactor.host.shared.memory.used(), LARGE);
+    assert_eq!(proactor.state.host.shared.memory.used(), LARGE);
     proactor.happen([sent(tokens[0])]);
-    assert_eq!((&proactor.completions.closed, proactor.host.shared.memory.used()), (&tokens, 0));
+    assert_eq!((&proactor.completions.closed, proactor.state.host.shared.memory.used()), (&tokens, 0));
 }
 
 #[test]
