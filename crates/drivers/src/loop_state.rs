@@ -1,4 +1,7 @@
 //! What a loop of many connections has beside its I/O: who calls it, what it was ordered, and when it looks again.
+//!
+//! The reactor, its dispatcher and the proactor own one each. In a turn they ask it how long to wait, what else to do
+//! than I/O, and tell it when the turn has ended.
 #![forbid(unsafe_code)]
 
 use std::{io, mem, sync::Arc, time::Duration, vec};
@@ -21,7 +24,7 @@ pub(crate) struct LoopState<C> {
     pub(crate) connections: Connections<C>,
     /// When the last turn ended.
     pub(crate) ended: Duration,
-    /// The furthest order that the loop was called with.
+    /// The last that the loop was called with.
     order: Order,
     /// Who has called, the last one first.
     woken: Vec<Token>,
@@ -32,13 +35,13 @@ pub(crate) struct LoopState<C> {
 
 /// What the loop is called for.
 pub(crate) enum Call {
-    /// A ticket or a waker of this connection.
+    /// A ticket or a waker of this connection, or who else has this token.
     Woken(Token),
     /// An endpoint that has come from outside.
     New(Newcomer),
     /// Nobody else is let in; comes once.
     Drain,
-    /// The loop ends at once.
+    /// The loop ends at once; comes again for who has come since.
     Stop,
 }
 
@@ -75,11 +78,11 @@ impl<C: Timed> LoopState<C> {
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
-        wait: impl FnOnce() -> io::Result<()>,
+        wait: impl FnOnce(Option<Duration>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.host.count.waits += 1;
         self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
-        let waited = wait();
+        let waited = wait(timeout);
         self.host.wake_queue.end_sleep();
         waited
     }

@@ -21,10 +21,10 @@ mod sends;
 #[cfg(test)]
 mod tests;
 
-use std::{io, mem, sync::Arc, time::Duration};
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use roadstead_proto::{
-    connection::{Endpoint, Event, Operation, Outgoing},
+    connection::{Endpoint, Event, Operation},
     host::Host,
     ticket::Token,
 };
@@ -91,7 +91,7 @@ impl<P: CompletionQueue> Proactor<P> {
             self.sends.trim();
         }
         let mut done = mem::take(&mut self.done);
-        self.state.wait(timeout, || self.completions.wait(&mut done, timeout))?;
+        self.state.wait(timeout, |timeout| self.completions.wait(&mut done, timeout))?;
         let now = self.completions.now();
         for done in done.drain(..) {
             self.complete(done, now);
@@ -281,8 +281,7 @@ impl<P: CompletionQueue> Proactor<P> {
         token
     }
 
-    fn connect(&mut self, outgoing: Outgoing, now: Duration) {
-        let Outgoing { address, endpoint } = outgoing;
+    fn connect(&mut self, address: SocketAddr, endpoint: Box<dyn Endpoint>, now: Duration) {
         let Some(endpoint) = self.state.dials(endpoint, now) else { return };
         let token = self.insert(endpoint, true, now);
         if let Some(connection) = self.state.connections.get(token) {
@@ -301,7 +300,7 @@ impl<P: CompletionQueue> Proactor<P> {
                     self.tell(token, Event::Woken, now);
                     self.drive(token, now);
                 }
-                Call::New((Some(address), endpoint)) => self.connect(Outgoing { address, endpoint }, now),
+                Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
                 Call::New((None, endpoint)) => self.attend(endpoint, now),
                 Call::Drain => self.drain(),
                 Call::Stop => self.stop(now),
@@ -412,7 +411,7 @@ impl<P: CompletionQueue> Proactor<P> {
             self.state.connections.schedule(token);
         }
         for outgoing in connects {
-            self.connect(outgoing, now);
+            self.connect(outgoing.address, outgoing.endpoint, now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The loop itself, over a completion queue that does what it is told and when.
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::BytesMut;
 

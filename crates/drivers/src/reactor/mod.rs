@@ -89,7 +89,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let timeout = self.timeout_at(self.state.ended);
         let mut ready = mem::take(&mut self.ready);
         let idle = !mem::take(&mut self.moved);
-        self.state.wait(timeout, || self.poller.wait(&mut ready, timeout, idle))?;
+        self.state.wait(timeout, |timeout| self.poller.wait(&mut ready, timeout, idle))?;
         let now = self.net.now();
         for ready in ready.drain(..) {
             match ready.token.listener() {

@@ -19,10 +19,11 @@ use super::{
 };
 use crate::{
     accept::{Accepted, Listener},
-    connections::{Connections, Timed},
+    connections::Timed,
     failed::failed,
+    loop_state::{Call, LoopState},
     net::Net,
-    orders::{ORDERS, Order, Orders},
+    orders::Orders,
     reactor::{
         connection::LoopConnection,
         listeners::Listeners,
@@ -35,13 +36,10 @@ pub struct Dispatcher<N: Net, P, O> {
     net: N,
     poller: P,
     one_shot: O,
-    host: Host,
-    orders: Arc<Orders>,
+    state: LoopState<Watched<N::Stream>>,
     reports: Arc<Reports>,
     listeners: Listeners<N::ListenSocket>,
-    connections: Connections<Watched<N::Stream>>,
     ready: Vec<Readiness>,
-    woken: Vec<Token>,
     /// What every newcomer is to hear of: that the server drains, or stops.
     ending: Events,
     /// The connections that are due a turn.
@@ -76,13 +74,10 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
             net,
             poller,
             one_shot,
-            host,
-            orders,
+            state: LoopState::new(host, orders),
             reports,
             listeners,
-            connections: Connections::default(),
             ready: Vec::new(),
-            woken: Vec::new(),
             ending: 0,
             line: Arc::default(),
         })
@@ -102,12 +97,8 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
     /// One turn. False when it has nothing left to live for.
     pub fn turn(&mut self) -> io::Result<bool> {
         let timeout = self.timeout();
-        self.host.count.waits += 1;
-        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
         let mut ready = mem::take(&mut self.ready);
-        let waited = self.poller.wait(&mut ready, timeout, false);
-        self.host.wake_queue.end_sleep();
-        waited?;
+        self.state.wait(timeout, |timeout| self.poller.wait(&mut ready, timeout, false))?;
         let now = self.net.now();
         for ready in ready.drain(..) {
             match ready.token.listener() {
@@ -119,21 +110,16 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         self.take_calls(now);
         self.fire_deadlines(now);
         self.listeners.wake(&mut self.poller, now);
-        self.host.report();
+        self.state.host.report();
         if self.reports.is_broken() {
             return Err(io::Error::other("a worker panicked"));
         }
-        Ok(self.ending == 0 || !self.connections.is_empty())
+        Ok(!self.state.has_drained())
     }
 
     /// How long the next turn would wait; `None`: until something happens.
     pub fn timeout(&mut self) -> Option<Duration> {
-        if !self.host.wake_queue.begin_sleep() {
-            return Some(Duration::ZERO);
-        }
-        let next =
-            [self.connections.next_deadline(), self.listeners.resting()].into_iter().flatten().min()?;
-        Some(next.saturating_sub(self.net.now()))
+        self.state.timeout(self.net.now(), false, self.listeners.resting())
     }
 
     fn hear(&mut self, ready: Readiness) {
@@ -145,67 +131,60 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
     }
 
     fn raise(&mut self, token: Token, events: Events) {
-        if let Some(entry) = self.connections.get(token) {
+        if let Some(entry) = self.state.connections.get(token) {
             entry.claimed.raise(events);
         }
     }
 
     fn take_calls(&mut self, now: Duration) {
-        let mut woken = mem::take(&mut self.woken);
-        self.host.wake_queue.take(&mut woken);
-        for token in woken.drain(..) {
-            match token {
-                ORDERS => self.obey(now),
-                REPORTS => self.read_reports(),
-                _ => {}
+        self.state.take_calls();
+        while let Some(call) = self.state.next_call() {
+            match call {
+                Call::Woken(REPORTS) => self.read_reports(),
+                Call::Woken(_) => {}
+                Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
+                Call::New((None, endpoint)) => self.insert(Ok(None), endpoint, false, now),
+                Call::Drain => self.end(DRAIN, now),
+                Call::Stop => self.end(STOP, now),
             }
         }
-        self.woken = woken;
     }
 
-    fn obey(&mut self, now: Duration) {
-        for (address, endpoint) in self.orders.newcomers() {
-            match address {
-                Some(address) => self.connect(address, endpoint, now),
-                None => self.insert(Ok(None), endpoint, false, now),
-            }
+    /// Has all hear that the server drains, or stops; each once.
+    fn end(&mut self, ending: Events, now: Duration) {
+        if ending <= self.ending {
+            return;
         }
-        let ordered = match self.orders.order() {
-            Order::Serve => 0,
-            Order::Drain => DRAIN,
-            Order::Stop => STOP,
-        };
-        if ordered > self.ending {
-            self.ending = ordered;
-            for token in self.connections.tokens() {
-                self.raise(token, ordered);
-            }
-            for (stream, endpoint) in self.listeners.close(&mut self.net, &mut self.poller, &mut self.host) {
-                self.insert(Ok(Some(stream)), endpoint, false, now);
-            }
+        self.ending = ending;
+        for token in self.state.connections.tokens() {
+            self.raise(token, ending);
+        }
+        for (stream, endpoint) in self.listeners.close(&mut self.net, &mut self.poller, &mut self.state.host)
+        {
+            self.insert(Ok(Some(stream)), endpoint, false, now);
         }
     }
 
     fn read_reports(&mut self) {
         for (token, report) in self.reports.take() {
             match report {
-                Report::Closed => _ = self.connections.remove(token),
+                Report::Closed => _ = self.state.connections.remove(token),
                 Report::Due(deadline) => self.schedule(token, deadline),
             }
         }
     }
 
     fn schedule(&mut self, token: Token, deadline: Duration) {
-        if let Some(entry) = self.connections.get(token) {
+        if let Some(entry) = self.state.connections.get(token) {
             entry.deadline = Some(deadline);
-            self.connections.schedule(token);
+            self.state.connections.schedule(token);
         }
     }
 
     /// A worker that has heard of it says when to look again.
     fn fire_deadlines(&mut self, now: Duration) {
-        while let Some(token) = self.connections.due(now) {
-            if let Some(entry) = self.connections.get(token) {
+        while let Some(token) = self.state.connections.due(now) {
+            if let Some(entry) = self.state.connections.get(token) {
                 entry.deadline = None;
                 entry.claimed.raise(DUE);
             }
@@ -215,7 +194,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize) {
         loop {
-            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.host) {
+            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host) {
                 // To make a session may have taken long.
                 Accepted::Admitted(stream, endpoint) => {
                     self.insert(Ok(Some(stream)), endpoint, false, self.net.now());
@@ -226,11 +205,8 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         }
     }
 
-    fn connect(&mut self, address: SocketAddr, mut endpoint: Box<dyn Endpoint>, now: Duration) {
-        self.host.count.connected += 1;
-        if self.ending != 0 {
-            return endpoint.handle(now, Event::Stop, &mut self.host);
-        }
+    fn connect(&mut self, address: SocketAddr, endpoint: Box<dyn Endpoint>, now: Duration) {
+        let Some(endpoint) = self.state.dials(endpoint, now) else { return };
         let begun = self.net.connect(address).map(Some);
         self.insert(begun, endpoint, true, now);
     }
@@ -244,7 +220,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         now: Duration,
     ) {
         let claimed = Claimed::new(LoopConnection::new(endpoint, connecting), &self.line);
-        let token = self.connections.insert(Watched { claimed: Arc::clone(&claimed), deadline: None });
+        let token = self.state.connections.insert(Watched { claimed: Arc::clone(&claimed), deadline: None });
         let mut guard = claimed.content();
         let Some(content) = guard.as_mut() else {
             return;
@@ -264,7 +240,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
                     true => failed(Operation::Connect, error, N::classify),
                     false => Event::Failed(error),
                 };
-                connection.endpoint.handle(now, event, &mut self.host);
+                connection.endpoint.handle(now, event, &mut self.state.host);
                 DUE
             }
         };
