@@ -32,33 +32,33 @@ impl<L> Listeners<L> {
         Ok(listeners)
     }
 
-    /// Takes one connection out of a listener's backlog; none when it is the others' turn.
+    /// The next connection out of a listener's backlog that is let in; none when that is empty or it is the others'
+    /// turn.
     pub(crate) fn next<N: Net<ListenSocket = L>>(
         &mut self,
         number: usize,
         net: &mut N,
         poller: &mut impl Poller<N>,
         host: &mut Host,
-    ) -> Accepted<N::Stream> {
-        let Some((listener, accepts)) = self.listeners.get_mut(number) else {
-            return Accepted::Empty;
-        };
-        if accepts.is_empty() {
-            accepts.fill();
-            return Accepted::Empty;
-        }
-        let accepted = accept::next(net, listener, host);
-        match accepted {
-            Accepted::Admitted(..) | Accepted::Refused => accepts.complete(net.now()),
-            Accepted::Empty => {
-                accepts.fill();
-            }
-            Accepted::Exhausted => {
-                accepts.exhausted();
-                self.rest(poller, net.now());
+    ) -> Option<(N::Stream, Box<dyn Endpoint>)> {
+        let (listener, accepts) = self.listeners.get_mut(number)?;
+        while !accepts.is_empty() {
+            match accept::next(net, listener, host) {
+                Accepted::Admitted(stream, endpoint) => {
+                    accepts.complete(net.now());
+                    return Some((stream, endpoint));
+                }
+                Accepted::Refused => accepts.complete(net.now()),
+                Accepted::Empty => break,
+                Accepted::Exhausted => {
+                    accepts.exhausted();
+                    self.rest(poller, net.now());
+                    return None;
+                }
             }
         }
-        accepted
+        accepts.fill();
+        None
     }
 
     /// Until when they rest, if they do.

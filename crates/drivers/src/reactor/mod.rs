@@ -29,7 +29,7 @@ use roadstead_proto::{
 };
 
 use crate::{
-    accept::{Accepted, Listener},
+    accept::Listener,
     failed::failed,
     loop_state::{Call, LoopState},
     net::Net,
@@ -181,15 +181,11 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize, now: Duration) {
-        loop {
-            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host) {
-                Accepted::Admitted(stream, endpoint) => {
-                    self.moved = true;
-                    self.insert(Some(stream), endpoint, now);
-                }
-                Accepted::Refused => {}
-                Accepted::Empty | Accepted::Exhausted => return,
-            }
+        while let Some((stream, endpoint)) =
+            self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host)
+        {
+            self.moved = true;
+            self.insert(Some(stream), endpoint, now);
         }
     }
 

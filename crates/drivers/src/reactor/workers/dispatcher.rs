@@ -18,7 +18,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    accept::{Accepted, Listener},
+    accept::Listener,
     connections::Timed,
     failed::failed,
     loop_state::{Call, LoopState},
@@ -193,15 +193,11 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize) {
-        loop {
-            match self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host) {
-                // To make a session may have taken long.
-                Accepted::Admitted(stream, endpoint) => {
-                    self.insert(Ok(Some(stream)), endpoint, false, self.net.now());
-                }
-                Accepted::Refused => {}
-                Accepted::Empty | Accepted::Exhausted => return,
-            }
+        while let Some((stream, endpoint)) =
+            self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host)
+        {
+            // To make a session may have taken long.
+            self.insert(Ok(Some(stream)), endpoint, false, self.net.now());
         }
     }
 
