@@ -52,9 +52,10 @@
 //! ## What there is
 //!
 //! A service needs a dozen of these types: [`Service`], [`Session`], [`Context`], [`Input`], [`Output`], [`Done`] with
-//! [`Close`] and [`Closed`], [`Ready`], [`Peer`]; and whoever starts it [`Server`], [`Running`], [`Budget`] and [`Model`].
-//! The next ten are for long work ([`Ticket`], [`Job`], [`Step`], [`JobId`], [`Lost`], [`Queue`]), for being called
-//! ([`Waker`]), for connections of your own ([`Dialer`]), and for what stands before a session ([`Layers`], [`Frame`]).
+//! [`Close`] and [`Closed`], [`Ready`], [`Peer`]; and whoever starts it [`Server`], [`Running`], [`Budget`] and
+//! [`Model`]. The next ten are for long work ([`Ticket`], [`Job`], [`Step`], [`JobId`], [`Lost`], [`Queue`]), for being
+//! called ([`Waker`]), for connections of your own ([`Dialer`]), and for what stands before a session ([`Layers`],
+//! [`Frame`]).
 //!
 //! | module | holds |
 //! |---|---|
@@ -67,7 +68,8 @@
 //! | [`signals`] | hear the signals that end a program, whatever it has inherited; pass none on as blocked |
 //!
 //! [`tls`], [`exchange`] and [`sim`] are features of this crate, and none of them is compiled for whoever does not ask.
-//! What loops and connections are made of is in crates of its own, of which `roadstead-proto` is all that a service needs.
+//! What loops and connections are made of is in crates of its own, of which `roadstead-proto` is all that a service
+//! needs.
 
 #![forbid(unsafe_code)]
 // They panic where nobody can be told any more.
