@@ -9,7 +9,7 @@ use crate::{
     error::ExchangeError,
     handle::Exchange,
     options::{Member, MemberId, Options},
-    unit::{Accounts, Unit},
+    unit::Unit,
 };
 
 /// A simulated world in which members of an exchange live.
@@ -114,5 +114,31 @@ impl Resident for Unit {
     fn stranded(&self) -> Option<(&'static str, usize)> {
         let Accounts { gathers, held, .. } = self.accounts();
         (gathers == 0).then_some(("bytes of gathered messages", held))
+    }
+}
+
+/// What is still going on in a member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Accounts {
+    /// Gathers that are not complete, and messages' keys for which no gather has come.
+    gathers: usize,
+    /// Bytes that messages are charged with that were received and not yet dropped.
+    held: usize,
+    /// Bytes that messages are charged with that wait to be sent.
+    unsent: usize,
+}
+
+impl Unit {
+    /// The same member without keys, that remembers nothing.
+    fn again(&self) -> Self {
+        let (peers, options) = (self.hub.peers.clone(), self.hub.options.clone());
+        Self::assemble(self.hub.me, peers, self.address, None, options)
+    }
+
+    /// What its services have asked for and not got, and not yet given back.
+    fn accounts(&self) -> Accounts {
+        let stats = self.hub.stats();
+        let unsent = stats.peers.iter().map(|(_, peer)| peer.queued).sum();
+        Accounts { gathers: stats.waiting, held: stats.held, unsent }
     }
 }

@@ -30,17 +30,6 @@ pub struct Unit {
     pub(crate) address: SocketAddr,
 }
 
-/// What is still going on in a member.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Accounts {
-    /// Gathers that are not complete, and messages' keys for which no gather has come.
-    pub(crate) gathers: usize,
-    /// Bytes that messages are charged with that were received and not yet dropped.
-    pub(crate) held: usize,
-    /// Bytes that messages are charged with that wait to be sent.
-    pub(crate) unsent: usize,
-}
-
 impl Unit {
     /// Member `me`, whom peers reach at `address`.
     ///
@@ -62,7 +51,7 @@ impl Unit {
         Ok(Self::assemble(me, peers, address, trust, options))
     }
 
-    fn assemble(
+    pub(crate) fn assemble(
         me: MemberId,
         peers: Vec<Member>,
         address: SocketAddr,
@@ -71,19 +60,6 @@ impl Unit {
     ) -> Self {
         let shared = Shared::tuned(budget(&options, peers.len()), options.tuning);
         Self { hub: Hub::new(me, peers, trust, options), shared, address }
-    }
-
-    /// The same member without keys, that remembers nothing.
-    pub(crate) fn again(&self) -> Self {
-        let (peers, options) = (self.hub.peers.clone(), self.hub.options.clone());
-        Self::assemble(self.hub.me, peers, self.address, None, options)
-    }
-
-    /// What its services have asked for and not got, and not yet given back.
-    pub(crate) fn accounts(&self) -> Accounts {
-        let stats = self.hub.stats();
-        let unsent = stats.peers.iter().map(|(_, peer)| peer.queued).sum();
-        Accounts { gathers: stats.waiting, held: stats.held, unsent }
     }
 
     /// What becomes of peers that come in.
