@@ -180,12 +180,13 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
         let (target, level) = part.rsplit_once('=').unwrap_or(("roadstead", part));
         !target.is_empty() && !level.is_empty() && level.parse::<LevelFilter>().is_ok()
     };
-    match text.split(',').map(str::trim).find(|part| !is_known(part)) {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    match parts.iter().find(|part| !is_known(part)) {
         Some(part) => Err(format!(
             "{LOG} holds `{part}`, which is neither a level (off, error, warn, info, debug, trace) nor the level of a part \
              of the program, such as roadstead=debug"
         )),
-        None => text.parse().map_err(|error| format!("{LOG} is `{text}`: {error}")),
+        None => parts.join(",").parse().map_err(|error| format!("{LOG} is `{text}`: {error}")),
     }
 }
 
@@ -194,6 +195,12 @@ mod tests {
     use roadstead::Budget;
 
     use super::*;
+
+    #[test]
+    fn levels_may_have_spaces_between_them_and_have_to_be_levels() {
+        assert!(filter("warn, roadstead_tls=debug ,cli=off").is_ok());
+        assert!(filter("warn, loud").unwrap_err().contains("holds `loud`"));
+    }
 
     /// Options that are numbers: what is below the least, the least, the most, and above it.
     type Ends = &'static [(&'static str, [&'static str; 4])];
