@@ -72,6 +72,17 @@ fn welcomed(cluster: &Cluster, party: Party, nonce: [u8; 16]) -> Admission {
 }
 
 #[test]
+fn whoever_speaks_an_older_or_a_newer_version_is_not_welcome() {
+    let cluster = Cluster::new(&byte_rows(3, 2, 1), 2);
+    let party = Party::ALL[0];
+    for version in [0, wire::VERSION - 1, wire::VERSION + 1, u16::MAX] {
+        let hello = Hello { version, party, digest: cluster.client.digest() }.encode();
+        let refused = Admission::new([1; 16]).receive(&cluster.stores[0], Kind::Hello, &hello);
+        assert_eq!(refused.err(), Some(Refused::Version(version)));
+    }
+}
+
+#[test]
 fn every_byte_of_a_hello_and_of_the_nonce_in_a_servers_own_place_counts() {
     let cluster = Cluster::new(&byte_rows(3, 2, 1), 2);
     for party in Party::ALL {

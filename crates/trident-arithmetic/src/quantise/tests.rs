@@ -46,6 +46,16 @@ fn bytes_are_taken_as_they_are_until_scores_could_reach_half_the_field() {
 }
 
 #[test]
+fn a_distance_is_as_wrong_as_rounding_has_moved_row_and_query() {
+    let quantisation = Quantisation::new(Element::F32, 4, 3);
+    let still = QuantisedQuery { squared: 100.0, moved: 0.0 };
+    let moved = QuantisedQuery { moved: 0.75, ..still };
+    let more = quantisation.error(moved, 0) - quantisation.error(still, 0);
+    assert!(quantisation.error(still, 0) > 0.0);
+    assert!((more / quantisation.step() - 0.75).abs() < 1e-9, "{more}");
+}
+
+#[test]
 fn a_length_that_is_refused_is_told_in_the_units_of_the_query() {
     let quantisation = Quantisation::new(Element::F32, 2, Quantisation::exponent_for(1.0));
     let error = quantisation.query(&[30.0, 40.0], &mut Vec::new()).unwrap_err().to_string();
