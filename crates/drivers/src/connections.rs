@@ -140,7 +140,7 @@ impl<C: Timed> Connections<C> {
 }
 
 /// What others know of a loop's connections, by token: as dense as the names that [`Connections`] gives.
-pub(crate) struct Table<T>(Vec<Option<(Token, T)>>);
+pub struct Table<T>(Vec<Option<(Token, T)>>);
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
@@ -149,13 +149,14 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    pub(crate) fn get(&mut self, token: Token) -> Option<&mut T> {
+    /// What is known of it.
+    pub fn get(&mut self, token: Token) -> Option<&mut T> {
         let (named, content) = self.0.get_mut(index(token))?.as_mut()?;
         (*named == token).then_some(content)
     }
 
     /// Takes the place of who had this token's index before.
-    pub(crate) fn insert(&mut self, token: Token, content: T) {
+    pub fn insert(&mut self, token: Token, content: T) {
         let index = index(token);
         if index >= self.0.len() {
             self.0.resize_with(index + 1, || None);
@@ -163,7 +164,8 @@ impl<T> Table<T> {
         self.0[index] = Some((token, content));
     }
 
-    pub(crate) fn remove(&mut self, token: Token) -> Option<T> {
+    /// Forgets it.
+    pub fn remove(&mut self, token: Token) -> Option<T> {
         let place = self.0.get_mut(index(token))?;
         place.take_if(|(named, _)| *named == token).map(|(_, content)| content)
     }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`sockets`], [`file`](mod@file) | what a socket and a file are here |
 //! | [`pollers`] | who is ready: spin, select, poll, epoll, signals |
-//! | [`completions`] | what is done: POSIX AIO |
+//! | [`completions`] | what is done: POSIX AIO, io_uring |
 //! | [`threads`], [`processes`] | who serves |
 //! | [`ending`], [`outcome`] | when all threads of a server have ended; what did not end well |
 //! | [`host`] | the system's clock and randomness, for a loop |

@@ -91,6 +91,7 @@ impl Model {
     /// Why this machine cannot run it; `None` if it can.
     pub fn obstacle(self) -> Option<&'static str> {
         match self.entry().begin {
+            Begin::Asking { obstacle, .. } => obstacle(),
             Begin::Not(why) => Some(why),
             _ => None,
         }

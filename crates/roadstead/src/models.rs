@@ -7,7 +7,10 @@ use roadstead_drivers::{
     accept::Listener, blocking::iterative::Iterative, proactor::emulated::Direct, reactor::workers::Io,
 };
 use roadstead_os::{
-    completions::aio::Requests,
+    completions::{
+        aio::Requests,
+        uring::{self, Uring},
+    },
     pollers::{epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
     processes::{
         parent::Forking,
@@ -39,6 +42,8 @@ pub(crate) enum Begin {
     /// With children of this process: how many there may be, by the budget and the workers that were asked for; and
     /// when there are some.
     Forking { size: fn(&Budget, usize) -> usize, strategy: fn(usize) -> Box<dyn Forking> },
+    /// With threads of this process, where the system is asked first whether it can: why it cannot.
+    Asking { obstacle: fn() -> Option<&'static str>, begin: fn(Parts) -> io::Result<Begun> },
     /// Not at all, and why.
     Not(&'static str),
 }
@@ -59,7 +64,9 @@ impl Entry {
         listeners: Vec<Listener<OwnedFd>>,
     ) -> io::Result<ServerThreads> {
         match self.begin {
-            Begin::Here(begin) => ServerThreads::start(begin, shape, shared, listeners),
+            Begin::Here(begin) | Begin::Asking { begin, .. } => {
+                ServerThreads::start(begin, shape, shared, listeners)
+            }
             Begin::Forking { .. } | Begin::Not(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -183,7 +190,12 @@ pub(crate) const AIO: Entry = Entry {
     begin: Begin::Here(|parts| parts.proactor(Requests::new)),
 };
 
-pub(crate) const URING: Entry = Entry::missing("uring", "io_uring", Core::Proactor, "not built yet");
+pub(crate) const URING: Entry = Entry {
+    name: "uring",
+    about: "the kernel does the I/O and hands over finished buffers: io_uring",
+    core: Core::Proactor,
+    begin: Begin::Asking { obstacle: uring::obstacle, begin: |parts| parts.completions(Uring::new) },
+};
 
 pub(crate) const IOCP: Entry =
     Entry::missing("iocp", "Windows completion ports", Core::Proactor, "needs Windows, and is not built yet");

@@ -91,7 +91,7 @@ impl<S: Service> Server<S> {
                 listening(&addresses).map_err(RunError::Listening)?;
                 Ok(parent.run(strategy)?)
             }
-            Begin::Here(_) | Begin::Not(_) => {
+            Begin::Here(_) | Begin::Asking { .. } | Begin::Not(_) => {
                 let (layers, audit) = (self.layers.clone(), self.audit);
                 // Before the threads that are to inherit that they hear them.
                 let signals = Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;

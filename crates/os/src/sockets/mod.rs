@@ -25,7 +25,7 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt},
 };
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use roadstead_drivers::net::{Failure, Net};
 use roadstead_proto::{
@@ -69,6 +69,16 @@ impl Os {
     /// For another thread, which accepts nothing and so needs nothing in reserve.
     pub(crate) fn another(&self) -> Self {
         Self { null: None, spare: None, ..*self }
+    }
+
+    /// Sets up a stream that the system has accepted by itself.
+    pub(crate) fn set_up(&self, stream: &OwnedFd) -> io::Result<()> {
+        Ok(tuning::apply(self.tuning, stream)?)
+    }
+
+    /// A socket for a connection to `address` that the system is to begin by itself.
+    pub(crate) fn unconnected(&self, address: SocketAddr) -> io::Result<OwnedFd> {
+        Ok(unconnected(address, self.tuning)?.into())
     }
 
     /// For a thread that accepts.
@@ -147,15 +157,27 @@ fn accept(listener: &OwnedFd, flags: SocketFlags, tuning: Tuning) -> io::Result<
 
 /// Begins a connection that never blocks; it is writable when it is decided.
 pub fn connect(address: SocketAddr, tuning: Tuning) -> io::Result<OwnedFd> {
+    let socket = unconnected(address, tuning)?;
+    begin_connect(&socket, &SockAddr::from(address))?;
+    Ok(socket.into())
+}
+
+/// A socket that does not block, for a connection to `address`.
+fn unconnected(address: SocketAddr, tuning: Tuning) -> io::Result<Socket> {
     let alone = last_descriptors();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     drop(alone);
     tuning::size(tuning, &socket)?;
     tuning::apply(tuning, &socket)?;
-    match socket.connect(&SockAddr::from(address)) {
+    Ok(socket)
+}
+
+/// Begins the connection of a socket that does not block.
+pub(crate) fn begin_connect<'a>(socket: impl Into<SockRef<'a>>, address: &SockAddr) -> io::Result<()> {
+    match socket.into().connect(address) {
         // Interrupted or not, it goes on by itself: connect(2).
         Err(error) if !is_under_way(&error) => Err(error),
-        _ => Ok(socket.into()),
+        _ => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ use roadstead_drivers::{
     },
     orders::{Order, Orders},
     proactor::{
-        Proactor,
+        CompletionQueue, Proactor,
         readiness::{ReadyIo, ReadyQueue},
     },
     reactor::{
@@ -163,12 +163,22 @@ impl Parts {
         self,
         make: impl FnOnce(&Arc<WakeQueue>) -> H + Send + 'static,
     ) -> io::Result<Begun> {
+        self.completions(|net, wake_queue, sockets| {
+            let (poller, ready_io) = (Epoll::new(wake_queue, Trigger::Edge)?, make(wake_queue));
+            Ok(ReadyQueue::new(net, poller, ready_io, sockets))
+        })
+    }
+
+    /// Begins with the loop of a proactor, around the completion queue that `make` makes.
+    pub fn completions<Q: CompletionQueue + 'static>(
+        self,
+        make: impl FnOnce(Os, &Arc<WakeQueue>, Vec<OwnedFd>) -> io::Result<Q> + Send + 'static,
+    ) -> io::Result<Begun> {
         self.looped("proactor", move |net, host, orders, listeners| {
-            let (poller, ready_io) = (Epoll::new(&host.wake_queue, Trigger::Edge)?, make(&host.wake_queue));
             let (sockets, openers) =
                 listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
-            let mut proactor =
-                Proactor::new(ReadyQueue::new(net, poller, ready_io, sockets), host, orders, openers);
+            let completions = make(net, &host.wake_queue, sockets)?;
+            let mut proactor = Proactor::new(completions, host, orders, openers);
             Ok(move || proactor.run())
         })
     }

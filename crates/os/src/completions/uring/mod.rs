@@ -1,0 +1,533 @@
+//! `uring`: the kernel does the I/O and tells when it is done. io_uring(7).
+//!
+//! Each operation is submitted by itself and completes once. A silent peer holds no memory: what is asked for first is
+//! a poll, and only a socket that has something is received from, without waiting, into one of the few blocks there
+//! are. A send to a peer without room becomes a poll likewise.
+//!
+//! Where the kernel does not know an operation on some socket (`EINVAL`, `EOPNOTSUPP`), the plain call is made instead.
+
+mod operation;
+mod probe;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use rustix::net::RecvFlags;
+use socket2::SockAddr;
+
+use roadstead_drivers::{
+    accept::{self, Taken},
+    connections::Table,
+    free::FreeList,
+    net::{Failure, Net},
+    proactor::{Completion, CompletionQueue},
+};
+use roadstead_proto::{
+    output::Output,
+    service::Peer,
+    ticket::{Token, WakeQueue},
+};
+
+use crate::{
+    sockets::{self, Os},
+    wake_fd::WakeFd,
+};
+use operation::{Name, Operation, Ring, accepted, received};
+pub use probe::obstacle;
+
+/// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
+const BLOCKS: usize = 32;
+
+/// How long the end of the listeners waits for accepts that it has cancelled, in all and at a stretch.
+const PATIENCE: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// The completion queue: a ring, and what is asked of each socket.
+pub struct Uring {
+    /// Goes first, so that all operations are over when the sockets that they work on are closed.
+    ring: Ring,
+    net: Os,
+    wake_fd: WakeFd,
+    listeners: Vec<OwnedFd>,
+    sockets: Table<Socket>,
+    done: Vec<Completion<OwnedFd>>,
+    free: FreeList<BytesMut>,
+    /// Received blocks that have not come back, and those that are being received into.
+    out: usize,
+    /// Who may receive and waits for a block.
+    waiting: VecDeque<Token>,
+    /// For whom what is in flight is being tried: see [`CompletionQueue::look`].
+    looks: Vec<Token>,
+    /// One of them has not been submitted yet.
+    submits: bool,
+}
+
+struct Socket {
+    stream: OwnedFd,
+    connect: Option<Name>,
+    receive: Receiving,
+    send: Sending,
+    /// It is among those for whom what is in flight is being tried.
+    looks: bool,
+    /// Nobody waits for more than the end of what is in flight.
+    cancelled: bool,
+}
+
+/// A poll, and whether it was cancelled to try at once what it is for.
+#[derive(Clone, Copy)]
+struct Poll {
+    name: Name,
+    hurries: bool,
+}
+
+/// How far a receive is, of up to so many bytes.
+#[derive(Clone, Copy)]
+enum Receiving {
+    Idle,
+    Polls(Poll, usize),
+    /// There is something, and no block for it.
+    Waits(usize),
+    Works,
+}
+
+/// How far a send is.
+#[derive(Clone, Copy)]
+enum Sending {
+    Idle,
+    Works,
+    /// The peer has no room.
+    Full(Poll),
+    /// That wait is over, and the send is not asked for again yet.
+    Roomy,
+}
+
+impl Socket {
+    fn new(stream: OwnedFd) -> Self {
+        let (receive, send) = (Receiving::Idle, Sending::Idle);
+        Self { stream, connect: None, receive, send, looks: false, cancelled: false }
+    }
+
+    /// Whether something in flight was not tried yet.
+    fn tries(&self) -> bool {
+        let receives = match self.receive {
+            Receiving::Idle => false,
+            Receiving::Polls(poll, _) => poll.hurries,
+            Receiving::Waits(_) | Receiving::Works => true,
+        };
+        receives
+            || match self.send {
+                Sending::Idle => false,
+                Sending::Full(poll) => poll.hurries,
+                Sending::Works | Sending::Roomy => true,
+            }
+    }
+
+    /// The polls that are in flight.
+    fn polls(&mut self) -> impl Iterator<Item = &mut Poll> {
+        let receive = match &mut self.receive {
+            Receiving::Polls(poll, _) => Some(poll),
+            _ => None,
+        };
+        let send = match &mut self.send {
+            Sending::Full(poll) => Some(poll),
+            _ => None,
+        };
+        receive.into_iter().chain(send)
+    }
+}
+
+fn cancelled() -> io::Error {
+    io::ErrorKind::Interrupted.into()
+}
+
+/// Whether the kernel does not know the operation, or not on such a socket.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+fn was_cancelled(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECANCELED)
+}
+
+/// Whether it is to be tried again when the socket is ready.
+fn is_early(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// What a poll came to. One that was cancelled says no more than that it is over.
+fn polled(result: io::Result<u32>) -> io::Result<()> {
+    match result {
+        Err(error) if !was_cancelled(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Uring {
+    /// Sockets of `net`, on a ring of the thread that calls.
+    pub fn new(net: Os, wake_queue: &Arc<WakeQueue>, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+        let (mut ring, wake_fd) = (Ring::new(probe::ring()?), WakeFd::new(wake_queue)?);
+        ring.begin(Operation::Wake, &wake_fd);
+        Ok(Self {
+            ring,
+            net,
+            wake_fd,
+            listeners,
+            sockets: Table::default(),
+            done: Vec::new(),
+            free: FreeList::new(BLOCKS),
+            out: 0,
+            waiting: VecDeque::new(),
+            looks: Vec::new(),
+            submits: false,
+        })
+    }
+
+    /// Handles all that is done.
+    fn reap(&mut self) {
+        while let Some((operation, result)) = self.ring.next() {
+            match operation {
+                Operation::Wake => {
+                    self.wake_fd.heard();
+                    self.ring.begin(Operation::Wake, &self.wake_fd);
+                }
+                Operation::Accept(number, address) => self.accepted(number, accepted(*address, result)),
+                Operation::Backlog(number) => self.backlog(number, result),
+                Operation::Connect(token, address) => self.connected(token, &address, result),
+                Operation::Deciding(token) => self.decided(token, result.map(|_| ())),
+                Operation::Readable(token) => self.readable(token, polled(result)),
+                Operation::Receive(token, block, most) => self.received(token, block, most, result),
+                Operation::Writable(token) => self.writable(token, polled(result)),
+                Operation::Send(token, output, _) => self.sent(token, output, result.map(u64::from)),
+            }
+        }
+    }
+
+    fn accepted(&mut self, number: usize, result: io::Result<(OwnedFd, SocketAddr)>) {
+        let taken = match result {
+            Ok((stream, address)) => match self.net.set_up(&stream) {
+                Ok(()) => Taken::One(stream, Peer { address }),
+                Err(_) => Taken::Lost,
+            },
+            Err(error) if was_cancelled(&error) => return,
+            Err(error) if Os::classify(&error) == Failure::Passing => Taken::Lost,
+            // Where descriptors are short that is so whether somebody waits or not.
+            Err(_) => {
+                if let Some(listener) = self.listeners.get(number) {
+                    self.ring.begin(Operation::Backlog(number), listener);
+                }
+                return;
+            }
+        };
+        self.done.push(Completion::Accepted(number, taken));
+    }
+
+    /// Somebody waits whom the kernel could not accept by itself.
+    fn backlog(&mut self, number: usize, result: io::Result<u32>) {
+        let Some(listener) = self.listeners.get(number) else { return };
+        let taken = match result {
+            Ok(_) => accept::take(&mut self.net, listener),
+            Err(error) if was_cancelled(&error) => return,
+            Err(_) => Taken::Exhausted,
+        };
+        match taken {
+            Taken::Empty => self.accept(number),
+            taken => self.done.push(Completion::Accepted(number, taken)),
+        }
+    }
+
+    fn connected(&mut self, token: Token, address: &SockAddr, result: io::Result<u32>) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let result = match result {
+            Err(error) if is_unknown(&error) && !socket.cancelled => {
+                sockets::begin_connect(&socket.stream, address)
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+            result => result.map(|_| ()),
+        };
+        self.decided(token, result);
+    }
+
+    /// A connection that was begun may be decided.
+    fn decided(&mut self, token: Token, result: io::Result<()>) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let result = match socket.cancelled {
+            true => Err(cancelled()),
+            false => result.and_then(|()| sockets::connected(&socket.stream)),
+        };
+        socket.connect = match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Some(self.ring.begin(Operation::Deciding(token), &socket.stream))
+            }
+            result => {
+                self.done.push(Completion::Connected(token, result));
+                None
+            }
+        };
+    }
+
+    /// Waits until there is something to receive.
+    fn await_bytes(&mut self, token: Token, most: usize) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let name = self.ring.begin(Operation::Readable(token), &socket.stream);
+        socket.receive = Receiving::Polls(Poll { name, hurries: false }, most);
+    }
+
+    fn readable(&mut self, token: Token, result: io::Result<()>) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        let Receiving::Polls(_, most) = socket.receive else { return };
+        match result {
+            Ok(()) if !socket.cancelled => self.begin_receive(token, most),
+            result => self.end_receive(token, result.err().unwrap_or_else(cancelled)),
+        }
+    }
+
+    /// A receive for which there is no block yet fails.
+    fn end_receive(&mut self, token: Token, error: io::Error) {
+        if let Some(socket) = self.sockets.get(token) {
+            socket.receive = Receiving::Idle;
+        }
+        self.out += 1;
+        self.done.push(Completion::Received(token, BytesMut::new(), Err(error)));
+    }
+
+    fn begin_receive(&mut self, token: Token, most: usize) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        if self.out >= BLOCKS {
+            socket.receive = Receiving::Waits(most);
+            return self.waiting.push_back(token);
+        }
+        self.out += 1;
+        let mut block = self.free.take().unwrap_or_default();
+        block.clear();
+        block.reserve(most);
+        socket.receive = Receiving::Works;
+        self.ring.begin(Operation::Receive(token, block, most), &socket.stream);
+    }
+
+    /// Begins the receives that waited, as many as there are blocks for.
+    fn begin_waiting(&mut self) {
+        while self.out < BLOCKS
+            && let Some(token) = self.waiting.pop_front()
+        {
+            if let Some(&mut Socket { receive: Receiving::Waits(most), .. }) = self.sockets.get(token) {
+                self.begin_receive(token, most);
+            }
+        }
+    }
+
+    fn received(&mut self, token: Token, mut block: BytesMut, most: usize, result: io::Result<u32>) {
+        let Some(socket) = self.sockets.get(token) else { return self.recycle(block) };
+        socket.receive = Receiving::Idle;
+        let result = match result {
+            Err(error) if is_unknown(&error) => {
+                sockets::receive(&socket.stream, &mut block, most, RecvFlags::DONTWAIT)
+            }
+            result => received(&mut block, result),
+        };
+        match result {
+            Err(error) if is_early(&error) && !socket.cancelled => {
+                self.recycle(block);
+                self.await_bytes(token, most);
+            }
+            result => self.done.push(Completion::Received(token, block, result)),
+        }
+    }
+
+    fn sent(&mut self, token: Token, output: Box<Output>, result: io::Result<u64>) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        socket.send = Sending::Idle;
+        let result = match result {
+            Err(error) if is_unknown(&error) => sockets::send(&socket.stream, &output),
+            result => result,
+        };
+        match result {
+            Err(error) if is_early(&error) && !socket.cancelled => {
+                let name = self.ring.begin(Operation::Writable(token), &socket.stream);
+                socket.send = Sending::Full(Poll { name, hurries: false });
+                self.done.push(Completion::Full(token, output));
+            }
+            result => self.done.push(Completion::Sent(token, output, result)),
+        }
+    }
+
+    fn writable(&mut self, token: Token, result: io::Result<()>) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        match result {
+            Ok(()) if !socket.cancelled => {
+                socket.send = Sending::Roomy;
+                self.done.push(Completion::Room(token));
+            }
+            // What it would have sent has come back already.
+            result => {
+                socket.send = Sending::Idle;
+                let error = result.err().unwrap_or_else(cancelled);
+                self.done.push(Completion::Sent(token, Output::for_lending(), Err(error)));
+            }
+        }
+    }
+
+    /// Tells who was looked for, once all that was in flight there was tried.
+    fn end_looks(&mut self) {
+        let Self { looks, sockets, done, .. } = self;
+        looks.retain(|&token| {
+            let socket = sockets.get(token);
+            let tries = socket.as_ref().is_some_and(|socket| socket.tries());
+            if !tries {
+                socket.into_iter().for_each(|socket| socket.looks = false);
+                done.push(Completion::Looked(token));
+            }
+            tries
+        });
+    }
+}
+
+impl CompletionQueue for Uring {
+    type Stream = OwnedFd;
+
+    fn classify(error: &io::Error) -> Failure {
+        Os::classify(error)
+    }
+
+    fn now(&self) -> Duration {
+        self.net.now()
+    }
+
+    fn accept(&mut self, listener: usize) {
+        if let Some(socket) = self.listeners.get(listener) {
+            self.ring.begin(Operation::accept(listener), socket);
+        }
+    }
+
+    fn deafen(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let names = self.ring.listening();
+            if names.is_empty() || Instant::now() > until {
+                break;
+            }
+            names.into_iter().for_each(|name| self.ring.cancel(name));
+            if self.ring.enter(Some(MOMENT)).is_err() {
+                break;
+            }
+            self.reap();
+        }
+        for (number, listener) in mem::take(&mut self.listeners).into_iter().enumerate() {
+            let last = accept::last(&mut self.net, &listener);
+            self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken)));
+        }
+    }
+
+    fn adopt(&mut self, stream: OwnedFd, token: Token) -> io::Result<()> {
+        self.sockets.insert(token, Socket::new(stream));
+        Ok(())
+    }
+
+    fn connect(&mut self, address: SocketAddr, token: Token) {
+        match self.net.unconnected(address) {
+            Ok(stream) => {
+                let mut socket = Socket::new(stream);
+                let operation = Operation::Connect(token, Box::new(address.into()));
+                socket.connect = Some(self.ring.begin(operation, &socket.stream));
+                self.sockets.insert(token, socket);
+            }
+            Err(error) => self.done.push(Completion::Connected(token, Err(error))),
+        }
+    }
+
+    fn receive(&mut self, token: Token, most: usize) {
+        match self.sockets.get(token) {
+            Some(_) => self.await_bytes(token, most),
+            None => self.end_receive(token, io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn send(&mut self, token: Token, output: Box<Output>) {
+        let Some(socket) = self.sockets.get(token) else {
+            let gone = io::ErrorKind::NotConnected.into();
+            return self.done.push(Completion::Sent(token, output, Err(gone)));
+        };
+        if output.front_file().is_some() {
+            let result = sockets::send(&socket.stream, &output);
+            return self.sent(token, output, result);
+        }
+        socket.send = Sending::Works;
+        self.ring.begin(Operation::send(token, output), &socket.stream);
+    }
+
+    fn shutdown(&mut self, token: Token) {
+        if let Some(socket) = self.sockets.get(token) {
+            self.net.shutdown(&socket.stream);
+        }
+    }
+
+    /// A poll that is cancelled is over, and what it was for is tried then.
+    fn look(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else {
+            return self.done.push(Completion::Looked(token));
+        };
+        for poll in socket.polls() {
+            poll.hurries = true;
+            self.ring.cancel(poll.name);
+        }
+        if !mem::replace(&mut socket.looks, true) {
+            self.looks.push(token);
+        }
+        self.submits = true;
+    }
+
+    fn cancel(&mut self, token: Token) {
+        let Some(socket) = self.sockets.get(token) else { return };
+        socket.cancelled = true;
+        socket.polls().for_each(|poll| self.ring.cancel(poll.name));
+        if let Some(name) = socket.connect {
+            self.ring.cancel(name);
+        }
+        if let Receiving::Waits(_) = socket.receive {
+            self.end_receive(token, cancelled());
+        }
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        if let Some(socket) = self.sockets.remove(token) {
+            self.net.close(socket.stream, reset);
+        }
+    }
+
+    fn refuse(&mut self, stream: OwnedFd) {
+        self.net.close(stream, true);
+    }
+
+    fn recycle(&mut self, block: BytesMut) {
+        self.out -= 1;
+        if block.capacity() > 0 {
+            self.free.put(block);
+        }
+    }
+
+    fn has_done(&self) -> bool {
+        !self.done.is_empty() || !self.waiting.is_empty() && self.out < BLOCKS
+    }
+
+    fn wait(&mut self, done: &mut Vec<Completion<OwnedFd>>, timeout: Option<Duration>) -> io::Result<()> {
+        self.begin_waiting();
+        let hurries = mem::take(&mut self.submits) || !self.done.is_empty();
+        let timeout = if hurries { Some(Duration::ZERO) } else { timeout };
+        if timeout != Some(Duration::ZERO) {
+            self.free.trim();
+        }
+        self.ring.enter(timeout)?;
+        self.reap();
+        self.end_looks();
+        done.append(&mut self.done);
+        Ok(())
+    }
+}
