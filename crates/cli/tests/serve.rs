@@ -85,7 +85,7 @@ fn an_address_in_use_is_an_error_of_one_line() {
     assert_eq!(error, format!("address {taken} is in use"));
     let error = scene.fails(words("serve echo --bind 192.0.2.1:7007"));
     assert_eq!(error, "this machine has no address 192.0.2.1:7007");
-    assert!(scene.fails(words("serve echo --bind 127.0.0.1:0 --model uring")).contains("uring"));
+    assert!(scene.fails(words("serve echo --bind 127.0.0.1:0 --model iocp")).contains("iocp"));
     for of_epoll in ["--level-triggered", "--io workers"] {
         for model in ["poll", "threads", "prefork", "emulated"] {
             let line = format!("serve echo --bind 127.0.0.1:0 --model {model} {of_epoll}");
