@@ -24,7 +24,7 @@ fn echoes(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// The models that are built.
+/// The models that are built, and run everywhere.
 const RUN: [&str; 13] = [
     "best",
     "iterative",
