@@ -8,6 +8,7 @@
 
 mod operation;
 mod probe;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,7 @@ use crate::{
 };
 use operation::{Name, Operation, Ring, accepted, received};
 pub use probe::obstacle;
+use socket::{Poll, Receiving, Sending, Socket};
 
 /// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
 const BLOCKS: usize = 32;
@@ -69,80 +71,6 @@ pub struct Uring {
     looks: Vec<Token>,
     /// One of them has not been submitted yet.
     submits: bool,
-}
-
-struct Socket {
-    stream: OwnedFd,
-    connect: Option<Name>,
-    receive: Receiving,
-    send: Sending,
-    /// It is among those for whom what is in flight is being tried.
-    looks: bool,
-    /// Nobody waits for more than the end of what is in flight.
-    cancelled: bool,
-}
-
-/// A poll, and whether it was cancelled to try at once what it is for.
-#[derive(Clone, Copy)]
-struct Poll {
-    name: Name,
-    hurries: bool,
-}
-
-/// How far a receive is, of up to so many bytes.
-#[derive(Clone, Copy)]
-enum Receiving {
-    Idle,
-    Polls(Poll, usize),
-    /// There is something, and no block for it.
-    Waits(usize),
-    Works,
-}
-
-/// How far a send is.
-#[derive(Clone, Copy)]
-enum Sending {
-    Idle,
-    Works,
-    /// The peer has no room.
-    Full(Poll),
-    /// That wait is over, and the send is not asked for again yet.
-    Roomy,
-}
-
-impl Socket {
-    fn new(stream: OwnedFd) -> Self {
-        let (receive, send) = (Receiving::Idle, Sending::Idle);
-        Self { stream, connect: None, receive, send, looks: false, cancelled: false }
-    }
-
-    /// Whether something in flight was not tried yet.
-    fn tries(&self) -> bool {
-        let receives = match self.receive {
-            Receiving::Idle => false,
-            Receiving::Polls(poll, _) => poll.hurries,
-            Receiving::Waits(_) | Receiving::Works => true,
-        };
-        receives
-            || match self.send {
-                Sending::Idle => false,
-                Sending::Full(poll) => poll.hurries,
-                Sending::Works | Sending::Roomy => true,
-            }
-    }
-
-    /// The polls that are in flight.
-    fn polls(&mut self) -> impl Iterator<Item = &mut Poll> {
-        let receive = match &mut self.receive {
-            Receiving::Polls(poll, _) => Some(poll),
-            _ => None,
-        };
-        let send = match &mut self.send {
-            Sending::Full(poll) => Some(poll),
-            _ => None,
-        };
-        receive.into_iter().chain(send)
-    }
 }
 
 fn cancelled() -> io::Error {

@@ -26,14 +26,13 @@ enum Setup {
 const LADDER: [Setup; 3] = [Setup::Deferred, Setup::Cooperative, Setup::Plain];
 
 /// The operations that are asked for, and what is said where one is missing.
-const NEEDED: [(u8, &str); 7] = [
+const NEEDED: [(u8, &str); 6] = [
     (opcode::Accept::CODE, "this kernel's io_uring cannot accept"),
     (opcode::AsyncCancel::CODE, "this kernel's io_uring cannot cancel"),
     (opcode::Connect::CODE, "this kernel's io_uring cannot connect"),
     (opcode::PollAdd::CODE, "this kernel's io_uring cannot poll"),
     (opcode::Recv::CODE, "this kernel's io_uring cannot receive"),
     (opcode::SendMsg::CODE, "this kernel's io_uring cannot send"),
-    (opcode::Read::CODE, "this kernel's io_uring cannot read"),
 ];
 
 /// Why this machine cannot run the model; `None` if it can.
