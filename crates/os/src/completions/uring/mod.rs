@@ -42,7 +42,7 @@ use crate::{
     sockets::{self, Os},
     wake_fd::WakeFd,
 };
-use operation::{Name, Operation, Ring, accepted, received};
+use operation::{Operation, Ring, accepted, received};
 pub use probe::obstacle;
 use socket::{Poll, Receiving, Sending, Socket};
 
