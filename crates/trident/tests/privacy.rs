@@ -186,3 +186,55 @@ fn masks_never_repeat_across_connections_restarts_counters_and_purposes() {
     let other_manifest = Masks::new(&keys[0], &Digest([2; 32]), Purpose::FetchDirect, &nonces);
     fresh(&other_manifest, 1);
 }
+
+/// What a server adds to an answer is the mask of its own kind of question: with another's, bytes and elements of one
+/// stream would hide two answers.
+#[test]
+fn fetches_and_searches_are_masked_by_streams_of_their_own() {
+    let mut cluster = Cluster::new(&extreme_tables()[1], 3);
+    let nonces = [[1; 16], [2; 16], [3; 16]];
+    cluster.connect_with(nonces);
+    let (_, fetch) = cluster.client.fetch(7, 1, &cluster.expander, &mut cluster.rng).unwrap();
+    let mut again = fetch.clone();
+    again.iter_mut().for_each(|request| request[0] = 2);
+    let fetched = [fetch, again].map(|requests| cluster.ask(Kind::Fetch, &requests).unwrap());
+    let (_, mut search) = cluster.client.search(&[255.0; 16], false, 3, &mut cluster.rng).unwrap();
+    // A vector of zeros has zeros for products.
+    search.iter_mut().for_each(|request| request[COUNTER + 1..].fill(0));
+    let searched = cluster.ask(Kind::Search, &search).unwrap();
+    for (at, store) in cluster.stores.iter().enumerate() {
+        let masks = |purpose| Masks::new(store.keys(), &store.digest(), purpose, &nonces);
+        let [one, two] = [(1, &fetched[0][at]), (2, &fetched[1][at])].map(|(counter, answer)| {
+            let mut record = answer[COUNTER..].to_vec();
+            masks(Purpose::FetchDirect).xor(counter, &mut record);
+            record
+        });
+        assert_eq!(one, two, "the same keys select the same record");
+        let mut zeros = vec![0; store.manifest().rows];
+        masks(Purpose::SearchScan).add(3, 0, &mut zeros);
+        assert_eq!(elements(&searched[at][COUNTER..]), zeros);
+    }
+}
+
+/// Without salts of their own, whoever has a client's digests could confirm a guess of a row.
+#[test]
+fn every_record_has_a_random_salt_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = share_rows(&vec![vec![7.0; 16]; 2_000], dir.path(), SEARCH, 5);
+    let [one, two, three] = Party::ALL.map(|party| {
+        let held = server_dir(dir.path(), party.next()).join(component_file(party.number()));
+        std::fs::read(held).unwrap()
+    });
+    let sum = |at: usize| one[at] ^ two[at] ^ three[at];
+    // A row of sixteen bytes, then its salt: four rows side by side in each of two lines.
+    assert_eq!((manifest.record_width(), one.len()), (2, 2_000 / 4 * 128));
+    let salts: Vec<Vec<u8>> = (0..2_000)
+        .map(|row| {
+            let at = row / 4 * 128 + row % 4 * 16;
+            assert!((at..at + 16).all(|at| sum(at) == 7));
+            (at + 64..at + 80).map(sum).collect()
+        })
+        .collect();
+    chi_square_bytes(&salts.concat());
+    assert_eq!(salts.iter().collect::<HashSet<_>>().len(), salts.len());
+}

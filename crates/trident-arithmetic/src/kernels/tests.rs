@@ -68,6 +68,81 @@ proptest! {
     }
 }
 
+/// What a kernel would read or write beyond, or leave out without a word.
+#[test]
+fn shapes_that_do_not_fit_are_no_work_for_any_kernel() {
+    let panics = |work: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+    let (four, masks, vector) = (vec![Line::default(); 4], [0; 2], [0; 2]);
+    for kernel in available() {
+        let select = |groups: usize, width: usize, masks: &[&[u8]], columns: &[usize]| {
+            let mut sums: Vec<_> = columns.iter().map(|columns| vec![[0; COLUMN]; *columns]).collect();
+            let mut sums: Vec<_> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+            super::select(kernel, &four[..groups], width, masks, &mut sums);
+        };
+        assert!(!panics(&|| select(4, 2, &[&masks], &[2])), "{kernel}");
+        assert!(panics(&|| select(3, 2, &[&masks[..1]], &[2])), "{kernel}: half a group");
+        assert!(panics(&|| select(4, 2, &[&masks], &[])), "{kernel}: a selection without a sum");
+        assert!(panics(&|| select(4, 2, &[&masks], &[2, 2])), "{kernel}: a sum without a selection");
+        for length in [1, 3] {
+            let masks = vec![0; length];
+            assert!(panics(&|| select(4, 2, &[&masks], &[2])), "{kernel}: masks of {length} groups");
+            assert!(panics(&|| select(4, 2, &[&[0; 2]], &[length])), "{kernel}: sums of {length} columns");
+        }
+
+        let scan = |blocks: usize, width: usize, vectors: &[&[u32]], rows: &[usize]| {
+            let mut products: Vec<_> = rows.iter().map(|rows| vec![0; *rows]).collect();
+            let mut products: Vec<_> = products.iter_mut().map(Vec::as_mut_slice).collect();
+            super::scan(kernel, &four[..blocks], width, vectors, &mut products);
+        };
+        assert!(!panics(&|| scan(4, 2, &[&vector], &[32])), "{kernel}");
+        assert!(panics(&|| scan(3, 2, &[&vector], &[16])), "{kernel}: half a block");
+        assert!(panics(&|| scan(4, 2, &[&vector, &vector], &[32])), "{kernel}: a vector without products");
+        assert!(panics(&|| scan(4, 2, &[&vector], &[32, 32])), "{kernel}: products without a vector");
+        for length in [1, 3] {
+            assert!(panics(&|| scan(4, 2, &[&vec![0; length]], &[32])), "{kernel}: a vector of {length}");
+        }
+        for rows in [31, 33, 16, 48] {
+            assert!(panics(&|| scan(4, 2, &[&vector], &[rows])), "{kernel}: products of {rows} rows");
+        }
+
+        let combine = |width: usize, columns: usize, lines: &[usize], sums: &[usize]| {
+            let weights: Vec<_> = lines.iter().map(|lines| vec![Line::default(); *lines]).collect();
+            let weights: Vec<_> = weights.iter().map(Vec::as_slice).collect();
+            let mut sums: Vec<_> = sums.iter().map(|sums| vec![0; *sums]).collect();
+            let mut sums: Vec<_> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+            super::combine(kernel, &four, width, columns, &weights, &mut sums);
+        };
+        assert!(!panics(&|| combine(2, 1, &[2 * PAYLOAD], &[PAYLOAD])), "{kernel}");
+        assert!(panics(&|| combine(3, 1, &[PAYLOAD], &[PAYLOAD])), "{kernel}: half a block");
+        assert!(
+            panics(&|| combine(2, 3, &[2 * PAYLOAD], &[3 * PAYLOAD])),
+            "{kernel}: columns beyond the width"
+        );
+        assert!(panics(&|| combine(2, 1, &[2 * PAYLOAD], &[])), "{kernel}: weights without a sum");
+        assert!(panics(&|| combine(2, 1, &[2 * PAYLOAD], &[PAYLOAD; 2])), "{kernel}: a sum without weights");
+        for off in [PAYLOAD - 1, PAYLOAD + 1] {
+            assert!(
+                panics(&|| combine(2, 1, &[PAYLOAD + off], &[PAYLOAD])),
+                "{kernel}: weights of another length"
+            );
+            assert!(panics(&|| combine(2, 1, &[2 * PAYLOAD], &[off])), "{kernel}: sums of another length");
+        }
+
+        for (best, others) in [(0, 0), (1, 2), (3, 3), (4, 2)] {
+            let [mut best, mut others] = [best, others].map(|count| vec![[0; LANES]; count]);
+            let keep = std::panic::AssertUnwindSafe(|| keep(kernel, &mut best, &mut others));
+            assert!(std::panic::catch_unwind(keep).is_err(), "{kernel}");
+        }
+    }
+}
+
+#[test]
+fn the_best_kernel_is_the_last_that_the_machine_can_run_and_each_has_its_name() {
+    assert_eq!(available().last(), Some(Kernel::best()));
+    assert!(Kernel::Portable.available());
+    assert_eq!(Kernel::ALL.map(|kernel| kernel.to_string()), ["portable", "avx2", "avx512"]);
+}
+
 fn check_scan(lines: &[Line], width: usize, vectors: &[Vec<u32>]) {
     let vectors: Vec<&[u32]> = vectors.iter().map(Vec::as_slice).collect();
     for kernel in available() {

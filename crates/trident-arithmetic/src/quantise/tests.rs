@@ -248,3 +248,53 @@ fn numbers_have_an_exponent_below_a_ten_thousandth_and_from_a_thousand_million()
         assert_eq!(Significant(number).to_string(), text);
     }
 }
+
+fn close(one: f64, other: f64) -> bool {
+    (one / other - 1.0).abs() < 1e-12
+}
+
+/// The bounds as the module states them.
+#[test]
+fn how_far_a_distance_may_be_off_is_what_is_said_up_to_a_shift_and_above() {
+    // Nine elements, whose root is three, and eight steps to one.
+    let quantisation = Quantisation::new(Element::F32, 9, 3);
+    let longest = 43_600.0_f64;
+    assert_eq!(quantisation.longest_query(), longest / 8.0);
+    for shift in 0..=40_u8 {
+        let scale = power(shift.into());
+        let least = (longest.powi(2) + 15.0 / 16.0 * scale / 2.0 * HALF).sqrt() - longest;
+        let row = |length: f64| match shift {
+            0..=5 => scale * 1.5,
+            _ => (length * scale * 3.0 + scale / 2.0) / (least - length),
+        };
+        let query = QuantisedQuery { squared: 100.0, moved: 0.75 };
+        let error = quantisation.error(query, shift);
+        assert!(close(error, (row(10.0) + 0.75) / 8.0), "{error} with shift {shift}");
+        let worst = row(longest) + 1.5;
+        match quantisation.worst_error(shift) {
+            WorstError::Absolute(error) => assert!(shift <= 5 && close(error, worst / 8.0), "{shift}"),
+            WorstError::Relative(part) => {
+                assert!(shift > 5 && close(part, worst / (least - longest)), "{shift}")
+            }
+        }
+    }
+    let query = QuantisedQuery { squared: 4.0, moved: 0.5 };
+    assert_eq!((bytes(9).error(query, 0), bytes(9).worst_error(0)), (0.5, WorstError::Absolute(0.0)));
+}
+
+#[test]
+fn a_row_that_no_shift_makes_fit_is_refused_with_its_length_and_the_greatest_there_may_be() {
+    let said = |quantisation: Quantisation, row: &[f32]| match quantisation.row(row, &mut Vec::new()) {
+        Err(QuantiseError::TooLong { length, limit }) => (length, limit),
+        other => panic!("{other:?}"),
+    };
+    let (length, limit) = said(bytes(16_384), &[255.0; 16_384]);
+    let query = 255.0 * 128.0;
+    assert!(close(length, query) && close(limit, (query * query + HALF).sqrt() - query), "{length}, {limit}");
+    // The finest steps there may be, and the longest row of floats.
+    let finest = Quantisation::new(Element::F32, 4, Quantisation::MAX_EXPONENT);
+    let (length, limit) = said(finest, &[f32::MAX; 4]);
+    let (step, query) = (power(-Quantisation::MAX_EXPONENT), 43_600.0_f64);
+    let most = ((query * query + HALF * power(255)).sqrt() - query) * step;
+    assert!(close(length, 2.0 * f64::from(f32::MAX)) && close(limit, most), "{length}, {limit}");
+}

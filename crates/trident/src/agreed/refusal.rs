@@ -122,6 +122,7 @@ mod tests {
             (9, Refused::NoSearch, "this collection was shared for fetching only".into()),
             (10, Refused::Unproven, "the client has proven nothing about itself".into()),
             (11, Refused::Server(two), format!("the certificate is that of {two}")),
+            (12, Refused::Frame(FrameError::Magic), FrameError::Magic.to_string()),
         ] {
             let refusal = refused.refusal();
             assert_eq!((refused.code(), refusal.code, refusal.counter), (code, code, 0));

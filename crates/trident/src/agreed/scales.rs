@@ -140,6 +140,8 @@ impl fmt::Display for Precision {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
     use crate::agreed::manifest::SharingId;
 
@@ -161,6 +163,20 @@ mod tests {
             let file = [&[7; 16][..], &exponent.to_le_bytes(), &[0; 2]].concat();
             assert_eq!(Scales::parse(file, &manifest).is_some(), taken, "{element:?}, {exponent}");
         }
+    }
+
+    /// Whoever knows the exponent and guesses the shifts must not see in a digest whether the guess is right.
+    #[test]
+    fn scales_begin_with_what_was_drawn_and_end_with_the_exponent() {
+        let quantisation = Quantisation::new(Element::F32, 2, -3);
+        let of = |byte| {
+            let mut rng = rand_chacha::ChaCha8Rng::from_seed([byte; 32]);
+            let header = header(quantisation, &mut rng);
+            assert_eq!(header[16..], (-3_i32).to_le_bytes());
+            <[u8; 16]>::try_from(&header[..16]).unwrap()
+        };
+        let alike = of(1).iter().zip(of(2)).filter(|(one, two)| **one == *two).count();
+        assert!(alike < 4, "{alike} of 16 bytes are the same in two sharings");
     }
 
     /// The scales of four rows of two floats, the last of which are coarser than the first.

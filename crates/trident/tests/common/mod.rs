@@ -176,6 +176,12 @@ impl Cluster {
         })
     }
 
+    /// New connections with these nonces, and the counter at its start.
+    pub fn connect_with(&mut self, nonces: [[u8; 16]; 3]) {
+        (self.connections, self.expander) = connect_with(&self.client, &self.stores, &nonces);
+        self.counter = 0;
+    }
+
     pub fn next_counter(&mut self) -> u64 {
         self.counter += 1;
         self.counter
@@ -196,13 +202,21 @@ pub fn connect(
         rng.fill_bytes(&mut nonce);
         nonce
     });
+    connect_with(client, stores, &nonces)
+}
+
+fn connect_with(
+    client: &Collection,
+    stores: &[Store; 3],
+    nonces: &[[u8; 16]; 3],
+) -> ([Admission; 3], Expander) {
     let connections = Party::ALL.map(|party| {
         let store = &stores[party.index()];
         let mut connection = Admission::new(nonces[party.index()]);
         let hello = Hello { version: wire::VERSION, party, digest: client.digest() };
         connection.receive(store, Kind::Hello, &hello.encode()).unwrap();
-        connection.receive(store, Kind::Nonces, &wire::encode_nonces(&nonces)).unwrap();
+        connection.receive(store, Kind::Nonces, &wire::encode_nonces(nonces)).unwrap();
         connection
     });
-    (connections, Expander::new(&client.digest(), &nonces))
+    (connections, Expander::new(&client.digest(), nonces))
 }
