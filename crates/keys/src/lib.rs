@@ -17,9 +17,10 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
 use tempfile::NamedTempFile;
+use x509_parser::pem::parse_x509_pem;
 use zeroize::Zeroizing;
 
 /// The names of the files.
@@ -124,11 +125,17 @@ impl Authority {
     /// # Errors
     /// [`KeysError`] naming the file that cannot be read, or why it holds no authority.
     pub fn load(dir: &Path) -> Result<Self, KeysError> {
-        let no_authority = |why: rcgen::Error| KeysError::Authority { dir: dir.into(), why: why.to_string() };
+        let no_authority = |why: String| KeysError::Authority { dir: dir.into(), why };
         let cert = read(&dir.join(CERT))?;
         let key = read_key(&dir.join(KEY))?;
-        let key = KeyPair::from_pem(&key).map_err(no_authority)?;
-        let issuer = Issuer::from_ca_cert_pem(&cert, key).map_err(no_authority)?;
+        let key = KeyPair::from_pem(&key).map_err(|why| no_authority(why.to_string()))?;
+        let is_of_key = is_of(&cert, &key);
+        let issuer = Issuer::from_ca_cert_pem(&cert, key).map_err(|why| no_authority(why.to_string()))?;
+        if !is_of_key {
+            return Err(no_authority(format!(
+                "{CERT} is not of the private key in {KEY}; put back the one that was"
+            )));
+        }
         Ok(Self { issuer, cert: cert.to_string() })
     }
 
@@ -215,6 +222,12 @@ fn params(name: &str) -> Result<CertificateParams, KeysError> {
     params.not_before = time::OffsetDateTime::now_utc() - time::Duration::days(1);
     params.not_after = params.not_before + time::Duration::days(DAYS);
     Ok(params)
+}
+
+/// Whether a certificate is of this private key. Nobody would take what is issued by two that do not belong together.
+fn is_of(cert: &str, key: &KeyPair) -> bool {
+    let Ok((_, cert)) = parse_x509_pem(cert.as_bytes()) else { return false };
+    cert.parse_x509().is_ok_and(|cert| cert.public_key().raw == key.subject_public_key_info())
 }
 
 /// Makes the directory with all files in it, or nothing.

@@ -93,6 +93,7 @@ fn a_certificate_names_its_holder_and_is_valid_from_a_day_before_for_ten_years()
     for part in ["DNS:server-1", "CN = server-1", "Digital Signature", "Authority Key Identifier"] {
         assert!(text.replace("CN=", "CN = ").contains(part), "{part}: {text}");
     }
+    assert_eq!(DAYS, 3_653, "ten years with three days more");
     const DAY: i64 = 24 * 3_600;
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
     for (at, valid) in
@@ -203,4 +204,70 @@ fn what_is_no_name_or_no_authority_is_refused() {
     fs::write(dir.path().join("cert.pem"), "nothing").unwrap();
     write(&dir.path().join(KEY), "nothing").unwrap();
     assert!(matches!(Authority::load(dir.path()), Err(KeysError::Authority { .. })));
+}
+
+#[test]
+fn an_authority_whose_certificate_is_of_another_key_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+    for place in [&one, &other] {
+        Authority::new("cluster").unwrap().write(place).unwrap();
+    }
+    fs::copy(other.join(CERT), one.join(CERT)).unwrap();
+    let Err(error) = Authority::load(&one) else { panic!("it is taken") };
+    let said = format!(
+        "{} holds no authority: cert.pem is not of the private key in key.pem; put back the one that was",
+        one.display()
+    );
+    assert_eq!(error.to_string(), said);
+    assert!(Authority::load(&other).is_ok());
+}
+
+/// As a program judges that we did not write.
+#[test]
+fn a_certificate_that_is_made_anew_has_the_role_the_name_and_the_key_of_its_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("cluster").unwrap();
+    for (name, role, serves) in [("server-1", Role::Server, true), ("client", Role::Client, false)] {
+        let place = dir.path().join(name);
+        authority.issue(name, role).unwrap().write(&place).unwrap();
+        for missing in [CERT, KEY] {
+            fs::remove_file(place.join(missing)).unwrap();
+            authority.complete(&place, name, role).unwrap();
+            let key = KeyPair::from_pem(&read_key(&place.join(KEY)).unwrap()).unwrap();
+            assert!(is_of(&read(&place.join(CERT)).unwrap(), &key), "{name} without {missing}");
+            let openssl =
+                |arguments: &[&str]| Command::new("openssl").args(arguments).current_dir(&place).output();
+            let Ok(judged) = openssl(&["verify", "-purpose", "sslserver", "-CAfile", CA, CERT]) else {
+                assert!(std::env::var_os("CI").is_none(), "openssl is missing");
+                return;
+            };
+            assert_eq!(judged.status.success(), serves, "{name} without {missing}");
+            let text = openssl(&["x509", "-in", CERT, "-noout", "-text"]).unwrap().stdout;
+            assert!(
+                String::from_utf8_lossy(&text).contains(&format!("DNS:{name}")),
+                "{name} without {missing}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_name_is_of_letters_digits_and_hyphens() {
+    for name in ["a", "Z", "0", "a-b", "server-1"] {
+        assert!(Authority::new(name).is_ok(), "{name}");
+    }
+    for name in ["a_b", "a.b", "a:b", "a\0", "*", "-", "[", "`", "{", "@", "/"] {
+        assert!(matches!(Authority::new(name), Err(KeysError::Name(said)) if said == name), "{name}");
+    }
+}
+
+#[test]
+fn a_cluster_whose_directory_cannot_be_made_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let place = dir.path().join("file/authority");
+    let error = Authority::new("cluster").unwrap().write(&place);
+    assert!(matches!(error, Err(KeysError::File { path, .. }) if path == dir.path().join("file")));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
