@@ -223,6 +223,36 @@ mod tests {
     }
 
     #[test]
+    fn every_figure_is_its_own_and_in_milliseconds() {
+        let mut recorder = Recorder::new();
+        for (count, ms) in [(600, 1), (300, 2), (80, 30), (15, 400), (5, 5_000)] {
+            (0..count).for_each(|_| recorder.record(Duration::from_millis(ms)));
+        }
+        let Latency { mean_ms, p50_ms, p95_ms, p99_ms, p999_ms, max_ms } = recorder.latency();
+        // 600 + 600 + 2,400 + 6,000 + 25,000 over 1,000.
+        assert_eq!(mean_ms, 34.6);
+        for (found, wanted) in
+            [(p50_ms, 1.0), (p95_ms, 30.0), (p99_ms, 400.0), (p999_ms, 5_000.0), (max_ms, 5_000.0)]
+        {
+            assert!(close(found, wanted), "{found} is not {wanted}");
+        }
+        assert_eq!(recorder.count(), 1_000);
+        assert!((recorder.overlap(Duration::from_secs(2)) - 17.3).abs() < 1e-9, "34.6 s of work in 2 s");
+        assert!(recorder.overlap(Duration::ZERO).is_nan());
+    }
+
+    #[test]
+    fn medians_and_ratios_do_not_depend_on_the_order_and_leave_out_what_is_not_finite() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert_eq!(median([f64::INFINITY, 5.0, f64::NEG_INFINITY, f64::NAN]), 5.0);
+        assert!(median([]).is_nan());
+        let ratio = Ratio::of([2.0, 0.5, f64::NEG_INFINITY, 1.25, -1.0]).unwrap();
+        assert_eq!(ratio, Ratio { median: 0.875, min: -1.0, max: 2.0 });
+        assert_eq!(ratio.to_string(), "0.875 (-1.000-2.000)");
+    }
+
+    #[test]
     fn each_percentile_is_drawn_at_its_own_thousandth() {
         let latency = Latency { p50_ms: 1.0, p95_ms: 2.0, p99_ms: 3.0, p999_ms: 4.0, ..Latency::UNKNOWN };
         assert_eq!(latency.percentiles(), [(500, 1.0), (950, 2.0), (990, 3.0), (999, 4.0)]);

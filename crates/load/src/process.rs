@@ -79,7 +79,10 @@ impl Usage {
 ///
 /// Comes from the scheduler's accounts (`/proc/PID/task/TID/schedstat`); time of threads that have ended is not in it.
 pub fn cpu_time(pid: u32) -> Result<Duration, ProcessError> {
-    let path = format!("/proc/{pid}/task");
+    cpu_time_under(format!("/proc/{pid}/task"))
+}
+
+fn cpu_time_under(path: String) -> Result<Duration, ProcessError> {
     let unreadable = |source| ProcessError::Unreadable { path: path.clone(), source };
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(&path).map_err(unreadable)? {
@@ -211,6 +214,39 @@ mod tests {
         }
         assert!(Usage::own().unwrap().cpu_seconds() > before.cpu_seconds());
         assert_ne!(thread_cpu_time().subsec_nanos(), 0, "whole seconds would be too coarse");
+    }
+
+    #[test]
+    fn cpu_time_is_what_all_threads_ran_and_not_how_long_they_waited() {
+        let directory = tempfile::tempdir().unwrap();
+        let thread = |number: &str, accounts: Option<&str>| {
+            let thread = directory.path().join(number);
+            fs::create_dir(&thread).unwrap();
+            if let Some(accounts) = accounts {
+                fs::write(thread.join("schedstat"), accounts).unwrap();
+            }
+        };
+        let time = || cpu_time_under(directory.path().display().to_string());
+        assert_eq!(time().unwrap(), Duration::ZERO);
+        thread("7", Some("2000000300 5000000000 9\n"));
+        thread("8", Some("40 7 1\n"));
+        thread("9", None);
+        assert_eq!(time().unwrap(), Duration::new(2, 340), "one has ended meanwhile");
+        thread("10", Some("much"));
+        let error = time().unwrap_err().to_string();
+        assert!(error.ends_with("/10/schedstat lacks the field run time"), "{error}");
+        let error = cpu_time(u32::MAX).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read /proc/4294967295/task: "), "{error}");
+        assert!(cpu_time(std::process::id()).is_ok());
+    }
+
+    #[test]
+    fn private_memory_is_what_was_written_to() {
+        let lines = "Rss: 9 kB\nShared_Dirty: 8 kB\nPrivate_Clean: 7 kB\nPrivate_Dirty:\t 6 kB\n";
+        let source = Source { path: "smaps_rollup".into(), text: lines.into() };
+        assert_eq!(source.kilobytes("Private_Dirty:").unwrap(), 6 << 10);
+        let error = source.kilobytes("VmRSS:").unwrap_err().to_string();
+        assert_eq!(error, "smaps_rollup lacks the field VmRSS:");
     }
 
     #[test]
