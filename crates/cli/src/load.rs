@@ -133,16 +133,7 @@ impl Findings for Report {
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
         self.table().print(stream)?;
-        let report = &self.load;
-        for fault in self.faults() {
-            tracing::error!("{fault}");
-        }
-        if report.client_is_limit {
-            tracing::warn!(
-                "this client used {:.0} % of its core: it is the client that was measured",
-                report.client_cpu_share * 100.0
-            );
-        }
+        self.warn();
         Ok(())
     }
 
@@ -167,6 +158,19 @@ impl Report {
             millis(latency.p999_ms),
         ]);
         table
+    }
+
+    /// Says what went wrong, and what makes the figures doubtful.
+    fn warn(&self) {
+        for fault in self.faults() {
+            tracing::error!("{fault}");
+        }
+        if self.load.client_is_limit {
+            tracing::warn!(
+                "this client used {:.0} % of its core: it is the client that was measured",
+                self.load.client_cpu_share * 100.0
+            );
+        }
     }
 
     /// What went wrong and how often, a line for each kind of thing.
@@ -218,7 +222,7 @@ pub(crate) mod tests {
     use roadstead_load::{generator::Fault, measure::Latency};
 
     use super::*;
-    use crate::output::tests::{cells, lines};
+    use crate::output::tests::{cells, lines, logged};
 
     /// A clean load no two of whose figures are alike.
     pub(crate) fn loaded() -> LoadReport {
@@ -324,6 +328,20 @@ pub(crate) mod tests {
                 "messages failed: 3 not answered in time, 4 reset",
             ]
         );
+    }
+
+    #[test]
+    fn a_client_that_is_the_limit_is_told_with_how_much_it_used() {
+        let said = |load| {
+            let report = report(load);
+            logged(|| report.warn())
+        };
+        assert_eq!(said(loaded()), "");
+        let limited = said(LoadReport { client_is_limit: true, client_cpu_share: 0.953, ..loaded() });
+        assert!(limited.contains("WARN") && limited.contains("used 95 % of its core"), "{limited}");
+        let lost = BTreeMap::from([(Fault::Reset, 3)]);
+        let lost = said(LoadReport { lost, ..loaded() });
+        assert!(lost.contains("ERROR") && lost.contains("connections were lost: 3 reset"), "{lost}");
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Output {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
     use roadstead_load::{
         chart::{Chart, Panel},
         report::Table,
@@ -125,6 +130,8 @@ pub(crate) mod tests {
     #[derive(Serialize)]
     struct Found {
         clean: bool,
+        #[serde(skip)]
+        drawn: Option<&'static str>,
     }
 
     impl Findings for Found {
@@ -141,7 +148,7 @@ pub(crate) mod tests {
         }
 
         fn svg(&self) -> Result<String, ChartError> {
-            Ok("<svg/>".into())
+            self.drawn.map(str::to_owned).ok_or(ChartError::Empty("chart".into()))
         }
     }
 
@@ -151,11 +158,30 @@ pub(crate) mod tests {
         let file = |name: &str| dir.path().join(name);
         for (clean, outcome) in [(true, Outcome::Done), (false, Outcome::Wrong)] {
             let [json, svg] = ["json", "svg"].map(|name| Some(file(name).into_os_string()));
-            assert_eq!(Output { json, svg }.deliver(&Found { clean }).unwrap(), outcome);
+            assert_eq!(
+                Output { json, svg }.deliver(&Found { clean, drawn: Some("<svg/>") }).unwrap(),
+                outcome
+            );
             let json: Result<serde_json::Value, _> = serde_json::from_slice(&fs::read(file("json")).unwrap());
             assert_eq!(json.unwrap(), serde_json::json!({ "clean": clean }));
             assert_eq!(fs::read_to_string(file("svg")).unwrap().trim(), "<svg/>");
         }
+    }
+
+    #[test]
+    fn a_picture_of_nothing_is_not_drawn_which_is_said_and_the_rest_is_delivered() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| Some(dir.path().join(name).into_os_string());
+        let output = Output { json: file("json"), svg: file("svg") };
+        let mut outcome = None;
+        let said = logged(|| outcome = output.deliver(&Found { clean: true, drawn: None }).ok());
+        assert_eq!(outcome, Some(Outcome::Done));
+        let svg = dir.path().join("svg");
+        assert!(
+            said.contains("WARN") && said.contains(&format!("so {} was not drawn", svg.display())),
+            "{said}"
+        );
+        assert!(dir.path().join("json").exists() && !svg.exists());
     }
 
     #[test]
@@ -195,6 +221,28 @@ pub(crate) mod tests {
             "cannot make the directory {below}: {file} is a file; move it away, or choose another place"
         );
         assert_eq!(error, said);
+    }
+
+    /// What is logged meanwhile by this thread, a line for each.
+    pub(crate) fn logged(work: impl FnOnce()) -> String {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        let log = log.without_time().with_writer(Mutex::new(Said(Arc::clone(&said))));
+        tracing::subscriber::with_default(log.finish(), work);
+        let said = said.lock().unwrap();
+        String::from_utf8(said.clone()).unwrap()
+    }
+
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Said {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     /// The cells of a table by rows, of which the first has the titles.

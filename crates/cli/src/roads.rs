@@ -59,10 +59,44 @@ fn hold() -> Result<(SocketAddr, OwnedFd)> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
+
     use roadstead::exchange;
     use rustix::io::Errno;
 
     use super::*;
+
+    #[test]
+    fn a_server_is_told_where_it_listens_and_where_it_finds_the_three() {
+        let roads = Roads::new(Duration::ZERO).unwrap();
+        let all = roads.own.map(|address| address.to_string()).join(",");
+        for index in 0..3 {
+            let own = roads.own[index].to_string();
+            assert_eq!(roads.arguments(index), ["--peers", &all, "--peer-bind", &own].map(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn with_a_delay_each_finds_itself_at_once_and_the_others_behind_roads_of_their_own() {
+        let roads = Roads::new(Duration::from_millis(1)).unwrap();
+        let listeners = roads.own.map(|address| TcpListener::bind(address).unwrap());
+        let mut places: Vec<SocketAddr> = roads.seen.iter().flatten().copied().collect();
+        for (from, to) in (0..3).flat_map(|from| (0..3).map(move |to| (from, to))) {
+            let place = roads.seen[from][to];
+            assert_eq!(place == roads.own[to], from == to);
+            let mut came = TcpStream::connect(place).unwrap();
+            came.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            // Whom it leads to, ends what comes.
+            drop(listeners[to].accept().unwrap());
+            assert_eq!(came.read(&mut [0]).unwrap(), 0);
+        }
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), 9, "{:?}", roads.seen);
+    }
 
     #[test]
     fn a_server_can_listen_on_a_port_that_nobody_else_is_given() {

@@ -161,14 +161,8 @@ fn acceptor(dir: &Path, clients: Who) -> Result<Acceptor> {
     Ok(Acceptor::new(&Keys::load(dir)?, clients)?)
 }
 
-/// Serves until SIGINT or SIGTERM, then drains. `peers` is where other servers of its cluster reach it, if it has any.
-pub(crate) fn run_service(
-    service: impl Service,
-    tls: Option<Acceptor>,
-    listen: &Listen,
-    budget: Budget,
-    peers: Option<SocketAddr>,
-) -> Result<Outcome> {
+/// A server that listens as it was told to.
+fn server<S: Service>(service: S, tls: Option<Acceptor>, listen: &Listen, budget: Budget) -> Server<S> {
     let mut server = Server::new(service)
         .model(listen.model)
         .budget(budget)
@@ -186,13 +180,24 @@ pub(crate) fn run_service(
     for address in &listen.bind {
         server = server.bind(*address);
     }
+    server
+}
+
+/// Serves until SIGINT or SIGTERM, then drains. `peers` is where other servers of its cluster reach it, if it has any.
+pub(crate) fn run_service(
+    service: impl Service,
+    tls: Option<Acceptor>,
+    listen: &Listen,
+    budget: Budget,
+    peers: Option<SocketAddr>,
+) -> Result<Outcome> {
     let model = listen.model;
     let listening = |addresses: &[SocketAddr]| {
         announce(addresses, peers)?;
         tracing::info!(%model, "serving; Ctrl-C drains, twice ends at once");
         Ok(())
     };
-    match server.run(listen.drain, listening) {
+    match server(service, tls, listen, budget).run(listen.drain, listening) {
         Ok(counts) => close(model, "drained", &counts),
         Err(RunError::Undrained(left)) => {
             tracing::warn!("{left}");
@@ -227,19 +232,88 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::output::tests::logged;
 
     #[derive(Parser)]
     struct Given {
         #[command(flatten)]
         limits: Limits,
+        #[command(flatten)]
+        listen: Listen,
+    }
+
+    fn given(options: &str) -> Given {
+        Given::try_parse_from(["serve"].into_iter().chain(options.split_whitespace())).unwrap()
+    }
+
+    #[test]
+    fn each_option_sets_up_what_it_is_called_and_nothing_else() {
+        let shown = |options: &str| {
+            let listen = given(options).listen;
+            format!("{:?}", server(Echo, None, &listen, Budget::default().jobs(77)))
+        };
+        let usual = shown("--model epoll");
+        for part in [
+            "addresses: [\"127.0.0.1:7007\"], model: Some(Epoll)",
+            "jobs: 77",
+            "workers: 0, queue: Fcfs, trigger: Edge, io: Loop, backlog: 1024",
+            "layered: false",
+        ] {
+            assert!(usual.contains(part), "{part}: {usual}");
+        }
+        for (options, was, becomes) in [
+            ("--workers 3", "workers: 0", "workers: 3"),
+            ("--queue sjf", "queue: Fcfs", "queue: Sjf"),
+            ("--queue rr", "queue: Fcfs", "queue: Rr"),
+            ("--queue mlfq", "queue: Fcfs", "queue: Mlfq"),
+            ("--level-triggered", "trigger: Edge", "trigger: Level"),
+            ("--io workers", "io: Loop", "io: Workers"),
+            ("--backlog 5", "backlog: 1024", "backlog: 5"),
+            ("--bind 127.0.0.1:1 --bind [::1]:2", "[\"127.0.0.1:7007\"]", "[\"127.0.0.1:1\", \"[::1]:2\"]"),
+            ("--drain 3", "", ""),
+        ] {
+            assert_eq!(
+                shown(&format!("--model epoll {options}")),
+                usual.replacen(was, becomes, 1),
+                "{options}"
+            );
+        }
+        assert!(shown("--model poll").contains("model: Some(Poll)"));
+    }
+
+    #[test]
+    fn a_drain_lasts_ten_seconds_or_as_long_as_it_is_told_to() {
+        assert_eq!(
+            [given("").listen.drain, given("--drain 0.25").listen.drain].map(|it| it.as_millis()),
+            [10_000, 250]
+        );
+    }
+
+    #[test]
+    fn what_a_server_has_come_to_is_said_count_by_count() {
+        let counts = Snapshot {
+            accepted: 1,
+            refused: 2,
+            closed: 3,
+            failed: 4,
+            violations: 5,
+            late: 6,
+            too_large: 7,
+            stopped: 8,
+            broken: 9,
+            bytes_in: 10,
+            bytes_out: 11,
+            ..Snapshot::default()
+        };
+        let said = logged(|| close(Model::Epoll, "drained", &counts));
+        let line = "INFO roadstead::closing: drained model=epoll accepted=1 refused=2 closed=3 failed=4 violations=5 late=6 \
+                    too_large=7 stopped=8 broken=9 bytes_in=10 bytes_out=11";
+        assert_eq!(said.trim(), line);
     }
 
     #[test]
     fn a_limit_that_is_given_holds_and_no_other_is_touched() {
-        let given = |options: &str| {
-            let words = ["serve"].into_iter().chain(options.split_whitespace());
-            Given::try_parse_from(words).unwrap().limits.apply(Budget::default())
-        };
+        let given = |options: &str| given(options).limits.apply(Budget::default());
         let (usual, second) = (Budget::default(), Duration::from_secs(1));
         assert_eq!(given(""), usual);
         for (option, limited) in [

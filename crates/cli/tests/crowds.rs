@@ -80,6 +80,11 @@ fn processes_are_killed_and_nobody_else_is_hit() {
         assert!(had > 0 && run["failed_of_killed"].as_u64() <= Some(had), "{run}");
         assert!(kills.iter().all(|kill| kill["at_s"].is_f64() && kill["back_ms"].is_f64()), "{run}");
         assert!(kills.iter().any(|kill| kill["control_ms"].is_f64()), "{run}");
+        // How many there should be is known of prefork only.
+        let replaced = run["model"] == "prefork";
+        assert!(kills.iter().all(|kill| kill["replaced_ms"].is_f64() == replaced), "{run}");
+        let times: Vec<f64> = kills.iter().map(|kill| kill["at_s"].as_f64().unwrap()).collect();
+        assert!(times.is_sorted() && times[0] >= 0.1, "one after the other, the first after a pause: {run}");
     }
     scene.nothing_lives();
 }

@@ -175,7 +175,20 @@ fn the_strategies_are_measured_side_by_side() {
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(report["tls"], true);
     let runs = report["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 4 * 2 * 2 * 2);
+    let mut wanted = Vec::new();
+    for delay in [0.0, 1.0] {
+        for strategy in ["shared", "per-query", "pool:4", "multiplexed"] {
+            for payload in [500, 200 << 10] {
+                wanted.extend([1, 4].map(|level| (delay, strategy, payload, level)));
+            }
+        }
+    }
+    let found = runs.iter().map(|run| {
+        let count = |name: &str| run[name].as_u64().unwrap();
+        let strategy = run["strategy"].as_str().unwrap();
+        (run["delay_ms"].as_f64().unwrap(), strategy, count("payload_bytes"), count("level"))
+    });
+    assert_eq!(found.collect::<Vec<_>>(), wanted);
     for run in runs {
         for key in ["payload_bytes", "level", "right", "wrong", "failed", "connections_opened"] {
             assert!(run[key].is_u64(), "{key} of {run}");
@@ -255,6 +268,7 @@ fn trident_is_measured_with_its_servers_exchanging() {
                 --levels 2 --queries 10 --peer-delay 1ms --json -";
     let report: Value = serde_json::from_str(&scene.ok(words(line))).unwrap();
     let runs = report["runs"].as_array().unwrap();
+    assert_eq!((&report["peer_delay_ms"], &report["dataset"]), (&1.0.into(), &"made-500".into()));
     let ways: Vec<_> = runs.iter().map(|run| (run["protocol"].as_str(), run["exchange"].as_str())).collect();
     let exchange = Some("exchange");
     assert_eq!(ways, [(Some("direct"), None), (exchange, Some("shared")), (exchange, Some("multiplexed"))]);

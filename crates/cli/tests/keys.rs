@@ -5,8 +5,9 @@
 mod common;
 
 use std::{
-    fs,
+    fs::{self, File},
     io::Write,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
     sync::mpsc,
@@ -16,7 +17,7 @@ use std::{
 use common::{Scene, words};
 use roadstead::{
     Budget, Context, Dialer, Done, Input, Model, Ready, Session,
-    tls::{Connector, Expect, Keys},
+    tls::{Connector, Expect, Keys, read_pin},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -165,6 +166,89 @@ fn openssl_and_the_server_prove_their_keys_to_each_other() {
     assert_eq!(call("commonname=server-1,cafile=client/ca.pem").unwrap(), b"", "a stranger hears nothing");
     server.signal(Signal::TERM);
     assert_eq!(server.end().code(), Some(0));
+    let keys = scene.path("k").join("server-1").display().to_string();
+    let open = format!("serve echo --bind 127.0.0.1:0 --keys {keys} --clients anyone");
+    let mut open = scene.serve(words(&open));
+    let call = |address: SocketAddr| {
+        let mut socat = Command::new("socat");
+        socat
+            .args(["-t", "10", "-"])
+            .arg(format!("OPENSSL:{address},commonname=server-1,cafile=client/ca.pem"));
+        socat.current_dir(scene.path("k")).stdin(File::open(scene.path("k/said")).unwrap());
+        socat.output().unwrap().stdout
+    };
+    fs::write(scene.path("k/said"), "ahoy").unwrap();
+    assert_eq!(call(open.listening()), b"ahoy", "here a stranger is heard");
+}
+
+/// As a program judges that we did not write.
+#[test]
+fn there_are_as_many_servers_and_clients_as_were_asked_for_and_each_is_what_it_is_called() {
+    let scene = Scene::new();
+    let place = scene.path("k");
+    let holders = |more: &str| {
+        let said = scene.ok(keys(&scene, more));
+        let mut found: Vec<String> = fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        found.sort();
+        for holder in found.iter().filter(|holder| *holder != "authority") {
+            let pin = read_pin(&place.join(holder).join("cert.pem")).unwrap();
+            let line = format!("  {}  pin {pin}\n", place.join(holder).display());
+            assert_eq!(said.matches(&line).count(), 1, "{line}: {said}");
+        }
+        let secret = format!("made  {}  keep it secret\n", place.join("authority").display());
+        assert!(said.starts_with(&secret), "{said}");
+        let last = "give each server and client its own directory, and nobody the authority's\n";
+        assert!(said.ends_with(last), "{said}");
+        found
+    };
+    let serves = |holder: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "verify",
+            "-purpose",
+            "sslserver",
+            "-verify_hostname",
+            holder,
+            "-CAfile",
+            "ca.pem",
+            "cert.pem",
+        ]);
+        let judged = openssl.current_dir(place.join(holder)).output();
+        assert!(judged.is_ok() || std::env::var_os("CI").is_none(), "openssl is missing");
+        judged.ok().map(|judged| judged.status.success())
+    };
+    assert_eq!(holders(""), ["authority", "client", "server-1", "server-2", "server-3"]);
+    let judged = ["server-1", "server-2", "server-3", "client"].map(serves);
+    assert!(
+        judged.iter().all(Option::is_none) || judged == [true, true, true, false].map(Some),
+        "{judged:?}"
+    );
+    fs::remove_dir_all(&place).unwrap();
+    assert_eq!(
+        holders("--servers 1 --client a --client b"),
+        ["authority", "client-a", "client-b", "server-1"]
+    );
+    assert!(["client-a", "client-b"].map(serves).iter().all(|judged| *judged != Some(true)));
+    fs::remove_dir_all(&place).unwrap();
+    assert_eq!(holders("--servers 0"), ["authority", "client"]);
+}
+
+#[test]
+fn an_authority_whose_key_is_of_another_makes_nothing() {
+    let scene = Scene::new();
+    let other = scene.path("other").display().to_string();
+    scene.ok(words(&format!("keys --out {other} --servers 0")));
+    scene.ok(keys(&scene, "--servers 1"));
+    fs::copy(scene.path("other/authority/key.pem"), scene.path("k/authority/key.pem")).unwrap();
+    let error = scene.fails(keys(&scene, "--servers 2"));
+    assert!(
+        error.contains("/k/authority holds no authority: cert.pem is not of the private key in key.pem"),
+        "{error}"
+    );
+    assert!(!scene.path("k/server-2").exists());
 }
 
 #[test]

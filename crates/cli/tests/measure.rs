@@ -95,6 +95,9 @@ fn check_run(run: &Value) {
     for key in measured {
         assert!(run[key].as_f64().is_some_and(|figure| figure > 0.0), "{key} of {run}");
     }
+    let figure = |key: &str| run[key].as_f64().unwrap();
+    assert!(figure("p50_ms") <= figure("p95_ms") && figure("p95_ms") <= figure("p99_ms"), "{run}");
+    assert!(figure("overlap") <= 1.05 * figure("level"), "no more are in flight than were to be: {run}");
     assert_eq!(run["server_bytes"], 0.0);
     assert!(run["server_cpu_ms"].is_f64());
     assert_eq!(run["recall_at_10"].is_null(), fetch);
@@ -193,6 +196,16 @@ fn demo(scene: &Scene, data: Option<std::path::PathBuf>, dataset: &str) {
         said.contains("the true row;") && said.contains("recall@10") && said.contains(": 1.000"),
         "{said}"
     );
+    assert!(
+        said.starts_with(&format!("{dataset}: 10,000 rows of 128 elements\nthree servers run")),
+        "{said}"
+    );
+    assert!(
+        said.contains("\nfetched row 5000: ") && said.ends_with("\nthe three servers have stopped\n"),
+        "{said}"
+    );
+    let nearest = said.split_once("nearest to query 0: rows ").unwrap().1.split_once(" (").unwrap().0;
+    assert_eq!(nearest.split(' ').filter(|row| row.parse::<usize>().is_ok()).count(), 10, "{said}");
     let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     check_report(&report, &[1, 2, 4, 8, 16], 200);
     assert_eq!((&report["dataset"], &report["rows"]), (&dataset.into(), &10_000.into()));
@@ -240,7 +253,7 @@ fn an_interrupted_load_writes_what_it_has() {
     let scene = Scene::new();
     let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0"));
     let mut command = scene.command(["load", &server.listening().to_string(), "--seconds", "3600", "--json"]);
-    command.arg(scene.path("load.json")).stderr(Stdio::null());
+    command.arg(scene.path("load.json")).stderr(fs::File::create(scene.path("said")).unwrap());
     let mut load = Process::start(command);
     until("its ear for signals", || hears_interrupts(load.pid()));
     thread::sleep(Duration::from_millis(500));
@@ -248,6 +261,9 @@ fn an_interrupted_load_writes_what_it_has() {
     assert_eq!(load.end().code(), Some(0));
     let report: Value = serde_json::from_slice(&fs::read(scene.path("load.json")).unwrap()).unwrap();
     assert_eq!((&report["wrong"], &report["failed"]), (&0.into(), &0.into()));
+    assert!(load.line().starts_with('┌'), "what was measured is shown");
+    let said = fs::read_to_string(scene.path("said")).unwrap();
+    assert!(said.contains("WARN interrupted: the report holds what was measured until now"), "{said}");
 }
 
 #[test]

@@ -25,13 +25,14 @@ fn the_disciplines_are_measured_side_by_side_on_the_same_jobs() {
     let said = scene.ok([words(line), vec!["--svg".into(), svg.to_str().unwrap().into()]].concat());
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&report["workers"], &report["load"], &report["seed"]), (&2.into(), &0.3.into(), &7.into()));
+    assert_eq!((&report["seconds"], &report["connections"]), (&0.2.into(), &8.into()));
     let runs = report["runs"].as_array().unwrap();
     let names: Vec<_> = runs.iter().map(|run| run["queue"].as_str().unwrap()).collect();
     assert_eq!(names, ["fcfs", "sjf", "rr", "mlfq"]);
     for run in runs {
         assert_eq!((&run["wrong"], &run["lost"]), (&0.into(), &0.into()), "{run}");
         assert!(run["right"].as_u64() > Some(0));
-        assert_eq!(run["right"], runs[0]["right"], "the same jobs for all");
+        assert_eq!(run["right"], 106, "the jobs of this seed, load and time, the same for all");
         assert_eq!(run["rounds"].as_array().unwrap().len(), 5);
         for size in ["short", "long"] {
             for figure in ["mean_ms", "p50_ms", "p99_ms", "p999_ms", "max_ms"] {

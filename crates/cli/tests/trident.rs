@@ -137,6 +137,13 @@ fn every_format_is_shared_served_fetched_and_searched() {
                 .collect();
             assert_eq!(near, [(7, 0.0), (6, 6f64.sqrt()), (8, 6f64.sqrt())], "{file}");
         }
+        for (more, row) in [("", 0), ("--nth 11", 11), ("--nth 19", 19)] {
+            let line = format!("search -k 1 {more} --query {}", scene.path("set.fvecs").display());
+            let shown = scene.ok(asks(&scene, &line, addresses));
+            let shown = shown.lines().filter_map(|line| line.strip_prefix('│')?.strip_suffix('│'));
+            let shown: Vec<_> = shown.map(|row| row.split('┆').map(str::trim).collect::<Vec<_>>()).collect();
+            assert_eq!(shown, [["row", "distance"], [&row.to_string(), "0"]], "{file}");
+        }
         for server in &mut servers {
             server.signal(Signal::TERM);
             assert_eq!(server.end().code(), Some(0));

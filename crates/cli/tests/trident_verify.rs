@@ -59,7 +59,15 @@ fn damage_is_named_by_file_and_block_and_fails() {
     );
     let fault = &json[1]["faults"][0];
     assert_eq!(fault["file"], damaged.display().to_string());
-    assert_eq!((&fault["damage"]["first_block"], &fault["damage"]["blocks"]), (&2.into(), &2.into()));
+    let damage = ["first_block", "last_block", "blocks", "first_byte", "end_byte"]
+        .map(|name| fault["damage"][name].as_u64().unwrap());
+    assert_eq!(damage, [2, 2, 2, block as u64, end]);
+    let files = fs::read_dir(scene.path("shares/server-1")).unwrap().map(Result::unwrap);
+    // All but those that the others are verified by.
+    let files =
+        files.filter(|file| !["manifest.json", "blocks.bin"].map(Into::into).contains(&file.file_name()));
+    assert_eq!(json[0]["bytes"], files.map(|file| file.metadata().unwrap().len()).sum::<u64>(), "{json}");
+    assert_eq!(json[0]["directory"], scene.path("shares/server-1").display().to_string());
     assert_eq!(json[3]["faults"][0]["file"], missing.display().to_string());
     assert_eq!(json[0]["manifest"], json[3]["manifest"]);
 

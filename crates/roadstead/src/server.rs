@@ -53,6 +53,24 @@ pub struct Server<S: Service> {
     pub(crate) audit: Option<Audit>,
 }
 
+/// How it was set up.
+impl<S: Service> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.names)
+            .field("model", &self.model)
+            .field("budget", &self.budget)
+            .field("workers", &self.workers)
+            .field("queue", &self.queue)
+            .field("trigger", &self.trigger)
+            .field("io", &self.io)
+            .field("backlog", &self.backlog)
+            .field("tuning", &self.tuning)
+            .field("layered", &self.layers.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<S: Service> Server<S> {
     /// A server of `service` that listens nowhere yet.
     pub fn new(service: S) -> Self {

@@ -185,30 +185,12 @@ impl Members {
             (cpu, count) = (self.cpu_time(), enough.clamp(4 * level, MOST));
             answers = self.cell(level, payload, count)?;
         }
-        let cpu = self.cpu_time().saturating_sub(cpu);
-        let union = |bad: fn(&Answer) -> &Vec<u64>| answers.iter().flat_map(bad).collect::<BTreeSet<_>>();
-        let (wrong, failed) = (union(|it| &it.wrong), union(|it| &it.failed));
-        let failed = failed.difference(&wrong).count() as u64;
-        let right = count - wrong.len() as u64 - failed;
-        let mut recorder = Recorder::new();
-        for latency in answers.iter().flat_map(|it| &it.latencies_us) {
-            recorder.record(Duration::from_micros(*latency));
-        }
-        let latency = recorder.latency();
         Ok(Run {
             strategy: self.strategy.to_string(),
             payload_bytes: payload,
             delay_ms: self.delay.as_secs_f64() * 1e3,
             level,
-            right,
-            wrong: wrong.len() as u64,
-            failed,
-            exchanges_per_s: right as f64 / longest(&answers),
-            p50_ms: latency.p50_ms,
-            p99_ms: latency.p99_ms,
-            connections_opened: answers.iter().map(|it| it.connections_opened).sum(),
-            most_ahead_bytes: answers.iter().map(|it| it.most_ahead).max().unwrap_or(0),
-            cpu_ms: cpu.as_secs_f64() * 1e3 / count as f64,
+            ..figures(&answers, count, self.cpu_time().saturating_sub(cpu))
         })
     }
 
@@ -223,6 +205,31 @@ impl Members {
             self.order(&Order::End { latest: begun.unwrap_or(0) + 2 })?;
         }
         Ok(())
+    }
+}
+
+/// What the members' answers to an order of `count` queries come to together. A query that is wrong anywhere is wrong.
+fn figures(answers: &[Answer], count: u64, cpu: Duration) -> Run {
+    let union = |bad: fn(&Answer) -> &Vec<u64>| answers.iter().flat_map(bad).collect::<BTreeSet<_>>();
+    let (wrong, failed) = (union(|it| &it.wrong), union(|it| &it.failed));
+    let failed = failed.difference(&wrong).count() as u64;
+    let right = count - wrong.len() as u64 - failed;
+    let mut recorder = Recorder::new();
+    for latency in answers.iter().flat_map(|it| &it.latencies_us) {
+        recorder.record(Duration::from_micros(*latency));
+    }
+    let latency = recorder.latency();
+    Run {
+        right,
+        wrong: wrong.len() as u64,
+        failed,
+        exchanges_per_s: right as f64 / longest(answers),
+        p50_ms: latency.p50_ms,
+        p99_ms: latency.p99_ms,
+        connections_opened: answers.iter().map(|it| it.connections_opened).sum(),
+        most_ahead_bytes: answers.iter().map(|it| it.most_ahead).max().unwrap_or(0),
+        cpu_ms: cpu.as_secs_f64() * 1e3 / count as f64,
+        ..Run::default()
     }
 }
 
@@ -316,5 +323,23 @@ mod tests {
     fn a_run_takes_as_long_as_the_member_that_took_longest_and_never_no_time() {
         assert_eq!(longest(&[answer(0.5), answer(2.0), answer(1.0)]), 2.0);
         assert_eq!(longest(&[answer(0.0)]), 1e-6);
+    }
+
+    #[test]
+    fn a_query_is_right_if_it_is_at_all_three_and_is_counted_once_whatever_it_comes_to() {
+        let (mut one, mut two, mut three) = (answer(1.0), answer(2.0), answer(0.5));
+        (one.wrong, two.wrong) = (vec![3, 4], vec![4]);
+        (one.failed, two.failed, three.failed) = (vec![5], vec![4, 5, 6], vec![3]);
+        (one.connections_opened, two.connections_opened, three.connections_opened) = (1, 2, 4);
+        (one.most_ahead, two.most_ahead, three.most_ahead) = (10, 30, 20);
+        one.latencies_us = vec![1_000; 98];
+        two.latencies_us = vec![1_000; 99];
+        three.latencies_us = vec![80_000; 3];
+        let run = figures(&[one, two, three], 10, Duration::from_millis(50));
+        assert_eq!((run.right, run.wrong, run.failed), (6, 2, 2));
+        assert_eq!((run.exchanges_per_s, run.cpu_ms), (3.0, 5.0));
+        assert_eq!((run.connections_opened, run.most_ahead_bytes), (7, 30));
+        let near = |found: f64, wanted: f64| (found / wanted - 1.0).abs() < 2e-3;
+        assert!(near(run.p50_ms, 1.0) && near(run.p99_ms, 80.0), "{run:?}");
     }
 }

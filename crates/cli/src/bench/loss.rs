@@ -131,6 +131,21 @@ struct Bad {
     unnamed: BTreeMap<String, u64>,
 }
 
+impl Bad {
+    /// Takes an answer that was not right. That queries fail by the server that is lost is no surprise.
+    fn note(&mut self, answer: Result<(), ClientError>) {
+        match answer {
+            Ok(()) => self.wrong += 1,
+            Err(error) => {
+                let words = error.to_string();
+                if !words.contains(&VICTIM.to_string()) {
+                    *self.unnamed.entry(words).or_default() += 1;
+                }
+            }
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
     signals::watch()?;
@@ -249,14 +264,27 @@ fn lose(questions: &Questions<'_>, cluster: &mut Cluster) -> Result<Loss> {
     thread::sleep(BEFORE);
     let after = questions.rate(full, full + BEFORE);
     let ended = questions.ended.lock().unwrap_or_else(PoisonError::into_inner);
-    let since: Vec<&Ended> = ended.iter().filter(|it| it.at >= lost).collect();
+    let (failed, slowest_ms) = since(&ended, lost);
     Ok(Loss {
         before_per_s: before,
         after_per_s: after,
-        failed: since.iter().filter(|it| !it.right).count() as u64,
-        slowest_ms: since.iter().map(|it| it.took).max().unwrap_or_default().as_secs_f64() * 1e3,
+        failed,
+        slowest_ms,
         back_after_ms: back.map(|back| back.saturating_sub(started).as_secs_f64() * 1e3),
     })
+}
+
+/// How many queries failed from a moment on, and the longest that one took, in milliseconds.
+fn since(ended: &[Ended], lost: Duration) -> (u64, f64) {
+    let since = || ended.iter().filter(|it| it.at >= lost);
+    let slowest = since().map(|it| it.took).max().unwrap_or_default();
+    (since().filter(|it| !it.right).count() as u64, slowest.as_secs_f64() * 1e3)
+}
+
+/// Right answers per second between two moments.
+fn rate(ended: &[Ended], from: Duration, to: Duration) -> f64 {
+    let right = ended.iter().filter(|it| it.right && it.at >= from && it.at < to).count();
+    right as f64 / to.saturating_sub(from).as_secs_f64()
 }
 
 impl Questions<'_> {
@@ -270,30 +298,15 @@ impl Questions<'_> {
             let ended = Ended { at: self.start.elapsed(), took: start.elapsed(), right };
             self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
             if !right {
-                self.note(answer.map(drop));
+                self.bad.lock().unwrap_or_else(PoisonError::into_inner).note(answer.map(drop));
                 thread::sleep(PAUSE);
-            }
-        }
-    }
-
-    fn note(&self, answer: Result<(), ClientError>) {
-        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer {
-            Ok(()) => bad.wrong += 1,
-            Err(error) => {
-                let words = error.to_string();
-                if !words.contains(&VICTIM.to_string()) {
-                    *bad.unnamed.entry(words).or_default() += 1;
-                }
             }
         }
     }
 
     /// Right answers per second between two moments.
     fn rate(&self, from: Duration, to: Duration) -> f64 {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let right = ended.iter().filter(|it| it.right && it.at >= from && it.at < to).count();
-        right as f64 / to.saturating_sub(from).as_secs_f64()
+        rate(&self.ended.lock().unwrap_or_else(PoisonError::into_inner), from, to)
     }
 
     fn ended(&self) -> Vec<Ended> {

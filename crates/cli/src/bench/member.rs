@@ -157,7 +157,29 @@ struct Run {
 #[derive(Default)]
 struct Results {
     latencies_us: Vec<u64>,
+    /// The queries that were not right, and whether they failed.
     bad: BTreeMap<u64, bool>,
+}
+
+impl Results {
+    /// Takes what a query came to, and how long it took.
+    fn note(&mut self, number: u64, took: Duration, result: Result<bool, GatherError>) {
+        match result {
+            Ok(true) => self.latencies_us.push(took.as_micros() as u64),
+            Ok(false) => drop(self.bad.insert(number, false)),
+            Err(error) => {
+                if self.bad.is_empty() {
+                    tracing::warn!(%error, "a query failed");
+                }
+                self.bad.insert(number, true);
+            }
+        }
+    }
+
+    /// The queries that failed, or those that were wrong.
+    fn bad(&self, failed: bool) -> Vec<u64> {
+        self.bad.iter().filter(|(_, it)| **it == failed).map(|(at, _)| *at).collect()
+    }
 }
 
 impl Run {
@@ -170,10 +192,9 @@ impl Run {
     fn answer(&self, worker: &Worker, took: Duration) -> Answer {
         let stats = worker.exchange.stats();
         let results = std::mem::take(&mut *self.results.lock().unwrap_or_else(PoisonError::into_inner));
-        let bad = |failed: bool| results.bad.iter().filter(move |(_, it)| **it == failed).map(|(at, _)| *at);
         Answer {
-            wrong: bad(false).collect(),
-            failed: bad(true).collect(),
+            wrong: results.bad(false),
+            failed: results.bad(true),
             latencies_us: results.latencies_us,
             seconds: took.as_secs_f64(),
             connections_opened: stats.peers.iter().map(|(_, peer)| peer.connections_opened).sum(),
@@ -190,19 +211,7 @@ fn next(worker: &Arc<Worker>, run: &Arc<Run>, number: u64) {
     let start = Instant::now();
     worker.ask(query, length, move |result| {
         let took = start.elapsed();
-        {
-            let mut results = run.results.lock().unwrap_or_else(PoisonError::into_inner);
-            match result {
-                Ok(true) => results.latencies_us.push(took.as_micros() as u64),
-                Ok(false) => drop(results.bad.insert(number, false)),
-                Err(error) => {
-                    if results.bad.is_empty() {
-                        tracing::warn!(%error, "a query failed");
-                    }
-                    results.bad.insert(number, true);
-                }
-            }
-        }
+        run.results.lock().unwrap_or_else(PoisonError::into_inner).note(number, took, result);
         if run.left.fetch_sub(1, SeqCst) == 1 {
             // The parent may have gone; then nobody wants to know.
             let _ = run.ended.send(());
@@ -268,5 +277,23 @@ impl Background {
 
     fn end(&self, latest: u64) {
         self.latest.store(latest, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_was_right_has_a_latency_and_any_other_its_number_among_the_wrong_or_the_failed() {
+        let mut results = Results::default();
+        let took = Duration::from_micros(1_500);
+        results.note(0, took, Ok(true));
+        results.note(3, took, Ok(false));
+        results.note(1, took, Err(GatherError::Repeated));
+        results.note(2, 2 * took, Ok(true));
+        results.note(4, took, Err(GatherError::Repeated));
+        assert_eq!((&results.latencies_us[..], results.bad(false)), (&[1_500, 3_000][..], vec![3]));
+        assert_eq!(results.bad(true), [1, 4]);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Report {
 }
 
 /// One strategy, payload, delay and level.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Run {
     pub(crate) strategy: String,
     pub(crate) payload_bytes: usize,

@@ -40,6 +40,30 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// One of which nothing is known.
+    pub(crate) const NONE: Self = Self {
+        op: Op::Fetch,
+        protocol: "",
+        exchange: None,
+        peer_delay_ms: 0.0,
+        checked: true,
+        level: 0,
+        right: 0,
+        wrong: 0,
+        failed: 0,
+        qps: f64::NAN,
+        mean_ms: f64::NAN,
+        p50_ms: f64::NAN,
+        p95_ms: f64::NAN,
+        p99_ms: f64::NAN,
+        overlap: f64::NAN,
+        client_bytes_up: f64::NAN,
+        client_bytes_down: f64::NAN,
+        server_bytes: f64::NAN,
+        server_cpu_ms: f64::NAN,
+        recall_at_10: None,
+    };
+
     /// The protocol, and how the servers reach each other where they do.
     pub(crate) fn way(&self) -> String {
         let strategy = self.exchange.iter().map(|strategy| format!(" {strategy}"));
@@ -60,26 +84,13 @@ mod tests {
     #[test]
     fn a_way_is_told_with_its_strategy_and_its_delay_if_it_has_any() {
         let run = |exchange: Option<&str>, peer_delay_ms| Run {
-            op: Op::Fetch,
             protocol: "exchange",
             exchange: exchange.map(str::to_owned),
             peer_delay_ms,
-            checked: true,
-            level: 1,
             right: 1,
             wrong: 2,
             failed: 4,
-            qps: 0.0,
-            mean_ms: 0.0,
-            p50_ms: 0.0,
-            p95_ms: 0.0,
-            p99_ms: 0.0,
-            overlap: 0.0,
-            client_bytes_up: 0.0,
-            client_bytes_down: 0.0,
-            server_bytes: 0.0,
-            server_cpu_ms: 0.0,
-            recall_at_10: None,
+            ..Run::NONE
         };
         assert_eq!(run(None, 0.0).way(), "exchange");
         assert_eq!(run(Some("pool:4"), 0.0).way(), "exchange pool:4");

@@ -51,6 +51,33 @@ struct Cost {
     cpu: Duration,
 }
 
+impl Cost {
+    /// The figures of answers of which so many were right.
+    fn figures<T>(&self, right: usize, answers: &[Timed<T>]) -> Run {
+        let mut recorder = Recorder::new();
+        let finished = answers.iter().filter(|(_, _, answer)| answer.is_ok());
+        finished.for_each(|(_, time, _)| recorder.record(*time));
+        let (finished, latency) = (recorder.count() as usize, recorder.latency());
+        let each = |amount: f64| amount / answers.len().max(1) as f64;
+        Run {
+            right,
+            wrong: finished - right,
+            failed: answers.len() - finished,
+            qps: right as f64 / self.wall.as_secs_f64(),
+            mean_ms: latency.mean_ms,
+            p50_ms: latency.p50_ms,
+            p95_ms: latency.p95_ms,
+            p99_ms: latency.p99_ms,
+            overlap: recorder.overlap(self.wall),
+            client_bytes_up: each(self.bytes_up as f64),
+            client_bytes_down: each(self.bytes_down as f64),
+            server_bytes: each(self.bytes_between as f64),
+            server_cpu_ms: each(self.cpu.as_secs_f64() * 1e3),
+            ..Run::NONE
+        }
+    }
+}
+
 impl Bench<'_> {
     /// How long one question of each kind takes.
     pub(crate) fn one_by_one(&self, ops: &[Op]) -> Result<Duration> {
@@ -130,11 +157,6 @@ impl Bench<'_> {
         cost: &Cost,
         (right, recall_at_10): (usize, Option<f64>),
     ) -> Run {
-        let mut recorder = Recorder::new();
-        let finished = answers.iter().filter(|(_, _, answer)| answer.is_ok());
-        finished.for_each(|(_, time, _)| recorder.record(*time));
-        let (finished, latency) = (recorder.count() as usize, recorder.latency());
-        let each = |amount: f64| amount / answers.len().max(1) as f64;
         Run {
             op,
             protocol: match op {
@@ -146,20 +168,8 @@ impl Bench<'_> {
             peer_delay_ms: self.between.map_or(0.0, |between| between.delay.as_secs_f64() * 1e3),
             checked: op == Op::Fetch || self.checked,
             level,
-            right,
-            wrong: finished - right,
-            failed: answers.len() - finished,
-            qps: right as f64 / cost.wall.as_secs_f64(),
-            mean_ms: latency.mean_ms,
-            p50_ms: latency.p50_ms,
-            p95_ms: latency.p95_ms,
-            p99_ms: latency.p99_ms,
-            overlap: recorder.overlap(cost.wall),
-            client_bytes_up: each(cost.bytes_up as f64),
-            client_bytes_down: each(cost.bytes_down as f64),
-            server_bytes: each(cost.bytes_between as f64),
-            server_cpu_ms: each(cost.cpu.as_secs_f64() * 1e3),
             recall_at_10,
+            ..cost.figures(right, answers)
         }
     }
 
@@ -289,6 +299,35 @@ mod tests {
             assert!(answers.iter().all(|(number, _, answer)| answer.is_ok() == (number % 2 == 0)));
             assert_eq!(told.into_inner(), count);
         }
+    }
+
+    #[test]
+    fn a_question_costs_its_share_and_every_figure_is_its_own() {
+        let cost = Cost {
+            wall: Duration::from_secs(2),
+            bytes_up: 100,
+            bytes_down: 200,
+            bytes_between: 300,
+            cpu: Duration::from_millis(40),
+        };
+        let times = [(13, 10), (4, 100), (1, 1_000)];
+        let all =
+            times.into_iter().flat_map(|(count, ms)| (0..count).map(move |_| Duration::from_millis(ms)));
+        let mut answers: Vec<Timed<()>> =
+            all.enumerate().map(|(number, took)| (number, took, Ok(()))).collect();
+        let failed = || Err(ClientError::Randomness("none".into()));
+        answers.extend([(18, Duration::from_secs(9), failed()), (19, Duration::from_secs(9), failed())]);
+        let run = cost.figures(16, &answers);
+        assert_eq!((run.right, run.wrong, run.failed), (16, 2, 2));
+        // 130 ms, 400 ms and 1 s by the eighteen that were answered.
+        assert_eq!((run.qps, run.mean_ms, run.overlap), (8.0, 85.0, 0.765));
+        let near = |found: f64, ms: f64| (found / ms - 1.0).abs() < 2e-3;
+        assert!(near(run.p50_ms, 10.0) && near(run.p95_ms, 1_000.0) && near(run.p99_ms, 1_000.0), "{run:?}");
+        let bytes = [run.client_bytes_up, run.client_bytes_down, run.server_bytes];
+        assert_eq!((bytes, run.server_cpu_ms), ([5.0, 10.0, 15.0], 2.0));
+        let nothing = cost.figures::<()>(0, &[]);
+        assert_eq!((nothing.asked(), nothing.client_bytes_up), (0, 100.0));
+        assert!(nothing.p50_ms.is_nan());
     }
 
     #[test]

@@ -202,7 +202,7 @@ mod tests {
     use crate::{
         bench::idle::round::Memory,
         load::tests::loaded,
-        output::tests::{cells, lines},
+        output::tests::{cells, lines, logged},
     };
 
     /// A window whose figures are so many times those of a load.
@@ -293,6 +293,26 @@ mod tests {
             let mut bad = round(1.0);
             spoil(&mut bad);
             assert!(!report(vec![round(1.0), bad]).is_clean());
+        }
+    }
+
+    #[test]
+    fn what_makes_the_figures_doubtful_is_said_and_nothing_else() {
+        let said = |spoil: fn(&mut Round)| {
+            let mut odd = round(1.0);
+            spoil(&mut odd);
+            let report = report(vec![round(1.0), odd]);
+            logged(|| report.warn())
+        };
+        assert_eq!(said(|_| ()), "");
+        let idle = said(|round| (round.wrong, round.lost) = (2, 3));
+        assert!(idle.contains("ERROR") && idle.contains("wrong=2 lost=3"), "{idle}");
+        assert!(said(|round| round.lost = 1).contains("wrong=0 lost=1"));
+        for limit in [
+            said(|round| round.alone.load.client_is_limit = true),
+            said(|round| round.beside.load.client_is_limit = true),
+        ] {
+            assert!(limit.contains("INFO") && limit.contains("more than 90 % of its core"), "{limit}");
         }
     }
 

@@ -131,11 +131,16 @@ fn work(args: &Args, server: &EchoServer, time: Duration) -> Result<Window> {
     let mut moments = moments.into_iter();
     let cpu_us = match (moments.next(), moments.next_back()) {
         (Some((before, start)), Some((after, end))) if after > before => {
-            end?.saturating_sub(start?).as_secs_f64() * 1e6 / (after - before) as f64
+            each_us(after - before, end?.saturating_sub(start?))
         }
         _ => f64::NAN,
     };
     Ok(Window { load: report, cpu_us })
+}
+
+/// What one of so many messages costs that cost so much together.
+fn each_us(messages: u64, cpu: Duration) -> f64 {
+    cpu.as_secs_f64() * 1e6 / messages as f64
 }
 
 /// Waits until the server has at least so many descriptors open, and opens and closes none any more: how many it has.
@@ -154,5 +159,16 @@ fn settle(server: &EchoServer, least: usize) -> Result<usize> {
             return Err(format!("the server has {open} descriptors open, and should have {least}").into());
         }
         thread::sleep(QUIET / 20);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_for_a_message_is_in_microseconds() {
+        assert_eq!(each_us(4, Duration::from_micros(10)), 2.5);
+        assert_eq!(each_us(1_000, Duration::from_secs(2)), 2_000.0);
     }
 }

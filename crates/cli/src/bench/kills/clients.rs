@@ -222,6 +222,51 @@ mod tests {
     }
 
     #[test]
+    fn tallies_are_added_figure_by_figure() {
+        let tally = |times| Tally {
+            right: times,
+            wrong: 10 * times,
+            connections: 100 * times,
+            failed_of_killed: 1_000 * times,
+            failed_of_others: 10_000 * times,
+        };
+        assert_eq!([tally(1), tally(2), tally(4)].into_iter().sum::<Tally>(), tally(7));
+        assert_eq!(std::iter::empty().sum::<Tally>(), Tally::default());
+    }
+
+    #[test]
+    fn of_all_at_once_those_count_that_get_back_what_they_said() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let clients = &Clients::new(listener.local_addr().unwrap(), 1, 4);
+        let served = thread::scope(|scope| {
+            let asking = scope.spawn(|| clients.all_at_once());
+            let mut streams: Vec<TcpStream> = (0..4).map(|_| listener.accept().unwrap().0).collect();
+            for (at, mut stream) in streams.drain(..).enumerate() {
+                let mut message = [0; HASH];
+                stream.read_exact(&mut message).unwrap();
+                message[HASH - 1] ^= u8::from(at == 1);
+                if at != 2 {
+                    stream.write_all(&message).unwrap();
+                }
+            }
+            asking.join().unwrap()
+        });
+        assert_eq!(served, 2, "one was told something else, and one nothing");
+    }
+
+    #[test]
+    fn what_is_sent_after_an_answer_is_wrong() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let clients = &Clients::new(listener.local_addr().unwrap(), 1, 1);
+        let mut tally = Tally::default();
+        let mut stream = clients.open().unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"!").unwrap();
+        clients.converse(0, &mut stream, 0, &mut Dice::new(WHAT, 1, 1), &mut tally).unwrap();
+        assert_eq!(tally, Tally { wrong: 1, ..Tally::default() });
+    }
+
+    #[test]
     fn what_happened_to_an_earlier_connection_of_the_port_is_no_excuse() {
         let clients = Clients::new(SocketAddr::from(([127, 0, 0, 1], 9)), 1, 1);
         let earlier = Instant::now();

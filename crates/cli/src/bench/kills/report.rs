@@ -124,13 +124,7 @@ impl Findings for Report {
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
         self.table().print(stream)?;
-        for run in self.runs.iter().filter(|run| run.exit_code != Some(0)) {
-            tracing::error!(
-                model = run.model,
-                exit_code = run.exit_code,
-                "the server did not end as it should"
-            );
-        }
+        self.warn();
         Ok(())
     }
 
@@ -140,6 +134,17 @@ impl Findings for Report {
 }
 
 impl Report {
+    /// Says which servers had to be killed, or ended with an error.
+    fn warn(&self) {
+        for run in self.runs.iter().filter(|run| run.exit_code != Some(0)) {
+            tracing::error!(
+                model = run.model,
+                exit_code = run.exit_code,
+                "the server did not end as it should"
+            );
+        }
+    }
+
     fn table(&self) -> Table {
         let mut columns = vec![Column::Text("model")];
         columns.extend(FIGURES.map(Column::Number));
@@ -179,7 +184,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::tests::{cells, lines};
+    use crate::output::tests::{cells, lines, logged};
 
     fn run(kills: Vec<Kill>) -> Run {
         let tally =
@@ -258,6 +263,42 @@ mod tests {
             spoil(&mut bad);
             assert!(!report(bad).is_clean(), "{number}");
         }
+    }
+
+    #[test]
+    fn a_server_that_did_not_end_as_it_should_is_named_with_its_exit_code() {
+        let said = |exit_code| {
+            let report = report(Run { exit_code, ..run(kills()) });
+            logged(|| report.warn())
+        };
+        assert_eq!(said(Some(0)), "");
+        let failed = said(Some(3));
+        assert!(failed.contains("ERROR") && failed.contains("exit_code=3"), "{failed}");
+        let killed = said(None);
+        assert!(killed.contains("model=\"prefork\"") && !killed.contains("exit_code"), "{killed}");
+    }
+
+    #[test]
+    fn programs_find_every_time_of_a_kill_and_none_that_was_not_seen() {
+        let mut report = report(run(kills()));
+        report.runs[0].watched.kills.truncate(2);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!((&json["level"], &json["seconds"], &json["seed"]), (&5.into(), &60.0.into(), &7.into()));
+        let run = &json["runs"][0];
+        let counts =
+            ["right", "connections", "failed_of_killed", "at_once", "exit_code"].map(|name| &run[name]);
+        assert_eq!(counts.map(|count| count.as_i64().unwrap()), [1_000, 30, 4, 5, 0]);
+        let times = |at: usize| {
+            let names = ["ended_ms", "control_ms", "replaced_ms", "back_ms"];
+            names.map(|name| run["kills"][at][name].as_f64())
+        };
+        assert_eq!(times(0), [10.0, 9.0, 20.0, 30.0].map(Some));
+        assert_eq!(times(1), [Some(30.0), None, Some(40.0), Some(90.0)]);
+    }
+
+    #[test]
+    fn a_measurement_without_a_kill_is_empty() {
+        assert!(report(run(Vec::new())).is_empty() && !report(run(kills())).is_empty());
     }
 
     #[test]

@@ -224,7 +224,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::output::tests::{cells, lines};
+    use crate::output::tests::{cells, lines, logged};
 
     fn report(runs: Vec<Run>) -> Report {
         Report {
@@ -309,6 +309,41 @@ mod tests {
             !report(vec![Run::new(Queue::Rr), run]).is_empty()
                 && report(vec![Run::new(Queue::Rr)]).is_empty()
         );
+    }
+
+    #[test]
+    fn who_had_a_processor_for_less_than_nine_tenths_of_the_time_is_told() {
+        let of = |cpu, ran| {
+            let mut run = Run::new(Queue::Sjf);
+            let [cpu, ran, wall] = [cpu, ran, 100].map(Duration::from_millis);
+            run.add(Tally { right: 1, cpu, ran, wall, ..Tally::default() }, 1);
+            logged(|| run.warn())
+        };
+        assert_eq!(of(95, 100), "");
+        let said = of(40, 50);
+        assert!(said.contains("WARN") && said.contains("had a processor for 80 % of their time"), "{said}");
+        assert!(said.contains("queue=sjf"), "{said}");
+    }
+
+    #[test]
+    fn programs_find_what_was_asked_for_and_came_of_it() {
+        let mut report = report(vec![run(Queue::Fcfs, &[2, 4])]);
+        report.compare();
+        let json = serde_json::to_value(&report).unwrap();
+        let asked =
+            ["workers", "load", "connections", "seconds", "seed", "links_per_ms"].map(|name| &json[name]);
+        assert_eq!(asked.map(|it| it.as_f64().unwrap()), [2.0, 0.7, 8.0, 1.0, 1.0, 1.0]);
+        let run = &json["runs"][0];
+        assert_eq!(
+            (&run["queue"], &run["right"], run["short_p99_ratio"]["max"].as_f64()),
+            (&"fcfs".into(), &4.into(), Some(1.0))
+        );
+        for (at, ms) in [2.0, 4.0].into_iter().enumerate() {
+            let round = &run["rounds"][at];
+            assert_eq!((&round["busy"], &round["on_processor"]), (&0.3.into(), &0.75.into()));
+            let near = |of: &str, ms: f64| (round[of]["p50_ms"].as_f64().unwrap() / ms - 1.0).abs() < 2e-3;
+            assert!(near("short", ms) && near("long", 100.0 * ms) && near("late", 1.0), "{round}");
+        }
     }
 
     #[test]

@@ -218,6 +218,26 @@ mod tests {
     }
 
     #[test]
+    fn a_job_adds_its_own_times_and_a_lost_one_none() {
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        let finished = |size, right, at_ms, took_ms| Finished {
+            size,
+            right,
+            took: Duration::from_millis(took_ms),
+            at: start + Duration::from_millis(at_ms),
+            cpu: Duration::from_millis(3),
+            ran: Duration::from_millis(5),
+        };
+        tally.note(start, Ok(finished(Size::Long, true, 90, 40)));
+        tally.note(start, Ok(finished(Size::Short, false, 70, 20)));
+        tally.note(start, Err(Lost));
+        assert_eq!((tally.right, tally.wrong, tally.lost, tally.ended()), (1, 1, 1, 3));
+        assert_eq!([&tally.short, &tally.long, &tally.late].map(Recorder::count), [1, 1, 0]);
+        assert_eq!((tally.short.latency().mean_ms, tally.long.latency().mean_ms), (20.0, 40.0));
+        assert_eq!([tally.cpu, tally.ran, tally.wall], [6, 10, 90].map(Duration::from_millis));
+    }
+
+    #[test]
     fn every_job_of_every_connection_is_counted_once() {
         let pace = Arc::new(Pace::measure(1).unwrap());
         for queue in Queue::ALL {

@@ -84,6 +84,14 @@ mod tests {
     }
 
     #[test]
+    fn as_many_jobs_come_as_keep_the_workers_busy() {
+        // 90 % of 0.1 ms and 10 % of 10 ms are 1.09 ms.
+        assert!((rate(0.5, 1) * 1.09e-3 - 0.5).abs() < 1e-9);
+        assert!((rate(0.5, 4) / rate(0.25, 1) - 8.0).abs() < 1e-9);
+        assert_eq!([Size::Short, Size::Long].map(|size| size.time().as_micros()), [100, 10_000]);
+    }
+
+    #[test]
     fn a_seed_and_a_round_are_one_schedule() {
         let draw = |seed, round| draw(seed, round, 1000.0, Duration::from_secs(1), 3);
         assert_eq!(draw(1, 2), draw(1, 2));
