@@ -187,13 +187,13 @@ mod tests {
     #[test]
     fn memory_that_is_touched_is_seen() {
         const SIZE: u64 = 64 << 20;
-        let before = Usage::own().unwrap();
         let block = std::hint::black_box(vec![1_u8; SIZE as usize]);
         let after = Usage::of(std::process::id()).unwrap();
         let private = private_bytes(std::process::id()).unwrap();
         drop(block);
         assert!(private >= SIZE, "{private}");
-        assert!(after.anonymous_bytes >= before.anonymous_bytes + SIZE / 2);
+        // Other tests, in this process too, may take and give back as much meanwhile.
+        assert!(after.anonymous_bytes >= SIZE, "{after:?}");
         assert!(after.peak_bytes >= after.resident_bytes);
         assert!(after.resident_bytes >= after.anonymous_bytes);
     }
