@@ -14,6 +14,7 @@ use roadstead_trident::{
     dpf::KeyError,
     field::P,
     fuzz,
+    kernels::Kernel,
     manifest::{Digest, MAX_DIM, MAX_ROWS, Manifest, ManifestError},
     party::Party,
     query::Collection,
@@ -305,8 +306,12 @@ fn a_store_checks_its_files_against_the_manifest() {
     assert!(matches!(Store::open(&dir, two, 0), Err(StoreError::Party { .. })));
     assert!(matches!(
         Store::open(&cluster.dir.path().join(CLIENT_DIR), one, 0),
-        Err(StoreError::Party { holder: None, .. })
+        Err(StoreError::Party { holder: None, wanted: Some(wanted), .. }) if wanted == one
     ));
+    let refused = Collection::open(&dir).err();
+    assert!(
+        matches!(refused, Some(StoreError::Party { holder: Some(holder), wanted: None, .. }) if holder == one)
+    );
     for name in [
         component_file(2),
         component_file(3),
@@ -357,7 +362,8 @@ fn the_memory_limit_decides_where_search_shares_are() {
     let (dir, party) = (server_dir(cluster.dir.path(), Party::ALL[0]), Party::ALL[0]);
     let bytes = fs::metadata(dir.join(SEARCH_FILE)).unwrap().len();
     for (limit, in_memory) in [(bytes - 1, false), (bytes, true), (bytes + 1, true)] {
-        assert_eq!(Store::open(&dir, party, limit).unwrap().search_in_memory(), Some(in_memory));
+        let store = Store::open(&dir, party, limit).unwrap();
+        assert_eq!((store.search_in_memory(), store.kernel()), (Some(in_memory), Kernel::best()));
     }
 }
 

@@ -300,4 +300,20 @@ fn queries_that_cannot_be_compared_are_refused() {
         assert!(cluster.client.search(query, true, 1, &mut cluster.rng).is_err(), "{query:?}");
     }
     assert!(cluster.client.search(&[255.0, -255.0], true, 1, &mut cluster.rng).is_ok());
+    for query in [&[][..], &[1.0], &[1.0, 2.0, 3.0]] {
+        let error = Some(QueryError::Dimension { got: query.len(), want: 2 });
+        assert_eq!(cluster.client.search(query, true, 1, &mut cluster.rng).err(), error);
+        assert_eq!(cluster.client.distance_error(query, 0).err(), error);
+    }
+}
+
+#[test]
+fn there_is_a_row_for_every_index_below_their_number_and_for_no_other() {
+    let Cluster { client, expander, mut rng, .. } = Cluster::new(&byte_rows(3, 2, 23), 25);
+    for index in [0, 2, 3, 4, 128, usize::MAX] {
+        let error = (index > 2).then_some(QueryError::Index { index, last: 2 });
+        assert_eq!(client.fetch(index, 1, &expander, &mut rng).err(), error);
+        assert_eq!(client.fetch_shared(index, 1, &expander, &mut rng).err(), error);
+        assert_eq!(client.distance_error(&[1.0, 2.0], index).err(), error);
+    }
 }

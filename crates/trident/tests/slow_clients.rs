@@ -44,8 +44,16 @@ impl Setting {
 
     /// The same with so many bytes of memory for search shares, and another budget.
     fn with(rows: usize, search_memory: u64, change: impl FnOnce(Budget) -> Budget) -> Self {
+        Self::shaped((rows, 1), search_memory, change)
+    }
+
+    fn shaped(
+        (rows, dim): (usize, usize),
+        search_memory: u64,
+        change: impl FnOnce(Budget) -> Budget,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        share_rows(&byte_rows(rows, 1, 1), dir.path(), SEARCH, 2);
+        share_rows(&byte_rows(rows, dim, 1), dir.path(), SEARCH, 2);
         let collection = Collection::open(&dir.path().join(CLIENT_DIR)).unwrap();
         let store = Store::open(&server_dir(dir.path(), PARTY), PARTY, search_memory).unwrap();
         let trident = Trident::new(store);
@@ -230,4 +238,58 @@ fn who_could_never_be_answered_is_not_kept_waiting() {
     let body = setting.collection.search(&[7.0], true, client.asked, &mut rng(1)).unwrap().1[0].clone();
     let search = framed(Kind::Search, &body);
     assert!(!client.happen(0, Event::Received(&mut BytesMut::from(&search[..])), &mut setting));
+}
+
+/// A question of every kind, where the memory of a connection is just enough for its answer, and one byte less.
+#[test]
+fn an_answer_has_room_to_its_last_byte_or_is_not_begun() {
+    let (rows, dim) = (2_000, 600);
+    for kind in [Kind::Fetch, Kind::Search, Kind::FetchShare] {
+        let length = |setting: &Setting| {
+            let manifest = setting.collection.manifest();
+            HEAD + match kind {
+                Kind::Fetch => wire::fetched_len(manifest),
+                Kind::Search => wire::searched_len(manifest, true),
+                _ => wire::fetched_share_len(manifest),
+            }
+        };
+        let enough = length(&Setting::shaped((rows, dim), u64::MAX, |budget| budget));
+        for less in [0, 1] {
+            let mut setting =
+                Setting::shaped((rows, dim), u64::MAX, |budget| budget.buffer_each(enough - less));
+            let mut client = setting.client();
+            let random = &mut rng(1);
+            let body = match kind {
+                Kind::Search => setting.collection.search(&vec![7.0; dim], true, 1, random).unwrap().1,
+                Kind::FetchShare => setting.collection.fetch_shared(0, 1, &expander(), random).unwrap().1,
+                _ => setting.collection.fetch(0, 1, &expander(), random).unwrap().1,
+            };
+            let wire = framed(kind, &body[0]);
+            let mut open = true;
+            for part in wire.chunks(400) {
+                open &= client.happen(0, Event::Received(&mut BytesMut::from(part)), &mut setting);
+            }
+            assert_eq!(open, less == 0, "{kind:?} with {less} bytes less than {enough}");
+        }
+    }
+}
+
+#[test]
+fn who_has_taken_all_that_was_due_keeps_what_came_since_though_others_wait() {
+    let mut setting = Setting::of(80_000);
+    let mut client = setting.client();
+    client.ask(0, Kind::Search, &mut setting);
+    setting.work();
+    assert!(client.answered(0, &mut setting) > 1 << 19);
+    client.take(&mut setting);
+    client.ask(1, Kind::Fetch, &mut setting);
+    setting.work();
+    assert!(client.answered(1, &mut setting) > 0);
+    // More than the memory for answers, but no more than each may have of it.
+    let mut others = [setting.client(), setting.client()];
+    for other in &mut others {
+        (0..10).for_each(|_| other.ask(2, Kind::Search, &mut setting));
+    }
+    assert!(client.happen(3, Event::Tick, &mut setting), "of what was due three seconds ago nothing is left");
+    assert!(!client.happen(6, Event::Tick, &mut setting), "what came since is due by then");
 }

@@ -385,6 +385,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn every_bit_of_a_shape_is_in_the_digest() {
+        let digest =
+            |rows, dim| Manifest::new(SharingId([5; 16]), rows, dim, Element::U8, true).unwrap().digest().0;
+        let mut seen = vec![digest(1, 1)];
+        seen.extend((1..=28).map(|bit| digest(1 << bit, 1)));
+        seen.extend((1..=14).map(|bit| digest(1, 1 << bit)));
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+    }
+
+    #[test]
     fn a_shape_beyond_the_limits_is_said_with_both_of_them() {
         let said = |rows, dim| {
             Manifest::new(SharingId([5; 16]), rows, dim, Element::U8, true).unwrap_err().to_string()

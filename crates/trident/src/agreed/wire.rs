@@ -349,6 +349,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_greeting_is_said_with_what_was_found() {
+        let hello = Hello { version: VERSION, party: Party::ALL[1], digest: Digest([7; 32]) };
+        let Hello { version, party, digest } = hello;
+        let welcome = Welcome { version, party, digest, nonce: [9; 16] };
+        let (hello, welcome) = (hello.encode(), welcome.encode());
+        for number in [0, 4, u8::MAX] {
+            let wrong = |body: &[u8]| [&body[..2], &[number], &body[3..]].concat();
+            let error = BodyError::Value { what: "party", got: number.into() };
+            assert_eq!(Hello::parse(&wrong(&hello)), Err(error));
+            assert_eq!(Welcome::parse(&wrong(&welcome)), Err(error));
+            assert_eq!(error.to_string(), format!("the party is {number}, which means nothing"));
+        }
+        for (what, body, want) in [("hello", &hello, Hello::LEN), ("welcome", &welcome, Welcome::LEN)] {
+            for got in [want - 1, want + 1] {
+                let body = [&body[..], &[0]].concat();
+                let error = match what {
+                    "hello" => Hello::parse(&body[..got]).err(),
+                    _ => Welcome::parse(&body[..got]).err(),
+                };
+                assert_eq!(error, Some(BodyError::Length { what, got, want }));
+            }
+        }
+        assert_eq!(
+            parse_nonces(&[0; 47]),
+            Err(BodyError::Length { what: "message of nonces", got: 47, want: 48 })
+        );
+        assert_eq!(counter("fetch", &[0; 7]), Err(BodyError::Length { what: "fetch", got: 7, want: 8 }));
+    }
+
+    #[test]
+    fn every_kind_has_its_number_and_no_other_number_is_one() {
+        use Kind::*;
+        let kinds =
+            [Hello, Welcome, Nonces, Fetch, Search, Fetched, Searched, Refusal, FetchShare, FetchedShare];
+        for number in 0..=u8::MAX {
+            let kind = usize::from(number).checked_sub(1).and_then(|at| kinds.get(at).copied());
+            assert_eq!(Kind::try_from(number), kind.ok_or(BodyError::Kind(number)));
+        }
+    }
+
+    #[test]
     fn the_first_element_that_is_none_is_named() {
         let bytes = |elements: [u32; 3]| elements.map(u32::to_le_bytes).concat();
         assert_eq!(parse_elements(&bytes([0, P - 1, 7])), Ok(vec![0, P - 1, 7]));

@@ -441,6 +441,16 @@ mod tests {
         }
     }
 
+    /// What it held before would be left behind, as with a request.
+    #[test]
+    fn the_integers_of_a_query_never_need_more_room_than_they_have() {
+        let manifest = Manifest::new(SharingId([4; 16]), 1, 1_000, Element::U8, true).unwrap();
+        let scales = Scales::parse(vec![0; Scales::file_len(&manifest)], &manifest).map(Arc::new);
+        let collection = Collection { digest: manifest.digest(), manifest, row_digests: Vec::new(), scales };
+        let (_, _, integers) = collection.quantise(&[7.0; 1_000]).unwrap();
+        assert_eq!((integers.len(), integers.capacity()), (1_000, 1_000));
+    }
+
     #[test]
     fn rows_are_ordered_and_measured_in_the_units_of_their_own_shifts() {
         let manifest = Manifest::new(SharingId([4; 16]), 4, 1, Element::F32, true).unwrap();

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use roadstead_proto::{
     Frame, connection::Connection, connection::Endpoint, connection::Event, connection::Op, frame::Fields,
-    host::Host, host::Shared, ticket::Token,
+    host::Host, host::Shared, ticket::Token, ticket::Waker,
 };
 
 use super::*;
@@ -77,11 +77,11 @@ impl Silent {
         let mut host = Host::alone(Arc::clone(&shared), 1);
         let permit = shared.gate.admit(None).unwrap();
         let address = self.client.servers[party.index()];
-        let (mut connection, _) = Connection::outgoing(asker, address, shared, permit);
+        let (mut connection, waker) = Connection::outgoing(asker, address, shared, permit);
         connection.place(Token(1), host.wake_queue(), Duration::ZERO);
         connection.handle(Duration::ZERO, Event::Opened, &mut host);
         assert!(iter::from_fn(|| connection.next()).any(|op| matches!(op, Op::Receive(_))));
-        Wire { connection, host }
+        Wire { connection, host, waker }
     }
 }
 
@@ -94,6 +94,7 @@ struct Three {
 struct Wire {
     connection: Connection<Asker>,
     host: Host,
+    waker: Waker,
 }
 
 impl Wire {
@@ -367,4 +368,26 @@ fn when_no_more_connections_may_be_made_that_is_said_at_once() {
     );
     drop(held);
     assert!(!silent.client.trio(soon()).unwrap().is_over(), "the next question connects");
+}
+
+#[test]
+fn what_is_still_unsent_makes_the_next_question_wait() {
+    let silent = Silent::new();
+    let Three { trio, mut wires } = silent.welcomed();
+    let length = 100 << 10;
+    let large =
+        |_: u64, _: &Expander| Ok::<_, Infallible>(((), [(); 3].map(|()| Body::new(vec![7; length]))));
+    let _waiting = [(); 2].map(|()| trio.ask((Kind::Fetch, 3), soon(), large).ok());
+    let Wire { connection, host, waker } = &mut wires[FIRST.index()];
+    let mut unsent = |event| {
+        waker.wake();
+        connection.handle(Duration::ZERO, event, host);
+        while connection.next().is_some() {}
+        connection.output().buffered()
+    };
+    let one = unsent(Event::Woken);
+    assert!((length..2 * length).contains(&one), "{one}");
+    assert_eq!(unsent(Event::Woken), one, "nothing has left");
+    unsent(Event::Sent(one as u64));
+    assert!((length..2 * length).contains(&unsent(Event::Woken)));
 }

@@ -67,7 +67,29 @@ fn absent(error: &GatherError) -> Absent {
 
 #[cfg(test)]
 mod tests {
+    use roadstead_exchange::Missing;
+
     use super::*;
+
+    #[test]
+    fn all_who_are_missing_at_the_deadline_took_no_part_and_nobody_if_it_is_the_callers_fault() {
+        let missing = |ids: &[u8]| {
+            let of = |&id: &u8| Missing { id: MemberId(id), address: ([127, 0, 0, 1], 9).into(), why: None };
+            let error = GatherError::Missing {
+                patience: Duration::from_secs(5),
+                missing: ids.iter().map(of).collect(),
+            };
+            (absent(&error), error.to_string())
+        };
+        let [one, two, three] = Party::ALL;
+        for (ids, parties) in
+            [(&[2][..], vec![two]), (&[1, 3], vec![one, three]), (&[2, 3], vec![two, three])]
+        {
+            let (absent, why) = missing(ids);
+            assert_eq!(absent, Absent { missing: parties, why });
+        }
+        assert_eq!(absent(&GatherError::Repeated).missing, []);
+    }
 
     #[test]
     fn all_who_took_no_part_are_named() {

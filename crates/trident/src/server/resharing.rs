@@ -106,3 +106,132 @@ impl fmt::Debug for Resharing {
         f.debug_struct("Resharing").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use roadstead_proto::{
+        Budget, Context, Done as Ended, Input, Ready, Session, connection::Connection, connection::Endpoint,
+        connection::Event, host::Host, host::Shared, ticket::Token,
+    };
+
+    use super::*;
+    use crate::{
+        agreed::manifest::{Digest, Element, SharingId},
+        arithmetic::{prg::Expander, selector::Key},
+        server::{answers::Answers, peers::Absent},
+    };
+
+    const ME: Party = Party::ALL[1];
+
+    /// Takes a ticket as soon as it is open, and keeps what is replied.
+    #[derive(Clone, Default)]
+    struct Asks(Arc<Mutex<Asked>>);
+
+    #[derive(Default)]
+    struct Asked {
+        ticket: Option<Ticket<Reply>>,
+        reply: Option<Reply>,
+    }
+
+    impl Session for Asks {
+        type Reply = Reply;
+
+        fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Ended {
+            if why == Ready::Opened {
+                self.0.lock().unwrap().ticket = Some(cx.ticket().unwrap());
+            }
+            Ok(())
+        }
+
+        fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Ended {
+            Ok(())
+        }
+
+        fn reply(
+            &mut self,
+            _: roadstead_proto::JobId,
+            reply: Result<Reply, roadstead_proto::Lost>,
+            _: &mut Context<'_, Self>,
+        ) -> Ended {
+            self.0.lock().unwrap().reply = reply.ok();
+            Ok(())
+        }
+    }
+
+    /// What the others send for a query, or why they do not.
+    struct Others(Arc<Mutex<Result<[Vec<u8>; 2], Absent>>>);
+
+    impl Peers for Others {
+        fn exchange(&self, query: u128, messages: [(Party, Bytes); 2], _: Duration, done: Done) {
+            assert_eq!((query, messages.each_ref().map(|(to, _)| *to)), (7, [ME.next(), ME.previous()]));
+            match &*self.0.lock().unwrap() {
+                Ok([next, previous]) => done(Ok([(ME.next(), next), (ME.previous(), previous)])),
+                Err(absent) => done(Err(absent.clone())),
+            }
+        }
+    }
+
+    /// What the client of a query is replied.
+    fn replied(resharing: &Resharing, manifest: &Manifest, sums: &[u32]) -> Reply {
+        let asks = Asks::default();
+        let shared = Shared::new(Budget::default());
+        let mut host = Host::alone(Arc::clone(&shared), 1);
+        let permit = shared.gate.admit(None).unwrap();
+        let address = ([192, 0, 2, 1], 7).into();
+        let (mut connection, _) = Connection::outgoing(asks.clone(), address, shared, permit);
+        connection.place(Token(1), host.wake_queue(), Duration::ZERO);
+        connection.handle(Duration::ZERO, Event::Opened, &mut host);
+        let ticket = asks.0.lock().unwrap().ticket.take().unwrap();
+        let domain = manifest.selector_domain();
+        let keys = [(); 2].map(|()| Key::parse(&vec![0; domain.key_len()], domain).unwrap());
+        let expander = Arc::new(Expander::new(&Digest([1; 32]), &[[2; 16]; 3]));
+        let query = SharedQuery { counter: 5, keys, expander, id: 7 };
+        let allowance = Answers::new(1 << 20).reserve(100, || panic!("there is room")).unwrap();
+        resharing.begin((ME, manifest), &(query, Seed::new([9; 32])), sums, (ticket, allowance));
+        connection.handle(Duration::ZERO, Event::Woken, &mut host);
+        asks.0.lock().unwrap().reply.take().unwrap()
+    }
+
+    #[test]
+    fn a_share_is_the_sum_of_three_parts_and_who_costs_a_query_is_away_until_a_result_is_shared() {
+        let manifest = Manifest::new(SharingId([4; 16]), 1, 1, Element::U8, true).unwrap();
+        let sums = [3, 4, 5];
+        let said = Arc::new(Mutex::new(Ok([vec![0; 12], vec![0; 12]])));
+        let outages = Arc::new(Outages::new(Duration::ZERO));
+        let resharing =
+            Resharing { peers: Box::new(Others(Arc::clone(&said))), outages: Arc::clone(&outages) };
+        let begins = |party| outages.failed(party, Instant::now());
+        let [next, previous] = [ME.next(), ME.previous()];
+
+        // Those of the others are zeros, so what is left is its own.
+        let own = reshare(ME, &sums, &mut ChaCha20Rng::from_seed([9; 32]));
+        let reply = replied(&resharing, &manifest, &sums);
+        assert_eq!((reply.kind, &reply.body[..8]), (Kind::FetchedShare, &5_u64.to_le_bytes()[..]));
+        assert_eq!(reply.body[8..], own[ME.index()]);
+
+        let refusal = |reply: Reply| {
+            assert_eq!(reply.kind, Kind::Refusal);
+            let Refusal { counter, code, text } = Refusal::parse(&reply.body).unwrap();
+            assert_eq!((counter, code), (5, CODE_PEERS));
+            text
+        };
+        *said.lock().unwrap() = Err(Absent { missing: vec![previous], why: "gone".into() });
+        assert!(refusal(replied(&resharing, &manifest, &sums)).contains("took no part: gone"));
+        assert!(!begins(previous), "it is away already");
+        assert!(begins(next), "it is not the one");
+
+        *said.lock().unwrap() = Ok([vec![0; 12], vec![0; 12]]);
+        assert_eq!(replied(&resharing, &manifest, &sums).kind, Kind::FetchedShare);
+        assert!(begins(previous) && begins(next), "both were back");
+
+        *said.lock().unwrap() = Ok([vec![0; 12], vec![0; 12]]);
+        replied(&resharing, &manifest, &sums);
+        *said.lock().unwrap() = Ok([vec![0; 11], vec![0; 12]]);
+        assert!(
+            refusal(replied(&resharing, &manifest, &sums)).contains(&format!("{next} sent a malformed part"))
+        );
+        assert!(!begins(next) && begins(previous), "whose part it was");
+    }
+}

@@ -355,6 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn every_pass_gives_its_buffers_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = share::Options { search: true, ..share::Options::default() };
+        share::share(&mut Generated::new(5, 1), dir.path(), options, |_, _| {}).unwrap();
+        let store = Store::open(&server_dir(dir.path(), Party::ALL[0]), Party::ALL[0], 0).unwrap();
+        let kept = || store.scratch.lock().unwrap().len();
+        assert!(store.fetch(&[]).is_empty() && kept() == 1);
+        assert!(store.search(&[]).unwrap().is_empty() && kept() == 1);
+        assert!(store.combine([]).unwrap().is_empty() && kept() == 1);
+        drop(store.scratch());
+        assert!(store.search(&[]).unwrap().is_empty() && kept() == 1, "the first had none to use");
+        drop(store.scratch());
+        assert!(store.combine([]).unwrap().is_empty() && kept() == 1, "the first had none to use");
+    }
+
+    #[test]
     fn what_grows_with_the_collection_is_counted() {
         let scratch = Scratch {
             bits: Vec::with_capacity(3),

@@ -208,7 +208,8 @@ fn the_manifest_decides_whether_keys_are_needed_and_which_addresses_are_served()
     let rows = byte_rows(60, 8, 1);
     let (plain, shares) = (Shares::of(&rows, 2), Shares::over_tls(&rows, 2));
     let keys = ring(&shares);
-    let here = ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()];
+    let here = ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"]
+        .map(|address| address.parse::<SocketAddr>().unwrap());
     let open = ["0.0.0.0:0", "[::]:0", "192.0.2.1:7101", "[::ffff:192.0.2.1]:7101"]
         .map(|address| address.parse::<SocketAddr>().unwrap());
     for party in Party::ALL {

@@ -125,9 +125,11 @@ fn a_head_counts_for_every_message_that_is_on_its_way() {
 
 #[test]
 fn servers_that_do_not_welcome_in_time_are_named_and_the_first_fault_is_the_one_that_counts() {
+    let begun = Instant::now();
     let trio = Arc::new(Trio::new(0, Arc::default(), Digest([1; 32])));
     assert!(trio.welcome(Party::ALL[1], [2; 16]));
-    assert!((Duration::ZERO..=PAUSE).contains(&trio.pause()));
+    let pause = trio.pause();
+    assert!(pause <= PAUSE && pause + begun.elapsed() >= PAUSE, "from attempt to attempt, not from the loss");
     let question = |_: u64, _: &Expander| Ok::<_, std::convert::Infallible>(((), Default::default()));
     let asked = trio.ask((Kind::Fetch, 3), Instant::now(), question);
     let missing = [Party::ALL[0], Party::ALL[2]];
@@ -265,4 +267,24 @@ fn every_session_is_woken_by_what_there_is_to_send_and_by_the_end_also_if_it_was
     assert_eq!(woken(), [false, false, true], "so is this one");
     trio.fail(Fault::Lost { party: Party::ALL[0], why: "once more".into() });
     assert_eq!(woken(), [false; 3], "it was over already");
+}
+
+#[test]
+fn who_waits_for_the_three_hears_at_once_that_they_are_there_or_never_will_be() {
+    for are_there in [true, false] {
+        let trio = Arc::new(Trio::new(0, Arc::default(), Digest([1; 32])));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let question = |_: u64, _: &Expander| Ok::<_, std::convert::Infallible>(((), Default::default()));
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| trio.ask((Kind::Fetch, 3), deadline, question).is_ok());
+            // It may wait by then; if it comes later it has nothing to wait for.
+            thread::sleep(Duration::from_millis(50));
+            match are_there {
+                true => Party::ALL.into_iter().for_each(|party| assert!(trio.welcome(party, [2; 16]))),
+                false => trio.fail(Fault::Lost { party: Party::ALL[1], why: "lost".into() }),
+            }
+            assert_eq!(asking.join().unwrap(), are_there);
+        });
+        assert!(Instant::now() < deadline, "it had to wait for its deadline");
+    }
 }

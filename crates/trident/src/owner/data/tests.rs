@@ -160,6 +160,8 @@ fn an_npy_file_that_is_refused_says_what_was_found_and_what_is_wanted() {
         (array("'<f4'", "False", "(1, 2, 4)"), "shape (1, 2, 4)", shapes),
         (array("'<f4'", "False", "(-2, 4)"), "shape (-2, 4)", shapes),
         (array("'<f4'", "False", "(0, 4)"), "shape (0, 4)", shapes),
+        (array("'<f4'", "False", "(2, 0)"), "shape (2, 0)", shapes),
+        (array("'\u{1b}[2J\u{7f}\u{e9}'", "False", "(2, 2)"), "type ' [2J  '", types),
         (array("'<f4'", "False", "(2, 5)"), "32 bytes", "whole rows, of 20 bytes"),
         (array("'<f4'", "False", "(3, 4)"), "holds 2 rows", "its header says 3"),
         (npy_bytes("{'shape': (2, 2)}", &[]), "has no 'descr'", "in its header"),
@@ -284,4 +286,27 @@ fn a_file_that_is_cut_while_it_is_read_is_an_error_of_the_system_that_names_it()
     assert!(rows.read(1, &mut row).is_ok());
     assert!(matches!(rows.read(2, &mut row), Err(DataError::Io { path: named, .. }) if named == path));
     assert!(matches!(rows.read(4, &mut row), Err(DataError::Format { path: named, .. }) if named == path));
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_before_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for refused in [open(dir.path(), Some(3)).map(drop), read_ivecs(dir.path()).map(drop)] {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains(&dir.path().display().to_string()), "{said}");
+        assert!(said.contains("it is not a regular file"), "{said}");
+    }
+}
+
+/// Figures that were measured on a set mean something for as long as it is the same.
+#[test]
+fn a_generated_set_is_what_it_was_in_earlier_versions() {
+    let mut set = Generated::new(1_000, 7);
+    let digest = |values: &[f32]| {
+        let bytes: Vec<u8> = values.iter().map(|&value| value as u8).collect();
+        blake3::hash(&bytes).to_hex()[..16].to_owned()
+    };
+    let rows = digest(&set.read_all().unwrap().concat());
+    let queries = digest(&set.queries(3).concat());
+    assert_eq!([rows, queries], ["d4649bb47a793088", "07fcdd39feac91fa"]);
 }
