@@ -13,7 +13,7 @@ use serde_json::Value;
 #[test]
 fn idle_connections_are_measured_beside_active_ones() {
     let scene = Scene::new();
-    let mut idle = words("bench idle --idle 200 --active 3 --seconds 1 --json - --svg");
+    let mut idle = words("bench idle --idle 200 --active 3 --seconds 3 --json - --svg");
     idle.push(scene.path("idle.svg").display().to_string());
     let said = scene.ok(idle);
     assert!(fs::read_to_string(scene.path("idle.svg")).unwrap().starts_with("<svg"));
@@ -34,6 +34,7 @@ fn idle_connections_are_measured_beside_active_ones() {
                 (&window["wrong"], &window["failed"], &window["connections"]),
                 (&0.into(), &0.into(), &3.into())
             );
+            assert!(window["seconds"].as_f64() >= Some(0.3), "not what was to warm up: {window}");
             for figure in ["right", "p50_ms", "p99_ms"] {
                 assert!(window[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure} of {window}");
             }

@@ -383,6 +383,33 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_one_subject_have_one_colour_and_no_two_subjects_look_alike() {
+        let colour = |subject, line| {
+            let mut chart = chart(vec![(1, 1.0), (2, 2.0)], Scale::Linear);
+            chart.panels[0].series.truncate(1);
+            (chart.panels[0].series[0].subject, chart.panels[0].series[0].line) = (subject, line);
+            let svg = chart.svg().unwrap();
+            let strokes =
+                svg.split("stroke=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+            let known = strokes.filter(|stroke| {
+                COLOURS.iter().any(|it| *stroke == format!("#{:02X}{:02X}{:02X}", it.0, it.1, it.2))
+            });
+            let mut known: Vec<String> = known.collect();
+            known.sort();
+            known.dedup();
+            known
+        };
+        let mut seen = Vec::new();
+        for subject in 0..COLOURS.len() {
+            let solid = colour(subject, Line::Solid);
+            assert_eq!(solid.len(), 1, "{subject}: {solid:?}");
+            assert_eq!(solid, colour(subject, Line::Dashed));
+            assert!(!seen.contains(&solid), "{subject}: {solid:?}");
+            seen.push(solid);
+        }
+    }
+
+    #[test]
     fn figures_that_cannot_be_shown_are_left_out() {
         let odd = [f64::NAN, f64::INFINITY, -1.0, 0.0];
         let mut points: Vec<_> = odd.iter().map(|figure| (7_777, *figure)).collect();

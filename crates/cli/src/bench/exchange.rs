@@ -179,9 +179,7 @@ impl Members {
     fn measure(&mut self, level: u64, payload: usize, wanted: Duration) -> Result<Run> {
         let (mut cpu, mut count) = (self.cpu_time(), level.max(3));
         let mut answers = self.cell(level, payload, count)?;
-        let took = longest(&answers);
-        let enough = (count as f64 * wanted.as_secs_f64() / took) as u64;
-        if enough > 4 * count {
+        if let Some(enough) = enough(count, longest(&answers), wanted.as_secs_f64()) {
             (cpu, count) = (self.cpu_time(), enough.clamp(4 * level, MOST));
             answers = self.cell(level, payload, count)?;
         }
@@ -206,6 +204,12 @@ impl Members {
         }
         Ok(())
     }
+}
+
+/// How many queries take as long as was wanted where so many took so long; none if those were long enough.
+fn enough(count: u64, took: f64, wanted: f64) -> Option<u64> {
+    let enough = (count as f64 * wanted / took) as u64;
+    (enough > 4 * count).then_some(enough)
 }
 
 /// What the members' answers to an order of `count` queries come to together. A query that is wrong anywhere is wrong.
@@ -323,6 +327,12 @@ mod tests {
     fn a_run_takes_as_long_as_the_member_that_took_longest_and_never_no_time() {
         assert_eq!(longest(&[answer(0.5), answer(2.0), answer(1.0)]), 2.0);
         assert_eq!(longest(&[answer(0.0)]), 1e-6);
+    }
+
+    #[test]
+    fn a_run_is_done_again_with_as_many_queries_as_take_the_time_if_that_is_far_more() {
+        assert_eq!(enough(10, 0.5, 20.0), Some(400));
+        assert_eq!([enough(10, 1.0, 4.0), enough(10, 1.0, 4.2), enough(3, 2.0, 1.0)], [None, Some(42), None]);
     }
 
     #[test]

@@ -66,6 +66,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_fault_has_a_name_for_people_and_one_for_programs() {
+        for (fault, people, programs) in [
+            (Fault::Refused, "refused", "refused"),
+            (Fault::TimedOut, "not answered in time", "timed_out"),
+            (Fault::Closed, "closed by the server", "closed"),
+            (Fault::Reset, "reset", "reset"),
+            (Fault::Unasked, "sent more than was asked", "unasked"),
+            (Fault::Layer, "broken off by TLS", "layer"),
+            (Fault::Unsent, "never sent", "unsent"),
+            (Fault::Other, "another error of the system", "other"),
+        ] {
+            assert_eq!(
+                (fault.to_string(), serde_json::to_value(fault).unwrap()),
+                (people.into(), programs.into())
+            );
+        }
+    }
+
+    #[test]
     fn an_error_of_the_system_is_called_what_it_is() {
         for (kind, fault, name) in [
             (ConnectionRefused, Fault::Refused, "refused"),
