@@ -419,4 +419,6 @@ impl Session for Link {
 }
 
 #[cfg(test)]
+mod spoken;
+#[cfg(test)]
 pub(crate) mod tests;

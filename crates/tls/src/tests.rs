@@ -204,3 +204,70 @@ fn what_follows_the_end_of_a_peer_is_thrown_away() {
         assert!(server.has_ended() && wire.is_empty() && plain == b"last"[..], "{} bytes", wire.len());
     }
 }
+
+#[test]
+fn keys_that_are_not_the_certificates_and_texts_without_one_are_refused_by_both_ends() {
+    let [mine, others] = [texts(), texts()];
+    let mixed = keys(&[mine[0].clone(), others[1].clone(), mine[2].clone()]);
+    let server = Acceptor::new(&mixed, Clients::Known).unwrap_err();
+    let client = Connector::new(Some(&mixed), Expect::Pin(mixed.pin())).unwrap_err();
+    for error in [server, client] {
+        assert!(error.to_string().contains("the private key is not the one that the certificate is for"));
+    }
+    let [cert, key, ca] = mine.each_ref().map(|text| text.as_bytes());
+    for (cert, ca, which) in [(&b""[..], ca, "certificate"), (cert, b"", "certificate of the authority")] {
+        match Keys::from_pem(cert, key, ca) {
+            Err(TlsError::Malformed { what, why }) => {
+                assert_eq!((what, why.as_str()), (which, "there is none in the text"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn files_that_hold_no_key_or_certificate_are_named() {
+    for name in ["cert.pem", "key.pem", "ca.pem"] {
+        let dir = directory(&texts());
+        let path = dir.path().join(name);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        match Keys::load(dir.path()) {
+            Err(TlsError::Read { path: named, source }) => {
+                assert!(named == path && source.to_string() == "it is not a regular file", "{source}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let dir = directory(&texts());
+    let path = dir.path().join("cert.pem");
+    assert_eq!(read_pin(&path).unwrap(), Keys::load(dir.path()).unwrap().pin());
+    fs::write(&path, "nothing").unwrap();
+    let said = read_pin(&path).unwrap_err().to_string();
+    assert!(said.contains(&path.display().to_string()), "{said}");
+}
+
+#[test]
+fn what_was_changed_on_its_way_is_answered_with_an_alert() {
+    let ([mut client, mut server], _) = shaken();
+    let (mut wire, mut plain, mut reply) = Default::default();
+    client.seal(b"a message", &mut [], &mut wire).unwrap();
+    *wire.last_mut().unwrap() ^= 1;
+    let error = server.open(&mut wire, &mut plain, &mut reply).unwrap_err();
+    assert!(error.to_string().starts_with("what the peer sent was changed on its way"), "{error}");
+    assert!(plain.is_empty() && !reply.is_empty(), "the client hears why");
+}
+
+#[test]
+fn messages_of_any_length_come_as_they_were_sent() {
+    let (mut ends, _) = shaken();
+    for length in [0, 1, (16 << 10) - 1, 16 << 10, (16 << 10) + 1, 100_000] {
+        for from in [0, 1] {
+            let sent: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let (mut wire, mut plain, mut reply) = Default::default();
+            ends[from].seal(&sent, &mut [], &mut wire).unwrap();
+            ends[1 - from].open(&mut wire, &mut plain, &mut reply).unwrap();
+            assert!(plain == sent[..] && wire.is_empty() && reply.is_empty(), "{length} bytes");
+        }
+    }
+}
