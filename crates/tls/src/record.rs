@@ -297,39 +297,37 @@ mod tests {
             (Error::NoCertificatesPresented, "the peer shows no certificate"),
             (
                 certificate(Certificate::UnknownIssuer),
-                "the peer's certificate is not of the expected authority",
+                "the peer's certificate is not of the expected authority (",
             ),
             (
                 certificate(Certificate::BadSignature),
-                "the peer's certificate is not of the expected authority",
+                "the peer's certificate is not of the expected authority (",
             ),
-            (certificate(Certificate::NotValidForName), "the peer's certificate is for another name"),
-            (certificate(Certificate::Expired), "the peer's certificate has expired"),
+            (certificate(Certificate::NotValidForName), "the peer's certificate is for another name ("),
+            (certificate(Certificate::Expired), "the peer's certificate has expired ("),
             (certificate(Certificate::NotValidYet), "the peer's certificate is not valid yet"),
-            (certificate(Certificate::Revoked), "the peer's certificate cannot be accepted"),
-            (Error::DecryptError, "what the peer sent was changed on its way"),
+            (certificate(Certificate::Revoked), "the peer's certificate cannot be accepted ("),
+            (Error::DecryptError, "what the peer sent was changed on its way ("),
             (
                 Error::PeerMisbehaved(PeerMisbehaved::TooMuchEarlyDataReceived),
-                "the peer breaks the rules of TLS",
+                "the peer breaks the rules of TLS (",
             ),
-            (Error::InvalidMessage(InvalidMessage::InvalidContentType), "the peer does not speak TLS"),
+            (Error::InvalidMessage(InvalidMessage::InvalidContentType), "the peer does not speak TLS ("),
             (
                 Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
-                "the peer does not speak TLS 1.3 as it is spoken here",
+                "the peer does not speak TLS 1.3 as it is spoken here (",
             ),
             (
                 Error::AlertReceived(AlertDescription::CertificateRequired),
-                "the peer refuses us: it wants a certificate and was shown none",
+                "the peer refuses us: it wants a certificate and was shown none (",
             ),
-            (Error::AlertReceived(AlertDescription::HandshakeFailure), "the peer refuses the connection"),
-            (Error::General("odd".into()), "TLS fails"),
+            (Error::AlertReceived(AlertDescription::HandshakeFailure), "the peer refuses the connection ("),
+            (Error::General("odd".into()), "TLS fails ("),
         ] {
             let said = in_words(error.clone());
             assert_eq!(said.kind(), io::ErrorKind::InvalidData);
             let said = said.to_string();
             assert!(said.starts_with(words) && said.ends_with(&format!(" ({error})")), "{said}");
-            // Where one says more than another, it is not the other.
-            assert!(!words.ends_with("speak TLS") || said.starts_with(&format!("{words} (")), "{said}");
         }
     }
 }

@@ -356,7 +356,8 @@ mod tests {
         let (hello, welcome) = (hello.encode(), welcome.encode());
         for number in [0, 4, u8::MAX] {
             let wrong = |body: &[u8]| [&body[..2], &[number], &body[3..]].concat();
-            let error = BodyError::Value { what: "party", got: number.into() };
+            let (what, got) = ("party", number.into());
+            let error = BodyError::Value { what, got };
             assert_eq!(Hello::parse(&wrong(&hello)), Err(error));
             assert_eq!(Welcome::parse(&wrong(&welcome)), Err(error));
             assert_eq!(error.to_string(), format!("the party is {number}, which means nothing"));
