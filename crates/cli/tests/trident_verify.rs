@@ -34,7 +34,7 @@ fn flip(path: &Path, at: usize) {
 #[test]
 fn damage_is_named_by_file_and_block_and_fails() {
     let scene = Scene::new();
-    scene.share(2_000, false);
+    let shared = scene.share(2_000, false);
     let (code, said) = verify(&scene, &DIRECTORIES, "");
     assert_eq!((code, said.lines().count()), (Some(0), 4), "{said}");
     assert!(said.contains("bytes of server 2, all as they were shared"), "{said}");
@@ -70,6 +70,9 @@ fn damage_is_named_by_file_and_block_and_fails() {
     assert_eq!(json[0]["directory"], scene.path("shares/server-1").display().to_string());
     assert_eq!(json[3]["faults"][0]["file"], missing.display().to_string());
     assert_eq!(json[0]["manifest"], json[3]["manifest"]);
+    let told =
+        format!("shared 2000 rows of 128 elements, manifest {}\n", json[0]["manifest"].as_str().unwrap());
+    assert!(shared.starts_with(&told), "{shared}");
 
     let (code, said) = verify(&scene, &["nowhere"], "");
     assert!(code == Some(1) && said.contains("nowhere/manifest.json"), "{said}");

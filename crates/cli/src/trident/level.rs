@@ -178,14 +178,9 @@ impl Bench<'_> {
         rows: &[usize],
         answers: &[Timed<roadstead_trident::query::Row>],
     ) -> Result<(usize, Option<f64>)> {
-        let mut source = self.dataset.source()?;
-        let mut right = 0;
-        for (number, _, answer) in answers {
-            if let Ok(row) = answer {
-                right += usize::from(row.values() == self.dataset.row(source.as_mut(), rows[*number])?);
-            }
-        }
-        Ok((right, None))
+        let answered =
+            answers.iter().filter_map(|(number, _, answer)| Some((rows[*number], answer.as_ref().ok()?)));
+        Ok((right_rows(self.dataset, answered.map(|(index, row)| (index, row.values())))?, None))
     }
 
     /// A search is right when rounding explains all that differs from the truth: which rows it found, and how far away
@@ -244,6 +239,16 @@ impl Bench<'_> {
     }
 }
 
+/// How many of these rows are those of the set, element by element.
+fn right_rows(dataset: &Dataset, found: impl Iterator<Item = (usize, Vec<f32>)>) -> Result<usize> {
+    let mut source = dataset.source()?;
+    let mut right = 0;
+    for (index, row) in found {
+        right += usize::from(row == dataset.row(source.as_mut(), index)?);
+    }
+    Ok(right)
+}
+
 /// `level` threads ask until `count` questions have been asked, or a signal has come.
 fn closed_loop<T: Send>(
     level: usize,
@@ -299,6 +304,18 @@ mod tests {
             assert!(answers.iter().all(|(number, _, answer)| answer.is_ok() == (number % 2 == 0)));
             assert_eq!(told.into_inner(), count);
         }
+    }
+
+    #[test]
+    fn a_row_is_right_if_it_is_the_one_that_was_asked_for_and_every_element_is() {
+        let set = Dataset::made(20);
+        let rows = set.source().unwrap().read_all().unwrap();
+        let mut changed = rows[5].clone();
+        changed[127] += 1.0;
+        let found = [(3, rows[3].clone()), (5, changed), (7, rows[3].clone()), (9, rows[9][..127].to_vec())];
+        assert_eq!(right_rows(&set, found.into_iter()).unwrap(), 1);
+        let all = rows.iter().cloned().enumerate();
+        assert_eq!(right_rows(&set, all).unwrap(), 20);
     }
 
     #[test]
