@@ -3,10 +3,9 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use bytes::BytesMut;
-
 use roadstead_proto::{output::Output, ticket::Token};
 
+use super::blocks::Block;
 use crate::{accept::Taken, net::Failure};
 
 /// Where operations are submitted, and completions arrive.
@@ -29,7 +28,7 @@ pub trait CompletionQueue {
     fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
     /// Connects a new socket of this name.
     fn connect(&mut self, address: SocketAddr, token: Token);
-    /// Receives up to `most` bytes into a block of the completion queue's.
+    /// Receives up to `most` bytes into a block of the completion queue's, which goes home when it is dropped.
     fn receive(&mut self, token: Token, most: usize);
     /// Sends from the front of `output`. While the peer has no room this is a wait for it: [`Completion::Full`].
     fn send(&mut self, token: Token, output: Box<Output>);
@@ -44,8 +43,6 @@ pub trait CompletionQueue {
     fn close(&mut self, token: Token, reset: bool);
     /// Closes a connected socket that was never adopted; the peer sees a reset.
     fn refuse(&mut self, stream: Self::Stream);
-    /// A block that was received into is free again.
-    fn recycle(&mut self, block: BytesMut);
     /// Whether something is done already, so that nobody should wait.
     fn has_done(&self) -> bool;
     /// Waits until something is done, the time is over, or the loop's wake queue interrupts.
@@ -59,8 +56,8 @@ pub enum Completion<S> {
     Accepted(usize, Taken<S>),
     /// How a connection that was begun was decided.
     Connected(Token, io::Result<()>),
-    /// Zero bytes are the peer's end. The block comes back even if nothing was received.
-    Received(Token, BytesMut, io::Result<usize>),
+    /// What has come. An empty block is the peer's end.
+    Received(Token, io::Result<Block>),
     /// The output comes back as it was lent.
     Sent(Token, Box<Output>, io::Result<u64>),
     /// A send has no room at its peer. It stays in flight, as a wait for that; its output comes back.

@@ -6,7 +6,10 @@
 
 use std::{io, time::Duration};
 
-use super::readiness::{Finished, Progress, ReadyIo, ReadyQueue, Receive, Received, Send};
+use super::{
+    blocks::Block,
+    readiness::{Finished, Progress, ReadyIo, ReadyQueue, Receive, Send},
+};
 use crate::net::Net;
 
 /// The completion queue.
@@ -16,10 +19,9 @@ pub type Emulated<N, P> = ReadyQueue<N, P, Direct>;
 pub struct Direct;
 
 impl<N: Net> ReadyIo<N> for Direct {
-    fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<Received> {
+    fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<io::Result<Block>> {
         let Receive { stream, mut block, most, .. } = task;
-        let result = whole(|| net.receive(stream, &mut block, most));
-        Progress::Done((block, result))
+        Progress::Done(whole(|| net.receive(stream, &mut block, most)).map(|_| block))
     }
 
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>> {

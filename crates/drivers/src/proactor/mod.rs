@@ -11,6 +11,7 @@
 //! that has passed waits for a turn that began after it, and for the completion queue to try once more what is in
 //! flight there.
 
+pub mod blocks;
 mod completions;
 mod connection;
 mod direction;
@@ -36,6 +37,7 @@ use crate::{
     net::REST,
     orders::Orders,
 };
+use blocks::Block;
 pub use completions::{Completion, CompletionQueue};
 use connection::{LoopConnection, begin_send, send, submit};
 use sends::{Sends, pages};
@@ -135,17 +137,21 @@ impl<P: CompletionQueue> Proactor<P> {
             }
             Completion::Room(token) => self.room(token),
             Completion::Looked(token) => self.looked(token, now),
-            Completion::Received(token, mut block, result) => {
-                self.state.host.count.receives += 1;
-                let event = match result {
-                    Ok(0) => Event::Ended,
-                    Ok(_) => Event::Received(&mut block),
-                    Err(error) => failed(Operation::Receive, error, P::classify),
-                };
-                self.completed(token, Operation::Receive, event, now);
-                self.completions.recycle(block);
-            }
+            Completion::Received(token, result) => self.received(token, result, now),
         }
+    }
+
+    fn received(&mut self, token: Token, result: io::Result<Block>, now: Duration) {
+        self.state.host.count.receives += 1;
+        let mut block = match result {
+            Ok(block) => block,
+            Err(error) => {
+                let event = failed(Operation::Receive, error, P::classify);
+                return self.completed(token, Operation::Receive, event, now);
+            }
+        };
+        let event = if block.is_empty() { Event::Ended } else { Event::Received(&mut block) };
+        self.completed(token, Operation::Receive, event, now);
     }
 
     fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {

@@ -2,31 +2,26 @@
 //! begin. What then carries it out is a [`ReadyIo`], in which the completion queues that stand on this one differ.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, io, mem, net::SocketAddr, time::Duration};
-
-use bytes::BytesMut;
+use std::{collections::VecDeque, io, mem, net::SocketAddr, rc::Rc, time::Duration};
 
 use roadstead_proto::{output::Output, ticket::Token};
 
 use super::{
+    blocks::{Block, Blocks},
     completions::{Completion, CompletionQueue},
     direction::Direction,
 };
 use crate::{
     accept::{self, Taken},
     connections::Table,
-    free::FreeList,
     net::{Failure, Net},
     reactor::{Poller, Readiness},
 };
 
-/// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
-const BLOCKS: usize = 32;
-
 /// Does operations on sockets that are ready, at once or in a while. Of each socket it has at most one of each kind.
 pub trait ReadyIo<N: Net> {
-    /// Receives into `block`, which comes back in the result.
-    fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<Received>;
+    /// Receives into `block`. One that stays empty is the peer's end.
+    fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<io::Result<Block>>;
     /// Sends from the front of `output`.
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
     /// The next operation that was not done at once and is now.
@@ -43,8 +38,8 @@ pub struct Receive<'a, S> {
     pub token: Token,
     /// On what.
     pub stream: &'a S,
-    /// Into what.
-    pub block: BytesMut,
+    /// Into what: it is empty, and has the room.
+    pub block: Block,
     /// The most bytes that it may be.
     pub most: usize,
 }
@@ -59,9 +54,6 @@ pub struct Send<'a, S> {
     pub output: &'a Output,
 }
 
-/// The block, and what it came to.
-pub type Received = (BytesMut, io::Result<usize>);
-
 /// How far an operation has come.
 pub enum Progress<T> {
     /// It is over.
@@ -73,7 +65,7 @@ pub enum Progress<T> {
 /// An operation that is done in the end.
 pub enum Finished {
     /// What a receive came to.
-    Received(Token, Received),
+    Received(Token, io::Result<Block>),
     /// What a send came to.
     Sent(Token, io::Result<u64>),
 }
@@ -87,9 +79,7 @@ pub struct ReadyQueue<N: Net, P: Poller<N>, H: ReadyIo<N>> {
     sockets: Table<Socket<N::Stream>>,
     ready: Vec<Readiness>,
     done: Vec<Completion<N::Stream>>,
-    free: FreeList<BytesMut>,
-    /// Received blocks that have not come back, and those that are being received into.
-    out: usize,
+    blocks: Rc<Blocks>,
     /// Who may receive and waits for a block.
     waiting: VecDeque<Token>,
     moved: bool,
@@ -134,8 +124,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
             sockets: Table::default(),
             ready: Vec::new(),
             done: Vec::new(),
-            free: FreeList::new(BLOCKS),
-            out: 0,
+            blocks: Blocks::new(),
             waiting: VecDeque::new(),
             moved: true,
         }
@@ -219,24 +208,22 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
     fn begin_receive(&mut self, token: Token) {
         let Some(socket) = self.sockets.get(token) else { return };
         let Some(&most) = socket.receive.begin() else { return };
-        if self.out >= BLOCKS {
+        let Some(block) = self.blocks.lend(most) else {
             if !mem::replace(&mut socket.waits, true) {
                 self.waiting.push_back(token);
             }
             return;
-        }
-        self.out += 1;
-        let block = self.free.take().unwrap_or_default();
+        };
         let task = Receive { token, stream: &socket.stream, block, most };
         match self.ready_io.receive(&mut self.net, task) {
             Progress::Later => socket.receive.busy = true,
-            Progress::Done(received) => self.received(token, received),
+            Progress::Done(result) => self.received(token, result),
         }
     }
 
     /// Begins the receives that waited, as many as there are blocks for.
     fn begin_waiting(&mut self) {
-        while self.out < BLOCKS
+        while self.blocks.are_left()
             && let Some(token) = self.waiting.pop_front()
         {
             if let Some(socket) = self.sockets.get(token) {
@@ -266,11 +253,10 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
         }
     }
 
-    fn received(&mut self, token: Token, (block, result): Received) {
+    fn received(&mut self, token: Token, result: io::Result<Block>) {
         let Some(socket) = self.sockets.get(token) else { return };
-        match socket.receive.end(result) {
-            Some((_, result)) => self.done.push(Completion::Received(token, block, result)),
-            None => self.recycle(block),
+        if let Some((_, result)) = socket.receive.end(result) {
+            self.done.push(Completion::Received(token, result));
         }
     }
 
@@ -278,8 +264,8 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
     fn finish(&mut self) {
         while let Some(finished) = self.ready_io.finished() {
             let token = match finished {
-                Finished::Received(token, received) => {
-                    self.received(token, received);
+                Finished::Received(token, result) => {
+                    self.received(token, result);
                     token
                 }
                 Finished::Sent(token, result) => {
@@ -367,8 +353,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
             Some(socket) => socket.receive.asked = Some(most),
             None => {
                 let gone = io::ErrorKind::NotConnected.into();
-                self.out += 1;
-                self.done.push(Completion::Received(token, BytesMut::new(), Err(gone)));
+                self.done.push(Completion::Received(token, Err(gone)));
             }
         }
         self.advance(token);
@@ -414,8 +399,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
             self.done.push(Completion::Sent(token, output, Err(cancelled())));
         }
         if socket.receive.cancel().is_some() {
-            self.out += 1;
-            self.done.push(Completion::Received(token, BytesMut::new(), Err(cancelled())));
+            self.done.push(Completion::Received(token, Err(cancelled())));
         }
     }
 
@@ -430,15 +414,8 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
         self.net.close(stream, true);
     }
 
-    fn recycle(&mut self, block: BytesMut) {
-        self.out -= 1;
-        if block.capacity() > 0 {
-            self.free.put(block);
-        }
-    }
-
     fn has_done(&self) -> bool {
-        !self.done.is_empty() || !self.waiting.is_empty() && self.out < BLOCKS
+        !self.done.is_empty() || !self.waiting.is_empty() && self.blocks.are_left()
     }
 
     fn wait(&mut self, done: &mut Vec<Completion<N::Stream>>, timeout: Option<Duration>) -> io::Result<()> {
@@ -450,7 +427,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
             false => Some(Duration::ZERO),
         };
         if timeout != Some(Duration::ZERO) {
-            self.free.trim();
+            self.blocks.trim();
             self.ready_io.trim();
         }
         let mut ready = mem::take(&mut self.ready);

@@ -3,8 +3,6 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use bytes::BytesMut;
-
 use roadstead_proto::{
     budget::Budget,
     connection::{BLOCK, dialling::outgoing},
@@ -82,7 +80,6 @@ impl CompletionQueue for Obedient {
         self.closed.push(token);
     }
     fn refuse(&mut self, (): ()) {}
-    fn recycle(&mut self, _: BytesMut) {}
     fn has_done(&self) -> bool {
         !self.done.is_empty()
     }
@@ -222,8 +219,7 @@ fn who_waits_for_room_at_its_peer_keeps_nobody_waiting_and_has_its_turn_when_the
 fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
     let mut proactor = start();
     let tokens = proactor.admit(2);
-    let reset =
-        |token| Completion::Received(token, BytesMut::new(), Err(io::ErrorKind::ConnectionReset.into()));
+    let reset = |token| Completion::Received(token, Err(io::ErrorKind::ConnectionReset.into()));
     proactor.happen(tokens.iter().map(|&token| full(token)));
     proactor.happen(tokens.iter().map(|&token| reset(token)));
     assert_eq!(proactor.completions.cancelled, tokens);
@@ -239,7 +235,7 @@ fn what_is_lent_is_charged_until_it_comes_back() {
     let mut proactor = start();
     let tokens = proactor.admit(1);
     let reset = Err(io::ErrorKind::ConnectionReset.into());
-    proactor.happen([Completion::Received(tokens[0], BytesMut::new(), reset)]);
+    proactor.happen([Completion::Received(tokens[0], reset)]);
     assert_eq!(proactor.completions.closed, [], "its send is in flight");
     assert_eq!(proactor.state.host.shared.memory.used(), LARGE);
     proactor.happen([sent(tokens[0])]);
@@ -256,7 +252,7 @@ fn what_is_not_in_flight_cannot_be_done() {
     assert_eq!(proactor.completions.closed, []);
     let reset = || {
         let reset = Err(io::ErrorKind::ConnectionReset.into());
-        Completion::Received(tokens[0], BytesMut::new(), reset)
+        Completion::Received(tokens[0], reset)
     };
     proactor.happen([reset(), reset(), sent(tokens[0])]);
     assert_eq!(proactor.completions.closed, tokens, "once, when its receive had ended");
@@ -269,7 +265,7 @@ fn who_closes_leaves_the_line() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE + 2);
     let reset = Err(io::ErrorKind::ConnectionReset.into());
-    proactor.happen([Completion::Received(tokens[AT_ONCE], BytesMut::new(), reset)]);
+    proactor.happen([Completion::Received(tokens[AT_ONCE], reset)]);
     assert_eq!(proactor.completions.closed, [tokens[AT_ONCE]], "nothing of it was in flight any more");
     proactor.happen([sent(tokens[0])]);
     assert_eq!(proactor.completions.sends[AT_ONCE..], [tokens[AT_ONCE + 1]]);
@@ -327,9 +323,9 @@ fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn
         completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
         assert!((1..=32).contains(&done.len()), "{} blocks at once", done.len());
         for done in done.drain(..) {
-            let Completion::Received(token, block, Ok(BLOCK)) = done else { panic!("a block for each") };
+            let Completion::Received(token, Ok(block)) = done else { panic!("a block for each") };
+            assert_eq!(block.len(), BLOCK);
             served.push(token);
-            completions.recycle(block);
         }
     }
     served.sort();
@@ -351,14 +347,13 @@ fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
     completions.look(last);
     completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
     assert!(done.is_empty());
-    let Some(Completion::Received(_, block, _)) = lent.pop() else { panic!("a block for each") };
-    completions.recycle(block);
+    lent.pop();
     assert!(completions.has_done(), "there is a block for it");
     completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
-    let [Completion::Received(received, block, _), Completion::Looked(looked)] = &mut done[..] else {
+    let [Completion::Received(received, _), Completion::Looked(looked)] = &done[..] else {
         panic!("{} completions", done.len())
     };
     assert_eq!((*received, *looked), (last, last));
-    completions.recycle(mem::take(block));
+    done.clear();
     assert!(!completions.has_done(), "it stood in line once");
 }

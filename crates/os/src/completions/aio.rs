@@ -26,7 +26,10 @@ use bytes::{Bytes, BytesMut};
 use roadstead_drivers::{
     free::FreeList,
     net::Net,
-    proactor::readiness::{Finished, Progress, ReadyIo, Receive, Received, Send},
+    proactor::{
+        blocks::Block,
+        readiness::{Finished, Progress, ReadyIo, Receive, Send},
+    },
 };
 use roadstead_proto::{
     blob::{self, FileRange},
@@ -69,7 +72,7 @@ struct Request {
 /// What a request works on. It keeps the memory, and a file open, until the request is done.
 enum Work {
     /// Up to so many bytes.
-    Receive(BytesMut, usize),
+    Receive(Block, usize),
     Send(Bytes),
     /// A part of a file is read, to be sent next.
     Fill {
@@ -89,8 +92,8 @@ impl Requests {
         }
     }
 
-    /// Hands a request over. False if glibc has no room for it.
-    fn submit(&mut self, token: Token, descriptor: RawFd, work: Work, from: (RawFd, u64)) -> bool {
+    /// Hands a request over. If glibc has no room for it, what it would work on comes back.
+    fn submit(&mut self, token: Token, descriptor: RawFd, work: Work, from: (RawFd, u64)) -> Option<Work> {
         let mut request = self.take_free(token, descriptor);
         let (address, length, reads) = match request.work.insert(work) {
             Work::Receive(bytes, most) => {
@@ -122,12 +125,12 @@ impl Requests {
                 drop(Weak::from_raw(wake_queue));
                 Box::from_raw(request.as_ptr())
             };
-            request.work = None;
+            let work = request.work.take();
             self.free.put(request);
-            return false;
+            return work;
         }
         self.in_flight.push_front(request);
-        true
+        None
     }
 
     /// A request that is free, or a new one.
@@ -149,7 +152,7 @@ impl Requests {
         let block = BytesMut::with_capacity(range.len.min(BLOCK as u64) as usize);
         let work = Work::Fill { block, _of: range.clone() };
         let from = (file.as_fd().as_raw_fd(), range.offset);
-        self.submit(task.token, task.stream.as_raw_fd(), work, from)
+        self.submit(task.token, task.stream.as_raw_fd(), work, from).is_none()
     }
 
     /// Takes those that are done, the latest first: glibc does those of a descriptor in order, so whoever is done has
@@ -182,15 +185,15 @@ impl Requests {
             Work::Receive(mut bytes, _) => {
                 // SAFETY: so many bytes were read into the spare room of an empty buffer.
                 result.iter().for_each(|&count| unsafe { bytes.set_len(count) });
-                Some(Finished::Received(token, (bytes, result)))
+                Some(Finished::Received(token, result.map(|_| bytes)))
             }
             Work::Fill { block: mut bytes, .. } => match result {
                 Ok(0) => Some(Finished::Sent(token, Err(blob::shorter_than_promised()))),
                 Ok(count) => {
                     // SAFETY: as above.
                     unsafe { bytes.set_len(count) };
-                    let sent = self.submit(token, descriptor, Work::Send(bytes.freeze()), (descriptor, 0));
-                    (!sent).then(|| Finished::Sent(token, Err(io::ErrorKind::WouldBlock.into())))
+                    let left = self.submit(token, descriptor, Work::Send(bytes.freeze()), (descriptor, 0));
+                    left.map(|_| Finished::Sent(token, Err(io::ErrorKind::WouldBlock.into())))
                 }
                 Err(error) => Some(Finished::Sent(token, Err(error))),
             },
@@ -222,17 +225,15 @@ extern "C" fn tell(value: libc::sigval) {
 }
 
 impl ReadyIo<Os> for Requests {
-    fn receive(&mut self, net: &mut Os, task: Receive<'_, OwnedFd>) -> Progress<Received> {
-        let Receive { token, stream, mut block, most } = task;
-        block.clear();
-        block.reserve(most);
+    fn receive(&mut self, net: &mut Os, task: Receive<'_, OwnedFd>) -> Progress<io::Result<Block>> {
+        let Receive { token, stream, block, most } = task;
         let descriptor = stream.as_raw_fd();
-        if self.submit(token, descriptor, Work::Receive(block, most), (descriptor, 0)) {
-            return Progress::Later;
+        match self.submit(token, descriptor, Work::Receive(block, most), (descriptor, 0)) {
+            Some(Work::Receive(mut block, most)) => {
+                Progress::Done(net.receive(stream, &mut block, most).map(|_| block))
+            }
+            _ => Progress::Later,
         }
-        let mut block = BytesMut::new();
-        let result = net.receive(stream, &mut block, most);
-        Progress::Done((block, result))
     }
 
     fn send(&mut self, _: &mut Os, task: Send<'_, OwnedFd>) -> Progress<io::Result<u64>> {
@@ -241,7 +242,7 @@ impl ReadyIo<Os> for Requests {
             Some(range) => self.fill(&task, range),
             None => {
                 let work = Work::Send(task.output.front_bytes());
-                self.submit(task.token, descriptor, work, (descriptor, 0))
+                self.submit(task.token, descriptor, work, (descriptor, 0)).is_none()
             }
         };
         if submitted { Progress::Later } else { Progress::Done(sockets::send(task.stream, task.output)) }
@@ -297,6 +298,7 @@ mod tests {
         net::sockopt,
     };
 
+    use roadstead_drivers::proactor::blocks::Blocks;
     use roadstead_proto::{output::Output, tuning::Tuning};
 
     use super::*;
@@ -316,7 +318,8 @@ mod tests {
         output.write(b"to nobody");
         let send = Send { token: Token(1), stream: &stream, output: &output };
         assert!(matches!(ready_io.send(&mut net, send), Progress::Later));
-        let receive = Receive { token: Token(1), stream: &stream, block: BytesMut::new(), most: 100 };
+        let block = Blocks::new().lend(100).unwrap();
+        let receive = Receive { token: Token(1), stream: &stream, block, most: 100 };
         assert!(matches!(ready_io.receive(&mut net, receive), Progress::Later));
         // So that both are found done at once.
         thread::sleep(Duration::from_millis(100));
@@ -338,8 +341,8 @@ mod tests {
         let mut net = Os::non_blocking(Instant::now(), Tuning::default());
         let mut ready_io = Requests::new(&WakeQueue::new());
         for most in [1, 60, 39] {
-            let receive =
-                Receive { token: Token(1), stream: &stream, block: BytesMut::with_capacity(BLOCK), most };
+            let block = Blocks::new().lend(BLOCK).unwrap();
+            let receive = Receive { token: Token(1), stream: &stream, block, most };
             assert!(matches!(ready_io.receive(&mut net, receive), Progress::Later));
             let told = loop {
                 if let Some(told) = ready_io.finished() {
@@ -347,8 +350,8 @@ mod tests {
                 }
                 thread::sleep(Duration::from_millis(1));
             };
-            let Finished::Received(_, (block, count)) = told else { panic!("nothing else was begun") };
-            assert_eq!((block.len(), count.unwrap()), (most, most));
+            let Finished::Received(_, block) = told else { panic!("nothing else was begun") };
+            assert_eq!(block.unwrap().len(), most);
         }
     }
 }

@@ -17,20 +17,22 @@ use std::{
     io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use rustix::net::RecvFlags;
 use socket2::SockAddr;
 
 use roadstead_drivers::{
     accept::{self, Taken},
     connections::Table,
-    free::FreeList,
     net::{Failure, Net},
-    proactor::{Completion, CompletionQueue},
+    proactor::{
+        Completion, CompletionQueue,
+        blocks::{Block, Blocks},
+    },
 };
 use roadstead_proto::{
     output::Output,
@@ -46,9 +48,6 @@ use operation::{Operation, Ring, accepted, received};
 pub use probe::obstacle;
 use socket::{Poll, Receiving, Sending, Socket};
 
-/// The most blocks that there are: a burst of bytes may not take more memory than this, whoever they are for.
-const BLOCKS: usize = 32;
-
 /// How long the end of the listeners waits for accepts that it has cancelled, in all and at a stretch.
 const PATIENCE: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(10);
@@ -62,9 +61,7 @@ pub struct Uring {
     listeners: Vec<OwnedFd>,
     sockets: Table<Socket>,
     done: Vec<Completion<OwnedFd>>,
-    free: FreeList<BytesMut>,
-    /// Received blocks that have not come back, and those that are being received into.
-    out: usize,
+    blocks: Rc<Blocks>,
     /// Who may receive and waits for a block.
     waiting: VecDeque<Token>,
     /// For whom what is in flight is being tried: see [`CompletionQueue::look`].
@@ -111,8 +108,7 @@ impl Uring {
             listeners,
             sockets: Table::default(),
             done: Vec::new(),
-            free: FreeList::new(BLOCKS),
-            out: 0,
+            blocks: Blocks::new(),
             waiting: VecDeque::new(),
             looks: Vec::new(),
             submits: false,
@@ -223,27 +219,22 @@ impl Uring {
         if let Some(socket) = self.sockets.get(token) {
             socket.receive = Receiving::Idle;
         }
-        self.out += 1;
-        self.done.push(Completion::Received(token, BytesMut::new(), Err(error)));
+        self.done.push(Completion::Received(token, Err(error)));
     }
 
     fn begin_receive(&mut self, token: Token, most: usize) {
         let Some(socket) = self.sockets.get(token) else { return };
-        if self.out >= BLOCKS {
+        let Some(block) = self.blocks.lend(most) else {
             socket.receive = Receiving::Waits(most);
             return self.waiting.push_back(token);
-        }
-        self.out += 1;
-        let mut block = self.free.take().unwrap_or_default();
-        block.clear();
-        block.reserve(most);
+        };
         socket.receive = Receiving::Works;
         self.ring.begin(Operation::Receive(token, block, most), &socket.stream);
     }
 
     /// Begins the receives that waited, as many as there are blocks for.
     fn begin_waiting(&mut self) {
-        while self.out < BLOCKS
+        while self.blocks.are_left()
             && let Some(token) = self.waiting.pop_front()
         {
             if let Some(&mut Socket { receive: Receiving::Waits(most), .. }) = self.sockets.get(token) {
@@ -252,8 +243,8 @@ impl Uring {
         }
     }
 
-    fn received(&mut self, token: Token, mut block: BytesMut, most: usize, result: io::Result<u32>) {
-        let Some(socket) = self.sockets.get(token) else { return self.recycle(block) };
+    fn received(&mut self, token: Token, mut block: Block, most: usize, result: io::Result<u32>) {
+        let Some(socket) = self.sockets.get(token) else { return };
         socket.receive = Receiving::Idle;
         let result = match result {
             Err(error) if is_unknown(&error) => {
@@ -262,11 +253,8 @@ impl Uring {
             result => received(&mut block, result),
         };
         match result {
-            Err(error) if is_early(&error) && !socket.cancelled => {
-                self.recycle(block);
-                self.await_bytes(token, most);
-            }
-            result => self.done.push(Completion::Received(token, block, result)),
+            Err(error) if is_early(&error) && !socket.cancelled => self.await_bytes(token, most),
+            result => self.done.push(Completion::Received(token, result.map(|_| block))),
         }
     }
 
@@ -434,15 +422,8 @@ impl CompletionQueue for Uring {
         self.net.close(stream, true);
     }
 
-    fn recycle(&mut self, block: BytesMut) {
-        self.out -= 1;
-        if block.capacity() > 0 {
-            self.free.put(block);
-        }
-    }
-
     fn has_done(&self) -> bool {
-        !self.done.is_empty() || !self.waiting.is_empty() && self.out < BLOCKS
+        !self.done.is_empty() || !self.waiting.is_empty() && self.blocks.are_left()
     }
 
     fn wait(&mut self, done: &mut Vec<Completion<OwnedFd>>, timeout: Option<Duration>) -> io::Result<()> {
@@ -450,7 +431,7 @@ impl CompletionQueue for Uring {
         let hurries = mem::take(&mut self.submits) || !self.done.is_empty();
         let timeout = if hurries { Some(Duration::ZERO) } else { timeout };
         if timeout != Some(Duration::ZERO) {
-            self.free.trim();
+            self.blocks.trim();
         }
         self.ring.enter(timeout)?;
         self.reap();

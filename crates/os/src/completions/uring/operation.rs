@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use io_uring::{
     IoUring, opcode, squeue,
     types::{Fd, SubmitArgs, Timespec},
@@ -21,7 +20,7 @@ use io_uring::{
 use slab::Slab;
 use socket2::{SockAddr, SockAddrStorage};
 
-use roadstead_drivers::net::REST;
+use roadstead_drivers::{net::REST, proactor::blocks::Block};
 use roadstead_proto::{output::Output, ticket::Token};
 
 use crate::wait::FOR_EVER;
@@ -63,7 +62,7 @@ pub(super) enum Operation {
     /// Waits until there is something to receive.
     Readable(Token),
     /// Receives up to so many bytes into an empty block with as much room.
-    Receive(Token, BytesMut, usize),
+    Receive(Token, Block, usize),
     /// Waits until the peer has room.
     Writable(Token),
     Send(Token, Box<Output>, Box<Message>),
@@ -153,7 +152,7 @@ pub(super) fn accepted(address: Address, result: io::Result<u32>) -> io::Result<
 }
 
 /// The bytes that a receive came to.
-pub(super) fn received(block: &mut BytesMut, result: io::Result<u32>) -> io::Result<usize> {
+pub(super) fn received(block: &mut Block, result: io::Result<u32>) -> io::Result<usize> {
     let count = result? as usize;
     // SAFETY: the kernel has written so many bytes into the spare room of a block that was empty.
     unsafe { block.set_len(count) };
