@@ -9,7 +9,7 @@ use crate::{
     flight::Operation,
     host::Host,
     layer::Identity,
-    output::Output,
+    output::{Lent, Output},
     ticket::{Token, WakeQueue},
 };
 
@@ -87,8 +87,11 @@ pub trait Endpoint: Send + fmt::Debug {
     fn deadline(&self) -> Option<Duration>;
     /// What is to be sent.
     fn output(&self) -> &Output;
-    /// Puts what comes next of that into `lent`, an empty output, for an operation that works on it by itself.
-    fn lend(&mut self, lent: &mut Output);
+    /// Hands over what comes next of that, in `lent`, which is empty, for an operation that works on it by itself. Not
+    /// while a part of the last loan was not sent and has not come home: [`Output::is_lent`].
+    fn lend(&mut self, lent: &mut Lent);
+    /// What was lent comes home, after [`Event::Sent`], or where nothing came of it.
+    fn take_back(&mut self, lent: &mut Lent);
     /// The loop is about to leave the connection: what it still holds is charged to the budget.
     fn settle(&mut self, now: Duration, host: &mut Host);
     /// Whether nothing can happen to it but bytes and deadlines: no ticket or waker is out, no message is half read.

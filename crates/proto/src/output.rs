@@ -4,6 +4,7 @@
 //! never copied. A file range goes out without entering user space where the model can do that.
 #![forbid(unsafe_code)]
 
+mod lent;
 #[cfg(test)]
 mod tests;
 
@@ -13,13 +14,12 @@ use bytes::{Buf, Bytes, BytesMut};
 
 pub use crate::blob::FileRange;
 use crate::{blob::Blob, chunk::Chunk, guard::Guarded};
+pub use lent::Lent;
+use lent::Loan;
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.
 const KEPT_TAIL: usize = 256;
-
-/// Pieces that are lent at most to one operation.
-const LENT_PIECES: usize = 16;
 
 /// The ordered pieces a connection still has to send.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Output {
     /// The sizes of the buffers in `pieces`, each counted whole until its last byte is sent.
     reserved: usize,
     files: usize,
+    /// What operations work on by themselves: it comes before all that is here.
+    loan: Loan,
     limit: usize,
     overflow: bool,
 }
@@ -59,6 +61,7 @@ impl Output {
             held: 0,
             reserved: 0,
             files: 0,
+            loan: Loan::default(),
             limit,
             overflow: false,
         }
@@ -112,7 +115,7 @@ impl Output {
 
     /// How many bytes of memory wait to be sent. File ranges count nothing.
     pub fn buffered(&self) -> usize {
-        self.held + self.tail.len()
+        self.held + self.tail.len() + self.loan.held
     }
 
     /// How many more bytes may be written before the connection is closed for it.
@@ -122,18 +125,18 @@ impl Output {
 
     /// Whether everything has been sent.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.tail.is_empty()
+        self.pieces.is_empty() && self.tail.is_empty() && !self.is_lent()
     }
 
     /// Memory that the tail and the pieces keep from others, in bytes; received chunks are charged where they were
     /// taken.
     pub(crate) fn footprint(&self) -> usize {
-        self.reserved + self.tail_size
+        self.reserved + self.tail_size + self.loan.reserved
     }
 
     /// Whether a file range waits, which may be of any length.
     pub(crate) fn has_file(&self) -> bool {
-        self.files > 0
+        self.files > 0 || self.loan.unsent > self.loan.held as u64
     }
 
     /// Whether something was written that did not fit. The connection is beyond saving then.
@@ -141,7 +144,7 @@ impl Output {
         self.overflow
     }
 
-    /// The file range at the front, if that is what comes next.
+    /// The file range at the front of what is not lent, if that is what comes next.
     pub fn front_file(&self) -> Option<&FileRange> {
         match self.pieces.front() {
             Some(Piece::File(range)) => Some(range),
@@ -173,43 +176,6 @@ impl Output {
         (filled, false)
     }
 
-    /// An output that another lends to.
-    #[doc(hidden)]
-    pub fn for_lending() -> Box<Self> {
-        Box::new(Self::new(usize::MAX))
-    }
-
-    /// Puts what comes next into `lent`, an empty output of its own that shares its pieces: an operation in flight must
-    /// not see its bytes move, whatever is written behind them meanwhile. A tail that is worth a piece of its own
-    /// becomes one, and only a small one is copied: a peer without room has the same bytes lent again and again.
-    pub(crate) fn lend(&mut self, lent: &mut Self) {
-        if self.tail.len() > KEPT_TAIL {
-            self.seal_tail();
-        }
-        for piece in self.pieces.iter().take(LENT_PIECES) {
-            let (piece, file) = match piece {
-                Piece::Bytes(bytes, _) => (Piece::owned(Bytes::clone(bytes), 0), false),
-                Piece::Chunk(chunk) => (Piece::owned(chunk.bytes.clone(), 0), false),
-                Piece::File(range) => (Piece::File(range.clone()), true),
-            };
-            lent.push(piece);
-            if file {
-                return;
-            }
-        }
-        if self.pieces.len() < LENT_PIECES {
-            lent.write(&self.tail);
-        }
-    }
-
-    /// Lets go of what was lent, but not of the room for so many pieces and a small answer.
-    #[doc(hidden)]
-    pub fn clear(&mut self) {
-        self.pieces.clear();
-        (self.held, self.reserved, self.files) = (0, 0, 0);
-        self.release_tail();
-    }
-
     /// The first of what comes next, if that is no file.
     #[doc(hidden)]
     pub fn front_bytes(&self) -> Bytes {
@@ -223,6 +189,9 @@ impl Output {
     /// Forgets the first `count` bytes: they have been sent.
     #[doc(hidden)]
     pub fn advance(&mut self, mut count: u64) {
+        if self.is_lent() {
+            return self.loan.advance(count);
+        }
         while let Some(piece) = self.pieces.front_mut() {
             let sent = count.min(piece.len());
             count -= sent;
@@ -276,12 +245,14 @@ impl Output {
 
     fn push(&mut self, piece: Piece) {
         if !self.tail.is_empty() {
-            let (tail, size) = (mem::take(&mut self.tail).freeze(), mem::take(&mut self.tail_size));
-            self.held += tail.len();
-            self.reserved += size;
-            self.pieces.push_back(Piece::owned(tail, size));
+            self.seal_tail();
         }
-        match &piece {
+        self.count(&piece);
+        self.pieces.push_back(piece);
+    }
+
+    fn count(&mut self, piece: &Piece) {
+        match piece {
             Piece::Bytes(bytes, size) => {
                 self.held += bytes.len();
                 self.reserved += size;
@@ -289,7 +260,19 @@ impl Output {
             Piece::Chunk(chunk) => self.held += chunk.len(),
             Piece::File(_) => self.files += 1,
         }
-        self.pieces.push_back(piece);
+    }
+
+    fn pop(&mut self) -> Option<Piece> {
+        let piece = self.pieces.pop_front()?;
+        match &piece {
+            Piece::Bytes(bytes, size) => {
+                self.held -= bytes.len();
+                self.reserved -= size;
+            }
+            Piece::Chunk(chunk) => self.held -= chunk.len(),
+            Piece::File(_) => self.files -= 1,
+        }
+        Some(piece)
     }
 
     /// What was written so far is a piece, and what follows begins another.

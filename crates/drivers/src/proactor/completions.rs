@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use roadstead_proto::{output::Output, ticket::Token};
+use roadstead_proto::{output::Lent, ticket::Token};
 
 use super::blocks::Block;
 use crate::{accept::Taken, net::Failure};
@@ -30,8 +30,9 @@ pub trait CompletionQueue {
     fn connect(&mut self, address: SocketAddr, token: Token);
     /// Receives up to `most` bytes into a block of the completion queue's, which goes home when it is dropped.
     fn receive(&mut self, token: Token, most: usize);
-    /// Sends from the front of `output`. While the peer has no room this is a wait for it: [`Completion::Full`].
-    fn send(&mut self, token: Token, output: Box<Output>);
+    /// Sends from the front of `lent`, which comes home by [`Completion::Released`]. While the peer has no room this is a
+    /// wait for it: [`Completion::Full`].
+    fn send(&mut self, token: Token, lent: Box<Lent>);
     /// Finishes sending.
     fn shutdown(&mut self, token: Token);
     /// Tries what is in flight for this connection, told or not that it would work. What comes of that is followed by
@@ -39,7 +40,8 @@ pub trait CompletionQueue {
     fn look(&mut self, token: Token);
     /// Has whatever is in flight for this connection complete soon.
     fn cancel(&mut self, token: Token);
-    /// Closes a socket for which nothing is in flight; with `reset` the peer sees one.
+    /// Closes a socket for which nothing is in flight; with `reset` the peer sees one. What it was lent may come home
+    /// later.
     fn close(&mut self, token: Token, reset: bool);
     /// Closes a connected socket that was never adopted; the peer sees a reset.
     fn refuse(&mut self, stream: Self::Stream);
@@ -58,12 +60,15 @@ pub enum Completion<S> {
     Connected(Token, io::Result<()>),
     /// What has come. An empty block is the peer's end.
     Received(Token, io::Result<Block>),
-    /// The output comes back as it was lent.
-    Sent(Token, Box<Output>, io::Result<u64>),
-    /// A send has no room at its peer. It stays in flight, as a wait for that; its output comes back.
-    Full(Token, Box<Output>),
+    /// So many bytes were sent. The system may need them still: see [`Completion::Released`].
+    Sent(Token, io::Result<u64>),
+    /// A send has no room at its peer. It stays in flight, as a wait for that, and needs nothing that it was lent.
+    Full(Token),
     /// Such a wait is over.
     Room(Token),
+    /// What was lent to a send comes home, once, and never before what the send came to was told. Until then it is
+    /// charged, whether it was sent or not.
+    Released(Token, Box<Lent>),
     /// What was in flight has been tried.
     Looked(Token),
 }

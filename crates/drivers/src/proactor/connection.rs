@@ -10,7 +10,7 @@ use roadstead_proto::{
 
 use super::{
     completions::CompletionQueue,
-    in_flight::InFlight,
+    in_flight::{InFlight, Sending},
     sends::{Place, Sends, pages},
 };
 use crate::connections::Timed;
@@ -19,13 +19,17 @@ use crate::connections::Timed;
 pub(crate) struct LoopConnection {
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) in_flight: InFlight,
+    /// How many sends there were whose output has not come home.
+    pub(super) lent: usize,
     /// Where its send waits for others.
     pub(crate) waits: Option<Place>,
+    /// Its send waits for what the last one has left to come home.
+    pub(super) resumes: bool,
     /// Its deadline had passed at this time; it hears so once the completion queue was asked whether anything had come.
     pub(super) overdue: Option<Duration>,
     /// The server drains; it hears so once the completion queue was asked whether anything had come.
     pub(crate) drains: bool,
-    /// A session without a connection has no socket to close.
+    /// There is a socket to close. A session without a connection has none.
     pub(crate) socket: bool,
     /// It wants to be closed once nothing is in flight; whether with a reset.
     pub(super) closing: Option<bool>,
@@ -33,8 +37,17 @@ pub(crate) struct LoopConnection {
 
 impl LoopConnection {
     pub(crate) fn new(endpoint: Box<dyn Endpoint>, socket: bool) -> Self {
-        let in_flight = InFlight::default();
-        Self { endpoint, in_flight, waits: None, overdue: None, drains: false, socket, closing: None }
+        Self {
+            endpoint,
+            in_flight: InFlight::default(),
+            lent: 0,
+            waits: None,
+            resumes: false,
+            overdue: None,
+            drains: false,
+            socket,
+            closing: None,
+        }
     }
 }
 
@@ -78,13 +91,17 @@ pub(crate) fn submit<P: CompletionQueue>(
     None
 }
 
-/// Begins a send, or has it wait for others.
+/// Begins a send, or has it wait: for what the last one has left, or for others.
 pub(super) fn begin_send<P: CompletionQueue>(
     connection: &mut LoopConnection,
     token: Token,
     completions: &mut P,
     sends: &mut Sends,
 ) {
+    connection.resumes = connection.endpoint.output().is_lent();
+    if connection.resumes {
+        return;
+    }
     let pages = pages(connection.endpoint.output().buffered());
     match sends.begin(token, pages) {
         Ok(()) => send(connection, token, completions, sends, pages),
@@ -100,6 +117,7 @@ pub(crate) fn send<P: CompletionQueue>(
     sends: &mut Sends,
     pages: usize,
 ) {
-    connection.in_flight.send = Some(pages);
-    completions.send(token, sends.lend(&mut *connection.endpoint));
+    connection.in_flight.send = Sending::Works;
+    connection.lent += 1;
+    completions.send(token, sends.lend(&mut *connection.endpoint, pages));
 }

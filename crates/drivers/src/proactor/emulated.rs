@@ -25,7 +25,7 @@ impl<N: Net> ReadyIo<N> for Direct {
     }
 
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>> {
-        Progress::Done(whole(|| net.send(task.stream, task.output)))
+        Progress::Done(whole(|| net.send(task.stream, task.lent)))
     }
 
     fn finished(&mut self) -> Option<Finished> {

@@ -10,13 +10,22 @@ use roadstead_proto::connection::Operation;
 pub(super) struct InFlight {
     pub(crate) connect: bool,
     pub(crate) receive: bool,
-    /// The pages that it pins; zero while it waits for room at its peer.
-    pub(crate) send: Option<usize>,
+    pub(crate) send: Sending,
+}
+
+/// How far a send is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    #[default]
+    Idle,
+    Works,
+    /// Its peer has no room: it waits for that.
+    Full,
 }
 
 impl InFlight {
     pub(crate) fn is_empty(&self) -> bool {
-        !self.connect && !self.receive && self.send.is_none()
+        !self.connect && !self.receive && self.send == Sending::Idle
     }
 
     /// Takes note of an operation's end. False if it was not in flight.
@@ -24,7 +33,7 @@ impl InFlight {
         match operation {
             Operation::Connect => mem::take(&mut self.connect),
             Operation::Receive => mem::take(&mut self.receive),
-            Operation::Send => self.send.take().is_some(),
+            Operation::Send => mem::take(&mut self.send) != Sending::Idle,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One loop of submit, wait for completions, session, submit. Where completions arrive is the replaceable part, a
 //! [`CompletionQueue`]. An operation that was submitted belongs to the completion queue with all that it works on,
-//! until its completion comes, in whatever order. To close a connection is therefore three steps: cancel what is in
+//! until its completion comes, in whatever order; what was lent to a send belongs to it until it comes home. To close a connection is therefore three steps: cancel what is in
 //! flight, hear of it, close.
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
@@ -27,6 +27,7 @@ use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 use roadstead_proto::{
     connection::{Endpoint, Event, Operation},
     host::Host,
+    output::Lent,
     ticket::Token,
 };
 
@@ -40,6 +41,7 @@ use crate::{
 use blocks::Block;
 pub use completions::{Completion, CompletionQueue};
 use connection::{LoopConnection, begin_send, send, submit};
+use in_flight::Sending;
 use sends::{Sends, pages};
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
@@ -127,15 +129,10 @@ impl<P: CompletionQueue> Proactor<P> {
                 };
                 self.completed(token, Operation::Connect, event, now);
             }
-            Completion::Sent(token, output, result) => {
-                self.sends.take_back(output);
-                self.sent(token, result, now);
-            }
-            Completion::Full(token, output) => {
-                self.sends.take_back(output);
-                self.full(token);
-            }
+            Completion::Sent(token, result) => self.sent(token, result, now),
+            Completion::Full(token) => self.full(token),
             Completion::Room(token) => self.room(token),
+            Completion::Released(token, lent) => self.released(token, lent, now),
             Completion::Looked(token) => self.looked(token, now),
             Completion::Received(token, result) => self.received(token, result, now),
         }
@@ -155,38 +152,62 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {
-        let Some(pinned) = self.state.connections.get(token).and_then(|connection| connection.in_flight.send)
-        else {
+        let Some(connection) = self.state.connections.get(token) else { return };
+        if connection.in_flight.send == Sending::Idle {
             return;
-        };
+        }
         self.state.host.count.sends += 1;
-        let well = result.is_ok();
         let event = match result {
-            Ok(count) => Event::Sent(count),
+            Ok(count) => {
+                self.sends.went_well();
+                Event::Sent(count)
+            }
             Err(error) => failed(Operation::Send, error, P::classify),
         };
         self.completed(token, Operation::Send, event, now);
-        self.sends.end(pinned, well);
-        self.send_waiting();
     }
 
     /// A peer without room is in nobody's way but its own.
     fn full(&mut self, token: Token) {
-        let send =
-            self.state.connections.get(token).and_then(|connection| connection.in_flight.send.as_mut());
-        let Some(pinned) = send.map(mem::take) else { return };
-        self.sends.end(pinned, false);
+        if let Some(connection) = self.state.connections.get(token)
+            && connection.in_flight.send == Sending::Works
+        {
+            connection.in_flight.send = Sending::Full;
+        }
+    }
+
+    /// What was lent to a send comes home. What was not sent of it is lent again where that is what is waited for.
+    fn released(&mut self, token: Token, mut lent: Box<Lent>, now: Duration) {
+        if let Some(connection) = self.state.connections.get(token).filter(|connection| connection.lent > 0) {
+            connection.lent -= 1;
+            connection.endpoint.take_back(&mut lent);
+        }
+        self.sends.take_back(lent);
+        self.resume(token, now);
         self.send_waiting();
+    }
+
+    fn resume(&mut self, token: Token, now: Duration) {
+        let Some(connection) = self.state.connections.get(token) else { return };
+        match connection.closing {
+            None => {
+                if connection.resumes {
+                    begin_send(connection, token, &mut self.completions, &mut self.sends);
+                }
+                self.drive(token, now);
+            }
+            Some(_) => self.close_if_idle(token),
+        }
     }
 
     /// A peer has room again: its send has its turn as any other.
     fn room(&mut self, token: Token) {
         let Some(connection) =
-            self.state.connections.get(token).filter(|connection| connection.in_flight.send == Some(0))
+            self.state.connections.get(token).filter(|connection| connection.in_flight.send == Sending::Full)
         else {
             return;
         };
-        connection.in_flight.send = None;
+        connection.in_flight.send = Sending::Idle;
         match connection.closing {
             None => begin_send(connection, token, &mut self.completions, &mut self.sends),
             Some(_) => self.close_if_idle(token),
@@ -424,10 +445,12 @@ impl<P: CompletionQueue> Proactor<P> {
     fn close_if_idle(&mut self, token: Token) {
         let Some(connection) = self.state.connections.get(token) else { return };
         if let Some(reset) = connection.closing.filter(|_| connection.in_flight.is_empty()) {
-            if connection.socket {
+            if mem::take(&mut connection.socket) {
                 self.completions.close(token, reset);
             }
-            self.state.connections.remove(token);
+            if connection.lent == 0 {
+                self.state.connections.remove(token);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, rc::Rc, time::Duration};
 
-use roadstead_proto::{output::Output, ticket::Token};
+use roadstead_proto::{output::Lent, ticket::Token};
 
 use super::{
     blocks::{Block, Blocks},
@@ -22,7 +22,7 @@ use crate::{
 pub trait ReadyIo<N: Net> {
     /// Receives into `block`. One that stays empty is the peer's end.
     fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<io::Result<Block>>;
-    /// Sends from the front of `output`.
+    /// Sends from the front of what is lent.
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
     /// The next operation that was not done at once and is now.
     fn finished(&mut self) -> Option<Finished>;
@@ -50,8 +50,8 @@ pub struct Send<'a, S> {
     pub token: Token,
     /// On what.
     pub stream: &'a S,
-    /// What is to be sent.
-    pub output: &'a Output,
+    /// What is to be sent. It is needed until the send is done.
+    pub lent: &'a Lent,
 }
 
 /// How far an operation has come.
@@ -100,7 +100,7 @@ struct Socket<S> {
     waits: bool,
     receive: Direction<usize>,
     /// What is lent to a send is boxed: an idle socket keeps no room for it.
-    send: Direction<Box<Output>>,
+    send: Direction<Box<Lent>>,
     /// The peer has no room for a send, which waits for that.
     full: bool,
     /// That wait is over, and the send is not asked for again yet.
@@ -182,8 +182,8 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
 
     fn begin_send(&mut self, token: Token) {
         let Some(socket) = self.sockets.get(token) else { return };
-        if let Some(output) = socket.send.begin() {
-            match self.ready_io.send(&mut self.net, Send { token, stream: &socket.stream, output }) {
+        if let Some(lent) = socket.send.begin() {
+            match self.ready_io.send(&mut self.net, Send { token, stream: &socket.stream, lent }) {
                 Progress::Later => socket.send.busy = true,
                 Progress::Done(result) => self.sent(token, result),
             }
@@ -199,9 +199,9 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
                 socket.roomy = true;
                 self.done.push(Completion::Room(token));
             }
-        } else if let Some(output) = socket.send.asked.take_if(|_| !socket.send.busy) {
+        } else if let Some(lent) = socket.send.asked.take_if(|_| !socket.send.busy) {
             socket.full = true;
-            self.done.push(Completion::Full(token, output));
+            self.done.extend([Completion::Full(token), Completion::Released(token, lent)]);
         }
     }
 
@@ -248,8 +248,8 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
 
     fn sent(&mut self, token: Token, result: io::Result<u64>) {
         let Some(socket) = self.sockets.get(token) else { return };
-        if let Some((output, result)) = socket.send.end(result) {
-            self.done.push(Completion::Sent(token, output, result));
+        if let Some((lent, result)) = socket.send.end(result) {
+            self.done.extend([Completion::Sent(token, result), Completion::Released(token, lent)]);
         }
     }
 
@@ -359,12 +359,12 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
         self.advance(token);
     }
 
-    fn send(&mut self, token: Token, output: Box<Output>) {
+    fn send(&mut self, token: Token, lent: Box<Lent>) {
         match self.sockets.get(token) {
-            Some(socket) => (socket.send.asked, socket.roomy) = (Some(output), false),
+            Some(socket) => (socket.send.asked, socket.roomy) = (Some(lent), false),
             None => {
                 let gone = io::ErrorKind::NotConnected.into();
-                self.done.push(Completion::Sent(token, output, Err(gone)));
+                self.done.extend([Completion::Sent(token, Err(gone)), Completion::Released(token, lent)]);
             }
         }
         self.advance(token);
@@ -394,10 +394,11 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
         if mem::take(&mut socket.connecting) {
             self.done.push(Completion::Connected(token, Err(cancelled())));
         }
-        let waited = mem::take(&mut socket.full).then(Output::for_lending);
-        if let Some(output) = socket.send.cancel().or(waited) {
-            self.done.push(Completion::Sent(token, output, Err(cancelled())));
+        let lent = socket.send.cancel();
+        if mem::take(&mut socket.full) || lent.is_some() {
+            self.done.push(Completion::Sent(token, Err(cancelled())));
         }
+        self.done.extend(lent.map(|lent| Completion::Released(token, lent)));
         if socket.receive.cancel().is_some() {
             self.done.push(Completion::Received(token, Err(cancelled())));
         }

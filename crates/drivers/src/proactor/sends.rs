@@ -1,15 +1,15 @@
 //! The cap on sends in flight: how much of what all connections of a loop send the kernel may hold on to.
 //!
-//! A send that was submitted pins the pages that it reads until it is done. One that would pin too many waits in line,
+//! A send that was submitted pins the pages that it reads until they come home. One that would pin too many waits in line,
 //! and its bytes are not lent before its turn. When the system has no room the cap falls to half of what is pinned, and
 //! every send that goes well raises it by a page: as TCP treats congestion (RFC 5681, section 3.1).
 //!
-//! What is lent comes back, and its box is used for the next send.
+//! What is lent comes home in a box that is used for the next send.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
-use roadstead_proto::{connection::Endpoint, output::Output, ticket::Token};
+use roadstead_proto::{connection::Endpoint, output::Lent, ticket::Token};
 
 use crate::free::FreeList;
 
@@ -17,7 +17,7 @@ use crate::free::FreeList;
 const MOST: usize = (8 << 20) / PAGE;
 /// What can be pinned at least, in bytes.
 const PAGE: usize = 4 << 10;
-/// Outputs that are kept for the next sends.
+/// Boxes that are kept for the next sends.
 const FREE: usize = 64;
 
 /// How many pages a send of so many bytes pins.
@@ -38,7 +38,7 @@ pub(super) struct Sends {
     /// Who waits, in order of arrival.
     line: BTreeMap<Place, Token>,
     next: Place,
-    free: FreeList<Box<Output>>,
+    free: FreeList<Box<Lent>>,
 }
 
 impl Sends {
@@ -46,15 +46,19 @@ impl Sends {
         Self { limit: MOST, pinned: 0, line: BTreeMap::new(), next: Place(0), free: FreeList::new(FREE) }
     }
 
-    /// What `endpoint` sends next, for a send that begins.
-    pub(crate) fn lend(&mut self, endpoint: &mut dyn Endpoint) -> Box<Output> {
-        let mut lent = self.free.take().unwrap_or_else(Output::for_lending);
+    /// What `endpoint` sends next, for a send that begins and pins so many pages.
+    pub(crate) fn lend(&mut self, endpoint: &mut dyn Endpoint, pages: usize) -> Box<Lent> {
+        let mut lent = self.free.take().unwrap_or_else(Lent::new);
         endpoint.lend(&mut lent);
+        lent.weight = pages;
         lent
     }
 
-    /// What was lent to a send that is done.
-    pub(crate) fn take_back(&mut self, mut lent: Box<Output>) {
+    /// What was lent to a send has come home, and pins nothing any more.
+    pub(crate) fn take_back(&mut self, mut lent: Box<Lent>) {
+        let pages = mem::take(&mut lent.weight);
+        debug_assert!(pages <= self.pinned, "it was lent by this loop");
+        self.pinned = self.pinned.saturating_sub(pages);
         lent.clear();
         self.free.put(lent);
     }
@@ -97,10 +101,9 @@ impl Sends {
         self.line.remove(&place);
     }
 
-    /// A send is done, well or not.
-    pub(crate) fn end(&mut self, pages: usize, well: bool) {
-        self.pinned -= pages;
-        self.limit = (self.limit + usize::from(well)).min(MOST);
+    /// A send went well.
+    pub(crate) fn went_well(&mut self) {
+        self.limit = (self.limit + 1).min(MOST);
     }
 
     /// The system had no room for an operation.
@@ -127,6 +130,16 @@ mod tests {
 
     use super::*;
 
+    /// A send of so many pages is done, well or not.
+    fn end(sends: &mut Sends, pages: usize, well: bool) {
+        if well {
+            sends.went_well();
+        }
+        let mut lent = Lent::new();
+        lent.weight = pages;
+        sends.take_back(lent);
+    }
+
     #[test]
     fn the_cap_holds_at_its_edge() {
         for (last, begins) in [(1, true), (2, true), (3, false)] {
@@ -143,7 +156,7 @@ mod tests {
         let mut sends = Sends::new();
         assert!(sends.begin(Token(0), MOST).is_ok() && sends.begin(Token(1), MOST).is_err());
         let second = sends.begin(Token(2), 1).unwrap_err();
-        sends.end(MOST, true);
+        end(&mut sends, MOST, true);
         assert!(sends.begin(Token(3), 1).is_err(), "there is room, and there are others");
         assert_eq!(sends.first(), Some(Token(1)));
         assert!(sends.begin_first(MOST) && !sends.begin_first(1));
@@ -156,14 +169,14 @@ mod tests {
         let mut sends = Sends::new();
         assert!(sends.begin(Token(0), 100).is_ok() && sends.begin(Token(1), 100).is_ok());
         sends.exhausted();
-        sends.end(100, false);
+        end(&mut sends, 100, false);
         assert_eq!(sends.limit, 100);
         assert!(sends.begin(Token(2), 1).is_err());
         for _ in 0..10 {
             sends.exhausted();
         }
         assert_eq!(sends.limit, 1, "never nothing");
-        sends.end(100, true);
+        end(&mut sends, 100, true);
         assert_eq!(sends.limit, 2);
     }
 
@@ -195,7 +208,7 @@ mod tests {
                     2 => if let Some((place, ..)) = line.remove(pages % line.len().max(1)) { sends.leave(place) },
                     3 => sends.exhausted(),
                     _ => {
-                        if let Some(pages) = in_flight.pop_front() { sends.end(pages, pages % 3 > 0) }
+                        if let Some(pages) = in_flight.pop_front() { end(&mut sends, pages, pages % 3 > 0) }
                         while let Some(&(_, token, pages)) = line.front() {
                             prop_assert_eq!(sends.first(), Some(token), "in order of arrival");
                             if !sends.begin_first(pages) { break }

@@ -1,14 +1,14 @@
 //! The loop itself, over a completion queue that does what it is told and when.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst};
 
 use roadstead_proto::{
     budget::Budget,
     connection::{BLOCK, dialling::outgoing},
     host::Shared,
     input::Input,
-    output::Output,
+    output::Lent,
     service::{Done, Peer, Ready, Scope, Service, Session},
     session::Context,
 };
@@ -36,6 +36,7 @@ struct Obedient {
     in_backlog: usize,
     named: Vec<Token>,
     sends: Vec<Token>,
+    lent: BTreeMap<Token, Box<Lent>>,
     receives: Vec<Token>,
     cancelled: Vec<Token>,
     closed: Vec<Token>,
@@ -66,8 +67,9 @@ impl CompletionQueue for Obedient {
     fn receive(&mut self, token: Token, _: usize) {
         self.receives.push(token);
     }
-    fn send(&mut self, token: Token, _: Box<Output>) {
+    fn send(&mut self, token: Token, lent: Box<Lent>) {
         self.sends.push(token);
+        self.lent.insert(token, lent);
     }
     fn shutdown(&mut self, _: Token) {}
     fn look(&mut self, token: Token) {
@@ -139,6 +141,28 @@ impl Proactor<Obedient> {
         self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), guest()))));
         self.completions.named[before..].to_vec()
     }
+
+    /// One turn in which the sends of these are done.
+    fn send(&mut self, tokens: &[Token]) {
+        let done: Vec<_> = tokens.iter().flat_map(|&token| [sent(token), self.home(token)]).collect();
+        self.happen(done);
+    }
+
+    /// One turn in which the peers of these prove to have no room.
+    fn fill(&mut self, tokens: &[Token]) {
+        let full = Completion::Full;
+        let done: Vec<_> = tokens.iter().flat_map(|&token| [full(token), self.home(token)]).collect();
+        self.happen(done);
+    }
+
+    /// What was lent to the last send comes home.
+    fn home(&mut self, token: Token) -> Completion<()> {
+        Completion::Released(token, self.completions.lent.remove(&token).unwrap_or_else(Lent::new))
+    }
+}
+
+fn sent(token: Token) -> Completion<()> {
+    Completion::Sent(token, Ok(LARGE as u64))
 }
 
 #[test]
@@ -184,22 +208,14 @@ fn no_listener_that_rests_keeps_a_loop_awake_that_drains() {
     }
 }
 
-fn sent(token: Token) -> Completion<()> {
-    Completion::Sent(token, Output::for_lending(), Ok(LARGE as u64))
-}
-
-fn full(token: Token) -> Completion<()> {
-    Completion::Full(token, Output::for_lending())
-}
-
 #[test]
 fn sends_beyond_the_cap_wait_in_order_of_arrival() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE + 3);
     assert_eq!(proactor.completions.sends, tokens[..AT_ONCE]);
-    proactor.happen([sent(tokens[1])]);
+    proactor.send(&tokens[1..2]);
     assert_eq!(proactor.completions.sends[AT_ONCE..], tokens[AT_ONCE..=AT_ONCE]);
-    proactor.happen([sent(tokens[0]), sent(tokens[2])]);
+    proactor.send(&[tokens[0], tokens[2]]);
     assert_eq!(proactor.completions.sends, tokens);
 }
 
@@ -207,11 +223,11 @@ fn sends_beyond_the_cap_wait_in_order_of_arrival() {
 fn who_waits_for_room_at_its_peer_keeps_nobody_waiting_and_has_its_turn_when_there_is_room() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE + 2);
-    proactor.happen([full(tokens[0]), full(tokens[1])]);
+    proactor.fill(&tokens[..2]);
     assert_eq!(proactor.completions.sends, tokens);
     proactor.happen([Completion::Room(tokens[1])]);
     assert_eq!(proactor.completions.sends.len(), tokens.len(), "the others have taken its place");
-    proactor.happen([sent(tokens[2])]);
+    proactor.send(&tokens[2..3]);
     assert_eq!(proactor.completions.sends[tokens.len()..], [tokens[1]]);
 }
 
@@ -220,12 +236,11 @@ fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
     let mut proactor = start();
     let tokens = proactor.admit(2);
     let reset = |token| Completion::Received(token, Err(io::ErrorKind::ConnectionReset.into()));
-    proactor.happen(tokens.iter().map(|&token| full(token)));
+    proactor.fill(&tokens);
     proactor.happen(tokens.iter().map(|&token| reset(token)));
     assert_eq!(proactor.completions.cancelled, tokens);
     assert_eq!(proactor.completions.closed, [], "something is in flight");
-    let cancelled =
-        Completion::Sent(tokens[1], Output::for_lending(), Err(io::ErrorKind::Interrupted.into()));
+    let cancelled = Completion::Sent(tokens[1], Err(io::ErrorKind::Interrupted.into()));
     proactor.happen([Completion::Room(tokens[0]), cancelled]);
     assert_eq!(proactor.completions.closed, tokens);
 }
@@ -239,7 +254,39 @@ fn what_is_lent_is_charged_until_it_comes_back() {
     assert_eq!(proactor.completions.closed, [], "its send is in flight");
     assert_eq!(proactor.state.host.shared.memory.used(), LARGE);
     proactor.happen([sent(tokens[0])]);
-    assert_eq!((&proactor.completions.closed, proactor.state.host.shared.memory.used()), (&tokens, 0));
+    assert_eq!(proactor.completions.closed, tokens, "nothing is in flight for its socket any more");
+    assert_eq!(proactor.state.host.shared.memory.used(), LARGE, "the system may still need it");
+    let home = proactor.home(tokens[0]);
+    proactor.happen([home]);
+    assert_eq!((proactor.state.host.shared.memory.used(), proactor.state.connections.is_empty()), (0, true));
+}
+
+#[test]
+fn what_was_sent_and_has_not_come_home_keeps_its_pages_and_nobody_from_sending_on() {
+    let mut proactor = start();
+    let tokens = proactor.admit(AT_ONCE + 1);
+    let (last, before) = (tokens[AT_ONCE], AT_ONCE);
+    proactor.happen([sent(tokens[0])]);
+    assert_eq!(proactor.completions.sends.len(), before, "its pages are pinned still");
+    let home = proactor.home(tokens[0]);
+    proactor.happen([home]);
+    assert_eq!(proactor.completions.sends[before..], [last]);
+    assert_eq!(proactor.state.host.shared.memory.used(), LARGE * AT_ONCE);
+}
+
+#[test]
+fn what_was_sent_in_part_goes_on_when_the_rest_has_come_home() {
+    let mut proactor = start();
+    let tokens = proactor.admit(1);
+    for part in [LARGE - 1, 1] {
+        let asked = proactor.completions.sends.len();
+        proactor.happen([Completion::Sent(tokens[0], Ok(part as u64))]);
+        assert_eq!(proactor.completions.sends.len(), asked, "the rest is lent");
+        let home = proactor.home(tokens[0]);
+        proactor.happen([home]);
+    }
+    assert_eq!(proactor.completions.sends.len(), 2);
+    assert_eq!(proactor.state.host.shared.memory.used(), 0, "and nothing is charged when all was sent");
 }
 
 #[test]
@@ -247,8 +294,11 @@ fn what_is_not_in_flight_cannot_be_done() {
     let mut proactor = start();
     let tokens = proactor.admit(1);
     let none = || Completion::Connected(tokens[0], Ok(()));
-    proactor.happen([none(), Completion::Room(tokens[0]), sent(tokens[0])]);
-    proactor.happen([sent(tokens[0]), full(tokens[0]), Completion::Room(tokens[0]), none()]);
+    let home = proactor.home(tokens[0]);
+    proactor.happen([none(), Completion::Room(tokens[0]), sent(tokens[0]), home]);
+    let full = Completion::Full(tokens[0]);
+    let home = proactor.home(tokens[0]);
+    proactor.happen([sent(tokens[0]), full, Completion::Room(tokens[0]), home, none()]);
     assert_eq!(proactor.completions.closed, []);
     let reset = || {
         let reset = Err(io::ErrorKind::ConnectionReset.into());
@@ -267,7 +317,7 @@ fn who_closes_leaves_the_line() {
     let reset = Err(io::ErrorKind::ConnectionReset.into());
     proactor.happen([Completion::Received(tokens[AT_ONCE], reset)]);
     assert_eq!(proactor.completions.closed, [tokens[AT_ONCE]], "nothing of it was in flight any more");
-    proactor.happen([sent(tokens[0])]);
+    proactor.send(&tokens[..1]);
     assert_eq!(proactor.completions.sends[AT_ONCE..], [tokens[AT_ONCE + 1]]);
 }
 
@@ -275,9 +325,9 @@ fn who_closes_leaves_the_line() {
 fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE);
-    let exhausted =
-        |&token| Completion::Sent(token, Output::for_lending(), Err(io::Error::other(Failure::NoRoom)));
-    proactor.happen(tokens.iter().map(exhausted));
+    let exhausted = |token| Completion::Sent(token, Err(io::Error::other(Failure::NoRoom)));
+    let done: Vec<_> = tokens.iter().flat_map(|&token| [exhausted(token), proactor.home(token)]).collect();
+    proactor.happen(done);
     assert_eq!(proactor.completions.sends.len(), AT_ONCE, "not at once");
     assert_eq!(proactor.timeout(), Some(REST));
     proactor.completions.now = REST;
@@ -285,7 +335,8 @@ fn what_the_system_had_no_room_for_is_sent_after_a_rest_and_more_by_and_by() {
     (0..3).for_each(|_| proactor.happen([]));
     assert_eq!(proactor.completions.sends.len(), AT_ONCE + 1, "one after the other");
     for number in AT_ONCE..2 * AT_ONCE {
-        proactor.happen([sent(proactor.completions.sends[number])]);
+        let token = proactor.completions.sends[number];
+        proactor.send(&[token]);
     }
     let mut again = proactor.completions.sends[AT_ONCE..].to_vec();
     again.sort();

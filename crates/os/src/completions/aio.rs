@@ -238,14 +238,14 @@ impl ReadyIo<Os> for Requests {
 
     fn send(&mut self, _: &mut Os, task: Send<'_, OwnedFd>) -> Progress<io::Result<u64>> {
         let descriptor = task.stream.as_raw_fd();
-        let submitted = match task.output.front_file() {
+        let submitted = match task.lent.front_file() {
             Some(range) => self.fill(&task, range),
             None => {
-                let work = Work::Send(task.output.front_bytes());
+                let work = Work::Send(task.lent.front_bytes());
                 self.submit(task.token, descriptor, work, (descriptor, 0)).is_none()
             }
         };
-        if submitted { Progress::Later } else { Progress::Done(sockets::send(task.stream, task.output)) }
+        if submitted { Progress::Later } else { Progress::Done(sockets::send(task.stream, task.lent)) }
     }
 
     fn finished(&mut self) -> Option<Finished> {
@@ -299,7 +299,10 @@ mod tests {
     };
 
     use roadstead_drivers::proactor::blocks::Blocks;
-    use roadstead_proto::{output::Output, tuning::Tuning};
+    use roadstead_proto::{
+        output::{Lent, Output},
+        tuning::Tuning,
+    };
 
     use super::*;
 
@@ -316,7 +319,9 @@ mod tests {
         let mut ready_io = Requests::new(&WakeQueue::new());
         let mut output = Output::new(100);
         output.write(b"to nobody");
-        let send = Send { token: Token(1), stream: &stream, output: &output };
+        let mut lent = Lent::new();
+        output.lend(&mut lent);
+        let send = Send { token: Token(1), stream: &stream, lent: &lent };
         assert!(matches!(ready_io.send(&mut net, send), Progress::Later));
         let block = Blocks::new().lend(100).unwrap();
         let receive = Receive { token: Token(1), stream: &stream, block, most: 100 };

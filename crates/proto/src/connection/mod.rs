@@ -68,7 +68,7 @@ use crate::{
     flight::Flight,
     host::{Host, Shared},
     layer::Identity,
-    output::Output,
+    output::{Lent, Output},
     service::{Closed, Peer, Session},
     session::Control,
     ticket::{Mailbox, Token, WakeFlag, WakeQueue, Waker},
@@ -307,8 +307,12 @@ impl<S: Session> Endpoint for Connection<S> {
         &self.output
     }
 
-    fn lend(&mut self, lent: &mut Output) {
+    fn lend(&mut self, lent: &mut Lent) {
         self.output.lend(lent);
+    }
+
+    fn take_back(&mut self, lent: &mut Lent) {
+        self.output.take_back(lent);
     }
 
     fn settle(&mut self, now: Duration, host: &mut Host) {

@@ -22,7 +22,7 @@ use crate::{
     flight::{BLOCK, Flight, Operation},
     guard::{self, Guarded},
     host::{Host, Shared},
-    output::Output,
+    output::{Lent, Output},
     ticket::{Token, WakeQueue},
     unread::Unread,
 };
@@ -358,8 +358,12 @@ impl Endpoint for Layered {
         self.phase.put_off(from.saturating_add(linger), to.saturating_add(linger));
     }
 
-    fn lend(&mut self, lent: &mut Output) {
+    fn lend(&mut self, lent: &mut Lent) {
         self.wire.lend(lent);
+    }
+
+    fn take_back(&mut self, lent: &mut Lent) {
+        self.wire.take_back(lent);
     }
 
     fn settle(&mut self, now: Duration, host: &mut Host) {

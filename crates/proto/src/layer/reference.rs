@@ -16,7 +16,7 @@ use crate::{
     budget::Budget,
     connection::{BLOCK, Endpoint, Event, Op},
     host::{Host, Shared},
-    output::Output,
+    output::{Lent, Output},
     ticket::{Token, WakeQueue},
 };
 
@@ -152,7 +152,8 @@ impl Endpoint for Inner {
         &self.output
     }
 
-    fn lend(&mut self, _: &mut Output) {}
+    fn lend(&mut self, _: &mut Lent) {}
+    fn take_back(&mut self, _: &mut Lent) {}
 
     fn settle(&mut self, _: Duration, _: &mut Host) {}
 

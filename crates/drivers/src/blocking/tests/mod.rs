@@ -18,7 +18,7 @@ use roadstead_proto::{
     budget::Permit,
     connection::{Endpoint, Event, Op},
     host::Host,
-    output::Output,
+    output::{Lent, Output},
     ticket::{Token, WakeQueue},
 };
 
@@ -288,7 +288,8 @@ impl Endpoint for Puppet {
     fn output(&self) -> &Output {
         &self.output
     }
-    fn lend(&mut self, _: &mut Output) {}
+    fn lend(&mut self, _: &mut Lent) {}
+    fn take_back(&mut self, _: &mut Lent) {}
     fn settle(&mut self, _: Duration, host: &mut Host) {
         (self.plan)("settle", &mut self.wishes, host);
     }

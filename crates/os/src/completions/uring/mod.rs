@@ -35,7 +35,7 @@ use roadstead_drivers::{
     },
 };
 use roadstead_proto::{
-    output::Output,
+    output::Lent,
     service::Peer,
     ticket::{Token, WakeQueue},
 };
@@ -130,7 +130,7 @@ impl Uring {
                 Operation::Readable(token) => self.readable(token, polled(result)),
                 Operation::Receive(token, block, most) => self.received(token, block, most, result),
                 Operation::Writable(token) => self.writable(token, polled(result)),
-                Operation::Send(token, output, _) => self.sent(token, output, result.map(u64::from)),
+                Operation::Send(token, lent, _) => self.sent(token, lent, result.map(u64::from)),
             }
         }
     }
@@ -258,21 +258,22 @@ impl Uring {
         }
     }
 
-    fn sent(&mut self, token: Token, output: Box<Output>, result: io::Result<u64>) {
+    fn sent(&mut self, token: Token, lent: Box<Lent>, result: io::Result<u64>) {
         let Some(socket) = self.sockets.get(token) else { return };
         socket.send = Sending::Idle;
         let result = match result {
-            Err(error) if is_unknown(&error) => sockets::send(&socket.stream, &output),
+            Err(error) if is_unknown(&error) => sockets::send(&socket.stream, &lent),
             result => result,
         };
         match result {
             Err(error) if is_early(&error) && !socket.cancelled => {
                 let name = self.ring.begin(Operation::Writable(token), &socket.stream);
                 socket.send = Sending::Full(Poll { name, hurries: false });
-                self.done.push(Completion::Full(token, output));
+                self.done.push(Completion::Full(token));
             }
-            result => self.done.push(Completion::Sent(token, output, result)),
+            result => self.done.push(Completion::Sent(token, result)),
         }
+        self.done.push(Completion::Released(token, lent));
     }
 
     fn writable(&mut self, token: Token, result: io::Result<()>) {
@@ -282,11 +283,11 @@ impl Uring {
                 socket.send = Sending::Roomy;
                 self.done.push(Completion::Room(token));
             }
-            // What it would have sent has come back already.
+            // What it would have sent has come home already.
             result => {
                 socket.send = Sending::Idle;
                 let error = result.err().unwrap_or_else(cancelled);
-                self.done.push(Completion::Sent(token, Output::for_lending(), Err(error)));
+                self.done.push(Completion::Sent(token, Err(error)));
             }
         }
     }
@@ -366,17 +367,17 @@ impl CompletionQueue for Uring {
         }
     }
 
-    fn send(&mut self, token: Token, output: Box<Output>) {
+    fn send(&mut self, token: Token, lent: Box<Lent>) {
         let Some(socket) = self.sockets.get(token) else {
             let gone = io::ErrorKind::NotConnected.into();
-            return self.done.push(Completion::Sent(token, output, Err(gone)));
+            return self.done.extend([Completion::Sent(token, Err(gone)), Completion::Released(token, lent)]);
         };
-        if output.front_file().is_some() {
-            let result = sockets::send(&socket.stream, &output);
-            return self.sent(token, output, result);
+        if lent.front_file().is_some() {
+            let result = sockets::send(&socket.stream, &lent);
+            return self.sent(token, lent, result);
         }
         socket.send = Sending::Works;
-        self.ring.begin(Operation::send(token, output), &socket.stream);
+        self.ring.begin(Operation::send(token, lent), &socket.stream);
     }
 
     fn shutdown(&mut self, token: Token) {

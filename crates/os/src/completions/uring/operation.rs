@@ -21,7 +21,10 @@ use slab::Slab;
 use socket2::{SockAddr, SockAddrStorage};
 
 use roadstead_drivers::{net::REST, proactor::blocks::Block};
-use roadstead_proto::{output::Output, ticket::Token};
+use roadstead_proto::{
+    output::{Lent, Output},
+    ticket::Token,
+};
 
 use crate::wait::FOR_EVER;
 
@@ -65,7 +68,7 @@ pub(super) enum Operation {
     Receive(Token, Block, usize),
     /// Waits until the peer has room.
     Writable(Token),
-    Send(Token, Box<Output>, Box<Message>),
+    Send(Token, Box<Lent>, Box<Message>),
 }
 
 /// Where the kernel puts the address of a peer.
@@ -106,10 +109,10 @@ impl Operation {
         Self::Accept(listener, Box::new(Address { storage, length }))
     }
 
-    /// A send of what comes first in `output`, which is no file.
-    pub(super) fn send(token: Token, output: Box<Output>) -> Self {
-        let message = Message::of(&output);
-        Self::Send(token, output, message)
+    /// A send of what comes first in `lent`, which is no file.
+    pub(super) fn send(token: Token, lent: Box<Lent>) -> Self {
+        let message = Message::of(&lent);
+        Self::Send(token, lent, message)
     }
 
     /// What the kernel is told. It points into the memory of this operation.

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
 };
 
-use roadstead_proto::{connection::BLOCK, tuning::Tuning};
+use roadstead_proto::{connection::BLOCK, output::Output, tuning::Tuning};
 
 use roadstead_drivers::proactor::blocks::BLOCKS;
 
@@ -161,16 +161,22 @@ fn a_peer_without_room_gives_the_output_back_and_has_room_when_it_has_read() {
     let (mut peer, stream) = pair();
     queue.adopt(stream, Token(1)).unwrap();
     let much = || {
-        let mut output = Output::for_lending();
+        // As a connection would lend it.
+        let mut output = Output::new(usize::MAX);
         output.send(vec![7; 1 << 20]);
-        output
+        let mut lent = Lent::new();
+        output.lend(&mut lent);
+        lent
     };
     let mut sent = 0;
     loop {
         queue.send(Token(1), much());
-        match some(&mut queue, 1).remove(0) {
-            Completion::Sent(_, _, Ok(count)) => sent += count,
-            Completion::Full(_, output) => break assert_eq!(output.buffered(), 1 << 20),
+        let told = some(&mut queue, 2);
+        let [done, Completion::Released(_, lent)] = &told[..] else { panic!("it comes home") };
+        assert_eq!(lent.buffered(), 1 << 20);
+        match done {
+            Completion::Sent(_, Ok(count)) => sent += count,
+            Completion::Full(_) => break,
             _ => panic!("nothing else was begun"),
         }
     }
@@ -178,8 +184,10 @@ fn a_peer_without_room_gives_the_output_back_and_has_room_when_it_has_read() {
     queue.look(Token(1));
     assert!(matches!(some(&mut queue, 1)[..], [Completion::Room(_)]));
     queue.send(Token(1), much());
-    let told = some(&mut queue, 2);
-    assert!(matches!(told[..], [Completion::Full(..), Completion::Looked(_)]), "it has been tried");
+    let told = some(&mut queue, 3);
+    let [Completion::Full(_), Completion::Released(..), Completion::Looked(_)] = told[..] else {
+        panic!("it has been tried")
+    };
     peer.read_exact(&mut vec![0; sent as usize]).unwrap();
     assert!(matches!(some(&mut queue, 1)[..], [Completion::Room(_)]));
 }
