@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -306,6 +306,12 @@ impl Meter {
     /// Counts `amount` more until the charge is dropped; `None` if that would pass the limit.
     pub fn charge(self: &Arc<Self>, amount: usize) -> Option<Charge> {
         self.add(amount).then(|| Charge { meter: Arc::clone(self), amount })
+    }
+
+    /// What a connection ends with for which there is no room.
+    pub fn exceeded(&self) -> io::Error {
+        let why = format!("all connections together would buffer more than {} bytes", self.limit());
+        io::Error::new(io::ErrorKind::OutOfMemory, why)
     }
 
     fn add(&self, amount: usize) -> bool {

@@ -11,7 +11,7 @@ use crate::{accept::Taken, net::Failure};
 /// Where operations are submitted, and completions arrive.
 ///
 /// Of each connection at most one operation of each kind is in flight. Every operation completes once, also one that
-/// fails or is cancelled.
+/// fails or is cancelled; a receive may have told of parts before.
 pub trait CompletionQueue {
     /// A connected socket that has no name yet.
     type Stream;
@@ -20,7 +20,7 @@ pub trait CompletionQueue {
     fn classify(error: &io::Error) -> Failure;
     /// The time since the engine started.
     fn now(&self) -> Duration;
-    /// Accepts one more connection from the listener of that number.
+    /// Accepts one more connection from the listener of that number: so many may come as were asked for.
     fn accept(&mut self, listener: usize);
     /// Listens no more. Who waits until then is accepted first.
     fn deafen(&mut self);
@@ -28,8 +28,8 @@ pub trait CompletionQueue {
     fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
     /// Connects a new socket of this name.
     fn connect(&mut self, address: SocketAddr, token: Token);
-    /// Receives up to `most` bytes into a block of the completion queue's, which goes home when it is dropped.
-    fn receive(&mut self, token: Token, most: usize);
+    /// Receives up to `credit` bytes, in one part or in several.
+    fn receive(&mut self, token: Token, credit: usize);
     /// Sends from the front of `lent`, which comes home by [`Completion::Released`]. While the peer has no room this is a
     /// wait for it: [`Completion::Full`].
     fn send(&mut self, token: Token, lent: Box<Lent>);
@@ -54,12 +54,20 @@ pub trait CompletionQueue {
 
 /// One operation that is done.
 pub enum Completion<S> {
-    /// What an accept on the listener of that number came to.
-    Accepted(usize, Taken<S>),
+    /// What an accept on the listener of that number came to, and what the peer has sent already, where the system
+    /// brings that along.
+    Accepted(usize, Taken<S>, Option<Block>),
     /// How a connection that was begun was decided.
     Connected(Token, io::Result<()>),
-    /// What has come. An empty block is the peer's end.
-    Received(Token, io::Result<Block>),
+    /// What has come, in a block that goes home when it is dropped. An empty one is the peer's end.
+    Received {
+        /// For whom.
+        token: Token,
+        /// What the receive came to.
+        result: io::Result<Block>,
+        /// The receive is not over: more may come of what it was asked for.
+        more: bool,
+    },
     /// So many bytes were sent. The system may need them still: see [`Completion::Released`].
     Sent(Token, io::Result<u64>),
     /// A send has no room at its peer. It stays in flight, as a wait for that, and needs nothing that it was lent.

@@ -1,16 +1,19 @@
 //! One connection of the proactor's loop: what is in flight for it, and how what it asks for is submitted.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use roadstead_proto::{
-    connection::{Endpoint, Op, Outgoing},
+    connection::{Endpoint, Event, Op, Outgoing},
+    host::Host,
     ticket::Token,
 };
 
 use super::{
+    blocks::Block,
     completions::CompletionQueue,
     in_flight::{InFlight, Sending},
+    incoming::{Incoming, News},
     sends::{Place, Sends, pages},
 };
 use crate::connections::Timed;
@@ -19,6 +22,7 @@ use crate::connections::Timed;
 pub(crate) struct LoopConnection {
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) in_flight: InFlight,
+    pub(super) incoming: Incoming,
     /// How many sends there were whose output has not come home.
     pub(super) lent: usize,
     /// Where its send waits for others.
@@ -40,6 +44,7 @@ impl LoopConnection {
         Self {
             endpoint,
             in_flight: InFlight::default(),
+            incoming: Incoming::default(),
             lent: 0,
             waits: None,
             resumes: false,
@@ -49,6 +54,48 @@ impl LoopConnection {
             closing: None,
         }
     }
+}
+
+impl LoopConnection {
+    /// Something came: the connection hears of as much as it has asked for, and the rest is kept for it.
+    pub(super) fn receive(&mut self, mut block: Block, now: Duration, host: &mut Host) {
+        let Some(most) = self.incoming.take_asked() else { return self.keep(&block, now, host) };
+        let rest = (block.len() > most).then(|| block.split_off(most));
+        self.endpoint.handle(now, Event::Received(&mut block), host);
+        if let Some(rest) = rest {
+            self.keep(&rest, now, host);
+        }
+    }
+
+    /// Keeps what came before it was asked for.
+    pub(super) fn keep(&mut self, bytes: &[u8], now: Duration, host: &mut Host) {
+        if !self.incoming.keep(bytes, &host.shared.memory) {
+            self.endpoint.handle(now, Event::Failed(host.shared.memory.exceeded()), host);
+        }
+    }
+
+    /// Nothing comes any more: the peer has ended, or this is why.
+    pub(super) fn receive_last(&mut self, last: io::Result<()>, now: Duration, host: &mut Host) {
+        if self.incoming.take_asked().is_some() {
+            self.endpoint.handle(now, told(last), host);
+        } else if !self.incoming.keep_last(last, &host.shared.memory) {
+            self.endpoint.handle(now, Event::Failed(host.shared.memory.exceeded()), host);
+        }
+    }
+
+    /// Lets the connection hear of what it has asked for and came before. False if there is nothing like that.
+    pub(super) fn hear_early(&mut self, now: Duration, host: &mut Host) -> bool {
+        let Some(news) = self.incoming.next() else { return false };
+        match news {
+            News::Bytes(mut bytes) => self.endpoint.handle(now, Event::Received(&mut bytes), host),
+            News::Last(last) => self.endpoint.handle(now, told(last), host),
+        }
+        true
+    }
+}
+
+fn told(last: io::Result<()>) -> Event<'static> {
+    last.map_or_else(Event::Failed, |()| Event::Ended)
 }
 
 impl Timed for LoopConnection {
@@ -81,8 +128,10 @@ pub(crate) fn submit<P: CompletionQueue>(
             Op::Shutdown if !connection.socket => return Some(false),
             _ if !connection.socket => {}
             Op::Receive(most) => {
-                connection.in_flight.receive = true;
-                completions.receive(token, most);
+                if connection.incoming.ask(most) && connection.in_flight.receive.is_none() {
+                    connection.in_flight.receive = Some(most);
+                    completions.receive(token, most);
+                }
             }
             Op::Send => begin_send(connection, token, completions, sends),
             Op::Shutdown => completions.shutdown(token),

@@ -9,7 +9,8 @@ use roadstead_proto::connection::Operation;
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     pub(crate) connect: bool,
-    pub(crate) receive: bool,
+    /// Up to so many bytes may still come.
+    pub(crate) receive: Option<usize>,
     pub(crate) send: Sending,
 }
 
@@ -25,14 +26,22 @@ pub(super) enum Sending {
 
 impl InFlight {
     pub(crate) fn is_empty(&self) -> bool {
-        !self.connect && !self.receive && self.send == Sending::Idle
+        !self.connect && self.receive.is_none() && self.send == Sending::Idle
+    }
+
+    /// Takes note of a receive's end, or if there may be more of it of a part. False if it was not in flight.
+    pub(super) fn received(&mut self, count: usize, more: bool) -> bool {
+        let Some(credit) = self.receive else { return false };
+        debug_assert!(count <= credit, "no more comes than was asked for");
+        self.receive = more.then(|| credit.saturating_sub(count));
+        true
     }
 
     /// Takes note of an operation's end. False if it was not in flight.
     pub(crate) fn end(&mut self, operation: Operation) -> bool {
         match operation {
             Operation::Connect => mem::take(&mut self.connect),
-            Operation::Receive => mem::take(&mut self.receive),
+            Operation::Receive => self.receive.take().is_some(),
             Operation::Send => mem::take(&mut self.send) != Sending::Idle,
         }
     }

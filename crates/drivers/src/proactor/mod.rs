@@ -17,6 +17,7 @@ mod connection;
 mod direction;
 pub mod emulated;
 mod in_flight;
+mod incoming;
 pub mod readiness;
 mod sends;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use crate::{
     accept::{self, Accepts, Open, Taken},
     failed::failed,
     loop_state::{Call, LoopState},
-    net::REST,
+    net::{Failure, REST},
     orders::Orders,
 };
 use blocks::Block;
@@ -121,7 +122,7 @@ impl<P: CompletionQueue> Proactor<P> {
 
     fn complete(&mut self, done: Completion<P::Stream>, now: Duration) {
         match done {
-            Completion::Accepted(listener, taken) => self.accepted(listener, taken, now),
+            Completion::Accepted(listener, taken, first) => self.accepted(listener, taken, first, now),
             Completion::Connected(token, result) => {
                 let event = match result {
                     Ok(()) => Event::Opened,
@@ -134,21 +135,32 @@ impl<P: CompletionQueue> Proactor<P> {
             Completion::Room(token) => self.room(token),
             Completion::Released(token, lent) => self.released(token, lent, now),
             Completion::Looked(token) => self.looked(token, now),
-            Completion::Received(token, result) => self.received(token, result, now),
+            Completion::Received { token, result, more } => self.received(token, result, more, now),
         }
     }
 
-    fn received(&mut self, token: Token, result: io::Result<Block>, now: Duration) {
-        self.state.host.count.receives += 1;
-        let mut block = match result {
-            Ok(block) => block,
-            Err(error) => {
-                let event = failed(Operation::Receive, error, P::classify);
-                return self.completed(token, Operation::Receive, event, now);
+    fn received(&mut self, token: Token, result: io::Result<Block>, more: bool, now: Duration) {
+        let Some(connection) = self.state.connections.get(token) else { return };
+        if !connection.in_flight.received(result.as_ref().map_or(0, |block| block.len()), more) {
+            return;
+        }
+        let host = &mut self.state.host;
+        host.count.receives += 1;
+        if connection.closing.is_some() {
+            return self.close_if_idle(token);
+        }
+        match result {
+            Ok(block) if !block.is_empty() => connection.receive(block, now, host),
+            Ok(_) => connection.receive_last(Ok(()), now, host),
+            Err(error) if P::classify(&error) == Failure::NoRoom => {
+                self.sends.exhausted();
+                if connection.incoming.take_asked().is_some() {
+                    connection.endpoint.handle(now, Event::Exhausted(Operation::Receive), host);
+                }
             }
-        };
-        let event = if block.is_empty() { Event::Ended } else { Event::Received(&mut block) };
-        self.completed(token, Operation::Receive, event, now);
+            Err(error) => connection.receive_last(Err(error), now, host),
+        }
+        self.drive(token, now);
     }
 
     fn sent(&mut self, token: Token, result: io::Result<u64>, now: Duration) {
@@ -246,7 +258,7 @@ impl<P: CompletionQueue> Proactor<P> {
         }
     }
 
-    fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, now: Duration) {
+    fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, first: Option<Block>, now: Duration) {
         let Some(listener) = self.listeners.get_mut(number) else {
             if let Taken::One(stream, _) = taken {
                 self.completions.refuse(stream);
@@ -261,7 +273,7 @@ impl<P: CompletionQueue> Proactor<P> {
         listener.accepts.complete(now);
         match taken {
             Taken::One(stream, peer) => match accept::admit(&*listener.open, peer, &mut self.state.host) {
-                Some(endpoint) => self.adopt(stream, endpoint, now),
+                Some(endpoint) => self.adopt(stream, endpoint, first, now),
                 None => self.completions.refuse(stream),
             },
             Taken::Shed => self.state.host.count.refused += 1,
@@ -282,8 +294,11 @@ impl<P: CompletionQueue> Proactor<P> {
         }
     }
 
-    fn adopt(&mut self, stream: P::Stream, endpoint: Box<dyn Endpoint>, now: Duration) {
+    fn adopt(&mut self, stream: P::Stream, endpoint: Box<dyn Endpoint>, first: Option<Block>, now: Duration) {
         let token = self.insert(endpoint, true, now);
+        if let Some((connection, first)) = self.state.connections.get(token).zip(first) {
+            connection.keep(&first, now, &mut self.state.host);
+        }
         if self.state.is_draining() {
             self.tell(token, Event::Drain, now);
         }
@@ -420,13 +435,20 @@ impl<P: CompletionQueue> Proactor<P> {
         else {
             return;
         };
-        connection.closing = submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
+        loop {
+            connection.closing =
+                submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
+            if connection.closing.is_some() || !connection.hear_early(now, &mut self.state.host) {
+                break;
+            }
+        }
         if connection.closing.is_none() {
             connection.endpoint.settle(now, &mut self.state.host);
             connection.closing =
                 submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
         }
         if connection.closing.is_some() {
+            connection.incoming.close();
             if let Some(place) = connection.waits.take() {
                 self.sends.leave(place);
             }

@@ -256,7 +256,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
     fn received(&mut self, token: Token, result: io::Result<Block>) {
         let Some(socket) = self.sockets.get(token) else { return };
         if let Some((_, result)) = socket.receive.end(result) {
-            self.done.push(Completion::Received(token, result));
+            self.done.push(Completion::Received { token, result, more: false });
         }
     }
 
@@ -286,11 +286,11 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
                 // The others that are asked for would fare no better.
                 Taken::Exhausted => {
                     let all = mem::take(&mut listening.asked);
-                    self.done.extend((0..all).map(|_| Completion::Accepted(number, Taken::Exhausted)));
+                    self.done.extend((0..all).map(|_| Completion::Accepted(number, Taken::Exhausted, None)));
                 }
                 taken => {
                     listening.asked -= 1;
-                    self.done.push(Completion::Accepted(number, taken));
+                    self.done.push(Completion::Accepted(number, taken, None));
                 }
             }
         }
@@ -320,7 +320,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
     fn accept(&mut self, listener: usize) {
         let Some(listening) = self.listeners.get_mut(listener) else { return };
         if !listening.heard && self.poller.listen(&listening.socket, Token::of_listener(listener)).is_err() {
-            return self.done.push(Completion::Accepted(listener, Taken::Exhausted));
+            return self.done.push(Completion::Accepted(listener, Taken::Exhausted, None));
         }
         listening.heard = true;
         listening.asked += 1;
@@ -332,7 +332,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
                 self.poller.ignore(&listening.socket);
             }
             let last = accept::last(&mut self.net, &listening.socket);
-            self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken)));
+            self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken, None)));
         }
     }
 
@@ -353,7 +353,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
             Some(socket) => socket.receive.asked = Some(most),
             None => {
                 let gone = io::ErrorKind::NotConnected.into();
-                self.done.push(Completion::Received(token, Err(gone)));
+                self.done.push(Completion::Received { token, result: Err(gone), more: false });
             }
         }
         self.advance(token);
@@ -400,7 +400,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
         }
         self.done.extend(lent.map(|lent| Completion::Released(token, lent)));
         if socket.receive.cancel().is_some() {
-            self.done.push(Completion::Received(token, Err(cancelled())));
+            self.done.push(Completion::Received { token, result: Err(cancelled()), more: false });
         }
     }
 

@@ -378,11 +378,7 @@ impl Endpoint for Layered {
             }
         };
         if !fits {
-            let why = format!(
-                "all connections together would buffer more than {} bytes",
-                host.shared.memory.limit()
-            );
-            self.inner.handle(now, Event::Failed(io::Error::new(io::ErrorKind::OutOfMemory, why)), host);
+            self.inner.handle(now, Event::Failed(host.shared.memory.exceeded()), host);
             if matches!(self.phase, Phase::Closing(_)) {
                 self.shut(true);
             }

@@ -151,7 +151,7 @@ impl Uring {
                 return;
             }
         };
-        self.done.push(Completion::Accepted(number, taken));
+        self.done.push(Completion::Accepted(number, taken, None));
     }
 
     /// Somebody waits whom the kernel could not accept by itself.
@@ -164,7 +164,7 @@ impl Uring {
         };
         match taken {
             Taken::Empty => self.accept(number),
-            taken => self.done.push(Completion::Accepted(number, taken)),
+            taken => self.done.push(Completion::Accepted(number, taken, None)),
         }
     }
 
@@ -219,7 +219,7 @@ impl Uring {
         if let Some(socket) = self.sockets.get(token) {
             socket.receive = Receiving::Idle;
         }
-        self.done.push(Completion::Received(token, Err(error)));
+        self.done.push(Completion::Received { token, result: Err(error), more: false });
     }
 
     fn begin_receive(&mut self, token: Token, most: usize) {
@@ -254,7 +254,9 @@ impl Uring {
         };
         match result {
             Err(error) if is_early(&error) && !socket.cancelled => self.await_bytes(token, most),
-            result => self.done.push(Completion::Received(token, result.map(|_| block))),
+            result => {
+                self.done.push(Completion::Received { token, result: result.map(|_| block), more: false })
+            }
         }
     }
 
@@ -339,7 +341,7 @@ impl CompletionQueue for Uring {
         }
         for (number, listener) in mem::take(&mut self.listeners).into_iter().enumerate() {
             let last = accept::last(&mut self.net, &listener);
-            self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken)));
+            self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken, None)));
         }
     }
 

@@ -134,7 +134,7 @@ fn silent_peers_hold_no_blocks_and_those_who_speak_no_more_than_there_are() {
     assert_eq!((queue.blocks.lent(), queue.waiting.len()), (BLOCKS, 8));
     assert!(!queue.has_done(), "nobody can go on");
     for done in first.drain(..) {
-        let Completion::Received(_, Ok(block)) = done else { panic!("each has one byte") };
+        let Completion::Received { result: Ok(block), .. } = done else { panic!("each has one byte") };
         assert_eq!(block.len(), 1);
     }
     assert!(queue.has_done());
@@ -150,7 +150,7 @@ fn no_more_is_received_than_was_asked_for_and_the_end_comes_last() {
     queue.adopt(stream, Token(1)).unwrap();
     for (most, count) in [(1, 1), (60, 60), (1000, 39), (1000, 0)] {
         queue.receive(Token(1), most);
-        let Completion::Received(_, Ok(block)) = some(&mut queue, 1).remove(0) else { panic!() };
+        let Completion::Received { result: Ok(block), .. } = some(&mut queue, 1).remove(0) else { panic!() };
         assert_eq!(block.len(), count);
     }
 }
@@ -204,11 +204,11 @@ fn a_look_tells_what_had_come_first_and_a_cancelled_operation_completes_once() {
     queue.look(Token(1));
     let told = some(&mut queue, 2);
     assert!(matches!(told[1], Completion::Looked(_)));
-    assert!(matches!(&told[0], Completion::Received(_, Ok(block)) if block.len() == 1), "it had come");
+    assert!(matches!(&told[0], Completion::Received { result: Ok(block), .. } if block.len() == 1));
     queue.receive(Token(1), 100);
     queue.wait(&mut Vec::new(), Some(Duration::ZERO)).unwrap();
     queue.cancel(Token(1));
-    assert!(matches!(some(&mut queue, 1)[..], [Completion::Received(_, Err(_))]));
+    assert!(matches!(some(&mut queue, 1)[..], [Completion::Received { result: Err(_), .. }]));
     queue.close(Token(1), true);
     assert!(peer.read(&mut [0; 9]).is_err(), "nothing holds the socket any more, so the peer sees the reset");
 }

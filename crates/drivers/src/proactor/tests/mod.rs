@@ -1,6 +1,8 @@
 //! The loop itself, over a completion queue that does what it is told and when.
 #![forbid(unsafe_code)]
 
+mod parts;
+
 use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst};
 
 use roadstead_proto::{
@@ -37,7 +39,7 @@ struct Obedient {
     named: Vec<Token>,
     sends: Vec<Token>,
     lent: BTreeMap<Token, Box<Lent>>,
-    receives: Vec<Token>,
+    receives: Vec<(Token, usize)>,
     cancelled: Vec<Token>,
     closed: Vec<Token>,
     done: Vec<Completion<()>>,
@@ -56,7 +58,7 @@ impl CompletionQueue for Obedient {
         self.accepts += 1;
     }
     fn deafen(&mut self) {
-        let come = (0..self.in_backlog).map(|_| Completion::Accepted(0, Taken::One((), guest())));
+        let come = (0..self.in_backlog).map(|_| Completion::Accepted(0, Taken::One((), guest()), None));
         self.done.extend(come);
     }
     fn adopt(&mut self, (): (), token: Token) -> io::Result<()> {
@@ -64,8 +66,8 @@ impl CompletionQueue for Obedient {
         Ok(())
     }
     fn connect(&mut self, _: SocketAddr, _: Token) {}
-    fn receive(&mut self, token: Token, _: usize) {
-        self.receives.push(token);
+    fn receive(&mut self, token: Token, credit: usize) {
+        self.receives.push((token, credit));
     }
     fn send(&mut self, token: Token, lent: Box<Lent>) {
         self.sends.push(token);
@@ -138,7 +140,7 @@ impl Proactor<Obedient> {
     /// So many come at once; answers their names.
     fn admit(&mut self, count: usize) -> Vec<Token> {
         let before = self.completions.named.len();
-        self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), guest()))));
+        self.happen((0..count).map(|_| Completion::Accepted(0, Taken::One((), guest()), None)));
         self.completions.named[before..].to_vec()
     }
 
@@ -194,7 +196,7 @@ fn who_waits_in_the_backlog_of_a_loop_without_connections_is_let_in_when_it_drai
 #[test]
 fn no_listener_that_rests_keeps_a_loop_awake_that_drains() {
     let mut proactor = start();
-    let exhausted = || Completion::Accepted(0, Taken::Exhausted);
+    let exhausted = || Completion::Accepted(0, Taken::Exhausted, None);
     proactor.admit(1);
     proactor.happen([exhausted()]);
     assert_eq!(proactor.timeout(), Some(REST));
@@ -235,7 +237,11 @@ fn who_waits_for_room_at_its_peer_keeps_nobody_waiting_and_has_its_turn_when_the
 fn who_waits_for_room_and_closes_is_closed_whatever_it_hears_last() {
     let mut proactor = start();
     let tokens = proactor.admit(2);
-    let reset = |token| Completion::Received(token, Err(io::ErrorKind::ConnectionReset.into()));
+    let reset = |token| Completion::Received {
+        token,
+        result: Err(io::ErrorKind::ConnectionReset.into()),
+        more: false,
+    };
     proactor.fill(&tokens);
     proactor.happen(tokens.iter().map(|&token| reset(token)));
     assert_eq!(proactor.completions.cancelled, tokens);
@@ -250,7 +256,7 @@ fn what_is_lent_is_charged_until_it_comes_back() {
     let mut proactor = start();
     let tokens = proactor.admit(1);
     let reset = Err(io::ErrorKind::ConnectionReset.into());
-    proactor.happen([Completion::Received(tokens[0], reset)]);
+    proactor.happen([Completion::Received { token: tokens[0], result: reset, more: false }]);
     assert_eq!(proactor.completions.closed, [], "its send is in flight");
     assert_eq!(proactor.state.host.shared.memory.used(), LARGE);
     proactor.happen([sent(tokens[0])]);
@@ -302,7 +308,7 @@ fn what_is_not_in_flight_cannot_be_done() {
     assert_eq!(proactor.completions.closed, []);
     let reset = || {
         let reset = Err(io::ErrorKind::ConnectionReset.into());
-        Completion::Received(tokens[0], reset)
+        Completion::Received { token: tokens[0], result: reset, more: false }
     };
     proactor.happen([reset(), reset(), sent(tokens[0])]);
     assert_eq!(proactor.completions.closed, tokens, "once, when its receive had ended");
@@ -315,7 +321,7 @@ fn who_closes_leaves_the_line() {
     let mut proactor = start();
     let tokens = proactor.admit(AT_ONCE + 2);
     let reset = Err(io::ErrorKind::ConnectionReset.into());
-    proactor.happen([Completion::Received(tokens[AT_ONCE], reset)]);
+    proactor.happen([Completion::Received { token: tokens[AT_ONCE], result: reset, more: false }]);
     assert_eq!(proactor.completions.closed, [tokens[AT_ONCE]], "nothing of it was in flight any more");
     proactor.send(&tokens[..1]);
     assert_eq!(proactor.completions.sends[AT_ONCE..], [tokens[AT_ONCE + 1]]);
@@ -352,7 +358,7 @@ fn more_accepts_are_outstanding_when_all_were_taken_and_none_while_the_listener_
     assert_eq!(proactor.completions.accepts, 2 * few - 1, "as many as before");
     proactor.admit(few);
     assert_eq!(proactor.completions.accepts, 4 * few - 1, "twice as many");
-    proactor.happen((0..2 * few).map(|_| Completion::Accepted(0, Taken::Exhausted)));
+    proactor.happen((0..2 * few).map(|_| Completion::Accepted(0, Taken::Exhausted, None)));
     assert_eq!(proactor.completions.accepts, 4 * few - 1, "it rests");
     assert_eq!(proactor.timeout(), Some(REST));
     proactor.completions.now = REST;
@@ -374,7 +380,9 @@ fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn
         completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
         assert!((1..=32).contains(&done.len()), "{} blocks at once", done.len());
         for done in done.drain(..) {
-            let Completion::Received(token, Ok(block)) = done else { panic!("a block for each") };
+            let Completion::Received { token, result: Ok(block), more: false } = done else {
+                panic!("a block for each")
+            };
             assert_eq!(block.len(), BLOCK);
             served.push(token);
         }
@@ -401,7 +409,7 @@ fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
     lent.pop();
     assert!(completions.has_done(), "there is a block for it");
     completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
-    let [Completion::Received(received, _), Completion::Looked(looked)] = &done[..] else {
+    let [Completion::Received { token: received, .. }, Completion::Looked(looked)] = &done[..] else {
         panic!("{} completions", done.len())
     };
     assert_eq!((*received, *looked), (last, last));

@@ -1,0 +1,229 @@
+//! A completion queue that brings what comes in parts or before it is asked for, sends in parts, and is slow to give
+//! back what it was lent: to a session it is all the same.
+
+use std::{collections::VecDeque, io::IoSlice, rc::Rc};
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::proactor::blocks::Blocks;
+
+/// Sends back what it is sent, as long as it is told to.
+struct Echo;
+
+impl Service for Echo {
+    type Session = Echo;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Echo {
+        Echo
+    }
+}
+
+impl Session for Echo {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        cx.output().write(input.bytes());
+        input.consume(usize::MAX);
+        Ok(())
+    }
+}
+
+/// As much as the connection may buffer; it is not read from while a quarter of that waits to be sent.
+const EACH: usize = 4096;
+
+struct Rig {
+    proactor: Proactor<Obedient>,
+    blocks: Rc<Blocks>,
+    token: Token,
+    /// What of the last receive has not come.
+    credit: Option<usize>,
+    asked: usize,
+    /// What is being sent, and what was and has not come home.
+    sends: Option<Box<Lent>>,
+    full: bool,
+    late: VecDeque<Box<Lent>>,
+    /// What the connection has sent.
+    sent: Vec<u8>,
+}
+
+impl Rig {
+    /// A connection that comes with these bytes.
+    fn new(first: &[u8], budget: Budget) -> Self {
+        let shared = Shared::new(budget.buffer_each(EACH));
+        let open = accept::opener(Arc::new(Echo), Arc::clone(&shared), None);
+        let host = Host::alone(shared, 1);
+        let mut rig = Self {
+            proactor: Proactor::new(Obedient::default(), host, Arc::default(), vec![open]),
+            blocks: Blocks::new(),
+            token: Token(0),
+            credit: None,
+            asked: 0,
+            sends: None,
+            full: false,
+            late: VecDeque::new(),
+            sent: Vec::new(),
+        };
+        let first = (!first.is_empty()).then(|| rig.block(first));
+        rig.happen([Completion::Accepted(0, Taken::One((), guest()), first)]);
+        rig
+    }
+
+    fn block(&self, bytes: &[u8]) -> Block {
+        let mut block = self.blocks.lend(bytes.len()).unwrap();
+        block.extend_from_slice(bytes);
+        block
+    }
+
+    fn happen(&mut self, done: impl IntoIterator<Item = Completion<()>>) {
+        self.proactor.happen(done);
+        let completions = &mut self.proactor.completions;
+        self.token = completions.named[0];
+        if let Some(&(_, credit)) = completions.receives.get(self.asked) {
+            assert!(self.credit.is_none(), "one receive at a time");
+            (self.credit, self.asked) = (Some(credit), self.asked + 1);
+        }
+        assert_eq!(completions.receives.len(), self.asked);
+        if let Some(lent) = completions.lent.remove(&self.token) {
+            assert!(self.sends.is_none() && !self.full, "one send at a time");
+            self.sends = Some(lent);
+        }
+    }
+
+    /// So many of `bytes` come, if so many were asked for. Answers how many came.
+    fn bring(&mut self, bytes: &[u8], more: bool) -> usize {
+        let Some(credit) = self.credit.take() else { return 0 };
+        let count = bytes.len().min(credit);
+        self.credit = (more && count < credit).then(|| credit - count);
+        let result = Ok(self.block(&bytes[..count]));
+        self.happen([Completion::Received { token: self.token, result, more: self.credit.is_some() }]);
+        assert_eq!(self.blocks.lent(), 0, "nobody holds a block longer than a turn");
+        count
+    }
+
+    /// So many bytes leave, if so many are lent.
+    fn leave(&mut self, count: usize) {
+        let Some(lent) = self.sends.take() else { return };
+        let mut slices = [IoSlice::new(&[]); 16];
+        let (filled, _) = lent.gather(&mut slices);
+        let all: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        let count = count.min(all.len());
+        self.sent.extend_from_slice(&all[..count]);
+        self.late.push_back(lent);
+        self.happen([Completion::Sent(self.token, Ok(count as u64))]);
+    }
+
+    fn come_home(&mut self, which: usize) {
+        if let Some(lent) = self.late.remove(which % self.late.len().max(1)) {
+            self.happen([Completion::Released(self.token, lent)]);
+        }
+    }
+
+    /// The peer has no room, or has it again.
+    fn wait_for_room(&mut self) {
+        if mem::take(&mut self.full) {
+            self.happen([Completion::Room(self.token)]);
+        } else if let Some(lent) = self.sends.take() {
+            self.full = true;
+            self.happen([Completion::Full(self.token), Completion::Released(self.token, lent)]);
+        }
+    }
+
+    fn used(&self) -> usize {
+        self.proactor.state.host.shared.memory.used()
+    }
+}
+
+#[test]
+fn what_comes_with_a_connection_is_its_first_and_more_is_asked_for_behind_it() {
+    let mut rig = Rig::new(b"first", Budget::default());
+    assert_eq!(rig.asked, 1);
+    assert_eq!(rig.bring(b", then the next", false), 15);
+    rig.leave(usize::MAX);
+    rig.come_home(0);
+    rig.leave(usize::MAX);
+    rig.come_home(0);
+    assert_eq!(rig.sent, b"first, then the next");
+    assert_eq!(rig.used(), 0, "nothing is kept");
+}
+
+#[test]
+fn parts_that_come_before_they_are_asked_for_are_charged_and_heard_in_order_and_the_end_is_last() {
+    let mut rig = Rig::new(&[], Budget::default());
+    let more = [&vec![1; EACH / 2][..], &[2; 100], &[3; 100]];
+    assert_eq!(rig.bring(more[0], true), EACH / 2);
+    // It has more to say than it may, and asks for nothing.
+    let used = rig.used();
+    for part in &more[1..] {
+        assert_eq!(rig.bring(part, true), 100);
+    }
+    assert!(rig.used() >= used + 200, "what is kept is charged");
+    let token = rig.token;
+    rig.credit = None;
+    let end = Ok(rig.block(&[]));
+    rig.happen([Completion::Received { token, result: end, more: false }]);
+    assert_eq!(rig.proactor.completions.closed, [], "it has not heard of the end yet");
+    while rig.sends.is_some() {
+        rig.leave(usize::MAX);
+        rig.come_home(0);
+    }
+    assert!(rig.sent == more.concat());
+    assert_eq!((&rig.proactor.completions.closed, rig.used()), (&vec![token], 0));
+}
+
+#[test]
+fn what_comes_early_and_is_more_than_all_may_buffer_closes_its_connection() {
+    for (spare, closes) in [(200, false), (199, true)] {
+        let mut rig = Rig::new(&[], Budget::default().buffer_all(2 * EACH));
+        rig.bring(&[1; EACH / 2], true);
+        let memory = Arc::clone(&rig.proactor.state.host.shared.memory);
+        let _others = memory.charge(memory.limit() - memory.used() - spare).unwrap();
+        rig.bring(&[2; 200], true);
+        let cancelled = &rig.proactor.completions.cancelled;
+        assert_eq!(cancelled.len(), usize::from(closes), "{spare} bytes are left for 200");
+    }
+}
+
+#[test]
+fn an_error_is_heard_behind_what_came_before_it() {
+    let mut rig = Rig::new(&[], Budget::default());
+    rig.bring(&[1; EACH / 2], true);
+    rig.bring(&[2; 100], true);
+    let token = rig.token;
+    let reset = Err(io::ErrorKind::ConnectionReset.into());
+    rig.happen([Completion::Received { token, result: reset, more: false }]);
+    assert_eq!(rig.proactor.completions.closed, []);
+    rig.leave(EACH / 2);
+    rig.come_home(0);
+    // What it answers to the last bytes is in flight when it hears of the reset.
+    assert_eq!(rig.proactor.completions.cancelled, [token]);
+    let counted = rig.proactor.state.host.shared.stats().snapshot();
+    assert_eq!(counted.bytes_in, (EACH / 2 + 100) as u64);
+}
+
+proptest! {
+    #[test]
+    fn to_a_session_it_is_all_the_same_how_bytes_come_and_leave(
+        first in 0..3000usize,
+        steps in vec((0..5u8, any::<bool>(), 1..2500usize), 0..200),
+    ) {
+        let said: Vec<u8> = (0..200_000u32).map(|at| (at / 7) as u8).collect();
+        let mut rig = Rig::new(&said[..first], Budget::default());
+        let mut came = first;
+        for (what, more, size) in steps {
+            match what {
+                0 | 1 => came += rig.bring(&said[came..][..size], more),
+                2 => rig.leave(size),
+                3 => rig.come_home(size),
+                _ => rig.wait_for_room(),
+            }
+        }
+        for _ in 0..400 {
+            if rig.full { rig.wait_for_room() }
+            rig.leave(usize::MAX);
+            rig.come_home(0);
+        }
+        prop_assert!(rig.sent == said[..came], "{} of {came} bytes", rig.sent.len());
+        prop_assert!(rig.credit.is_some(), "it waits for more");
+        prop_assert!(rig.used() <= 512, "{} bytes are charged for nothing", rig.used());
+    }
+}
