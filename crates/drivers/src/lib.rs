@@ -18,6 +18,7 @@ pub mod net;
 pub mod orders;
 pub mod proactor;
 pub mod reactor;
+mod read;
 
 // Named from here by the files whose threads are played over all interleavings: the test puts its own in their place.
 use roadstead_proto::{connection, sync, ticket};

@@ -68,14 +68,17 @@ impl FileRange {
     pub fn read(&self, most: usize) -> io::Result<BytesMut> {
         let mut part = BytesMut::zeroed(self.len.min(most as u64) as usize);
         let read = guard::call(|| self.file.read_at(&mut part, self.offset));
-        match read.unwrap_or_else(|| Err(io::Error::other("the file panicked when it was read")))? {
-            0 => Err(shorter_than_promised()),
-            count => {
-                part.truncate(count);
-                Ok(part)
-            }
-        }
+        part.truncate(read.unwrap_or_else(|| Err(io::Error::other("the file panicked when it was read")))?);
+        some(part)
     }
+}
+
+/// What was read of a file where there had to be something.
+///
+/// # Errors
+/// If there was nothing.
+pub fn some(part: BytesMut) -> io::Result<BytesMut> {
+    if part.is_empty() { Err(shorter_than_promised()) } else { Ok(part) }
 }
 
 /// What a file that ends too early has come to.

@@ -6,6 +6,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use crate::{
+    blob::FileRange,
     flight::Operation,
     host::Host,
     layer::Identity,
@@ -28,6 +29,10 @@ pub enum Event<'a> {
     Ended,
     /// So many bytes at the front of the output were sent.
     Sent(u64),
+    /// These bytes of a file were read.
+    Read(&'a mut BytesMut),
+    /// They could not be.
+    Unreadable(io::Error),
     /// The system has no room for this operation, which has moved nothing and is no longer in flight. The connection
     /// asks for it again after a rest.
     Exhausted(Operation),
@@ -50,6 +55,9 @@ pub enum Op {
     Receive(usize),
     /// Send from the front of [`Endpoint::output`]; done with [`Event::Sent`].
     Send,
+    /// Read the first bytes of this part of a file, at most a [`BLOCK`](crate::flight::BLOCK); done with [`Event::Read`] or
+    /// [`Event::Unreadable`]. What a layer has to seal is read so. Nothing is sent meanwhile.
+    Read(Box<FileRange>),
     /// Finish sending (`shutdown` for writing).
     Shutdown,
     /// Open another connection. Boxed, so that an operation fits into two registers.

@@ -12,6 +12,7 @@ use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use roadstead_proto::{
+    blob::FileRange,
     connection::{BLOCK, Endpoint, Event, Op, Operation},
     host::Host,
     queue::Run,
@@ -22,7 +23,7 @@ use super::{
     server_handle::ServerHandle,
     wait::{WaitingNet, Wants},
 };
-use crate::{connections::LONG, failed::failed, orders::Order};
+use crate::{connections::LONG, failed::failed, orders::Order, read::read_at_once};
 
 /// What others may do to a connection's thread: wake it.
 #[derive(Debug, Clone)]
@@ -59,6 +60,8 @@ pub(crate) struct Blocking<N: WaitingNet> {
     receive: usize,
     /// A send is in flight.
     send: bool,
+    /// A part of a file is to be read.
+    read: Option<Box<FileRange>>,
     /// Nothing came in the last wait in `recv`.
     silent: bool,
     order: Order,
@@ -110,6 +113,7 @@ impl<N: WaitingNet> Blocking<N> {
             connecting: false,
             receive: 0,
             send: false,
+            read: None,
             silent: false,
             order: Order::Serve,
             told: None,
@@ -158,12 +162,15 @@ impl<N: WaitingNet> Blocking<N> {
             if let Some(reset) = self.collect() {
                 return reset;
             }
-            if self.take_calls() || self.try_send() {
+            if self.take_calls() || self.try_read() || self.try_send() {
                 continue;
             }
             self.endpoint.settle(self.net.now(), &mut self.host);
             if let Some(reset) = self.collect() {
                 return reset;
+            }
+            if self.read.is_some() {
+                continue;
             }
             match self.wait() {
                 Woke::Readable => self.look(),
@@ -247,6 +254,7 @@ impl<N: WaitingNet> Blocking<N> {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
+                Op::Read(range) => self.read = Some(range),
                 Op::Shutdown => self.stream.iter().for_each(|stream| self.net.shutdown(stream)),
                 Op::Connect(outgoing) => {
                     Arc::clone(&self.server).connect(outgoing.address, outgoing.endpoint)
@@ -297,6 +305,16 @@ impl<N: WaitingNet> Blocking<N> {
             let result = stream.and_then(|stream| self.net.receive(stream, &mut self.block, self.receive));
             self.received(result);
         }
+    }
+
+    /// Reads what is to be read of a file. True if anything happened.
+    fn try_read(&mut self) -> bool {
+        let range = self.read.take();
+        if let Some(range) = &range {
+            let now = self.net.now();
+            read_at_once(range, &mut *self.endpoint, now, &mut self.host);
+        }
+        range.is_some()
     }
 
     /// Sends without waiting. True if anything happened.

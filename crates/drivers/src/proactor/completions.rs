@@ -3,7 +3,9 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use roadstead_proto::{output::Lent, ticket::Token};
+use bytes::BytesMut;
+
+use roadstead_proto::{blob::FileRange, output::Lent, ticket::Token};
 
 use super::blocks::Block;
 use crate::{accept::Taken, net::Failure};
@@ -33,6 +35,8 @@ pub trait CompletionQueue {
     /// Sends from the front of `lent`, which comes home by [`Completion::Released`]. While the peer has no room this is a
     /// wait for it: [`Completion::Full`].
     fn send(&mut self, token: Token, lent: Box<Lent>);
+    /// Reads the first bytes of a part of a file, at most a [`BLOCK`](roadstead_proto::connection::BLOCK).
+    fn read(&mut self, token: Token, range: Box<FileRange>);
     /// Finishes sending.
     fn shutdown(&mut self, token: Token);
     /// Tries what is in flight for this connection, told or not that it would work. What comes of that is followed by
@@ -77,6 +81,8 @@ pub enum Completion<S> {
     /// What was lent to a send comes home, once, and never before what the send came to was told. Until then it is
     /// charged, whether it was sent or not.
     Released(Token, Box<Lent>),
+    /// What was read of a file.
+    Read(Token, io::Result<BytesMut>),
     /// What was in flight has been tried.
     Looked(Token),
 }

@@ -4,7 +4,8 @@
 use std::{io, time::Duration};
 
 use roadstead_proto::{
-    connection::{Endpoint, Event, Op, Outgoing},
+    blob::FileRange,
+    connection::{BLOCK, Endpoint, Event, Op, Outgoing},
     host::Host,
     ticket::Token,
 };
@@ -25,8 +26,10 @@ pub(crate) struct LoopConnection {
     pub(super) incoming: Incoming,
     /// How many sends there were whose output has not come home.
     pub(super) lent: usize,
-    /// Where its send waits for others.
+    /// Where its send, or what it has to read for one, waits for others.
     pub(crate) waits: Option<Place>,
+    /// What it has to read, while that waits.
+    pub(super) reads: Option<Box<FileRange>>,
     /// Its send waits for what the last one has left to come home.
     pub(super) resumes: bool,
     /// Its deadline had passed at this time; it hears so once the completion queue was asked whether anything had come.
@@ -47,6 +50,7 @@ impl LoopConnection {
             incoming: Incoming::default(),
             lent: 0,
             waits: None,
+            reads: None,
             resumes: false,
             overdue: None,
             drains: false,
@@ -134,6 +138,7 @@ pub(crate) fn submit<P: CompletionQueue>(
                 }
             }
             Op::Send => begin_send(connection, token, completions, sends),
+            Op::Read(range) => begin_read(connection, token, range, completions, sends),
             Op::Shutdown => completions.shutdown(token),
         }
     }
@@ -158,8 +163,62 @@ pub(super) fn begin_send<P: CompletionQueue>(
     }
 }
 
+/// Begins to read a part of a file, which is sent next and counts as if it were, or has that wait for others.
+fn begin_read<P: CompletionQueue>(
+    connection: &mut LoopConnection,
+    token: Token,
+    range: Box<FileRange>,
+    completions: &mut P,
+    sends: &mut Sends,
+) {
+    let pages = pages_of(&range);
+    match sends.begin(token, pages) {
+        Ok(()) => read(connection, token, range, completions, pages),
+        Err(place) => (connection.waits, connection.reads) = (Some(place), Some(range)),
+    }
+}
+
+/// Begins to read into so many pages.
+fn read<P: CompletionQueue>(
+    connection: &mut LoopConnection,
+    token: Token,
+    range: Box<FileRange>,
+    completions: &mut P,
+    pages: usize,
+) {
+    connection.in_flight.read = Some(pages);
+    completions.read(token, range);
+}
+
+/// How many pages are read of a part of a file at once.
+fn pages_of(range: &FileRange) -> usize {
+    pages(range.len.min(BLOCK as u64) as usize)
+}
+
+impl LoopConnection {
+    /// How many pages what waits for others takes.
+    pub(super) fn waits_for(&self) -> usize {
+        self.reads.as_ref().map_or_else(|| pages(self.endpoint.output().buffered()), |range| pages_of(range))
+    }
+
+    /// Begins what has waited for others and may pin so many pages now.
+    pub(super) fn begin_waiting<P: CompletionQueue>(
+        &mut self,
+        token: Token,
+        completions: &mut P,
+        sends: &mut Sends,
+        pages: usize,
+    ) {
+        self.waits = None;
+        match self.reads.take() {
+            Some(range) => read(self, token, range, completions, pages),
+            None => send(self, token, completions, sends, pages),
+        }
+    }
+}
+
 /// Begins a send that pins so many pages.
-pub(crate) fn send<P: CompletionQueue>(
+fn send<P: CompletionQueue>(
     connection: &mut LoopConnection,
     token: Token,
     completions: &mut P,

@@ -12,6 +12,8 @@ pub(super) struct InFlight {
     /// Up to so many bytes may still come.
     pub(crate) receive: Option<usize>,
     pub(crate) send: Sending,
+    /// A part of a file is being read, into so many pages.
+    pub(super) read: Option<usize>,
 }
 
 /// How far a send is.
@@ -26,7 +28,7 @@ pub(super) enum Sending {
 
 impl InFlight {
     pub(crate) fn is_empty(&self) -> bool {
-        !self.connect && self.receive.is_none() && self.send == Sending::Idle
+        !self.connect && self.receive.is_none() && self.send == Sending::Idle && self.read.is_none()
     }
 
     /// Takes note of a receive's end, or if there may be more of it of a part. False if it was not in flight.

@@ -25,6 +25,8 @@ mod tests;
 
 use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
+
 use roadstead_proto::{
     connection::{Endpoint, Event, Operation},
     host::Host,
@@ -41,9 +43,9 @@ use crate::{
 };
 use blocks::Block;
 pub use completions::{Completion, CompletionQueue};
-use connection::{LoopConnection, begin_send, send, submit};
+use connection::{LoopConnection, begin_send, submit};
 use in_flight::Sending;
-use sends::{Sends, pages};
+use sends::Sends;
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
@@ -134,6 +136,7 @@ impl<P: CompletionQueue> Proactor<P> {
             Completion::Full(token) => self.full(token),
             Completion::Room(token) => self.room(token),
             Completion::Released(token, lent) => self.released(token, lent, now),
+            Completion::Read(token, result) => self.read(token, result, now),
             Completion::Looked(token) => self.looked(token, now),
             Completion::Received { token, result, more } => self.received(token, result, more, now),
         }
@@ -146,14 +149,18 @@ impl<P: CompletionQueue> Proactor<P> {
         }
         let host = &mut self.state.host;
         host.count.receives += 1;
+        let exhausted = result.as_ref().is_err_and(|error| P::classify(error) == Failure::NoRoom);
+        if exhausted {
+            self.sends.exhausted();
+        }
         if connection.closing.is_some() {
             return self.close_if_idle(token);
         }
         match result {
             Ok(block) if !block.is_empty() => connection.receive(block, now, host),
             Ok(_) => connection.receive_last(Ok(()), now, host),
-            Err(error) if P::classify(&error) == Failure::NoRoom => {
-                self.sends.exhausted();
+            // What is not asked for yet is asked of the completion queue again when it is.
+            Err(_) if exhausted => {
                 if connection.incoming.take_asked().is_some() {
                     connection.endpoint.handle(now, Event::Exhausted(Operation::Receive), host);
                 }
@@ -177,6 +184,18 @@ impl<P: CompletionQueue> Proactor<P> {
             Err(error) => failed(Operation::Send, error, P::classify),
         };
         self.completed(token, Operation::Send, event, now);
+    }
+
+    fn read(&mut self, token: Token, result: io::Result<BytesMut>, now: Duration) {
+        let Some(connection) = self.state.connections.get(token) else { return };
+        let Some(pages) = connection.in_flight.read.take() else { return };
+        match (connection.closing, result) {
+            (Some(_), _) => self.close_if_idle(token),
+            (None, Ok(mut part)) => self.heard(token, Event::Read(&mut part), now),
+            (None, Err(error)) => self.heard(token, Event::Unreadable(error), now),
+        }
+        self.sends.give_back(pages);
+        self.send_waiting();
     }
 
     /// A peer without room is in nobody's way but its own.
@@ -231,12 +250,11 @@ impl<P: CompletionQueue> Proactor<P> {
         while let Some(token) = self.sends.first() {
             // Whoever is closed has left the line.
             let Some(connection) = self.state.connections.get(token) else { return };
-            let pages = pages(connection.endpoint.output().buffered());
+            let pages = connection.waits_for();
             if !self.sends.begin_first(pages) {
                 return;
             }
-            connection.waits = None;
-            send(connection, token, &mut self.completions, &mut self.sends, pages);
+            connection.begin_waiting(token, &mut self.completions, &mut self.sends, pages);
         }
     }
 
@@ -250,12 +268,15 @@ impl<P: CompletionQueue> Proactor<P> {
             self.sends.exhausted();
         }
         match connection.closing {
-            None => {
-                connection.endpoint.handle(now, event, &mut self.state.host);
-                self.drive(token, now);
-            }
+            None => self.heard(token, event, now),
             Some(_) => self.close_if_idle(token),
         }
+    }
+
+    /// Drives a connection that hears of something.
+    fn heard(&mut self, token: Token, event: Event<'_>, now: Duration) {
+        self.tell(token, event, now);
+        self.drive(token, now);
     }
 
     fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, first: Option<Block>, now: Duration) {
@@ -306,13 +327,7 @@ impl<P: CompletionQueue> Proactor<P> {
             Ok(()) => Event::Opened,
             Err(error) => Event::Failed(error),
         };
-        self.open(token, event, now);
-    }
-
-    /// Begins to drive an endpoint that is where it belongs.
-    fn open(&mut self, token: Token, event: Event<'_>, now: Duration) {
-        self.tell(token, event, now);
-        self.drive(token, now);
+        self.heard(token, event, now);
     }
 
     fn insert(&mut self, endpoint: Box<dyn Endpoint>, socket: bool, now: Duration) -> Token {
@@ -339,8 +354,7 @@ impl<P: CompletionQueue> Proactor<P> {
         while let Some(call) = self.state.next_call() {
             match call {
                 Call::Woken(token) => {
-                    self.tell(token, Event::Woken, now);
-                    self.drive(token, now);
+                    self.heard(token, Event::Woken, now);
                 }
                 Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
                 Call::New((None, endpoint)) => self.attend(endpoint, now),
@@ -353,7 +367,7 @@ impl<P: CompletionQueue> Proactor<P> {
     /// Drives a session that has no connection.
     fn attend(&mut self, endpoint: Box<dyn Endpoint>, now: Duration) {
         let token = self.insert(endpoint, false, now);
-        self.open(token, Event::Opened, now);
+        self.heard(token, Event::Opened, now);
         if self.state.is_draining() {
             self.tell(token, Event::Drain, now);
             self.drive(token, now);
@@ -451,6 +465,7 @@ impl<P: CompletionQueue> Proactor<P> {
             connection.incoming.close();
             if let Some(place) = connection.waits.take() {
                 self.sends.leave(place);
+                connection.reads = None;
             }
             if !connection.in_flight.is_empty() {
                 self.completions.cancel(token);

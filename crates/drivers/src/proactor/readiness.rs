@@ -4,7 +4,9 @@
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, rc::Rc, time::Duration};
 
-use roadstead_proto::{output::Lent, ticket::Token};
+use bytes::BytesMut;
+
+use roadstead_proto::{blob::FileRange, output::Lent, ticket::Token};
 
 use super::{
     blocks::{Block, Blocks},
@@ -24,6 +26,8 @@ pub trait ReadyIo<N: Net> {
     fn receive(&mut self, net: &mut N, task: Receive<'_, N::Stream>) -> Progress<io::Result<Block>>;
     /// Sends from the front of what is lent.
     fn send(&mut self, net: &mut N, task: Send<'_, N::Stream>) -> Progress<io::Result<u64>>;
+    /// Reads the first bytes of a part of a file, at most a [`BLOCK`](roadstead_proto::connection::BLOCK).
+    fn read(&mut self, token: Token, range: Box<FileRange>) -> Progress<io::Result<BytesMut>>;
     /// The next operation that was not done at once and is now.
     fn finished(&mut self) -> Option<Finished>;
     /// How long a wait may be before [`ReadyIo::finished`] is asked again; `None`: as long as nothing interrupts it.
@@ -68,6 +72,8 @@ pub enum Finished {
     Received(Token, io::Result<Block>),
     /// What a send came to.
     Sent(Token, io::Result<u64>),
+    /// What was read of a file.
+    Read(Token, io::Result<BytesMut>),
 }
 
 /// The completion queue: sockets, what is asked of each, and what is known of its readiness.
@@ -208,12 +214,17 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
     fn begin_receive(&mut self, token: Token) {
         let Some(socket) = self.sockets.get(token) else { return };
         let Some(&most) = socket.receive.begin() else { return };
-        let Some(block) = self.blocks.lend(most) else {
-            if !mem::replace(&mut socket.waits, true) {
-                self.waiting.push_back(token);
-            }
-            return;
-        };
+        // Nobody overtakes who stands in line.
+        let block = if self.waiting.is_empty() { self.blocks.lend(most) } else { None };
+        match block {
+            Some(block) => self.receive_into(token, block, most),
+            None if !mem::replace(&mut socket.waits, true) => self.waiting.push_back(token),
+            None => {}
+        }
+    }
+
+    fn receive_into(&mut self, token: Token, block: Block, most: usize) {
+        let Some(socket) = self.sockets.get(token) else { return };
         let task = Receive { token, stream: &socket.stream, block, most };
         match self.ready_io.receive(&mut self.net, task) {
             Progress::Later => socket.receive.busy = true,
@@ -226,10 +237,14 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
         while self.blocks.are_left()
             && let Some(token) = self.waiting.pop_front()
         {
-            if let Some(socket) = self.sockets.get(token) {
-                socket.waits = false;
-                self.advance(token);
+            let Some(socket) = self.sockets.get(token) else { continue };
+            socket.waits = false;
+            if let Some(&most) = socket.receive.begin()
+                && let Some(block) = self.blocks.lend(most)
+            {
+                self.receive_into(token, block, most);
             }
+            self.advance(token);
         }
     }
 
@@ -270,6 +285,10 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
                 }
                 Finished::Sent(token, result) => {
                     self.sent(token, result);
+                    token
+                }
+                Finished::Read(token, result) => {
+                    self.done.push(Completion::Read(token, result));
                     token
                 }
             };
@@ -368,6 +387,12 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
             }
         }
         self.advance(token);
+    }
+
+    fn read(&mut self, token: Token, range: Box<FileRange>) {
+        if let Progress::Done(result) = self.ready_io.read(token, range) {
+            self.done.push(Completion::Read(token, result));
+        }
     }
 
     fn shutdown(&mut self, token: Token) {

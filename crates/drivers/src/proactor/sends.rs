@@ -56,11 +56,15 @@ impl Sends {
 
     /// What was lent to a send has come home, and pins nothing any more.
     pub(crate) fn take_back(&mut self, mut lent: Box<Lent>) {
-        let pages = mem::take(&mut lent.weight);
-        debug_assert!(pages <= self.pinned, "it was lent by this loop");
-        self.pinned = self.pinned.saturating_sub(pages);
+        self.give_back(mem::take(&mut lent.weight));
         lent.clear();
         self.free.put(lent);
+    }
+
+    /// So many pages are pinned no more.
+    pub(super) fn give_back(&mut self, pages: usize) {
+        debug_assert!(pages <= self.pinned, "it was this loop that pinned them");
+        self.pinned = self.pinned.saturating_sub(pages);
     }
 
     /// Nothing is to be done for a while.

@@ -6,11 +6,12 @@ use std::{io, net::SocketAddr, time::Duration};
 use bytes::BytesMut;
 
 use roadstead_proto::{
+    blob::FileRange,
     connection::{BLOCK, Endpoint, Event, Op, Operation, Outgoing},
     host::Host,
 };
 
-use crate::{connections::Timed, failed::failed, net::Net};
+use crate::{connections::Timed, failed::failed, net::Net, read::read_at_once};
 
 /// Bytes that one connection may move before the others have their turn.
 pub(super) const TURN: u64 = 4 * BLOCK as u64;
@@ -40,6 +41,8 @@ pub struct LoopConnection<T> {
     pub(crate) receive: usize,
     /// A send is in flight.
     pub(crate) send: bool,
+    /// A part of a file is to be read.
+    pub(crate) read: Option<Box<FileRange>>,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     /// A receive that is not filled may not be the last.
@@ -68,6 +71,7 @@ impl<T> LoopConnection<T> {
             connecting,
             receive: 0,
             send: false,
+            read: None,
             readable: false,
             // A fresh socket has room; if it has not, the first send says so.
             writable: !connecting,
@@ -128,7 +132,10 @@ impl<T> LoopConnection<T> {
             }
         };
         self.endpoint.settle(now, host);
-        (self.collect(net, connects).unwrap_or(turn), moved)
+        // No poller tells of a file.
+        let turn =
+            self.collect(net, connects).unwrap_or(if self.read.is_some() { Turn::HasMore } else { turn });
+        (turn, moved)
     }
 
     /// Takes the operations that the connection asks for. `Some` when its turn is over.
@@ -137,6 +144,7 @@ impl<T> LoopConnection<T> {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
+                Op::Read(range) => self.read = Some(range),
                 Op::Shutdown => match &self.stream {
                     Some(stream) => net.shutdown(stream),
                     None => return Some(Turn::Closes { reset: false }),
@@ -157,6 +165,9 @@ impl<T> LoopConnection<T> {
         now: Duration,
         host: &mut Host,
     ) -> Option<u64> {
+        if let Some(range) = self.read.take() {
+            return Some(read_at_once(&range, &mut *self.endpoint, now, host));
+        }
         let stream = self.stream.as_ref().filter(|_| !self.connecting)?;
         if self.send && self.writable {
             host.count.sends += 1;

@@ -74,6 +74,11 @@ enum Work {
     /// Up to so many bytes.
     Receive(Block, usize),
     Send(Bytes),
+    /// A part of a file is read, for a layer.
+    Read {
+        block: BytesMut,
+        _of: FileRange,
+    },
     /// A part of a file is read, to be sent next.
     Fill {
         block: BytesMut,
@@ -100,7 +105,7 @@ impl Requests {
                 let room = bytes.spare_capacity_mut();
                 (room.as_mut_ptr().cast(), room.len().min(*most), true)
             }
-            Work::Fill { block, .. } => {
+            Work::Fill { block, .. } | Work::Read { block, .. } => {
                 let room = block.spare_capacity_mut();
                 (room.as_mut_ptr().cast(), room.len(), true)
             }
@@ -187,6 +192,11 @@ impl Requests {
                 result.iter().for_each(|&count| unsafe { bytes.set_len(count) });
                 Some(Finished::Received(token, result.map(|_| bytes)))
             }
+            Work::Read { block: mut bytes, .. } => {
+                // SAFETY: as above.
+                result.iter().for_each(|&count| unsafe { bytes.set_len(count) });
+                Some(Finished::Read(token, result.and_then(|_| blob::some(bytes))))
+            }
             Work::Fill { block: mut bytes, .. } => match result {
                 Ok(0) => Some(Finished::Sent(token, Err(blob::shorter_than_promised()))),
                 Ok(count) => {
@@ -246,6 +256,18 @@ impl ReadyIo<Os> for Requests {
             }
         };
         if submitted { Progress::Later } else { Progress::Done(sockets::send(task.stream, task.lent)) }
+    }
+
+    fn read(&mut self, token: Token, range: Box<FileRange>) -> Progress<io::Result<BytesMut>> {
+        if let Some(file) = File::of(&range) {
+            let block = BytesMut::with_capacity(range.len.min(BLOCK as u64) as usize);
+            let work = Work::Read { block, _of: (*range).clone() };
+            let descriptor = file.as_fd().as_raw_fd();
+            if self.submit(token, descriptor, work, (descriptor, range.offset)).is_none() {
+                return Progress::Later;
+            }
+        }
+        Progress::Done(range.read(BLOCK))
     }
 
     fn finished(&mut self) -> Option<Finished> {

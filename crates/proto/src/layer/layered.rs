@@ -17,6 +17,7 @@ use super::{
     phase::Phase,
 };
 use crate::{
+    blob::FileRange,
     budget::{Charge, Permit},
     endpoint::{Endpoint, Event, Op},
     flight::{BLOCK, Flight, Operation},
@@ -47,6 +48,9 @@ pub(super) struct Layered {
     wire: Output,
     /// Plaintext that is in `wire` and was not reported as sent.
     sealed: u64,
+    /// A part of a file is being read, to be sealed next; and it is to be asked for yet.
+    reading: bool,
+    read: Option<Box<FileRange>>,
     flight: Flight,
     wire_ended: bool,
     /// The connection waits for up to so many bytes; zero: it does not.
@@ -87,6 +91,8 @@ impl Layered {
             plain: Unread::default(),
             wire: Output::new(usize::MAX),
             sealed: 0,
+            reading: false,
+            read: None,
             flight: Flight::default(),
             wire_ended: false,
             wants: 0,
@@ -128,10 +134,14 @@ impl Layered {
             } else if self.wants > 0 && self.has_ended && !self.end_told && self.may_end() {
                 (self.wants, self.end_told) = (0, true);
                 self.inner.handle(now, Event::Ended, host);
-            } else if self.offers && self.sealed == 0 && self.wire.is_empty() {
-                if let Err(error) = self.seal() {
-                    self.inner.handle(now, Event::Failed(error), host);
+            } else if self.offers && self.sealed == 0 && self.wire.is_empty() && !self.reading {
+                if let Some(range) = self.inner.output().front_file() {
+                    self.read = Some(Box::new(range.clone()));
+                    self.reading = true;
+                    return;
                 }
+                let batch = next_batch(self.inner.output());
+                self.seal(&batch, now, host);
                 if self.sealed > 0 {
                     return;
                 }
@@ -164,6 +174,8 @@ impl Layered {
                 self.finish();
                 self.shutdown = true;
             }
+            // Nothing inside has a file read.
+            Op::Read(_) => {}
             Op::Connect(_) | Op::Redial(_) => self.passed.push_back(op),
             Op::Close { reset } => {
                 // The peer had time to take our end and to answer it.
@@ -210,14 +222,16 @@ impl Layered {
         }
     }
 
-    /// Seals the next batch of what the connection has to send.
-    fn seal(&mut self) -> io::Result<()> {
-        let plain = next_batch(self.inner.output())?;
+    /// Seals the next of what the connection has to send.
+    fn seal(&mut self, plain: &[u8], now: Duration, host: &mut Host) {
         let mut sealed = BytesMut::with_capacity(plain.len() + plain.len() / 256 + 64);
-        guarded(|| self.layer.seal(&plain, &mut self.held.bytes, &mut sealed))?;
-        self.sealed = plain.len() as u64;
-        self.wire.send(sealed.freeze());
-        Ok(())
+        match guarded(|| self.layer.seal(plain, &mut self.held.bytes, &mut sealed)) {
+            Ok(()) => {
+                self.sealed = plain.len() as u64;
+                self.wire.send(sealed.freeze());
+            }
+            Err(error) => self.inner.handle(now, Event::Failed(error), host),
+        }
     }
 
     /// The end of a phase that only lets last words out.
@@ -277,8 +291,10 @@ impl Endpoint for Layered {
     }
 
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
-        if matches!(event, Event::Tick) {
-            self.flight.tick(now);
+        match event {
+            Event::Tick => self.flight.tick(now),
+            Event::Read(_) | Event::Unreadable(_) => self.reading = false,
+            _ => {}
         }
         match (&self.phase, event) {
             (Phase::Closed, Event::Received(block)) => return block.clear(),
@@ -307,6 +323,8 @@ impl Endpoint for Layered {
                 self.ended(now, host);
             }
             (_, Event::Sent(count)) => self.sent(count, now, host),
+            (_, Event::Read(part)) => self.seal(part, now, host),
+            (_, Event::Unreadable(error)) => self.inner.handle(now, Event::Failed(error), host),
             (_, event) => self.inner.handle(now, event, host),
         }
         self.pump(now, host);
@@ -325,7 +343,11 @@ impl Endpoint for Layered {
         if matches!(self.phase, Phase::Connecting | Phase::Closed) {
             return None;
         }
-        if !self.wire.is_empty() {
+        if self.reading {
+            if let Some(range) = self.read.take() {
+                return Some(Op::Read(range));
+            }
+        } else if !self.wire.is_empty() {
             if !mem::replace(&mut self.flight.sending, true) {
                 return Some(Op::Send);
             }

@@ -100,6 +100,9 @@ impl Session for Obedient {
     type Reply = ();
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        if input.bytes().contains(&b'l') {
+            cx.output().file(Arc::new(Vec::new()), 3, 2 * BATCH as u64);
+        }
         if input.bytes().contains(&b'f') {
             cx.finish();
         }
@@ -169,8 +172,14 @@ fn in_words(op: &Op) -> String {
     match op {
         Op::Close { reset: true } => "Reset".into(),
         Op::Close { reset: false } => "Close".into(),
+        Op::Read(range) => format!("Read({}, {})", range.offset, range.len),
         op => format!("{op:?}"),
     }
+}
+
+/// So many bytes of a file.
+fn part(count: usize) -> BytesMut {
+    BytesMut::zeroed(count)
 }
 
 #[test]
@@ -322,4 +331,45 @@ fn what_is_lent_is_charged_until_it_comes_back() {
     assert_eq!(rig.shared.memory.used(), charged, "the send is in flight");
     drop(rig.endpoint);
     assert_eq!(rig.shared.memory.used(), 0);
+}
+
+#[test]
+fn a_file_is_read_a_part_at_a_time_and_nothing_is_sent_while_it_is() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.bytes(b"l"), [format!("Read(3, {})", 2 * BATCH)]);
+    assert_eq!(rig.at(0, Event::Tick), [""; 0], "one part at a time");
+    assert_eq!(rig.at(0, Event::Read(&mut part(BATCH))), ["Send"]);
+    assert_eq!(rig.at(0, Event::Sent(BATCH as u64 - 1)), ["Send"]);
+    assert_eq!(rig.at(0, Event::Sent(1)), [format!("Read({}, {BATCH})", 3 + BATCH)]);
+    assert_eq!(rig.at(0, Event::Read(&mut part(300))), ["Send"], "a file may be read in smaller parts");
+    assert_eq!(rig.at(0, Event::Sent(300)), [format!("Read({}, {})", 303 + BATCH, BATCH - 300)]);
+    rig.at(0, Event::Read(&mut part(BATCH - 300)));
+    assert_eq!(rig.at(0, Event::Sent(BATCH as u64 - 300)), ["Receive(65536)"], "that was all");
+    assert_eq!(rig.shared.memory.used(), 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_ends_its_connection() {
+    let mut rig = Rig::open();
+    rig.bytes(b"l");
+    let error = io::Error::other("the disk is gone");
+    assert_eq!(rig.at(0, Event::Unreadable(error)), ["Reset"]);
+    assert_eq!(rig.ends(), ["the disk is gone"]);
+}
+
+#[test]
+fn a_last_word_leaves_when_what_is_being_read_has_come_also_if_nobody_needs_it() {
+    for readable in [true, false] {
+        let mut rig = Rig::open();
+        rig.bytes(b"R");
+        assert_eq!(rig.at(0, Event::Sent(BATCH as u64)), [""; 0]);
+        assert_eq!(rig.bytes(b"l"), [format!("Read(3, {})", 2 * BATCH)]);
+        assert_eq!(rig.bytes(b"?"), ["Receive(65536)"], "the layer fails, and has something to say");
+        let event =
+            if readable { Event::Read(&mut part(10)) } else { Event::Unreadable(io::Error::other("gone")) };
+        assert_eq!(rig.at(0, event), ["Send"]);
+        assert_eq!(rig.at(0, Event::Sent(1)), ["Shutdown"]);
+        assert_eq!(rig.at(0, Event::Ended), ["Reset"]);
+        assert!(rig.ends()[0].contains("not understood"), "{:?}", rig.ends());
+    }
 }

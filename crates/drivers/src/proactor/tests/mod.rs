@@ -6,6 +6,7 @@ mod parts;
 use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst};
 
 use roadstead_proto::{
+    blob::FileRange,
     budget::Budget,
     connection::{BLOCK, dialling::outgoing},
     host::Shared,
@@ -40,6 +41,7 @@ struct Obedient {
     sends: Vec<Token>,
     lent: BTreeMap<Token, Box<Lent>>,
     receives: Vec<(Token, usize)>,
+    reads: Vec<(Token, Box<FileRange>)>,
     cancelled: Vec<Token>,
     closed: Vec<Token>,
     done: Vec<Completion<()>>,
@@ -72,6 +74,9 @@ impl CompletionQueue for Obedient {
     fn send(&mut self, token: Token, lent: Box<Lent>) {
         self.sends.push(token);
         self.lent.insert(token, lent);
+    }
+    fn read(&mut self, token: Token, range: Box<FileRange>) {
+        self.reads.push((token, range));
     }
     fn shutdown(&mut self, _: Token) {}
     fn look(&mut self, token: Token) {

@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use rustix::net::RecvFlags;
 use socket2::SockAddr;
 
@@ -35,16 +36,19 @@ use roadstead_drivers::{
     },
 };
 use roadstead_proto::{
+    blob::{self, FileRange},
+    connection::BLOCK,
     output::Lent,
     service::Peer,
     ticket::{Token, WakeQueue},
 };
 
 use crate::{
+    file::File,
     sockets::{self, Os},
     wake_fd::WakeFd,
 };
-use operation::{Operation, Ring, accepted, received};
+use operation::{Operation, Ring, accepted, filled};
 pub use probe::obstacle;
 use socket::{Poll, Receiving, Sending, Socket};
 
@@ -130,6 +134,7 @@ impl Uring {
                 Operation::Readable(token) => self.readable(token, polled(result)),
                 Operation::Receive(token, block, most) => self.received(token, block, most, result),
                 Operation::Writable(token) => self.writable(token, polled(result)),
+                Operation::Read(token, block, range) => self.has_read(token, block, &range, result),
                 Operation::Send(token, lent, _) => self.sent(token, lent, result.map(u64::from)),
             }
         }
@@ -222,23 +227,35 @@ impl Uring {
         self.done.push(Completion::Received { token, result: Err(error), more: false });
     }
 
+    /// Begins a receive, or has it stand in line for a block.
     fn begin_receive(&mut self, token: Token, most: usize) {
         let Some(socket) = self.sockets.get(token) else { return };
-        let Some(block) = self.blocks.lend(most) else {
-            socket.receive = Receiving::Waits(most);
-            return self.waiting.push_back(token);
-        };
+        // Nobody overtakes who stands in line.
+        let block = if self.waiting.is_empty() { self.blocks.lend(most) } else { None };
+        match block {
+            Some(block) => self.receive_into(token, block, most),
+            None => {
+                socket.receive = Receiving::Waits(most);
+                self.waiting.push_back(token);
+            }
+        }
+    }
+
+    fn receive_into(&mut self, token: Token, block: Block, most: usize) {
+        let Some(socket) = self.sockets.get(token) else { return };
         socket.receive = Receiving::Works;
         self.ring.begin(Operation::Receive(token, block, most), &socket.stream);
     }
 
-    /// Begins the receives that waited, as many as there are blocks for.
+    /// Begins the receives that stand in line, as many as there are blocks for.
     fn begin_waiting(&mut self) {
         while self.blocks.are_left()
             && let Some(token) = self.waiting.pop_front()
         {
-            if let Some(&mut Socket { receive: Receiving::Waits(most), .. }) = self.sockets.get(token) {
-                self.begin_receive(token, most);
+            if let Some(&mut Socket { receive: Receiving::Waits(most), .. }) = self.sockets.get(token)
+                && let Some(block) = self.blocks.lend(most)
+            {
+                self.receive_into(token, block, most);
             }
         }
     }
@@ -250,7 +267,7 @@ impl Uring {
             Err(error) if is_unknown(&error) => {
                 sockets::receive(&socket.stream, &mut block, most, RecvFlags::DONTWAIT)
             }
-            result => received(&mut block, result),
+            result => filled(&mut block, result),
         };
         match result {
             Err(error) if is_early(&error) && !socket.cancelled => self.await_bytes(token, most),
@@ -276,6 +293,14 @@ impl Uring {
             result => self.done.push(Completion::Sent(token, result)),
         }
         self.done.push(Completion::Released(token, lent));
+    }
+
+    fn has_read(&mut self, token: Token, mut block: BytesMut, range: &FileRange, result: io::Result<u32>) {
+        let part = match result {
+            Err(error) if is_unknown(&error) || is_early(&error) => range.read(BLOCK),
+            result => filled(&mut block, result).and_then(|_| blob::some(block)),
+        };
+        self.done.push(Completion::Read(token, part));
     }
 
     fn writable(&mut self, token: Token, result: io::Result<()>) {
@@ -380,6 +405,15 @@ impl CompletionQueue for Uring {
         }
         socket.send = Sending::Works;
         self.ring.begin(Operation::send(token, lent), &socket.stream);
+    }
+
+    fn read(&mut self, token: Token, range: Box<FileRange>) {
+        let same = FileRange::clone(&range);
+        match File::of(&same) {
+            Some(file) => _ = self.ring.begin(Operation::read(token, range), file),
+            // What is no file of the system's reads itself.
+            None => self.done.push(Completion::Read(token, range.read(BLOCK))),
+        }
     }
 
     fn shutdown(&mut self, token: Token) {

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use io_uring::{
     IoUring, opcode, squeue,
     types::{Fd, SubmitArgs, Timespec},
@@ -22,6 +23,8 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use roadstead_drivers::{net::REST, proactor::blocks::Block};
 use roadstead_proto::{
+    blob::FileRange,
+    connection::BLOCK,
     output::{Lent, Output},
     ticket::Token,
 };
@@ -69,6 +72,8 @@ pub(super) enum Operation {
     /// Waits until the peer has room.
     Writable(Token),
     Send(Token, Box<Lent>, Box<Message>),
+    /// Reads the first bytes of a part of a file into an empty block with the room.
+    Read(Token, BytesMut, Box<FileRange>),
 }
 
 /// Where the kernel puts the address of a peer.
@@ -109,6 +114,11 @@ impl Operation {
         Self::Accept(listener, Box::new(Address { storage, length }))
     }
 
+    /// A read of the first bytes of `range`.
+    pub(super) fn read(token: Token, range: Box<FileRange>) -> Self {
+        Self::Read(token, BytesMut::with_capacity(range.len.min(BLOCK as u64) as usize), range)
+    }
+
     /// A send of what comes first in `lent`, which is no file.
     pub(super) fn send(token: Token, lent: Box<Lent>) -> Self {
         let message = Message::of(&lent);
@@ -135,6 +145,12 @@ impl Operation {
                 let length = room.len().min(*most) as u32;
                 opcode::Recv::new(fd, room.as_mut_ptr().cast(), length).flags(libc::MSG_DONTWAIT).build()
             }
+            Self::Read(_, block, range) => {
+                let room = block.spare_capacity_mut();
+                opcode::Read::new(fd, room.as_mut_ptr().cast(), room.len() as u32)
+                    .offset(range.offset)
+                    .build()
+            }
             Self::Send(_, _, message) => {
                 let more = if message.file_follows { libc::MSG_MORE } else { 0 };
                 let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | more;
@@ -154,8 +170,8 @@ pub(super) fn accepted(address: Address, result: io::Result<u32>) -> io::Result<
     Ok((stream, address))
 }
 
-/// The bytes that a receive came to.
-pub(super) fn received(block: &mut Block, result: io::Result<u32>) -> io::Result<usize> {
+/// The bytes that a receive or a read came to.
+pub(super) fn filled(block: &mut BytesMut, result: io::Result<u32>) -> io::Result<usize> {
     let count = result? as usize;
     // SAFETY: the kernel has written so many bytes into the spare room of a block that was empty.
     unsafe { block.set_len(count) };

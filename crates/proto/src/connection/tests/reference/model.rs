@@ -335,7 +335,9 @@ impl Model {
             Event::Tick => self.tick(),
             Event::Drain => self.drain(),
             Event::Stop => self.close(&Closed::Stopped, true),
-            Event::Shaking | Event::Proven(_) => unreachable!("there is no layer"),
+            Event::Shaking | Event::Proven(_) | Event::Read(_) | Event::Unreadable(_) => {
+                unreachable!("there is no layer")
+            }
         }
         if self.drains && reads && self.unread == 0 {
             self.drains = false;
