@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use crate::give_back::give_back;
+
 /// What a server may use at most. Start from [`Budget::default`] and change what matters.
 ///
 /// ```
@@ -171,11 +173,11 @@ impl Open {
     }
 
     fn release(&mut self, from: Option<IpAddr>) {
-        self.all -= 1;
+        give_back(&mut self.all, 1);
         if let Some(address) = from
             && let Some(count) = self.from.get_mut(&address)
         {
-            *count -= 1;
+            give_back(count, 1);
             if *count == 0 {
                 self.from.remove(&address);
             }
@@ -324,7 +326,10 @@ impl Meter {
 
     fn subtract(&self, amount: usize) {
         match &self.count {
-            Count::Here(used) => _ = used.fetch_sub(amount, Relaxed),
+            Count::Here(used) => {
+                let before = used.fetch_sub(amount, Relaxed);
+                debug_assert!(amount <= before, "a charge gives back what it has taken");
+            }
             Count::Common(share, account) => share.books.subtract(share.slot, *account, amount),
         }
     }

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, fmt, io::IoSlice, mem, sync::Arc};
 use bytes::{Buf, Bytes, BytesMut};
 
 pub use crate::blob::FileRange;
-use crate::{blob::Blob, chunk::Chunk, guard::Guarded};
+use crate::{blob::Blob, chunk::Chunk, give_back::give_back, guard::Guarded};
 pub use lent::Lent;
 use lent::Loan;
 
@@ -104,9 +104,10 @@ impl Output {
     /// was promised more than there is.
     ///
     /// The system sends its own files without a copy. What is none, and every file that goes through a
-    /// [layer](crate::layer), such as TLS, is read 64 KiB at a time by a call that blocks, in the thread that drives
-    /// the connection. Where that is a loop, a file that the system has not in its cache keeps the loop's other
-    /// connections waiting for the disk.
+    /// [layer](crate::layer), such as TLS, is read 64 KiB at a time. Where the system reads its files by an operation, as
+    /// io_uring and POSIX AIO do, nobody waits for that. Elsewhere it is a call that blocks, in the thread that drives
+    /// the connection: in a loop a file that the system has not in its cache keeps the other connections waiting for
+    /// the disk.
     pub fn file(&mut self, file: Arc<dyn Blob>, offset: u64, len: u64) {
         if len > 0 {
             self.push(Piece::File(FileRange::new(file, offset, len)));
@@ -200,11 +201,11 @@ impl Output {
             match piece {
                 Piece::Bytes(piece, _) => {
                     piece.advance(bytes);
-                    self.held -= bytes;
+                    give_back(&mut self.held, bytes);
                 }
                 Piece::Chunk(chunk) => {
                     chunk.bytes.advance(bytes);
-                    self.held -= bytes;
+                    give_back(&mut self.held, bytes);
                 }
                 Piece::File(range) => {
                     range.offset += sent;
@@ -215,8 +216,8 @@ impl Output {
                 return;
             }
             match self.pieces.pop_front() {
-                Some(Piece::Bytes(_, size)) => self.reserved -= size,
-                Some(Piece::File(_)) => self.files -= 1,
+                Some(Piece::Bytes(_, size)) => give_back(&mut self.reserved, size),
+                Some(Piece::File(_)) => give_back(&mut self.files, 1),
                 _ => {}
             }
         }
@@ -266,11 +267,11 @@ impl Output {
         let piece = self.pieces.pop_front()?;
         match &piece {
             Piece::Bytes(bytes, size) => {
-                self.held -= bytes.len();
-                self.reserved -= size;
+                give_back(&mut self.held, bytes.len());
+                give_back(&mut self.reserved, *size);
             }
-            Piece::Chunk(chunk) => self.held -= chunk.len(),
-            Piece::File(_) => self.files -= 1,
+            Piece::Chunk(chunk) => give_back(&mut self.held, chunk.len()),
+            Piece::File(_) => give_back(&mut self.files, 1),
         }
         Some(piece)
     }

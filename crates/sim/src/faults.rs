@@ -17,7 +17,8 @@ const CUT_BY: Duration = Duration::from_millis(500);
 pub struct Faults {
     /// The shortest and longest one-way delay. Each direction of each connection draws its own.
     pub delay: (Duration, Duration),
-    /// Per send: its bytes arrive in several pieces, at different times.
+    /// Per send: its bytes arrive in several pieces, at different times. Per completion of a proactor's: what was
+    /// received is brought in parts, and what was lent comes home late.
     pub split: f64,
     /// Per send: only a part is taken, or nothing although there was room. Above zero, socket buffers may be tiny too.
     pub short: f64,

@@ -71,6 +71,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod contrary;
 mod dice;
 mod fate;
 mod faults;

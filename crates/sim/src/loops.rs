@@ -2,12 +2,10 @@
 
 use std::{io, time::Duration};
 
-use roadstead_drivers::{
-    proactor::{Proactor, emulated::Emulated},
-    reactor::Reactor,
-};
+use roadstead_drivers::{proactor::Proactor, reactor::Reactor};
 
 use crate::{
+    contrary::Contrary,
     sockets::{Sockets, Watcher},
     turns::Turns,
 };
@@ -21,7 +19,7 @@ impl Turns for Reactor<Sockets, Watcher> {
     }
 }
 
-impl Turns for Proactor<Emulated<Sockets, Watcher>> {
+impl Turns for Proactor<Contrary> {
     fn timeout(&mut self) -> Option<Duration> {
         self.timeout()
     }

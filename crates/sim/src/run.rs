@@ -5,10 +5,7 @@ use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
 use roadstead_drivers::{
     accept::Listener,
     orders::{Order, Orders},
-    proactor::{
-        Proactor,
-        emulated::{Direct, Emulated},
-    },
+    proactor::Proactor,
     reactor::{Reactor, workers::Dispatcher},
 };
 use roadstead_proto::{
@@ -21,6 +18,7 @@ use roadstead_proto::{
 };
 
 use crate::{
+    contrary::Contrary,
     dice::Dice,
     faults::Faults,
     interleaved::{Interleaved, SimWorker},
@@ -192,7 +190,8 @@ impl Run {
             Loop::Proactor => {
                 let (listening, openers) =
                     listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
-                let completions = Emulated::new(sockets, watcher, Direct, listening);
+                let dice = Dice::new(self.seed ^ (number as u64) << 32);
+                let completions = Contrary::new(sockets, watcher, listening, dice, self.faults.split);
                 Ok(Box::new(Proactor::new(completions, host, Arc::clone(orders), openers)))
             }
             Loop::Workers => self.interleaved(number, host, orders, listeners, backlogs),

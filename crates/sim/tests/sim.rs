@@ -187,7 +187,8 @@ fn a_slow_reader_gets_everything_within_its_buffer() {
         let seed = sim.seed();
         let total = noise(seed, 3) % 30_000;
         let (tell, told) = mpsc::channel();
-        let budget = Budget::default().buffer_each(4 << 10).buffer_all(10 << 10);
+        // A buffer at each end, and what was sent and is lent still; but not all of the stream.
+        let budget = Budget::default().buffer_each(4 << 10).buffer_all(18 << 10);
         let report = sim
             .budget(budget)
             .serve(server(), stream::Sink::new(seed, total, tell).slowly(Duration::from_millis(5)))

@@ -11,6 +11,8 @@ use std::{
 
 use bytes::BytesMut;
 
+use roadstead_proto::give_back::give_back;
+
 use crate::free::FreeList;
 
 /// The most blocks of one completion queue that are lent at once.
@@ -63,6 +65,14 @@ pub struct Block {
     home: Rc<Blocks>,
 }
 
+impl Block {
+    /// Takes the bytes from `at` on out of it. They are lent as well, beyond what may be.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        self.home.lent.set(self.home.lent.get() + 1);
+        Self { bytes: self.bytes.split_off(at), home: Rc::clone(&self.home) }
+    }
+}
+
 impl Deref for Block {
     type Target = BytesMut;
     fn deref(&self) -> &BytesMut {
@@ -79,7 +89,9 @@ impl DerefMut for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let bytes = mem::take(&mut self.bytes);
-        self.home.lent.set(self.home.lent.get() - 1);
+        let mut lent = self.home.lent.get();
+        give_back(&mut lent, 1);
+        self.home.lent.set(lent);
         if bytes.capacity() > 0 {
             self.home.free.borrow_mut().put(bytes);
         }

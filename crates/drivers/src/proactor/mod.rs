@@ -29,6 +29,7 @@ use bytes::BytesMut;
 
 use roadstead_proto::{
     connection::{Endpoint, Event, Operation},
+    give_back::give_back,
     host::Host,
     output::Lent,
     ticket::Token,
@@ -210,7 +211,7 @@ impl<P: CompletionQueue> Proactor<P> {
     /// What was lent to a send comes home. What was not sent of it is lent again where that is what is waited for.
     fn released(&mut self, token: Token, mut lent: Box<Lent>, now: Duration) {
         if let Some(connection) = self.state.connections.get(token).filter(|connection| connection.lent > 0) {
-            connection.lent -= 1;
+            give_back(&mut connection.lent, 1);
             connection.endpoint.take_back(&mut lent);
         }
         self.sends.take_back(lent);

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, io, mem, net::SocketAddr, rc::Rc, time::Duratio
 
 use bytes::BytesMut;
 
-use roadstead_proto::{blob::FileRange, output::Lent, ticket::Token};
+use roadstead_proto::{blob::FileRange, give_back::give_back, output::Lent, ticket::Token};
 
 use super::{
     blocks::{Block, Blocks},
@@ -308,7 +308,7 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> ReadyQueue<N, P, H> {
                     self.done.extend((0..all).map(|_| Completion::Accepted(number, Taken::Exhausted, None)));
                 }
                 taken => {
-                    listening.asked -= 1;
+                    give_back(&mut listening.asked, 1);
                     self.done.push(Completion::Accepted(number, taken, None));
                 }
             }

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, mem};
 
-use roadstead_proto::{connection::Endpoint, output::Lent, ticket::Token};
+use roadstead_proto::{connection::Endpoint, give_back::give_back, output::Lent, ticket::Token};
 
 use crate::free::FreeList;
 
@@ -63,8 +63,7 @@ impl Sends {
 
     /// So many pages are pinned no more.
     pub(super) fn give_back(&mut self, pages: usize) {
-        debug_assert!(pages <= self.pinned, "it was this loop that pinned them");
-        self.pinned = self.pinned.saturating_sub(pages);
+        give_back(&mut self.pinned, pages);
     }
 
     /// Nothing is to be done for a while.

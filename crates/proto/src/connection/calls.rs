@@ -7,6 +7,7 @@ use bytes::BytesMut;
 
 use super::{BLOCK, Connection, Phase};
 use crate::{
+    give_back::give_back,
     guard,
     host::{Host, Shared},
     input::Input,
@@ -148,7 +149,7 @@ impl<S: Session> Connection<S> {
         }
         let (called, replies) = mailbox.take();
         for (id, reply) in replies {
-            self.control.outstanding -= 1;
+            give_back(&mut self.control.outstanding, 1);
             // While there was work the peer was not waited for.
             self.active = now;
             self.burden = None;

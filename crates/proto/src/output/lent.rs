@@ -7,6 +7,7 @@
 use std::{mem, ops::Deref};
 
 use super::{Output, Piece};
+use crate::give_back::give_back;
 
 /// Pieces that are lent at most to one operation.
 pub(super) const PIECES: usize = 16;
@@ -107,9 +108,7 @@ impl Output {
     /// What was lent comes home; what was not sent of it comes next again.
     #[doc(hidden)]
     pub fn take_back(&mut self, lent: &mut Lent) {
-        let size = lent.size();
-        debug_assert!(size <= self.loan.reserved, "it is this output that has lent it");
-        self.loan.reserved = self.loan.reserved.saturating_sub(size);
+        give_back(&mut self.loan.reserved, lent.size());
         if lent.number != self.loan.number || self.loan.unsent == 0 {
             return;
         }
