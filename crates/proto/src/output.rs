@@ -85,7 +85,7 @@ impl Output {
     /// buffer of the connection's, since its owner wipes it.
     pub fn hand_over(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
-        if self.fits(bytes.len()) {
+        if self.fits(bytes.len()) && !bytes.is_empty() {
             let size = bytes.len();
             self.push(Piece::owned(bytes, size));
         }

@@ -399,6 +399,21 @@ fn a_burst_of_bytes_takes_no_more_blocks_than_there_are_and_everybody_has_a_turn
 }
 
 #[test]
+fn who_stands_in_line_for_a_block_is_not_overtaken_by_who_has_had_one() {
+    let mut completions = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
+    let (last, mut done) = (Token(32), Vec::new());
+    for number in 0..=32 {
+        completions.adopt(number, Token(number.into())).unwrap();
+        completions.receive(Token(number.into()), BLOCK);
+    }
+    completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    done.clear();
+    (0..32).for_each(|number| completions.receive(Token(number), BLOCK));
+    completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    assert!(matches!(&done[0], Completion::Received { token, .. } if *token == last));
+}
+
+#[test]
 fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
     let mut completions = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
     for number in 0..=32 {

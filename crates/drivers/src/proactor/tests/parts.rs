@@ -3,7 +3,13 @@
 
 use std::{collections::VecDeque, io::IoSlice, rc::Rc};
 
+use bytes::BytesMut;
 use proptest::{collection::vec, prelude::*};
+
+use roadstead_proto::{
+    blob::Blob,
+    layer::{Identity, Layer, Layers},
+};
 
 use super::*;
 use crate::proactor::blocks::Blocks;
@@ -198,6 +204,112 @@ fn an_error_is_heard_behind_what_came_before_it() {
     assert_eq!(rig.proactor.completions.cancelled, [token]);
     let counted = rig.proactor.state.host.shared.stats().snapshot();
     assert_eq!(counted.bytes_in, (EACH / 2 + 100) as u64);
+}
+
+/// A layer in which a byte is itself.
+#[derive(Debug)]
+struct Plain;
+
+impl Layers for Plain {
+    fn layer(&self) -> io::Result<Box<dyn Layer>> {
+        Ok(Box::new(Plain))
+    }
+}
+
+impl Layer for Plain {
+    fn open(&mut self, wire: &mut BytesMut, plain: &mut BytesMut, _: &mut BytesMut) -> io::Result<()> {
+        plain.extend_from_slice(&wire.split());
+        Ok(())
+    }
+    fn seal(&mut self, plain: &[u8], _: &mut [u8], wire: &mut BytesMut) -> io::Result<()> {
+        wire.extend_from_slice(plain);
+        Ok(())
+    }
+    fn finish(&mut self, _: &mut [u8], _: &mut BytesMut) {}
+    fn is_open(&self) -> bool {
+        true
+    }
+    fn has_ended(&self) -> bool {
+        false
+    }
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+}
+
+struct Zeros;
+
+impl Blob for Zeros {
+    fn read_at(&self, part: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(part.len())
+    }
+}
+
+/// Sends a file.
+struct Page;
+
+impl Service for Page {
+    type Session = Page;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Page {
+        Page
+    }
+}
+
+impl Session for Page {
+    type Reply = ();
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if why == Ready::Opened {
+            cx.output().file(Arc::new(Zeros), 0, 1 << 20);
+        }
+        Ok(())
+    }
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+/// So many who are each sent a file through a layer.
+fn pages(count: usize) -> (Proactor<Obedient>, Vec<Token>) {
+    let shared = Shared::new(Budget::default());
+    let open = accept::opener(Arc::new(Page), Arc::clone(&shared), Some(Arc::new(Plain)));
+    let mut proactor = Proactor::new(Obedient::default(), Host::alone(shared, 1), Arc::default(), vec![open]);
+    let tokens = proactor.admit(count);
+    (proactor, tokens)
+}
+
+/// So many parts of a file are read at once: as much as may be sent.
+const READ_AT_ONCE: usize = (8 << 20) / BLOCK;
+
+#[test]
+fn what_a_layer_reads_counts_as_what_is_sent_until_it_has_come() {
+    let (mut proactor, tokens) = pages(READ_AT_ONCE + 1);
+    let reads = |proactor: &Proactor<Obedient>| proactor.completions.reads.len();
+    assert_eq!(reads(&proactor), READ_AT_ONCE);
+    let (token, range) = &proactor.completions.reads[0];
+    assert_eq!((*token, range.offset, range.len), (tokens[0], 0, 1 << 20));
+    proactor.happen([Completion::Read(tokens[0], Ok(BytesMut::zeroed(BLOCK)))]);
+    assert_eq!(reads(&proactor), READ_AT_ONCE + 1, "another has its turn");
+    assert_eq!(proactor.completions.sends, [], "and what was read is sent after it");
+    proactor.happen([Completion::Read(tokens[1], Ok(BytesMut::zeroed(BLOCK)))]);
+    assert_eq!(proactor.completions.sends, [tokens[0]]);
+    let error = io::Error::other("the disk is gone");
+    proactor.happen([Completion::Read(tokens[2], Err(error))]);
+    assert_eq!(proactor.completions.closed, [tokens[2]]);
+}
+
+#[test]
+fn who_closes_while_a_part_of_a_file_is_read_is_closed_when_that_has_come() {
+    let (mut proactor, tokens) = pages(READ_AT_ONCE + 1);
+    // They are late, all of them.
+    proactor.completions.now = Duration::from_secs(3600);
+    (0..3).for_each(|_| proactor.happen([]));
+    assert_eq!(proactor.completions.cancelled, tokens[..READ_AT_ONCE]);
+    let waits = tokens[READ_AT_ONCE];
+    assert_eq!(proactor.completions.closed, [waits], "who only waits for others waits no longer");
+    proactor.happen([Completion::Read(tokens[0], Ok(BytesMut::zeroed(BLOCK)))]);
+    assert_eq!(proactor.completions.closed, [waits, tokens[0]]);
+    assert_eq!(proactor.completions.reads.len(), READ_AT_ONCE, "nobody waits any more");
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
 };
 
-use roadstead_proto::{connection::BLOCK, output::Output, tuning::Tuning};
+use roadstead_proto::{blob::Blob, output::Output, tuning::Tuning};
 
 use roadstead_drivers::proactor::blocks::BLOCKS;
 
@@ -223,5 +223,30 @@ fn a_loop_that_is_woken_while_it_waits_wakes_every_time() {
         queue.wait(&mut Vec::new(), Some(LONG)).unwrap();
         wake_queue.end_sleep();
         assert!(begun.elapsed() < LONG / 2);
+    }
+}
+
+#[test]
+fn a_part_of_a_file_is_read_from_its_place_and_one_that_is_not_there_is_an_error() {
+    let Some((mut queue, _wakes)) = queue() else { return };
+    let content: Vec<u8> = (0..2 * BLOCK + 100).map(|at| (at / 3) as u8).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&content).unwrap();
+    let file: Arc<dyn Blob> = Arc::new(File::from(file));
+    let whole = content.len() as u64;
+    for (offset, len, read) in [
+        (0, 10, Some(10)),
+        (7, whole - 7, Some(BLOCK)),
+        (BLOCK as u64 + 50, u64::MAX, Some(BLOCK)),
+        (whole - 10, 1000, Some(10)),
+        (whole, 1, None),
+    ] {
+        queue.read(Token(9), Box::new(FileRange::new(Arc::clone(&file), offset, len)));
+        let Completion::Read(Token(9), result) = some(&mut queue, 1).remove(0) else { panic!() };
+        let kind = result.as_ref().err().map(io::Error::kind);
+        assert_eq!(kind, read.is_none().then_some(io::ErrorKind::UnexpectedEof));
+        if let Some(count) = read {
+            assert!(result.unwrap() == content[offset as usize..][..count], "{offset} {len}");
+        }
     }
 }
