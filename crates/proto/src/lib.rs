@@ -32,7 +32,6 @@ pub mod connection;
 pub mod endpoint;
 pub mod flight;
 pub mod frame;
-pub mod give_back;
 pub mod guard;
 pub mod host;
 pub mod identity;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod lent;
+mod loan;
 #[cfg(test)]
 mod tests;
 
@@ -13,9 +14,9 @@ use std::{collections::VecDeque, fmt, io::IoSlice, mem, sync::Arc};
 use bytes::{Buf, Bytes, BytesMut};
 
 pub use crate::blob::FileRange;
-use crate::{blob::Blob, chunk::Chunk, give_back::give_back, guard::Guarded};
+use crate::{blob::Blob, budget::give_back, chunk::Chunk, guard::Guarded};
 pub use lent::Lent;
-use lent::Loan;
+use loan::Loan;
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.

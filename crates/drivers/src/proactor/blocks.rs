@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use roadstead_proto::give_back::give_back;
+use roadstead_proto::budget::give_back;
 
 use crate::free::FreeList;
 

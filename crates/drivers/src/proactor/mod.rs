@@ -28,8 +28,8 @@ use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use roadstead_proto::{
+    budget::give_back,
     connection::{Endpoint, Event, Operation},
-    give_back::give_back,
     host::Host,
     output::Lent,
     ticket::Token,

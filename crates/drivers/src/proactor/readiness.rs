@@ -6,7 +6,7 @@ use std::{collections::VecDeque, io, mem, net::SocketAddr, rc::Rc, time::Duratio
 
 use bytes::BytesMut;
 
-use roadstead_proto::{blob::FileRange, give_back::give_back, output::Lent, ticket::Token};
+use roadstead_proto::{blob::FileRange, budget::give_back, output::Lent, ticket::Token};
 
 use super::{
     blocks::{Block, Blocks},

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, mem};
 
-use roadstead_proto::{connection::Endpoint, give_back::give_back, output::Lent, ticket::Token};
+use roadstead_proto::{budget::give_back, connection::Endpoint, output::Lent, ticket::Token};
 
 use crate::free::FreeList;
 

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::{BLOCK, Connection, Phase};
 use crate::{
-    give_back::give_back,
+    budget::give_back,
     guard,
     host::{Host, Shared},
     input::Input,

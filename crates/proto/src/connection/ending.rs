@@ -158,6 +158,15 @@ impl<S: Session> Connection<S> {
         }
     }
 
+    /// The peer has finished sending.
+    pub(super) fn ended(&mut self, host: &mut Host) {
+        self.flight.receiving = false;
+        self.peer_ended = true;
+        if let Phase::Lingering(_) = self.phase {
+            self.conclude(host);
+        }
+    }
+
     /// Whether nothing more is to be said: no reply is awaited, or it would not be heard.
     fn is_settled(&self) -> bool {
         self.control.outstanding == 0 || self.verdict.is_some()

@@ -257,13 +257,7 @@ impl<S: Session> Endpoint for Connection<S> {
                 }
                 block.clear();
             }
-            Event::Ended => {
-                self.flight.receiving = false;
-                self.peer_ended = true;
-                if let Phase::Lingering(_) = self.phase {
-                    self.conclude(host);
-                }
-            }
+            Event::Ended => self.ended(host),
             Event::Sent(count) => self.sent(count, now, host),
             // What a layer asks for it hears of itself.
             Event::Read(_) | Event::Unreadable(_) => {}

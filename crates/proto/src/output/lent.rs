@@ -7,7 +7,7 @@
 use std::{mem, ops::Deref};
 
 use super::{Output, Piece};
-use crate::give_back::give_back;
+use crate::budget::give_back;
 
 /// Pieces that are lent at most to one operation.
 pub(super) const PIECES: usize = 16;
@@ -20,27 +20,6 @@ pub struct Lent {
     number: u32,
     /// What it counts for where a loop limits how much it lends at once.
     pub weight: usize,
-}
-
-/// What an output has lent.
-#[derive(Debug, Default)]
-pub(super) struct Loan {
-    /// Which loan was the last.
-    number: u32,
-    /// What was not sent of it, in bytes; and how many of them are no file's.
-    pub(super) unsent: u64,
-    pub(super) held: usize,
-    /// The sizes of all buffers that are lent, each counted whole until it comes home.
-    pub(super) reserved: usize,
-}
-
-impl Loan {
-    /// So many bytes at the front were sent. A file is the last of what is lent at once.
-    pub(super) fn advance(&mut self, count: u64) {
-        debug_assert!(count <= self.unsent, "no more is sent than was lent");
-        self.unsent = self.unsent.saturating_sub(count);
-        self.held = self.held.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-    }
 }
 
 impl Lent {
