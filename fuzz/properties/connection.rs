@@ -153,7 +153,7 @@ impl Rig {
                     assert!(self.connection.output().is_empty(), "sending ends before all is sent");
                 }
                 Op::Connect(..) | Op::Redial(..) => panic!("the session opens no connection"),
-                Op::Read(_) => panic!("the session sends no file"),
+                Op::Read => panic!("the session sends no file"),
                 Op::Close { .. } => {
                     (self.closed, self.receiving, self.sending) = (true, None, false);
                     assert_eq!(self.connection.deadline(), None);

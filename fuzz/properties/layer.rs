@@ -366,7 +366,7 @@ impl Rig {
                     assert!(self.endpoint.output().is_empty(), "sending ends before all is sent");
                 }
                 Op::Connect(..) | Op::Redial(..) => panic!("the session opens no connection"),
-                Op::Read(_) => panic!("the session sends no file"),
+                Op::Read => panic!("the session sends no file"),
                 Op::Close { reset } => {
                     let excused = reset || self.tampered || self.waited;
                     assert!(excused || self.told, "an orderly end that the peer has not heard of");

@@ -29,10 +29,8 @@ pub enum Event<'a> {
     Ended,
     /// So many bytes at the front of the output were sent.
     Sent(u64),
-    /// These bytes of a file were read.
-    Read(&'a mut BytesMut),
-    /// They could not be.
-    Unreadable(io::Error),
+    /// What [`Op::Read`] has come to.
+    Read(&'a mut io::Result<BytesMut>),
     /// The system has no room for this operation, which has moved nothing and is no longer in flight. The connection
     /// asks for it again after a rest.
     Exhausted(Operation),
@@ -55,9 +53,9 @@ pub enum Op {
     Receive(usize),
     /// Send from the front of [`Endpoint::output`]; done with [`Event::Sent`].
     Send,
-    /// Read the first bytes of this part of a file, at most a [`BLOCK`](crate::flight::BLOCK); done with [`Event::Read`] or
-    /// [`Event::Unreadable`]. What a layer has to seal is read so. Nothing is sent meanwhile.
-    Read(Box<FileRange>),
+    /// Read the first bytes of [`Endpoint::file`], at most a [`BLOCK`](crate::flight::BLOCK); done with [`Event::Read`].
+    /// What a layer has to seal is read so. Nothing is sent meanwhile.
+    Read,
     /// Finish sending (`shutdown` for writing).
     Shutdown,
     /// Open another connection. Boxed, so that an operation fits into two registers.
@@ -95,7 +93,11 @@ pub trait Endpoint: Send + fmt::Debug {
     fn deadline(&self) -> Option<Duration>;
     /// What is to be sent.
     fn output(&self) -> &Output;
-    /// Hands over what comes next of that, in `lent`, which is empty, for an operation that works on it by itself. Not
+    /// The part of a file that is to be read, if there is one.
+    fn file(&self) -> Option<FileRange> {
+        None
+    }
+    /// Hands over what comes next of the output, in `lent`, which is empty, for an operation that works on it by itself. Not
     /// while a part of the last loan was not sent and has not come home: [`Output::is_lent`].
     fn lend(&mut self, lent: &mut Lent);
     /// What was lent comes home, after [`Event::Sent`], or where nothing came of it.

@@ -29,12 +29,12 @@ pub struct Output {
     tail: BytesMut,
     /// The size of the buffer that the tail is a part of.
     tail_size: usize,
-    /// Unsent bytes in `pieces` (not in `tail`); file ranges have none.
+    /// What is lent counts here as well: unsent bytes in `pieces` (not in `tail`); file ranges have none.
     held: usize,
-    /// The sizes of the buffers in `pieces`, each counted whole until its last byte is sent.
+    /// The sizes of the buffers in `pieces`, each counted whole until its last byte is sent, and it is not lent.
     reserved: usize,
     files: usize,
-    /// What operations work on by themselves: it comes before all that is here.
+    /// What operations work on by themselves comes before all that is here.
     loan: Loan,
     limit: usize,
     overflow: bool,
@@ -117,7 +117,7 @@ impl Output {
 
     /// How many bytes of memory wait to be sent. File ranges count nothing.
     pub fn buffered(&self) -> usize {
-        self.held + self.tail.len() + self.loan.held
+        self.held + self.tail.len()
     }
 
     /// How many more bytes may be written before the connection is closed for it.
@@ -127,18 +127,18 @@ impl Output {
 
     /// Whether everything has been sent.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.tail.is_empty() && !self.is_lent()
+        self.held == 0 && self.tail.is_empty() && self.files == 0
     }
 
     /// Memory that the tail and the pieces keep from others, in bytes; received chunks are charged where they were
     /// taken.
     pub(crate) fn footprint(&self) -> usize {
-        self.reserved + self.tail_size + self.loan.reserved
+        self.reserved + self.tail_size
     }
 
     /// Whether a file range waits, which may be of any length.
     pub(crate) fn has_file(&self) -> bool {
-        self.files > 0 || self.loan.unsent > self.loan.held as u64
+        self.files > 0
     }
 
     /// Whether something was written that did not fit. The connection is beyond saving then.
@@ -192,7 +192,7 @@ impl Output {
     #[doc(hidden)]
     pub fn advance(&mut self, mut count: u64) {
         if self.is_lent() {
-            return self.loan.advance(count);
+            return self.advance_lent(count);
         }
         while let Some(piece) = self.pieces.front_mut() {
             let sent = count.min(piece.len());
@@ -262,19 +262,6 @@ impl Output {
             Piece::Chunk(chunk) => self.held += chunk.len(),
             Piece::File(_) => self.files += 1,
         }
-    }
-
-    fn pop(&mut self) -> Option<Piece> {
-        let piece = self.pieces.pop_front()?;
-        match &piece {
-            Piece::Bytes(bytes, size) => {
-                give_back(&mut self.held, bytes.len());
-                give_back(&mut self.reserved, *size);
-            }
-            Piece::Chunk(chunk) => give_back(&mut self.held, chunk.len()),
-            Piece::File(_) => give_back(&mut self.files, 1),
-        }
-        Some(piece)
     }
 
     /// What was written so far is a piece, and what follows begins another.

@@ -12,7 +12,6 @@ use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use roadstead_proto::{
-    blob::FileRange,
     connection::{BLOCK, Endpoint, Event, Op, Operation},
     host::Host,
     queue::Run,
@@ -61,7 +60,7 @@ pub(crate) struct Blocking<N: WaitingNet> {
     /// A send is in flight.
     send: bool,
     /// A part of a file is to be read.
-    read: Option<Box<FileRange>>,
+    read: bool,
     /// Nothing came in the last wait in `recv`.
     silent: bool,
     order: Order,
@@ -113,7 +112,7 @@ impl<N: WaitingNet> Blocking<N> {
             connecting: false,
             receive: 0,
             send: false,
-            read: None,
+            read: false,
             silent: false,
             order: Order::Serve,
             told: None,
@@ -169,7 +168,7 @@ impl<N: WaitingNet> Blocking<N> {
             if let Some(reset) = self.collect() {
                 return reset;
             }
-            if self.read.is_some() {
+            if self.read {
                 continue;
             }
             match self.wait() {
@@ -254,7 +253,7 @@ impl<N: WaitingNet> Blocking<N> {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
-                Op::Read(range) => self.read = Some(range),
+                Op::Read => self.read = true,
                 Op::Shutdown => self.stream.iter().for_each(|stream| self.net.shutdown(stream)),
                 Op::Connect(outgoing) => {
                     Arc::clone(&self.server).connect(outgoing.address, outgoing.endpoint)
@@ -309,12 +308,11 @@ impl<N: WaitingNet> Blocking<N> {
 
     /// Reads what is to be read of a file. True if anything happened.
     fn try_read(&mut self) -> bool {
-        let range = self.read.take();
-        if let Some(range) = &range {
-            let now = self.net.now();
-            read_at_once(range, &mut *self.endpoint, now, &mut self.host);
+        let reads = mem::take(&mut self.read);
+        if reads {
+            read_at_once(&mut *self.endpoint, self.net.now(), &mut self.host);
         }
-        range.is_some()
+        reads
     }
 
     /// Sends without waiting. True if anything happened.

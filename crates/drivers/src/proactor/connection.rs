@@ -1,10 +1,9 @@
 //! One connection of the proactor's loop: what is in flight for it, and how what it asks for is submitted.
 #![forbid(unsafe_code)]
 
-use std::{io, time::Duration};
+use std::{io, mem, time::Duration};
 
 use roadstead_proto::{
-    blob::FileRange,
     connection::{BLOCK, Endpoint, Event, Op, Outgoing},
     host::Host,
     ticket::Token,
@@ -28,8 +27,8 @@ pub(crate) struct LoopConnection {
     pub(super) lent: usize,
     /// Where its send, or what it has to read for one, waits for others.
     pub(crate) waits: Option<Place>,
-    /// What it has to read, while that waits.
-    pub(super) reads: Option<Box<FileRange>>,
+    /// It is a read that waits.
+    pub(super) reads: bool,
     /// Its send waits for what the last one has left to come home.
     pub(super) resumes: bool,
     /// Its deadline had passed at this time; it hears so once the completion queue was asked whether anything had come.
@@ -50,7 +49,7 @@ impl LoopConnection {
             incoming: Incoming::default(),
             lent: 0,
             waits: None,
-            reads: None,
+            reads: false,
             resumes: false,
             overdue: None,
             drains: false,
@@ -138,7 +137,7 @@ pub(crate) fn submit<P: CompletionQueue>(
                 }
             }
             Op::Send => begin_send(connection, token, completions, sends),
-            Op::Read(range) => begin_read(connection, token, range, completions, sends),
+            Op::Read => begin_read(connection, token, completions, sends),
             Op::Shutdown => completions.shutdown(token),
         }
     }
@@ -167,41 +166,26 @@ pub(super) fn begin_send<P: CompletionQueue>(
 fn begin_read<P: CompletionQueue>(
     connection: &mut LoopConnection,
     token: Token,
-    range: Box<FileRange>,
     completions: &mut P,
     sends: &mut Sends,
 ) {
-    let pages = pages_of(&range);
+    connection.reads = true;
+    let pages = connection.waits_for();
     match sends.begin(token, pages) {
-        Ok(()) => read(connection, token, range, completions, pages),
-        Err(place) => (connection.waits, connection.reads) = (Some(place), Some(range)),
+        Ok(()) => connection.begin_waiting(token, completions, sends, pages),
+        Err(place) => connection.waits = Some(place),
     }
-}
-
-/// Begins to read into so many pages.
-fn read<P: CompletionQueue>(
-    connection: &mut LoopConnection,
-    token: Token,
-    range: Box<FileRange>,
-    completions: &mut P,
-    pages: usize,
-) {
-    connection.in_flight.read = Some(pages);
-    completions.read(token, range);
-}
-
-/// How many pages are read of a part of a file at once.
-fn pages_of(range: &FileRange) -> usize {
-    pages(range.len.min(BLOCK as u64) as usize)
 }
 
 impl LoopConnection {
-    /// How many pages what waits for others takes.
+    /// How many pages its read, or its send, takes.
     pub(super) fn waits_for(&self) -> usize {
-        self.reads.as_ref().map_or_else(|| pages(self.endpoint.output().buffered()), |range| pages_of(range))
+        let part =
+            self.endpoint.file().filter(|_| self.reads).map(|range| range.len.min(BLOCK as u64) as usize);
+        pages(part.unwrap_or_else(|| self.endpoint.output().buffered()))
     }
 
-    /// Begins what has waited for others and may pin so many pages now.
+    /// Begins its read, or its send, which pins so many pages.
     pub(super) fn begin_waiting<P: CompletionQueue>(
         &mut self,
         token: Token,
@@ -210,8 +194,11 @@ impl LoopConnection {
         pages: usize,
     ) {
         self.waits = None;
-        match self.reads.take() {
-            Some(range) => read(self, token, range, completions, pages),
+        match self.endpoint.file().filter(|_| mem::take(&mut self.reads)) {
+            Some(range) => {
+                self.in_flight.read = Some(pages);
+                completions.read(token, Box::new(range));
+            }
             None => send(self, token, completions, sends, pages),
         }
     }

@@ -41,10 +41,11 @@ impl Incoming {
         self.early.is_none()
     }
 
-    /// Up to how many bytes the connection has asked for and is to hear of now, if nothing came before them. It has
-    /// asked once, and hears once.
+    /// Up to how many bytes the connection has asked for and is to hear of now: it has asked once, and hears once. Who
+    /// asks has heard of all that came before.
     pub(super) fn take_asked(&mut self) -> Option<usize> {
-        self.asked.take_if(|_| self.early.is_none())
+        debug_assert!(self.asked.is_none() || self.early.is_none(), "nothing is overtaken");
+        self.asked.take()
     }
 
     /// Keeps bytes that the connection has not asked for yet. False if `meter` has no room for them.

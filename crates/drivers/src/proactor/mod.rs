@@ -187,13 +187,12 @@ impl<P: CompletionQueue> Proactor<P> {
         self.completed(token, Operation::Send, event, now);
     }
 
-    fn read(&mut self, token: Token, result: io::Result<BytesMut>, now: Duration) {
+    fn read(&mut self, token: Token, mut part: io::Result<BytesMut>, now: Duration) {
         let Some(connection) = self.state.connections.get(token) else { return };
         let Some(pages) = connection.in_flight.read.take() else { return };
-        match (connection.closing, result) {
-            (Some(_), _) => self.close_if_idle(token),
-            (None, Ok(mut part)) => self.heard(token, Event::Read(&mut part), now),
-            (None, Err(error)) => self.heard(token, Event::Unreadable(error), now),
+        match connection.closing {
+            None => self.heard(token, Event::Read(&mut part), now),
+            Some(_) => self.close_if_idle(token),
         }
         self.sends.give_back(pages);
         self.send_waiting();
@@ -466,7 +465,7 @@ impl<P: CompletionQueue> Proactor<P> {
             connection.incoming.close();
             if let Some(place) = connection.waits.take() {
                 self.sends.leave(place);
-                connection.reads = None;
+                connection.reads = false;
             }
             if !connection.in_flight.is_empty() {
                 self.completions.cancel(token);

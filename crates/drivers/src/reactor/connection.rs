@@ -1,12 +1,11 @@
 //! One of the reactor's connections: its socket, and what is known of its readiness.
 #![forbid(unsafe_code)]
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, mem, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
 use roadstead_proto::{
-    blob::FileRange,
     connection::{BLOCK, Endpoint, Event, Op, Operation, Outgoing},
     host::Host,
 };
@@ -42,7 +41,7 @@ pub struct LoopConnection<T> {
     /// A send is in flight.
     pub(crate) send: bool,
     /// A part of a file is to be read.
-    pub(crate) read: Option<Box<FileRange>>,
+    read: bool,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     /// A receive that is not filled may not be the last.
@@ -71,7 +70,7 @@ impl<T> LoopConnection<T> {
             connecting,
             receive: 0,
             send: false,
-            read: None,
+            read: false,
             readable: false,
             // A fresh socket has room; if it has not, the first send says so.
             writable: !connecting,
@@ -133,8 +132,7 @@ impl<T> LoopConnection<T> {
         };
         self.endpoint.settle(now, host);
         // No poller tells of a file.
-        let turn =
-            self.collect(net, connects).unwrap_or(if self.read.is_some() { Turn::HasMore } else { turn });
+        let turn = self.collect(net, connects).unwrap_or(if self.read { Turn::HasMore } else { turn });
         (turn, moved)
     }
 
@@ -144,7 +142,7 @@ impl<T> LoopConnection<T> {
             match op {
                 Op::Receive(most) => self.receive = most,
                 Op::Send => self.send = true,
-                Op::Read(range) => self.read = Some(range),
+                Op::Read => self.read = true,
                 Op::Shutdown => match &self.stream {
                     Some(stream) => net.shutdown(stream),
                     None => return Some(Turn::Closes { reset: false }),
@@ -165,8 +163,8 @@ impl<T> LoopConnection<T> {
         now: Duration,
         host: &mut Host,
     ) -> Option<u64> {
-        if let Some(range) = self.read.take() {
-            return Some(read_at_once(&range, &mut *self.endpoint, now, host));
+        if mem::take(&mut self.read) {
+            return Some(read_at_once(&mut *self.endpoint, now, host));
         }
         let stream = self.stream.as_ref().filter(|_| !self.connecting)?;
         if self.send && self.writable {

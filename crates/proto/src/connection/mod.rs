@@ -260,7 +260,7 @@ impl<S: Session> Endpoint for Connection<S> {
             Event::Ended => self.ended(host),
             Event::Sent(count) => self.sent(count, now, host),
             // What a layer asks for it hears of itself.
-            Event::Read(_) | Event::Unreadable(_) => {}
+            Event::Read(_) => {}
             Event::Exhausted(operation) => self.flight.rest(operation, now),
             Event::Failed(error) => self.close(Closed::System(error), host),
             Event::Woken => self.woken(now, host),

@@ -50,7 +50,7 @@ pub(super) struct Layered {
     sealed: u64,
     /// A part of a file is being read, to be sealed next; and it is to be asked for yet.
     reading: bool,
-    read: Option<Box<FileRange>>,
+    read: bool,
     flight: Flight,
     wire_ended: bool,
     /// The connection waits for up to so many bytes; zero: it does not.
@@ -92,7 +92,7 @@ impl Layered {
             wire: Output::new(usize::MAX),
             sealed: 0,
             reading: false,
-            read: None,
+            read: false,
             flight: Flight::default(),
             wire_ended: false,
             wants: 0,
@@ -135,9 +135,8 @@ impl Layered {
                 (self.wants, self.end_told) = (0, true);
                 self.inner.handle(now, Event::Ended, host);
             } else if self.offers && self.sealed == 0 && self.wire.is_empty() && !self.reading {
-                if let Some(range) = self.inner.output().front_file() {
-                    self.read = Some(Box::new(range.clone()));
-                    self.reading = true;
+                if self.file().is_some() {
+                    (self.reading, self.read) = (true, true);
                     return;
                 }
                 let batch = next_batch(self.inner.output());
@@ -175,7 +174,7 @@ impl Layered {
                 self.shutdown = true;
             }
             // Nothing inside has a file read.
-            Op::Read(_) => {}
+            Op::Read => {}
             Op::Connect(_) | Op::Redial(_) => self.passed.push_back(op),
             Op::Close { reset } => {
                 // The peer had time to take our end and to answer it.
@@ -293,7 +292,7 @@ impl Endpoint for Layered {
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
         match event {
             Event::Tick => self.flight.tick(now),
-            Event::Read(_) | Event::Unreadable(_) => self.reading = false,
+            Event::Read(_) => (self.reading, self.read) = (false, false),
             _ => {}
         }
         match (&self.phase, event) {
@@ -323,8 +322,10 @@ impl Endpoint for Layered {
                 self.ended(now, host);
             }
             (_, Event::Sent(count)) => self.sent(count, now, host),
-            (_, Event::Read(part)) => self.seal(part, now, host),
-            (_, Event::Unreadable(error)) => self.inner.handle(now, Event::Failed(error), host),
+            (_, Event::Read(part)) => match mem::replace(part, Ok(BytesMut::new())) {
+                Ok(part) => self.seal(&part, now, host),
+                Err(error) => self.inner.handle(now, Event::Failed(error), host),
+            },
             (_, event) => self.inner.handle(now, event, host),
         }
         self.pump(now, host);
@@ -344,8 +345,8 @@ impl Endpoint for Layered {
             return None;
         }
         if self.reading {
-            if let Some(range) = self.read.take() {
-                return Some(Op::Read(range));
+            if mem::take(&mut self.read) {
+                return Some(Op::Read);
             }
         } else if !self.wire.is_empty() {
             if !mem::replace(&mut self.flight.sending, true) {
@@ -372,6 +373,10 @@ impl Endpoint for Layered {
 
     fn output(&self) -> &Output {
         &self.wire
+    }
+
+    fn file(&self) -> Option<FileRange> {
+        self.inner.output().front_file().cloned()
     }
 
     fn correct(&mut self, from: Duration, to: Duration) {

@@ -242,7 +242,7 @@ impl Rig {
             match op {
                 Op::Receive(_) => assert!(!mem::replace(&mut self.receiving, true)),
                 Op::Send => assert!(!self.shut && !mem::replace(&mut self.sending, true)),
-                Op::Read(_) => panic!("there is no file"),
+                Op::Read => panic!("there is no file"),
                 Op::Shutdown => self.shut = true,
                 op => panic!("{op:?}"),
             }

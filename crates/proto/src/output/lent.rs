@@ -68,30 +68,46 @@ impl Output {
             if lent.output.pieces.len() == PIECES {
                 break false;
             }
-            let Some(piece) = self.pop() else { break false };
+            let Some(piece) = self.pieces.pop_front() else { break false };
             let file = matches!(piece, Piece::File(_));
             lent.output.push(piece);
             if file {
                 break true;
             }
         };
-        if !file && lent.output.pieces.len() < PIECES {
+        if !file && lent.output.pieces.len() < PIECES && !self.tail.is_empty() {
+            self.held += self.tail.len();
             self.swap_tails(lent);
+            self.reserved += lent.output.tail_size;
         }
         self.loan.number = self.loan.number.wrapping_add(1);
         lent.number = self.loan.number;
         (self.loan.unsent, self.loan.held) = (lent.len(), lent.output.buffered());
-        self.loan.reserved += lent.size();
+    }
+
+    /// So many bytes at the front of what is lent were sent. A file is the last of it.
+    pub(super) fn advance_lent(&mut self, count: u64) {
+        debug_assert!(count <= self.loan.unsent, "no more is sent than was lent");
+        let bytes = self.loan.held.min(usize::try_from(count).unwrap_or(usize::MAX));
+        let file = self.loan.has_file();
+        give_back(&mut self.loan.held, bytes);
+        give_back(&mut self.held, bytes);
+        self.loan.unsent = self.loan.unsent.saturating_sub(count);
+        if file && self.loan.unsent == 0 {
+            give_back(&mut self.files, 1);
+        }
     }
 
     /// What was lent comes home; what was not sent of it comes next again.
     #[doc(hidden)]
     pub fn take_back(&mut self, lent: &mut Lent) {
-        give_back(&mut self.loan.reserved, lent.size());
+        give_back(&mut self.reserved, lent.size());
         if lent.number != self.loan.number || self.loan.unsent == 0 {
             return;
         }
         lent.output.advance(lent.len().saturating_sub(self.loan.unsent));
+        give_back(&mut self.held, self.loan.held);
+        give_back(&mut self.files, usize::from(self.loan.has_file()));
         (self.loan.unsent, self.loan.held) = (0, 0);
         if self.pieces.is_empty() && self.tail.is_empty() {
             self.swap_tails(lent);

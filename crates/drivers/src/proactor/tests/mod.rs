@@ -414,6 +414,20 @@ fn who_stands_in_line_for_a_block_is_not_overtaken_by_who_has_had_one() {
 }
 
 #[test]
+fn a_wait_for_room_that_is_cancelled_is_over_once_and_lends_nothing() {
+    let mut completions = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
+    let (token, mut done) = (Token(1), Vec::new());
+    completions.adopt(1, token).unwrap();
+    completions.send(token, Lent::new());
+    completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    assert!(matches!(done[..], [Completion::Full(_), Completion::Released(..)]));
+    done.clear();
+    (0..2).for_each(|_| completions.cancel(token));
+    completions.wait(&mut done, Some(Duration::ZERO)).unwrap();
+    assert!(matches!(done[..], [Completion::Sent(_, Err(_))]));
+}
+
+#[test]
 fn who_waits_for_a_block_has_not_been_looked_at_until_it_has_one() {
     let mut completions = Emulated::new(Torrent::new(0), Eager::default(), Direct, vec![]);
     for number in 0..=32 {

@@ -55,8 +55,12 @@ struct Rig {
 impl Rig {
     /// A connection that comes with these bytes.
     fn new(first: &[u8], budget: Budget) -> Self {
+        Self::of(Echo, first, budget)
+    }
+
+    fn of(service: impl Service, first: &[u8], budget: Budget) -> Self {
         let shared = Shared::new(budget.buffer_each(EACH));
-        let open = accept::opener(Arc::new(Echo), Arc::clone(&shared), None);
+        let open = accept::opener(Arc::new(service), Arc::clone(&shared), None);
         let host = Host::alone(shared, 1);
         let mut rig = Self {
             proactor: Proactor::new(Obedient::default(), host, Arc::default(), vec![open]),
@@ -174,6 +178,40 @@ fn parts_that_come_before_they_are_asked_for_are_charged_and_heard_in_order_and_
     }
     assert!(rig.sent == more.concat());
     assert_eq!((&rig.proactor.completions.closed, rig.used()), (&vec![token], 0));
+}
+
+/// Answers so much to whatever it is sent.
+struct Verbose;
+
+impl Service for Verbose {
+    type Session = Verbose;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Verbose {
+        Verbose
+    }
+}
+
+impl Session for Verbose {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        cx.output().write(&[7; 300]);
+        input.consume(usize::MAX);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_more_than_its_connection_has_asked_for_by_now_is_heard_when_it_asks_again() {
+    let mut rig = Rig::of(Verbose, &[], Budget::default());
+    assert_eq!(rig.bring(&[1; 10], true), 10);
+    // It has room for less than it had.
+    assert_eq!(rig.bring(&[2; EACH], true), EACH - 10);
+    let heard = |rig: &Rig| rig.proactor.state.host.shared.stats().snapshot().bytes_in as usize;
+    assert_eq!(heard(&rig), EACH);
+    rig.leave(usize::MAX);
+    rig.come_home(0);
+    rig.leave(usize::MAX);
+    assert_eq!(rig.sent.len(), 900, "it was told of three parts");
 }
 
 #[test]

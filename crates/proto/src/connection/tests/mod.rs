@@ -268,7 +268,7 @@ impl Rig {
                     self.redials.push((self.now, *address));
                 }
                 Op::Connect(..) => unreachable!("the probe opens none"),
-                Op::Read(_) => unreachable!("it has no layer"),
+                Op::Read => unreachable!("it has no layer"),
             }
         }
     }

@@ -214,7 +214,7 @@ fn asked(op: Op) -> Asked {
         Op::Shutdown => Asked::Shutdown,
         Op::Close { reset } => Asked::Close { reset },
         Op::Connect(_) | Op::Redial(_) => unreachable!("nothing is opened"),
-        Op::Read(_) => unreachable!("it has no layer"),
+        Op::Read => unreachable!("it has no layer"),
     }
 }
 

@@ -335,7 +335,7 @@ impl Model {
             Event::Tick => self.tick(),
             Event::Drain => self.drain(),
             Event::Stop => self.close(&Closed::Stopped, true),
-            Event::Shaking | Event::Proven(_) | Event::Read(_) | Event::Unreadable(_) => {
+            Event::Shaking | Event::Proven(_) | Event::Read(_) => {
                 unreachable!("there is no layer")
             }
         }
