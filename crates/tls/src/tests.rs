@@ -169,6 +169,38 @@ fn no_two_keys_of_an_authority_and_no_two_certificates_are_alike() {
     }
 }
 
+/// What comes of a handshake between a client that shows these and a server with those.
+fn meet(client: &[String; 3], expect: Expect, server: &[String; 3]) -> io::Result<()> {
+    let [client, server] = [keys(client), keys(server)];
+    let client = Connector::new(Some(&client), expect).unwrap();
+    let mut ends = [client.layer()?, Acceptor::new(&server, Clients::Known).unwrap().layer()?];
+    let (mut wire, mut plain) = (BytesMut::new(), BytesMut::new());
+    for end in [0, 1, 0, 1] {
+        let mut reply = BytesMut::new();
+        ends[end].open(&mut wire, &mut plain, &mut reply)?;
+        wire = reply;
+    }
+    assert!(ends.iter().all(|end| end.is_open()));
+    Ok(())
+}
+
+#[test]
+fn every_authority_of_a_file_is_trusted_by_both_ends_and_no_other() {
+    let [first, second, third] = [(); 3].map(|()| texts());
+    let both = format!("{}{}", first[2], second[2]);
+    let trusting = [first[0].clone(), first[1].clone(), both];
+    for (other, is_known) in [(&first, true), (&second, true), (&third, false)] {
+        let knows_us = [other[0].clone(), other[1].clone(), first[2].clone()];
+        let name = || Expect::Name("server-1".into());
+        for expect in [name(), Expect::Known] {
+            let client = meet(&trusting, expect, &knows_us);
+            assert_eq!(client.is_ok(), is_known, "{client:?}");
+        }
+        let server = meet(&knows_us, Expect::Pin(keys(&trusting).pin()), &trusting);
+        assert_eq!(server.is_ok(), is_known, "{server:?}");
+    }
+}
+
 /// The two ends of a connection when the client's last word of the handshake has come, and what the server answers.
 fn shaken() -> ([Box<dyn Layer>; 2], BytesMut) {
     let keys = keys(&texts());

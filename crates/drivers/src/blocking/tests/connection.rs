@@ -14,10 +14,10 @@ const GLANCE: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Whoever else is there only says what the server wants, and notes who is to be dialled.
-struct Alone(Mutex<Order>, Mutex<Vec<SocketAddr>>);
+pub(super) struct Alone(Mutex<Order>, Mutex<Vec<SocketAddr>>);
 
 impl Alone {
-    fn raise(&self, orders: Order) {
+    pub(super) fn raise(&self, orders: Order) {
         *self.0.lock().unwrap() = orders;
     }
 }
@@ -31,13 +31,13 @@ impl ServerHandle for Alone {
     }
 }
 
-struct Play {
-    net: Scripted,
-    server: Arc<Alone>,
-    host: Host,
+pub(super) struct Play {
+    pub(super) net: Scripted,
+    pub(super) server: Arc<Alone>,
+    pub(super) host: Host,
 }
 
-fn play() -> Play {
+pub(super) fn play() -> Play {
     let server = Arc::new(Alone(Mutex::new(Order::Serve), Mutex::default()));
     let host = Host::alone(Shared::new(Budget::default()), 1);
     Play { net: Scripted::default(), server, host }
@@ -45,7 +45,10 @@ fn play() -> Play {
 
 impl Play {
     /// What a connection hears that has come, until it closes.
-    fn accepted(self, plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> Vec<String> {
+    pub(super) fn accepted(
+        self,
+        plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static,
+    ) -> Vec<String> {
         let (puppet, heard) = Puppet::new(plan);
         Blocking::accepted(self.server, self.net, (), puppet, self.host).run();
         heard.lock().unwrap().clone()
