@@ -45,6 +45,23 @@ fn a_second_run_makes_what_is_missing_and_overwrites_nothing() {
 }
 
 #[test]
+fn a_certificate_of_another_key_is_not_kept_but_named_and_made_again_when_it_is_deleted() {
+    let scene = Scene::new();
+    scene.ok(keys(&scene, "--servers 2"));
+    let place = |name: &str| scene.path("k").join(name);
+    for (of, other) in [("server-1", "server-2"), ("client", "server-1")] {
+        let cert = place(of).join("cert.pem");
+        fs::copy(place(other).join("cert.pem"), &cert).unwrap();
+        let error = scene.fails(keys(&scene, "--servers 2"));
+        let begun = format!("cert.pem in {} is not of the private key in key.pem", place(of).display());
+        assert!(error.contains(&begun), "{error}");
+        fs::remove_file(cert).unwrap();
+        let made = scene.ok(keys(&scene, "--servers 2"));
+        assert!(made.contains("new: cert.pem") && made.matches("kept").count() == 3, "{made}");
+    }
+}
+
+#[test]
 fn a_file_where_a_directory_is_to_be_made_is_named_and_left_as_it_was() {
     let scene = Scene::new();
     let file = scene.path("file");

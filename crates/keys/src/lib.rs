@@ -54,6 +54,9 @@ pub enum KeysError {
     /// What is there was issued by another authority: nobody of this one would know it.
     #[error("{} is of another authority: put that one back, or delete this directory, and it is made again", .0.display())]
     Foreign(PathBuf),
+    /// The certificate that is there is of another private key: nobody could prove that it is theirs.
+    #[error("{CERT} in {} is not of the private key in {KEY}: put back the one that was, or delete it, and it is made again", .0.display())]
+    Strange(PathBuf),
     /// The name cannot stand in a certificate.
     #[error("`{0}` cannot be a name: use 1 to 63 letters, digits and hyphens, with no hyphen at either end")]
     Name(String),
@@ -160,8 +163,8 @@ impl Authority {
     /// certificate is made anew with its private key. Answers the names of what was made, none if all was there.
     ///
     /// # Errors
-    /// [`KeysError`] if a file cannot be read or written, others may read the private key, or the files are of another
-    /// authority.
+    /// [`KeysError`] if a file cannot be read or written, others may read the private key, the files are of another
+    /// authority, or the certificate is of another key.
     pub fn complete(&self, dir: &Path, name: &str, role: Role) -> Result<Vec<&'static str>, KeysError> {
         if !dir.exists() {
             self.issue(name, role)?.write(dir)?;
@@ -170,6 +173,9 @@ impl Authority {
         let is_missing = |file: &str| !dir.join(file).exists();
         if !is_missing(CA) && *read(&dir.join(CA))? != self.cert {
             return Err(KeysError::Foreign(dir.into()));
+        }
+        if !is_missing(CERT) && !is_missing(KEY) && are_strangers(dir)? {
+            return Err(KeysError::Strange(dir.into()));
         }
         let mut made = Vec::new();
         if is_missing(KEY) {
@@ -228,6 +234,12 @@ fn params(name: &str) -> Result<CertificateParams, KeysError> {
 fn is_of(cert: &str, key: &KeyPair) -> bool {
     let Ok((_, cert)) = parse_x509_pem(cert.as_bytes()) else { return false };
     cert.parse_x509().is_ok_and(|cert| cert.public_key().raw == key.subject_public_key_info())
+}
+
+/// Whether the certificate in `dir` is of another key than the one beside it, which can be read.
+fn are_strangers(dir: &Path) -> Result<bool, KeysError> {
+    let (cert, key) = (read(&dir.join(CERT))?, read_key(&dir.join(KEY))?);
+    Ok(KeyPair::from_pem(&key).is_ok_and(|key| !is_of(&cert, &key)))
 }
 
 /// Makes the directory with all files in it, or nothing.

@@ -271,3 +271,52 @@ fn a_cluster_whose_directory_cannot_be_made_leaves_nothing() {
     assert!(matches!(error, Err(KeysError::File { path, .. }) if path == dir.path().join("file")));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn every_file_that_is_written_is_the_owners_only_whatever_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("cluster").unwrap();
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let place = dir.path().join("authority");
+    authority.write(&place).unwrap();
+    assert_eq!([CERT, KEY].map(|name| mode(place.join(name))), [0o600; 2]);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 2, "nobody copies an authority's keys for a member's");
+    for (name, role) in [("server-1", Role::Server), ("client", Role::Client)] {
+        let place = dir.path().join(name);
+        authority.issue(name, role).unwrap().write(&place).unwrap();
+        assert_eq!([CERT, KEY, CA].map(|name| mode(place.join(name))), [0o600; 3], "{name}");
+        assert_eq!(mode(place), 0o700);
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "nothing unfinished stays");
+}
+
+#[test]
+fn every_member_has_a_key_of_its_own_and_the_authoritys_certificate() {
+    let authority = Authority::new("cluster").unwrap();
+    let [one, again] = [Role::Server, Role::Client].map(|role| authority.issue("one", role).unwrap());
+    assert!(one.key != again.key && one.cert != again.cert);
+    assert!(one.ca == authority.cert && again.ca == authority.cert);
+    for issued in [&one, &again] {
+        assert!(is_of(&issued.cert, &KeyPair::from_pem(&issued.key).unwrap()));
+        assert!(!is_of(&issued.ca, &KeyPair::from_pem(&issued.key).unwrap()));
+    }
+    assert!(!is_of("nothing", &KeyPair::from_pem(&one.key).unwrap()));
+    assert_ne!(Authority::new("cluster").unwrap().cert, authority.cert, "of the same name is not the same");
+}
+
+#[test]
+fn a_certificate_of_another_key_is_neither_kept_nor_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("cluster").unwrap();
+    let place = dir.path().join("server-1");
+    authority.issue("server-1", Role::Server).unwrap().write(&place).unwrap();
+    let other = authority.issue("server-1", Role::Server).unwrap();
+    for strange in [&*other.cert, "nothing"] {
+        fs::write(place.join(CERT), strange).unwrap();
+        let outcome = authority.complete(&place, "server-1", Role::Server);
+        assert!(matches!(outcome, Err(KeysError::Strange(at)) if at == place));
+        assert_eq!(fs::read_to_string(place.join(CERT)).unwrap(), strange);
+    }
+    fs::remove_file(place.join(CERT)).unwrap();
+    assert_eq!(authority.complete(&place, "server-1", Role::Server).unwrap(), [CERT]);
+}
