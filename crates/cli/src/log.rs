@@ -76,3 +76,36 @@ impl io::Write for Line {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        process::{Command, Stdio},
+        thread,
+    };
+
+    use super::*;
+
+    /// What the log is of this process is said in a process of its own.
+    const ALONE: &str = "ROADSTEAD_TEST_OF_THE_LOG";
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log_with_its_place() {
+        if env::var_os(ALONE).is_some() {
+            begin().unwrap();
+            assert!(thread::spawn(|| panic!("first\nsecond")).join().is_err());
+            say("and that was all");
+            return end();
+        }
+        let name = "log::tests::a_panic_is_one_line_of_the_log_with_its_place";
+        let mut alone = Command::new(env::current_exe().unwrap());
+        let alone = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").stdout(Stdio::null());
+        let said = String::from_utf8(alone.output().unwrap().stderr).unwrap();
+        let lines: Vec<&str> = said.lines().collect();
+        let [panic, last] = lines[..] else { panic!("{said}") };
+        assert!(panic.contains("panicked at ") && panic.contains("log.rs:"), "{said}");
+        assert!(panic.ends_with("first second"), "{said}");
+        assert_eq!(last, "and that was all");
+    }
+}

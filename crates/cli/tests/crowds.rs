@@ -85,7 +85,15 @@ fn processes_are_killed_and_nobody_else_is_hit() {
         let replaced = run["model"] == "prefork";
         assert!(kills.iter().all(|kill| kill["replaced_ms"].is_f64() == replaced), "{run}");
         let times: Vec<f64> = kills.iter().map(|kill| kill["at_s"].as_f64().unwrap()).collect();
-        assert!(times.is_sorted() && times[0] >= 0.1, "one after the other, the first after a pause: {run}");
+        let starts = [&[0.0], &times[..]].concat();
+        let pauses = starts.windows(2).map(|both| both[1] - both[0]);
+        assert!(
+            pauses.into_iter().all(|pause| pause >= 0.1),
+            "one after the other, each after a pause: {run}"
+        );
+        let ms = |kill: &Value, figure: &str| kill[figure].as_f64().unwrap_or_default();
+        assert!(kills.iter().all(|kill| ms(kill, "back_ms") >= ms(kill, "replaced_ms")), "{run}");
+        assert!(kills.iter().all(|kill| ms(kill, "ended_ms") > 0.0), "{run}");
     }
     scene.nothing_lives();
 }

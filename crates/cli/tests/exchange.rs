@@ -254,6 +254,16 @@ fn a_lost_server_fails_queries_by_name_and_leaves_no_memory_behind() {
     assert_eq!(report["tls"], true);
     let loss = &report["losses"][0];
     assert!(loss["failed"].as_u64() > Some(0), "{loss}");
+    assert_eq!(report["losses"].as_array().unwrap().len(), 1);
+    assert!(loss["before_per_s"].as_f64() > Some(0.0), "{loss}");
+    assert!(loss["back_after_ms"].is_null() || loss["after_per_s"].as_f64() > Some(0.0), "{loss}");
+    // They are those that lived on.
+    let resident =
+        report["resident_bytes"].as_array().unwrap().iter().flat_map(|both| both.as_array().unwrap());
+    assert!(
+        resident.map(|bytes| bytes.as_u64().unwrap()).filter(|bytes| *bytes > 1 << 20).count() == 4,
+        "{report}"
+    );
     // How fast a machine is that does other things too says nothing about the program.
     assert_eq!(said.status.code(), Some(i32::from(loss["back_after_ms"].is_null())));
     assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));

@@ -140,3 +140,28 @@ fn where_search_shares_are_is_said() {
         assert!(said.contains(&format!("search_shares=\"{place}\"")), "{said}");
     }
 }
+
+#[test]
+fn a_server_that_has_no_room_for_its_search_shares_says_that_they_stay_on_disk_unless_it_was_told_so() {
+    let scene = Scene::new();
+    scene.share(300, false);
+    // Without a block of its own on the disk.
+    let large = fs::File::create(scene.path("shares/server-1/large")).unwrap();
+    large.set_len(1 << 42).unwrap();
+    let said = |more: &str| {
+        let output = scene.run(scene.server(1, &format!("--bind 0.0.0.0:0 {more}")));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let warned = said("");
+    assert!(warned.contains("WARN") && warned.contains("search shares stay on disk"), "{warned}");
+    assert!(warned.contains(&format!("there are {} MiB of shares", 1 << 22)), "{warned}");
+    for told in ["--search-memory 0", "--search-memory 1"] {
+        let said = said(told);
+        assert!(!said.contains("stay on disk"), "{said}");
+    }
+    large.set_len(0).unwrap();
+    assert!(!said("").contains("stay on disk"));
+    large.set_len(1 << 42).unwrap();
+    fs::remove_file(scene.path("shares/server-1/search.bin")).unwrap();
+    assert!(!said("").contains("stay on disk"), "there are none");
+}

@@ -434,4 +434,50 @@ mod tests {
             }
         }
     }
+
+    /// A figure of the attribute `name` of an element.
+    fn attribute(element: &str, name: &str) -> i32 {
+        let (_, rest) = element.split_once(&format!(" {name}=\"")).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn markers_stand_at_their_level_and_figure_and_the_key_beside_the_panel() {
+        let mut chart = chart(vec![(1, 2.0), (10, 6.0), (500, 4.0)], Scale::Linear);
+        chart.panels[0].series.truncate(1);
+        chart.panels[0].series[0].subject = 0;
+        let svg = chart.svg().unwrap();
+        let (mut across, mut down): (Vec<i32>, Vec<i32>) = (Vec::new(), Vec::new());
+        for line in svg.split("<line").skip(1).filter(|line| line.contains("#E3E3E3")) {
+            let [left, right, top, bottom] = ["x1", "x2", "y1", "y2"].map(|name| attribute(line, name));
+            if top == bottom {
+                across.push(top)
+            } else {
+                down.push(left)
+            }
+            assert!(left == right || top == bottom, "{line}");
+        }
+        across.sort_unstable();
+        down.sort_unstable();
+        let circles = svg.split("<circle").skip(1).filter(|circle| circle.contains("fill=\"#"));
+        let mut centres: Vec<_> = circles.map(|it| (attribute(it, "cx"), attribute(it, "cy"))).collect();
+        centres.sort_unstable();
+        centres.dedup();
+        let [first, second, third, key] = centres[..] else { panic!("{centres:?}") };
+        assert_eq!([first.0, second.0, third.0], down[..], "levels are at equal distances");
+        // From the top: 7, 6, 5, … 0.
+        assert_eq!(across.len(), 8, "{across:?}");
+        assert_eq!([first.1, second.1, third.1], [across[5], across[1], across[3]]);
+        assert!(key.0 > third.0 + (second.0 - first.0) / 4, "{centres:?}");
+    }
+
+    #[test]
+    fn every_level_is_labelled_where_there_is_room_and_every_second_of_a_few_more() {
+        for (count, labelled) in [(14, 14), (15, 8)] {
+            let points = (0..count).map(|level| (7_000 + level, 1.0)).collect();
+            let svg = chart(points, Scale::Linear).svg().unwrap();
+            let labels = svg.lines().filter(|line| line.trim().starts_with("7,0"));
+            assert_eq!(labels.count(), labelled, "of {count}");
+        }
+    }
 }

@@ -201,6 +201,16 @@ fn address_of_peers(out: &mut impl BufRead, party: Party) -> Result<()> {
     found.map(drop).ok_or_else(|| format!("{party} does not listen for the others").into())
 }
 
+#[cfg(test)]
+impl Cluster {
+    /// Of no servers.
+    pub(crate) fn of_nobody() -> Self {
+        let scratch = Scratch { shares: PathBuf::new(), keys: None };
+        let launch = Launch { scratch, kernel: None, peers: None };
+        Self { launch, servers: Vec::new(), addresses: Vec::new(), figures: Mutex::default() }
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         for server in &self.servers {

@@ -287,9 +287,90 @@ pub(crate) fn scattered(number: usize, rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, sync::Arc};
+
+    use roadstead::Dialer;
+    use roadstead_trident::{
+        client::Options,
+        query::Collection,
+        share::{self, CLIENT_DIR},
+    };
 
     use super::*;
+
+    /// What `work` comes to with a bench over the rows of `set`, which can be searched, and its first query.
+    fn with_bench<T>(set: &Dataset, work: impl FnOnce(&Bench<'_>, Vec<Neighbour>) -> T) -> T {
+        let dir = tempfile::tempdir().unwrap();
+        let options = share::Options { search: true, ..Default::default() };
+        share::share(&mut *set.source().unwrap(), dir.path(), options, |_, _| {}).unwrap();
+        let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
+        let horizons = set.horizons(1, &collection).unwrap();
+        let nowhere = [1, 2, 3].map(|port| ([127, 0, 0, 1], port).into());
+        let client = Client::new(collection, nowhere, None, Options::default(), Dialer::start).unwrap();
+        let rows = set.source().unwrap().read_all().unwrap();
+        let far = |row: &[f32]| -> f64 {
+            row.iter().zip(&set.queries[0]).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+        };
+        let mut all: Vec<Neighbour> =
+            rows.iter().enumerate().map(|(index, row)| Neighbour { index, distance: far(row) }).collect();
+        all.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+        let (cluster, checked) = (Cluster::of_nobody(), true);
+        let bench = Bench {
+            dataset: set,
+            cluster: &cluster,
+            client: &client,
+            checked,
+            between: None,
+            horizons: &horizons,
+        };
+        work(&bench, all)
+    }
+
+    #[test]
+    fn a_search_is_right_if_rounding_explains_its_rows_their_distances_and_nothing_is_missing() {
+        let set = Dataset::made(30);
+        with_bench(&set, |bench, all| {
+            let compare =
+                |nearest: &[Neighbour]| bench.compare(&mut *set.source().unwrap(), 0, nearest).unwrap();
+            let error = bench.client.collection().distance_error(&set.queries[0], all[3].index).unwrap();
+            let ten = || all[..K].to_vec();
+            assert_eq!(compare(&ten()), (K, None));
+            let mut backwards = ten();
+            backwards.reverse();
+            assert_eq!(compare(&backwards), (K, None), "in whatever order");
+            for off in [error + 0.01, -error - 0.01] {
+                let mut moved = ten();
+                moved[3].distance += off;
+                let (hits, why) = compare(&moved);
+                assert!(hits == K && why.unwrap().contains(&format!("row {} is at", all[3].index)));
+            }
+            let mut farther = ten();
+            farther[0] = all[25];
+            let (hits, why) = compare(&farther);
+            assert!(hits == K - 1 && why.unwrap().contains(&format!("row {} is at", all[25].index)));
+            let mut twice = ten();
+            twice[1] = twice[0];
+            for (few, count) in [(&all[..K - 1], K - 1), (&all[..0], 0), (&twice[..], K - 1)] {
+                assert_eq!(compare(few), (count, Some(format!("{count} rows instead of {K}"))));
+            }
+            let (hits, why) = compare(&all[..=K]);
+            assert!(hits == K && why.is_some(), "one too many");
+        });
+    }
+
+    #[test]
+    fn recall_is_of_the_searches_that_were_answered_and_right_are_those_that_rounding_explains() {
+        let set = Dataset::made(30);
+        with_bench(&set, |bench, all| {
+            let took = Duration::from_millis(1);
+            let mut farther = all[..K].to_vec();
+            farther[9] = all[25];
+            let failed = Err(ClientError::Randomness("none".into()));
+            let answers = [(0, took, Ok(all[..K].to_vec())), (1, took, Ok(farther)), (2, took, failed)];
+            assert_eq!(bench.check_searches(&|_| 0, &answers).unwrap(), (1, Some(0.95)));
+            assert_eq!(bench.check_searches(&|_| 0, &answers[2..]).unwrap(), (0, None));
+        });
+    }
 
     #[test]
     fn every_question_is_asked_once_whoever_asks_it() {

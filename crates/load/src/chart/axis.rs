@@ -139,6 +139,34 @@ mod tests {
         assert_eq!([1e-6, 9e-5, 1e-4, 5e-4, 0.0].map(tick_label), ["1e-6", "9e-5", "0.0001", "0.0005", "0"]);
     }
 
+    #[test]
+    fn places_are_at_equal_distances_and_a_third_of_one_from_the_ends() {
+        let at = |count: usize, places: &[f64], length: i32| -> Vec<i32> {
+            let axis = Axis::levels(count);
+            assert_eq!(axis.ticks.len(), count);
+            places.iter().map(|place| axis.map(place, (0, length))).collect()
+        };
+        assert_eq!(at(1, &[0.0], 700), [350]);
+        assert_eq!(at(3, &[0.0, 1.0, 2.0], 270), [35, 135, 235]);
+        assert_eq!(Axis::levels(3).range(), -0.35..2.35);
+    }
+
+    #[test]
+    fn figures_stand_as_high_as_they_are_great_or_by_their_powers_of_ten() {
+        let linear = Axis::figures([8_123.0, 10.0].into_iter(), Scale::Linear);
+        let at = |axis: &Axis, figures: &[f64]| -> Vec<i32> {
+            figures.iter().map(|figure| axis.map(figure, (0, 1_000))).collect()
+        };
+        assert_eq!(at(&linear, &[0.0, 2_500.0, 8_000.0, 10_000.0]), [0, 250, 800, 1_000]);
+        let powers = Axis::figures([6.0, 0.2, 1.0].into_iter(), Scale::Logarithmic);
+        assert_eq!(at(&powers, &[0.1, 0.2, 1.0, 5.0, 10.0]), [0, 151, 500, 849, 1_000]);
+        // Heights of a picture are counted from its top.
+        assert_eq!([0.1, 1.0, 10.0].map(|figure| powers.map(&figure, (300, 100))), [300, 200, 100]);
+        // A figure at the very end has room for its marker.
+        assert_eq!((Axis::linear(5.0).high, Axis::linear(6.0).high), (6.0, 7.0));
+        assert_eq!(Axis::linear(1.0).ticks.len(), 7);
+    }
+
     proptest! {
         #[test]
         fn every_figure_lies_inside_and_in_order(

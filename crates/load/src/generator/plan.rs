@@ -152,6 +152,33 @@ mod tests {
         assert_eq!((plan.left(), plan.due(0), plan.due(1)), (1, Some(0), None));
     }
 
+    #[test]
+    fn an_open_loop_sends_message_after_message_round_its_connections_each_at_its_time() {
+        let mode = Mode::Open { per_second: 4.0, duration: Duration::from_secs(2) };
+        let mut plan = Plan::new(mode, 3);
+        const QUARTER: u64 = 250_000_000;
+        for message in 0..8 {
+            assert_eq!(plan.due(message), Some(message * QUARTER));
+            let (connection, index) = ((message % 3) as usize, message / 3);
+            if message > 0 {
+                assert_eq!(plan.take(connection, index, message * QUARTER - 1), None);
+            }
+            assert_eq!(plan.take(connection, index, message * QUARTER + 7), Some(message * QUARTER));
+            assert_eq!(plan.left(), 7 - message);
+        }
+        assert_eq!((plan.due(8), plan.take(2, 2, u64::MAX)), (None, None));
+        assert!(plan.is_over(0));
+    }
+
+    #[test]
+    fn who_is_lost_in_a_closed_loop_leaves_its_share_to_the_others() {
+        let mut counted = Plan::new(Mode::ClosedCount(4), 2);
+        counted.take(0, 0, 0);
+        assert_eq!((counted.forfeit(0, 1), counted.left()), (0, 3));
+        let mut timed = Plan::new(Mode::ClosedFor(Duration::from_secs(1)), 2);
+        assert_eq!((timed.forfeit(0, 1), timed.take(1, 9, 5)), (0, Some(5)));
+    }
+
     proptest! {
         /// Whoever is lost and whenever: each message of the open loop is taken once, when due, or forfeited.
         #[test]

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     entropy,
     owner::{
-        data::Generated,
+        data::{DataError, Generated, Rows},
         share::{self, CLIENT_DIR},
     },
 };
@@ -345,6 +345,42 @@ fn a_client_may_buffer_a_few_of_the_largest_answers_and_no_less_than_is_reasonab
     assert_eq!(asked, Some((256, 1 << 20, 256 << 20)));
 }
 
+/// So many rows of one byte.
+struct Narrow(usize);
+
+impl Rows for Narrow {
+    fn rows(&self) -> usize {
+        self.0
+    }
+
+    fn dim(&self) -> usize {
+        1
+    }
+
+    fn read(&mut self, _: usize, out: &mut [f32]) -> Result<(), DataError> {
+        out.fill(1.0);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_client_of_large_answers_may_buffer_four_of_them_on_a_connection_and_256_in_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = share::Options { search: true, ..Default::default() };
+    share::share(&mut Narrow(150_000), dir.path(), options, |_, _| {}).unwrap();
+    let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
+    let largest = wire::max_answer(collection.manifest()) + frame::HEAD;
+    assert!(256 * largest > 256 << 20 && largest > wire::max_request(collection.manifest()));
+    let servers = [1, 2, 3].map(|number| SocketAddr::from(([127, 0, 0, 1], number)));
+    let mut asked = None;
+    let dialer = |budget: Budget| {
+        asked = Some((budget.buffer_each, budget.buffer_all));
+        Ok(Nowhere::new(budget))
+    };
+    Client::new(collection, servers, None, Options::default(), dialer).unwrap();
+    assert_eq!(asked, Some((4 * largest, 256 * largest)));
+}
+
 #[test]
 fn protocols_have_the_names_that_they_are_chosen_by() {
     for (protocol, name) in [(Protocol::Direct, "direct"), (Protocol::Exchange, "exchange")] {
@@ -390,4 +426,44 @@ fn what_is_still_unsent_makes_the_next_question_wait() {
     assert_eq!(unsent(Event::Woken), one, "nothing has left");
     unsent(Event::Sent(one as u64));
     assert!((length..2 * length).contains(&unsent(Event::Woken)));
+}
+
+#[test]
+fn an_answer_is_as_long_as_one_can_be_and_no_longer() {
+    let silent = Silent::new();
+    let most = wire::max_answer(silent.client.collection.manifest());
+    for (length, is_taken) in [(most - 1, true), (most, true), (most + 1, false), (most + 500, false)] {
+        let mut three = silent.welcomed();
+        let _asked = three.asked(3);
+        let text = vec![7; length - answer(1, b"").len()];
+        assert_eq!(three.hear(FIRST, 1, &text), is_taken, "{length} of {most}");
+    }
+}
+
+#[test]
+fn a_deadline_that_no_clock_can_count_to_is_one_that_it_can() {
+    let mut silent = Silent::new();
+    for deadline in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX) + 1)] {
+        silent.client.options.deadline = deadline;
+        let left = silent.client.deadline().saturating_duration_since(Instant::now());
+        let cap = Duration::from_secs(u32::MAX.into());
+        assert!(left <= cap && left > cap - Duration::from_secs(600), "{left:?}");
+    }
+    silent.client.options.deadline = Duration::ZERO;
+    assert!(silent.client.deadline() <= Instant::now());
+}
+
+#[test]
+fn nobody_pauses_beyond_the_deadline() {
+    let silent = Silent::new();
+    // Whoever had paused would find nothing left of the pause. So would one whom the machine held up for as long, but
+    // not always.
+    let was_cut = || {
+        let lost = silent.client.trio(soon()).unwrap();
+        lost.fail(Fault::Lost { party: FIRST, why: "it was restarted".into() });
+        let next = silent.client.trio(Instant::now()).unwrap();
+        assert!(!Arc::ptr_eq(&next, &lost));
+        !lost.pause().is_zero()
+    };
+    assert!((0..100).any(|_| was_cut()));
 }

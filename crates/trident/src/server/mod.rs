@@ -309,7 +309,11 @@ fn refuse(refused: &Refused, cx: &mut Context<'_, TridentSession>) -> Close {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agreed::manifest::{Element, SharingId};
+    use crate::{
+        agreed::manifest::{Element, SharingId},
+        arithmetic::party::Party,
+        owner::{data::Generated, share},
+    };
 
     #[test]
     fn a_connection_may_buffer_sixteen_of_the_largest_answers_or_as_many_as_are_reasonable() {
@@ -325,6 +329,22 @@ mod tests {
             let budget = budget(&manifest);
             assert_eq!((budget.buffer_each, budget.buffer_all), (each, (8 * each).max(256 << 20)), "{rows}");
             assert_eq!((budget.connections, budget.jobs), (1_000, 64_000));
+        }
+    }
+
+    #[test]
+    fn a_pass_answers_sixteen_fetches_of_a_kind_or_four_searches() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = share::Options { search: true, ..Default::default() };
+        share::share(&mut Generated::new(40, 1), dir.path(), options, |_, _| {}).unwrap();
+        let party = Party::ALL[1];
+        let store = Store::open(&share::server_dir(dir.path(), party), party, u64::MAX).unwrap();
+        let Trident(shared) = Trident::new(store);
+        let most = |batch: &dyn fmt::Debug| format!("{batch:?}");
+        for (batch, count) in
+            [(most(&shared.fetches), 16), (most(&shared.searches), 4), (most(&shared.shared), 16)]
+        {
+            assert_eq!(batch, format!("Batch {{ most: {count}, .. }}"));
         }
     }
 }
