@@ -139,7 +139,7 @@ impl<C: Timed> Connections<C> {
     }
 }
 
-/// What others know of a loop's connections, by token: as dense as the names that [`Connections`] gives.
+/// What others know of a loop's connections, by token: as dense as the names that `Connections` gives.
 pub struct Table<T>(Vec<Option<(Token, T)>>);
 
 impl<T> Default for Table<T> {
