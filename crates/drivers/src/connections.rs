@@ -233,6 +233,48 @@ mod tests {
     }
 
     #[test]
+    fn whose_deadline_is_sooner_is_asked_sooner_each_once_and_nobody_before() {
+        let second = Duration::from_secs(1);
+        let mut connections = Connections::default();
+        let [late, soon, gone] = [7, 3, 2].map(|at| connections.insert(At(at)));
+        [late, soon, gone].into_iter().for_each(|token| connections.schedule(token));
+        connections.remove(gone);
+        assert_eq!(connections.due(3 * second - Duration::from_nanos(1)), None);
+        connections.get(late).unwrap().0 = 3;
+        connections.schedule(late);
+        let mut due = [(); 3].map(|()| connections.due(3 * second));
+        due.sort();
+        assert_eq!(due, [None, Some(late.min(soon)), Some(late.max(soon))]);
+        assert_eq!(connections.due(9 * second), None, "the time that it had before is forgotten");
+    }
+
+    /// Notes what is set right of it.
+    #[derive(Default)]
+    struct Noted(Vec<(Duration, Duration)>);
+
+    impl Timed for Noted {
+        fn deadline(&self) -> Option<Duration> {
+            None
+        }
+        fn correct(&mut self, from: Duration, to: Duration) {
+            self.0.push((from, to));
+        }
+    }
+
+    #[test]
+    fn a_turn_that_took_long_is_told_to_everybody_and_one_that_did_not_to_nobody() {
+        let mut connections = Connections::default();
+        let all = [(); 3].map(|()| connections.insert(Noted::default()));
+        let begun = Duration::from_secs(5);
+        connections.correct(begun, begun + LONG - Duration::from_nanos(1));
+        connections.correct(begun + LONG, begun);
+        connections.correct(begun, begun + LONG);
+        for token in all {
+            assert_eq!(connections.get(token).unwrap().0, [(begun, begun + LONG)]);
+        }
+    }
+
+    #[test]
     fn deadlines_of_connections_that_have_gone_are_forgotten_long_before_they_come() {
         let mut connections = Connections::default();
         let stays = connections.insert(At(9));

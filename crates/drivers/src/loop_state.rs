@@ -210,4 +210,59 @@ mod tests {
         assert_eq!(calls(&mut state), "s");
         assert!(state.is_draining() && state.is_stopped());
     }
+
+    /// Wants to be asked then.
+    struct At(Duration);
+
+    impl Timed for At {
+        fn deadline(&self) -> Option<Duration> {
+            Some(self.0)
+        }
+    }
+
+    #[test]
+    fn a_loop_waits_for_whatever_comes_first_and_not_at_all_with_something_to_do() {
+        let second = Duration::from_secs(1);
+        let host = Host::alone(Shared::new(Budget::default()), 1);
+        let wake_queue = Arc::clone(&host.wake_queue);
+        let mut state = LoopState::new(host, Arc::default());
+        let wait = |state: &mut LoopState<At>, now, busy, rested| {
+            let timeout = state.timeout(now, busy, rested);
+            state.wait(timeout, |_| Ok(())).unwrap();
+            timeout
+        };
+        assert_eq!(wait(&mut state, second, false, None), None);
+        assert_eq!(wait(&mut state, second, false, Some(3 * second)), Some(2 * second));
+        let token = state.connections.insert(At(5 * second));
+        state.connections.schedule(token);
+        for (now, rested, timeout) in
+            [(1, None, 4), (1, Some(9), 4), (1, Some(3), 2), (7, None, 0), (7, Some(9), 0)]
+        {
+            let rested = rested.map(|rested| rested * second);
+            assert_eq!(wait(&mut state, now * second, false, rested), Some(timeout * second));
+        }
+        assert_eq!(wait(&mut state, second, true, None), Some(Duration::ZERO));
+        wake_queue.wake(Token(1));
+        assert_eq!(wait(&mut state, second, false, None), Some(Duration::ZERO));
+        assert_eq!((state.host.count.waits, state.host.count.sleeps), (9, 5), "a look is no sleep");
+    }
+
+    #[test]
+    fn who_is_dialled_in_a_drain_is_counted_and_told_at_once_that_there_will_be_no_connection() {
+        let (shared, orders) = (Shared::new(Budget::default()), Arc::<Orders>::default());
+        let host = Host::alone(Arc::clone(&shared), 1);
+        let wake_queue = Arc::clone(&host.wake_queue);
+        let mut state = LoopState::<Never>::new(host, Arc::clone(&orders));
+        let endpoint =
+            || outgoing(&shared, ([192, 0, 2, 1], 7).into(), None, Waits(Arc::default())).unwrap().0;
+        let lives = state.dials(endpoint(), Duration::ZERO);
+        assert!(lives.is_some());
+        orders.drain(&wake_queue);
+        assert_eq!(calls(&mut state), "d");
+        assert!(state.dials(endpoint(), Duration::ZERO).is_none());
+        state.end_turn(Duration::ZERO, Duration::from_secs(3));
+        let counted = shared.snapshot();
+        assert_eq!((counted.connected, counted.closed, shared.gate.open()), (2, 1, 1));
+        assert_eq!((state.ended, state.host.count.connected), (Duration::from_secs(3), 0));
+    }
 }

@@ -312,6 +312,37 @@ mod tests {
     }
 
     #[test]
+    fn what_was_held_back_is_told_when_the_line_that_would_have_told_it_was_lost() {
+        let (log, mut reader) = piped();
+        let long = "x".repeat(LONGEST - 2);
+        while log.counts[0].lost.load(SeqCst) == 0 {
+            log.say(None, &long);
+        }
+        log.counts[0].held_back.store(7, SeqCst);
+        log.put("in vain", 10);
+        let mut room = vec![0; 3 * LONGEST];
+        reader.read_exact(&mut room).unwrap();
+        log.put("first", 10);
+        log.put("next", 11);
+        let said = said(log, reader);
+        let [.., first, next] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(first, "first [2 lines before this one could not be written]");
+        assert_eq!(next, "next [7 more lines before this one were of kinds that came too often]");
+    }
+
+    #[test]
+    fn a_line_behind_one_that_was_written_in_part_begins_anew_and_none_forges_another() {
+        let (log, reader) = piped();
+        log.counts[0].torn.store(1, SeqCst);
+        log.say(None, "a\nb\n\n");
+        log.say(None, "c");
+        log.finish();
+        let said = said(log, reader);
+        assert_eq!((said.len(), said[0].as_str(), said[2].as_str()), (3, "", "c"), "{said:?}");
+        assert!(said[1].starts_with('a') && said[1].ends_with('b'), "{said:?}");
+    }
+
+    #[test]
     fn a_line_is_never_longer_than_a_pipe_takes_whole() {
         for length in [LONGEST - 2, LONGEST - 1, LONGEST, 3 * LONGEST] {
             let line = "ü".repeat(length / 2) + &"x".repeat(length % 2);

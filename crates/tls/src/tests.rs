@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use bytes::BytesMut;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
     client::danger::ServerCertVerifier,
     pki_types::{CertificateDer, UnixTime},
@@ -171,9 +172,12 @@ fn no_two_keys_of_an_authority_and_no_two_certificates_are_alike() {
 
 /// What comes of a handshake between a client that shows these and a server with those.
 fn meet(client: &[String; 3], expect: Expect, server: &[String; 3]) -> io::Result<()> {
-    let [client, server] = [keys(client), keys(server)];
-    let client = Connector::new(Some(&client), expect).unwrap();
-    let mut ends = [client.layer()?, Acceptor::new(&server, Clients::Known).unwrap().layer()?];
+    let server = Acceptor::new(&keys(server), Clients::Known).unwrap().layer()?;
+    shake([Connector::new(Some(&keys(client)), expect).unwrap().layer()?, server])
+}
+
+/// A client's handshake with a server, until both are content or one is not.
+fn shake(mut ends: [Box<dyn Layer>; 2]) -> io::Result<()> {
     let (mut wire, mut plain) = (BytesMut::new(), BytesMut::new());
     for end in [0, 1, 0, 1] {
         let mut reply = BytesMut::new();
@@ -199,6 +203,74 @@ fn every_authority_of_a_file_is_trusted_by_both_ends_and_no_other() {
         let server = meet(&knows_us, Expect::Pin(keys(&trusting).pin()), &trusting);
         assert_eq!(server.is_ok(), is_known, "{server:?}");
     }
+}
+
+/// Its certificate is public. What it has not is the key.
+#[test]
+fn who_shows_the_certificate_of_another_is_refused_whatever_is_expected_of_it() {
+    let authority = Authority::new("cluster").unwrap();
+    let [right, mine] = [issue(&authority), issue(&authority)].map(|texts| keys(&texts));
+    let key = any_supported_type(&mine.key).unwrap();
+    let shown = SingleCertAndKey::from(CertifiedKey::new(right.chain.clone(), key));
+    let builder = ServerConfig::builder_with_provider(provider());
+    let builder = builder.with_protocol_versions(&[&TLS13]).unwrap().with_no_client_auth();
+    let impostor = Arc::new(builder.with_cert_resolver(Arc::new(shown)));
+    for expect in [Expect::Pin(right.pin()), Expect::Known, Expect::Name("server-1".into())] {
+        let client = |server| {
+            let client = Connector::new(Some(&mine), expect.clone()).unwrap().layer().unwrap();
+            shake([client, server])
+        };
+        assert!(client(Acceptor::new(&right, Clients::Anyone).unwrap().layer().unwrap()).is_ok());
+        let error = client(Box::new(Records::server(Arc::clone(&impostor)).unwrap())).unwrap_err();
+        assert!(error.to_string().contains("BadSignature"), "{expect:?}: {error}");
+    }
+}
+
+#[test]
+fn certificates_between_the_peers_and_the_authority_are_shown_and_followed() {
+    let params = |name: &str| CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let authority = |name| {
+        let mut params = params(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    };
+    let [root, between, own] = [(); 3].map(|()| KeyPair::generate().unwrap());
+    let ca = authority("root").self_signed(&root).unwrap().pem();
+    let root = Issuer::new(authority("root"), root);
+    let middle = authority("between").signed_by(&between, &root).unwrap().pem();
+    let cert = params("server-1").signed_by(&own, &Issuer::new(authority("between"), between)).unwrap().pem();
+    let whole = [cert.clone() + &middle, own.serialize_pem(), ca];
+    let cut = [cert, whole[1].clone(), whole[2].clone()];
+    for expect in [Expect::Known, Expect::Name("server-1".into())] {
+        meet(&whole, expect.clone(), &whole).unwrap();
+        assert!(meet(&whole, expect.clone(), &cut).is_err() && meet(&cut, expect, &whole).is_err());
+    }
+    let keys = keys(&whole);
+    assert_eq!((keys.chain.len(), Some(keys.pin())), (2, pin_of(&keys.chain[0])), "the owner's is the first");
+}
+
+#[test]
+fn a_certificate_is_good_in_its_time_and_for_what_it_was_issued_and_for_its_name_where_one_is_expected() {
+    let authority = Authority::new("cluster").unwrap();
+    let keys = keys(&issue(&authority));
+    let client = authority.issue("server-1", Role::Client).unwrap();
+    let client = Keys::from_pem(client.cert.as_bytes(), client.key.as_bytes(), client.ca.as_bytes()).unwrap();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&keys).unwrap()), provider());
+    let known = AnyName(verifier.build().unwrap());
+    assert!(is_accepted(&known, &keys.chain[0]) && !is_accepted(&known, &client.chain[0]));
+    let now = UnixTime::now().as_secs();
+    let day = 24 * 60 * 60;
+    for (then, is_good) in [(now - 2 * day, false), (now, true), (now + 3654 * day, false)] {
+        let then = UnixTime::since_unix_epoch(std::time::Duration::from_secs(then));
+        let verified = known.verify_server_cert(&keys.chain[0], &[], &no_name(), &[], then);
+        assert_eq!(verified.is_ok(), is_good, "{verified:?}");
+    }
+    let texts = issue(&authority);
+    assert!(meet(&texts, Expect::Name("server-2".into()), &texts).is_err());
+    assert!(matches!(Connector::new(None, Expect::Known), Err(TlsError::NoAuthority)));
+    assert!(matches!(Connector::new(None, Expect::Name("a".into())), Err(TlsError::NoAuthority)));
+    let spaced = Connector::new(Some(&keys), Expect::Name("a b".into()));
+    assert!(matches!(spaced, Err(TlsError::Name(name)) if name == "a b"));
 }
 
 /// The two ends of a connection when the client's last word of the handshake has come, and what the server answers.

@@ -1,11 +1,23 @@
 //! What comes out of a backlog in which some have broken off, and for which the system has no room.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 
-use roadstead_proto::output::Output;
+use roadstead_proto::{
+    budget::Budget,
+    input::Input,
+    output::Output,
+    service::{Done, Scope, Session},
+    session::Context,
+};
 
 use super::*;
 
@@ -13,11 +25,13 @@ use super::*;
 struct Backlog {
     waiting: VecDeque<Option<Failure>>,
     shed: usize,
+    /// Whether each that was closed was reset.
+    closed: Vec<bool>,
 }
 
 impl Backlog {
     fn of(waiting: impl IntoIterator<Item = Option<Failure>>) -> Self {
-        Self { waiting: waiting.into_iter().collect(), shed: 0 }
+        Self { waiting: waiting.into_iter().collect(), shed: 0, closed: Vec::new() }
     }
 }
 
@@ -55,7 +69,9 @@ impl Net for Backlog {
         Err(io::ErrorKind::WouldBlock.into())
     }
     fn shutdown(&mut self, (): &()) {}
-    fn close(&mut self, (): (), _: bool) {}
+    fn close(&mut self, (): (), reset: bool) {
+        self.closed.push(reset);
+    }
 }
 
 fn name<T>(taken: &Taken<T>) -> &'static str {
@@ -89,4 +105,50 @@ fn a_newcomer_for_whom_there_is_no_descriptor_is_turned_away() {
         let mut net = Backlog::of([Some(failure)]);
         assert_eq!((name(&take(&mut net, &())), net.shed), (taken, shed), "{failure}");
     }
+}
+
+/// Panics over every other connection.
+#[derive(Default)]
+struct Moody(AtomicBool);
+
+impl Service for Moody {
+    type Session = Silent;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> Silent {
+        assert!(!self.0.fetch_not(SeqCst), "not you");
+        Silent
+    }
+}
+
+struct Silent;
+
+impl Session for Silent {
+    type Reply = ();
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_is_not_let_in_is_reset_and_counted_as_refused_and_takes_up_nobodys_place() {
+    let shared = Shared::new(Budget::default().connections(2));
+    let listener = Listener::new((), Arc::new(Moody::default()), Arc::clone(&shared), None);
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let mut net = Backlog::of([None, None, None, None, None, Some(Failure::NoDescriptors), None]);
+    let mut came = || match next(&mut net, &listener, &mut host) {
+        Accepted::Admitted((), endpoint) => Some(endpoint),
+        Accepted::Refused => None,
+        Accepted::Empty | Accepted::Exhausted => panic!("somebody waits"),
+    };
+    let (first, panicked, second, over) = (came(), came(), came(), came());
+    assert!(first.is_some() && panicked.is_none() && second.is_some() && over.is_none());
+    drop(first);
+    assert!(came().is_none(), "the service panics over it");
+    assert!(came().is_none(), "there is no descriptor for it");
+    let third = came();
+    assert!(third.is_some() && shared.gate.open() == 2);
+    host.report();
+    let counted = shared.snapshot();
+    assert_eq!((counted.accepted, counted.refused), (3, 4));
+    assert_eq!(net.closed, [true; 3]);
 }

@@ -280,6 +280,22 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_ipv6_and_an_address_of_ipv4_however_it_is_written_count_as_one() {
+        for (first, same, other) in [
+            ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+            ("127.0.0.1", "::ffff:127.0.0.1", "127.0.0.2"),
+        ] {
+            let (ledger, budget) = (of(3), Budget::default().per_address(1));
+            assert_eq!(ledger.admit(0, first.parse().unwrap(), &budget), Ok(()));
+            assert_eq!(ledger.admit(1, same.parse().unwrap(), &budget), Err(Refused::Address(1)));
+            assert_eq!(ledger.admit(1, other.parse().unwrap(), &budget), Ok(()));
+            assert_eq!(ledger.snapshot().addresses, 2);
+            ledger.release(0);
+            assert_eq!(ledger.admit(2, same.parse().unwrap(), &budget), Ok(()));
+        }
+    }
+
+    #[test]
     fn connections_are_counted_over_all_slots_and_per_address() {
         let ledger = of(4);
         let budget = Budget::default().connections(3).per_address(2);
