@@ -90,6 +90,33 @@ mod tests {
     /// What the log is of this process is said in a process of its own.
     const ALONE: &str = "ROADSTEAD_TEST_OF_THE_LOG";
 
+    /// What a process says on stderr that is this test alone, and finds [`ALONE`] set.
+    fn said_alone(name: &str) -> String {
+        let mut alone = Command::new(env::current_exe().unwrap());
+        let alone = alone.args(["--exact", &format!("log::tests::{name}"), "--nocapture"]);
+        let output = alone.env(ALONE, "1").stdout(Stdio::null()).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    #[test]
+    fn warnings_of_a_kind_are_a_few_and_then_their_number_and_what_was_asked_for_is_said_one_and_all() {
+        if env::var_os(ALONE).is_some() {
+            begin().unwrap();
+            follow(EnvFilter::new("info"));
+            (0..300).for_each(|_| tracing::info!("asked for"));
+            (0..300).for_each(|_| tracing::warn!("often"));
+            (0..3).for_each(|_| tracing::error!("of another kind"));
+            return end();
+        }
+        let said = said_alone(
+            "warnings_of_a_kind_are_a_few_and_then_their_number_and_what_was_asked_for_is_said_one_and_all",
+        );
+        let count = |what: &str| said.lines().filter(|line| line.contains(what)).count();
+        assert_eq!((count("asked for"), count("of another kind")), (300, 3), "{said}");
+        assert!((10..300).contains(&count("often")), "{said}");
+        assert!(!said.contains('\u{1b}') && !said.contains("log::"), "no colours, no places: {said}");
+    }
+
     #[test]
     fn a_panic_is_one_line_of_the_log_with_its_place() {
         if env::var_os(ALONE).is_some() {
@@ -98,10 +125,7 @@ mod tests {
             say("and that was all");
             return end();
         }
-        let name = "log::tests::a_panic_is_one_line_of_the_log_with_its_place";
-        let mut alone = Command::new(env::current_exe().unwrap());
-        let alone = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").stdout(Stdio::null());
-        let said = String::from_utf8(alone.output().unwrap().stderr).unwrap();
+        let said = said_alone("a_panic_is_one_line_of_the_log_with_its_place");
         let lines: Vec<&str> = said.lines().collect();
         let [panic, last] = lines[..] else { panic!("{said}") };
         assert!(panic.contains("panicked at ") && panic.contains("log.rs:"), "{said}");

@@ -230,3 +230,62 @@ impl Drop for Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of three processes that say `figures` whenever they are asked.
+    fn saying(figures: [&str; 3]) -> Cluster {
+        let mut cluster = Cluster::of_nobody();
+        for figures in figures {
+            let line = format!("while read asked; do echo {figures}; done");
+            let mut shell = Command::new("sh");
+            let shell = shell.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut server = shell.spawn().unwrap();
+            let out = BufReader::new(server.stdout.take().unwrap());
+            cluster.figures.get_mut().unwrap().push(out);
+            cluster.servers.push(server);
+        }
+        cluster
+    }
+
+    #[test]
+    fn figures_are_those_of_all_three_each_under_its_name_and_asked_for_again() {
+        let cluster = saying(["1 20 300 4000", "2 30 400 5000", "4 50 600 7000"]);
+        for _ in 0..2 {
+            let Exchanged { bytes, opened, held, waiting } = cluster.exchanged().unwrap();
+            assert_eq!((bytes, opened, held, waiting), (7, 100, 1300, 16_000));
+        }
+        for odd in ["1 2 3", "1 2 3 4 5", "", "1 2 3 x"] {
+            assert!(saying(["1 2 3 4", "1 2 3 4", odd]).exchanged().is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_server_that_is_killed_is_the_one_that_was_named() {
+        let mut cluster = saying(["1 2 3 4"; 3]);
+        let [first, second, third] = Party::ALL;
+        let lives =
+            |cluster: &Cluster| -> Vec<bool> { cluster.usage().iter().map(Option::is_some).collect() };
+        assert_eq!(lives(&cluster), [true; 3]);
+        cluster.kill(second).unwrap();
+        assert_eq!(lives(&cluster), [true, false, true]);
+        cluster.kill(first).unwrap();
+        cluster.kill(third).unwrap();
+        assert_eq!((lives(&cluster), cluster.cpu_time()), (vec![false; 3], Duration::ZERO));
+    }
+
+    #[test]
+    fn a_server_listens_where_it_says_in_its_first_line_and_for_others_in_its_second() {
+        let heard = |text: &str| address(&mut text.as_bytes(), "listening on ");
+        assert_eq!(heard("listening on 127.0.0.1:7\n"), Some(([127, 0, 0, 1], 7).into()));
+        for odd in ["", "\n", "listening on nowhere\n", "listening for servers on 127.0.0.1:7\n"] {
+            assert_eq!(heard(odd), None, "{odd}");
+        }
+        let party = Party::ALL[1];
+        assert!(address_of_peers(&mut &b"listening for servers on 127.0.0.1:7\n"[..], party).is_ok());
+        let said = address_of_peers(&mut &b"listening on 127.0.0.1:7\n"[..], party).unwrap_err().to_string();
+        assert_eq!(said, "server 2 does not listen for the others");
+    }
+}

@@ -170,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_just_fits_is_whole_and_folded_where_it_lacks_one_character() {
+        let mut table = Table::new(&["op", "one", "two", "three"].map(Column::Number)).known_by(1);
+        table.row(["fetch", "1,000", "2,000", "3,000"].map(str::to_owned));
+        let whole = table.to_string();
+        let width = whole.lines().next().unwrap().chars().count() as u16;
+        assert_eq!(table.within(width), whole);
+        let folded = table.within(width - 1);
+        assert_eq!(folded.matches("fetch").count(), 2, "{folded}");
+        assert_eq!(folded.matches("000").count(), 3, "{folded}");
+        // However narrow: a part has a column.
+        assert_eq!(table.parts(1), [1..2, 2..3, 3..4]);
+    }
+
+    #[test]
     fn a_table_of_words_is_wrapped() {
         let mut table = Table::new(&[Column::Text("model"), Column::Text("what it does")]);
         table.row(["epoll".into(), "words and more words ".repeat(10)]);
