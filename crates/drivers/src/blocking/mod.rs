@@ -9,5 +9,5 @@ pub mod iterative;
 pub mod server;
 pub mod server_handle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod wait;

@@ -1,6 +1,9 @@
 //! One of the reactor's connections: its socket, and what is known of its readiness.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, mem, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;

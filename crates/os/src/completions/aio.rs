@@ -381,4 +381,50 @@ mod tests {
             assert_eq!(block.unwrap().len(), most);
         }
     }
+
+    /// The next that is done.
+    fn next(ready_io: &mut Requests) -> Finished {
+        loop {
+            if let Some(told) = ready_io.finished() {
+                return told;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn of_a_file_that_part_is_sent_and_read_that_was_asked_for_and_one_that_is_not_there_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = OwnedFd::from(listener.accept().unwrap().0);
+        let path = std::env::temp_dir().join(format!("roadstead-aio-{}", std::process::id()));
+        std::fs::write(&path, b"0123456789").unwrap();
+        let file = Arc::new(File::from(std::fs::File::open(&path).unwrap()));
+        std::fs::remove_file(&path).unwrap();
+        let mut net = Os::non_blocking(Instant::now(), Tuning::default());
+        let mut ready_io = Requests::new(&WakeQueue::new());
+        for (offset, expected) in [(3, Some(4)), (8, Some(2)), (10, None)] {
+            let mut output = Output::new(100);
+            output.file(Arc::<File>::clone(&file), offset, 4);
+            let range = Box::new(output.front_file().unwrap().clone());
+            assert!(matches!(ready_io.read(Token(2), range), Progress::Later));
+            let Finished::Read(Token(2), read) = next(&mut ready_io) else {
+                panic!("nothing else was begun")
+            };
+            let part = &b"0123456789"[offset as usize..][..expected.unwrap_or(0)];
+            assert_eq!(read.ok().as_deref(), expected.map(|_| part), "from {offset}");
+            let mut lent = Lent::new();
+            output.lend(&mut lent);
+            let send = Send { token: Token(1), stream: &stream, lent: &lent };
+            assert!(matches!(ready_io.send(&mut net, send), Progress::Later));
+            let Finished::Sent(Token(1), sent) = next(&mut ready_io) else {
+                panic!("nothing else was begun")
+            };
+            assert_eq!(sent.ok(), expected.map(|count| count as u64), "from {offset}");
+            let mut came = vec![0; part.len()];
+            io::Read::read_exact(&mut peer, &mut came).unwrap();
+            assert_eq!(came, part);
+        }
+        assert_eq!(ready_io.patience(), None, "nothing is left to be asked about");
+    }
 }

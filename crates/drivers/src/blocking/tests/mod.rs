@@ -31,10 +31,10 @@ type Step = Box<dyn FnOnce(&Scripted) + Send>;
 
 /// A network for threads that wait; all that are made of one are the same.
 #[derive(Clone, Default)]
-struct Scripted(Arc<Mutex<World>>);
+pub(crate) struct Scripted(Arc<Mutex<World>>);
 
 #[derive(Default)]
-struct World {
+pub(crate) struct World {
     now: Duration,
     looks_at_the_clock: usize,
     /// One for each wait. When there is none any more, all that passes is time.
@@ -45,13 +45,13 @@ struct World {
     unable: VecDeque<io::Result<Option<Found>>>,
     waits: Vec<Wait>,
     /// What has come to be received, and how much was asked for each time.
-    came: VecDeque<io::Result<&'static [u8]>>,
-    most: Vec<usize>,
+    pub(crate) came: VecDeque<io::Result<&'static [u8]>>,
+    pub(crate) most: Vec<usize>,
     /// What comes of each send. When there is none, it has no room.
-    sends: VecDeque<io::Result<u64>>,
+    pub(crate) sends: VecDeque<io::Result<u64>>,
     /// What comes of each connection that is begun, and of those that are asked about.
     begun: VecDeque<io::Result<()>>,
-    decided: VecDeque<io::Result<()>>,
+    pub(crate) decided: VecDeque<io::Result<()>>,
     dialled: Vec<SocketAddr>,
     broken: Option<io::ErrorKind>,
     /// Who waits at each listener; a failure in place of some.
@@ -60,21 +60,21 @@ struct World {
     cramped: bool,
     shed: usize,
     hung_up: Vec<usize>,
-    shut: usize,
+    pub(crate) shut: usize,
     /// Whether each that was closed was reset.
     closed: Vec<bool>,
 }
 
 /// How somebody waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(crate) enum Wait {
     InReceive(Duration),
     For { receive: bool, send: bool, wake_queue: bool, timeout: Option<Duration> },
     AtListeners(usize, Option<Duration>),
 }
 
 impl Scripted {
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap()
     }
 
@@ -88,7 +88,7 @@ impl Scripted {
         self.world().now += time;
     }
 
-    fn come(&self, what: io::Result<&'static [u8]>) {
+    pub(crate) fn come(&self, what: io::Result<&'static [u8]>) {
         self.world().came.push_back(what);
     }
 
@@ -219,13 +219,13 @@ impl WaitingNet for Scripted {
 }
 
 /// Who comes.
-fn guest() -> SocketAddr {
+pub(crate) fn guest() -> SocketAddr {
     SocketAddr::new(IpAddr::from([192, 0, 2, 1]), 7)
 }
 
 /// What an endpoint asks for.
 #[derive(Default)]
-struct Wishes {
+pub(crate) struct Wishes {
     ops: VecDeque<Op>,
     deadline: Option<Duration>,
     /// Something else than bytes may move it.
@@ -233,10 +233,10 @@ struct Wishes {
 }
 
 impl Wishes {
-    fn ask(&mut self, op: Op) {
+    pub(crate) fn ask(&mut self, op: Op) {
         self.ops.push_back(op);
     }
-    fn receive(&mut self) {
+    pub(crate) fn receive(&mut self) {
         self.ask(Op::Receive(9));
     }
     fn close(&mut self) {
@@ -246,10 +246,10 @@ impl Wishes {
 
 /// What an endpoint wishes when it hears something.
 type Plan = Box<dyn FnMut(&str, &mut Wishes, &mut Host) + Send>;
-type Heard = Arc<Mutex<Vec<String>>>;
+pub(crate) type Heard = Arc<Mutex<Vec<String>>>;
 
 /// An endpoint that notes what it hears and asks for what a plan says.
-struct Puppet {
+pub(crate) struct Puppet {
     heard: Heard,
     wishes: Wishes,
     plan: Plan,
@@ -258,7 +258,7 @@ struct Puppet {
 }
 
 impl Puppet {
-    fn new(plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> (Box<Self>, Heard) {
+    pub(crate) fn new(plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> (Box<Self>, Heard) {
         let heard = Heard::default();
         let (wishes, output) = (Wishes::default(), Output::new(1));
         let puppet = Self { heard: heard.clone(), wishes, plan: Box::new(plan), output, _permit: None };
