@@ -273,6 +273,31 @@ fn a_certificate_is_good_in_its_time_and_for_what_it_was_issued_and_for_its_name
     assert!(matches!(spaced, Err(TlsError::Name(name)) if name == "a b"));
 }
 
+#[test]
+fn keys_that_are_read_again_are_those_of_every_clone_and_keys_that_cannot_be_used_of_none() {
+    let (old, new) = (texts(), texts());
+    let dir = directory(&old);
+    let acceptor = Acceptor::new(&Keys::load(dir.path()).unwrap(), Clients::Anyone).unwrap();
+    let clone = acceptor.clone();
+    let shows = |of: &Acceptor, texts: &[String; 3]| {
+        let client = Connector::new(None, Expect::Pin(keys(texts).pin())).unwrap();
+        shake([client.layer().unwrap(), of.layer().unwrap()]).is_ok()
+    };
+    let begun = acceptor.layer().unwrap();
+    fs::write(dir.path().join("key.pem"), &new[1]).unwrap();
+    assert!(clone.reload().is_err() && shows(&clone, &old) && shows(&acceptor, &old), "keys that do not fit");
+    fs::write(dir.path().join("cert.pem"), &new[0]).unwrap();
+    assert!(!shows(&acceptor, &new), "nobody has asked for it");
+    assert!(clone.reload().unwrap() && shows(&clone, &new) && shows(&acceptor, &new));
+    assert!(!shows(&acceptor, &old));
+    let client = Connector::new(None, Expect::Pin(keys(&old).pin())).unwrap().layer().unwrap();
+    assert!(shake([client, begun]).is_ok(), "whoever had come before goes on with the old ones");
+    assert!(
+        !Acceptor::new(&keys(&new), Clients::Anyone).unwrap().reload().unwrap(),
+        "they come from no file"
+    );
+}
+
 /// The two ends of a connection when the client's last word of the handshake has come, and what the server answers.
 fn shaken() -> ([Box<dyn Layer>; 2], BytesMut) {
     let keys = keys(&texts());
