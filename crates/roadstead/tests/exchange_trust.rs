@@ -69,6 +69,11 @@ fn only_with_keys_may_others_reach_it() {
         [Member::new(1, "127.0.0.1:1".parse().unwrap()), Member::new(2, "192.0.2.1:9".parse().unwrap())];
     let error = exchange::start(MemberId(1), &far, listen(), None, Options::default()).unwrap_err();
     assert!(matches!(error, ExchangeError::Open(address) if address == far[1].address), "{error}");
+    // Nor may it be heard by more than this machine.
+    let open = exchange::listen("0.0.0.0:0".parse().unwrap()).unwrap();
+    let address = open.address();
+    let error = exchange::start(MemberId(1), &far[..1], open, None, Options::default()).unwrap_err();
+    assert!(matches!(error, ExchangeError::Open(named) if named == address), "{error}");
     let keys = issue(&authority(), "server-1", Role::Server);
     exchange::start(MemberId(1), &far[..1], listen(), Some(&keys), Options::default()).unwrap();
 }
