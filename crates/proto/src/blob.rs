@@ -51,9 +51,9 @@ pub struct FileRange {
 }
 
 impl FileRange {
-    /// `len` bytes of `file`, from `offset` on.
+    /// `len` bytes of `file`, from `offset` on; no file has more than `i64::MAX`.
     pub fn new(file: Arc<dyn Blob>, offset: u64, len: u64) -> Self {
-        Self { file: Guarded::new(file), offset, len }
+        Self { file: Guarded::new(file), offset, len: len.min(i64::MAX as u64) }
     }
 
     /// What it is a part of.

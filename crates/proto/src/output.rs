@@ -178,13 +178,13 @@ impl Output {
         (filled, false)
     }
 
-    /// The first of what comes next, if that is no file.
+    /// The first of what comes next, if that is no file; of what was written a [`BLOCK`](crate::flight::BLOCK) at most, which is copied.
     #[doc(hidden)]
     pub fn front_bytes(&self) -> Bytes {
         match self.pieces.front() {
             Some(Piece::Bytes(bytes, _)) => Bytes::clone(bytes),
             Some(Piece::Chunk(chunk)) => chunk.bytes.clone(),
-            _ => Bytes::copy_from_slice(&self.tail),
+            _ => Bytes::copy_from_slice(&self.tail[..self.tail.len().min(crate::flight::BLOCK)]),
         }
     }
 

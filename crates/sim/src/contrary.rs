@@ -1,7 +1,7 @@
 //! A completion queue that is as contrary as its contract allows: what comes it brings in parts, and what it was lent it
 //! keeps for longer than it needs it. Under it is the emulated one, which does neither.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, mem, net::SocketAddr, time::Duration};
 
 use roadstead_drivers::{
     net::Failure,
@@ -44,6 +44,8 @@ impl Contrary {
     fn tell(&mut self, completion: Completion<End>, done: &mut Vec<Completion<End>>) {
         match completion {
             Completion::Released(..) if self.dice.chance(self.chance) => self.late.push(completion),
+            // What was tried has not been told whole.
+            Completion::Looked(token) if self.owes(token) => self.late.push(completion),
             Completion::Received { token, result: Ok(mut block), more } if block.len() > 1 => {
                 if self.dice.chance(self.chance) {
                     let rest = block.split_off(1 + self.dice.below(block.len() - 1));
@@ -55,6 +57,14 @@ impl Contrary {
             }
             completion => done.push(completion),
         }
+    }
+}
+
+impl Contrary {
+    /// Whether a part of what has come is still to be told.
+    fn owes(&self, token: Token) -> bool {
+        let is_rest = |late: &_| matches!(late, Completion::Received { token: of, .. } if *of == token);
+        self.late.iter().any(is_rest)
     }
 }
 
@@ -109,8 +119,7 @@ impl CompletionQueue for Contrary {
 
     fn wait(&mut self, done: &mut Vec<Completion<End>>, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = if self.late.is_empty() { timeout } else { Some(Duration::ZERO) };
-        done.append(&mut self.late);
-        let mut told = Vec::new();
+        let mut told = mem::take(&mut self.late);
         self.queue.wait(&mut told, timeout)?;
         told.into_iter().for_each(|completion| self.tell(completion, done));
         Ok(())

@@ -30,7 +30,8 @@ pub trait CompletionQueue {
     fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
     /// Connects a new socket of this name.
     fn connect(&mut self, address: SocketAddr, token: Token);
-    /// Receives up to `credit` bytes, in one part or in several.
+    /// Receives up to `credit` bytes, in one part or in several. By how many operations of the system is the completion
+    /// queue's concern: what comes beyond the credit it keeps until there is more.
     fn receive(&mut self, token: Token, credit: usize);
     /// Sends from the front of `lent`, which comes home by [`Completion::Released`]. While the peer has no room this is a
     /// wait for it: [`Completion::Full`].
@@ -59,7 +60,7 @@ pub trait CompletionQueue {
 /// One operation that is done.
 pub enum Completion<S> {
     /// What an accept on the listener of that number came to, and what the peer has sent already, where the system
-    /// brings that along.
+    /// brings that along: as [`Completion::Received`] does.
     Accepted(usize, Taken<S>, Option<Block>),
     /// How a connection that was begun was decided.
     Connected(Token, io::Result<()>),
@@ -69,7 +70,7 @@ pub enum Completion<S> {
         token: Token,
         /// What the receive came to.
         result: io::Result<Block>,
-        /// The receive is not over: more may come of what it was asked for.
+        /// The receive is not over: more may come of what it was asked for, which was not all of it yet.
         more: bool,
     },
     /// So many bytes were sent. The system may need them still: see [`Completion::Released`].
@@ -79,7 +80,8 @@ pub enum Completion<S> {
     /// Such a wait is over.
     Room(Token),
     /// What was lent to a send comes home, once, and never before what the send came to was told. Until then it is
-    /// charged, whether it was sent or not.
+    /// charged and counts among what all connections lend, whether it was sent or not. So who waits for the peer with this
+    /// must not do so for more than a part of that: a completion queue that sends without copying copies what is beyond.
     Released(Token, Box<Lent>),
     /// What was read of a file.
     Read(Token, io::Result<BytesMut>),

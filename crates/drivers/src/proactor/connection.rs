@@ -4,7 +4,7 @@
 use std::{io, mem, time::Duration};
 
 use roadstead_proto::{
-    connection::{BLOCK, Endpoint, Event, Op, Outgoing},
+    connection::{Endpoint, Event, Op, Outgoing},
     host::Host,
     ticket::Token,
 };
@@ -14,9 +14,12 @@ use super::{
     completions::CompletionQueue,
     in_flight::{InFlight, Sending},
     incoming::{Incoming, News},
-    sends::{Place, Sends, pages},
+    sends::{Lines, Place, Sends, pages, part, weight},
 };
 use crate::connections::Timed;
+
+/// How much of its output a connection lends at once: what was sent, and what is being sent.
+const LOANS: usize = 2;
 
 /// One connection of the loop: what is in flight for it, and what it is to hear or do once that has come back.
 pub(crate) struct LoopConnection {
@@ -29,7 +32,7 @@ pub(crate) struct LoopConnection {
     pub(crate) waits: Option<Place>,
     /// It is a read that waits.
     pub(super) reads: bool,
-    /// Its send waits for what the last one has left to come home.
+    /// Its send waits for what was lent before to come home.
     pub(super) resumes: bool,
     /// Its deadline had passed at this time; it hears so once the completion queue was asked whether anything had come.
     pub(super) overdue: Option<Duration>,
@@ -116,7 +119,7 @@ pub(crate) fn submit<P: CompletionQueue>(
     connection: &mut LoopConnection,
     token: Token,
     completions: &mut P,
-    sends: &mut Sends,
+    lines: &mut Lines,
     connects: &mut Vec<Outgoing>,
 ) -> Option<bool> {
     while let Some(op) = connection.endpoint.next() {
@@ -136,43 +139,43 @@ pub(crate) fn submit<P: CompletionQueue>(
                     completions.receive(token, most);
                 }
             }
-            Op::Send => begin_send(connection, token, completions, sends),
-            Op::Read => begin_read(connection, token, completions, sends),
+            Op::Send => begin_send(connection, token, completions, &mut lines.sends),
+            Op::Read => begin_read(connection, token, completions, &mut lines.reads),
             Op::Shutdown => completions.shutdown(token),
         }
     }
     None
 }
 
-/// Begins a send, or has it wait: for what the last one has left, or for others.
+/// Begins a send, or has it wait: for what was lent to come home, or for others.
 pub(super) fn begin_send<P: CompletionQueue>(
     connection: &mut LoopConnection,
     token: Token,
     completions: &mut P,
     sends: &mut Sends,
 ) {
-    connection.resumes = connection.endpoint.output().is_lent();
+    connection.resumes = connection.endpoint.output().is_lent() || connection.lent >= LOANS;
     if connection.resumes {
         return;
     }
-    let pages = pages(connection.endpoint.output().buffered());
+    let pages = connection.waits_for();
     match sends.begin(token, pages) {
         Ok(()) => send(connection, token, completions, sends, pages),
         Err(place) => connection.waits = Some(place),
     }
 }
 
-/// Begins to read a part of a file, which is sent next and counts as if it were, or has that wait for others.
+/// Begins to read a part of a file, or has that wait for others.
 fn begin_read<P: CompletionQueue>(
     connection: &mut LoopConnection,
     token: Token,
     completions: &mut P,
-    sends: &mut Sends,
+    reads: &mut Sends,
 ) {
     connection.reads = true;
     let pages = connection.waits_for();
-    match sends.begin(token, pages) {
-        Ok(()) => connection.begin_waiting(token, completions, sends, pages),
+    match reads.begin(token, pages) {
+        Ok(()) => connection.begin_waiting(token, completions, reads, pages),
         Err(place) => connection.waits = Some(place),
     }
 }
@@ -180,9 +183,10 @@ fn begin_read<P: CompletionQueue>(
 impl LoopConnection {
     /// How many pages its read, or its send, takes.
     pub(super) fn waits_for(&self) -> usize {
-        let part =
-            self.endpoint.file().filter(|_| self.reads).map(|range| range.len.min(BLOCK as u64) as usize);
-        pages(part.unwrap_or_else(|| self.endpoint.output().buffered()))
+        match self.endpoint.file().filter(|_| self.reads) {
+            Some(range) => pages(part(&range)),
+            None => pages(weight(self.endpoint.output())),
+        }
     }
 
     /// Begins its read, or its send, which pins so many pages.
@@ -190,7 +194,7 @@ impl LoopConnection {
         &mut self,
         token: Token,
         completions: &mut P,
-        sends: &mut Sends,
+        line: &mut Sends,
         pages: usize,
     ) {
         self.waits = None;
@@ -199,7 +203,7 @@ impl LoopConnection {
                 self.in_flight.read = Some(pages);
                 completions.read(token, Box::new(range));
             }
-            None => send(self, token, completions, sends, pages),
+            None => send(self, token, completions, line, pages),
         }
     }
 }

@@ -34,7 +34,7 @@ impl InFlight {
     /// Takes note of a receive's end, or if there may be more of it of a part. False if it was not in flight.
     pub(super) fn received(&mut self, count: usize, more: bool) -> bool {
         let Some(credit) = self.receive else { return false };
-        debug_assert!(count <= credit, "no more comes than was asked for");
+        debug_assert!(count < credit || count == credit && !more, "no more comes than was asked for");
         self.receive = more.then(|| credit.saturating_sub(count));
         true
     }

@@ -73,7 +73,7 @@ impl Incoming {
     /// What the connection has asked for and is here already.
     pub(super) fn next(&mut self) -> Option<News> {
         let early = self.early.as_mut()?;
-        let most = self.asked.take()?;
+        let most = self.asked.take_if(|_| !early.bytes.is_empty() || early.last.is_some())?;
         let news = if early.bytes.is_empty() {
             News::Last(early.last.take()?)
         } else {

@@ -46,7 +46,7 @@ use blocks::Block;
 pub use completions::{Completion, CompletionQueue};
 use connection::{LoopConnection, begin_send, submit};
 use in_flight::Sending;
-use sends::Sends;
+use sends::Lines;
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
@@ -66,7 +66,7 @@ pub struct Proactor<P: CompletionQueue> {
     completions: P,
     state: LoopState<LoopConnection>,
     listeners: Vec<Accepting>,
-    sends: Sends,
+    lines: Lines,
     done: Vec<Completion<P::Stream>>,
 }
 
@@ -79,7 +79,7 @@ impl<P: CompletionQueue> Proactor<P> {
             completions,
             state: LoopState::new(host, orders),
             listeners: listeners.collect(),
-            sends: Sends::new(),
+            lines: Lines::new(),
             done: Vec::new(),
         };
         proactor.accept_again(Duration::MAX);
@@ -96,7 +96,7 @@ impl<P: CompletionQueue> Proactor<P> {
     pub fn turn(&mut self) -> io::Result<bool> {
         let timeout = self.timeout_at(self.state.ended);
         if timeout != Some(Duration::ZERO) {
-            self.sends.trim();
+            self.lines.trim();
         }
         let mut done = mem::take(&mut self.done);
         self.state.wait(timeout, |timeout| self.completions.wait(&mut done, timeout))?;
@@ -152,7 +152,7 @@ impl<P: CompletionQueue> Proactor<P> {
         host.count.receives += 1;
         let exhausted = result.as_ref().is_err_and(|error| P::classify(error) == Failure::NoRoom);
         if exhausted {
-            self.sends.exhausted();
+            self.lines.sends.exhausted();
         }
         if connection.closing.is_some() {
             return self.close_if_idle(token);
@@ -179,7 +179,7 @@ impl<P: CompletionQueue> Proactor<P> {
         self.state.host.count.sends += 1;
         let event = match result {
             Ok(count) => {
-                self.sends.went_well();
+                self.lines.sends.went_well();
                 Event::Sent(count)
             }
             Err(error) => failed(Operation::Send, error, P::classify),
@@ -194,8 +194,8 @@ impl<P: CompletionQueue> Proactor<P> {
             None => self.heard(token, Event::Read(&mut part), now),
             Some(_) => self.close_if_idle(token),
         }
-        self.sends.give_back(pages);
-        self.send_waiting();
+        self.lines.reads.give_back(pages);
+        self.begin_waiting(true);
     }
 
     /// A peer without room is in nobody's way but its own.
@@ -213,9 +213,9 @@ impl<P: CompletionQueue> Proactor<P> {
             give_back(&mut connection.lent, 1);
             connection.endpoint.take_back(&mut lent);
         }
-        self.sends.take_back(lent);
+        self.lines.sends.take_back(lent);
         self.resume(token, now);
-        self.send_waiting();
+        self.begin_waiting(false);
     }
 
     fn resume(&mut self, token: Token, now: Duration) {
@@ -223,7 +223,7 @@ impl<P: CompletionQueue> Proactor<P> {
         match connection.closing {
             None => {
                 if connection.resumes {
-                    begin_send(connection, token, &mut self.completions, &mut self.sends);
+                    begin_send(connection, token, &mut self.completions, &mut self.lines.sends);
                 }
                 self.drive(token, now);
             }
@@ -240,21 +240,22 @@ impl<P: CompletionQueue> Proactor<P> {
         };
         connection.in_flight.send = Sending::Idle;
         match connection.closing {
-            None => begin_send(connection, token, &mut self.completions, &mut self.sends),
+            None => begin_send(connection, token, &mut self.completions, &mut self.lines.sends),
             Some(_) => self.close_if_idle(token),
         }
     }
 
-    /// Begins the sends that waited, as many as there is room for.
-    fn send_waiting(&mut self) {
-        while let Some(token) = self.sends.first() {
+    /// Begins the sends, or the reads, that waited, as many as there is room for.
+    fn begin_waiting(&mut self, reads: bool) {
+        let line = self.lines.of(reads);
+        while let Some(token) = line.first() {
             // Whoever is closed has left the line.
             let Some(connection) = self.state.connections.get(token) else { return };
             let pages = connection.waits_for();
-            if !self.sends.begin_first(pages) {
+            if !line.begin_first(pages) {
                 return;
             }
-            connection.begin_waiting(token, &mut self.completions, &mut self.sends, pages);
+            connection.begin_waiting(token, &mut self.completions, line, pages);
         }
     }
 
@@ -265,7 +266,7 @@ impl<P: CompletionQueue> Proactor<P> {
             return;
         }
         if let Event::Exhausted(_) = event {
-            self.sends.exhausted();
+            self.lines.sends.exhausted();
         }
         match connection.closing {
             None => self.heard(token, event, now),
@@ -318,7 +319,10 @@ impl<P: CompletionQueue> Proactor<P> {
     fn adopt(&mut self, stream: P::Stream, endpoint: Box<dyn Endpoint>, first: Option<Block>, now: Duration) {
         let token = self.insert(endpoint, true, now);
         if let Some((connection, first)) = self.state.connections.get(token).zip(first) {
-            connection.keep(&first, now, &mut self.state.host);
+            match first.is_empty() {
+                true => connection.receive_last(Ok(()), now, &mut self.state.host),
+                false => connection.keep(&first, now, &mut self.state.host),
+            }
         }
         if self.state.is_draining() {
             self.tell(token, Event::Drain, now);
@@ -451,7 +455,7 @@ impl<P: CompletionQueue> Proactor<P> {
         };
         loop {
             connection.closing =
-                submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
+                submit(connection, token, &mut self.completions, &mut self.lines, &mut connects);
             if connection.closing.is_some() || !connection.hear_early(now, &mut self.state.host) {
                 break;
             }
@@ -459,12 +463,12 @@ impl<P: CompletionQueue> Proactor<P> {
         if connection.closing.is_none() {
             connection.endpoint.settle(now, &mut self.state.host);
             connection.closing =
-                submit(connection, token, &mut self.completions, &mut self.sends, &mut connects);
+                submit(connection, token, &mut self.completions, &mut self.lines, &mut connects);
         }
         if connection.closing.is_some() {
             connection.incoming.close();
             if let Some(place) = connection.waits.take() {
-                self.sends.leave(place);
+                self.lines.of(connection.reads).leave(place);
                 connection.reads = false;
             }
             if !connection.in_flight.is_empty() {

@@ -4,12 +4,21 @@
 //! and its bytes are not lent before its turn. When the system has no room the cap falls to half of what is pinned, and
 //! every send that goes well raises it by a page: as TCP treats congestion (RFC 5681, section 3.1).
 //!
+//! What layers read of files, to be sent next, is capped in the same way and in a line of its own: a slow disk is to keep
+//! nobody from sending.
+//!
 //! What is lent comes home in a box that is used for the next send.
 #![forbid(unsafe_code)]
 
 use std::{collections::BTreeMap, mem};
 
-use roadstead_proto::{budget::give_back, connection::Endpoint, output::Lent, ticket::Token};
+use roadstead_proto::{
+    blob::FileRange,
+    budget::give_back,
+    connection::{BLOCK, Endpoint},
+    output::{Lent, Output},
+    ticket::Token,
+};
 
 use crate::free::FreeList;
 
@@ -19,6 +28,16 @@ const MOST: usize = (8 << 20) / PAGE;
 const PAGE: usize = 4 << 10;
 /// Boxes that are kept for the next sends.
 const FREE: usize = 64;
+
+/// How many bytes of an output a send may have to be in memory: all that are, and of a file that comes first a part.
+pub(super) fn weight(output: &Output) -> usize {
+    output.buffered() + output.front_file().map_or(0, part)
+}
+
+/// How many bytes of a file are read at once.
+pub(super) fn part(range: &FileRange) -> usize {
+    range.len.min(BLOCK as u64) as usize
+}
 
 /// How many pages a send of so many bytes pins.
 pub(super) fn pages(bytes: usize) -> usize {
@@ -46,11 +65,13 @@ impl Sends {
         Self { limit: MOST, pinned: 0, line: BTreeMap::new(), next: Place(0), free: FreeList::new(FREE) }
     }
 
-    /// What `endpoint` sends next, for a send that begins and pins so many pages.
-    pub(crate) fn lend(&mut self, endpoint: &mut dyn Endpoint, pages: usize) -> Box<Lent> {
+    /// What `endpoint` sends next, for a send that begins and has taken so many pages.
+    pub(crate) fn lend(&mut self, endpoint: &mut dyn Endpoint, taken: usize) -> Box<Lent> {
         let mut lent = self.free.take().unwrap_or_else(Lent::new);
         endpoint.lend(&mut lent);
-        lent.weight = pages;
+        // No more is lent at once than an operation takes.
+        lent.weight = pages(weight(&lent)).min(taken);
+        self.give_back(taken - lent.weight);
         lent
     }
 
@@ -119,6 +140,29 @@ impl Sends {
         let fits = self.pinned == 0 || self.pinned + pages <= self.limit;
         self.pinned += if fits { pages } else { 0 };
         fits
+    }
+}
+
+/// The lines of a loop: of what is sent, and of what is read to be sent next.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) sends: Sends,
+    pub(super) reads: Sends,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self { sends: Sends::new(), reads: Sends::new() }
+    }
+
+    /// The line for reads, or for sends.
+    pub(super) fn of(&mut self, reads: bool) -> &mut Sends {
+        if reads { &mut self.reads } else { &mut self.sends }
+    }
+
+    /// Nothing is to be done for a while.
+    pub(super) fn trim(&mut self) {
+        self.sends.trim();
     }
 }
 

@@ -189,6 +189,18 @@ fn no_more_is_lent_at_once_than_one_operation_takes_and_nothing_behind_a_file() 
 }
 
 #[test]
+fn a_file_without_end_is_lent_behind_the_bytes_before_it() {
+    let (mut output, mut lent) = (Output::new(1 << 20), Lent::new());
+    output.write(&[1; 300]);
+    output.file(Arc::new(Vec::new()), 0, u64::MAX);
+    output.lend(&mut lent);
+    output.advance(300);
+    assert!(output.is_lent() && output.has_file());
+    output.take_back(&mut lent);
+    assert!(output.front_file().is_some_and(|range| range.offset == 0 && range.len > 1 << 62));
+}
+
+#[test]
 fn what_is_handed_over_is_never_copied() {
     for size in [1, KEPT_TAIL, KEPT_TAIL + 1] {
         let (mut output, mut lent) = (Output::new(1 << 20), Lent::new());

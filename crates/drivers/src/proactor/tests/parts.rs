@@ -157,6 +157,28 @@ fn what_comes_with_a_connection_is_its_first_and_more_is_asked_for_behind_it() {
 }
 
 #[test]
+fn no_more_is_lent_at_once_than_what_was_sent_and_what_is_being_sent() {
+    let mut rig = Rig::new(&[], Budget::default());
+    for lent in 1..=3 {
+        assert_eq!(rig.bring(&[lent; 100], false), 100);
+        assert_eq!(rig.sends.is_some(), lent < 3);
+        rig.leave(usize::MAX);
+    }
+    rig.come_home(0);
+    rig.leave(usize::MAX);
+    assert_eq!(rig.sent, [[1; 100], [2; 100], [3; 100]].concat());
+}
+
+#[test]
+fn an_end_that_comes_with_a_connection_is_heard_when_it_is_opened() {
+    let mut rig = Rig::new(&[], Budget::default());
+    let end = rig.block(&[]);
+    rig.proactor.happen([Completion::Accepted(0, Taken::One((), guest()), Some(end))]);
+    let &[_, token] = &rig.proactor.completions.named[..] else { panic!("two have come") };
+    assert_eq!(rig.proactor.completions.closed, [token], "it has nothing to say");
+}
+
+#[test]
 fn parts_that_come_before_they_are_asked_for_are_charged_and_heard_in_order_and_the_end_is_last() {
     let mut rig = Rig::new(&[], Budget::default());
     let more = [&vec![1; EACH / 2][..], &[2; 100], &[3; 100]];
@@ -320,7 +342,7 @@ fn pages(count: usize) -> (Proactor<Obedient>, Vec<Token>) {
 const READ_AT_ONCE: usize = (8 << 20) / BLOCK;
 
 #[test]
-fn what_a_layer_reads_counts_as_what_is_sent_until_it_has_come() {
+fn what_layers_read_at_once_is_as_much_as_is_sent_at_once_and_keeps_nobody_from_sending() {
     let (mut proactor, tokens) = pages(READ_AT_ONCE + 1);
     let reads = |proactor: &Proactor<Obedient>| proactor.completions.reads.len();
     assert_eq!(reads(&proactor), READ_AT_ONCE);
@@ -328,9 +350,7 @@ fn what_a_layer_reads_counts_as_what_is_sent_until_it_has_come() {
     assert_eq!((*token, range.offset, range.len), (tokens[0], 0, 1 << 20));
     proactor.happen([Completion::Read(tokens[0], Ok(BytesMut::zeroed(BLOCK)))]);
     assert_eq!(reads(&proactor), READ_AT_ONCE + 1, "another has its turn");
-    assert_eq!(proactor.completions.sends, [], "and what was read is sent after it");
-    proactor.happen([Completion::Read(tokens[1], Ok(BytesMut::zeroed(BLOCK)))]);
-    assert_eq!(proactor.completions.sends, [tokens[0]]);
+    assert_eq!(proactor.completions.sends, [tokens[0]], "nobody waits for a disk to send");
     let error = io::Error::other("the disk is gone");
     proactor.happen([Completion::Read(tokens[2], Err(error))]);
     assert_eq!(proactor.completions.closed, [tokens[2]]);

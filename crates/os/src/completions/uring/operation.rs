@@ -300,6 +300,8 @@ impl Drop for Ring {
                 }
             }
         }
-        mem::forget(mem::take(&mut self.operations));
+        if !self.operations.is_empty() {
+            mem::forget(mem::take(&mut self.operations));
+        }
     }
 }

@@ -48,11 +48,18 @@ pub(super) fn ring() -> io::Result<IoUring> {
 
 fn found() -> Result<Setup, &'static str> {
     static FOUND: OnceLock<Result<Setup, &'static str>> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let (setup, ring) = descend(make).map_err(|error| why(&error))?;
-        check(&ring)?;
-        Ok(setup)
-    })
+    if let Some(found) = FOUND.get() {
+        return *found;
+    }
+    let found = match descend(make) {
+        Ok((setup, ring)) => check(&ring).map(|()| setup),
+        // That descriptors or memory are short may pass.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+            return Err(why(&error));
+        }
+        Err(error) => Err(why(&error)),
+    };
+    *FOUND.get_or_init(|| found)
 }
 
 fn make(setup: Setup) -> io::Result<IoUring> {
