@@ -103,6 +103,9 @@ impl Session for Obedient {
         if input.bytes().contains(&b'l') {
             cx.output().file(Arc::new(Vec::new()), 3, 2 * BATCH as u64);
         }
+        if input.bytes().contains(&b'w') {
+            cx.output().write(&[7; 300_000]);
+        }
         if input.bytes().contains(&b'f') {
             cx.finish();
         }
@@ -375,4 +378,17 @@ fn a_last_word_leaves_when_what_is_being_read_has_come_also_if_nobody_needs_it()
         assert_eq!(rig.at(0, Event::Ended), ["Reset"]);
         assert!(rig.ends()[0].contains("not understood"), "{:?}", rig.ends());
     }
+}
+
+#[test]
+fn what_is_opened_and_not_asked_for_yet_is_charged() {
+    let used = |more: usize| {
+        let mut rig = Rig::open();
+        // So much is said to it that it asks for no more, and what came with that is left.
+        let block = [&b"w"[..], &vec![b'x'; crate::flight::BLOCK - 1 + more]].concat();
+        assert_eq!(rig.bytes(&block), ["Send"]);
+        rig.shared.memory.used()
+    };
+    let none = used(0);
+    assert!(used(5000) >= none + 5000, "5000 bytes are kept");
 }
