@@ -178,7 +178,8 @@ impl Output {
         (filled, false)
     }
 
-    /// The first of what comes next, if that is no file; of what was written a [`BLOCK`](crate::flight::BLOCK) at most, which is copied.
+    /// The first of what comes next, if that is no file; of what was written a [`BLOCK`](crate::flight::BLOCK) at most,
+    /// which is copied.
     #[doc(hidden)]
     pub fn front_bytes(&self) -> Bytes {
         match self.pieces.front() {
