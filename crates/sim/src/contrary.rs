@@ -1,4 +1,4 @@
-//! A completion queue that is as contrary as its contract allows: what comes it brings in parts, and what it was lent it
+//! A completion queue that is contrary, as its contract allows: what comes it brings in parts, and what it was lent it
 //! keeps for longer than it needs it. Under it is the emulated one, which does neither.
 
 use std::{io, mem, net::SocketAddr, time::Duration};
