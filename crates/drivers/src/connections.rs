@@ -47,6 +47,10 @@ impl<C: Timed> Connections<C> {
         self.slab.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     pub(crate) fn insert(&mut self, content: C) -> Token {
         // Thirty-one bits keep every token below those of the listeners; a wrapped generation meets an index again
         // only after two thousand million connections.

@@ -13,6 +13,7 @@ pub mod blocking;
 pub mod connections;
 pub mod failed;
 pub mod free;
+pub mod handover;
 mod loop_state;
 pub mod net;
 pub mod orders;
@@ -21,4 +22,4 @@ pub mod reactor;
 mod read;
 
 // Named from here by the files whose threads are played over all interleavings: the test puts its own in their place.
-use roadstead_proto::{connection, sync, ticket};
+use roadstead_proto::{connection, service, sync, ticket};

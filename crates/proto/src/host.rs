@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fmt, io,
-    sync::Arc,
+    fmt, io, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -34,12 +34,14 @@ pub struct Shared {
     /// Jobs without a ticket that are not done. They have no limit but that of the tickets.
     pub detached: Arc<Meter>,
     stats: Tally,
+    /// Those of the loops that count apart.
+    apart: Mutex<Vec<Arc<Stats>>>,
 }
 
-/// Where a server's counts are.
+/// Where a server's counts are, but for those of loops that count apart.
 #[derive(Debug)]
 enum Tally {
-    Here(Stats),
+    Here(Box<Stats>),
     Common(Arc<dyn Counted>),
 }
 
@@ -58,7 +60,8 @@ impl Shared {
             jobs: Meter::new(budget.jobs),
             detached: Meter::new(usize::MAX),
             budget: Arc::new(budget),
-            stats: Tally::Here(Stats::default()),
+            stats: Tally::Here(Box::default()),
+            apart: Mutex::default(),
         })
     }
 
@@ -77,12 +80,13 @@ impl Shared {
             detached: Meter::common(usize::MAX, share.clone(), Account::Detached),
             budget: Arc::new(budget.clone()),
             stats: Tally::Common(counted),
+            apart: Mutex::default(),
         })
     }
 
     /// What was counted so far, and what is held now.
     pub fn snapshot(&self) -> Snapshot {
-        match &self.stats {
+        let mut snapshot = match &self.stats {
             Tally::Here(stats) => Snapshot {
                 open: self.gate.open(),
                 addresses: self.gate.addresses(),
@@ -92,10 +96,16 @@ impl Shared {
                 ..stats.snapshot()
             },
             Tally::Common(counted) => counted.snapshot(),
-        }
+        };
+        self.apart().iter().for_each(|stats| snapshot.add(&stats.snapshot()));
+        snapshot
     }
 
-    /// What was counted so far.
+    fn apart(&self) -> MutexGuard<'_, Vec<Arc<Stats>>> {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where those count that have nowhere of their own.
     pub fn stats(&self) -> &Stats {
         match &self.stats {
             Tally::Here(stats) => stats,
@@ -124,6 +134,8 @@ pub struct Host {
     pub(crate) wall: Box<dyn Fn() -> SystemTime + Send>,
     /// What was counted since it was last reported.
     pub count: Counters,
+    /// Where that is added to, if not to what all have in common.
+    stats: Option<Arc<Stats>>,
 }
 
 impl Host {
@@ -136,7 +148,15 @@ impl Host {
     ) -> Self {
         // A plain function has no size, so its box allocates nothing.
         let (random, wall) = (Box::new(random), Box::new(wall));
-        Self { shared, wake_queue: WakeQueue::new(), jobs, random, wall, count: Counters::default() }
+        Self {
+            shared,
+            wake_queue: WakeQueue::new(),
+            jobs,
+            random,
+            wall,
+            count: Counters::default(),
+            stats: None,
+        }
     }
 
     /// A host for connections that no loop drives, to test or to measure a session without I/O: see
@@ -157,9 +177,23 @@ impl Host {
         self.jobs.run_one().is_some()
     }
 
+    /// The same, for one of several loops that do not want to write where others do. What it counts is kept for as
+    /// long as the server is.
+    #[must_use]
+    pub fn counting_apart(mut self) -> Self {
+        let stats = Arc::<Stats>::default();
+        self.shared.apart().push(Arc::clone(&stats));
+        self.stats = Some(stats);
+        self
+    }
+
     /// Adds what this loop has counted to the server's statistics.
     pub fn report(&mut self) {
-        self.shared.stats().add(&std::mem::take(&mut self.count));
+        let count = mem::take(&mut self.count);
+        match &self.stats {
+            Some(own) => own.add_alone(&count),
+            None => self.shared.stats().add(&count),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod direction;
 pub mod emulated;
 mod in_flight;
 mod incoming;
+mod listeners;
 pub mod readiness;
 mod sends;
 #[cfg(test)]
@@ -36,36 +37,30 @@ use roadstead_proto::{
 };
 
 use crate::{
-    accept::{self, Accepts, Open, Taken},
+    accept::{self, Open, Taken},
     failed::failed,
+    handover::{HANDED, Handed, Handover},
     loop_state::{Call, LoopState},
-    net::{Failure, REST},
+    net::Failure,
     orders::Orders,
 };
 use blocks::Block;
 pub use completions::{Completion, CompletionQueue};
 use connection::{LoopConnection, begin_send, submit};
 use in_flight::Sending;
+use listeners::Listeners;
 use sends::Lines;
 
 /// How often, and how long each time, the loop waits for what it has cancelled when it is told to stop.
 const REAPS: usize = 100;
 const REAP: Duration = Duration::from_millis(10);
 
-/// One listener of the loop.
-struct Accepting {
-    /// What becomes of its connections.
-    open: Arc<Open>,
-    accepts: Accepts,
-    /// The system had no room for another connection: it is not asked for one until then.
-    resting: Option<Duration>,
-}
-
 /// The loop.
 pub struct Proactor<P: CompletionQueue> {
     completions: P,
     state: LoopState<LoopConnection>,
-    listeners: Vec<Accepting>,
+    listeners: Listeners,
+    handover: Handover<P::Stream>,
     lines: Lines,
     done: Vec<Completion<P::Stream>>,
 }
@@ -73,17 +68,23 @@ pub struct Proactor<P: CompletionQueue> {
 impl<P: CompletionQueue> Proactor<P> {
     /// A loop around `completions`, whose listeners are numbered as `openers` are.
     pub fn new(completions: P, host: Host, orders: Arc<Orders>, openers: Vec<Arc<Open>>) -> Self {
-        let listeners =
-            openers.into_iter().map(|open| Accepting { open, accepts: Accepts::new(), resting: None });
         let mut proactor = Self {
             completions,
             state: LoopState::new(host, orders),
-            listeners: listeners.collect(),
+            listeners: Listeners::new(openers),
+            handover: Handover::default(),
             lines: Lines::new(),
             done: Vec::new(),
         };
-        proactor.accept_again(Duration::MAX);
+        proactor.listeners.accept_again(&mut proactor.completions, Duration::MAX);
         proactor
+    }
+
+    /// The same loop, as one of several of a server.
+    #[must_use]
+    pub fn one_of(mut self, handover: Handover<P::Stream>) -> Self {
+        self.handover = handover;
+        self
     }
 
     /// Runs until the server has drained or is stopped.
@@ -108,7 +109,10 @@ impl<P: CompletionQueue> Proactor<P> {
         let now = self.state.run_jobs(now, || self.completions.now()).unwrap_or(now);
         self.take_calls(now);
         self.look_at_due(self.state.ended);
-        self.accept_again(now);
+        if !self.state.is_draining() {
+            self.listeners.accept_again(&mut self.completions, now);
+        }
+        self.handover.has(self.state.connections.len());
         self.state.end_turn(now, self.completions.now());
         Ok(!self.state.is_stopped() && (!self.state.has_drained() || self.completions.has_done()))
     }
@@ -119,8 +123,7 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn timeout_at(&mut self, now: Duration) -> Option<Duration> {
-        let rested = self.listeners.iter().filter_map(|listener| listener.resting).min();
-        self.state.timeout(now, self.completions.has_done(), rested)
+        self.state.timeout(now, self.completions.has_done(), self.listeners.resting())
     }
 
     fn complete(&mut self, done: Completion<P::Stream>, now: Duration) {
@@ -281,38 +284,33 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, first: Option<Block>, now: Duration) {
-        let Some(listener) = self.listeners.get_mut(number) else {
-            if let Taken::One(stream, _) = taken {
-                self.completions.refuse(stream);
+        let draining = self.state.is_draining();
+        match self.listeners.complete(number, taken, now, draining, &mut self.state.host) {
+            // Who drains lets in by itself who has waited; what came in a block of this loop is read here.
+            Ok(Some(handed)) if first.is_some() || draining => self.let_in(handed, first, now),
+            Ok(Some(Handed { stream, peer, open })) => {
+                let stream = self.handover.hand(stream, peer, &open, self.state.connections.len());
+                if let Some(stream) = stream {
+                    self.let_in(Handed { stream, peer, open }, None, now);
+                }
             }
-            return;
-        };
-        if let Taken::Exhausted = taken {
-            listener.accepts.exhausted();
-            listener.resting = (!self.state.is_draining()).then_some(now + REST);
-            return;
-        }
-        listener.accepts.complete(now);
-        match taken {
-            Taken::One(stream, peer) => match accept::admit(&*listener.open, peer, &mut self.state.host) {
-                Some(endpoint) => self.adopt(stream, endpoint, first, now),
-                None => self.completions.refuse(stream),
-            },
-            Taken::Shed => self.state.host.count.refused += 1,
-            Taken::Lost | Taken::Empty | Taken::Exhausted => {}
+            Ok(None) => {}
+            Err(stream) => self.completions.refuse(stream),
         }
     }
 
-    /// Fills up the accepts of the listeners that do not rest.
-    fn accept_again(&mut self, now: Duration) {
-        if self.state.is_draining() {
-            return;
+    fn let_in(&mut self, handed: Handed<P::Stream>, first: Option<Block>, now: Duration) {
+        let Handed { stream, peer, open } = handed;
+        match accept::admit(&*open, peer, &mut self.state.host) {
+            Some(endpoint) => self.adopt(stream, endpoint, first, now),
+            None => self.completions.refuse(stream),
         }
-        for (number, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.resting.is_none_or(|until| until <= now) {
-                listener.resting = None;
-                (0..listener.accepts.fill()).for_each(|_| self.completions.accept(number));
-            }
+    }
+
+    /// Lets in who was handed over.
+    fn take_handed(&mut self, now: Duration) {
+        for handed in self.handover.take() {
+            self.let_in(handed, None, now);
         }
     }
 
@@ -357,6 +355,7 @@ impl<P: CompletionQueue> Proactor<P> {
         self.state.take_calls();
         while let Some(call) = self.state.next_call() {
             match call {
+                Call::Woken(HANDED) => self.take_handed(now),
                 Call::Woken(token) => {
                     self.heard(token, Event::Woken, now);
                 }
@@ -385,6 +384,9 @@ impl<P: CompletionQueue> Proactor<P> {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
         }
+        for handed in self.handover.close() {
+            self.completions.refuse(handed.stream);
+        }
         self.reap(now);
     }
 
@@ -396,8 +398,9 @@ impl<P: CompletionQueue> Proactor<P> {
                 self.completions.look(token);
             }
         }
-        self.listeners.iter_mut().for_each(|listener| listener.resting = None);
+        self.listeners.wake();
         self.completions.deafen();
+        self.handover.drain();
     }
 
     /// Hears of what was cancelled, so that every connection is closed. A completion queue that does not tell is not

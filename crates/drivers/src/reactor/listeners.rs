@@ -1,13 +1,13 @@
 //! The reactor's listeners: who waits at them, and that they rest when the system has no room for another connection.
 #![forbid(unsafe_code)]
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use roadstead_proto::{connection::Endpoint, host::Host, ticket::Token};
+use roadstead_proto::{connection::Endpoint, host::Host, service::Peer, ticket::Token};
 
 use super::poller::Poller;
 use crate::{
-    accept::{self, Accepted, Accepts, Listener},
+    accept::{self, Accepted, Accepts, Listener, Open, Taken},
     net::{Net, REST},
 };
 
@@ -32,18 +32,29 @@ impl<L> Listeners<L> {
         Ok(listeners)
     }
 
-    /// The next connection out of a listener's backlog that is let in; none when that is empty or it is the others'
-    /// turn.
+    /// The next connection out of a listener's backlog that `hand` gives back, not having handed it to another loop, and
+    /// that is let in; none when the backlog is empty or it is the others' turn.
     pub(crate) fn next<N: Net<ListenSocket = L>>(
         &mut self,
         number: usize,
         net: &mut N,
         poller: &mut impl Poller<N>,
         host: &mut Host,
+        mut hand: impl FnMut(N::Stream, Peer, &Arc<Open>) -> Option<N::Stream>,
     ) -> Option<(N::Stream, Box<dyn Endpoint>)> {
         let (listener, accepts) = self.listeners.get_mut(number)?;
         while !accepts.is_empty() {
-            match accept::next(net, listener, host) {
+            let taken = match accept::take(net, &listener.socket) {
+                Taken::One(stream, peer) => match hand(stream, peer, &listener.open) {
+                    Some(stream) => Taken::One(stream, peer),
+                    None => {
+                        accepts.complete(net.now());
+                        continue;
+                    }
+                },
+                taken => taken,
+            };
+            match accept::decide(taken, net, listener, host) {
                 Accepted::Admitted(stream, endpoint) => {
                     accepts.complete(net.now());
                     return Some((stream, endpoint));

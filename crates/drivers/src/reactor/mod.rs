@@ -29,8 +29,9 @@ use roadstead_proto::{
 };
 
 use crate::{
-    accept::Listener,
+    accept::{self, Listener},
     failed::failed,
+    handover::{HANDED, Handed, Handover},
     loop_state::{Call, LoopState},
     net::Net,
     orders::Orders,
@@ -45,6 +46,7 @@ pub struct Reactor<N: Net, P: Poller<N>> {
     poller: P,
     state: LoopState<LoopConnection<N::Stream>>,
     listeners: Listeners<N::ListenSocket>,
+    handover: Handover<N::Stream>,
     /// Connections that have more to do although nothing new has happened to them.
     busy: VecDeque<Token>,
     ready: Vec<Readiness>,
@@ -71,11 +73,19 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             poller,
             state: LoopState::new(host, orders),
             listeners,
+            handover: Handover::default(),
             busy: VecDeque::new(),
             ready: Vec::new(),
             block: BytesMut::with_capacity(BLOCK),
             moved: true,
         })
+    }
+
+    /// The same loop, as one of several of a server.
+    #[must_use]
+    pub fn one_of(mut self, handover: Handover<N::Stream>) -> Self {
+        self.handover = handover;
+        self
     }
 
     /// Runs until the server has drained or is stopped.
@@ -112,6 +122,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.take_calls(now);
         self.fire_deadlines(self.state.ended, now);
         self.listeners.wake(&mut self.poller, now);
+        self.handover.has(self.state.connections.len());
         self.state.end_turn(now, self.net.now());
         Ok(!self.state.is_stopped() && !self.state.has_drained())
     }
@@ -130,6 +141,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.moved |= self.state.take_calls();
         while let Some(call) = self.state.next_call() {
             match call {
+                Call::Woken(HANDED) => self.take_handed(now),
                 Call::Woken(token) => {
                     self.tell(token, Event::Woken, now);
                     self.drive(token, now);
@@ -147,6 +159,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
         }
+        for handed in self.handover.close() {
+            self.net.close(handed.stream, true);
+        }
     }
 
     /// What has arrived by now is served, and so is who waits at the listeners.
@@ -160,6 +175,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         {
             self.insert(Some(stream), endpoint, now);
         }
+        self.handover.drain();
     }
 
     /// Fires the deadlines that had passed when this turn's poll began.
@@ -181,11 +197,27 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize, now: Duration) {
-        while let Some((stream, endpoint)) =
-            self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host)
-        {
+        while let Some((stream, endpoint)) = self.next(number) {
             self.moved = true;
             self.insert(Some(stream), endpoint, now);
+        }
+    }
+
+    /// The next of those who wait that is for this loop.
+    fn next(&mut self, number: usize) -> Option<(N::Stream, Box<dyn Endpoint>)> {
+        let Self { net, poller, state, listeners, handover, .. } = self;
+        let has = state.connections.len();
+        let hand = |stream, peer, open: &_| handover.hand(stream, peer, open, has);
+        listeners.next(number, net, poller, &mut state.host, hand)
+    }
+
+    /// Lets in who was handed over.
+    fn take_handed(&mut self, now: Duration) {
+        for Handed { stream, peer, open } in self.handover.take() {
+            match accept::admit(&*open, peer, &mut self.state.host) {
+                Some(endpoint) => self.insert(Some(stream), endpoint, now),
+                None => self.net.close(stream, true),
+            }
         }
     }
 

@@ -136,6 +136,21 @@ fn a_turn_takes_more_from_a_backlog_the_longer_that_does_not_empty() {
 }
 
 #[test]
+fn a_turn_hands_over_no_more_than_it_would_take() {
+    let shared = Shared::new(Budget::default());
+    let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
+    let (mut net, mut poller) = (Torrent::new(200), Eager::default());
+    let mut listeners = Listeners::new(vec![listener], &mut poller).unwrap();
+    let mut host = Host::alone(shared, 1);
+    let mut handed = || {
+        let before = net.backlog;
+        assert!(listeners.next(0, &mut net, &mut poller, &mut host, |_, _, _| None).is_none());
+        before - net.backlog
+    };
+    assert_eq!([handed(), handed(), handed()], [4, 8, 16]);
+}
+
+#[test]
 fn everybody_has_the_same_share_of_every_turn() {
     let shared = Shared::new(Budget::default());
     let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
@@ -197,7 +212,11 @@ fn listeners_outlive_a_poller_that_has_no_room_for_them() {
         listeners.wake(&mut poller, until);
     }
     assert!(poller.heard && rests == 4, "after {rests} rests");
-    assert!(listeners.next(0, &mut net, &mut poller, &mut Host::alone(shared, 1)).is_none());
+    assert!(
+        listeners
+            .next(0, &mut net, &mut poller, &mut Host::alone(shared, 1), |one, _, _| Some(one))
+            .is_none()
+    );
 }
 
 /// Takes no connection, and notes of which it is to tell no more.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `proto/ticket/`: mailbox, wake flag, wake queue, and how a loop falls asleep and is interrupted | `ticket` |
 //! | `drivers/orders.rs`: what others ask of a loop, and who is handed to it | `orders` |
+//! | `drivers/handover/inbox.rs`: connections that one loop hands to another | `handover` |
 //! | `drivers/reactor/workers/`: claim, line and reports | `workers` |
 //! | `exchange/taken.rs`: what was taken of what came on a link | `exchange` |
 //! | `proto/queue/shared.rs`: jobs, and the threads that work for them | `queue` |
@@ -31,6 +32,7 @@
 #![allow(unreachable_pub, reason = "what is included is public where it belongs")]
 
 mod exchange;
+mod handover;
 mod orders;
 mod queue;
 mod sync;
@@ -45,6 +47,15 @@ mod connection {
         pub(crate) endpoint: Box<dyn Endpoint>,
     }
     pub(crate) trait Endpoint: std::fmt::Debug + Send {}
+}
+
+mod accept {
+    pub(crate) struct Open;
+}
+
+mod service {
+    #[derive(Clone, Copy)]
+    pub(crate) struct Peer;
 }
 
 /// Plays `threads` over all interleavings in which a thread is interrupted at most so often where it need not be.

@@ -12,8 +12,10 @@ use crate::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-/// Who of a loop's connections was woken, and how the loop's wait is interrupted for it.
+/// Who of a loop's connections was woken, and how the loop's wait is interrupted for it. Its loop writes to it in every
+/// turn, so it shares no cache line, or a pair of lines that is fetched together, with another's.
 #[derive(Default)]
+#[repr(align(128))]
 pub struct WakeQueue {
     woken: Mutex<Vec<Token>>,
     // Only swapped, never stored to: who swaps sees what whoever swapped before had done.

@@ -21,7 +21,7 @@ use super::{
     *,
 };
 use crate::{
-    net::Failure,
+    net::{Failure, REST},
     reactor::tests::{Eager, Torrent, Waits},
 };
 

@@ -1,0 +1,118 @@
+//! Several loops of one server: the loop that listens hands each connection to the one that has fewest.
+//!
+//! Each loop owns an [`Inbox`]. The one that listens has a [`Handover`] over those of the others, and chooses for every
+//! connection that it takes out of the backlog. A connection is handed over before the budget is asked about it: the
+//! loop that gets it admits it, makes its session, and keeps it to its end. So what is dropped with an inbox are
+//! sockets, and no account is wrong.
+//!
+//! How many a loop has is what lies in its inbox and what it has said to have: it says so when it takes something out,
+//! and at the end of a turn in which that has changed. A message changes nothing of it.
+//!
+//! In a drain the loop that listens lets in who waits, and passes the drain on behind all that it has handed over: to
+//! a loop that has drained nothing is handed any more. A loop that was stopped, or has broken, closes its inbox, and
+//! what was meant for it stays with whoever would have handed it over.
+#![forbid(unsafe_code)]
+
+mod inbox;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+use roadstead_proto::{
+    service::Peer,
+    ticket::{Token, WakeQueue},
+};
+
+use crate::{accept::Open, orders::Orders};
+pub use inbox::{Handed, Inbox};
+
+/// Calls a loop because something lies in its inbox.
+pub(crate) const HANDED: Token = Token(u64::MAX - 3);
+
+/// Another loop, to which connections are handed.
+pub struct Other<T> {
+    /// What is handed to it.
+    pub inbox: Arc<Inbox<T>>,
+    /// What it is ordered.
+    pub orders: Arc<Orders>,
+    /// What wakes it.
+    pub wake_queue: Arc<WakeQueue>,
+}
+
+/// One loop's part in a server of several: what is handed to it, and whom it hands connections to.
+pub struct Handover<T> {
+    own: Arc<Inbox<T>>,
+    others: Vec<Other<T>>,
+    /// What was last said of how many the loop has.
+    said: usize,
+}
+
+impl<T> Default for Handover<T> {
+    fn default() -> Self {
+        Self::new(Arc::default(), Vec::new())
+    }
+}
+
+impl<T> Handover<T> {
+    /// What lies in `own` is this loop's; what it accepts goes to itself and to `others`, to whoever has fewest.
+    pub fn new(own: Arc<Inbox<T>>, others: Vec<Other<T>>) -> Self {
+        Self { own, others, said: 0 }
+    }
+
+    /// Hands a connection to the loop that has fewest. It comes back if that is this one, which has `open` now.
+    pub(crate) fn hand(&mut self, stream: T, peer: Peer, open: &Arc<Open>, has: usize) -> Option<T> {
+        let loads = self.others.iter().filter_map(|other| Some((other.inbox.load()?, other)));
+        let Some((_, other)) = loads.min_by_key(|(load, _)| *load).filter(|(load, _)| *load < has) else {
+            return Some(stream);
+        };
+        match other.inbox.put(Handed { stream, peer, open: Arc::clone(open) }) {
+            Ok(()) => {
+                other.wake_queue.wake(HANDED);
+                None
+            }
+            Err(handed) => Some(handed.stream),
+        }
+    }
+
+    /// What was handed to this loop.
+    pub(crate) fn take(&mut self) -> Vec<Handed<T>> {
+        let handed = self.own.take();
+        self.said += handed.len();
+        handed
+    }
+
+    /// This loop has so many now.
+    pub(crate) fn has(&mut self, open: usize) {
+        if open != self.said {
+            self.own.has(open);
+            self.said = open;
+        }
+    }
+
+    /// Passes a drain on to those that it hands connections to, and hands them none any more.
+    pub(crate) fn drain(&mut self) {
+        for Other { orders, wake_queue, .. } in self.others.drain(..) {
+            orders.drain(&wake_queue);
+        }
+    }
+
+    /// This loop ends: nothing is handed to it any more, and it hands nothing on. What was on its way is answered.
+    pub(crate) fn close(&mut self) -> Vec<Handed<T>> {
+        self.others.clear();
+        self.own.close()
+    }
+}
+
+impl<T> Drop for Handover<T> {
+    fn drop(&mut self) {
+        // What is left is closed when it is dropped.
+        drop(self.own.close());
+    }
+}
+
+impl<T> fmt::Debug for Handover<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handover").field("others", &self.others.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! Who is handed a connection, and what becomes of those that are on their way.
+#![forbid(unsafe_code)]
+
+use roadstead_proto::{
+    budget::{Budget, Permit},
+    host::Shared,
+    input::Input,
+    service::{Done, Scope, Service, Session},
+    session::Context,
+};
+
+use super::*;
+use crate::{accept::opener, orders::Order};
+
+struct Silent;
+
+impl Service for Silent {
+    type Session = Silent;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Silent {
+        Silent
+    }
+}
+
+impl Session for Silent {
+    type Reply = ();
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+const PEER: Peer =
+    Peer { address: std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9)) };
+
+fn anybody() -> Arc<Open> {
+    opener(Arc::new(Silent), Shared::new(Budget::default()), None)
+}
+
+/// A loop that hands connections to as many others, and what these have.
+fn with_others(count: usize) -> (Handover<usize>, Vec<Handover<usize>>, Vec<Arc<Orders>>) {
+    let inboxes: Vec<_> = (0..count).map(|_| Arc::<Inbox<usize>>::default()).collect();
+    let orders: Vec<_> = (0..count).map(|_| Arc::<Orders>::default()).collect();
+    let other = |(inbox, orders): (&Arc<_>, &Arc<_>)| Other {
+        inbox: Arc::clone(inbox),
+        orders: Arc::clone(orders),
+        wake_queue: WakeQueue::new(),
+    };
+    let others = inboxes.iter().zip(&orders).map(other).collect();
+    let theirs = inboxes.into_iter().map(|inbox| Handover::new(inbox, Vec::new())).collect();
+    (Handover::new(Arc::default(), others), theirs, orders)
+}
+
+#[test]
+fn each_goes_to_the_loop_that_has_fewest_counting_what_is_on_its_way() {
+    let (mut first, mut others, _) = with_others(2);
+    let (open, mut own) = (anybody(), 0);
+    let mut come = |first: &mut Handover<_>, count: usize| {
+        for stream in 0..count {
+            own += usize::from(first.hand(stream, PEER, &open, own).is_some());
+        }
+        own
+    };
+    assert_eq!(come(&mut first, 6), 2);
+    assert_eq!(others.iter_mut().map(|other| other.take().len()).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(come(&mut first, 3), 3, "what was taken is counted still");
+    others[0].take();
+    others[0].has(0);
+    assert_eq!(come(&mut first, 3), 3, "all go to the one that has none");
+    assert_eq!(others[0].take().len(), 3);
+    others[0].has(2);
+    others[1].take();
+    others[1].has(7);
+    assert_eq!(come(&mut first, 4), 5, "two and three, and one of five");
+    assert_eq!((others[0].take().len(), others[1].take().len()), (2, 0));
+}
+
+#[test]
+fn nothing_is_handed_to_a_loop_that_has_ended_and_what_lay_there_is_given_back() {
+    let (mut first, mut others, _) = with_others(1);
+    let open = anybody();
+    assert!(first.hand(1, PEER, &open, 1).is_none());
+    assert_eq!(others[0].close().iter().map(|handed| handed.stream).collect::<Vec<_>>(), [1]);
+    assert_eq!(first.hand(2, PEER, &open, 5), Some(2));
+    let (mut first, others, _) = with_others(1);
+    drop(others);
+    assert_eq!(first.hand(3, PEER, &open, 5), Some(3), "nor to one that has broken");
+}
+
+#[test]
+fn a_drain_is_passed_on_behind_all_that_was_handed_over_and_nothing_is_handed_over_after_it() {
+    let (mut first, mut others, orders) = with_others(2);
+    let open = anybody();
+    assert!(first.hand(1, PEER, &open, 1).is_none());
+    assert!(orders.iter().all(|orders| orders.order() == Order::Serve));
+    first.drain();
+    assert!(orders.iter().all(|orders| orders.order() == Order::Drain));
+    assert_eq!(first.hand(2, PEER, &open, 5), Some(2));
+    assert_eq!(others[0].take().len(), 1);
+}
+
+#[test]
+fn whoever_is_on_the_way_is_in_no_account() {
+    let shared = Shared::new(Budget::default());
+    let asked = Arc::clone(&shared);
+    let open: Arc<Open> = Arc::new(move |peer: Peer, permit: Permit| {
+        opener(Arc::new(Silent), Arc::clone(&asked), None)(peer, permit)
+    });
+    let (mut first, others, _) = with_others(1);
+    assert!(first.hand(1, PEER, &open, 1).is_none());
+    assert_eq!(shared.gate.open(), 0);
+    drop((first, others));
+    assert_eq!(shared.gate.open(), 0);
+}
