@@ -29,7 +29,7 @@ const INTERLEAVED: usize = 4;
 pub(crate) struct Interleaved {
     world: Shared,
     clock: Clock,
-    node: usize,
+    poller: usize,
     dice: RefCell<Dice>,
     dispatcher: RefCell<Dispatcher<Sockets, Watcher, Watcher>>,
     workers: Vec<SimWorker>,
@@ -63,13 +63,13 @@ impl Interleaved {
     pub(crate) fn new(
         world: Shared,
         clock: Clock,
-        node: usize,
+        poller: usize,
         dice: Dice,
         dispatcher: Dispatcher<Sockets, Watcher, Watcher>,
         workers: Vec<SimWorker>,
     ) -> Self {
         let (dice, dispatcher) = (RefCell::new(dice), RefCell::new(dispatcher));
-        Self { world, clock, node, dice, dispatcher, workers, turned: Cell::new(Ok(true)) }
+        Self { world, clock, poller, dice, dispatcher, workers, turned: Cell::new(Ok(true)) }
     }
 
     /// How long nobody would do anything. `None`: until something happens.
@@ -83,7 +83,7 @@ impl Interleaved {
     /// When the dispatcher takes its next turn.
     fn dispatches(&self, now: Duration) -> Option<Duration> {
         let mut dispatcher = self.dispatcher.try_borrow_mut().ok()?;
-        if self.world.borrow().has_ready(self.node) { Some(now) } else { Some(now + dispatcher.timeout()?) }
+        if self.world.borrow().has_ready(self.poller) { Some(now) } else { Some(now + dispatcher.timeout()?) }
     }
 
     /// Somebody takes a step. False when the dispatcher has nothing left to live for.

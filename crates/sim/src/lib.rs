@@ -78,11 +78,14 @@ mod faults;
 mod interleaved;
 mod jobs;
 mod loops;
+mod maker;
+mod node;
 mod others;
 mod plan;
 mod report;
 mod run;
 mod seeds;
+mod several;
 mod sockets;
 mod tenant;
 mod told;
@@ -247,7 +250,10 @@ impl Sim {
     /// # Errors
     /// [`Failure`] if anything panicked, leaked, or was still open after `limit` of virtual time.
     pub fn run(self, limit: Duration) -> Result<Report, Failure> {
-        Run::new(self.0)?.finish(limit)
+        let mut plan = self.0;
+        guard::take();
+        let (world, nodes) = maker::make(&mut plan);
+        Run::new(plan, world, nodes)?.finish(limit)
     }
 
     /// Runs `test` with a world for each seed.

@@ -1,82 +1,27 @@
 //! One run: nodes take turns and time passes until everything is over, then the accounts are checked.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use roadstead_drivers::{
-    accept::Listener,
-    orders::{Order, Orders},
-    proactor::Proactor,
-    reactor::{Reactor, workers::Dispatcher},
-};
-use roadstead_proto::{
-    budget::Budget,
-    guard,
-    host::{DAWN, Host, Shared},
-    layer::Layers,
-    queue::Jobs,
-    ticket::WakeQueue,
-};
+use roadstead_drivers::orders::Order;
+use roadstead_proto::{guard, host::Shared, layer::Layers};
 
 use crate::{
-    contrary::Contrary,
     dice::Dice,
     faults::Faults,
-    interleaved::{Interleaved, SimWorker},
-    jobs::{Backlog, Shuffled},
-    others::Others,
-    plan::{MakeClient, Plan, Seat, Server, Stop},
+    jobs::Backlog,
+    node::Node,
+    plan::{MakeClient, Plan, Stop},
     report::{ConnectionReport, Failure, Flow, Report, Why},
-    sockets::{ListenSocket, Shared as SharedWorld, Sockets, Watcher},
-    tenant::{Resident, Tenant},
+    sockets::Shared as SharedWorld,
     trace::What,
-    turns::{Loop, Turns},
     wire::Wire,
-    world::{Clock, Event, World},
+    world::Event,
 };
 
 /// Turns without time passing after which something must be going in circles.
 const TURNS_AT_ONCE: u32 = 100_000;
 /// The longest, in virtual time, that the nodes take to end when they drain and all connections are closed.
 const DRAIN: Duration = Duration::from_secs(3600);
-
-/// The sockets and the poller of a node.
-fn sockets(world: &SharedWorld, node: usize, others: Others) -> (Sockets, Watcher) {
-    let clock = world.borrow().clock.clone();
-    let watcher = Watcher { world: Rc::clone(world), node, others: others.clone() };
-    (Sockets { world: Rc::clone(world), clock, node, others }, watcher)
-}
-
-/// One simulated machine: a real loop over simulated sockets.
-struct Node {
-    /// Gone once the node has drained or stopped, with all that it held.
-    turns: Option<Box<dyn Turns>>,
-    shared: Arc<Shared>,
-    orders: Arc<Orders>,
-    wake_queue: Arc<WakeQueue>,
-    backlogs: Vec<Backlog>,
-    paused: Duration,
-    resident: Option<Box<dyn Resident>>,
-}
-
-impl Node {
-    /// Whether a job waits that will be run.
-    fn has_jobs(&self) -> bool {
-        self.turns.is_some() && self.backlogs.iter().any(|backlog| !backlog.is_empty())
-    }
-
-    /// Whether it does nothing more on its own account. The connections of a resident stay open until it is drained.
-    fn is_done(&self) -> bool {
-        match self.resident() {
-            Some(resident) => resident.held().iter().all(|(_, left)| *left == 0),
-            None => self.shared.gate.open() == 0 && !self.has_jobs(),
-        }
-    }
-
-    /// Who lives here.
-    fn resident(&self) -> Option<&dyn Resident> {
-        self.resident.as_deref().filter(|_| self.turns.is_some())
-    }
-}
 
 /// A run that is under way. The clients share the last node.
 pub(crate) struct Run {
@@ -92,9 +37,9 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
-        let Plan { seed, mut dice, faults, budget, servers, clients, layers, .. } = plan;
-        let world = Rc::new(RefCell::new(World::new(faults, dice.fork(), plan.cuts, plan.notes)));
+    /// Of what was made of a plan.
+    pub(crate) fn new(plan: Plan, world: SharedWorld, nodes: io::Result<Vec<Node>>) -> Result<Self, Failure> {
+        let Plan { seed, dice, faults, clients, layers, .. } = plan;
         let mut run = Self {
             seed,
             world,
@@ -106,12 +51,7 @@ impl Run {
             clients: clients.into_iter().map(Some).collect(),
             turns: 0,
         };
-        guard::take();
-        for server in servers {
-            let delay = plan.slow.get(&server.address).copied();
-            run.add_node(budget.clone(), Some(server), delay)?;
-        }
-        run.add_node(budget.connections(usize::MAX).jobs(usize::MAX), None, None)?;
+        run.nodes = nodes.map_err(|error| run.failure(Why::Loop(error)))?;
         let mut world = run.world.borrow_mut();
         for client in 0..run.clients.len() {
             let at = run.dice.time((Duration::ZERO, faults.delay.1));
@@ -125,128 +65,6 @@ impl Run {
         }
         drop(world);
         Ok(run)
-    }
-
-    fn add_node(
-        &mut self,
-        budget: Budget,
-        server: Option<Server>,
-        delay: Option<Duration>,
-    ) -> Result<(), Failure> {
-        let number = self.nodes.len();
-        let kind = Loop::of(self.seed, number);
-        self.world.borrow_mut().add_node(delay, kind == Loop::Workers);
-        let clock = self.world.borrow().clock.clone();
-        let (address, listener, seat) = match server {
-            Some(Server { address, listener, seat }) => (Some(address), Some(listener), seat),
-            None => (None, None, None),
-        };
-        let shared =
-            seat.as_ref().map_or_else(|| Shared::new(budget), |seat| Arc::clone(&seat.tenant.shared));
-        let mut backlogs = vec![Backlog::default()];
-        let mut host = self.host(&shared, &clock, &backlogs[0], self.faults.delay);
-        let (mut orders, mut paused, mut its) = (Arc::default(), Duration::ZERO, None);
-        if let Some(Seat { tenant: Tenant { resident, attended, from, .. }, orders: given, wake_queue }) =
-            seat
-        {
-            (orders, paused, its) = (given, from, Some(resident));
-            host.wake_queue = wake_queue;
-            orders.attend(attended, &host.wake_queue);
-            if from > Duration::ZERO {
-                self.world.borrow_mut().schedule(from, Event::Start(number));
-            }
-        }
-        let wake_queue = Arc::clone(&host.wake_queue);
-        let layers = self.layers.as_ref().map(|(servers, _)| Arc::clone(servers));
-        let listeners = address.zip(listener).map(|(address, make)| {
-            let listener = self.world.borrow_mut().listen(number, address, paused.is_zero());
-            let socket = ListenSocket { world: Rc::clone(&self.world), number: listener };
-            make(socket, Arc::clone(&shared), layers)
-        });
-        if kind == Loop::Workers {
-            backlogs.resize_with(2 + self.dice.below(3), Backlog::default);
-        }
-        let turns = self.turns(kind, number, host, &orders, listeners.into_iter().collect(), &backlogs[1..]);
-        let turns = Some(turns.map_err(|error| self.failure(Why::Loop(error)))?);
-        self.nodes.push(Node { turns, shared, orders, wake_queue, backlogs, paused, resident: its });
-        Ok(())
-    }
-
-    /// The loop of a node. Where it has workers, there is one for each of `backlogs`.
-    fn turns(
-        &mut self,
-        kind: Loop,
-        number: usize,
-        host: Host,
-        orders: &Arc<Orders>,
-        listeners: Vec<Listener<ListenSocket>>,
-        backlogs: &[Backlog],
-    ) -> io::Result<Box<dyn Turns>> {
-        let (sockets, watcher) = sockets(&self.world, number, Others::default());
-        match kind {
-            Loop::Reactor => {
-                Ok(Box::new(Reactor::new(sockets, watcher, host, Arc::clone(orders), listeners)?))
-            }
-            Loop::Proactor => {
-                let (listening, openers) =
-                    listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
-                let dice = Dice::new(self.seed ^ (number as u64) << 32);
-                let completions = Contrary::new(sockets, watcher, listening, dice, self.faults.split);
-                Ok(Box::new(Proactor::new(completions, host, Arc::clone(orders), openers)))
-            }
-            Loop::Workers => self.interleaved(number, host, orders, listeners, backlogs),
-        }
-    }
-
-    /// A dispatcher with a worker for each of `backlogs`. Its jobs come up at once: a worker sleeps when it has none.
-    fn interleaved(
-        &mut self,
-        number: usize,
-        host: Host,
-        orders: &Arc<Orders>,
-        listeners: Vec<Listener<ListenSocket>>,
-        backlogs: &[Backlog],
-    ) -> io::Result<Box<dyn Turns>> {
-        let (shared, others) = (Arc::clone(&host.shared), Others::default());
-        // The I/O thread has the connection to itself while it registers it.
-        let (_, quietly) = sockets(&self.world, number, Others::default());
-        let (net, watcher) = sockets(&self.world, number, others.clone());
-        let clock = net.clock.clone();
-        let dispatcher = Dispatcher::new(net, quietly.clone(), quietly, host, Arc::clone(orders), listeners)?;
-        let workers = backlogs.iter().map(|backlog| {
-            let host = self.host(&shared, &clock, backlog, (Duration::ZERO, Duration::ZERO));
-            let (net, _) = sockets(&self.world, number, others.clone());
-            SimWorker::new(dispatcher.worker(net, watcher.clone(), host))
-        });
-        let workers = workers.collect();
-        let (world, dice) = (Rc::clone(&self.world), self.dice.fork());
-        let interleaved = Rc::new(Interleaved::new(world, clock, number, dice, dispatcher, workers));
-        others.are(&interleaved);
-        Ok(Box::new(interleaved))
-    }
-
-    fn host(
-        &mut self,
-        shared: &Arc<Shared>,
-        clock: &Clock,
-        backlog: &Backlog,
-        delay: (Duration, Duration),
-    ) -> Host {
-        let jobs = Shuffled {
-            clock: clock.clone(),
-            dice: self.dice.fork(),
-            delay,
-            backlog: backlog.clone(),
-            tasks: Vec::new(),
-        };
-        let clock = clock.clone();
-        let wall = move || SystemTime::UNIX_EPOCH + DAWN + clock.now();
-        Host::new(
-            Arc::clone(shared),
-            self.dice.random(self.faults.unseeded),
-            wall,
-            Jobs::Inline(Box::new(jobs)),
-        )
     }
 
     /// Lets everything happen, drains what is left, and checks the accounts.
@@ -282,7 +100,7 @@ impl Run {
     /// What residents hold although everything is over. One that was stopped has kept what it had, as a process does
     /// that ends.
     fn expect_none_held(&self) -> Result<(), Failure> {
-        let residents = self.nodes.iter().filter(|node| node.orders.order() != Order::Stop);
+        let residents = self.nodes.iter().filter(|node| node.order() != Order::Stop);
         self.expect_none_of(residents.filter_map(|node| Some(node.resident.as_ref()?.held())).flatten())
     }
 
@@ -355,7 +173,7 @@ impl Run {
     fn wakes(&mut self, number: usize, now: Duration) -> Option<Duration> {
         let node = &mut self.nodes[number];
         let turns = node.turns.as_mut()?;
-        let at = if self.world.borrow().has_ready(number) {
+        let at = if node.pollers.iter().any(|&poller| self.world.borrow().has_ready(poller)) {
             Some(now)
         } else {
             let deadline = turns.timeout().map(|timeout| now.saturating_add(timeout));
@@ -394,8 +212,7 @@ impl Run {
                 }
             }
             Event::Stop(number) => {
-                let node = &self.nodes[number];
-                node.orders.stop(&node.wake_queue);
+                self.nodes[number].stop();
                 let now = self.now();
                 self.world.borrow().trace.note(now, (number, 0), What::Stop);
             }
@@ -411,14 +228,14 @@ impl Run {
         {
             let layers = self.layers.as_ref().map(|(_, clients)| &**clients);
             let endpoint = make(Arc::clone(&node.shared), permit, layers);
-            node.orders.connect(address, endpoint, &node.wake_queue);
+            let (orders, wake_queue) = &node.loops[client % node.loops.len()];
+            orders.connect(address, endpoint, wake_queue);
         }
     }
 
     fn drain(&mut self, number: usize) {
         let now = self.now();
-        let node = &self.nodes[number];
-        node.orders.drain(&node.wake_queue);
+        self.nodes[number].drain();
         self.world.borrow().trace.note(now, (number, 0), What::Drain);
     }
 

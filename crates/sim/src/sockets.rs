@@ -40,11 +40,11 @@ impl Sockets {
     }
 }
 
-/// The poller of one node.
+/// The poller of one loop.
 #[derive(Clone)]
 pub(super) struct Watcher {
     pub(super) world: Shared,
-    pub(super) node: usize,
+    pub(super) poller: usize,
     pub(crate) others: Others,
 }
 
@@ -122,16 +122,16 @@ fn offer(output: &Output) -> io::Result<BytesMut> {
 
 impl Poller<Sockets> for Watcher {
     fn listen(&mut self, listener: &ListenSocket, token: Token) -> io::Result<()> {
-        self.world.borrow_mut().watch_listener(listener.number, Some(token));
+        self.world.borrow_mut().watch_listener(listener.number, self.poller, Some(token));
         Ok(())
     }
 
     fn ignore(&mut self, listener: &ListenSocket) {
-        self.world.borrow_mut().watch_listener(listener.number, None);
+        self.world.borrow_mut().watch_listener(listener.number, self.poller, None);
     }
 
     fn add(&mut self, stream: &End, token: Token) -> io::Result<()> {
-        self.world.borrow_mut().watch(*stream, token);
+        self.world.borrow_mut().watch(*stream, self.poller, token);
         Ok(())
     }
 
@@ -146,14 +146,14 @@ impl Poller<Sockets> for Watcher {
 
     fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>, _: bool) -> io::Result<()> {
         // The run lets time pass, and takes a turn only when there is a reason to; so there is nothing to wait for.
-        self.world.borrow_mut().wait(self.node, ready);
+        self.world.borrow_mut().wait(self.poller, ready);
         Ok(())
     }
 }
 
 impl OneShot<Sockets> for Watcher {
     fn add(&self, stream: &End, token: Token, receive: bool, send: bool) -> io::Result<()> {
-        self.world.borrow_mut().watch(*stream, token);
+        self.world.borrow_mut().watch(*stream, self.poller, token);
         self.arm(stream, token, receive, send)
     }
 

@@ -1,4 +1,4 @@
-//! What a node's poller knows of connections, and when it tells of them.
+//! What a loop's poller knows of connections, and when it tells of them.
 
 use crate::fate::End;
 
@@ -13,7 +13,7 @@ pub(super) enum Tells {
     Once,
 }
 
-/// What one node's poller knows.
+/// What one poller knows.
 pub(super) struct Watch {
     pub(crate) tells: Tells,
     pub(crate) changed: Vec<End>,

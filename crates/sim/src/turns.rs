@@ -25,4 +25,9 @@ impl Loop {
         let digit = seed / [1, 3, 9][node % 3] % 3;
         [Self::Reactor, Self::Proactor, Self::Workers][digit as usize]
     }
+
+    /// How many there are of it on that node, from one to three; workers have one before them.
+    pub(crate) fn count(self, seed: u64, node: usize) -> usize {
+        if self == Self::Workers { 1 } else { 1 + (seed / [3, 9, 1][node % 3] % 3) as usize }
+    }
 }

@@ -1,4 +1,4 @@
-//! What a node's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of
+//! What a loop's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of
 //! each state once; and now and then of something that is not so.
 
 use roadstead_drivers::reactor::Readiness;
@@ -10,34 +10,35 @@ impl World {
     /// Something has changed at `end` that its poller may tell of.
     pub(crate) fn change(&mut self, end: End) {
         let side = &mut self.wires[end.wire].sides[end.side];
-        let watch = &mut self.watches[side.node];
+        let watch = &mut self.watches[side.poller];
         if watch.tells == Tells::Changes && side.token.is_some() && !side.changed {
             side.changed = true;
             watch.changed.push(end);
         }
     }
 
-    pub(super) fn watch_listener(&mut self, listener: usize, token: Option<Token>) {
-        self.listeners[listener].token = token;
+    pub(super) fn watch_listener(&mut self, listener: usize, poller: usize, token: Option<Token>) {
+        let listener = &mut self.listeners[listener];
+        (listener.poller, listener.token) = (poller, token);
     }
 
-    pub(crate) fn watch(&mut self, end: End, token: Token) {
+    pub(crate) fn watch(&mut self, end: End, poller: usize, token: Token) {
         let side = &mut self.wires[end.wire].sides[end.side];
-        side.token = Some(token);
-        self.watches[side.node].watched.push(end);
+        (side.poller, side.token) = (poller, Some(token));
+        self.watches[poller].watched.push(end);
         self.change(end);
     }
 
     pub(super) fn unwatch(&mut self, end: End) {
         let side = &mut self.wires[end.wire].sides[end.side];
         side.token = None;
-        self.watches[side.node].watched.retain(|&watched| watched != end);
+        self.watches[side.poller].watched.retain(|&watched| watched != end);
     }
 
     /// Forgets a connection that is closed, as the kernel does of itself if it was armed rather than registered for
     /// good.
     pub(crate) fn forget(&mut self, end: End) {
-        if self.watches[self.wires[end.wire].sides[end.side].node].tells == Tells::Once {
+        if self.watches[self.wires[end.wire].sides[end.side].poller].tells == Tells::Once {
             self.unwatch(end);
         }
     }
@@ -54,10 +55,10 @@ impl World {
         self.wires[end.wire].sides[end.side].interest = (receive, send);
     }
 
-    /// Whether a wait of this node would return at once.
-    pub(super) fn has_ready(&self, node: usize) -> bool {
-        let watch = &self.watches[node];
-        self.knocking(node).next().is_some()
+    /// Whether a wait of this poller would return at once.
+    pub(super) fn has_ready(&self, poller: usize) -> bool {
+        let watch = &self.watches[poller];
+        self.knocking(poller).next().is_some()
             || match watch.tells {
                 Tells::Changes => {
                     watch.changed.iter().any(|end| self.wires[end.wire].readiness(end.side).is_some())
@@ -66,24 +67,24 @@ impl World {
             }
     }
 
-    /// What a wait of this node says now.
-    pub(crate) fn wait(&mut self, node: usize, ready: &mut Vec<Readiness>) {
-        let knocking: Vec<_> = self.knocking(node).collect();
+    /// What a wait of this poller says now.
+    pub(crate) fn wait(&mut self, poller: usize, ready: &mut Vec<Readiness>) {
+        let knocking: Vec<_> = self.knocking(poller).collect();
         ready.extend(knocking);
-        match self.watches[node].tells {
+        match self.watches[poller].tells {
             Tells::Changes => {
-                let mut changed = std::mem::take(&mut self.watches[node].changed);
+                let mut changed = std::mem::take(&mut self.watches[poller].changed);
                 let later = self.put_off(&mut changed);
                 for &end in &changed[later..] {
                     self.wires[end.wire].sides[end.side].changed = false;
                     ready.extend(self.wires[end.wire].readiness(end.side));
                 }
                 changed.truncate(later);
-                self.watches[node].changed.append(&mut changed);
+                self.watches[poller].changed.append(&mut changed);
             }
-            Tells::States => ready.extend(self.states(node).map(|(_, state)| state)),
+            Tells::States => ready.extend(self.states(poller).map(|(_, state)| state)),
             Tells::Once => {
-                let mut states: Vec<_> = self.states(node).collect();
+                let mut states: Vec<_> = self.states(poller).collect();
                 let later = self.put_off(&mut states);
                 for (end, state) in states.drain(later..) {
                     self.wires[end.wire].sides[end.side].armed = false;
@@ -92,7 +93,7 @@ impl World {
             }
         }
         if self.dice.chance(self.faults.spurious) {
-            ready.extend(self.false_readiness(node));
+            ready.extend(self.false_readiness(poller));
         }
         self.dice.shuffle(ready);
     }
@@ -103,17 +104,18 @@ impl World {
         if self.dice.chance(self.faults.spurious) { self.dice.below(told.len() + 1) } else { 0 }
     }
 
-    /// Listeners of this node whose backlog is not empty.
-    fn knocking(&self, node: usize) -> impl Iterator<Item = Readiness> {
-        let waiting = self.listeners.iter().filter(move |one| one.node == node && !one.backlog.is_empty());
+    /// Listeners that it watches whose backlog is not empty.
+    fn knocking(&self, poller: usize) -> impl Iterator<Item = Readiness> {
+        let waiting =
+            self.listeners.iter().filter(move |one| one.poller == poller && !one.backlog.is_empty());
         waiting.filter_map(|one| {
             Some(Readiness { token: one.token?, readable: true, writable: false, more: false })
         })
     }
 
-    /// What a level-triggered or a one-shot poller says of this node's connections.
-    fn states(&self, node: usize) -> impl Iterator<Item = (End, Readiness)> {
-        self.watches[node].watched.iter().filter_map(|&end| Some((end, self.state(end)?)))
+    /// What a level-triggered or a one-shot poller says of its connections.
+    fn states(&self, poller: usize) -> impl Iterator<Item = (End, Readiness)> {
+        self.watches[poller].watched.iter().filter_map(|&end| Some((end, self.state(end)?)))
     }
 
     /// What it says of `end`: of that which the loop wants to hear.
@@ -121,7 +123,7 @@ impl World {
         let wire = &self.wires[end.wire];
         let side = &wire.sides[end.side];
         let mut readiness = wire.readiness(end.side)?;
-        if self.watches[side.node].tells == Tells::Once {
+        if self.watches[side.poller].tells == Tells::Once {
             if !side.armed {
                 return None;
             }
@@ -139,10 +141,10 @@ impl World {
 
     /// Says of some connection that it is ready, which it need not be. Not of one whose fate is not decided yet: that
     /// one would take it for the decision.
-    fn false_readiness(&mut self, node: usize) -> Option<Readiness> {
-        let watched = &self.watches[node].watched;
+    fn false_readiness(&mut self, poller: usize) -> Option<Readiness> {
+        let watched = &self.watches[poller].watched;
         let end = *watched.get(self.dice.below(watched.len().max(1)))?;
-        let once = self.watches[node].tells == Tells::Once;
+        let once = self.watches[poller].tells == Tells::Once;
         let side = &mut self.wires[end.wire].sides[end.side];
         let token = side.token.filter(|_| side.decided && (!once || side.armed))?;
         side.armed = false;

@@ -79,7 +79,9 @@ impl Pipe {
 /// What one end's kernel knows.
 pub(crate) struct Side {
     pub(super) node: usize,
-    /// The name under which the node's poller watches it.
+    /// Which poller watches it, if one does.
+    pub(super) poller: usize,
+    /// The name under which that watches it.
     pub(crate) token: Option<Token>,
     pub(crate) interest: (bool, bool),
     /// A one-shot poller is to tell of it.
@@ -96,6 +98,7 @@ impl Side {
     fn new(node: usize) -> Self {
         Self {
             node,
+            poller: 0,
             token: None,
             interest: (false, false),
             armed: false,

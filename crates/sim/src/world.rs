@@ -80,6 +80,8 @@ impl Event {
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(super) node: usize,
+    /// Which poller watches it, if one does.
+    pub(crate) poller: usize,
     pub(crate) token: Option<Token>,
     pub(crate) open: bool,
     pub(crate) backlog: VecDeque<usize>,
@@ -119,15 +121,27 @@ impl World {
         }
     }
 
-    /// Another machine, whose connections have this delay if it is given. `once`: its poller is one-shot.
-    pub(super) fn add_node(&mut self, delay: Option<Duration>, once: bool) {
+    /// Another machine, whose connections have this delay if it is given.
+    pub(super) fn add_node(&mut self, delay: Option<Duration>) {
         self.delays.push(delay);
+    }
+
+    /// Another poller; `once`: a one-shot one. Answers its number.
+    pub(super) fn add_poller(&mut self, once: bool) -> usize {
         let tells = if once { Tells::Once } else { [Tells::Changes, Tells::States][self.dice.below(2)] };
         self.watches.push(Watch::new(tells));
+        self.watches.len() - 1
     }
 
     pub(crate) fn listen(&mut self, node: usize, address: SocketAddr, open: bool) -> usize {
-        self.listeners.push(Listener { address, node, token: None, open, backlog: VecDeque::new() });
+        self.listeners.push(Listener {
+            address,
+            node,
+            poller: 0,
+            token: None,
+            open,
+            backlog: VecDeque::new(),
+        });
         self.listeners.len() - 1
     }
 
