@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use roadstead::{
     Budget, Model, Queue, Server, Service,
     server::Snapshot,
-    server::{Io, RunError, Trigger},
+    server::{Io, RunError, Spread, Trigger},
     tls::{Acceptor, Clients, Keys},
 };
 use roadstead_load::report::Destination;
@@ -75,7 +75,18 @@ pub(crate) struct Listen {
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
-    /// Threads that run deferred jobs [default: 0, the I/O thread runs them]. For `pool`: its threads [default: 64];
+    /// Loops that drive connections, each on a thread of its own, where the model has loops: a number, or `auto`, one for
+    /// each processor
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = loops)]
+    pub(crate) loops: Loops,
+    /// How connections are spread over the loops: fewest (one loop listens and hands each to the loop that has fewest),
+    /// kernel (each loop listens, and the system chooses by a hash)
+    #[arg(long, value_name = "HOW", default_value_t)]
+    spread: Spread,
+    /// Keep each loop on one processor
+    #[arg(long)]
+    pin: bool,
+    /// Threads that run deferred jobs [default: 0, the loops run them]. For `pool`: its threads [default: 64];
     /// for `prefork`: its processes [default: 16]; with `--io workers`: threads that do it all [default: one for each
     /// processor]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = within(0..=1024_u16))]
@@ -96,6 +107,17 @@ pub(crate) struct Listen {
     /// Longest time to finish what was begun, after a signal
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain: Duration,
+}
+
+/// As many loops as were asked for; `auto` if none was.
+#[derive(Clone, Copy)]
+pub(crate) struct Loops(Option<u16>);
+
+fn loops(text: &str) -> std::result::Result<Loops, String> {
+    match text {
+        "auto" => Ok(Loops(None)),
+        _ => within(1..=1024_u16)(text).map(|loops| Loops(Some(loops))),
+    }
 }
 
 /// The hard limits, as options.
@@ -173,7 +195,12 @@ fn server<S: Service>(service: S, tls: Option<Acceptor>, listen: &Listen, budget
             Units::Loop => Io::Loop,
             Units::Workers => Io::Workers,
         })
-        .backlog(listen.backlog);
+        .backlog(listen.backlog)
+        .spread(listen.spread)
+        .pin(listen.pin);
+    if let Loops(Some(loops)) = listen.loops {
+        server = server.loops(loops.into());
+    }
     if let Some(tls) = tls {
         server = server.layer(tls);
     }
@@ -256,12 +283,16 @@ mod tests {
         for part in [
             "addresses: [\"127.0.0.1:7007\"], model: Some(Epoll)",
             "jobs: 77",
-            "workers: 0, queue: Fcfs, trigger: Edge, io: Loop, backlog: 1024",
+            "loops: Loops { count: None, spread: Fewest, pin: false }, workers: 0, queue: Fcfs, trigger: Edge, io: Loop, backlog: 1024",
             "layered: false",
         ] {
             assert!(usual.contains(part), "{part}: {usual}");
         }
         for (options, was, becomes) in [
+            ("--loops 3", "count: None", "count: Some(3)"),
+            ("--loops auto", "", ""),
+            ("--spread kernel", "spread: Fewest", "spread: Kernel"),
+            ("--pin", "pin: false", "pin: true"),
             ("--workers 3", "workers: 0", "workers: 3"),
             ("--queue sjf", "queue: Fcfs", "queue: Sjf"),
             ("--queue rr", "queue: Fcfs", "queue: Rr"),

@@ -1,7 +1,8 @@
-//! What a scenario runs on: a model, worker threads or none, a queue discipline, TLS or none; and the keys for it.
+//! What a scenario runs on: a model, its loops, worker threads or none, a queue discipline, TLS or none; and the keys
+//! for it.
 
 use std::{
-    fs,
+    env, fs,
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -12,11 +13,18 @@ use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject};
 
 use roadstead::{
     Model, Queue,
+    model::Core,
     server::{Io, Trigger},
 };
 use roadstead_keys::{Authority, Issued, Role};
 
 use crate::wire::Wire;
+
+/// How many loops a server has, unless its setting says otherwise.
+static LOOPS: LazyLock<usize> = LazyLock::new(|| match env::var("ROADSTEAD_LOOPS") {
+    Ok(loops) => loops.parse().expect("ROADSTEAD_LOOPS is a number"),
+    Err(_) => 2,
+});
 
 /// The name of every server.
 const SERVER: &str = "server";
@@ -30,6 +38,8 @@ pub struct Setting {
     pub trigger: Trigger,
     /// Who receives and sends.
     pub io: Io,
+    /// How many loops drive its connections; one where the model has no loops.
+    pub loops: usize,
     /// Threads for deferred jobs, or that receive and send.
     pub workers: usize,
     /// Which of the jobs is next.
@@ -39,9 +49,18 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A model and nothing else.
+    /// A model and nothing else. Where it has loops there are two, or as many as the environment asks for.
     pub fn of(model: Model) -> Self {
-        Self { model, trigger: Trigger::Edge, io: Io::Loop, workers: 0, queue: Queue::Fcfs, tls: false }
+        let loops = if model.core() == Core::Blocking { 1 } else { *LOOPS };
+        Self {
+            model,
+            trigger: Trigger::Edge,
+            io: Io::Loop,
+            loops,
+            workers: 0,
+            queue: Queue::Fcfs,
+            tls: false,
+        }
     }
 
     /// All settings of every model that this machine runs.
@@ -58,14 +77,15 @@ impl Setting {
             (Model::Threads, Queue::Mlfq),
             (Model::Emulated, Queue::Mlfq),
         ];
-        all.extend(queues.map(|(model, queue)| Self { queue, ..Self::of(model) }));
+        // Without workers each loop has a queue of its own.
+        all.extend(queues.map(|(model, queue)| Self { queue, loops: 1, ..Self::of(model) }));
         // For `pool` and `prefork` the number has another meaning, and the children of `process` work for themselves.
         let fixed = [Model::Pool, Model::Prefork, Model::Process];
         let more = all.iter().filter(|setting| !setting.tls && !fixed.contains(&setting.model));
         let more: Vec<_> =
             more.filter(|setting| setting.trigger == Trigger::Edge).map(with_workers).collect();
         all.extend(more);
-        let receiving = Self { io: Io::Workers, workers: 2, ..Self::of(Model::Epoll) };
+        let receiving = Self { io: Io::Workers, loops: 1, workers: 2, ..Self::of(Model::Epoll) };
         all.extend([receiving, Self { tls: true, ..receiving }, Self { queue: Queue::Mlfq, ..receiving }]);
         all
     }
@@ -106,6 +126,9 @@ impl Setting {
     pub(crate) fn options(&self, keys: &Path) -> Vec<String> {
         let mut options =
             vec!["--model".into(), self.model.to_string(), "--queue".into(), self.queue.to_string()];
+        if self.loops > 1 {
+            options.extend(["--loops".into(), self.loops.to_string()]);
+        }
         if self.workers > 0 {
             options.extend(["--workers".into(), self.workers.to_string()]);
         }

@@ -9,7 +9,7 @@
 //! | [`threads`], [`processes`] | who serves |
 //! | [`ending`], [`outcome`] | when all threads of a server have ended; what did not end well |
 //! | [`host`] | the system's clock and randomness, for a loop |
-//! | [`descriptors`] | how many descriptors a process may have |
+//! | [`descriptors`], [`processors`] | how many descriptors and processors a process may have |
 //! | [`audit`] | asking a server by a signal what it holds |
 //! | [`signals`], [`wait`], [`wake_fd`] | what ends a program; waiting for descriptors, and ending that from another thread |
 //! | [`log`] | a log that never waits, whoever reads it |
@@ -27,6 +27,7 @@ pub mod log;
 pub mod outcome;
 pub mod pollers;
 pub mod processes;
+pub mod processors;
 pub mod signals;
 pub mod sockets;
 pub mod threads;

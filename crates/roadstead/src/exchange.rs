@@ -84,7 +84,8 @@ pub fn start(
     }
     sockets::tuning::size(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
     let listening = accept::Listener { socket: listener.socket, open: unit.open() };
-    let threads = Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![listening])?;
+    let threads =
+        Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![vec![listening]])?;
     threads.attend(unit.keeper().map_err(io::Error::other)?)?;
     Ok(Exchange::driven(unit, threads))
 }

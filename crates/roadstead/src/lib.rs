@@ -84,6 +84,7 @@ pub mod tls;
 
 mod dial;
 mod error;
+mod loops;
 mod models;
 mod run;
 

@@ -61,7 +61,7 @@ impl Entry {
         &self,
         shape: Shape,
         shared: Arc<Shared>,
-        listeners: Vec<Listener<OwnedFd>>,
+        listeners: Vec<Vec<Listener<OwnedFd>>>,
     ) -> io::Result<ServerThreads> {
         match self.begin {
             Begin::Here(begin) | Begin::Asking { begin, .. } => {

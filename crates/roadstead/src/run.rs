@@ -112,7 +112,7 @@ impl<S: Service> Server<S> {
         if !child::is_alone()? {
             return impossible("it forks, and this process has other threads");
         }
-        let listeners = self.listen()?;
+        let listeners = self.listen(1)?.into_iter().flatten().collect();
         let Self { budget, tuning, queue, layers, audit, service, .. } = self;
         let (service, common) = (Arc::new(service), layers.clone());
         let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, common.clone()));

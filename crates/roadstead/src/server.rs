@@ -26,8 +26,11 @@ use roadstead_proto::{
     tuning::Tuning,
 };
 
-pub use crate::error::{DrainError, RunError, StartError};
-use crate::model::Model;
+pub use crate::{
+    error::{DrainError, RunError, StartError},
+    loops::{Spread, UnknownSpread},
+};
+use crate::{loops::Loops, model::Model};
 pub use roadstead_drivers::reactor::workers::Io;
 pub use roadstead_os::{
     outcome::{Broken, Undrained},
@@ -43,6 +46,7 @@ pub struct Server<S: Service> {
     names: Vec<String>,
     pub(crate) model: Option<Model>,
     pub(crate) budget: Budget,
+    loops: Loops,
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
     pub(crate) trigger: Trigger,
@@ -60,6 +64,7 @@ impl<S: Service> fmt::Debug for Server<S> {
             .field("addresses", &self.names)
             .field("model", &self.model)
             .field("budget", &self.budget)
+            .field("loops", &self.loops)
             .field("workers", &self.workers)
             .field("queue", &self.queue)
             .field("trigger", &self.trigger)
@@ -80,6 +85,7 @@ impl<S: Service> Server<S> {
             names: Vec::new(),
             model: None,
             budget: Budget::default(),
+            loops: Loops::default(),
             workers: 0,
             queue: Queue::default(),
             trigger: Trigger::default(),
@@ -120,7 +126,32 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Threads that run deferred jobs. With none, the default, the I/O thread runs them at the end of each turn. For
+    /// How many loops, each on a thread of its own, drive the connections of a reactor or a proactor. Each connection
+    /// stays on the loop that it has come to, and so does what its session opens. Default: one for each processor that
+    /// this process may use. The models that have no loops, and [`Io::Workers`], refuse more than one.
+    #[must_use]
+    pub fn loops(mut self, loops: usize) -> Self {
+        self.loops.count = Some(loops.max(1));
+        self
+    }
+
+    /// How connections are spread over several [loops](Server::loops). Default [`Spread::Fewest`].
+    #[must_use]
+    pub fn spread(mut self, spread: Spread) -> Self {
+        self.loops.spread = spread;
+        self
+    }
+
+    /// Keeps each loop on one processor: the first on the first that this process may use, and so on, counted round.
+    /// Good where nothing else runs on these; otherwise a loop waits for its processor while another is idle. Default:
+    /// the system moves them as it sees fit.
+    #[must_use]
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.loops.pin = pin;
+        self
+    }
+
+    /// Threads that run deferred jobs. With none, the default, each loop runs its own at the end of each turn. For
     /// [`Model::Pool`] and [`Model::Prefork`], whose threads or processes run their jobs themselves: how many those
     /// are, by default 64 and 16.
     #[must_use]
@@ -184,8 +215,12 @@ impl<S: Service> Server<S> {
             .then_some("this service's connections share state, and each child would see a copy of it")
     }
 
-    /// Why its I/O or its trigger cannot be had on `model`; `None` if both can be.
+    /// Why its loops, its I/O or its trigger cannot be had on `model`; `None` if all can be.
     pub(crate) fn obstacle(&self, model: Model) -> Option<&'static str> {
+        self.loops.obstacle(model, self.io).or_else(|| self.unlike(model))
+    }
+
+    fn unlike(&self, model: Model) -> Option<&'static str> {
         match self.io {
             Io::Loop if self.trigger == Trigger::Level && model != Model::Epoll => {
                 Some("only `epoll` can be asked to tell of a connection for as long as it is ready")
@@ -201,14 +236,19 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Listens on all addresses.
-    pub(crate) fn listen(&self) -> Result<Vec<OwnedFd>, StartError> {
-        let mut listeners = Vec::new();
+    /// Listens on all addresses, so many times on each: the sockets of each time.
+    pub(crate) fn listen(&self, times: usize) -> Result<Vec<Vec<OwnedFd>>, StartError> {
+        let mut listeners: Vec<_> = (0..times).map(|_| Vec::new()).collect();
         for (name, addresses) in self.names.iter().zip(&self.addresses) {
             let failed = |source| StartError::Bind { address: name.clone(), source };
             let unknown = |error: &io::Error| failed(io::Error::new(error.kind(), error.to_string()));
             for address in addresses.as_ref().map_err(unknown)? {
-                listeners.push(sockets::listen(*address, self.backlog, self.tuning).map_err(failed)?);
+                let sockets = match times {
+                    1 => sockets::listen(*address, self.backlog, self.tuning).map(|socket| vec![socket]),
+                    _ => sockets::listen_together(*address, times, self.backlog, self.tuning),
+                };
+                let sockets = sockets.map_err(failed)?;
+                listeners.iter_mut().zip(sockets).for_each(|(all, socket)| all.push(socket));
             }
         }
         Ok(listeners)
@@ -231,20 +271,26 @@ impl<S: Service> Server<S> {
             return Err(StartError::Model { model, why: Self::unforkable().unwrap_or(alone) });
         }
         model.explain();
-        let listeners = self.listen()?;
-        let addresses = listeners.iter().map(sockets::local_address).collect::<io::Result<Vec<_>>>()?;
+        let loops = self.loops.on(model, self.io);
+        let sockets = self.listen(self.loops.listening(loops))?;
+        let addresses = sockets[0].iter().map(sockets::local_address).collect::<io::Result<Vec<_>>>()?;
         let shared = Shared::tuned(self.budget, self.tuning);
         let service = Arc::new(self.service);
-        let listeners = listeners
-            .into_iter()
-            .map(|listener| {
-                Listener::new(listener, Arc::clone(&service), Arc::clone(&shared), self.layers.clone())
-            })
-            .collect();
-        let shape = Shape { workers: self.workers, queue: self.queue, trigger: self.trigger, io: self.io };
+        let listener =
+            |socket| Listener::new(socket, Arc::clone(&service), Arc::clone(&shared), self.layers.clone());
+        let listeners =
+            sockets.into_iter().map(|sockets| sockets.into_iter().map(listener).collect()).collect();
+        let shape = Shape {
+            loops,
+            pin: self.loops.pin,
+            workers: self.workers,
+            queue: self.queue,
+            trigger: self.trigger,
+            io: self.io,
+        };
         let threads = model.entry().start(shape, Arc::clone(&shared), listeners)?;
         descriptors::check(shared.budget.connections);
-        Ok(Running { threads, shared, addresses, model })
+        Ok(Running { threads, shared, addresses, model, loops })
     }
 }
 
@@ -256,6 +302,7 @@ pub struct Running {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     model: Model,
+    loops: usize,
 }
 
 impl Running {
@@ -267,6 +314,11 @@ impl Running {
     /// On what it runs.
     pub fn model(&self) -> Model {
         self.model
+    }
+
+    /// On how many loops; one where the model has none.
+    pub fn loops(&self) -> usize {
+        self.loops
     }
 
     /// What it has counted.

@@ -5,10 +5,11 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     mem,
     net::TcpStream,
     os::fd::{FromRawFd, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -35,22 +36,49 @@ impl Session for Echo {
     }
 }
 
-/// Puts a file where the loop has its epoll instance.
-fn take_away_epoll() {
+/// Puts a file where so many loops have their epoll instances.
+fn take_away_epoll(loops: usize) {
     let null = fs::File::open("/dev/null").unwrap();
-    for entry in fs::read_dir("/proc/self/fd").unwrap() {
-        let path = entry.unwrap().path();
-        if fs::read_link(&path).is_ok_and(|target| target.to_string_lossy().contains("eventpoll")) {
-            let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            // SAFETY: the descriptor is open, and is not closed here.
-            let mut place = unsafe { OwnedFd::from_raw_fd(number) };
-            rustix::io::dup2(&null, &mut place).unwrap();
-            mem::forget(place);
-        }
+    let is_epoll = |path: &PathBuf| {
+        fs::read_link(path).is_ok_and(|target| target.to_string_lossy().contains("eventpoll"))
+    };
+    let all = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    for path in all.filter(is_epoll).take(loops) {
+        let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        // SAFETY: the descriptor is open, and is not closed here.
+        let mut place = unsafe { OwnedFd::from_raw_fd(number) };
+        rustix::io::dup2(&null, &mut place).unwrap();
+        mem::forget(place);
     }
 }
 
 #[test]
+fn what_becomes_of_a_server_whose_loops_break() {
+    who_holds_a_server_learns_that_its_loop_has_ended_and_a_drain_is_an_error();
+    where_one_loop_breaks_the_others_do_not_go_on();
+}
+
+fn where_one_loop_breaks_the_others_do_not_go_on() {
+    let server = Server::new(Echo).model(Model::Epoll).loops(3).bind("127.0.0.1:0").start().unwrap();
+    let mut streams: Vec<_> = (0..6).map(|_| TcpStream::connect(server.addresses()[0]).unwrap()).collect();
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(b"?").unwrap();
+        stream.read_exact(&mut [0; 1]).unwrap();
+    }
+    take_away_epoll(1);
+    for stream in &mut streams {
+        let _ = stream.write_all(b"?");
+    }
+    assert!(matches!(server.wait(), Err(Broken::System(_))));
+    // All of them end, although nobody has let go of the server.
+    for stream in &mut streams {
+        while let Ok(1) = stream.read(&mut [0; 1]) {}
+        let ended = stream.read(&mut [0; 1]);
+        assert!(!matches!(&ended, Err(error) if error.kind() == io::ErrorKind::WouldBlock), "{ended:?}");
+    }
+}
+
 fn who_holds_a_server_learns_that_its_loop_has_ended_and_a_drain_is_an_error() {
     let settings = [
         (Model::Epoll, Io::Loop, 0),
@@ -66,7 +94,7 @@ fn who_holds_a_server_learns_that_its_loop_has_ended_and_a_drain_is_an_error() {
         stream.write_all(b"?").unwrap();
         stream.read_exact(&mut [0; 1]).unwrap();
         assert!(server.ended().is_none(), "{model}, {io:?}");
-        take_away_epoll();
+        take_away_epoll(usize::MAX);
         // Calls the loop out of its wait.
         let _second = TcpStream::connect(server.addresses()[0]);
         let _ = stream.write_all(b"?");

@@ -4,6 +4,7 @@
 //! cargo test -p roadstead-conformance --test conformance                  # all of it
 //! cargo test -p roadstead-conformance --test conformance epoll::tls       # one setting
 //! cargo test -p roadstead-conformance --test conformance half_close       # some scenarios
+//! ROADSTEAD_LOOPS=3 cargo test -p roadstead-conformance                   # with three loops instead of two
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

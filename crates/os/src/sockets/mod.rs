@@ -103,15 +103,44 @@ const PASSING: [Errno; 8] = [
 
 /// A listening socket on `address` that does not block.
 pub fn listen(address: SocketAddr, backlog: i32, tuning: Tuning) -> io::Result<OwnedFd> {
+    let socket = bound(address, false, tuning)?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// So many listening sockets on `address`, over which the system spreads those who come.
+///
+/// The first is bound as any other is, so that an address in use is told as such; only then may the others join it.
+pub fn listen_together(
+    address: SocketAddr,
+    count: usize,
+    backlog: i32,
+    tuning: Tuning,
+) -> io::Result<Vec<OwnedFd>> {
+    let first = bound(address, false, tuning)?;
+    first.set_reuse_port(true)?;
+    let mut sockets = vec![OwnedFd::from(first)];
+    let address = local_address(&sockets[0])?;
+    for _ in 1..count {
+        sockets.push(bound(address, true, tuning)?.into());
+    }
+    sockets.iter().try_for_each(|socket| SockRef::from(socket).listen(backlog))?;
+    Ok(sockets)
+}
+
+/// A socket of that address that is about to listen; `with_others` of this process that have it too.
+fn bound(address: SocketAddr, with_others: bool, tuning: Tuning) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if with_others {
+        socket.set_reuse_port(true)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     tuning::size(tuning, &socket)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// An event descriptor: what interrupts somebody's wait.

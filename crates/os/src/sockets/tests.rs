@@ -156,3 +156,23 @@ fn an_address_of_ipv6_is_no_address_of_ipv4_and_a_listener_never_waits() {
     let mut net = Os::non_blocking(Instant::now(), Tuning::default());
     assert_eq!(Os::classify(&net.accept(&listener).unwrap_err()), Failure::Empty);
 }
+
+#[test]
+fn several_listen_together_and_nobody_else_joins_them_or_takes_their_address() {
+    let (any, tuning) = ("127.0.0.1:0".parse().unwrap(), Tuning::default());
+    let sockets = listen_together(any, 3, 128, tuning).unwrap();
+    let address = local_address(&sockets[0]).unwrap();
+    assert!(sockets.iter().all(|socket| local_address(socket).unwrap() == address));
+    for taken in [listen_together(address, 2, 16, tuning).map(drop), listen(address, 16, tuning).map(drop)] {
+        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+    let alone = listen(any, 16, tuning).unwrap();
+    let taken = listen_together(local_address(&alone).unwrap(), 2, 16, tuning);
+    assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    // Whoever comes waits at one of them, and with so many somebody waits at each.
+    let clients: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut net = Os::non_blocking(Instant::now(), tuning);
+    let waiting = |socket| std::iter::from_fn(|| net.accept(socket).ok()).count();
+    let waiting: Vec<_> = sockets.iter().map(waiting).collect();
+    assert!(waiting.iter().sum::<usize>() == clients.len() && !waiting.contains(&0), "{waiting:?}");
+}

@@ -3,6 +3,7 @@
 
 pub mod each;
 pub mod io_workers;
+mod loops;
 pub mod pool;
 pub mod server;
 

@@ -5,7 +5,7 @@ use std::{
     fmt, io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use roadstead_drivers::{
         server::{BlockingServer, MakeHost, Spawner},
         server_handle::ServerHandle,
     },
-    orders::{Order, Orders},
+    orders::Order,
     proactor::{
         CompletionQueue, Proactor,
         readiness::{ReadyIo, ReadyQueue},
@@ -29,7 +29,7 @@ use roadstead_drivers::{
 use roadstead_proto::{
     connection::Endpoint,
     guard,
-    host::{Host, Shared},
+    host::Shared,
     queue::{Jobs, Queue, SharedQueue},
     ticket::WakeQueue,
 };
@@ -39,16 +39,23 @@ use crate::{
     host::on_system,
     pollers::epoll::{Epoll, Trigger},
     sockets::{Os, WaitingOs},
-    threads::{STACK, Threads},
+    threads::{
+        STACK, Threads,
+        loops::{LoopParts, Loops, Plan},
+    },
 };
 
 /// How long a loop that is told to stop is waited for, unless it is waited for as long as it takes: enough for all that
 /// is no job.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// Which loops, and who runs their jobs: by default each its own, in the order they come.
+/// Which loops, and who runs their jobs: by default one, its own, in the order they come.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shape {
+    /// How many loops, where a model has loops of many connections; none is one.
+    pub loops: usize,
+    /// Whether each of them stays on a processor.
+    pub pin: bool,
     /// How many threads run jobs, or receive and send; none: the loop does.
     pub workers: usize,
     /// In which order jobs run.
@@ -64,19 +71,19 @@ pub struct Shape {
 pub struct ServerThreads {
     kind: Kind,
     job_threads: Option<JobThreads>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     ended: Ended,
 }
 
 enum Kind {
-    Loop { orders: Arc<Orders>, wake_queue: Arc<WakeQueue> },
+    Loops(Arc<Loops>),
     Blocking(Arc<BlockingServer<WaitingOs>>),
 }
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Loop { .. } => "loop",
+            Kind::Loops(_) => "loops",
             Kind::Blocking(_) => "blocking",
         })
     }
@@ -86,7 +93,7 @@ impl fmt::Debug for Kind {
 pub struct Parts {
     shape: Shape,
     shared: Arc<Shared>,
-    listeners: Vec<Listener<OwnedFd>>,
+    listeners: Vec<Vec<Listener<OwnedFd>>>,
     ending: Ending,
 }
 
@@ -94,7 +101,7 @@ pub struct Parts {
 pub struct Begun {
     kind: Kind,
     job_threads: Option<JobThreads>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Parts {
@@ -112,23 +119,25 @@ impl Parts {
         let net = WaitingOs::new(Instant::now(), shared.tuning);
         let make: Box<MakeHost> = Box::new(move || on_system(Arc::clone(&shared), jobs()));
         let server = BlockingServer::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
+        let listeners = listeners.into_iter().flatten().collect();
         let (listeners, accepting) = (server.watch(listeners), Arc::clone(&server));
         let thread = thread::Builder::new().name("accept".into()).spawn(move || {
             accepting.run(listeners, |accept| ending.follow(accept));
             queue.iter().for_each(|queue| queue.stop());
         })?;
-        Ok(Begun { kind: Kind::Blocking(server), job_threads, thread })
+        Ok(Begun { kind: Kind::Blocking(server), job_threads, threads: vec![thread] })
     }
 
-    /// Begins with the loop of a reactor, around the poller that `make` makes.
+    /// Begins with the loops of a reactor, each around a poller that `make` makes.
     pub fn reactor<P: Poller<Os> + 'static>(
         self,
-        make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P> + Send + 'static,
+        make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
         let shape = self.shape;
-        self.looped("reactor", move |net, host, orders, listeners| {
+        self.looped("reactor", move |parts| {
+            let LoopParts { net, host, orders, listeners, handover } = parts;
             let poller = make(&host.wake_queue, shape)?;
-            let mut reactor = Reactor::new(net, poller, host, orders, listeners)?;
+            let mut reactor = Reactor::new(net, poller, host, orders, listeners)?.one_of(handover);
             Ok(move || reactor.run())
         })
     }
@@ -147,7 +156,8 @@ impl Parts {
         let Self { shape, shared, .. } = &self;
         let host = || on_system(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
         let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
-        self.looped("reactor", move |net, host, orders, listeners| {
+        let make = move |parts: LoopParts| {
+            let LoopParts { net, host, orders, listeners, .. } = parts;
             let poller = Epoll::new(&host.wake_queue, Trigger::Edge)?;
             let one_shot = poller.one_shot();
             let parts =
@@ -155,13 +165,15 @@ impl Parts {
             let dispatcher = Dispatcher::new(net, poller, one_shot, host, orders, listeners)?;
             let mut workers = super::io_workers::IoWorkers::start(dispatcher, parts.into_iter())?;
             Ok(move || workers.run())
-        })
+        };
+        self.start("reactor", vec![make])
     }
 
-    /// Begins with the loop of a proactor, around a completion queue on epoll, with the [`ReadyIo`] that `make` makes.
+    /// Begins with the loops of a proactor, each around a completion queue on epoll, with the [`ReadyIo`] that `make`
+    /// makes.
     pub fn proactor<H: ReadyIo<Os> + 'static>(
         self,
-        make: impl FnOnce(&Arc<WakeQueue>) -> H + Send + 'static,
+        make: impl FnOnce(&Arc<WakeQueue>) -> H + Clone + Send + 'static,
     ) -> io::Result<Begun> {
         self.completions(|net, wake_queue, sockets| {
             let (poller, ready_io) = (Epoll::new(wake_queue, Trigger::Edge)?, make(wake_queue));
@@ -169,70 +181,74 @@ impl Parts {
         })
     }
 
-    /// Begins with the loop of a proactor, around the completion queue that `make` makes.
-    pub fn completions<Q: CompletionQueue + 'static>(
+    /// Begins with the loops of a proactor, each around a completion queue that `make` makes.
+    pub fn completions<Q: CompletionQueue<Stream = OwnedFd> + 'static>(
         self,
-        make: impl FnOnce(Os, &Arc<WakeQueue>, Vec<OwnedFd>) -> io::Result<Q> + Send + 'static,
+        make: impl FnOnce(Os, &Arc<WakeQueue>, Vec<OwnedFd>) -> io::Result<Q> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
-        self.looped("proactor", move |net, host, orders, listeners| {
+        self.looped("proactor", move |parts| {
+            let LoopParts { net, host, orders, listeners, handover } = parts;
             let (sockets, openers) =
                 listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
             let completions = make(net, &host.wake_queue, sockets)?;
-            let mut proactor = Proactor::new(completions, host, orders, openers);
+            let mut proactor = Proactor::new(completions, host, orders, openers).one_of(handover);
             Ok(move || proactor.run())
         })
     }
 
-    /// Begins with the loop that `make` makes, on a thread of its own. It is made there too, because a system may bind a
-    /// queue to the thread that makes it.
+    /// Begins with as many loops as are asked for, each of which `make` makes.
     fn looped<R: FnMut() -> io::Result<()>>(
         self,
-        name: &str,
-        make: impl FnOnce(Os, Host, Arc<Orders>, Vec<Listener<OwnedFd>>) -> io::Result<R> + Send + 'static,
+        name: &'static str,
+        make: impl FnOnce(LoopParts) -> io::Result<R> + Clone + Send + 'static,
+    ) -> io::Result<Begun> {
+        let loops = self.shape.loops.max(1);
+        self.start(name, vec![make; loops])
+    }
+
+    /// Begins with a loop for each of `makes`.
+    fn start<R: FnMut() -> io::Result<()>>(
+        self,
+        name: &'static str,
+        makes: Vec<impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static>,
     ) -> io::Result<Begun> {
         let Self { shape, shared, listeners, ending } = self;
         let job_threads = JobThreads::of(shape, &ending)?;
-        let queue = JobThreads::queue(job_threads.as_ref());
-        let net = Os::non_blocking(Instant::now(), shared.tuning);
-        let host = on_system(shared, JobThreads::jobs(job_threads.as_ref(), shape.queue)());
-        let (orders, wake_queue) = (Arc::new(Orders::default()), Arc::clone(&host.wake_queue));
-        let ((made, is_made), ordered) = (mpsc::channel(), Arc::clone(&orders));
-        let thread = thread::Builder::new().name(name.into()).spawn(move || {
-            // Whoever starts it waits for what is sent.
-            ending.follow(|| match make(net, host, ordered, listeners) {
-                Ok(mut run) => {
-                    let _ = made.send(Ok(()));
-                    run()
-                }
-                Err(error) => {
-                    let _ = made.send(Err(error));
-                    Ok(())
-                }
-            });
-            queue.iter().for_each(|queue| queue.stop());
-        })?;
-        is_made.recv().map_err(|_| io::Error::other("the loop panicked before it began"))??;
-        Ok(Begun { kind: Kind::Loop { orders, wake_queue }, job_threads, thread })
+        let jobs = JobThreads::jobs(job_threads.as_ref(), shape.queue);
+        let queue = JobThreads::queue(job_threads.as_ref()).map(|queue| Arc::new(StoppedAtEnd(queue)));
+        let plan = Plan { name, shared, listeners, pin: shape.pin, ending };
+        let (loops, threads) = Loops::start(plan, makes, jobs, &queue)?;
+        Ok(Begun { kind: Kind::Loops(loops), job_threads, threads })
+    }
+}
+
+/// Tells the logic units to stop when the last loop has ended.
+struct StoppedAtEnd(Arc<SharedQueue>);
+
+impl Drop for StoppedAtEnd {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
 impl ServerThreads {
-    /// Starts the threads of a model that begins like this.
+    /// Starts the threads of a model that begins like this, with the listeners of each loop that has any: of the first,
+    /// which then hands each connection to the loop that has fewest, or of every loop.
     pub fn start(
         begin: fn(Parts) -> io::Result<Begun>,
         shape: Shape,
         shared: Arc<Shared>,
-        listeners: Vec<Listener<OwnedFd>>,
+        listeners: Vec<Vec<Listener<OwnedFd>>>,
     ) -> io::Result<Self> {
         let (ending, ended) = Ending::new()?;
-        let Begun { kind, job_threads, thread } = begin(Parts { shape, shared, listeners, ending })?;
-        Ok(Self { kind, job_threads, thread: Some(thread), ended })
+        let Begun { kind, job_threads, threads } = begin(Parts { shape, shared, listeners, ending })?;
+        Ok(Self { kind, job_threads, threads, ended })
     }
 
     /// Has the loops let nobody in and end when all are gone.
     pub fn drain(&self) {
         match &self.kind {
-            Kind::Loop { orders, wake_queue } => orders.drain(wake_queue),
+            Kind::Loops(loops) => loops.drain(),
             Kind::Blocking(server) => server.raise(Order::Drain),
         }
     }
@@ -240,7 +256,7 @@ impl ServerThreads {
     /// Opens a connection from outside of any session.
     pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
         match &self.kind {
-            Kind::Loop { orders, wake_queue } => orders.connect(address, endpoint, wake_queue),
+            Kind::Loops(loops) => loops.connect(address, endpoint),
             Kind::Blocking(server) => Arc::clone(server).connect(address, endpoint),
         }
     }
@@ -248,8 +264,8 @@ impl ServerThreads {
     /// Drives a session that has no connection, on a loop.
     pub fn attend(&self, endpoint: Box<dyn Endpoint>) -> io::Result<()> {
         match &self.kind {
-            Kind::Loop { orders, wake_queue } => {
-                orders.attend(endpoint, wake_queue);
+            Kind::Loops(loops) => {
+                loops.attend(endpoint);
                 Ok(())
             }
             Kind::Blocking(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -264,7 +280,7 @@ impl ServerThreads {
     /// Has the loops end, and does not wait for it.
     pub fn order_stop(&self) {
         match &self.kind {
-            Kind::Loop { orders, wake_queue } => orders.stop(wake_queue),
+            Kind::Loops(loops) => loops.stop(),
             Kind::Blocking(server) => server.raise(Order::Stop),
         }
     }
@@ -275,7 +291,7 @@ impl ServerThreads {
         self.order_stop();
         let over = self.ended.are_over(MOMENT);
         if !over {
-            self.thread = None;
+            self.threads.clear();
             self.job_threads.iter_mut().for_each(|job_threads| job_threads.threads.leave());
         }
         over
@@ -288,7 +304,7 @@ impl ServerThreads {
         // service that a loop lets go of when it ends.
         let awaited =
             |thread: &JoinHandle<_>| !guard::is_inside() && thread.thread().id() != thread::current().id();
-        if let Some(thread) = self.thread.take().filter(awaited) {
+        for thread in self.threads.drain(..).filter(awaited) {
             // What panics there is told of there.
             let _ = thread.join();
         }

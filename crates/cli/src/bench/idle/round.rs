@@ -101,6 +101,8 @@ fn start(args: &Args) -> Result<EchoServer> {
     let model = args.model.to_string();
     let options = ["--model", &model, "--connections", &connections, "--per-address", &connections]
         .into_iter()
+        // What a model costs is compared, not how many processors it may use.
+        .chain(["--loops", "1"])
         .chain(["--first-byte", FOR_EVER, "--idle", FOR_EVER]);
     // It keeps the cores that it was started on.
     let _pinned = if apart() { Some(pin(0)?) } else { None };

@@ -95,6 +95,7 @@ pub(super) fn run(queue: Queue, workers: u16, pace: &Arc<Pace>, lines: Vec<Vec<A
     let budget = Budget::default().jobs(count).first_byte(FOR_EVER).idle(FOR_EVER);
     let server = Server::new(Arrivals(Arc::clone(&round)))
         .bind("127.0.0.1:0")
+        .loops(1)
         .workers(workers.into())
         .queue(queue)
         .budget(budget)

@@ -44,6 +44,8 @@ struct Args {
     bind: Vec<SocketAddr>,
     #[arg(long)]
     model: Model,
+    #[arg(long, default_value_t = 1)]
+    loops: usize,
     #[arg(long, default_value_t = 0)]
     workers: usize,
     #[arg(long, default_value_t)]
@@ -179,6 +181,7 @@ fn relay(args: &Args) -> Result<relay::Relay> {
 fn serve(service: impl Service, args: &Args) -> Result<()> {
     let mut server = Server::new(service)
         .model(args.model)
+        .loops(args.loops)
         .workers(args.workers)
         .queue(args.queue)
         .trigger(if args.level_triggered { Trigger::Level } else { Trigger::Edge })

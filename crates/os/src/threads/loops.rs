@@ -1,0 +1,188 @@
+//! The loops of a server, each on a thread of its own: how they are started together, and told together.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use roadstead_drivers::{
+    accept::Listener,
+    handover::{Handover, Inbox, Other},
+    orders::Orders,
+};
+use roadstead_proto::{
+    connection::Endpoint,
+    host::{Host, Shared},
+    queue::Jobs,
+    ticket::WakeQueue,
+};
+
+use crate::{ending::Ending, host::on_system, processors, sockets::Os};
+
+/// One loop as other threads see it.
+struct Loop {
+    orders: Arc<Orders>,
+    wake_queue: Arc<WakeQueue>,
+    inbox: Arc<Inbox<OwnedFd>>,
+}
+
+/// All loops of a server.
+pub(super) struct Loops {
+    all: Vec<Loop>,
+    /// How many of them listen: the first, which hands connections to the others; or each.
+    listening: usize,
+}
+
+/// What one loop is made of, on its thread.
+pub(super) struct LoopParts {
+    pub(super) net: Os,
+    pub(super) host: Host,
+    pub(super) orders: Arc<Orders>,
+    pub(super) listeners: Vec<Listener<OwnedFd>>,
+    pub(super) handover: Handover<OwnedFd>,
+}
+
+/// How loops are started.
+pub(super) struct Plan {
+    /// The name of their threads.
+    pub(super) name: &'static str,
+    /// What they share.
+    pub(super) shared: Arc<Shared>,
+    /// The listeners of each loop that has any.
+    pub(super) listeners: Vec<Vec<Listener<OwnedFd>>>,
+    /// Whether each is to stay on a processor.
+    pub(super) pin: bool,
+    /// Who learns of their end.
+    pub(super) ending: Ending,
+}
+
+impl Loops {
+    /// Starts a loop for each of `makes`, which makes it on its thread, because a system may bind a queue to the thread
+    /// that makes it. `jobs` makes what a loop puts its jobs into. Each thread drops a clone of `held` when its loop has
+    /// ended.
+    pub(super) fn start<R: FnMut() -> io::Result<()>>(
+        plan: Plan,
+        makes: Vec<impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static>,
+        jobs: impl Fn() -> Jobs,
+        held: &(impl Clone + Send + 'static),
+    ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        let Plan { name, shared, listeners, pin, ending } = plan;
+        let listening = listeners.len().min(makes.len());
+        let epoch = Instant::now();
+        let hosts: Vec<_> =
+            makes.iter().map(|_| on_system(Arc::clone(&shared), jobs()).counting_apart()).collect();
+        let all = hosts.iter().map(Loop::of).collect();
+        let (loops, mut listeners) = (Arc::new(Self { all, listening }), listeners.into_iter());
+        let (mut threads, mut made) = (Vec::new(), Ok(()));
+        for (number, (make, host)) in makes.into_iter().zip(hosts).enumerate() {
+            let net = Os::non_blocking(epoch, shared.tuning);
+            let parts = LoopParts {
+                net: if number < listening { net } else { net.another() },
+                host,
+                orders: Arc::clone(&loops.all[number].orders),
+                listeners: listeners.next().unwrap_or_default(),
+                handover: loops.handover(number),
+            };
+            let (is_made, body) =
+                loops.body(make, parts, pin.then_some(number), ending.clone(), held.clone());
+            made = thread::Builder::new().name(format!("{name}-{number}")).spawn(body).and_then(|thread| {
+                threads.push(thread);
+                is_made.recv().map_err(|_| io::Error::other("the loop panicked before it began"))?
+            });
+            if made.is_err() {
+                break;
+            }
+        }
+        if let Err(error) = made {
+            loops.stop();
+            threads.into_iter().for_each(|thread| _ = thread.join());
+            return Err(error);
+        }
+        Ok((loops, threads))
+    }
+
+    /// What the thread of a loop does, and how it is learnt that the loop was made.
+    fn body<R: FnMut() -> io::Result<()>>(
+        self: &Arc<Self>,
+        make: impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static,
+        parts: LoopParts,
+        pin: Option<usize>,
+        ending: Ending,
+        held: impl Send + 'static,
+    ) -> (mpsc::Receiver<io::Result<()>>, impl FnOnce() + Send + 'static) {
+        let ((made, is_made), loops) = (mpsc::channel(), Arc::clone(self));
+        let body = move || {
+            // Whoever starts it waits for what is sent.
+            let well = ending.follow(|| {
+                let loop_made = pin.map_or(Ok(()), processors::pin).and_then(|()| make(parts));
+                match loop_made {
+                    Ok(mut run) => {
+                        let _ = made.send(Ok(()));
+                        run()
+                    }
+                    Err(error) => {
+                        let _ = made.send(Err(error));
+                        Ok(())
+                    }
+                }
+            });
+            // A server of which a part has broken serves nobody.
+            if !well {
+                loops.stop();
+            }
+            drop(held);
+        };
+        (is_made, body)
+    }
+
+    /// Of the loop of that number.
+    fn handover(&self, number: usize) -> Handover<OwnedFd> {
+        let others = self.all.iter().enumerate().filter(|(other, _)| *other != number);
+        let others = others.map(|(_, other)| other.as_other()).filter(|_| self.listening == 1 && number == 0);
+        Handover::new(Arc::clone(&self.all[number].inbox), others.collect())
+    }
+
+    /// Has them let nobody in and end when all are gone. Who hands connections to the others passes that on.
+    pub(super) fn drain(&self) {
+        let first_to_know = if self.listening == 1 { 1 } else { self.all.len() };
+        self.all[..first_to_know].iter().for_each(|one| one.orders.drain(&one.wake_queue));
+    }
+
+    /// Has them end at once.
+    pub(super) fn stop(&self) {
+        self.all.iter().for_each(|one| one.orders.stop(&one.wake_queue));
+    }
+
+    /// Opens a connection from outside of any session, on the first.
+    pub(super) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+        if let Some(first) = self.all.first() {
+            first.orders.connect(address, endpoint, &first.wake_queue);
+        }
+    }
+
+    /// Drives a session that has no connection, on the first.
+    pub(super) fn attend(&self, endpoint: Box<dyn Endpoint>) {
+        if let Some(first) = self.all.first() {
+            first.orders.attend(endpoint, &first.wake_queue);
+        }
+    }
+}
+
+impl Loop {
+    fn of(host: &Host) -> Self {
+        Self { orders: Arc::default(), wake_queue: Arc::clone(&host.wake_queue), inbox: Arc::default() }
+    }
+
+    fn as_other(&self) -> Other<OwnedFd> {
+        Other {
+            inbox: Arc::clone(&self.inbox),
+            orders: Arc::clone(&self.orders),
+            wake_queue: Arc::clone(&self.wake_queue),
+        }
+    }
+}
