@@ -22,4 +22,4 @@ pub mod reactor;
 mod read;
 
 // Named from here by the files whose threads are played over all interleavings: the test puts its own in their place.
-use roadstead_proto::{connection, service, sync, ticket};
+use roadstead_proto::{budget, connection, service, sync, ticket};

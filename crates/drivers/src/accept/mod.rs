@@ -153,15 +153,26 @@ pub(crate) fn decide<N: Net>(
     }
 }
 
+/// Asks the budget about a connection, and makes its endpoint. `None` if it is to be closed.
+fn admit(open: &Open, peer: Peer, host: &mut Host) -> Option<Box<dyn Endpoint>> {
+    let permit = permit(peer, host)?;
+    begin(open, peer, permit, host)
+}
+
 /// Asks the budget about a connection. `None` if it is to be closed.
-pub(crate) fn admit(open: &Open, peer: Peer, host: &mut Host) -> Option<Box<dyn Endpoint>> {
-    let endpoint = match host.shared.gate.admit(Some(peer.address.ip())) {
-        Ok(permit) => self::open(open, peer, permit),
-        Err(why) => {
+pub(crate) fn permit(peer: Peer, host: &mut Host) -> Option<Permit> {
+    let permit = host.shared.gate.admit(Some(peer.address.ip()));
+    permit
+        .inspect_err(|&why| {
             refused(peer, why);
-            None
-        }
-    };
+            host.count.refused += 1;
+        })
+        .ok()
+}
+
+/// Makes the endpoint of a connection that the budget has admitted. `None` if it is to be closed.
+pub(crate) fn begin(open: &Open, peer: Peer, permit: Permit, host: &mut Host) -> Option<Box<dyn Endpoint>> {
+    let endpoint = self::open(open, peer, permit);
     let count = if endpoint.is_some() { &mut host.count.accepted } else { &mut host.count.refused };
     *count += 1;
     endpoint

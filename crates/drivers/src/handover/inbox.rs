@@ -8,14 +8,16 @@ use std::{
 
 use crate::{
     accept::Open,
+    budget::Permit,
     service::Peer,
     sync::{Mutex, MutexGuard},
 };
 
-/// A connection that another loop has accepted.
+/// A connection that the budget has admitted, and a loop is to have.
 pub struct Handed<T> {
     pub(crate) stream: T,
     pub(crate) peer: Peer,
+    pub(crate) permit: Permit,
     /// Of the listener that it came to.
     pub(crate) open: Arc<Open>,
 }

@@ -1,9 +1,8 @@
 //! Several loops of one server: the loop that listens hands each connection to the one that has fewest.
 //!
 //! Each loop owns an [`Inbox`]. The one that listens has a [`Handover`] over those of the others, and chooses for every
-//! connection that it takes out of the backlog. A connection is handed over before the budget is asked about it: the
-//! loop that gets it admits it, makes its session, and keeps it to its end. So what is dropped with an inbox are
-//! sockets, and no account is wrong.
+//! connection that it takes out of the backlog and the budget admits. The loop that gets it makes its session, and keeps
+//! it to its end. What lies in an inbox is counted by the budget, and so bounded by it, and given back if it is dropped.
 //!
 //! How many a loop has is what lies in its inbox and what it has said to have: it says so when it takes something out,
 //! and at the end of a turn in which that has changed. A message changes nothing of it.
@@ -20,15 +19,34 @@ mod tests;
 use std::{fmt, sync::Arc};
 
 use roadstead_proto::{
-    service::Peer,
+    connection::Endpoint,
+    host::Host,
     ticket::{Token, WakeQueue},
 };
 
-use crate::{accept::Open, orders::Orders};
+use crate::{accept, net::Net, orders::Orders};
 pub use inbox::{Handed, Inbox};
 
 /// Calls a loop because something lies in its inbox.
 pub(crate) const HANDED: Token = Token(u64::MAX - 3);
+
+impl<T> Handed<T> {
+    /// Makes its endpoint. `None` if the service panics over it: it is closed then.
+    pub(crate) fn begin<N: Net<Stream = T>>(
+        self,
+        net: &mut N,
+        host: &mut Host,
+    ) -> Option<(T, Box<dyn Endpoint>)> {
+        let Self { stream, peer, permit, open } = self;
+        match accept::begin(&*open, peer, permit, host) {
+            Some(endpoint) => Some((stream, endpoint)),
+            None => {
+                net.close(stream, true);
+                None
+            }
+        }
+    }
+}
 
 /// Another loop, to which connections are handed.
 pub struct Other<T> {
@@ -60,19 +78,17 @@ impl<T> Handover<T> {
         Self { own, others, said: 0 }
     }
 
-    /// Hands a connection to the loop that has fewest. It comes back if that is this one, which has `open` now.
-    pub(crate) fn hand(&mut self, stream: T, peer: Peer, open: &Arc<Open>, has: usize) -> Option<T> {
+    /// Hands a connection to the loop that has fewest. It comes back if that is this one, which `has` so many.
+    pub(crate) fn hand(&mut self, handed: Handed<T>, has: usize) -> Option<Handed<T>> {
         let loads = self.others.iter().filter_map(|other| Some((other.inbox.load()?, other)));
         let Some((_, other)) = loads.min_by_key(|(load, _)| *load).filter(|(load, _)| *load < has) else {
-            return Some(stream);
+            return Some(handed);
         };
-        match other.inbox.put(Handed { stream, peer, open: Arc::clone(open) }) {
-            Ok(()) => {
-                other.wake_queue.wake(HANDED);
-                None
-            }
-            Err(handed) => Some(handed.stream),
+        let back = other.inbox.put(handed).err();
+        if back.is_none() {
+            other.wake_queue.wake(HANDED);
         }
+        back
     }
 
     /// What was handed to this loop.

@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use roadstead_proto::{
-    budget::{Budget, Permit},
+    budget::Budget,
     host::Shared,
     input::Input,
-    service::{Done, Scope, Service, Session},
+    service::{Done, Peer, Scope, Service, Session},
     session::Context,
 };
 
@@ -29,11 +29,15 @@ impl Session for Silent {
     }
 }
 
-const PEER: Peer =
-    Peer { address: std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9)) };
+/// A connection that the budget of `shared` has admitted.
+fn handed(stream: usize, shared: &Arc<Shared>) -> Handed<usize> {
+    let peer = Peer { address: ([192, 0, 2, 1], 9).into() };
+    let permit = shared.gate.admit(Some(peer.address.ip())).unwrap();
+    Handed { stream, peer, permit, open: opener(Arc::new(Silent), Arc::clone(shared), None) }
+}
 
-fn anybody() -> Arc<Open> {
-    opener(Arc::new(Silent), Shared::new(Budget::default()), None)
+fn anybody() -> Arc<Shared> {
+    Shared::new(Budget::default())
 }
 
 /// A loop that hands connections to as many others, and what these have.
@@ -53,10 +57,10 @@ fn with_others(count: usize) -> (Handover<usize>, Vec<Handover<usize>>, Vec<Arc<
 #[test]
 fn each_goes_to_the_loop_that_has_fewest_counting_what_is_on_its_way() {
     let (mut first, mut others, _) = with_others(2);
-    let (open, mut own) = (anybody(), 0);
+    let (shared, mut own) = (anybody(), 0);
     let mut come = |first: &mut Handover<_>, count: usize| {
         for stream in 0..count {
-            own += usize::from(first.hand(stream, PEER, &open, own).is_some());
+            own += usize::from(first.hand(handed(stream, &shared), own).is_some());
         }
         own
     };
@@ -77,37 +81,41 @@ fn each_goes_to_the_loop_that_has_fewest_counting_what_is_on_its_way() {
 #[test]
 fn nothing_is_handed_to_a_loop_that_has_ended_and_what_lay_there_is_given_back() {
     let (mut first, mut others, _) = with_others(1);
-    let open = anybody();
-    assert!(first.hand(1, PEER, &open, 1).is_none());
+    let shared = anybody();
+    assert!(first.hand(handed(1, &shared), 1).is_none());
     assert_eq!(others[0].close().iter().map(|handed| handed.stream).collect::<Vec<_>>(), [1]);
-    assert_eq!(first.hand(2, PEER, &open, 5), Some(2));
+    assert!(first.hand(handed(2, &shared), 5).is_some_and(|back| back.stream == 2));
     let (mut first, others, _) = with_others(1);
     drop(others);
-    assert_eq!(first.hand(3, PEER, &open, 5), Some(3), "nor to one that has broken");
+    assert!(
+        first.hand(handed(3, &shared), 5).is_some_and(|back| back.stream == 3),
+        "nor to one that has broken"
+    );
 }
 
 #[test]
 fn a_drain_is_passed_on_behind_all_that_was_handed_over_and_nothing_is_handed_over_after_it() {
     let (mut first, mut others, orders) = with_others(2);
-    let open = anybody();
-    assert!(first.hand(1, PEER, &open, 1).is_none());
+    let shared = anybody();
+    assert!(first.hand(handed(1, &shared), 1).is_none());
     assert!(orders.iter().all(|orders| orders.order() == Order::Serve));
     first.drain();
     assert!(orders.iter().all(|orders| orders.order() == Order::Drain));
-    assert_eq!(first.hand(2, PEER, &open, 5), Some(2));
+    assert!(first.hand(handed(2, &shared), 5).is_some_and(|back| back.stream == 2));
     assert_eq!(others[0].take().len(), 1);
 }
 
 #[test]
-fn whoever_is_on_the_way_is_in_no_account() {
-    let shared = Shared::new(Budget::default());
-    let asked = Arc::clone(&shared);
-    let open: Arc<Open> = Arc::new(move |peer: Peer, permit: Permit| {
-        opener(Arc::new(Silent), Arc::clone(&asked), None)(peer, permit)
-    });
-    let (mut first, others, _) = with_others(1);
-    assert!(first.hand(1, PEER, &open, 1).is_none());
+fn whoever_is_on_the_way_is_counted_and_given_back_if_nobody_takes_them() {
+    let shared = anybody();
+    let (mut first, mut others, _) = with_others(1);
+    for stream in 0..3 {
+        assert!(first.hand(handed(stream, &shared), 5).is_none());
+    }
+    assert_eq!(shared.gate.open(), 3);
+    drop(others[0].take());
     assert_eq!(shared.gate.open(), 0);
+    assert!(first.hand(handed(4, &shared), 5).is_none());
     drop((first, others));
-    assert_eq!(shared.gate.open(), 0);
+    assert_eq!((shared.gate.open(), shared.gate.addresses()), (0, 0));
 }

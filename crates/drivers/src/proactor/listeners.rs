@@ -8,7 +8,7 @@ use roadstead_proto::host::Host;
 
 use super::completions::CompletionQueue;
 use crate::{
-    accept::{Accepts, Open, Taken},
+    accept::{self, Accepts, Open, Taken},
     handover::Handed,
     net::REST,
 };
@@ -46,7 +46,7 @@ impl Listeners {
         self.0.clear();
     }
 
-    /// An accept is done. Answers who has come, with what becomes of them; an error is one who is to be refused.
+    /// An accept is done. Answers who has come and is admitted; an error is one who is to be refused.
     pub(super) fn complete<S>(
         &mut self,
         number: usize,
@@ -69,7 +69,12 @@ impl Listeners {
         listener.accepts.complete(now);
         match taken {
             Taken::One(stream, peer) => {
-                return Ok(Some(Handed { stream, peer, open: Arc::clone(&listener.open) }));
+                return match accept::permit(peer, host) {
+                    Some(permit) => {
+                        Ok(Some(Handed { stream, peer, permit, open: Arc::clone(&listener.open) }))
+                    }
+                    None => Err(stream),
+                };
             }
             Taken::Shed => host.count.refused += 1,
             Taken::Lost | Taken::Empty | Taken::Exhausted => {}

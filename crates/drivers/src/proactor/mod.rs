@@ -288,10 +288,9 @@ impl<P: CompletionQueue> Proactor<P> {
         match self.listeners.complete(number, taken, now, draining, &mut self.state.host) {
             // Who drains lets in by itself who has waited; what came in a block of this loop is read here.
             Ok(Some(handed)) if first.is_some() || draining => self.let_in(handed, first, now),
-            Ok(Some(Handed { stream, peer, open })) => {
-                let stream = self.handover.hand(stream, peer, &open, self.state.connections.len());
-                if let Some(stream) = stream {
-                    self.let_in(Handed { stream, peer, open }, None, now);
+            Ok(Some(handed)) => {
+                if let Some(kept) = self.handover.hand(handed, self.state.connections.len()) {
+                    self.let_in(kept, None, now);
                 }
             }
             Ok(None) => {}
@@ -300,8 +299,8 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn let_in(&mut self, handed: Handed<P::Stream>, first: Option<Block>, now: Duration) {
-        let Handed { stream, peer, open } = handed;
-        match accept::admit(&*open, peer, &mut self.state.host) {
+        let Handed { stream, peer, permit, open } = handed;
+        match accept::begin(&*open, peer, permit, &mut self.state.host) {
             Some(endpoint) => self.adopt(stream, endpoint, first, now),
             None => self.completions.refuse(stream),
         }
@@ -385,6 +384,7 @@ impl<P: CompletionQueue> Proactor<P> {
             self.drive(token, now);
         }
         for handed in self.handover.close() {
+            self.state.host.count.refused += 1;
             self.completions.refuse(handed.stream);
         }
         self.reap(now);

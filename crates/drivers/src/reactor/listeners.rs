@@ -3,11 +3,12 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use roadstead_proto::{connection::Endpoint, host::Host, service::Peer, ticket::Token};
+use roadstead_proto::{connection::Endpoint, host::Host, ticket::Token};
 
 use super::poller::Poller;
 use crate::{
-    accept::{self, Accepted, Accepts, Listener, Open, Taken},
+    accept::{self, Accepted, Accepts, Listener, Taken},
+    handover::Handed,
     net::{Net, REST},
 };
 
@@ -32,36 +33,39 @@ impl<L> Listeners<L> {
         Ok(listeners)
     }
 
-    /// The next connection out of a listener's backlog that `hand` gives back, not having handed it to another loop, and
-    /// that is let in; none when the backlog is empty or it is the others' turn.
+    /// The next connection out of a listener's backlog that is let in, and that `hand` gives back, not having handed it
+    /// to another loop; none when the backlog is empty or it is the others' turn.
     pub(crate) fn next<N: Net<ListenSocket = L>>(
         &mut self,
         number: usize,
         net: &mut N,
         poller: &mut impl Poller<N>,
         host: &mut Host,
-        mut hand: impl FnMut(N::Stream, Peer, &Arc<Open>) -> Option<N::Stream>,
+        mut hand: impl FnMut(Handed<N::Stream>) -> Option<Handed<N::Stream>>,
     ) -> Option<(N::Stream, Box<dyn Endpoint>)> {
         let (listener, accepts) = self.listeners.get_mut(number)?;
         while !accepts.is_empty() {
-            let taken = match accept::take(net, &listener.socket) {
-                Taken::One(stream, peer) => match hand(stream, peer, &listener.open) {
-                    Some(stream) => Taken::One(stream, peer),
-                    None => {
-                        accepts.complete(net.now());
-                        continue;
-                    }
-                },
-                taken => taken,
-            };
-            match accept::decide(taken, net, listener, host) {
-                Accepted::Admitted(stream, endpoint) => {
+            match accept::take(net, &listener.socket) {
+                Taken::One(stream, peer) => {
                     accepts.complete(net.now());
-                    return Some((stream, endpoint));
+                    match accept::permit(peer, host) {
+                        None => net.close(stream, true),
+                        Some(permit) => {
+                            let open = Arc::clone(&listener.open);
+                            let kept = hand(Handed { stream, peer, permit, open });
+                            if let Some(admitted) = kept.and_then(|kept| kept.begin(net, host)) {
+                                return Some(admitted);
+                            }
+                        }
+                    }
                 }
-                Accepted::Refused => accepts.complete(net.now()),
-                Accepted::Empty => break,
-                Accepted::Exhausted => {
+                Taken::Shed => {
+                    host.count.refused += 1;
+                    accepts.complete(net.now());
+                }
+                Taken::Lost => accepts.complete(net.now()),
+                Taken::Empty => break,
+                Taken::Exhausted => {
                     accepts.exhausted();
                     self.rest(poller, net.now());
                     return None;

@@ -29,9 +29,9 @@ use roadstead_proto::{
 };
 
 use crate::{
-    accept::{self, Listener},
+    accept::Listener,
     failed::failed,
-    handover::{HANDED, Handed, Handover},
+    handover::{HANDED, Handover},
     loop_state::{Call, LoopState},
     net::Net,
     orders::Orders,
@@ -160,6 +160,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             self.drive(token, now);
         }
         for handed in self.handover.close() {
+            self.state.host.count.refused += 1;
             self.net.close(handed.stream, true);
         }
     }
@@ -207,16 +208,14 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     fn next(&mut self, number: usize) -> Option<(N::Stream, Box<dyn Endpoint>)> {
         let Self { net, poller, state, listeners, handover, .. } = self;
         let has = state.connections.len();
-        let hand = |stream, peer, open: &_| handover.hand(stream, peer, open, has);
-        listeners.next(number, net, poller, &mut state.host, hand)
+        listeners.next(number, net, poller, &mut state.host, |handed| handover.hand(handed, has))
     }
 
     /// Lets in who was handed over.
     fn take_handed(&mut self, now: Duration) {
-        for Handed { stream, peer, open } in self.handover.take() {
-            match accept::admit(&*open, peer, &mut self.state.host) {
-                Some(endpoint) => self.insert(Some(stream), endpoint, now),
-                None => self.net.close(stream, true),
+        for handed in self.handover.take() {
+            if let Some((stream, endpoint)) = handed.begin(&mut self.net, &mut self.state.host) {
+                self.insert(Some(stream), endpoint, now);
             }
         }
     }

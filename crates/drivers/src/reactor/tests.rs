@@ -144,7 +144,7 @@ fn a_turn_hands_over_no_more_than_it_would_take() {
     let mut host = Host::alone(shared, 1);
     let mut handed = || {
         let before = net.backlog;
-        assert!(listeners.next(0, &mut net, &mut poller, &mut host, |_, _, _| None).is_none());
+        assert!(listeners.next(0, &mut net, &mut poller, &mut host, |_| None).is_none());
         before - net.backlog
     };
     assert_eq!([handed(), handed(), handed()], [4, 8, 16]);
@@ -212,11 +212,7 @@ fn listeners_outlive_a_poller_that_has_no_room_for_them() {
         listeners.wake(&mut poller, until);
     }
     assert!(poller.heard && rests == 4, "after {rests} rests");
-    assert!(
-        listeners
-            .next(0, &mut net, &mut poller, &mut Host::alone(shared, 1), |one, _, _| Some(one))
-            .is_none()
-    );
+    assert!(listeners.next(0, &mut net, &mut poller, &mut Host::alone(shared, 1), Some).is_none());
 }
 
 /// Takes no connection, and notes of which it is to tell no more.

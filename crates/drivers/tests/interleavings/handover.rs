@@ -11,6 +11,7 @@ use loom::thread;
 
 use crate::{
     accept::Open,
+    budget::Permit,
     play,
     service::Peer,
     ticket::{Loop, Token},
@@ -20,7 +21,7 @@ use crate::{
 const CALLED: Token = Token(7);
 
 fn handed(stream: usize) -> Handed<usize> {
-    Handed { stream, peer: Peer, open: Arc::new(Open) }
+    Handed { stream, peer: Peer, permit: Permit, open: Arc::new(Open) }
 }
 
 #[test]

@@ -53,6 +53,10 @@ mod accept {
     pub(crate) struct Open;
 }
 
+mod budget {
+    pub(crate) struct Permit;
+}
+
 mod service {
     #[derive(Clone, Copy)]
     pub(crate) struct Peer;

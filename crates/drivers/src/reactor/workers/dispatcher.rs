@@ -18,7 +18,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    accept::{Listener, Open},
+    accept::Listener,
     connections::Timed,
     failed::failed,
     loop_state::{Call, LoopState},
@@ -193,9 +193,8 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
 
     /// Takes what waits in a listener's backlog, until that is empty or it is the others' turn.
     fn accept(&mut self, number: usize) {
-        let keep = |stream, _, _: &Arc<Open>| Some(stream);
         while let Some((stream, endpoint)) =
-            self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host, keep)
+            self.listeners.next(number, &mut self.net, &mut self.poller, &mut self.state.host, Some)
         {
             // To make a session may have taken long.
             self.insert(Ok(Some(stream)), endpoint, false, self.net.now());
