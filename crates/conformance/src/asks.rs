@@ -41,6 +41,9 @@ pub const BOMB: u8 = 17;
 pub const SLEEP: u8 = 18;
 /// The same bytes as for [`FILE`], of a file of the desk's own, which are made up when they are read.
 pub const MADE_UP: u8 = 19;
+/// The desk finishes sending, reads nothing for `n` milliseconds, and from then on takes what comes for a
+/// [pattern](crate::client::pattern). At the peer's end it says `heard` and how many bytes of one have come.
+pub const HUSH: u8 = 20;
 
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;

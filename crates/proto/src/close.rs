@@ -59,6 +59,9 @@ pub enum Closed {
     /// The session wrote more than the connection may buffer (bytes).
     #[error("the answer is larger than the {0} bytes a connection may buffer")]
     Overflow(usize),
+    /// The session wrote although it had [finished sending](crate::Context::finish_sending).
+    #[error("the session wrote behind its own end")]
+    Unsendable,
     /// The server's connections together hold more than they may (bytes).
     #[error("all connections together would buffer more than {0} bytes")]
     OutOfMemory(usize),

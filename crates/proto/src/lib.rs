@@ -47,6 +47,7 @@ pub mod sync;
 pub mod ticket;
 pub mod tuning;
 
+mod last_words;
 mod unread;
 
 pub use blob::Blob;

@@ -38,6 +38,8 @@ pub struct Output {
     loan: Loan,
     limit: usize,
     overflow: bool,
+    /// Nothing may be written any more.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl Output {
             loan: Loan::default(),
             limit,
             overflow: false,
+            closed: false,
         }
     }
 
@@ -110,7 +113,8 @@ impl Output {
     /// the connection: in a loop a file that the system has not in its cache keeps the other connections waiting for
     /// the disk.
     pub fn file(&mut self, file: Arc<dyn Blob>, offset: u64, len: u64) {
-        if len > 0 {
+        self.overflow |= self.closed && len > 0;
+        if len > 0 && !self.overflow {
             self.push(Piece::File(FileRange::new(file, offset, len)));
         }
     }
@@ -123,6 +127,16 @@ impl Output {
     /// How many more bytes may be written before the connection is closed for it.
     pub fn room(&self) -> usize {
         self.limit.saturating_sub(self.buffered())
+    }
+
+    /// Takes nothing more: what is written from now on does not fit.
+    pub(crate) fn close(&mut self) {
+        self.limit = 0;
+        self.closed = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether everything has been sent.

@@ -9,11 +9,12 @@ use std::{
 };
 
 use crate::{
-    budget::Charge,
+    budget::{Charge, give_back},
     close::{Close, Closed, Done},
     endpoint::Outgoing,
     host::Host,
     input::Input,
+    last_words::LastWords,
     layer::Identity,
     output::Output,
     peer::{Peer, Scope},
@@ -88,7 +89,8 @@ pub trait Session: Send + Sized + 'static {
 
     /// The peer has finished sending; answers may still follow, and the connection closes once they have gone out.
     ///
-    /// Called when the session has consumed all input, or has left some that nothing outstanding could complete.
+    /// Called when the session has consumed all input, or has left some that nothing outstanding could complete. Where
+    /// our side has [finished sending](Context::finish_sending) too, the connection then is over in any case.
     fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
         cx.finish();
         Ok(())
@@ -171,6 +173,26 @@ impl<S: Session> Context<'_, S> {
         self.output
     }
 
+    /// Say no more, and read on. The peer learns that nothing follows once the output has gone out and the tickets that
+    /// are outstanding now have come back, whose replies are the last that may write.
+    ///
+    /// What is written in the same call still goes out. Behind that the output is closed: [`Output::room`] is zero, and
+    /// a session that writes all the same loses its connection ([`Closed::Unsendable`]), since the peer would miss that
+    /// without a word. Tickets that are taken later do not put the end off.
+    ///
+    /// The session is given all that comes until the peer's end, and then [`Session::end`]. With both ends the
+    /// connection is over: it closes once every ticket has come back, whether `end` finishes or not. Until then
+    /// deadlines run as ever: of a connection that a peer has opened the idle time, and the lowest rate while a message
+    /// is half read; who opened one may wait for its answer as long as it likes. What finishes the session earlier, as
+    /// a [drain](Ready::Draining) does by default, also ends its reading. Where [`Context::finish`] was called before,
+    /// this changes nothing.
+    pub fn finish_sending(&mut self) {
+        let control = &mut *self.control;
+        if control.last_words.is_none() && !control.finish {
+            control.last_words = Some(LastWords::new(control.next_job, control.outstanding));
+        }
+    }
+
     /// Read no more. The connection closes once every outstanding ticket has come back and the output has gone out.
     ///
     /// Unless the peer has ended already, this side is the first to: the peer learns that nothing follows, and the
@@ -186,9 +208,10 @@ impl<S: Session> Context<'_, S> {
     /// a minute. A server with many short connections leaves it to its clients, if these can tell from the protocol
     /// that all was said. The price is that it depends on them: one that has not ended within
     /// [`linger`](struct@crate::Budget) is reset, and may lose what it has not read by then. The last of `finish`
-    /// and `finish_after_peer` to be called counts.
+    /// and `finish_after_peer` to be called counts. Behind [`Context::finish_sending`] it is too late to be second, and
+    /// both are the same.
     pub fn finish_after_peer(&mut self) {
-        (self.control.finish, self.control.yields) = (true, true);
+        (self.control.finish, self.control.yields) = (true, self.control.last_words.is_none());
     }
 
     /// Calls [`Session::ready`] with [`Ready::Timer`] at `when` (compare [`Context::now`]).
@@ -295,12 +318,29 @@ impl<J: Job<Reply = ()>> Job for Charged<J> {
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     pub(crate) finish: bool,
+    /// The session says no more, but for these.
+    pub(crate) last_words: Option<LastWords>,
     /// The peer is to end first.
     pub(crate) yields: bool,
     pub(crate) timer: Option<Duration>,
     pub(crate) next_job: u64,
     pub(crate) outstanding: usize,
     pub(crate) connects: VecDeque<Box<Outgoing>>,
+}
+
+impl Control {
+    /// A ticket has come back, and its reply is about to be heard.
+    pub(crate) fn comes_back(&mut self, id: JobId) {
+        give_back(&mut self.outstanding, 1);
+        if let Some(last) = &mut self.last_words {
+            last.comes_back(id);
+        }
+    }
+
+    /// Whether nothing may be written any more.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.last_words.as_ref().is_some_and(LastWords::are_said)
+    }
 }
 
 impl<S: Session> fmt::Debug for Context<'_, S> {

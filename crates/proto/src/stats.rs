@@ -110,7 +110,7 @@ impl Counters {
         self.closed += 1;
         let reason = match why {
             Closed::Finished => return,
-            Closed::Violation(_) | Closed::Unread(_) => &mut self.violations,
+            Closed::Violation(_) | Closed::Unread(_) | Closed::Unsendable => &mut self.violations,
             Closed::Silent | Closed::Idle | Closed::Slow(_) | Closed::Unended | Closed::Unanswered => {
                 &mut self.late
             }
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn every_end_is_counted_for_what_it_was() {
         assert_eq!(counted(&Closed::Finished), [0; 6]);
-        for why in [Closed::Violation("".into()), Closed::Unread(1)] {
+        for why in [Closed::Violation("".into()), Closed::Unread(1), Closed::Unsendable] {
             assert_eq!(counted(&why), [1, 1, 0, 0, 0, 0], "{why:?}");
         }
         for why in [Closed::Silent, Closed::Idle, Closed::Slow(1), Closed::Unended, Closed::Unanswered] {

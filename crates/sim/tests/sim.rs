@@ -9,6 +9,8 @@
 mod desk;
 #[path = "sim/farewell.rs"]
 mod farewell;
+#[path = "sim/half_close.rs"]
+mod half_close;
 #[path = "sim/late.rs"]
 mod late;
 #[path = "sim/layer.rs"]

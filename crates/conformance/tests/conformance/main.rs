@@ -25,6 +25,7 @@ mod clients;
 mod crowd;
 mod excluded;
 mod files;
+mod half_close;
 mod hostile;
 mod interruptions;
 mod life;
@@ -86,6 +87,7 @@ impl On {
 /// All scenarios, by theme.
 const THEMES: &[(&str, &[Scenario])] = &[
     ("Bytes in, bytes out", streams::SCENARIOS),
+    ("Half-close", half_close::SCENARIOS),
     ("Limits and deadlines", limits::SCENARIOS),
     ("Deferred work", work::SCENARIOS),
     ("Files", files::SCENARIOS),

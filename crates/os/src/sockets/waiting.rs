@@ -160,6 +160,11 @@ impl WaitingNet for WaitingOs {
         let wakeup = interrupt.map(|interrupt| PollFd::new(interrupt, PollFlags::IN));
         let mut fds: Vec<_> = socket.into_iter().chain(wakeup).collect();
         let polled = poll(&mut fds, timeout);
+        let is_still = stream.is_some() && flags(wants).is_empty() && polled == Ok(Some(1));
+        if is_still && fds[0].revents() == PollFlags::HUP {
+            // Both sides have ended. That is told over and over, whether it was asked for or not: poll(2).
+            return self.wait(None, wants, interrupt, timeout);
+        }
         if let Some(interrupt) = interrupt.filter(|_| fds.last().is_some_and(|fd| !fd.revents().is_empty())) {
             interrupt.heard();
         }

@@ -7,7 +7,6 @@ use bytes::BytesMut;
 
 use super::{BLOCK, Connection, Phase};
 use crate::{
-    budget::give_back,
     guard,
     host::{Host, Shared},
     input::Input,
@@ -55,7 +54,11 @@ impl<S: Session> Connection<S> {
         let Some(done) = done else { return self.break_off(host) };
         self.flooded |= self.output.buffered() > self.shared.budget.high_water() || self.output.has_file();
         if self.output.overflowed() {
-            self.close(Closed::Overflow(self.shared.budget.buffer_each), host);
+            let most = self.shared.budget.buffer_each;
+            self.close(
+                if self.output.is_closed() { Closed::Unsendable } else { Closed::Overflow(most) },
+                host,
+            );
         } else if let Err(Close { reason, abort }) = done {
             if abort {
                 self.close(Closed::Violation(reason), host);
@@ -63,6 +66,9 @@ impl<S: Session> Connection<S> {
                 self.control.finish = true;
                 self.verdict.get_or_insert(reason);
             }
+        }
+        if self.control.is_silent() {
+            self.output.close();
         }
     }
 
@@ -149,7 +155,7 @@ impl<S: Session> Connection<S> {
         }
         let (called, replies) = mailbox.take();
         for (id, reply) in replies {
-            give_back(&mut self.control.outstanding, 1);
+            self.control.comes_back(id);
             // While there was work the peer was not waited for.
             self.active = now;
             self.burden = None;

@@ -137,13 +137,14 @@ impl<S: Session> Connection<S> {
 
     /// What follows from the new state, whatever event led to it.
     pub(crate) fn advance(&mut self, now: Duration, host: &mut Host) {
-        if !self.peer_ended && !self.control.finish && self.held.is_empty() {
+        if !self.peer_ended && !self.control.finish && self.held.is_empty() && !self.output.is_closed() {
             return;
         }
         if self.peer_ended && !self.end_told && self.listens() && !self.may_read_on() {
             self.end_told = true;
             self.call(now, host, |session, cx| session.end(cx));
         }
+        self.half_close();
         if self.listens() && self.held.len() >= self.shared.budget.buffer_each && !self.may_progress() {
             self.close(Closed::TooLarge(self.shared.budget.buffer_each), host);
         }
@@ -153,9 +154,23 @@ impl<S: Session> Connection<S> {
                 self.conclude(host);
             } else {
                 self.phase = Phase::Lingering(now.saturating_add(self.shared.budget.linger));
-                self.farewell = (!self.control.yields).then_some(Farewell::Shutdown);
+                if !self.half_closed && !self.control.yields {
+                    self.farewell = Some(Farewell::Shutdown);
+                }
             }
         }
+    }
+
+    /// Lets our end go out while the session reads on. With the peer's as well there is nothing left to do but what
+    /// tickets are out for.
+    fn half_close(&mut self) {
+        if self.phase != Phase::Open || !self.output.is_closed() || !self.output.is_empty() {
+            return;
+        }
+        if !mem::replace(&mut self.half_closed, true) {
+            self.farewell = Some(Farewell::Shutdown);
+        }
+        self.control.finish |= self.end_told;
     }
 
     /// The peer has finished sending.
@@ -202,7 +217,7 @@ impl<S: Session> Connection<S> {
     }
 
     /// Why a connection ends, if nothing went wrong but perhaps this: who opened it for an answer, and finished before
-    /// that had come, is to know that it did not hear all. It cannot half-close its own side and read on.
+    /// that had come, is to know that it did not hear all.
     fn why(&mut self, otherwise: Closed) -> Closed {
         match self.verdict.take() {
             Some(reason) => Closed::Violation(reason),

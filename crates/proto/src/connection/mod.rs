@@ -9,6 +9,8 @@
 //! Connecting ──opened──▶ Open ──finish, all sent──▶ Lingering ──peer's end, or time──▶ Closed
 //!      └────────────────── failure, deadline, budget, abort ─────────────────────────────┘
 //! ```
+//! A session that has only finished sending stays open until the peer's end has come as well.
+//!
 //! An operation that [`next`](Endpoint::next) has answered is in flight until the event that completes it was handled;
 //! there is at most one receive and one send in flight. In the reactor an operation in flight is the wish to be told of
 //! readiness; in a proactor it is a submission.
@@ -114,6 +116,8 @@ pub struct Connection<S: Session> {
     flooded: bool,
     peer_ended: bool,
     end_told: bool,
+    /// Our end was asked for while the session reads on.
+    half_closed: bool,
     /// The server began to drain while it was being opened: it is told once something was read, and all of it.
     drains: bool,
     /// The op that ends this phase has not been answered yet.
@@ -159,6 +163,7 @@ impl<S: Session> Connection<S> {
             flooded: false,
             peer_ended: false,
             end_told: false,
+            half_closed: false,
             drains: false,
             farewell: None,
             verdict: None,
@@ -217,7 +222,8 @@ impl<S: Session> Connection<S> {
         match self.phase {
             Phase::Lingering(_) if !self.peer_ended => BLOCK,
             Phase::Open if self.listens() && !self.peer_ended && !self.flooded => {
-                self.output.room().saturating_sub(self.held.len()).min(BLOCK)
+                let holds = self.output.buffered() + self.held.len();
+                self.shared.budget.buffer_each.saturating_sub(holds).min(BLOCK)
             }
             _ => 0,
         }

@@ -109,6 +109,9 @@ impl Session for Obedient {
         if input.bytes().contains(&b'f') {
             cx.finish();
         }
+        if input.bytes().contains(&b'h') {
+            cx.finish_sending();
+        }
         input.consume(usize::MAX);
         Ok(())
     }
@@ -280,6 +283,24 @@ fn what_cannot_be_understood_after_our_end_is_not_answered() {
     assert_eq!(rig.bytes(b"?"), ["Receive(65536)"], "there is nothing to answer any more");
     assert_eq!(rig.at(0, Event::Ended), ["Close"]);
     assert_eq!(rig.ends(), ["finished"]);
+}
+
+#[test]
+fn who_has_only_finished_sending_reads_on_and_hears_of_what_goes_wrong() {
+    for (then, ops, why) in [
+        (&b"E"[..], "Close", "finished"),
+        (b"?", "Reset", "not understood"),
+        (b"", "Reset", "the connection was cut off: the peer's end was not announced"),
+    ] {
+        let mut rig = Rig::open();
+        assert_eq!(rig.bytes(b"h"), ["Send", "Receive(65536)"]);
+        assert_eq!(rig.at(0, Event::Sent(1)), ["Shutdown"]);
+        assert_eq!(rig.bytes(b"more"), ["Receive(65536)"], "it reads on");
+        let event = &mut BytesMut::from(then);
+        let event = if then.is_empty() { Event::Ended } else { Event::Received(event) };
+        assert_eq!(rig.at(0, event), [ops]);
+        assert_eq!(rig.ends(), [why]);
+    }
 }
 
 #[test]

@@ -11,11 +11,11 @@ fn byte(salt: u64, position: u64) -> u8 {
     (noise(salt, position / 8) >> (position % 8 * 8)) as u8
 }
 
-fn bytes(salt: u64, from: u64, to: u64) -> Vec<u8> {
+pub(crate) fn bytes(salt: u64, from: u64, to: u64) -> Vec<u8> {
     (from..to).map(|position| byte(salt, position)).collect()
 }
 
-fn check(salt: u64, from: u64, heard: &[u8]) {
+pub(crate) fn check(salt: u64, from: u64, heard: &[u8]) {
     for (index, &heard) in heard.iter().enumerate() {
         assert_eq!(heard, byte(salt, from + index as u64), "byte {}", from + index as u64);
     }

@@ -17,8 +17,8 @@ use roadstead::{
 };
 use roadstead_conformance::{
     asks::{
-        ANSWER, BOMB, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, JOB, LATER, LOST, MADE_UP, PANIC, PANIC_JOB,
-        PROGRAM, REFUSE, SLEEP, SLICES, STAY, TOIL,
+        ANSWER, BOMB, BUSY, DROP, DRUDGE, FILE, FINISH, HOLD, HUSH, JOB, LATER, LOST, MADE_UP, PANIC,
+        PANIC_JOB, PROGRAM, REFUSE, SLEEP, SLICES, STAY, TOIL,
     },
     client::{pattern, pattern_at},
 };
@@ -63,6 +63,7 @@ impl Service for Desk {
             held: Vec::new(),
             stays: false,
             draining: false,
+            hearing: None,
         }
     }
 }
@@ -75,6 +76,27 @@ pub(crate) struct DeskSession {
     held: Vec<Option<Ticket<u64>>>,
     stays: bool,
     draining: bool,
+    hearing: Option<Hearing>,
+}
+
+/// What comes after the desk has said all.
+struct Hearing {
+    from: Duration,
+    heard: usize,
+}
+
+impl Hearing {
+    fn hear(&mut self, input: &mut Input<'_>, now: Duration) -> Done {
+        if now < self.from {
+            return Ok(());
+        }
+        if input.bytes().iter().zip(self.heard..).any(|(&byte, place)| byte != pattern_at(place)) {
+            return Err(Close::violation("this is not what was to come"));
+        }
+        self.heard += input.len();
+        input.consume(usize::MAX);
+        Ok(())
+    }
 }
 
 impl DeskSession {
@@ -124,6 +146,12 @@ impl DeskSession {
             SLEEP => {
                 thread::sleep(Duration::from_millis(n));
                 Frame::send(cx.output(), SLEEP, body);
+            }
+            HUSH => {
+                let from = cx.now() + Duration::from_millis(n);
+                self.hearing = Some(Hearing { from, heard: 0 });
+                cx.wake_at(Some(from));
+                cx.finish_sending();
             }
             PANIC => panic!("a session that is meant to panic"),
             REFUSE => {
@@ -223,6 +251,9 @@ impl Session for DeskSession {
     type Reply = u64;
 
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        if let Some(hearing) = &mut self.hearing {
+            return hearing.hear(input, cx.now());
+        }
         let limits = Limits { body: 1 << 30, ..Limits::default() };
         let used = match Frame::parse(input.bytes(), &limits)? {
             Parsed::Need(more) => {
@@ -252,7 +283,11 @@ impl Session for DeskSession {
     /// Nobody can ask for the tickets that were put aside any more.
     fn end(&mut self, cx: &mut Context<'_, Self>) -> Done {
         self.held.clear();
-        cx.finish();
+        match &self.hearing {
+            // With both ends it is over in any case.
+            Some(hearing) => say::say(&format!("heard {}", hearing.heard)),
+            None => cx.finish(),
+        }
         Ok(())
     }
 

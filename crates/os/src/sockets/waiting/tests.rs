@@ -4,7 +4,11 @@
 use std::{
     io::Write,
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
 };
 
@@ -172,6 +176,31 @@ fn what_has_broken_a_connection_is_found_whatever_is_wanted_and_told_by_its_name
         assert_eq!((found.any, found.readable, found.broken), (true, readable, broken), "{came:?}");
     }
     assert!(!found(PollFlags::empty()).any);
+}
+
+#[test]
+fn two_ends_that_nobody_wants_to_hear_of_end_no_wait() {
+    soon(|| {
+        let (stream, mut peer) = pair();
+        peer.write_all(b"x").unwrap();
+        net().shutdown(&stream);
+        peer.shutdown(Shutdown::Write).unwrap();
+        let found = net().wait(Some(&stream), RECEIVE, None, Some(LONG)).unwrap().unwrap();
+        assert!(found.any && found.readable && !found.broken);
+        assert_eq!(looked(&stream, NOTHING), [false; 3]);
+        let wake_queue = WakeQueue::new();
+        let interrupt = net().interrupt(&wake_queue).unwrap();
+        assert!(wake_queue.begin_sleep());
+        let called = Arc::new(AtomicBool::new(false));
+        let calls = Arc::clone(&called);
+        thread::spawn(move || {
+            thread::sleep(10 * SHORT);
+            calls.store(true, SeqCst);
+            wake_queue.interrupt();
+        });
+        net().wait(Some(&stream), NOTHING, Some(&interrupt), Some(LONG)).unwrap();
+        assert!(called.load(SeqCst), "it has ended before anybody called");
+    });
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         2 => any::<u8>().prop_map(|count| vec![b'm', count]),
         1 => (90..120u8).prop_map(|count| vec![b'n', count]),
         1 => Just(b"x.".to_vec()),
+        2 => Just(b"h.".to_vec()),
         1 => Just(b"y.".to_vec()),
         1 => Just(b"v.".to_vec()),
         1 => (0..20u8).prop_map(|dice| vec![if dice == 0 { b'a' } else { b'.' }, 0]),

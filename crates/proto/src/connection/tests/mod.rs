@@ -3,6 +3,7 @@
 //! The rig watches from outside, with books of its own, that the contract between a loop and a connection is kept.
 
 mod cases;
+mod half_close;
 mod machine;
 mod pace;
 mod probe;
@@ -71,6 +72,8 @@ struct Rig {
     spoken: bool,
     active: Duration,
     shut: Option<Duration>,
+    /// Our end was sent, and the session reads on.
+    half_closed: bool,
     /// Since when the peer's end is awaited that is to be first.
     yielded: Option<Duration>,
     closed: Option<bool>,
@@ -113,6 +116,7 @@ impl Rig {
             spoken: false,
             active: now,
             shut: None,
+            half_closed: false,
             yielded: None,
             closed: None,
         }
@@ -225,6 +229,10 @@ impl Rig {
         self.connection.settle(self.now, &mut self.host);
         self.collect();
         let lingers = matches!(self.connection.phase, Phase::Lingering(_));
+        if lingers && self.half_closed {
+            self.assert_owes_nothing();
+            self.shut.get_or_insert(self.now);
+        }
         if lingers && self.shut.or(self.yielded).is_none() {
             assert!(self.log().yields, "it lingers without an end of its own");
             self.assert_owes_nothing();
@@ -247,15 +255,22 @@ impl Rig {
                 Op::Send => {
                     assert!(!self.rests.1, "a send before the rest is over");
                     assert!(
-                        !self.sending && self.shut.or(self.yielded).is_none(),
+                        !self.sending && !self.half_closed && self.shut.or(self.yielded).is_none(),
                         "two sends in flight, or one behind the end"
                     );
                     self.sending = true;
                 }
                 Op::Shutdown => {
-                    assert!(self.shut.or(self.yielded).is_none() && !self.end_heard);
-                    self.assert_owes_nothing();
-                    self.shut = Some(self.now);
+                    assert!(!self.half_closed && self.shut.or(self.yielded).is_none());
+                    let silent = self.log().silent;
+                    self.half_closed = silent;
+                    if self.half_closed {
+                        assert_eq!(self.sent.len(), self.log().written.len(), "everything has gone out");
+                    } else {
+                        assert!(!self.end_heard);
+                        self.assert_owes_nothing();
+                        self.shut = Some(self.now);
+                    }
                 }
                 Op::Close { reset } => {
                     if !reset {
@@ -275,7 +290,8 @@ impl Rig {
 
     fn assert_owes_nothing(&self) {
         let log = self.log();
-        assert!(log.finished || log.violated, "the end was the session's wish");
+        let wished = log.finished || log.violated || self.half_closed && self.end_heard;
+        assert!(wished, "the end was the session's wish");
         assert_eq!(self.sent.len(), log.written.len(), "everything has gone out");
         assert!(log.violated || log.taken == log.replies.len(), "every ticket has come back");
     }
@@ -295,6 +311,7 @@ impl Rig {
         let rest = self.rest.filter(|_| self.closed.is_none());
         let deadline = [self.deadline(&log), rest].into_iter().flatten().min();
         assert_eq!(connection.deadline(), deadline, "deadlines are exact");
+        assert!(!log.babbles || log.closed.first().is_some_and(|why| why.contains("behind its own end")));
         if self.closed.is_some() {
             assert_eq!(self.shared.gate.open(), 0);
         } else {

@@ -28,6 +28,11 @@ pub(crate) struct Log {
     pub(super) timer: Option<Duration>,
     pub(super) flooded: bool,
     pub(crate) overflowed: bool,
+    /// How many tickets had been taken when it finished sending; and whether all of them are back.
+    pub(super) last_words: Option<usize>,
+    pub(super) silent: bool,
+    /// It has written all the same.
+    pub(super) babbles: bool,
     pub(crate) finished: bool,
     pub(super) yields: bool,
     pub(super) violated: bool,
@@ -49,6 +54,11 @@ impl Probe {
     fn write(&self, bytes: &[u8], cx: &mut Context<'_, Self>) {
         let fits = cx.output().room() >= bytes.len();
         let mut log = self.log();
+        if log.silent {
+            assert_eq!(cx.output().room(), 0);
+            log.babbles |= !bytes.is_empty();
+            return cx.output().write(bytes);
+        }
         log.overflowed |= !fits;
         if fits && !log.overflowed {
             log.written.extend_from_slice(bytes);
@@ -59,7 +69,10 @@ impl Probe {
     /// At the end of every call: has the output passed its mark?
     fn leave(&self, cx: &mut Context<'_, Self>) -> Done {
         let over = cx.output().buffered() > HIGH_WATER || cx.output().has_file();
-        self.log().flooded |= over;
+        let mut log = self.log();
+        log.flooded |= over;
+        let back = |last| log.replies.iter().filter(|(id, _)| id.0 < last as u64).count() == last;
+        log.silent = log.last_words.is_some_and(back);
         Ok(())
     }
 
@@ -78,7 +91,11 @@ impl Probe {
             b'w' => self.write(&vec![b'w'; count * 4], cx),
             b'f' => {
                 cx.output().file(Arc::new(Vec::new()), 0, count as u64);
-                self.log().written.extend(std::iter::repeat_n(b'F', count));
+                let mut log = self.log();
+                log.babbles |= log.silent && count > 0;
+                if !log.silent {
+                    log.written.extend(std::iter::repeat_n(b'F', count));
+                }
             }
             b't' => match cx.ticket() {
                 Ok(ticket) => {
@@ -105,8 +122,14 @@ impl Probe {
                 self.log().finished = true;
                 cx.finish();
             }
+            b'h' => {
+                let mut log = self.log();
+                log.last_words = log.last_words.or(Some(log.taken));
+                cx.finish_sending();
+            }
             b'y' => {
-                (self.log().finished, self.log().yields) = (true, true);
+                let yields = self.log().last_words.is_none();
+                (self.log().finished, self.log().yields) = (true, yields);
                 cx.finish_after_peer();
             }
             b'v' => {
@@ -141,7 +164,11 @@ impl Session for Probe {
             input.consume(2);
             let Some(chunk) = input.take(count) else { return Err(Close::abort("no memory")) };
             if count % 2 == 0 {
-                self.log().written.extend_from_slice(&chunk);
+                if self.log().silent {
+                    self.log().babbles |= count > 0;
+                } else {
+                    self.log().written.extend_from_slice(&chunk);
+                }
                 cx.output().forward(chunk);
             } else {
                 self.log().chunks.push(chunk);

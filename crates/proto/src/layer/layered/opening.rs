@@ -35,8 +35,9 @@ impl Layered {
         };
         let endless = || io::Error::new(io::ErrorKind::InvalidData, "the peer sends a message without end");
         match opened.and_then(|()| if self.held.len() > HELD { Err(endless()) } else { Ok(()) }) {
+            Err(_) if self.has_done() => (self.held, self.deaf) = (Unread::default(), true),
             // After our end nothing can be answered.
-            Err(_) if self.finished => (self.held, self.deaf) = (Unread::default(), true),
+            Err(error) if self.finished => self.inner.handle(now, Event::Failed(error), host),
             Err(error) => self.fail(error, now),
             Ok(()) => self.greet(now, host),
         }
@@ -80,8 +81,7 @@ impl Layered {
         if self.has_ended {
             return;
         }
-        // Who has finished cares no more for what is cut off.
-        if matches!(self.phase, Phase::Open) && self.finished {
+        if matches!(self.phase, Phase::Open) && self.has_done() {
             self.wants = 0;
             return self.inner.handle(now, Event::Ended, host);
         }
@@ -92,6 +92,11 @@ impl Layered {
         let error = io::Error::new(io::ErrorKind::UnexpectedEof, why);
         tracing::debug!(end = ?self.end, %error, "a layer ended early");
         self.inner.handle(now, Event::Failed(error), host);
+    }
+
+    /// Whether nothing is waited for but the end, behind our own: who has finished cares no more for what is cut off.
+    fn has_done(&self) -> bool {
+        self.finished && self.inner.awaits_end()
     }
 
     /// The layer cannot go on: what it has said about that goes out, then the connection hears the reason.

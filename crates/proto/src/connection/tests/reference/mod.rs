@@ -227,6 +227,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..90_000_u64).prop_map(|wait| Act::Timer(Some(wait))),
         1 => Just(Act::Timer(None)),
         1 => Just(Act::Finish),
+        2 => Just(Act::FinishSending),
         1 => Just(Act::FinishAfterPeer),
         1 => prop_oneof![4 => Just(Act::Violate), 1 => Just(Act::Abort)],
     ]
@@ -237,7 +238,7 @@ fn script() -> impl Strategy<Value = Script> {
     let message = (length, prop::bool::weighted(0.8), prop::bool::weighted(0.3), act());
     let message = message.prop_map(|(length, needed, waits, then)| Message { length, needed, waits, then });
     // Most finish when they are asked to.
-    let last = || prop_oneof![3 => Just(Act::Finish), 1 => act()];
+    let last = || prop_oneof![3 => Just(Act::Finish), 1 => Just(Act::FinishSending), 1 => act()];
     let quiet = || prop_oneof![3 => Just(Act::Nothing), 1 => act()];
     (vec(message, 0..12), quiet(), quiet(), quiet(), act(), last(), last()).prop_map(
         |(messages, opened, woken, room, timer, draining, end)| Script {

@@ -52,6 +52,10 @@ pub(crate) struct Model {
     /// Finishing; and whether the peer is to end first.
     finishing: bool,
     yields: bool,
+    /// It says no more but what the replies to these tickets are; then nothing at all; then its end is out.
+    last_words: Option<Vec<u64>>,
+    silent: bool,
+    half_closed: bool,
     violated: bool,
     timer: Option<Duration>,
     taken: u64,
@@ -140,6 +144,9 @@ impl Model {
     fn call(&mut self, heard: Heard, act: Act) {
         self.heard.push(heard);
         match act {
+            Act::Write(count) if count > 0 && self.silent => {
+                return self.close(&Closed::Unsendable, true);
+            }
             Act::Write(count) if self.unsent + count > EACH => self.overflow = true,
             Act::Write(count) => self.unsent += count,
             Act::Ticket if self.tickets.len() < 3 => {
@@ -150,16 +157,22 @@ impl Model {
             Act::Waker => self.wakers += 1,
             Act::Timer(wait) => self.timer = wait.map(|wait| self.now + Duration::from_millis(wait)),
             Act::Finish | Act::FinishAfterPeer => {
-                (self.finishing, self.yields) = (true, act == Act::FinishAfterPeer);
+                self.finishing = true;
+                self.yields = act == Act::FinishAfterPeer && self.last_words.is_none();
+            }
+            Act::FinishSending if self.last_words.is_none() && !self.finishing => {
+                let back = self.replies.iter().map(|(id, _)| *id);
+                self.last_words = Some(self.tickets.iter().copied().chain(back).collect());
             }
             Act::Violate => (self.finishing, self.violated) = (true, true),
             Act::Abort => return self.close(&Closed::Violation("aborted".into()), true),
-            Act::Nothing | Act::Ticket => {}
+            Act::Nothing | Act::Ticket | Act::FinishSending => {}
         }
         self.flooded |= self.unsent > HIGH_WATER;
         if self.overflow {
             self.close(&Closed::Overflow(EACH), true);
         }
+        self.silent = self.last_words.as_ref().is_some_and(Vec::is_empty);
     }
 
     fn ready(&mut self, why: Ready) {
@@ -206,6 +219,7 @@ impl Model {
             self.active = self.now;
             if self.life == Life::Open {
                 self.missed -= 1;
+                self.last_words.iter_mut().for_each(|owed| owed.retain(|owed| *owed != id));
                 self.call(Heard::Reply(id, reply), Act::Write(reply.unwrap_or(0)));
             }
         }
@@ -349,6 +363,7 @@ impl Model {
 
     /// What follows, whatever has happened.
     fn go_on(&mut self) {
+        let mut farewell = false;
         // The end comes behind all bytes that the session can still use.
         let can_use = self.unread > 0 && self.unread >= self.need && !self.is_alone();
         if self.ended && !self.end_told && self.listens() && !can_use {
@@ -358,6 +373,13 @@ impl Model {
         if self.listens() && self.unread >= EACH && self.is_alone() {
             self.close(&Closed::TooLarge(EACH), true);
         }
+        if self.life == Life::Open && self.silent && self.unsent == 0 {
+            if !std::mem::replace(&mut self.half_closed, true) {
+                farewell = true;
+            }
+            // With both ends there is nothing left to hear.
+            self.finishing |= self.end_told;
+        }
         let all_said = self.unsent == 0 && (self.violated || !self.works());
         if self.life == Life::Open && self.finishing && all_said {
             self.lost += std::mem::take(&mut self.unread);
@@ -365,9 +387,10 @@ impl Model {
                 return self.conclude(Closed::Finished, false);
             }
             self.life = Life::Lingering(self.now + LINGER);
-            if !self.yields {
-                self.asked.push(Asked::Shutdown);
-            }
+            farewell |= !self.half_closed && !self.yields;
+        }
+        if farewell {
+            self.asked.push(Asked::Shutdown);
         }
     }
 

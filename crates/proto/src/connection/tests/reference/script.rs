@@ -24,6 +24,7 @@ pub(super) enum Act {
     /// So many milliseconds from now; or no more.
     Timer(Option<u64>),
     Finish,
+    FinishSending,
     FinishAfterPeer,
     Violate,
     Abort,
@@ -117,6 +118,7 @@ impl Actor {
                 cx.wake_at(when);
             }
             Act::Finish => cx.finish(),
+            Act::FinishSending => cx.finish_sending(),
             Act::FinishAfterPeer => cx.finish_after_peer(),
             Act::Violate => return Err(Close::violation("violated")),
             Act::Abort => return Err(Close::abort("aborted")),
