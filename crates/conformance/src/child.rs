@@ -259,7 +259,7 @@ impl Child {
 
     /// What it has counted, and what it holds.
     #[track_caller]
-    fn audit(&mut self) -> Stats {
+    pub fn audit(&mut self) -> Stats {
         let before = self.said("holds ").len();
         self.signal(AUDIT);
         eventually("it says what it holds", || {

@@ -7,11 +7,12 @@
 //! | [`peer`], [`identity`] | who is at the other end, and what it has proven |
 //! | [`connection`], [`flight`] | one connection without any I/O, and its operations that are in flight |
 //! | [`endpoint`] | what a loop drives: a connection, or a layer around one |
-//! | [`input`], `unread`, [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
+//! | [`input`], `unread`, [`reading`], [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
 //! | [`budget`], [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
 //! | [`layer`] | between wire and session |
 //! | [`frame`] | length-prefixed messages |
+//! | [`forward`] | two connections joined |
 //! | [`guard`], [`clean`] | calls into a service that may panic; text of strangers, made fit for a log |
 //! | [`tuning`] | how the system's sockets are set up |
 //! | [`sync`] | what threads share things by, which a test replaces to play their interleavings |
@@ -31,6 +32,7 @@ pub mod close;
 pub mod connection;
 pub mod endpoint;
 pub mod flight;
+pub mod forward;
 pub mod frame;
 pub mod guard;
 pub mod host;
@@ -40,6 +42,7 @@ pub mod layer;
 pub mod output;
 pub mod peer;
 pub mod queue;
+pub mod reading;
 pub mod service;
 pub mod session;
 pub mod stats;
@@ -53,6 +56,7 @@ mod unread;
 pub use blob::Blob;
 pub use budget::Budget;
 pub use close::{Close, Closed, Done};
+pub use forward::Forward;
 pub use frame::Frame;
 pub use identity::Identity;
 pub use input::{Chunk, Input};
@@ -60,6 +64,7 @@ pub use layer::{Layer, Layers};
 pub use output::Output;
 pub use peer::{Peer, Scope};
 pub use queue::{Job, Queue, Step};
+pub use reading::Reading;
 pub use session::{Busy, Context, Ready, Service, Session};
 pub use ticket::{JobId, Lost, Ticket, Waker};
 pub use tuning::Tuning;

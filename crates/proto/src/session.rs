@@ -19,6 +19,7 @@ use crate::{
     output::Output,
     peer::{Peer, Scope},
     queue::{Job, Once, Step, Task},
+    reading::Reading,
     ticket::{JobId, Lost, Mailbox, Ticket, Token, WakeFlag, Waker},
 };
 
@@ -109,7 +110,7 @@ pub enum Ready {
     Opened,
     /// Somebody used this connection's [`Waker`].
     Woken,
-    /// The output has fallen below its high-water mark after having passed it.
+    /// The output has fallen below half of its high-water mark after having passed that.
     Room,
     /// The time set with [`Context::wake_at`] has come.
     Timer,
@@ -212,6 +213,18 @@ impl<S: Session> Context<'_, S> {
     /// both are the same.
     pub fn finish_after_peer(&mut self) {
         (self.control.finish, self.control.yields) = (true, self.control.last_words.is_none());
+    }
+
+    /// When this session is given what its peer sends, from now on: [`Reading::WithRoom`] unless it says otherwise.
+    ///
+    /// What is left unread for want of a place is copied and counts as the peer's debt. A session that passes on what
+    /// it reads takes it whole, and with [`Reading::Never`] says that this has to be enough, until a
+    /// [waker](Context::waker) or a timer has it called and it reads on. The peer then has its idle time anew.
+    pub fn read(&mut self, reading: Reading) {
+        if self.control.reading == Reading::Never && reading != Reading::Never {
+            self.control.resumed = self.now;
+        }
+        self.control.reading = reading;
     }
 
     /// Calls [`Session::ready`] with [`Ready::Timer`] at `when` (compare [`Context::now`]).
@@ -322,6 +335,9 @@ pub(crate) struct Control {
     pub(crate) last_words: Option<LastWords>,
     /// The peer is to end first.
     pub(crate) yields: bool,
+    pub(crate) reading: Reading,
+    /// When it read on after it had not.
+    pub(crate) resumed: Duration,
     pub(crate) timer: Option<Duration>,
     pub(crate) next_job: u64,
     pub(crate) outstanding: usize,

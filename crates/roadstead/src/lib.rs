@@ -47,6 +47,7 @@
 //! | compute for long, or elsewhere | [`Context::run`], [`Context::defer`], [`Server::workers`] |
 //! | speak TLS | [`Server::layer`], [`tls`] |
 //! | connect to others | [`Context::connect`], [`Dialer`] |
+//! | pass on what comes to somebody else | [`Forward`] |
 //! | test it in a network that fails | [`sim`] |
 //!
 //! ## What there is
@@ -54,7 +55,7 @@
 //! A service needs a dozen of these types: [`Service`], [`Session`], [`Context`], [`Input`], [`Output`], [`Done`] with
 //! [`Close`] and [`Closed`], [`Ready`], [`Peer`]; and whoever starts it [`Server`], [`Running`], [`Budget`] and
 //! [`Model`]. The next ten are for long work ([`Ticket`], [`Job`], [`Step`], [`JobId`], [`Lost`], [`Queue`]), for being
-//! called ([`Waker`]), for connections of your own ([`Dialer`]), and for what stands before a session ([`Layers`],
+//! called ([`Waker`]), for connections of your own ([`Dialer`], [`Forward`], [`Reading`]), and for what stands before a session ([`Layers`],
 //! [`Frame`]).
 //!
 //! | module | holds |
@@ -92,8 +93,9 @@ pub use dial::Dialer;
 pub use model::Model;
 pub use roadstead_os::file::File;
 pub use roadstead_proto::{
-    Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Frame, Identity, Input, Job, JobId, Layer,
-    Layers, Lost, Output, Peer, Queue, Ready, Scope, Service, Session, Step, Ticket, Tuning, Waker, frame,
+    Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Forward, Frame, Identity, Input, Job, JobId,
+    Layer, Layers, Lost, Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning,
+    Waker, frame,
 };
 #[cfg(feature = "sim")]
 pub use roadstead_sim as sim;

@@ -25,6 +25,7 @@ mod clients;
 mod crowd;
 mod excluded;
 mod files;
+mod forward;
 mod half_close;
 mod hostile;
 mod interruptions;
@@ -92,6 +93,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("Deferred work", work::SCENARIOS),
     ("Files", files::SCENARIOS),
     ("Connections of its own", outgoing::SCENARIOS),
+    ("Joined connections", forward::SCENARIOS),
     ("A server's life", life::SCENARIOS),
     ("Peers that are in the way", hostile::SCENARIOS),
     ("Crowds", crowd::SCENARIOS),

@@ -10,6 +10,7 @@ use crate::{
     guard,
     host::{Host, Shared},
     input::Input,
+    reading::Reading,
     service::{Close, Closed, Done, Ready, Session},
     session::Context,
     unread::Unread,
@@ -74,7 +75,7 @@ impl<S: Session> Connection<S> {
 
     /// Gives unread bytes, in a buffer of `size` bytes, to the session for as long as it makes progress.
     fn deliver(&mut self, block: &mut BytesMut, size: usize, now: Duration, host: &mut Host) {
-        while !block.is_empty() && block.len() >= self.need && self.listens() && !self.flooded {
+        while !block.is_empty() && block.len() >= self.need && self.listens() && !self.is_held_back() {
             let before = block.len();
             let mut need = 0;
             let Some((session, mut cx, shared)) = self.parts(now, host) else { return };
@@ -114,6 +115,15 @@ impl<S: Session> Connection<S> {
         self.deliver(&mut bytes, size, now, host);
         self.held = Unread { bytes, size };
         self.held.shrink();
+    }
+
+    /// Whether the peer is not to send more now.
+    pub(crate) fn is_held_back(&self) -> bool {
+        match self.control.reading {
+            Reading::WithRoom => self.flooded,
+            Reading::Always => false,
+            Reading::Never => true,
+        }
     }
 
     /// Whether the session still wants bytes.

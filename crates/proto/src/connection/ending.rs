@@ -7,6 +7,7 @@ use super::{Connection, Farewell, Phase};
 use crate::{
     guard,
     host::Host,
+    reading::Reading,
     service::{Closed, Ready, Session},
     stats::Counters,
     unread::Unread,
@@ -54,7 +55,10 @@ impl<S: Session> Connection<S> {
     /// The server drains. Who has just come would be turned away unheard if it were told so at once.
     pub fn drain(&mut self, now: Duration, host: &mut Host) {
         match self.phase {
-            Phase::Open => self.call(now, host, |session, cx| session.ready(Ready::Draining, cx)),
+            Phase::Open => {
+                self.call(now, host, |session, cx| session.ready(Ready::Draining, cx));
+                self.redeliver(now, host);
+            }
             Phase::Connecting if self.outgoing => self.close(Closed::Stopped, host),
             Phase::Connecting => self.drains = true,
             _ => {}
@@ -80,18 +84,23 @@ impl<S: Session> Connection<S> {
     /// How long the peer may keep us waiting, and with what.
     pub(crate) fn patience(&self) -> Option<(Duration, Wait)> {
         let budget = &self.shared.budget;
-        if !self.outgoing && !self.spoken {
-            return Some((self.opened.saturating_add(budget.first_byte), Wait::FirstByte));
+        // Who is held back cannot speak.
+        let held_back = self.control.reading == Reading::Never;
+        if !self.outgoing && !self.spoken && !held_back {
+            let since = self.opened.max(self.control.resumed);
+            return Some((since.saturating_add(budget.first_byte), Wait::FirstByte));
         }
-        let works = self.control.outstanding > 0;
+        let works = self.control.outstanding > 0 || held_back;
         // Who opened a connection may wait on it as long as it likes, but not for a message that has been cut off.
         let expects = !self.outgoing || (self.peer_ended && !self.end_told);
         let unsent = !self.output.is_empty();
         let owes = unsent || (expects && !works);
-        let idle = owes.then(|| (self.active.saturating_add(budget.idle), Wait::AnyByte));
+        let resumed = if unsent { Duration::ZERO } else { self.control.resumed };
+        let idle = owes.then(|| (self.active.max(resumed).saturating_add(budget.idle), Wait::AnyByte));
         let Some(slow) = self.burden.filter(|_| budget.slowest > 0 && (unsent || !works)) else {
             return idle;
         };
+        let slow = slow.max(resumed.saturating_add(budget.idle));
         if idle.is_some_and(|(idle, _)| idle <= slow) { idle } else { Some((slow, Wait::MoreBytes)) }
     }
 
@@ -128,6 +137,9 @@ impl<S: Session> Connection<S> {
             self.active = to;
             let late = to.saturating_sub(from);
             self.burden = self.burden.map(|slow| if slow < to { slow.saturating_add(late) } else { slow });
+        }
+        if self.control.resumed == from {
+            self.control.resumed = to;
         }
         let linger = self.shared.budget.linger;
         if self.phase == Phase::Lingering(from.saturating_add(linger)) {

@@ -221,7 +221,7 @@ impl<S: Session> Connection<S> {
     fn wants_to_receive(&self) -> usize {
         match self.phase {
             Phase::Lingering(_) if !self.peer_ended => BLOCK,
-            Phase::Open if self.listens() && !self.peer_ended && !self.flooded => {
+            Phase::Open if self.listens() && !self.peer_ended && !self.is_held_back() => {
                 let holds = self.output.buffered() + self.held.len();
                 self.shared.budget.buffer_each.saturating_sub(holds).min(BLOCK)
             }

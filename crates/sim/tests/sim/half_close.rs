@@ -3,11 +3,11 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use roadstead_proto::{Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session};
+use roadstead_proto::{Close, Closed, Context, Done, Forward, Input, Peer, Ready, Scope, Service, Session};
 use roadstead_sim::{Cut, Failure, Sim, seeds};
 
 use crate::{
-    LIMIT, budget,
+    LIMIT, behind, budget,
     layer::Toy,
     noise, server,
     stream::{bytes, check},
@@ -89,8 +89,53 @@ impl Session for Side {
     }
 }
 
-/// How much each side says, and which waits for the other: neither, the client, or the server.
-fn meet(sim: Sim, drain_after: Option<Duration>) -> Result<(), Failure> {
+/// Connects whoever comes with the side behind it.
+struct Relay {
+    layered: bool,
+}
+
+struct Near {
+    layered: bool,
+    forward: Forward,
+    far: Option<Forward>,
+}
+
+impl Service for Relay {
+    type Session = Near;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Near {
+        let (forward, far) = Forward::pair();
+        Near { layered: self.layered, forward, far: Some(far) }
+    }
+}
+
+impl Session for Near {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        self.forward.received(input, cx)
+    }
+
+    fn ready(&mut self, _: Ready, cx: &mut Context<'_, Self>) -> Done {
+        if let Some(far) = self.far.take() {
+            let dialled = match self.layered {
+                true => cx.connect_through(behind(), &Toy, far),
+                false => cx.connect(behind(), far),
+            };
+            dialled.map_err(|busy| Close::abort(busy.to_string()))?;
+        }
+        self.forward.called(cx)
+    }
+
+    fn end(&mut self, _: &mut Context<'_, Self>) -> Done {
+        self.forward.ended();
+        Ok(())
+    }
+}
+
+/// How much each side says, and which waits for the other: neither, the client, or the server. They may meet through a
+/// relay.
+fn meet(sim: Sim, relayed: bool, drain_after: Option<Duration>) -> Result<(), Failure> {
     let seed = sim.seed();
     let [up, down] = [3, 4].map(|index| noise(seed, index) % (1 << (4 + noise(seed, index + 10) % 12)));
     let (client_waits, server_waits) = [(0, 0), (down, 0), (0, up)][(noise(seed, 5) % 3) as usize];
@@ -107,24 +152,29 @@ fn meet(sim: Sim, drain_after: Option<Duration>) -> Result<(), Failure> {
     };
     let (accepted, client) = (side(true), side(false));
     drop(tell);
-    let mut sim = sim.budget(budget(seed)).serve(server(), accepted).client(server(), client);
-    if noise(seed, 6).is_multiple_of(2) {
+    let layered = noise(seed, 6).is_multiple_of(2);
+    let mut sim = sim.budget(budget(seed)).client(server(), client);
+    sim = match relayed {
+        true => sim.serve(behind(), accepted).serve(server(), Relay { layered }),
+        false => sim.serve(server(), accepted),
+    };
+    if layered {
         sim = sim.layers(Toy, Toy);
     }
     if let Some(when) = drain_after {
         sim = sim.drain_after(when);
     }
-    let layered = noise(seed, 6).is_multiple_of(2);
     let report = sim.run(LIMIT)?;
+    let cut = report.connections.iter().find_map(|link| link.cut);
     let link = &report.connections[0];
     for Told { accepted, got, ended, orderly } in told.iter() {
         let (right, flow) = if accepted { (up, &link.up) } else { (down, &link.down) };
         assert!(got <= right);
-        match link.cut {
+        match cut {
             None if drain_after.is_none() => assert!(orderly && got == right, "{got} of {right}"),
             // The end of a layer is told only if it has come: half of a stream is not taken for all of it.
             _ if layered => assert!(!ended || got == right, "{got} of {right} look like all"),
-            Some(Cut::HalfClosed { to_server }) if to_server == accepted && ended => {
+            Some(Cut::HalfClosed { to_server }) if to_server == accepted && ended && !relayed => {
                 assert_eq!(got, flow.arrived);
             }
             _ => {}
@@ -135,13 +185,19 @@ fn meet(sim: Sim, drain_after: Option<Duration>) -> Result<(), Failure> {
 
 #[test]
 fn each_side_hears_all_that_the_other_says_whoever_ends_first() {
-    Sim::check(seeds(5000), |sim| meet(sim, None));
+    Sim::check(seeds(5000), |sim| meet(sim, false, None));
+}
+
+#[test]
+fn what_is_forwarded_arrives_with_its_end_as_if_nobody_were_between_them() {
+    Sim::check(seeds(5000), |sim| meet(sim, true, None));
 }
 
 #[test]
 fn a_drain_lets_who_has_finished_sending_read_on() {
-    Sim::check(seeds(2000), |sim| {
+    Sim::check(seeds(3000), |sim| {
         let when = Duration::from_micros(noise(sim.seed(), 7) % (1 << (8 + noise(sim.seed(), 8) % 14)));
-        meet(sim, Some(when))
+        let relayed = sim.seed() % 3 == 0;
+        meet(sim, relayed, Some(when))
     });
 }

@@ -10,6 +10,7 @@ mod clock;
 mod desk;
 mod discard;
 mod echo;
+mod forward;
 mod relay;
 mod say;
 
@@ -85,6 +86,7 @@ enum Which {
     Discard,
     Desk,
     Relay,
+    Forward,
 }
 
 /// The budget, where it is not the default; times in milliseconds.
@@ -166,6 +168,7 @@ fn run(args: &Args) -> Result<()> {
         Which::Discard => serve(discard::Discard, args),
         Which::Desk => serve(desk::Desk::new(args.file)?, args),
         Which::Relay => serve(relay(args)?, args),
+        Which::Forward => serve(forward::Forwarder(relay(args)?), args),
     }
 }
 
@@ -174,7 +177,7 @@ fn relay(args: &Args) -> Result<relay::Relay> {
         Ok(Connector::new(Some(&Keys::load(keys)?), Expect::Name("server".into()))?)
     };
     let keys = args.keys.as_deref().filter(|_| !args.far_plain);
-    let far = args.far.ok_or("a relay needs --far")?;
+    let far = args.far.ok_or("it needs --far")?;
     Ok(relay::Relay { far, connector: keys.map(connector).transpose()?, piece: args.piece.max(1) })
 }
 

@@ -10,7 +10,7 @@ use std::{io, mem};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
-use crate::connection::BLOCK;
+use crate::{connection::BLOCK, reading::Reading};
 use model::{Asked, Model};
 use script::{Act, Actor, Log, Message, Script};
 
@@ -228,6 +228,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Timer(None)),
         1 => Just(Act::Finish),
         2 => Just(Act::FinishSending),
+        3 => prop_oneof![Just(Reading::WithRoom), Just(Reading::Always), Just(Reading::Never)].prop_map(Act::Read),
         1 => Just(Act::FinishAfterPeer),
         1 => prop_oneof![4 => Just(Act::Violate), 1 => Just(Act::Abort)],
     ]

@@ -57,6 +57,9 @@ pub(crate) struct Model {
     silent: bool,
     half_closed: bool,
     violated: bool,
+    reading: Reading,
+    /// When the peer was not held back any more.
+    resumed: Duration,
     timer: Option<Duration>,
     taken: u64,
     /// Tickets of which the session has not heard.
@@ -110,6 +113,12 @@ impl Model {
 
     fn listens(&self) -> bool {
         self.life == Life::Open && !self.finishing
+    }
+
+    /// It may be shown what comes.
+    fn reads(&self) -> bool {
+        let full = self.flooded && self.reading == Reading::WithRoom;
+        self.listens() && !full && self.reading != Reading::Never
     }
 
     fn works(&self) -> bool {
@@ -166,6 +175,12 @@ impl Model {
             }
             Act::Violate => (self.finishing, self.violated) = (true, true),
             Act::Abort => return self.close(&Closed::Violation("aborted".into()), true),
+            Act::Read(reading) => {
+                if self.reading == Reading::Never && reading != Reading::Never {
+                    self.resumed = self.now;
+                }
+                self.reading = reading;
+            }
             Act::Nothing | Act::Ticket | Act::FinishSending => {}
         }
         self.flooded |= self.unsent > HIGH_WATER;
@@ -181,7 +196,7 @@ impl Model {
 
     /// The session is shown what is unread, for as long as it consumes some and there is as much as it needs.
     fn show(&mut self) {
-        while self.listens() && !self.flooded && self.unread > 0 && self.unread >= self.need {
+        while self.reads() && self.unread > 0 && self.unread >= self.need {
             let heard = Heard::Unread(self.unread);
             self.need = 0;
             match self.script.messages.front().copied() {
@@ -233,7 +248,10 @@ impl Model {
         match self.life {
             Life::Opening if self.outgoing => self.close(&Closed::Stopped, true),
             Life::Opening => self.drains = true,
-            Life::Open => self.ready(Ready::Draining),
+            Life::Open => {
+                self.ready(Ready::Draining);
+                self.show();
+            }
             _ => {}
         }
     }
@@ -248,11 +266,14 @@ impl Model {
 
     /// How long the peer may keep an open connection waiting, and why it closes then.
     fn patience(&self) -> Option<(Duration, Closed)> {
-        let awaits_bytes = !self.works() && (!self.outgoing || self.ended && !self.end_told);
-        if !self.outgoing && !self.spoken {
-            Some((self.placed + FIRST_BYTE, Closed::Silent))
-        } else if self.unsent > 0 || awaits_bytes {
+        let free = self.reading != Reading::Never;
+        let awaits_bytes = free && !self.works() && (!self.outgoing || self.ended && !self.end_told);
+        if free && !self.outgoing && !self.spoken {
+            Some((self.placed.max(self.resumed) + FIRST_BYTE, Closed::Silent))
+        } else if self.unsent > 0 {
             Some((self.active + IDLE, Closed::Idle))
+        } else if awaits_bytes {
+            Some((self.active.max(self.resumed) + IDLE, Closed::Idle))
         } else {
             None
         }
@@ -262,7 +283,7 @@ impl Model {
     pub(crate) fn late(&mut self, by: Duration) {
         let told = self.now;
         self.now += by;
-        for stamp in [&mut self.placed, &mut self.active] {
+        for stamp in [&mut self.placed, &mut self.active, &mut self.resumed] {
             if *stamp == told {
                 *stamp = self.now;
             }
@@ -402,7 +423,7 @@ impl Model {
         let most = match self.life {
             _ if self.receiving || self.ended => 0,
             Life::Lingering(_) => BLOCK,
-            Life::Open if !self.finishing && !self.flooded => EACH.saturating_sub(self.unsent + self.unread),
+            Life::Open if self.reads() => EACH.saturating_sub(self.unsent + self.unread),
             _ => 0,
         };
         if most > 0 {

@@ -9,6 +9,7 @@ use std::{
 use super::*;
 use crate::{
     input::Input,
+    reading::Reading,
     service::{Close, Lost},
     session::Context,
 };
@@ -25,6 +26,7 @@ pub(super) enum Act {
     Timer(Option<u64>),
     Finish,
     FinishSending,
+    Read(Reading),
     FinishAfterPeer,
     Violate,
     Abort,
@@ -119,6 +121,7 @@ impl Actor {
             }
             Act::Finish => cx.finish(),
             Act::FinishSending => cx.finish_sending(),
+            Act::Read(reading) => cx.read(reading),
             Act::FinishAfterPeer => cx.finish_after_peer(),
             Act::Violate => return Err(Close::violation("violated")),
             Act::Abort => return Err(Close::abort("aborted")),
