@@ -28,8 +28,28 @@ pub struct Keys {
     pub(crate) key: PrivateKeyDer<'static>,
     pub(super) authority: Vec<CertificateDer<'static>>,
     /// Where they were read.
-    pub(super) dir: Option<PathBuf>,
+    pub(super) source: Option<Source>,
     pin: Pin,
+}
+
+/// The files that keys are read from.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    cert: PathBuf,
+    key: PathBuf,
+    ca: Option<PathBuf>,
+}
+
+impl Source {
+    pub(super) fn read(&self) -> Result<Keys, TlsError> {
+        let (cert, key) = (read(&self.cert)?, read_key(&self.key)?);
+        let ca = self.ca.as_deref().map(read).transpose()?;
+        let chain = certificates("certificate", &cert)?;
+        let authority = ca.map_or(Ok(Vec::new()), |ca| certificates("certificate of the authority", &ca))?;
+        let mut keys = Keys::of(chain, &key, authority)?;
+        keys.source = Some(self.clone());
+        Ok(keys)
+    }
 }
 
 impl Keys {
@@ -39,11 +59,17 @@ impl Keys {
     /// [`TlsError`] naming the file that cannot be read, or what does not hold what it should;
     /// [`TlsError::Exposed`] if others than its owner may read or write the private key.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
-        let (cert, key, ca) =
-            (read(&dir.join("cert.pem"))?, read_key(&dir.join("key.pem"))?, read(&dir.join("ca.pem"))?);
-        let mut keys = Self::from_pem(&cert, &key, &ca)?;
-        keys.dir = Some(dir.into());
-        Ok(keys)
+        let [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(|name| dir.join(name));
+        Source { cert, key, ca: Some(ca) }.read()
+    }
+
+    /// Reads a certificate chain and its private key, as other programs and authorities hand them out, and no authority:
+    /// with them a server talks to [anyone](crate::Clients::Anyone).
+    ///
+    /// # Errors
+    /// As [`Keys::load`].
+    pub fn load_pair(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        Source { cert: cert.into(), key: key.into(), ca: None }.read()
     }
 
     /// Keys from the texts (PEM, RFC 7468) of a certificate chain, a private key and the authority's certificates.
@@ -53,10 +79,18 @@ impl Keys {
     pub fn from_pem(cert: &[u8], key: &[u8], ca: &[u8]) -> Result<Self, TlsError> {
         let chain = certificates("certificate", cert)?;
         let authority = certificates("certificate of the authority", ca)?;
+        Self::of(chain, key, authority)
+    }
+
+    fn of(
+        chain: Vec<CertificateDer<'static>>,
+        key: &[u8],
+        authority: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, TlsError> {
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|why| TlsError::Malformed { what: "private key", why: why.to_string() })?;
         let pin = pin_of_owner(&chain)?;
-        Ok(Self { chain, key, authority, dir: None, pin })
+        Ok(Self { chain, key, authority, source: None, pin })
     }
 
     /// The pin of its own public key, which clients can be told to expect.

@@ -21,7 +21,6 @@ mod tests;
 
 use std::{
     io,
-    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -39,6 +38,7 @@ use roadstead_proto::layer::{Credentials, Layer, Layers, Unfit};
 
 use authority::AnyName;
 pub use error::TlsError;
+use keys::Source;
 pub use keys::{Keys, read_pin};
 use pin::Pinned;
 use record::Records;
@@ -55,14 +55,14 @@ pub enum Clients {
 
 /// Speaks TLS with those who connect to a server.
 ///
-/// Keys that were [loaded](Keys::load) are read anew, for the connections that come from then on, when a server in its
+/// Keys that were [loaded](Keys::load) from files are read anew, for the connections that come from then on, when a server in its
 /// foreground is sent SIGHUP: see `Server::run`. All clones of an acceptor have the same.
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     config: Arc<RwLock<Arc<ServerConfig>>>,
     clients: Clients,
     /// Where the keys were read.
-    dir: Option<PathBuf>,
+    source: Option<Source>,
     /// The only public key that it may have.
     pinned: Option<Pin>,
 }
@@ -74,7 +74,7 @@ impl Acceptor {
     /// [`TlsError::Unfit`] if the parts of `keys` do not belong together.
     pub fn new(keys: &Keys, clients: Clients) -> Result<Self, TlsError> {
         let config = Arc::new(RwLock::new(Self::config(keys, clients)?));
-        Ok(Self { config, clients, dir: keys.dir.clone(), pinned: None })
+        Ok(Self { config, clients, source: keys.source.clone(), pinned: None })
     }
 
     /// Keeps its public key, by which clients know it: of other keys that are read anew, only those with another
@@ -106,8 +106,8 @@ impl Acceptor {
     }
 
     /// What the keys are now.
-    fn read(&self, dir: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-        let keys = Keys::load(dir)?;
+    fn read(&self, source: &Source) -> Result<Arc<ServerConfig>, TlsError> {
+        let keys = source.read()?;
         match self.pinned {
             Some(pinned) if pinned != keys.pin() => {
                 Err(unfit(format!("their pin is {}, and clients expect {pinned}", keys.pin())))
@@ -124,8 +124,8 @@ impl Layers for Acceptor {
     }
 
     fn reload(&self) -> io::Result<bool> {
-        let Some(dir) = &self.dir else { return Ok(false) };
-        let config = self.read(dir).map_err(io::Error::other)?;
+        let Some(source) = &self.source else { return Ok(false) };
+        let config = self.read(source).map_err(io::Error::other)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(true)
     }
