@@ -20,6 +20,7 @@ mod outcome;
 mod output;
 mod parent;
 mod progress;
+mod proxy;
 mod roads;
 mod serve;
 mod signals;

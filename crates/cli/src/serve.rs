@@ -24,6 +24,7 @@ use crate::{
     numbers::{BYTES, MANY, seconds, within},
     outcome::{Outcome, Result},
     parent::end_with,
+    proxy::{self, Targets},
     signals::END_AT_ONCE,
 };
 
@@ -38,6 +39,15 @@ pub(crate) struct Args {
     /// Speak TLS 1.3 with the keys in this directory: see `roadstead keys`. SIGHUP has them read again
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
+    /// Speak TLS 1.3 with anyone, with this certificate (PEM, with those between it and its authority) and --key.
+    /// SIGHUP has both read again
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "keys")]
+    cert: Option<PathBuf>,
+    /// The private key (PEM) of --cert
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    targets: Targets,
     /// Which clients to talk to: those with a certificate of the keys' authority, or anyone
     #[arg(long, value_name = "WHO", default_value = "known", requires = "keys")]
     clients: Who,
@@ -58,6 +68,8 @@ enum Ready {
     Echo,
     /// RFC 863: what comes in is thrown away
     Discard,
+    /// What comes in goes on to one of several targets, and back
+    Proxy,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -168,10 +180,23 @@ impl Limits {
 pub(crate) fn run(args: Args) -> Result<Outcome> {
     args.with_parent.map(end_with).transpose()?;
     let budget = args.limits.apply(Budget::default());
-    let tls = args.keys.as_deref().map(|dir| acceptor(dir, args.clients)).transpose()?;
+    let tls = match (&args.keys, &args.cert, &args.key) {
+        (Some(dir), ..) => Some(acceptor(dir, args.clients)?),
+        (None, Some(cert), Some(key)) => Some(Acceptor::new(&Keys::load_pair(cert, key)?, Clients::Anyone)?),
+        _ => None,
+    };
+    if !matches!(args.service, Ready::Proxy) {
+        args.targets.refuse();
+    }
     match args.service {
         Ready::Echo => run_service(Echo, tls, &args.listen, budget, None),
         Ready::Discard => run_service(Discard, tls, &args.listen, budget, None),
+        Ready::Proxy => {
+            let proxy = args.targets.proxy()?;
+            let ended = run_service(proxy.clone(), tls, &args.listen, args.targets.apply(budget), None)?;
+            proxy::close(&proxy.counts());
+            Ok(ended)
+        }
     }
 }
 
