@@ -128,6 +128,8 @@ pub struct Host {
     pub wake_queue: Arc<WakeQueue>,
     /// Where jobs go.
     pub jobs: Jobs,
+    /// How many of them may be run at once.
+    pub(crate) workers: usize,
     /// Fills bytes with what nobody can guess.
     pub random: Box<Random>,
     /// The time of day.
@@ -152,6 +154,7 @@ impl Host {
             shared,
             wake_queue: WakeQueue::new(),
             jobs,
+            workers: 1,
             random,
             wall,
             count: Counters::default(),
@@ -175,6 +178,13 @@ impl Host {
     /// Runs one deferred job, or one slice of it, on this thread. False if none waits here.
     pub fn run_job(&mut self) -> bool {
         self.jobs.run_one().is_some()
+    }
+
+    /// The same, with so many logic units for its jobs; without any the loop is the one.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
     }
 
     /// The same, for one of several loops that do not want to write where others do. What it counts is kept for as

@@ -294,10 +294,17 @@ impl<S: Session> Context<'_, S> {
     /// Queues a job that answers through tickets it holds, such as passes over what several connections asked for. One
     /// that has [more](crate::Step::More) to do waits anew, so that it cannot keep others from their turn.
     ///
-    /// The queue is bounded by the tickets: submit at most one job for each ticket taken.
+    /// The queue is bounded by the tickets: submit at most one job for each ticket taken, or one for each of the
+    /// [workers](Context::workers) while there is a ticket.
     pub fn submit(&mut self, cost: u64, job: impl Job<Reply = ()>) {
         let job = Charged { job, _charge: self.host.shared.detached.charge(1) };
         self.submit_task(Task::detached(self.token, cost, job));
+    }
+
+    /// How many jobs may be run at once: one for each worker, or one where the loop runs them itself. A large
+    /// computation that is to use all of them is as many jobs.
+    pub fn workers(&self) -> usize {
+        self.host.workers
     }
 
     fn submit_task(&mut self, task: Task) {

@@ -87,3 +87,41 @@ fn what_was_submitted_is_done_although_its_connection_is_gone() {
         }
     }
 }
+
+/// Says how many jobs are run at once, for every byte.
+struct Counts;
+
+impl Service for Counts {
+    type Session = Counts;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Counts {
+        Counts
+    }
+}
+
+impl Session for Counts {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        let workers = u8::try_from(cx.workers()).unwrap();
+        cx.output().write(&[workers]);
+        input.consume(1);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_session_knows_how_many_of_its_jobs_are_run_at_once() {
+    for model in [Model::Threads, Model::Epoll, Model::Emulated] {
+        for (workers, known) in [(0, 1), (1, 1), (3, 3)] {
+            let server = Server::new(Counts).bind("127.0.0.1:0").model(model).workers(workers);
+            let server = server.start().unwrap();
+            let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            stream.write_all(b"?").unwrap();
+            let mut told = [0];
+            stream.read_exact(&mut told).unwrap();
+            assert_eq!(told, [known], "{}, {workers} workers", model.name());
+        }
+    }
+}

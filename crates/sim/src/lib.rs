@@ -142,6 +142,7 @@ impl Sim {
             dice,
             faults,
             budget: Budget::default(),
+            workers: 1,
             servers: Vec::new(),
             clients: Vec::new(),
             drain_after: None,
@@ -169,6 +170,14 @@ impl Sim {
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         self.0.budget = budget;
+        self
+    }
+
+    /// As how many workers the queue of a server passes itself off: each job still runs alone, but a service that has as
+    /// many jobs as there are workers has so many, and they take their turns in any order.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.0.workers = workers;
         self
     }
 

@@ -52,8 +52,8 @@ pub(crate) fn make(plan: &mut Plan) -> (SharedWorld, io::Result<Vec<Node>>) {
     let layers = plan.layers.as_ref().map(|(servers, _)| Arc::clone(servers));
     let nodes = each.enumerate().map(|(number, (budget, server))| {
         let delay = server.as_ref().and_then(|server| plan.slow.get(&server.address).copied());
-        let (seed, faults) = (plan.seed, plan.faults);
-        let maker = Maker { seed, number, world: &world, dice: &mut plan.dice, faults };
+        let (seed, faults, workers) = (plan.seed, plan.faults, plan.workers);
+        let maker = Maker { seed, number, world: &world, dice: &mut plan.dice, faults, workers };
         maker.make(budget, server, delay, layers.clone())
     });
     let nodes = nodes.collect();
@@ -68,6 +68,7 @@ struct Maker<'a> {
     world: &'a SharedWorld,
     dice: &'a mut Dice,
     faults: Faults,
+    workers: usize,
 }
 
 impl Maker<'_> {
@@ -227,5 +228,6 @@ impl Maker<'_> {
             wall,
             Jobs::Inline(Box::new(jobs)),
         )
+        .with_workers(self.workers)
     }
 }

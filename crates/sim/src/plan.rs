@@ -19,6 +19,7 @@ pub(crate) struct Plan {
     pub(crate) dice: Dice,
     pub(super) faults: Faults,
     pub budget: Budget,
+    pub(crate) workers: usize,
     pub(super) servers: Vec<Server>,
     pub(crate) clients: Vec<(SocketAddr, MakeClient)>,
     pub(super) drain_after: Option<Duration>,

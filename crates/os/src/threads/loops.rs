@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) listeners: Vec<Vec<Listener<OwnedFd>>>,
     /// Whether each is to stay on a processor.
     pub(super) pin: bool,
+    /// How many threads run their jobs; none if they do.
+    pub(super) workers: usize,
     /// Who learns of their end.
     pub(super) ending: Ending,
 }
@@ -71,11 +73,11 @@ impl Loops {
         jobs: impl Fn() -> Jobs,
         held: &(impl Clone + Send + 'static),
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
-        let Plan { name, shared, listeners, pin, ending } = plan;
+        let Plan { name, shared, listeners, pin, workers, ending } = plan;
         let listening = listeners.len().min(makes.len());
         let epoch = Instant::now();
-        let hosts: Vec<_> =
-            makes.iter().map(|_| on_system(Arc::clone(&shared), jobs()).counting_apart()).collect();
+        let host = || on_system(Arc::clone(&shared), jobs()).with_workers(workers).counting_apart();
+        let hosts: Vec<_> = makes.iter().map(|_| host()).collect();
         let all = hosts.iter().map(Loop::of).collect();
         let (loops, mut listeners) = (Arc::new(Self { all, listening }), listeners.into_iter());
         let (mut threads, mut made) = (Vec::new(), Ok(()));

@@ -117,7 +117,8 @@ impl Parts {
         let (jobs, queue) =
             (JobThreads::jobs(job_threads.as_ref(), shape.queue), JobThreads::queue(job_threads.as_ref()));
         let net = WaitingOs::new(Instant::now(), shared.tuning);
-        let make: Box<MakeHost> = Box::new(move || on_system(Arc::clone(&shared), jobs()));
+        let make: Box<MakeHost> =
+            Box::new(move || on_system(Arc::clone(&shared), jobs()).with_workers(shape.workers));
         let server = BlockingServer::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
         let listeners = listeners.into_iter().flatten().collect();
         let (listeners, accepting) = (server.watch(listeners), Arc::clone(&server));
@@ -216,7 +217,7 @@ impl Parts {
         let job_threads = JobThreads::of(shape, &ending)?;
         let jobs = JobThreads::jobs(job_threads.as_ref(), shape.queue);
         let queue = JobThreads::queue(job_threads.as_ref()).map(|queue| Arc::new(StoppedAtEnd(queue)));
-        let plan = Plan { name, shared, listeners, pin: shape.pin, ending };
+        let plan = Plan { name, shared, listeners, pin: shape.pin, workers: shape.workers, ending };
         let (loops, threads) = Loops::start(plan, makes, jobs, &queue)?;
         Ok(Begun { kind: Kind::Loops(loops), job_threads, threads })
     }

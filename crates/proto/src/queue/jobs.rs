@@ -9,7 +9,7 @@ use super::task::{Discipline, Task};
 const AT_ONCE: usize = 64;
 
 /// The queue as a session's context sees it. It grows no further than tickets do, which the budget counts: a deferred
-/// task holds one, and who submits others has at most one for each ticket.
+/// task holds one, and who submits others has at most one for each ticket, or one for each worker.
 pub enum Jobs {
     /// Run by the loop itself at the end of a turn.
     Inline(Box<dyn Discipline>),
