@@ -6,6 +6,8 @@
 //!
 //! A key is what the tree takes, followed by a final word of one block: 146 bytes for 10,000 rows.
 
+use std::ops::Range;
+
 use rand::CryptoRng;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -122,9 +124,29 @@ impl Evaluator {
     /// Expands `key` to one bit per row: bit `r % 8` of byte `r / 8`. `bits` is resized to whole leaves; bits beyond
     /// the last row are zero.
     pub fn expand(&mut self, expander: &Expander, domain: Domain, role: Role, key: &Key, bits: &mut Vec<u8>) {
+        self.expand_rows(expander, domain, role, key, 0..domain.rows, bits);
+    }
+
+    /// [`expand`](Self::expand) for some rows: `bits` begins with the first of them.
+    ///
+    /// # Panics
+    /// When the first is not a multiple of [`ROWS_PER_LEAF`], or they are not all rows of `domain`.
+    pub fn expand_rows(
+        &mut self,
+        expander: &Expander,
+        domain: Domain,
+        role: Role,
+        key: &Key,
+        rows: Range<usize>,
+        bits: &mut Vec<u8>,
+    ) {
+        assert!(
+            rows.start.is_multiple_of(ROWS_PER_LEAF) && rows.start <= rows.end && rows.end <= domain.rows
+        );
         let word = block(&key.bytes, key.bytes.len() - SEED);
         bits.clear();
-        self.walk.begin(expander, domain.tree(), role, &key.bytes);
+        let leaves = rows.start / ROWS_PER_LEAF..rows.end.div_ceil(ROWS_PER_LEAF);
+        self.walk.begin(expander, domain.tree(), role, &key.bytes, leaves);
         while self.walk.next(expander, domain.tree(), &key.bytes) {
             let leaves = &mut self.walk.leaves;
             expander.expand(Direction::Leaf, &mut leaves.seeds);
@@ -132,7 +154,7 @@ impl Evaluator {
                 bits.extend_from_slice(&select(seed, control, &word));
             }
         }
-        clear_from(bits, domain.rows);
+        clear_from(bits, rows.len());
     }
 }
 

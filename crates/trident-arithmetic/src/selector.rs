@@ -10,6 +10,8 @@
 //! row i. They come from six blocks, `AES(s ^ 2j) ^ s ^ 2j` for j < 6. A key is what the tree takes, followed by a
 //! final word of twelve elements: 259 bytes for 10,000 rows.
 
+use std::ops::Range;
+
 use rand::CryptoRng;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -216,14 +218,31 @@ impl<'a> Expansion<'a> {
         keys: &'a [Key; 2],
         walks: &'a mut Walks,
     ) -> Self {
+        Self::of_rows(expander, domain, party, keys, 0..domain.rows, walks)
+    }
+
+    /// [`new`](Self::new) for some rows: the first run ends, as all others, where one of all rows would.
+    ///
+    /// # Panics
+    /// When the first is not a multiple of [`BLOCK`], or they are not all rows of `domain`.
+    pub fn of_rows(
+        expander: &'a Expander,
+        domain: Domain,
+        party: Party,
+        keys: &'a [Key; 2],
+        rows: Range<usize>,
+        walks: &'a mut Walks,
+    ) -> Self {
+        assert!(rows.start.is_multiple_of(BLOCK) && rows.start <= rows.end && rows.end <= domain.rows);
+        let leaves = rows.start / ROWS_PER_LEAF..rows.end.div_ceil(ROWS_PER_LEAF);
         let (tree, walks) = (domain.tree(), &mut walks.0);
         for ((walk, key), role) in walks.iter_mut().zip(keys).zip(roles(party)) {
-            walk.begin(expander, tree, role, &key.bytes);
+            walk.begin(expander, tree, role, &key.bytes, leaves.clone());
         }
         Self { expander, tree, party, keys, walks }
     }
 
-    /// Replaces `lines` by the share of the next [`ROWS_PER_RUN`] rows, or of those that are left: line `3 B + c` holds
+    /// Replaces `lines` by the share of the rows of the next run, [`ROWS_PER_RUN`] or those that are left: line `3 B + c` holds
     /// element c for the sixteen rows of block B of the run. What it holds for rows that do not exist means nothing.
     pub fn next_run(&mut self, lines: &mut Vec<Line>) {
         lines.clear();

@@ -193,15 +193,18 @@ fn take_bit(block: &mut Block) -> u8 {
 const RUN: usize = 1 << RUN_LEVELS;
 const RUN_LEVELS: usize = 10;
 
-/// Walks to all leaves, one run after the other, each breadth first. Nodes without a leaf below are never made, and no
-/// more are held than a run has, and one for each run.
+/// Walks to leaves that follow one another, one run after the other, each breadth first. Nodes without one of them below
+/// are never made, and no more are held than a run has, and one for each run.
 #[derive(Default)]
 pub(crate) struct Walk {
     /// The roots of the runs.
     roots: Nodes,
     /// The leaves of the run that was walked to last.
     pub(crate) leaves: Nodes,
+    /// The root that is next.
     next: usize,
+    /// The leaves that are still to be walked to.
+    ahead: Range<usize>,
     left: Vec<Block>,
     right: Vec<Block>,
     parents: Vec<u8>,
@@ -218,51 +221,71 @@ impl Walk {
     /// Leaves of every run but the last.
     pub(crate) const RUN: usize = RUN;
 
-    /// Begins a walk with a key that was checked.
-    pub(crate) fn begin(&mut self, expander: &Expander, tree: Tree, role: Role, key: &[u8]) {
+    /// Begins a walk to `leaves` with a key that was checked. Runs begin at multiples of [`Walk::RUN`], but for the
+    /// first.
+    pub(crate) fn begin(
+        &mut self,
+        expander: &Expander,
+        tree: Tree,
+        role: Role,
+        key: &[u8],
+        leaves: Range<usize>,
+    ) {
         self.next = 0;
         self.leaves.put(block(key, 0), role as u8);
-        self.descend(
-            expander,
-            tree,
-            key,
-            0..tree.levels().saturating_sub(RUN_LEVELS),
-            tree.leaves.div_ceil(RUN),
-        );
+        let roots = leaves.start / RUN..leaves.end.div_ceil(RUN);
+        self.descend(expander, tree, key, 0..tree.levels().saturating_sub(RUN_LEVELS), roots);
         std::mem::swap(&mut self.roots, &mut self.leaves);
+        self.ahead = leaves;
     }
 
     /// Walks to the leaves of the next run. False if there are no more. It takes what [`begin`](Self::begin) was given.
     pub(crate) fn next(&mut self, expander: &Expander, tree: Tree, key: &[u8]) -> bool {
-        let Some(&root) = self.roots.seeds.get(self.next) else { return false };
-        self.leaves.put(root, self.roots.controls[self.next]);
-        let leaves = (tree.leaves - self.next * RUN).min(RUN);
+        if self.ahead.is_empty() {
+            return false;
+        }
+        self.leaves.put(self.roots.seeds[self.next], self.roots.controls[self.next]);
         self.next += 1;
+        let first = self.ahead.start / RUN * RUN;
+        let end = self.ahead.end.min(first + RUN);
+        let leaves = self.ahead.start - first..end - first;
+        self.ahead.start = end;
         let levels = tree.levels();
         self.descend(expander, tree, key, levels.saturating_sub(RUN_LEVELS)..levels, leaves);
         true
     }
 
-    /// Replaces one node at the first of some levels by the first `keep` nodes below the last.
-    fn descend(&mut self, expander: &Expander, tree: Tree, key: &[u8], levels: Range<usize>, keep: usize) {
+    /// Replaces one node at the first of some levels by those nodes of the last, counted from the first below it, that
+    /// are to be kept.
+    fn descend(
+        &mut self,
+        expander: &Expander,
+        tree: Tree,
+        key: &[u8],
+        levels: Range<usize>,
+        keep: Range<usize>,
+    ) {
+        let mut first = 0;
         for level in levels.clone() {
-            let keep = keep.div_ceil(1 << (levels.end - 1 - level));
-            self.grow(expander, tree.correction(key, level), keep);
+            let below = levels.end - 1 - level;
+            let keep = keep.start >> below..keep.end.div_ceil(1 << below);
+            self.grow(expander, tree.correction(key, level), keep.start - 2 * first..keep.end - 2 * first);
+            first = keep.start;
         }
     }
 
-    /// Replaces the nodes of one depth by the first `keep` nodes of the next.
+    /// Replaces the nodes of one depth by those of their children that are to be kept.
     fn grow(
         &mut self,
         expander: &Expander,
         (seed, correct_left, correct_right): (Block, u8, u8),
-        keep: usize,
+        keep: Range<usize>,
     ) {
         let Nodes { seeds, controls } = &mut self.leaves;
         self.left.clone_from(seeds);
         self.right.clone_from(seeds);
         expander.expand(Direction::Left, &mut self.left);
-        expander.expand(Direction::Right, &mut self.right[..keep / 2]);
+        expander.expand(Direction::Right, &mut self.right[..keep.end / 2]);
         std::mem::swap(&mut self.parents, controls);
         seeds.clear();
         controls.clear();
@@ -276,8 +299,11 @@ impl Walk {
                 controls.push(bit ^ (seed[0] & parent & 1) ^ (parent & correct));
             }
         }
-        seeds.truncate(keep);
-        controls.truncate(keep);
+        seeds.truncate(keep.end);
+        controls.truncate(keep.end);
+        // At most one: a parent without any child to be kept was not kept either.
+        seeds.drain(..keep.start);
+        controls.drain(..keep.start);
     }
 }
 

@@ -140,6 +140,26 @@ fn one_key_of_a_pair_is_uniform() {
 }
 
 proptest! {
+    /// A range of rows may begin at any leaf and end anywhere, in one run or over several.
+    #[test]
+    fn some_rows_are_what_they_are_among_all(rows in 1_usize..400_000, from: u32, length: u32, seed: u64) {
+        let (domain, mut random) = (Domain::new(rows), rng(seed));
+        let key = &generate(domain, rows / 3, &expander(), &mut random)[0];
+        let start = from as usize % domain.leaves();
+        let end = (start * 128 + length as usize % (rows - start * 128 + 1)).max(start * 128);
+        let mut bits = Vec::new();
+        Evaluator::default().expand_rows(&expander(), domain, Role::First, key, start * 128..end, &mut bits);
+        let mut whole = expand(domain, Role::First, key).split_off(start * 16);
+        prop_assert_eq!(bits.len(), (end - start * 128).div_ceil(128) * 16);
+        whole.truncate(bits.len());
+        // Those of the last leaf that were not asked for are clear.
+        let count = end - start * 128;
+        for bit in count..8 * whole.len() {
+            whole[bit / 8] &= !(1 << (bit % 8));
+        }
+        prop_assert!(bits == whole, "{start} to {end} of {rows}");
+    }
+
     #[test]
     fn any_bytes_of_the_right_length_expand_without_panic(rows in 1usize..2_000, seed: u64) {
         let domain = Domain::new(rows);

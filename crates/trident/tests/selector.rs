@@ -96,6 +96,43 @@ fn selects_one_row_around_the_ends_of_runs() {
     }
 }
 
+/// A range may begin at any block and end anywhere, in one run or over several; runs end where they do for all rows.
+#[test]
+fn the_shares_of_some_rows_are_what_they_are_among_all() {
+    let (rows, expander) = (3 * ROWS_PER_RUN + 100, expander());
+    let domain = Domain::new(rows);
+    let keys = &share(domain, 5, &[1, 2, 3], &expander, &mut rng(8))[1];
+    let all = whole(domain, Party::ALL[1], keys, &mut Walks::default());
+    let (run, mut walks) = (ROWS_PER_RUN, Walks::default());
+    for range in [
+        0..1,
+        16..run,
+        1_024..run + 1,
+        run - 16..2 * run + 5,
+        run..2 * run,
+        2 * run..rows,
+        rows / 16 * 16..rows,
+    ] {
+        let mut expansion =
+            Expansion::of_rows(&expander, domain, Party::ALL[1], keys, range.clone(), &mut walks);
+        let (mut lines, mut next) = (Vec::new(), range.start);
+        loop {
+            let mut more = Vec::new();
+            expansion.next_run(&mut more);
+            if more.is_empty() {
+                break;
+            }
+            let end = range.end.min((next / run + 1) * run);
+            assert_eq!(more.len(), PAYLOAD * (end - next).div_ceil(BLOCK), "{range:?}");
+            (next, _) = (end, lines.append(&mut more));
+        }
+        assert_eq!(next, range.end);
+        for (row, element) in range.clone().flat_map(|row| (0..PAYLOAD).map(move |element| (row, element))) {
+            assert_eq!(at(&lines, row - range.start, element), at(&all, row, element), "{row} of {range:?}");
+        }
+    }
+}
+
 #[test]
 fn a_walk_leaves_nothing_to_the_next_one() {
     let (mut rng, mut used) = (rng(4), Walks::default());
