@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use roadstead_proto::Waker;
 
-use crate::agreed::wire::Kind;
+use crate::agreed::wire::{COUNTER, Kind};
 
 /// Answers up to this size do not count, in bytes.
 const SMALL: usize = 16 << 10;
@@ -133,11 +133,6 @@ impl Allowance {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
-
-    /// `body` as a buffer to send, for which this memory stays reserved until it is gone.
-    pub(crate) fn hold(self, body: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Held { body, _allowance: self })
-    }
 }
 
 impl Drop for Allowance {
@@ -148,22 +143,54 @@ impl Drop for Allowance {
     }
 }
 
-/// An answer on its way back to its connection.
+/// An answer on its way back to its connection. Its memory stays reserved until the last of its pieces is gone.
 #[derive(Debug)]
 pub struct Reply {
     pub(crate) kind: Kind,
-    pub(crate) body: Vec<u8>,
-    pub(crate) allowance: Allowance,
+    /// The body, in pieces.
+    pub(crate) body: Vec<Bytes>,
+    /// How much was reserved for it.
+    pub(crate) reserved: usize,
+}
+
+impl Reply {
+    pub(crate) fn new(kind: Kind, body: Vec<u8>, allowance: Allowance) -> Self {
+        Self::woven(kind, vec![body], 1, allowance)
+    }
+
+    /// An answer of so many parts of one length behind its counter, written by ranges of rows: each buffer holds a
+    /// range of every part, one after the other, and the first the counter before.
+    pub(crate) fn woven(kind: Kind, buffers: Vec<Vec<u8>>, parts: usize, allowance: Allowance) -> Self {
+        let (reserved, allowance) = (allowance.bytes(), Arc::new(allowance));
+        let hold = |buffer| Bytes::from_owner(Held { buffer, _allowance: Arc::clone(&allowance) });
+        let mut buffers: Vec<Bytes> = buffers.into_iter().map(hold).collect();
+        if buffers.len() == 1 {
+            return Self { kind, body: buffers, reserved };
+        }
+        let counter = buffers.first_mut().map(|first| first.split_to(COUNTER));
+        let of = |part: usize| {
+            buffers.iter().map(move |buffer| {
+                let length = buffer.len() / parts;
+                buffer.slice(part * length..(part + 1) * length)
+            })
+        };
+        Self { kind, body: counter.into_iter().chain((0..parts).flat_map(of)).collect(), reserved }
+    }
+
+    /// How long the body is.
+    pub(crate) fn len(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum()
+    }
 }
 
 struct Held {
-    body: Vec<u8>,
-    _allowance: Allowance,
+    buffer: Vec<u8>,
+    _allowance: Arc<Allowance>,
 }
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.body
+        &self.buffer
     }
 }
 
@@ -219,7 +246,7 @@ mod tests {
         let first = answers.reserve(part, nobody).unwrap();
         let second = answers.reserve(rest, nobody).unwrap();
         assert_eq!(used(&answers), part + rest);
-        let sent = first.hold(vec![0; part]);
+        let sent = Reply::new(Kind::Fetched, vec![0; part], first).body.remove(0);
         let tail = sent.slice(5..);
         drop(sent);
         assert_eq!(used(&answers), part + rest, "a part of it is still to be sent");

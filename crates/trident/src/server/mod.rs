@@ -1,16 +1,19 @@
 //! A server of the three, as a service of the engine: requests that wait together are answered in one pass.
 //!
 //! A session parses and admits; it never computes. What it admits goes into a batch that all connections share, with
-//! a ticket for the answer, and one task empties the batch. So the requests that arrived in one turn of the loop,
-//! on however many connections, and those that come while a pass is running, share the next pass.
+//! a ticket for the answer, and jobs empty the batch. So the requests that arrived in one turn of the loop, on however
+//! many connections, and those that come while a pass is running, share the next pass. With several workers a pass is
+//! cut into ranges of rows, so that all of them have a part in it.
 
 pub mod admission;
 mod answers;
 mod batch;
+mod cut;
 mod outages;
 mod passes;
 pub mod peers;
 mod questions;
+mod ranges;
 mod resharing;
 mod search_shares;
 pub mod store;
@@ -18,8 +21,8 @@ pub mod store;
 use std::{fmt, sync::Arc, time::Duration};
 
 use roadstead_proto::{
-    Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Ready, Scope, Service, Session, Step,
-    Ticket, frame::Fields, frame::HEAD, frame::Limits, frame::Parsed,
+    Budget, Close, Context, Done, Frame, Input, JobId, Lost, Peer, Ready, Scope, Service, Session,
+    frame::Fields, frame::HEAD, frame::Limits, frame::Parsed,
 };
 
 pub use crate::agreed::refusal::{CODE_NO_PEERS, CODE_PEERS, CODE_STORE};
@@ -33,7 +36,7 @@ use admission::{Admission, Admitted};
 pub use answers::Reply;
 use answers::{Allowance, Answers, Place};
 use batch::Batch;
-use passes::{Passes, Shared, Waiting, answer_fetches, answer_searches, answer_shared};
+use passes::{Passes, Question, Shared, Waiting};
 use peers::Peers;
 use resharing::{Resharing, Seed};
 use store::Store;
@@ -169,13 +172,13 @@ impl Session for TridentSession {
     fn reply(&mut self, _: JobId, reply: Result<Reply, Lost>, cx: &mut Context<'_, Self>) -> Done {
         let reply = reply.map_err(|lost| Close::abort(lost.to_string()))?;
         self.asked -= 1;
-        self.owed -= reply.allowance.bytes();
-        self.written = self.written.wrapping_add(HEAD + reply.body.len());
+        self.owed -= reply.reserved;
+        self.written = self.written.wrapping_add(HEAD + reply.len());
         if self.due.is_none() {
             self.watch(cx);
         }
-        Frame::begin(cx.output(), reply.kind as u8, &Fields::new(), reply.body.len());
-        cx.output().send(reply.allowance.hold(reply.body));
+        Frame::begin(cx.output(), reply.kind as u8, &Fields::new(), reply.len());
+        reply.body.into_iter().for_each(|piece| cx.output().send(piece));
         Ok(())
     }
 
@@ -195,29 +198,18 @@ impl TridentSession {
         match admitted {
             Admitted::Welcome(body) => Frame::send(cx.output(), Kind::Welcome as u8, &body),
             Admitted::Ready => {}
-            Admitted::Fetch(query) => {
-                self.owed += allowance.bytes();
-                let put = |shared: &Shared, ticket| shared.fetches.put(Waiting { query, ticket, allowance });
-                self.enqueue(cx, put, answer_fetches)?;
-            }
+            Admitted::Fetch(query) => self.enqueue(query, allowance, cx)?,
             Admitted::FetchShare(query) if self.shared.resharing.is_some() => {
-                self.owed += allowance.bytes();
                 let mut seed = Seed::default();
                 cx.random(&mut *seed)?;
-                let query = (query, seed);
-                let put = |shared: &Shared, ticket| shared.shared.put(Waiting { query, ticket, allowance });
-                self.enqueue(cx, put, answer_shared)?;
+                self.enqueue((query, seed), allowance, cx)?;
             }
             Admitted::FetchShare(query) => {
                 let text = "this server was started without its peers, which this protocol needs".into();
                 let refusal = Refusal { counter: query.counter(), code: CODE_NO_PEERS, text };
                 Frame::send(cx.output(), Kind::Refusal as u8, &refusal.encode());
             }
-            Admitted::Search(query) => {
-                self.owed += allowance.bytes();
-                let put = |shared: &Shared, ticket| shared.searches.put(Waiting { query, ticket, allowance });
-                self.enqueue(cx, put, answer_searches)?;
-            }
+            Admitted::Search(query) => self.enqueue(query, allowance, cx)?,
         }
         Ok(())
     }
@@ -283,17 +275,17 @@ impl TridentSession {
         }
     }
 
-    /// Puts a request before the logic unit: `put` into its batch, and `answer` the batch if nobody is about to.
-    fn enqueue(
-        &mut self,
-        cx: &mut Context<'_, Self>,
-        put: impl FnOnce(&Shared, Ticket<Reply>) -> bool,
-        answer: fn(&Shared) -> Step<()>,
-    ) -> Done {
+    /// Puts a request before the logic units: into its batch, which as many of them see to as have a part in its pass.
+    fn enqueue<Q: Question>(&mut self, query: Q, allowance: Allowance, cx: &mut Context<'_, Self>) -> Done {
         let ticket = cx.ticket().map_err(|busy| Close::violation(busy.to_string()))?;
         self.asked += 1;
-        if put(&self.shared, ticket) {
-            cx.submit(1, Passes { shared: Arc::clone(&self.shared), answer });
+        self.owed += allowance.bytes();
+        let workers = cx.workers();
+        let cut = Q::cut(&self.shared.store, workers);
+        let missing =
+            Q::batch(&self.shared).put(Waiting { query, ticket, allowance }, workers.min(cut.count()));
+        for _ in 0..missing {
+            cx.submit(1, Passes::<Q>::new(Arc::clone(&self.shared), cut));
         }
         Ok(())
     }

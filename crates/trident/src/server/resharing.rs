@@ -73,12 +73,12 @@ impl Resharing {
             ticket.finish(match share {
                 Ok(body) => {
                     note_shared(&outages);
-                    Reply { kind: Kind::FetchedShare, body, allowance }
+                    Reply::new(Kind::FetchedShare, body, allowance)
                 }
                 Err((text, because_of)) => {
                     note_failed(&outages, &because_of, &text);
                     let body = Refusal { counter, code: CODE_PEERS, text }.encode();
-                    Reply { kind: Kind::Refusal, body, allowance }
+                    Reply::new(Kind::Refusal, body, allowance)
                 }
             });
         });
@@ -208,12 +208,13 @@ mod tests {
         // Those of the others are zeros, so what is left is its own.
         let own = reshare(ME, &sums, &mut ChaCha20Rng::from_seed([9; 32]));
         let reply = replied(&resharing, &manifest, &sums);
-        assert_eq!((reply.kind, &reply.body[..8]), (Kind::FetchedShare, &5_u64.to_le_bytes()[..]));
-        assert_eq!(reply.body[8..], own[ME.index()]);
+        let body = reply.body.concat();
+        assert_eq!((reply.kind, &body[..8]), (Kind::FetchedShare, &5_u64.to_le_bytes()[..]));
+        assert_eq!(body[8..], own[ME.index()]);
 
         let refusal = |reply: Reply| {
             assert_eq!(reply.kind, Kind::Refusal);
-            let Refusal { counter, code, text } = Refusal::parse(&reply.body).unwrap();
+            let Refusal { counter, code, text } = Refusal::parse(&reply.body.concat()).unwrap();
             assert_eq!((counter, code), (5, CODE_PEERS));
             text
         };

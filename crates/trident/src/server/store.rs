@@ -1,27 +1,25 @@
-//! A server's directory, loaded, and the two passes over it: many requests in one go over the rows.
+//! A server's directory, loaded, and the buffers of the passes over it.
 
 use std::path::Path;
 use std::sync::Mutex;
 
 use zeroize::Zeroizing;
 
-use super::questions::{FetchQuery, SearchQuery, SharedQuery};
+use super::cut::{Cut, LEAST};
 use super::search_shares::Shares;
 use crate::{
     agreed::{
-        integrity::{self, Contents, Directory, Progress},
+        integrity::{Contents, Directory, Progress},
         manifest::{Digest, Manifest},
         reading::read_manifest,
-        wire::{self, COUNTER},
     },
     arithmetic::{
         dpf::{Evaluator, Role},
-        field::mul,
-        kernels::{self, Kernel},
-        lines::{BLOCK, COLUMN, LINE, Line},
+        kernels::Kernel,
+        lines::{LINE, Line},
         mask::{PairKey, PairKeys},
         party::Party,
-        selector::{Expansion, PAYLOAD, ROWS_PER_RUN, Walks},
+        selector::Walks,
     },
 };
 
@@ -34,24 +32,25 @@ pub struct Store {
     party: Party,
     keys: PairKeys,
     /// With the role that this server has in the selection of each.
-    components: [(Vec<Line>, Role); 2],
-    shares: Option<Shares>,
+    pub(super) components: [(Vec<Line>, Role); 2],
+    pub(super) shares: Option<Shares>,
     kernel: Kernel,
+    /// Bytes of a range at least.
+    least: usize,
     scratch: Mutex<Vec<Scratch>>,
 }
 
-/// Buffers of one pass.
+/// Buffers of one range of a pass.
 #[derive(Default)]
-struct Scratch {
-    evaluator: Evaluator,
-    walks: Vec<Walks>,
-    weights: Vec<Vec<Line>>,
-    bits: Vec<u8>,
-    masks: Vec<Vec<u8>>,
-    sums: Vec<Vec<[u8; COLUMN]>>,
-    lines: Vec<Line>,
-    bytes: Vec<u8>,
-    products: Vec<Vec<u32>>,
+pub(super) struct Scratch {
+    pub(super) evaluator: Evaluator,
+    pub(super) walks: Vec<Walks>,
+    pub(super) weights: Vec<Vec<Line>>,
+    pub(super) bits: Vec<u8>,
+    pub(super) masks: Vec<Vec<u8>>,
+    pub(super) lines: Vec<Line>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) products: Vec<Vec<u32>>,
 }
 
 impl Scratch {
@@ -70,13 +69,6 @@ impl std::fmt::Debug for Store {
             .finish_non_exhaustive()
     }
 }
-
-/// Blocks of search shares that a pass takes at a time: what one digest covers, and few enough for their products to
-/// stay in the second-level cache until they are masked and written.
-const BLOCKS: usize = integrity::ROWS / BLOCK;
-/// Blocks of search shares in a run of a selector.
-const BLOCKS_PER_RUN: usize = ROWS_PER_RUN / BLOCK;
-const _: () = assert!(BLOCKS_PER_RUN.is_multiple_of(BLOCKS));
 
 /// Bytes that buffers may keep from one pass to the next.
 const KEPT: usize = 32 << 20;
@@ -129,6 +121,7 @@ impl Store {
             components,
             shares,
             kernel: Kernel::best(),
+            least: LEAST,
             scratch: Mutex::default(),
         })
     }
@@ -172,147 +165,33 @@ impl Store {
         self.shares.as_ref().map(|shares| matches!(shares, Shares::Memory(_)))
     }
 
-    /// Answers fetches in one pass over the components: for each the body of a [`wire::Kind::Fetched`].
-    pub fn fetch(&self, queries: &[FetchQuery]) -> Vec<Vec<u8>> {
-        let mut scratch = self.scratch();
-        let Scratch { evaluator, bits, masks, sums, .. } = &mut scratch;
-        let width = self.manifest.record_width();
-        masks.resize_with(masks.len().max(queries.len()), Vec::new);
-        sums.clear();
-        sums.resize(queries.len(), vec![[0; COLUMN]; width]);
-        for (at, (component, role)) in self.components.iter().enumerate() {
-            for (query, masks) in queries.iter().zip(masks.iter_mut()) {
-                evaluator.expand(&query.expander, self.manifest.domain(), *role, &query.keys[at], bits);
-                kernels::spread(bits, component.len() / width, masks);
-            }
-            let masks: Vec<&[u8]> = masks[..queries.len()].iter().map(Vec::as_slice).collect();
-            let mut sums: Vec<&mut [[u8; COLUMN]]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
-            kernels::select(self.kernel, component, width, &masks, &mut sums);
-        }
-        let answer = |(query, sum): (&FetchQuery, &Vec<[u8; COLUMN]>)| {
-            let mut body = Vec::with_capacity(wire::fetched_len(&self.manifest));
-            body.extend_from_slice(&query.counter.to_le_bytes());
-            body.extend_from_slice(&sum.as_flattened()[..self.manifest.record_bytes()]);
-            query.masks.xor(query.counter, &mut body[COUNTER..]);
-            body
-        };
-        let answers = queries.iter().zip(sums.iter()).map(answer).collect();
-        self.give_back(scratch);
-        answers
+    /// Has ranges of passes be of so many bytes, to compare.
+    #[must_use]
+    pub fn with_ranges(self, least: usize) -> Self {
+        Self { least, ..self }
     }
 
-    /// Answers searches in one pass over the search shares: for each the body of a [`wire::Kind::Searched`], which has
-    /// 4 bytes a row and vector.
-    ///
-    /// # Errors
-    /// When the shares are in a file that can no longer be read. A store without search shares admits no search.
-    pub fn search(&self, queries: &[SearchQuery]) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut bodies: Vec<Vec<u8>> = queries.iter().map(|query| self.empty_answer(query)).collect();
-        let Some(shares) = &self.shares else { return Ok(bodies) };
-        // The server's coefficient goes into the vectors once instead of into every product.
-        let coefficient = self.party.coefficient();
-        let scaled = |vector: &Vec<u32>| vector.iter().map(|&element| mul(coefficient, element)).collect();
-        let vectors: Vec<Vec<u32>> = queries.iter().flat_map(|query| &query.vectors).map(scaled).collect();
-        let vectors: Vec<&[u32]> = vectors.iter().map(Vec::as_slice).collect();
-
-        let mut scratch = self.scratch();
-        let Scratch { lines, bytes, products, .. } = &mut scratch;
-        products.resize_with(products.len().max(vectors.len()), Vec::new);
-        let width = self.manifest.search_width();
-        let step = BLOCKS * width;
-        for start in (0..self.manifest.search_lines()).step_by(step) {
-            let length = step.min(self.manifest.search_lines() - start);
-            let lines = shares.run(start, length, lines, bytes)?;
-            products.iter_mut().for_each(|products| products.resize(length / width * BLOCK, 0));
-            let mut places: Vec<&mut [u32]> =
-                products[..vectors.len()].iter_mut().map(Vec::as_mut_slice).collect();
-            kernels::scan(self.kernel, lines, width, &vectors, &mut places);
-            self.write_products(start / width * BLOCK, queries, &mut places, &mut bodies);
-        }
-        self.give_back(scratch);
-        Ok(bodies)
+    /// Into which ranges so many workers cut a pass over the components.
+    pub(crate) fn cut_components(&self, workers: usize) -> Cut {
+        let lines = self.components.iter().map(|(lines, _)| lines.len()).sum();
+        self.cut(lines, workers)
     }
 
-    /// The sums of fetches whose results stay shared, in one pass over the search shares: for each the sums of the rows
-    /// with the first, second and third element of this server's share of the selector, `dim` elements each. They are
-    /// for [`reshare`](crate::agreed::reshare::reshare) and must not leave the server otherwise.
-    ///
-    /// # Errors
-    /// As [`Store::search`].
-    pub fn combine<'a>(
-        &self,
-        queries: impl IntoIterator<Item = &'a SharedQuery>,
-    ) -> Result<Vec<Vec<u32>>, StoreError> {
-        let (dim, domain) = (self.manifest.dim, self.manifest.selector_domain());
-        let queries: Vec<&SharedQuery> = queries.into_iter().collect();
-        let mut sums = vec![vec![0; PAYLOAD * dim]; queries.len()];
-        let Some(shares) = &self.shares else { return Ok(sums) };
-        let mut scratch = self.scratch();
-        let Scratch { walks, weights, lines, bytes, .. } = &mut scratch;
-        walks.resize_with(walks.len().max(queries.len()), Walks::default);
-        weights.resize_with(weights.len().max(queries.len()), Vec::new);
-        let selector = |(query, walks): (&'a SharedQuery, _)| {
-            Expansion::new(&query.expander, domain, self.party, &query.keys, walks)
-        };
-        let mut selectors: Vec<Expansion<'_>> = queries.into_iter().zip(walks).map(selector).collect();
-        let mut places: Vec<&mut [u32]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
-        let width = self.manifest.search_width();
-        let blocks = self.manifest.search_lines() / width;
-        for first in (0..blocks).step_by(BLOCKS) {
-            let in_run = first % BLOCKS_PER_RUN;
-            if in_run == 0 {
-                let weights = weights.iter_mut();
-                selectors.iter_mut().zip(weights).for_each(|(selector, weights)| selector.next_run(weights));
-            }
-            let count = BLOCKS.min(blocks - first);
-            let lines = shares.run(first * width, count * width, lines, bytes)?;
-            let weights: Vec<&[Line]> = weights[..selectors.len()]
-                .iter()
-                .map(|weights| &weights[PAYLOAD * in_run..PAYLOAD * (in_run + count)])
-                .collect();
-            kernels::combine(self.kernel, lines, width, dim, &weights, &mut places);
-        }
-        self.give_back(scratch);
-        Ok(sums)
+    /// The same for the search shares.
+    pub(crate) fn cut_shares(&self, workers: usize) -> Cut {
+        self.cut(self.manifest.search_lines(), workers)
     }
 
-    fn empty_answer(&self, query: &SearchQuery) -> Vec<u8> {
-        let mut body = vec![0; COUNTER + 4 * query.vectors.len() * self.manifest.rows];
-        body[..COUNTER].copy_from_slice(&query.counter.to_le_bytes());
-        body
+    fn cut(&self, lines: usize, workers: usize) -> Cut {
+        Cut::new(self.manifest.rows, lines * LINE, self.least, workers)
     }
 
-    /// Masks the products of rows `first..` and puts them where they belong in the answers.
-    fn write_products(
-        &self,
-        first: usize,
-        queries: &[SearchQuery],
-        products: &mut [&mut [u32]],
-        bodies: &mut [Vec<u8>],
-    ) {
-        let rows = self.manifest.rows;
-        let mut products = products.iter_mut();
-        for (query, body) in queries.iter().zip(bodies) {
-            for (vector, products) in (0..query.vectors.len()).zip(&mut products) {
-                // The last block is filled up with rows that do not exist.
-                let count = products.len().min(rows - first);
-                let products = &mut products[..count];
-                let place = vector * rows + first;
-                query.masks.add(query.counter, place as u64, products);
-                let bytes = body[COUNTER + 4 * place..][..4 * count].as_chunks_mut().0;
-                for (bytes, product) in bytes.iter_mut().zip(products.iter()) {
-                    *bytes = product.to_le_bytes();
-                }
-            }
-        }
-    }
-
-    fn scratch(&self) -> Scratch {
+    pub(super) fn scratch(&self) -> Scratch {
         // Buffers hold nothing that a panic elsewhere could have left half done.
         self.scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop().unwrap_or_default()
     }
 
-    fn give_back(&self, scratch: Scratch) {
+    pub(super) fn give_back(&self, scratch: Scratch) {
         let mut pool = self.scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if pool.iter().map(Scratch::bytes).sum::<usize>() + scratch.bytes() <= KEPT {
             pool.push(scratch);

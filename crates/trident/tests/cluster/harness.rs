@@ -101,7 +101,8 @@ impl Shares {
     }
 
     pub fn store(&self, party: Party) -> Store {
-        Store::open(&server_dir(self.dir.path(), party), party, u64::MAX).unwrap()
+        let store = Store::open(&server_dir(self.dir.path(), party), party, u64::MAX).unwrap();
+        store.with_ranges(1)
     }
 
     pub fn trident(&self, party: Party) -> Trident {
@@ -116,7 +117,7 @@ impl Shares {
         self.collection.manifest()
     }
 
-    /// Starts the server of `party` on `address`.
+    /// Starts the server of `party` on `address`. With workers its passes are cut into as many ranges as can be.
     pub fn serve_on(&self, address: SocketAddr, party: Party, way: Way) -> Running {
         self.serve_within(address, party, way, |budget| budget)
     }

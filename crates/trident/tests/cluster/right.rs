@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use roadstead::Dialer;
+use roadstead::{Dialer, Model};
 use roadstead_trident::{
     client::{Client, ClientError, Options},
     data::{Generated, Rows, open, siftsmall, true_neighbours},
@@ -15,7 +15,7 @@ use roadstead_trident::{
 
 use super::{
     common::{Table, byte_rows, float_rows},
-    harness::{Shares, WAYS, addresses, client, guarded, true_scores},
+    harness::{Shares, WAYS, Way, addresses, client, guarded, true_scores},
 };
 
 /// Questions at once.
@@ -33,6 +33,26 @@ fn at_once(count: usize, ask: impl Fn(usize) + Sync) {
                         break;
                     }
                     ask(number);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_several_workers_have_a_part_in_is_right() {
+    guarded(|| {
+        let (rows, query) = (byte_rows(4_500, 8, 1), &byte_rows(1, 8, 2)[0]);
+        let (shares, truth) = (Shares::of(&rows, 3), true_scores(&rows, query));
+        for workers in [1, 2, 3, 5] {
+            let servers = shares.serve(Way { model: Model::Epoll, workers });
+            let client = client(&shares, addresses(&servers));
+            at_once(120, |number| {
+                if number % 6 > 0 {
+                    let index = number * 37;
+                    assert_eq!(client.fetch(index).unwrap().values(), rows[index], "{workers} workers");
+                } else {
+                    assert_eq!(client.scores(query).unwrap().as_slice(), truth, "{workers} workers");
                 }
             });
         }
