@@ -148,9 +148,9 @@ impl<C: Timed> LoopState<C> {
         self.order != Order::Serve
     }
 
-    /// Whether nobody is left after a drain.
+    /// Whether nobody is left after a drain, and no job: connections of other loops may wait for what it answers.
     pub(crate) fn has_drained(&self) -> bool {
-        self.is_draining() && self.connections.is_empty()
+        self.is_draining() && self.connections.is_empty() && !self.host.jobs.are_waiting()
     }
 
     /// Whether the loop ends whoever is left.

@@ -78,7 +78,7 @@ impl Loops {
 
     /// Why what was asked for cannot be had on `model`.
     pub(crate) fn obstacle(&self, model: Model, io: Io) -> Option<&'static str> {
-        let several = self.count.is_some_and(|count| count > 1) || self.pin;
+        let several = self.count.is_some_and(|count| count > 1) || self.pin || self.spread == Spread::Kernel;
         Self::single(model, io).filter(|_| several)
     }
 
@@ -88,6 +88,12 @@ impl Loops {
             Some(_) => 1,
             None => self.count.unwrap_or_else(processors::count).max(1),
         }
+    }
+
+    /// How many descriptors so many loops need beside those of their connections, where they listen on so many
+    /// addresses: for waiting, for what interrupts that, and in reserve.
+    pub(crate) fn descriptors(&self, loops: usize, addresses: usize) -> usize {
+        loops * 3 + self.listening(loops) * (addresses + 2)
     }
 
     /// How many of so many loops listen.
@@ -116,9 +122,10 @@ mod tests {
     fn several_loops_are_refused_where_there_are_none_and_are_one_where_nobody_asked() {
         let (auto, three) = (Loops::default(), Loops { count: Some(3), ..Loops::default() });
         let pinned = Loops { pin: true, ..Loops::default() };
+        let spread = Loops { spread: Spread::Kernel, ..Loops::default() };
         for model in Model::ALL {
             let has = model.core() != Core::Blocking;
-            for loops in [three, pinned] {
+            for loops in [three, pinned, spread] {
                 assert_eq!(loops.obstacle(model, Io::Loop).is_none(), has, "{model}");
             }
             assert_eq!(auto.obstacle(model, Io::Loop), None, "{model}");

@@ -95,7 +95,9 @@ impl<S: Service> Server<S> {
                 let (layers, audit) = (self.layers.clone(), self.audit);
                 // Before the threads that are to inherit that they hear them.
                 let signals = Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
-                descriptors::make_room(self.budget.connections);
+                let loops = self.loops.on(model, self.io);
+                let beside = self.loops.descriptors(loops, self.addresses.len());
+                descriptors::make_room(self.budget.connections.saturating_add(beside));
                 let running = self.start()?;
                 listening(running.addresses()).map_err(RunError::Listening)?;
                 running.until_interrupted(signals, layers.as_deref(), audit, patience)

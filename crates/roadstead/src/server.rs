@@ -42,11 +42,11 @@ pub use roadstead_proto::{queue::UnknownQueue, stats::Snapshot};
 /// How to run a [`Service`]. See the crate's first page for an example.
 pub struct Server<S: Service> {
     pub(crate) service: S,
-    addresses: Vec<io::Result<Vec<SocketAddr>>>,
+    pub(crate) addresses: Vec<io::Result<Vec<SocketAddr>>>,
     names: Vec<String>,
     pub(crate) model: Option<Model>,
     pub(crate) budget: Budget,
-    loops: Loops,
+    pub(crate) loops: Loops,
     pub(crate) workers: usize,
     pub(crate) queue: Queue,
     pub(crate) trigger: Trigger,
@@ -135,7 +135,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// How connections are spread over several [loops](Server::loops). Default [`Spread::Fewest`].
+    /// How connections are spread over several [loops](Server::loops). Default [`Spread::Fewest`]; where there are no
+    /// loops the other is refused.
     #[must_use]
     pub fn spread(mut self, spread: Spread) -> Self {
         self.loops.spread = spread;
@@ -144,7 +145,7 @@ impl<S: Service> Server<S> {
 
     /// Keeps each loop on one processor: the first on the first that this process may use, and so on, counted round.
     /// Good where nothing else runs on these; otherwise a loop waits for its processor while another is idle. Default:
-    /// the system moves them as it sees fit.
+    /// the system moves them as it sees fit. Threads and programs that are begun on a loop stay where it does.
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Self {
         self.loops.pin = pin;
@@ -160,8 +161,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Which of the deferred jobs that wait is next. Default [`Queue::Fcfs`]. Where connections do not share a queue
-    /// (the blocking models, without worker threads) it is among the jobs of one.
+    /// Which of the deferred jobs that wait is next. Default [`Queue::Fcfs`]. Without [`workers`](Server::workers) each
+    /// loop has a queue of its own, and on the blocking models each connection: it is among the jobs of one.
     #[must_use]
     pub fn queue(mut self, queue: Queue) -> Self {
         self.queue = queue;

@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead::{Context, Done, Input, Job, Model, Peer, Scope, Server, Service, Session, Step, server::Io};
+use roadstead::{
+    Context, Done, Input, Job, Model, Peer, Scope, Server, Service, Session, Step, model::Core, server::Io,
+};
 
 /// Submits a job for every byte, and says that it has.
 #[derive(Clone, Default)]
@@ -123,5 +125,22 @@ fn a_session_knows_how_many_of_its_jobs_are_run_at_once() {
             stream.read_exact(&mut told).unwrap();
             assert_eq!(told, [known], "{}, {workers} workers", model.name());
         }
+    }
+}
+
+#[test]
+fn a_loop_that_has_drained_does_what_was_submitted_on_it_before_it_ends() {
+    let here = Model::ALL.into_iter().filter(|model| model.obstacle().is_none());
+    for model in here.filter(|model| model.core() != Core::Blocking) {
+        let service = Submit::default();
+        let server = Server::new(service.clone()).bind("127.0.0.1:0").model(model).loops(2).start().unwrap();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            stream.write_all(b"ab").unwrap();
+            stream.read_exact(&mut [0; 2]).unwrap();
+        }
+        server.drain(Duration::from_secs(30)).unwrap();
+        assert_eq!(service.done.load(SeqCst), 4, "{model}");
     }
 }

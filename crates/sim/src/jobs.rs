@@ -79,4 +79,8 @@ impl Discipline for Shuffled {
         let now = self.clock.now();
         self.tasks.iter().any(|(due, _)| *due <= now)
     }
+
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
 }

@@ -131,9 +131,8 @@ impl Maker<'_> {
                 (host, orders, Arc::<Inbox<End>>::default())
             })
             .collect();
-        let others = all.iter().skip(1).map(|(host, orders, inbox)| Other {
+        let others = all.iter().skip(1).map(|(host, _, inbox)| Other {
             inbox: Arc::clone(inbox),
-            orders: Arc::clone(orders),
             wake_queue: Arc::clone(&host.wake_queue),
         });
         let (mut others, mut listeners) = (Some(others.collect()), Some(listeners));
@@ -142,7 +141,10 @@ impl Maker<'_> {
             host,
             orders,
             listeners: listeners.take().unwrap_or_default(),
-            handover: Handover::new(inbox, others.take().unwrap_or_default()),
+            handover: match others.take() {
+                Some(others) => Handover::of_listener(others),
+                None => Handover::new(inbox, Vec::new()),
+            },
         });
         parts.collect()
     }

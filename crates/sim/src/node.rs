@@ -12,7 +12,7 @@ pub(crate) struct Node {
     /// Gone once the node has drained or stopped, with all that it held.
     pub(crate) turns: Option<Box<dyn Turns>>,
     pub(crate) shared: Arc<Shared>,
-    /// How each of its loops is called. The first passes a drain on to those that it hands connections to.
+    /// How each of its loops is called.
     pub(crate) loops: Vec<(Arc<Orders>, Arc<WakeQueue>)>,
     /// The numbers of their pollers.
     pub(crate) pollers: Vec<usize>,
@@ -47,8 +47,7 @@ impl Node {
 
     /// Has it let nobody in and end when all are gone.
     pub(crate) fn drain(&self) {
-        let (orders, wake_queue) = &self.loops[0];
-        orders.drain(wake_queue);
+        self.loops.iter().for_each(|(orders, wake_queue)| orders.drain(wake_queue));
     }
 
     /// Has it end at once.

@@ -1,8 +1,8 @@
 //! Several loops of one node, of which one listens and hands connections to the others: the seed decides which of them
 //! takes its next turn.
 //!
-//! A turn is never interleaved with another here. What two loops share is an inbox, all of which is under one lock, and
-//! what is put into it, is found by a turn that begins later; so there is nothing else to be seen.
+//! A turn is never interleaved with another here. What the engine's loops share is accounts and an inbox, all of which is
+//! under one lock, and what is put into it is found by a turn that begins later. What sessions share is for them to lock.
 
 use std::{io, time::Duration};
 

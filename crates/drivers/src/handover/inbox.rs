@@ -29,13 +29,18 @@ struct Contents<T> {
     handed: Vec<Handed<T>>,
     /// What the loop has said to have.
     open: usize,
+    /// Nobody hands anything to it any more.
+    sealed: bool,
     /// The loop takes nothing any more.
     closed: bool,
 }
 
+/// No more than this lies in an inbox: a loop that is late is not handed what it could not let in within a turn.
+const MOST: usize = 64;
+
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self(Mutex::new(Contents { handed: Vec::new(), open: 0, closed: false }))
+        Self(Mutex::new(Contents { handed: Vec::new(), open: 0, sealed: false, closed: false }))
     }
 }
 
@@ -44,10 +49,11 @@ impl<T> Inbox<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many the loop has, with what is on the way to it. `None` if it takes none.
+    /// How many the loop has, with what is on the way to it. `None` if it takes none now.
     pub(crate) fn load(&self) -> Option<usize> {
         let contents = self.contents();
-        (!contents.closed).then_some(contents.handed.len() + contents.open)
+        let takes = !contents.closed && contents.handed.len() < MOST;
+        takes.then_some(contents.handed.len() + contents.open)
     }
 
     /// Puts a connection in. It comes back if the loop takes none any more.
@@ -70,6 +76,17 @@ impl<T> Inbox<T> {
     /// The loop has so many now.
     pub(crate) fn has(&self, open: usize) {
         self.contents().open = open;
+    }
+
+    /// Nobody hands anything to the loop from now on.
+    pub(crate) fn seal(&self) {
+        self.contents().sealed = true;
+    }
+
+    /// Whether nothing lies there, nor will.
+    pub(crate) fn is_over(&self) -> bool {
+        let contents = self.contents();
+        contents.handed.is_empty() && (contents.sealed || contents.closed)
     }
 
     /// Takes nothing from now on. What lay there is answered.

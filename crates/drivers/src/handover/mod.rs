@@ -7,8 +7,8 @@
 //! How many a loop has is what lies in its inbox and what it has said to have: it says so when it takes something out,
 //! and at the end of a turn in which that has changed. A message changes nothing of it.
 //!
-//! In a drain the loop that listens lets in who waits, and passes the drain on behind all that it has handed over: to
-//! a loop that has drained nothing is handed any more. A loop that was stopped, or has broken, closes its inbox, and
+//! All loops are told of a drain. The one that listens lets in who waits, by itself, and seals the inboxes of the others:
+//! none of these ends before that, so nothing is handed to a loop that is gone. A loop that was stopped, or has broken, closes its inbox, and
 //! what was meant for it stays with whoever would have handed it over.
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,7 @@ use roadstead_proto::{
     ticket::{Token, WakeQueue},
 };
 
-use crate::{accept, net::Net, orders::Orders};
+use crate::{accept, net::Net};
 pub use inbox::{Handed, Inbox};
 
 /// Calls a loop because something lies in its inbox.
@@ -52,8 +52,6 @@ impl<T> Handed<T> {
 pub struct Other<T> {
     /// What is handed to it.
     pub inbox: Arc<Inbox<T>>,
-    /// What it is ordered.
-    pub orders: Arc<Orders>,
     /// What wakes it.
     pub wake_queue: Arc<WakeQueue>,
 }
@@ -68,7 +66,7 @@ pub struct Handover<T> {
 
 impl<T> Default for Handover<T> {
     fn default() -> Self {
-        Self::new(Arc::default(), Vec::new())
+        Self::of_listener(Vec::new())
     }
 }
 
@@ -76,6 +74,13 @@ impl<T> Handover<T> {
     /// What lies in `own` is this loop's; what it accepts goes to itself and to `others`, to whoever has fewest.
     pub fn new(own: Arc<Inbox<T>>, others: Vec<Other<T>>) -> Self {
         Self { own, others, said: 0 }
+    }
+
+    /// Of a loop that nobody hands anything to.
+    pub fn of_listener(others: Vec<Other<T>>) -> Self {
+        let handover = Self::new(Arc::default(), others);
+        handover.own.seal();
+        handover
     }
 
     /// Hands a connection to the loop that has fewest. It comes back if that is this one, which `has` so many.
@@ -106,11 +111,17 @@ impl<T> Handover<T> {
         }
     }
 
-    /// Passes a drain on to those that it hands connections to, and hands them none any more.
-    pub(crate) fn drain(&mut self) {
-        for Other { orders, wake_queue, .. } in self.others.drain(..) {
-            orders.drain(&wake_queue);
+    /// Hands nothing to the others any more, and lets them know.
+    pub(crate) fn end(&mut self) {
+        for Other { inbox, wake_queue } in self.others.drain(..) {
+            inbox.seal();
+            wake_queue.wake(HANDED);
         }
+    }
+
+    /// Whether nothing was handed to this loop that it has not taken, nor will be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.own.is_over()
     }
 
     /// This loop ends: nothing is handed to it any more, and it hands nothing on. What was on its way is answered.

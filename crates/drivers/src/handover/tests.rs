@@ -10,7 +10,7 @@ use roadstead_proto::{
 };
 
 use super::*;
-use crate::{accept::opener, orders::Order};
+use crate::accept::opener;
 
 struct Silent;
 
@@ -41,22 +41,17 @@ fn anybody() -> Arc<Shared> {
 }
 
 /// A loop that hands connections to as many others, and what these have.
-fn with_others(count: usize) -> (Handover<usize>, Vec<Handover<usize>>, Vec<Arc<Orders>>) {
+fn with_others(count: usize) -> (Handover<usize>, Vec<Handover<usize>>) {
     let inboxes: Vec<_> = (0..count).map(|_| Arc::<Inbox<usize>>::default()).collect();
-    let orders: Vec<_> = (0..count).map(|_| Arc::<Orders>::default()).collect();
-    let other = |(inbox, orders): (&Arc<_>, &Arc<_>)| Other {
-        inbox: Arc::clone(inbox),
-        orders: Arc::clone(orders),
-        wake_queue: WakeQueue::new(),
-    };
-    let others = inboxes.iter().zip(&orders).map(other).collect();
+    let other = |inbox: &Arc<_>| Other { inbox: Arc::clone(inbox), wake_queue: WakeQueue::new() };
+    let others = inboxes.iter().map(other).collect();
     let theirs = inboxes.into_iter().map(|inbox| Handover::new(inbox, Vec::new())).collect();
-    (Handover::new(Arc::default(), others), theirs, orders)
+    (Handover::of_listener(others), theirs)
 }
 
 #[test]
 fn each_goes_to_the_loop_that_has_fewest_counting_what_is_on_its_way() {
-    let (mut first, mut others, _) = with_others(2);
+    let (mut first, mut others) = with_others(2);
     let (shared, mut own) = (anybody(), 0);
     let mut come = |first: &mut Handover<_>, count: usize| {
         for stream in 0..count {
@@ -80,12 +75,12 @@ fn each_goes_to_the_loop_that_has_fewest_counting_what_is_on_its_way() {
 
 #[test]
 fn nothing_is_handed_to_a_loop_that_has_ended_and_what_lay_there_is_given_back() {
-    let (mut first, mut others, _) = with_others(1);
+    let (mut first, mut others) = with_others(1);
     let shared = anybody();
     assert!(first.hand(handed(1, &shared), 1).is_none());
     assert_eq!(others[0].close().iter().map(|handed| handed.stream).collect::<Vec<_>>(), [1]);
     assert!(first.hand(handed(2, &shared), 5).is_some_and(|back| back.stream == 2));
-    let (mut first, others, _) = with_others(1);
+    let (mut first, others) = with_others(1);
     drop(others);
     assert!(
         first.hand(handed(3, &shared), 5).is_some_and(|back| back.stream == 3),
@@ -94,21 +89,34 @@ fn nothing_is_handed_to_a_loop_that_has_ended_and_what_lay_there_is_given_back()
 }
 
 #[test]
-fn a_drain_is_passed_on_behind_all_that_was_handed_over_and_nothing_is_handed_over_after_it() {
-    let (mut first, mut others, orders) = with_others(2);
+fn nothing_is_over_before_the_last_was_handed_over_and_taken() {
     let shared = anybody();
+    let (mut first, mut others) = with_others(2);
+    assert!(first.is_over() && !others[0].is_over());
     assert!(first.hand(handed(1, &shared), 1).is_none());
-    assert!(orders.iter().all(|orders| orders.order() == Order::Serve));
-    first.drain();
-    assert!(orders.iter().all(|orders| orders.order() == Order::Drain));
-    assert!(first.hand(handed(2, &shared), 5).is_some_and(|back| back.stream == 2));
+    first.end();
+    assert!(!others[0].is_over() && others[1].is_over());
+    assert!(first.hand(handed(2, &shared), 5).is_some());
     assert_eq!(others[0].take().len(), 1);
+    assert!(others[0].is_over());
+}
+
+#[test]
+fn a_loop_that_is_late_is_handed_so_many_and_no_more() {
+    let shared = anybody();
+    let (mut first, mut others) = with_others(1);
+    let mut come = |count: usize| {
+        (0..count).filter(|&stream| first.hand(handed(stream, &shared), 1000).is_none()).count()
+    };
+    assert_eq!([come(63), come(1), come(1)], [63, 1, 0]);
+    assert_eq!(others[0].take().len(), 64);
+    assert_eq!(come(1), 1);
 }
 
 #[test]
 fn whoever_is_on_the_way_is_counted_and_given_back_if_nobody_takes_them() {
     let shared = anybody();
-    let (mut first, mut others, _) = with_others(1);
+    let (mut first, mut others) = with_others(1);
     for stream in 0..3 {
         assert!(first.hand(handed(stream, &shared), 5).is_none());
     }

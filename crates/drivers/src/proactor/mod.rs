@@ -2,8 +2,8 @@
 //!
 //! One loop of submit, wait for completions, session, submit. Where completions arrive is the replaceable part, a
 //! [`CompletionQueue`]. An operation that was submitted belongs to the completion queue with all that it works on,
-//! until its completion comes, in whatever order; what was lent to a send belongs to it until it comes home. To close a connection is therefore three steps: cancel what is in
-//! flight, hear of it, close.
+//! until its completion comes, in whatever order; what was lent to a send belongs to it until it comes home. To close a
+//! connection is therefore three steps: cancel what is in flight, hear of it, close.
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
 //!
@@ -114,7 +114,8 @@ impl<P: CompletionQueue> Proactor<P> {
         }
         self.handover.has(self.state.connections.len());
         self.state.end_turn(now, self.completions.now());
-        Ok(!self.state.is_stopped() && (!self.state.has_drained() || self.completions.has_done()))
+        let over = self.state.has_drained() && self.handover.is_over();
+        Ok(!self.state.is_stopped() && (!over || self.completions.has_done()))
     }
 
     /// How long the next turn would wait; `None`: until something happens.
@@ -400,7 +401,7 @@ impl<P: CompletionQueue> Proactor<P> {
         }
         self.listeners.wake();
         self.completions.deafen();
-        self.handover.drain();
+        self.handover.end();
     }
 
     /// Hears of what was cancelled, so that every connection is closed. A completion queue that does not tell is not

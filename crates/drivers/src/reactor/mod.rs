@@ -124,7 +124,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.listeners.wake(&mut self.poller, now);
         self.handover.has(self.state.connections.len());
         self.state.end_turn(now, self.net.now());
-        Ok(!self.state.is_stopped() && !self.state.has_drained())
+        let over = self.state.has_drained() && self.handover.is_over();
+        Ok(!self.state.is_stopped() && !over)
     }
 
     /// How long the next turn would wait; `None`: until something happens.
@@ -176,7 +177,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         {
             self.insert(Some(stream), endpoint, now);
         }
-        self.handover.drain();
+        self.handover.end();
     }
 
     /// Fires the deadlines that had passed when this turn's poll began.

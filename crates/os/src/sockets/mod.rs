@@ -110,7 +110,8 @@ pub fn listen(address: SocketAddr, backlog: i32, tuning: Tuning) -> io::Result<O
 
 /// So many listening sockets on `address`, over which the system spreads those who come.
 ///
-/// The first is bound as any other is, so that an address in use is told as such; only then may the others join it.
+/// The first is bound, and listens, as any other does, so that an address in use is told as such; only then may the
+/// others join it.
 pub fn listen_together(
     address: SocketAddr,
     count: usize,
@@ -118,13 +119,15 @@ pub fn listen_together(
     tuning: Tuning,
 ) -> io::Result<Vec<OwnedFd>> {
     let first = bound(address, false, tuning)?;
+    first.listen(backlog)?;
     first.set_reuse_port(true)?;
     let mut sockets = vec![OwnedFd::from(first)];
     let address = local_address(&sockets[0])?;
     for _ in 1..count {
-        sockets.push(bound(address, true, tuning)?.into());
+        let other = bound(address, true, tuning)?;
+        other.listen(backlog)?;
+        sockets.push(other.into());
     }
-    sockets.iter().try_for_each(|socket| SockRef::from(socket).listen(backlog))?;
     Ok(sockets)
 }
 

@@ -80,7 +80,7 @@ impl Loops {
         let hosts: Vec<_> = makes.iter().map(|_| host()).collect();
         let all = hosts.iter().map(Loop::of).collect();
         let (loops, mut listeners) = (Arc::new(Self { all, listening }), listeners.into_iter());
-        let (mut threads, mut made) = (Vec::new(), Ok(()));
+        let (mut threads, mut made, mut begin) = (Vec::new(), Ok(()), Vec::new());
         for (number, (make, host)) in makes.into_iter().zip(hosts).enumerate() {
             let net = Os::non_blocking(epoch, shared.tuning);
             let parts = LoopParts {
@@ -90,8 +90,10 @@ impl Loops {
                 listeners: listeners.next().unwrap_or_default(),
                 handover: loops.handover(number),
             };
-            let (is_made, body) =
-                loops.body(make, parts, pin.then_some(number), ending.clone(), held.clone());
+            let (go, begins) = mpsc::channel();
+            begin.push(go);
+            let held = (held.clone(), ending.clone());
+            let (is_made, body) = loops.body(make, parts, pin.then_some(number), begins, held);
             made = thread::Builder::new().name(format!("{name}-{number}")).spawn(body).and_then(|thread| {
                 threads.push(thread);
                 is_made.recv().map_err(|_| io::Error::other("the loop panicked before it began"))?
@@ -101,21 +103,25 @@ impl Loops {
             }
         }
         if let Err(error) = made {
-            loops.stop();
+            // They end without having begun.
+            drop(begin);
             threads.into_iter().for_each(|thread| _ = thread.join());
             return Err(error);
         }
+        // A thread that is gone has said why.
+        begin.into_iter().for_each(|go| _ = go.send(()));
         Ok((loops, threads))
     }
 
-    /// What the thread of a loop does, and how it is learnt that the loop was made.
+    /// What the thread of a loop does, and how it is learnt that the loop was made. It `begins` when all are made, so
+    /// that a server that cannot be started has served nobody.
     fn body<R: FnMut() -> io::Result<()>>(
         self: &Arc<Self>,
         make: impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static,
         parts: LoopParts,
         pin: Option<usize>,
-        ending: Ending,
-        held: impl Send + 'static,
+        begins: mpsc::Receiver<()>,
+        (held, ending): (impl Send + 'static, Ending),
     ) -> (mpsc::Receiver<io::Result<()>>, impl FnOnce() + Send + 'static) {
         let ((made, is_made), loops) = (mpsc::channel(), Arc::clone(self));
         let body = move || {
@@ -125,7 +131,7 @@ impl Loops {
                 match loop_made {
                     Ok(mut run) => {
                         let _ = made.send(Ok(()));
-                        run()
+                        if begins.recv().is_ok() { run() } else { Ok(()) }
                     }
                     Err(error) => {
                         let _ = made.send(Err(error));
@@ -144,15 +150,16 @@ impl Loops {
 
     /// Of the loop of that number.
     fn handover(&self, number: usize) -> Handover<OwnedFd> {
-        let others = self.all.iter().enumerate().filter(|(other, _)| *other != number);
-        let others = others.map(|(_, other)| other.as_other()).filter(|_| self.listening == 1 && number == 0);
-        Handover::new(Arc::clone(&self.all[number].inbox), others.collect())
+        if number >= self.listening.max(1) {
+            return Handover::new(Arc::clone(&self.all[number].inbox), Vec::new());
+        }
+        let others = if self.listening == 1 { &self.all[1..] } else { &[] };
+        Handover::of_listener(others.iter().map(Loop::as_other).collect())
     }
 
-    /// Has them let nobody in and end when all are gone. Who hands connections to the others passes that on.
+    /// Has them let nobody in and end when all are gone.
     pub(super) fn drain(&self) {
-        let first_to_know = if self.listening == 1 { 1 } else { self.all.len() };
-        self.all[..first_to_know].iter().for_each(|one| one.orders.drain(&one.wake_queue));
+        self.all.iter().for_each(|one| one.orders.drain(&one.wake_queue));
     }
 
     /// Has them end at once.
@@ -181,10 +188,6 @@ impl Loop {
     }
 
     fn as_other(&self) -> Other<OwnedFd> {
-        Other {
-            inbox: Arc::clone(&self.inbox),
-            orders: Arc::clone(&self.orders),
-            wake_queue: Arc::clone(&self.wake_queue),
-        }
+        Other { inbox: Arc::clone(&self.inbox), wake_queue: Arc::clone(&self.wake_queue) }
     }
 }

@@ -38,6 +38,11 @@ impl Jobs {
         matches!(self, Jobs::Inline(queue) if queue.is_ready())
     }
 
+    /// Whether this loop has a task to run, now or later.
+    pub fn are_waiting(&self) -> bool {
+        matches!(self, Jobs::Inline(queue) if !queue.is_empty())
+    }
+
     /// Runs what waits at the end of a turn of the loop, up to a task that is not to hold the loop. True if there was
     /// anything.
     pub fn run_turn(&mut self) -> bool {

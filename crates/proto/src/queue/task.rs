@@ -109,4 +109,8 @@ pub trait Discipline: Send {
     fn pop(&mut self) -> Option<(Task, Duration)>;
     /// Whether [`Discipline::pop`] would give a task now.
     fn is_ready(&self) -> bool;
+    /// Whether there is none, nor will be one unless it is pushed.
+    fn is_empty(&self) -> bool {
+        !self.is_ready()
+    }
 }

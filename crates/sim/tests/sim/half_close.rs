@@ -3,7 +3,9 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use roadstead_proto::{Close, Closed, Context, Done, Forward, Input, Peer, Ready, Scope, Service, Session};
+use roadstead_proto::{
+    Close, Closed, Context, Done, Forward, Input, Peer, Reading, Ready, Scope, Service, Session,
+};
 use roadstead_sim::{Cut, Failure, Sim, seeds};
 
 use crate::{
@@ -61,6 +63,8 @@ impl Session for Side {
     type Reply = ();
 
     fn ready(&mut self, _: Ready, cx: &mut Context<'_, Self>) -> Done {
+        // What comes is not answered; two that wait for room at each other would wait for ever.
+        cx.read(Reading::Always);
         // Not even a drain keeps it from reading on.
         self.speak(cx);
         Ok(())
