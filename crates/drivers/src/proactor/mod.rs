@@ -2,14 +2,13 @@
 //!
 //! One loop of submit, wait for completions, session, submit. Where completions arrive is the replaceable part, a
 //! [`CompletionQueue`]. An operation that was submitted belongs to the completion queue with all that it works on,
-//! until its completion comes, in whatever order; what was lent to a send belongs to it until it comes home. To close a
-//! connection is therefore three steps: cancel what is in flight, hear of it, close.
+//! until its completion comes, in whatever order; what was lent to a send, until it comes home. To close a connection is
+//! therefore three steps: cancel what is in flight, hear of it, close.
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
 //!
 //! No deadline fires before what had arrived by then was looked at, however long the loop was kept from looking: one
-//! that has passed waits for a turn that began after it, and for the completion queue to try once more what is in
-//! flight there.
+//! that has passed waits for a turn that began after it, and for the completion queue to try what is in flight there.
 
 pub mod blocks;
 mod completions;
