@@ -71,6 +71,7 @@ use crate::{
     host::{Host, Shared},
     layer::Identity,
     output::{Lent, Output},
+    reading::Reading,
     service::{Closed, Peer, Session},
     session::Control,
     ticket::{Mailbox, Token, WakeFlag, WakeQueue, Waker},
@@ -222,7 +223,10 @@ impl<S: Session> Connection<S> {
         match self.phase {
             Phase::Lingering(_) if !self.peer_ended => BLOCK,
             Phase::Open if self.listens() && !self.peer_ended && !self.is_held_back() => {
-                let holds = self.output.buffered() + self.held.len();
+                // What is not answered here needs no room in the output.
+                let answers = self.control.reading != Reading::Always;
+                let unsent = if answers { self.output.buffered() } else { 0 };
+                let holds = unsent + self.held.len();
                 self.shared.budget.buffer_each.saturating_sub(holds).min(BLOCK)
             }
             _ => 0,

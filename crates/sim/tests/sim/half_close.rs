@@ -143,9 +143,7 @@ fn meet(sim: Sim, relayed: bool, drain_after: Option<Duration>) -> Result<(), Fa
     let seed = sim.seed();
     let [up, down] = [3, 4].map(|index| noise(seed, index) % (1 << (4 + noise(seed, index + 10) % 12)));
     let layered = noise(seed, 6).is_multiple_of(2);
-    // Two that talk at once over sockets that hold little may wait for each other.
-    let waits = 1 + noise(seed, 5) % 2;
-    let (client_waits, server_waits) = [(0, 0), (down, 0), (0, up)][waits as usize];
+    let (client_waits, server_waits) = [(0, 0), (down, 0), (0, up)][(noise(seed, 5) % 3) as usize];
     let (tell, told) = mpsc::channel();
     let side = |accepted: bool| Side {
         accepted,

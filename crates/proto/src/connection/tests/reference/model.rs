@@ -423,6 +423,8 @@ impl Model {
         let most = match self.life {
             _ if self.receiving || self.ended => 0,
             Life::Lingering(_) => BLOCK,
+            // What is read all the same is not answered: the output may be as full as it likes.
+            Life::Open if self.reading == Reading::Always && self.reads() => EACH.saturating_sub(self.unread),
             Life::Open if self.reads() => EACH.saturating_sub(self.unsent + self.unread),
             _ => 0,
         };
