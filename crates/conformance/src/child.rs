@@ -8,13 +8,22 @@ use std::{
     mem,
     net::{SocketAddr, TcpStream},
     ops::Index,
-    os::unix::{fs::FileExt, process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::FileExt, process::CommandExt},
+    },
     process::{self, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
+use rustix::{
+    net::getpeername,
+    process::{
+        Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, kill_process_group, pidfd_getfd, pidfd_open,
+        test_kill_process_group,
+    },
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -345,6 +354,20 @@ impl Child {
             Some(((process, thread), runs))
         };
         self.threads().into_iter().filter_map(of).collect()
+    }
+
+    /// The sockets that it and its children have for this client: pidfd_getfd(2).
+    pub fn sockets_of(&self, client: SocketAddr) -> Vec<OwnedFd> {
+        let of = |pid: Pid| {
+            let process = pidfd_open(pid, PidfdFlags::empty());
+            let taken = move |fd| pidfd_getfd(process.as_ref().ok()?, fd, PidfdGetfdFlags::empty()).ok();
+            list(&format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().filter_map(taken)
+        };
+        let is_for_it = |socket: &OwnedFd| {
+            let peer = getpeername(socket).ok().flatten();
+            peer.is_some_and(|peer| SocketAddr::try_from(peer) == Ok(client))
+        };
+        self.processes().into_iter().flat_map(of).filter(is_for_it).collect()
     }
 
     /// What it and its children hold.

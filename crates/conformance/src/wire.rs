@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -108,6 +108,11 @@ impl Wire {
     /// The certificate that the server has shown; `None` without TLS.
     pub fn certificate(&self) -> Option<Vec<u8>> {
         Some(self.tls.as_ref()?.session().peer_certificates()?.first()?.to_vec())
+    }
+
+    /// Where it comes from.
+    pub fn local_address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
     }
 
     /// Has calls fail that would wait.

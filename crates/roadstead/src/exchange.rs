@@ -82,7 +82,7 @@ pub fn start(
     if keys.is_none() {
         check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
     }
-    sockets::tuning::size(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
+    sockets::tuning::apply(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
     let listening = accept::Listener { socket: listener.socket, open: unit.open() };
     let threads =
         Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![vec![listening]])?;

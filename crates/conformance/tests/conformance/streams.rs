@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::sockopt::tcp_nodelay;
+
 use roadstead::Model;
 use roadstead_conformance::{
     PATIENCE,
@@ -21,6 +23,7 @@ scenarios! {
     one_byte_at_a_time (Wires): "a message that comes byte by byte is a message",
     a_message_may_be_split_anywhere (Wires): "a rest in a message, wherever it is, makes no difference",
     several_messages_in_one_segment (Wires): "messages that come together are answered one by one, in order",
+    nothing_waits_for_a_segment_to_fill (Wires): "every socket that is accepted sends at once, whoever has accepted it (`TCP_NODELAY`)",
     bodies_of_no_length (Wires): "a message and an answer may be empty",
     the_answer_goes_out_after_a_half_close (Wires): "what is owed is answered after the peer has finished sending",
     the_rest_is_read_before_the_end_is_told (Wires): "requests that were left unread come before the peer's end",
@@ -84,6 +87,18 @@ fn several_messages_in_one_segment(setting: &Setting) {
     stream.write_all(&wire).unwrap();
     for number in numbers {
         assert_eq!(read_frame(&mut stream), (ECHO, number.to_le_bytes().to_vec()));
+    }
+}
+
+fn nothing_waits_for_a_segment_to_fill(setting: &Setting) {
+    let child = Child::start(setting, "desk");
+    // The first may be accepted otherwise than those that follow.
+    for _ in 0..3 {
+        let mut stream = child.connect();
+        assert_eq!(ask(&mut stream, ECHO, 0, b"").0, ECHO);
+        let sockets = child.sockets_of(stream.local_address());
+        assert!(!sockets.is_empty(), "somebody has answered");
+        assert!(sockets.iter().all(|socket| tcp_nodelay(socket).unwrap()));
     }
 }
 

@@ -71,11 +71,6 @@ impl Os {
         Self { null: None, spare: None, ..*self }
     }
 
-    /// Sets up a stream that the system has accepted by itself.
-    pub(crate) fn set_up(&self, stream: &OwnedFd) -> io::Result<()> {
-        Ok(tuning::apply(self.tuning, stream)?)
-    }
-
     /// A socket for a connection to `address` that the system is to begin by itself.
     pub(crate) fn unconnected(&self, address: SocketAddr) -> io::Result<OwnedFd> {
         Ok(unconnected(address, self.tuning)?.into())
@@ -141,7 +136,7 @@ fn bound(address: SocketAddr, with_others: bool, tuning: Tuning) -> io::Result<S
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    tuning::size(tuning, &socket)?;
+    tuning::apply(tuning, &socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -179,11 +174,9 @@ pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
 }
 
 /// Accepts one connection; `flags` says whether its calls may block.
-fn accept(listener: &OwnedFd, flags: SocketFlags, tuning: Tuning) -> io::Result<(OwnedFd, SocketAddr)> {
+fn accept(listener: &OwnedFd, flags: SocketFlags) -> io::Result<(OwnedFd, SocketAddr)> {
     let (stream, address) = rustix::net::acceptfrom_with(listener, flags | SocketFlags::CLOEXEC)?;
     let address = address.ok_or(Errno::CONNABORTED)?;
-    // What fails here is this connection, not the listener.
-    tuning::apply(tuning, &stream).map_err(|_| Errno::CONNABORTED)?;
     Ok((stream, SocketAddr::try_from(address)?))
 }
 
@@ -199,7 +192,6 @@ fn unconnected(address: SocketAddr, tuning: Tuning) -> io::Result<Socket> {
     let alone = last_descriptors();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     drop(alone);
-    tuning::size(tuning, &socket)?;
     tuning::apply(tuning, &socket)?;
     Ok(socket)
 }
@@ -329,14 +321,14 @@ impl Net for Os {
     }
 
     fn accept(&mut self, listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
-        accept(listener, self.accepted, self.tuning)
+        accept(listener, self.accepted)
     }
 
     fn shed(&mut self, listener: &OwnedFd) -> bool {
         let _alone = last_descriptors();
         drop(self.spare.take());
         let Some(null) = &self.null else { return false };
-        match accept(listener, self.accepted, self.tuning) {
+        match accept(listener, self.accepted) {
             Ok((mut stream, _)) => {
                 // Closes the connection and takes its descriptor into reserve in one step: whoever else is short of
                 // descriptors, such as the client that has just been turned away, finds none free in between.

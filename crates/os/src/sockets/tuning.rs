@@ -7,9 +7,10 @@ use rustix::{io::Result, net::sockopt};
 
 use roadstead_proto::tuning::Tuning;
 
-/// Sizes the buffers of a socket. Before it listens or connects, as the window's scale is agreed on then; what a
-/// listening socket accepts has the same.
-pub fn size(tuning: Tuning, socket: impl AsFd) -> Result<()> {
+/// Sets up a socket before it listens or connects, as the window's scale is agreed on then. What a listening socket
+/// accepts has the same: Linux copies all of it when the connection is made, and nothing need be set of each.
+pub fn apply(tuning: Tuning, socket: impl AsFd) -> Result<()> {
+    sockopt::set_tcp_nodelay(&socket, tuning.nodelay)?;
     if let Some(size) = tuning.send_buffer {
         sockopt::set_socket_send_buffer_size(&socket, size)?;
     }
@@ -17,11 +18,6 @@ pub fn size(tuning: Tuning, socket: impl AsFd) -> Result<()> {
         sockopt::set_socket_recv_buffer_size(&socket, size)?;
     }
     Ok(())
-}
-
-/// Sets up what does not follow from the listening socket.
-pub(super) fn apply(tuning: Tuning, stream: impl AsFd) -> Result<()> {
-    sockopt::set_tcp_nodelay(stream, tuning.nodelay)
 }
 
 #[cfg(test)]

@@ -142,10 +142,7 @@ impl Uring {
 
     fn accepted(&mut self, number: usize, result: io::Result<(OwnedFd, SocketAddr)>) {
         let taken = match result {
-            Ok((stream, address)) => match self.net.set_up(&stream) {
-                Ok(()) => Taken::One(stream, Peer { address }),
-                Err(_) => Taken::Lost,
-            },
+            Ok((stream, address)) => Taken::One(stream, Peer { address }),
             Err(error) if was_cancelled(&error) => return,
             Err(error) if Os::classify(&error) == Failure::Passing => Taken::Lost,
             // Where descriptors are short that is so whether somebody waits or not.
