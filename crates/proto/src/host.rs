@@ -13,6 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::{
     budget::{Account, Budget, Gate, Meter, Share},
     queue::{Fcfs, Jobs},
+    spare::Spares,
     stats::{Counted, Counters, Snapshot, Stats},
     ticket::WakeQueue,
     tuning::Tuning,
@@ -138,6 +139,8 @@ pub struct Host {
     pub count: Counters,
     /// Where that is added to, if not to what all have in common.
     stats: Option<Arc<Stats>>,
+    /// Buffers for whoever is served.
+    pub(crate) spares: Spares,
 }
 
 impl Host {
@@ -159,6 +162,7 @@ impl Host {
             wall,
             count: Counters::default(),
             stats: None,
+            spares: Spares::default(),
         }
     }
 
@@ -185,6 +189,11 @@ impl Host {
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
+    }
+
+    /// Lets go of the buffers that it keeps for whoever is served: nobody will be for a while.
+    pub fn rest(&mut self) {
+        self.spares = Spares::default();
     }
 
     /// The same, for one of several loops that do not want to write where others do. What it counts is kept for as

@@ -51,6 +51,7 @@ pub mod ticket;
 pub mod tuning;
 
 mod last_words;
+mod spare;
 mod unread;
 
 pub use blob::Blob;

@@ -6,6 +6,7 @@
 
 mod lent;
 mod loan;
+mod spared;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use loan::Loan;
 
 /// A tail that is at most this large survives being sent, so that small answers allocate once per connection. What is
 /// no larger is copied into the tail: as a piece of its own it would cost more than itself.
-const KEPT_TAIL: usize = 256;
+pub(crate) const KEPT_TAIL: usize = 256;
 
 /// The ordered pieces a connection still has to send.
 #[derive(Debug)]

@@ -35,6 +35,8 @@ enum Side {
 /// What one step through the records has led to.
 enum Step {
     Go,
+    /// What was to be written is.
+    Written,
     Wait,
     Ended,
     Failed(Error),
@@ -74,17 +76,16 @@ impl Records {
         held: &mut [u8],
         wire: &mut BytesMut,
         room: usize,
-        write: impl FnMut(&mut dyn Seal, &mut [u8]) -> Result<usize, EncryptError>,
+        mut write: impl FnMut(&mut dyn Seal, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
         let mut nothing = BytesMut::new();
-        let mut write = Some(write);
         loop {
             let step = process!(&mut self.side, &mut *held, |status| {
                 step_or_write(status, &mut nothing, wire, room, &mut write)
             });
             match step {
                 Step::Go => {}
-                Step::Wait if write.is_none() => return Ok(()),
+                Step::Written => return Ok(()),
                 Step::Wait | Step::Ended => return Err(io::ErrorKind::NotConnected.into()),
                 Step::Failed(error) => return Err(in_words(error)),
             }
@@ -100,7 +101,7 @@ impl Layer for Records {
             match step {
                 Step::Go => {}
                 Step::Ended => self.ended = true,
-                Step::Wait => break,
+                Step::Wait | Step::Written => break,
                 Step::Failed(error) => {
                     self.say_why(wire, reply);
                     return Err(in_words(error));
@@ -211,19 +212,18 @@ impl<D> Seal for WriteTraffic<'_, D> {
     }
 }
 
-/// Like [`step`], but calls `write`, once, when it may be called.
+/// Like [`step`], but calls `write` when it may be called.
 fn step_or_write<D>(
     status: UnbufferedStatus<'_, '_, D>,
     plain: &mut BytesMut,
     wire: &mut BytesMut,
     room: usize,
-    write: &mut Option<impl FnMut(&mut dyn Seal, &mut [u8]) -> Result<usize, EncryptError>>,
+    write: &mut impl FnMut(&mut dyn Seal, &mut [u8]) -> Result<usize, EncryptError>,
 ) -> Step {
     let mut traffic = match status {
         UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(traffic)), .. } => traffic,
         other => return step(other, plain, wire).0,
     };
-    let Some(mut write) = write.take() else { return Step::Wait };
     let start = wire.len();
     wire.resize(start + room, 0);
     let mut written = write(&mut traffic, &mut wire[start..]);
@@ -233,7 +233,7 @@ fn step_or_write<D>(
     }
     wire.truncate(start + *written.as_ref().unwrap_or(&0));
     match written {
-        Ok(_) => Step::Go,
+        Ok(_) => Step::Written,
         Err(error) => Step::Failed(Error::General(error.to_string())),
     }
 }

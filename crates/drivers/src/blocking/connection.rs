@@ -398,6 +398,7 @@ impl<N: WaitingNet> Blocking<N> {
             return Ok(Woke::Otherwise);
         }
         self.host.report();
+        self.host.rest();
         self.host.count.waits += 1;
         let wants = Wants { receive: self.receive > 0, send: self.send || self.connecting };
         let found = self.net.wait(self.stream.as_ref(), wants, interrupt.as_ref(), left);

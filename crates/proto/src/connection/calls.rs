@@ -10,6 +10,7 @@ use crate::{
     guard,
     host::{Host, Shared},
     input::Input,
+    output::KEPT_TAIL,
     reading::Reading,
     service::{Close, Closed, Done, Ready, Session},
     session::Context,
@@ -98,6 +99,9 @@ impl<S: Session> Connection<S> {
 
     /// New bytes: straight from the loop's block where nothing was left before.
     pub(crate) fn receive(&mut self, block: &mut BytesMut, now: Duration, host: &mut Host) {
+        if block.len() > KEPT_TAIL {
+            self.output.borrow_tail(&mut host.spares.written);
+        }
         if self.held.is_empty() {
             self.deliver(block, block.capacity().max(BLOCK), now, host);
             if !block.is_empty() {
@@ -141,7 +145,7 @@ impl<S: Session> Connection<S> {
 
     pub(crate) fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
         self.flight.sending = false;
-        self.output.advance(count);
+        self.output.advance_into(count, &mut host.spares.written);
         if count > 0 {
             self.touch(now, count);
         }

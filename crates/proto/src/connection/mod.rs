@@ -323,6 +323,7 @@ impl<S: Session> Endpoint for Connection<S> {
 
     fn settle(&mut self, now: Duration, host: &mut Host) {
         self.weigh(now);
+        self.output.tighten(&mut host.spares.written);
         let holds = self.held.size + self.output.footprint();
         let fits = match &mut self.charge {
             Some(charge) => charge.change(holds),

@@ -3,24 +3,28 @@
 
 use std::io::IoSlice;
 
-use bytes::BytesMut;
-
-use crate::{flight::BLOCK, output::Output};
+use crate::{flight::BLOCK, output::Output, spare::Spare};
 
 /// The most plaintext that is sealed at once, in bytes.
 pub(crate) const BATCH: usize = BLOCK;
 
-/// The bytes that come next in `output`, up to the first file.
-pub(super) fn next_batch(output: &Output) -> BytesMut {
+/// Has `seal` see the bytes that come next in `output`, up to the first file: one piece where it lies, several together in
+/// a buffer that is taken out of `spare`.
+pub(super) fn with_next_batch<T>(output: &Output, spare: &mut Spare, seal: impl FnOnce(&[u8]) -> T) -> T {
     let mut slices = [IoSlice::new(&[]); 16];
     let (count, _) = output.gather(&mut slices);
+    if let [one] = &slices[..count] {
+        return seal(&one[..one.len().min(BATCH)]);
+    }
     let all: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-    let mut batch = BytesMut::with_capacity(all.min(BATCH));
+    let mut batch = spare.take(all.min(BATCH));
     for slice in &slices[..count] {
         let room = BATCH - batch.len();
         batch.extend_from_slice(&slice[..slice.len().min(room)]);
     }
-    batch
+    let (sealed, size) = (seal(&batch), batch.capacity());
+    spare.put(batch, size);
+    sealed
 }
 
 #[cfg(test)]
@@ -38,7 +42,8 @@ mod tests {
         ] {
             let mut output = Output::new(usize::MAX);
             pieces.iter().for_each(|&piece| output.send(vec![7; piece]));
-            assert_eq!(next_batch(&output).len(), length, "{pieces:?}");
+            let seen = with_next_batch(&output, &mut Spare::default(), <[u8]>::len);
+            assert_eq!(seen, length, "{pieces:?}");
         }
     }
 }

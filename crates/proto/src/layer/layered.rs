@@ -12,7 +12,7 @@ use std::{collections::VecDeque, fmt, io, mem, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use super::{
-    batch::{BATCH, next_batch},
+    batch::{BATCH, with_next_batch},
     contract::{End, Layer, guarded},
     phase::Phase,
 };
@@ -24,6 +24,7 @@ use crate::{
     guard::{self, Guarded},
     host::{Host, Shared},
     output::{Lent, Output},
+    spare::{Spare, Spares},
     ticket::{Token, WakeQueue},
     unread::Unread,
 };
@@ -110,7 +111,7 @@ impl Layered {
 
     fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
         self.flight.sending = false;
-        self.wire.advance(count);
+        self.wire.advance_into(count, &mut host.spares.sealed);
         let told = if self.wire.is_empty() { self.sealed } else { count.min(self.sealed.saturating_sub(1)) };
         self.sealed -= told;
         if told > 0 && matches!(self.phase, Phase::Open) {
@@ -129,8 +130,7 @@ impl Layered {
                 return;
             }
             if self.wants > 0 && !self.plain.is_empty() {
-                let mut block = self.take_plain();
-                self.inner.handle(now, Event::Received(&mut block), host);
+                self.deliver(now, host);
             } else if self.wants > 0 && self.has_ended && !self.end_told && self.may_end() {
                 (self.wants, self.end_told) = (0, true);
                 self.inner.handle(now, Event::Ended, host);
@@ -139,8 +139,7 @@ impl Layered {
                     (self.reading, self.read) = (true, true);
                     return;
                 }
-                let batch = next_batch(self.inner.output());
-                self.seal(&batch, now, host);
+                self.seal_next(now, host);
                 if self.sealed > 0 {
                     return;
                 }
@@ -155,13 +154,26 @@ impl Layered {
         self.wire_ended || !self.inner.awaits_end()
     }
 
-    /// As much plaintext as the connection has asked for.
-    fn take_plain(&mut self) -> BytesMut {
-        let count = mem::take(&mut self.wants).min(self.plain.len());
-        if count == self.plain.len() {
-            mem::take(&mut self.plain).bytes
+    /// Lets the connection have as much plaintext as it has asked for.
+    fn deliver(&mut self, now: Duration, host: &mut Host) {
+        let most = mem::take(&mut self.wants);
+        if most < self.plain.len() {
+            let mut block = self.plain.bytes.split_to(most);
+            self.inner.handle(now, Event::Received(&mut block), host);
         } else {
-            self.plain.bytes.split_to(count)
+            let Unread { mut bytes, size } = mem::take(&mut self.plain);
+            self.inner.handle(now, Event::Received(&mut bytes), host);
+            host.spares.opened.put(bytes, size);
+        }
+    }
+
+    /// Plaintext that the connection has not asked for stays, in a buffer that is not much larger.
+    fn keep_plain(&mut self, spare: &mut Spare) {
+        if self.plain.size / 2 > self.plain.len() {
+            let mut few = Unread::default();
+            few.append(&self.plain.bytes, BATCH);
+            let Unread { bytes, size } = mem::replace(&mut self.plain, few);
+            spare.put(bytes, size);
         }
     }
 
@@ -222,13 +234,17 @@ impl Layered {
     }
 
     /// Seals the next of what the connection has to send.
-    fn seal(&mut self, plain: &[u8], now: Duration, host: &mut Host) {
-        let mut sealed = BytesMut::with_capacity(plain.len() + plain.len() / 256 + 64);
-        match guarded(|| self.layer.seal(plain, &mut self.held.bytes, &mut sealed)) {
-            Ok(()) => {
-                self.sealed = plain.len() as u64;
-                self.wire.send(sealed.freeze());
-            }
+    fn seal_next(&mut self, now: Duration, host: &mut Host) {
+        let Self { inner, layer, held, wire, .. } = self;
+        let Spares { opened, sealed, .. } = &mut host.spares;
+        let seal = |plain: &[u8]| seal(&mut ***layer, plain, held, wire, sealed);
+        let sealed = with_next_batch(inner.output(), opened, seal);
+        self.note_sealed(sealed, now, host);
+    }
+
+    fn note_sealed(&mut self, sealed: io::Result<usize>, now: Duration, host: &mut Host) {
+        match sealed {
+            Ok(count) => self.sealed = count as u64,
             Err(error) => self.inner.handle(now, Event::Failed(error), host),
         }
     }
@@ -284,6 +300,20 @@ impl Layered {
     }
 }
 
+/// Seals `plain` behind what is on its way to the wire; answers how much that was.
+fn seal(
+    layer: &mut dyn Layer,
+    plain: &[u8],
+    held: &mut Unread,
+    wire: &mut Output,
+    spare: &mut Spare,
+) -> io::Result<usize> {
+    let mut sealed = wire.take_room(plain.len() + plain.len() / 256 + 64, spare);
+    guarded(|| layer.seal(plain, &mut held.bytes, &mut sealed))?;
+    wire.append(sealed);
+    Ok(plain.len())
+}
+
 impl Endpoint for Layered {
     fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration) {
         self.inner.place(token, wake_queue, now);
@@ -323,12 +353,17 @@ impl Endpoint for Layered {
             }
             (_, Event::Sent(count)) => self.sent(count, now, host),
             (_, Event::Read(part)) => match mem::replace(part, Ok(BytesMut::new())) {
-                Ok(part) => self.seal(&part, now, host),
+                Ok(part) => {
+                    let spare = &mut host.spares.sealed;
+                    let sealed = seal(&mut **self.layer, &part, &mut self.held, &mut self.wire, spare);
+                    self.note_sealed(sealed, now, host);
+                }
                 Err(error) => self.inner.handle(now, Event::Failed(error), host),
             },
             (_, event) => self.inner.handle(now, event, host),
         }
         self.pump(now, host);
+        self.keep_plain(&mut host.spares.opened);
         if matches!(self.phase, Phase::Closing(_)) && self.wire.is_empty() {
             self.wind_up(now, host);
         }
@@ -395,6 +430,7 @@ impl Endpoint for Layered {
 
     fn settle(&mut self, now: Duration, host: &mut Host) {
         self.inner.settle(now, host);
+        self.wire.tighten(&mut host.spares.sealed);
         let holds = self.held.size + self.plain.size + self.wire.footprint();
         let fits = match &mut self.charge {
             Some(charge) => charge.change(holds),

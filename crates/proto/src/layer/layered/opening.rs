@@ -13,6 +13,7 @@ use crate::{
         contract::{End, guarded},
         phase::Phase,
     },
+    spare::Spare,
     unread::Unread,
 };
 
@@ -20,7 +21,7 @@ impl Layered {
     /// Bytes came from the wire: straight from the loop's block where nothing was held back.
     pub(crate) fn receive(&mut self, block: &mut BytesMut, now: Duration, host: &mut Host) {
         let opened = if self.held.is_empty() {
-            let opened = self.open(block);
+            let opened = self.open(block, &mut host.spares.opened);
             if opened.is_ok() && !block.is_empty() {
                 self.held.append(block, HELD);
             }
@@ -28,7 +29,7 @@ impl Layered {
         } else {
             self.held.append(block, HELD);
             let Unread { mut bytes, size } = mem::take(&mut self.held);
-            let opened = self.open(&mut bytes);
+            let opened = self.open(&mut bytes, &mut host.spares.opened);
             self.held = Unread { bytes, size };
             self.held.shrink();
             opened
@@ -43,8 +44,8 @@ impl Layered {
         }
     }
 
-    fn open(&mut self, wire: &mut BytesMut) -> io::Result<()> {
-        let mut plain = BytesMut::with_capacity(if self.is_open { wire.len() } else { 0 });
+    fn open(&mut self, wire: &mut BytesMut, spare: &mut Spare) -> io::Result<()> {
+        let mut plain = spare.take(if self.is_open { wire.len() } else { 0 });
         let mut reply = BytesMut::new();
         let opened = guarded(|| {
             self.layer.open(wire, &mut plain, &mut reply)?;
@@ -54,8 +55,11 @@ impl Layered {
         if !reply.is_empty() && !self.finished {
             self.wire.send(reply.freeze());
         }
-        if !plain.is_empty() {
-            self.plain = Unread { size: plain.capacity(), bytes: plain };
+        let size = plain.capacity();
+        if plain.is_empty() {
+            spare.put(plain, size);
+        } else {
+            self.plain = Unread { bytes: plain, size };
         }
         opened
     }
