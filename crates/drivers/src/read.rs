@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use roadstead_proto::{
-    connection::{BLOCK, Endpoint, Event},
+    connection::{BLOCK, Driven, Event},
     host::Host,
 };
 
 /// Reads what is to be read for the connection, by a call that may wait for the disk, and lets it hear of that. Answers
 /// how many bytes it was.
-pub(crate) fn read_at_once(endpoint: &mut dyn Endpoint, now: Duration, host: &mut Host) -> u64 {
+pub(crate) fn read_at_once(endpoint: &mut Driven, now: Duration, host: &mut Host) -> u64 {
     let Some(range) = endpoint.file() else { return 0 };
     let mut part = range.read(BLOCK);
     let count = part.as_ref().map_or(0, |part| part.len() as u64);

@@ -2,13 +2,13 @@
 //!
 //! `echo_instructions MESSAGES` runs so many messages of 64 bytes. `benches/instructions` runs it under callgrind.
 
-use std::{error::Error, hint, io::IoSlice, sync::Arc, time::Duration};
+use std::{error::Error, hint, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
 use roadstead_proto::{
     Budget, Context, Done, Input, Peer, Session, connection::BLOCK, connection::Connection,
-    connection::Endpoint, connection::Event, connection::Op, host::Host, host::Shared, ticket::Token,
+    connection::Driven, connection::Event, connection::Op, host::Host, host::Shared, ticket::Token,
 };
 
 const MESSAGE: [u8; 64] = [b'm'; 64];
@@ -30,11 +30,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let permit = shared.gate.admit(None)?;
     let peer = Peer { address: "192.0.2.1:7".parse()? };
-    let mut connection = Connection::accepted(Echo, peer, shared, permit);
-    connection.place(Token(1), host.wake_queue(), Duration::ZERO);
-    connection.handle(Duration::ZERO, Event::Opened, &mut host);
     // As the loops see it: its session type is forgotten.
-    let endpoint: &mut dyn Endpoint = hint::black_box(&mut connection);
+    let mut endpoint = Driven::new(Box::new(Connection::accepted(Echo, peer, shared, permit)));
+    let endpoint = hint::black_box(&mut endpoint);
+    endpoint.place(Token(1), host.wake_queue(), Duration::ZERO);
+    endpoint.handle(Duration::ZERO, Event::Opened, &mut host);
     let mut block = BytesMut::with_capacity(BLOCK);
     for message in 0..messages {
         echo(endpoint, &mut block, Duration::from_micros(message), &mut host);
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// One message in and out, and everything that a loop asks on the way.
-fn echo(endpoint: &mut dyn Endpoint, block: &mut BytesMut, now: Duration, host: &mut Host) {
+fn echo(endpoint: &mut Driven, block: &mut BytesMut, now: Duration, host: &mut Host) {
     while let Some(op) = endpoint.next() {
         hint::black_box(op);
     }
@@ -52,10 +52,8 @@ fn echo(endpoint: &mut dyn Endpoint, block: &mut BytesMut, now: Duration, host: 
     endpoint.handle(now, Event::Received(block), host);
     while let Some(op) = endpoint.next() {
         if let Op::Send = op {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let (count, _) = endpoint.output().gather(&mut slices);
-            let sent = slices[..count].iter().map(|slice| slice.len() as u64).sum();
-            endpoint.handle(now, Event::Sent(hint::black_box(sent)), host);
+            let sent = hint::black_box(endpoint.output().whole()).map_or(0, <[u8]>::len);
+            endpoint.handle(now, Event::Sent(sent as u64), host);
         }
     }
     endpoint.settle(now, host);

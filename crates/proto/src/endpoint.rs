@@ -1,7 +1,7 @@
 //! What a loop and the endpoint of a connection say to each other: what happened, and what to do next.
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -78,12 +78,45 @@ pub struct Outgoing {
     pub endpoint: Box<dyn Endpoint>,
 }
 
+/// What a connection will ask for when it is asked: a set that a loop can look at without a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending(u8);
+
+impl Pending {
+    /// [`Endpoint::next`] would answer `None`.
+    pub const NOTHING: Self = Self(0);
+    /// [`Op::Receive`], once.
+    pub const RECEIVE: Self = Self(1);
+    /// [`Op::Send`], once.
+    pub const SEND: Self = Self(2);
+    /// Perhaps any operation: [`Endpoint::next`] is asked until it answers `None`.
+    pub const ANY: Self = Self(4);
+
+    /// Adds `what`, if it is `so`.
+    #[must_use]
+    pub(crate) fn with(self, what: Self, so: bool) -> Self {
+        if so { Self(self.0 | what.0) } else { self }
+    }
+
+    /// Whether `what` is in it.
+    pub(crate) fn has(self, what: Self) -> bool {
+        self.0 & what.0 != 0
+    }
+
+    /// Takes `what` out; whether it was in.
+    pub(crate) fn take(&mut self, what: Self) -> bool {
+        let had = self.has(what);
+        self.0 &= !what.0;
+        had
+    }
+}
+
 /// A [`Connection`](crate::connection::Connection) whose session type is forgotten, as the loops see it.
 pub trait Endpoint: Send + fmt::Debug {
     /// The connection lives from `now` on in the loop whose wake queue is `wake_queue`, under the name `token`.
     fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration);
-    /// Something happened at `now`.
-    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host);
+    /// Something happened at `now`. Answers what is to be asked for.
+    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) -> Pending;
     /// The next operation, each once, until `None`.
     fn next(&mut self) -> Option<Op>;
     /// What it was told to have happened at `from` has happened by `to`: who told it had not looked at the clock
@@ -102,10 +135,79 @@ pub trait Endpoint: Send + fmt::Debug {
     fn lend(&mut self, lent: &mut Lent);
     /// What was lent comes home, after [`Event::Sent`], or where nothing came of it.
     fn take_back(&mut self, lent: &mut Lent);
-    /// The loop is about to leave the connection: what it still holds is charged to the budget.
-    fn settle(&mut self, now: Duration, host: &mut Host);
+    /// The loop is about to leave the connection: what it still holds is charged to the budget. Answers what is to be
+    /// asked for.
+    fn settle(&mut self, now: Duration, host: &mut Host) -> Pending;
     /// Whether nothing can happen to it but bytes and deadlines: no ticket or waker is out, no message is half read.
     fn is_quiet(&self) -> bool;
     /// Whether everything was said, and nothing is waited for but the peer's end.
     fn awaits_end(&self) -> bool;
+}
+
+/// An endpoint as a loop holds it: that it has nothing to ask for is known without a call.
+#[derive(Debug)]
+pub struct Driven {
+    endpoint: Box<dyn Endpoint>,
+    pending: Pending,
+}
+
+impl Driven {
+    /// Nothing is known yet of what it asks for.
+    pub fn new(endpoint: Box<dyn Endpoint>) -> Self {
+        Self { endpoint, pending: Pending::ANY }
+    }
+
+    /// [`Endpoint::place`].
+    pub fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration) {
+        self.endpoint.place(token, wake_queue, now);
+    }
+
+    /// [`Endpoint::handle`].
+    pub fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+        self.pending = self.endpoint.handle(now, event, host);
+    }
+
+    /// [`Endpoint::next`].
+    #[allow(clippy::should_implement_trait, reason = "it is the endpoint's method, under its name")]
+    #[inline]
+    pub fn next(&mut self) -> Option<Op> {
+        if self.pending == Pending::NOTHING {
+            return None;
+        }
+        let op = self.endpoint.next();
+        match op {
+            Some(Op::Receive(_)) => self.pending.take(Pending::RECEIVE),
+            Some(Op::Send) => self.pending.take(Pending::SEND),
+            None => self.pending.take(Pending::ANY),
+            _ => false,
+        };
+        op
+    }
+
+    /// [`Endpoint::correct`].
+    pub fn correct(&mut self, from: Duration, to: Duration) {
+        self.endpoint.correct(from, to);
+    }
+
+    /// [`Endpoint::lend`].
+    pub fn lend(&mut self, lent: &mut Lent) {
+        self.endpoint.lend(lent);
+    }
+
+    /// [`Endpoint::take_back`].
+    pub fn take_back(&mut self, lent: &mut Lent) {
+        self.endpoint.take_back(lent);
+    }
+
+    /// [`Endpoint::settle`].
+    pub fn settle(&mut self, now: Duration, host: &mut Host) {
+        self.pending = self.endpoint.settle(now, host);
+    }
+}
+
+impl Deref for Driven {
+    type Target = dyn Endpoint;
+    fn deref(&self) -> &Self::Target {
+        &*self.endpoint
+    }
 }

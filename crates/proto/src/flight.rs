@@ -31,7 +31,7 @@ pub(crate) struct Flight {
     pub(crate) receiving: bool,
     pub(crate) sending: bool,
     /// The connection is to be begun again.
-    redials: bool,
+    pub(crate) redials: bool,
     rests: Rests,
     until: Option<Duration>,
 }

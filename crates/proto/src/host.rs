@@ -191,11 +191,6 @@ impl Host {
         self
     }
 
-    /// Lets go of the buffers that it keeps for whoever is served: nobody will be for a while.
-    pub fn rest(&mut self) {
-        self.spares = Spares::default();
-    }
-
     /// The same, for one of several loops that do not want to write where others do. What it counts is kept for as
     /// long as the server is.
     #[must_use]
@@ -204,6 +199,11 @@ impl Host {
         self.shared.apart().push(Arc::clone(&stats));
         self.stats = Some(stats);
         self
+    }
+
+    /// Lets go of the buffers that it keeps for whoever is served: nobody will be for a while.
+    pub fn rest(&mut self) {
+        self.spares = Spares::default();
     }
 
     /// Adds what this loop has counted to the server's statistics.

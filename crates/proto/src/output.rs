@@ -169,6 +169,12 @@ impl Output {
         }
     }
 
+    /// All that waits, if it lies in one place.
+    #[inline]
+    pub fn whole(&self) -> Option<&[u8]> {
+        self.pieces.is_empty().then_some(&self.tail)
+    }
+
     /// Fills `slices` with the bytes that come next, up to the first file range; answers how many it filled, and
     /// whether a file range follows.
     #[inline]

@@ -12,7 +12,7 @@ use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use roadstead_proto::{
-    connection::{BLOCK, Endpoint, Event, Op, Operation},
+    connection::{BLOCK, Driven, Endpoint, Event, Op, Operation},
     host::Host,
     queue::Run,
     ticket::{Token, WakeQueue},
@@ -48,7 +48,7 @@ pub(crate) struct Blocking<N: WaitingNet> {
     /// None until a connection to elsewhere was begun.
     stream: Option<N::Stream>,
     interrupt: Option<N::Wakeup>,
-    endpoint: Box<dyn Endpoint>,
+    endpoint: Driven,
     host: Host,
     block: BytesMut,
     /// Where to it is to be connected.
@@ -105,7 +105,7 @@ impl<N: WaitingNet> Blocking<N> {
             net,
             stream: None,
             interrupt: None,
-            endpoint,
+            endpoint: Driven::new(endpoint),
             host,
             block: BytesMut::with_capacity(BLOCK),
             address: None,
@@ -310,7 +310,7 @@ impl<N: WaitingNet> Blocking<N> {
     fn try_read(&mut self) -> bool {
         let reads = mem::take(&mut self.read);
         if reads {
-            read_at_once(&mut *self.endpoint, self.net.now(), &mut self.host);
+            read_at_once(&mut self.endpoint, self.net.now(), &mut self.host);
         }
         reads
     }

@@ -4,7 +4,7 @@
 use std::{io, mem, time::Duration};
 
 use roadstead_proto::{
-    connection::{Endpoint, Event, Op, Outgoing},
+    connection::{Driven, Endpoint, Event, Op, Outgoing},
     host::Host,
     ticket::Token,
 };
@@ -23,7 +23,7 @@ const LOANS: usize = 2;
 
 /// One connection of the loop: what is in flight for it, and what it is to hear or do once that has come back.
 pub(crate) struct LoopConnection {
-    pub(crate) endpoint: Box<dyn Endpoint>,
+    pub(crate) endpoint: Driven,
     pub(crate) in_flight: InFlight,
     pub(super) incoming: Incoming,
     /// How many sends there were whose output has not come home.
@@ -47,7 +47,7 @@ pub(crate) struct LoopConnection {
 impl LoopConnection {
     pub(crate) fn new(endpoint: Box<dyn Endpoint>, socket: bool) -> Self {
         Self {
-            endpoint,
+            endpoint: Driven::new(endpoint),
             in_flight: InFlight::default(),
             incoming: Incoming::default(),
             lent: 0,
@@ -218,5 +218,5 @@ fn send<P: CompletionQueue>(
 ) {
     connection.in_flight.send = Sending::Works;
     connection.lent += 1;
-    completions.send(token, sends.lend(&mut *connection.endpoint, pages));
+    completions.send(token, sends.lend(&mut connection.endpoint, pages));
 }

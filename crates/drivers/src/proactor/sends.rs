@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, mem};
 use roadstead_proto::{
     blob::FileRange,
     budget::give_back,
-    connection::{BLOCK, Endpoint},
+    connection::{BLOCK, Driven},
     output::{Lent, Output},
     ticket::Token,
 };
@@ -66,7 +66,7 @@ impl Sends {
     }
 
     /// What `endpoint` sends next, for a send that begins and has taken so many pages.
-    pub(crate) fn lend(&mut self, endpoint: &mut dyn Endpoint, taken: usize) -> Box<Lent> {
+    pub(crate) fn lend(&mut self, endpoint: &mut Driven, taken: usize) -> Box<Lent> {
         let mut lent = self.free.take().unwrap_or_else(Lent::new);
         endpoint.lend(&mut lent);
         // No more is lent at once than an operation takes.

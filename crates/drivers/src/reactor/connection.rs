@@ -9,7 +9,7 @@ use std::{io, mem, net::SocketAddr, time::Duration};
 use bytes::BytesMut;
 
 use roadstead_proto::{
-    connection::{BLOCK, Endpoint, Event, Op, Operation, Outgoing},
+    connection::{BLOCK, Driven, Endpoint, Event, Op, Operation, Outgoing},
     host::Host,
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Turn {
 pub struct LoopConnection<T> {
     /// None for a session without a connection, and for a connection that could not be begun yet.
     pub(crate) stream: Option<T>,
-    pub(crate) endpoint: Box<dyn Endpoint>,
+    pub(crate) endpoint: Driven,
     pub(crate) connecting: bool,
     /// A receive of up to so many bytes is in flight; zero: none.
     pub(crate) receive: usize,
@@ -69,7 +69,7 @@ impl<T> LoopConnection<T> {
     pub fn new(endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
         Self {
             stream: None,
-            endpoint,
+            endpoint: Driven::new(endpoint),
             connecting,
             receive: 0,
             send: false,
@@ -167,7 +167,7 @@ impl<T> LoopConnection<T> {
         host: &mut Host,
     ) -> Option<u64> {
         if mem::take(&mut self.read) {
-            return Some(read_at_once(&mut *self.endpoint, now, host));
+            return Some(read_at_once(&mut self.endpoint, now, host));
         }
         let stream = self.stream.as_ref().filter(|_| !self.connecting)?;
         if self.send && self.writable {

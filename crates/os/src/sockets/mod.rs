@@ -246,6 +246,10 @@ pub(crate) fn receive(
 
 /// Sends from the front of `output` without waiting, as much as the system takes at once.
 pub(crate) fn send(stream: impl AsFd, output: &Output) -> io::Result<u64> {
+    let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    if let Some(bytes) = output.whole() {
+        return Ok(rustix::net::send(stream, bytes, flags)? as u64);
+    }
     if let Some(range) = output.front_file() {
         return match File::of(range) {
             Some(file) => send_file(stream, file, range),
@@ -254,7 +258,6 @@ pub(crate) fn send(stream: impl AsFd, output: &Output) -> io::Result<u64> {
     }
     let mut slices = [IoSlice::new(&[]); SLICES];
     let (count, file_follows) = output.gather(&mut slices);
-    let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     if file_follows {
         flags |= SendFlags::MORE;
     }

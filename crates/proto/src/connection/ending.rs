@@ -148,10 +148,15 @@ impl<S: Session> Connection<S> {
     }
 
     /// What follows from the new state, whatever event led to it.
+    #[inline]
     pub(crate) fn advance(&mut self, now: Duration, host: &mut Host) {
-        if !self.peer_ended && !self.control.finish && self.held.is_empty() && !self.output.is_closed() {
-            return;
+        if self.peer_ended || self.control.finish || !self.held.is_empty() || self.output.is_closed() {
+            self.follow_up(now, host);
         }
+    }
+
+    /// The same where the peer has ended, the session has, or something is left unread.
+    fn follow_up(&mut self, now: Duration, host: &mut Host) {
         if self.peer_ended && !self.end_told && self.listens() && !self.may_read_on() {
             self.end_told = true;
             self.call(now, host, |session, cx| session.end(cx));

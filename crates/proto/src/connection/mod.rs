@@ -78,11 +78,14 @@ use crate::{
     unread::Unread,
 };
 pub use crate::{
-    endpoint::{Endpoint, Event, Op, Outgoing},
+    endpoint::{Driven, Endpoint, Event, Op, Outgoing, Pending},
     flight::{BLOCK, Operation},
 };
 
+/// Looked at many times for every message: with its tag in a byte, and not in what a duration leaves unused, that costs
+/// one comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Phase {
     Connecting,
     Open,
@@ -111,8 +114,8 @@ pub struct Connection<S: Session> {
     control: Control,
     mailbox: Option<Arc<Mailbox<S::Reply>>>,
     flight: Flight,
-    /// [`next`](Endpoint::next) had nothing more to ask for, and nothing has happened since.
-    is_asked: bool,
+    /// What [`next`](Endpoint::next) answers until something happens.
+    pending: Pending,
     /// The output passed its high-water mark and has not fallen below half of it.
     flooded: bool,
     peer_ended: bool,
@@ -160,7 +163,7 @@ impl<S: Session> Connection<S> {
             control: Control::default(),
             mailbox: None,
             flight: Flight::default(),
-            is_asked: false,
+            pending: Pending::NOTHING,
             flooded: false,
             peer_ended: false,
             end_told: false,
@@ -190,33 +193,30 @@ impl<S: Session> Connection<S> {
 }
 
 impl<S: Session> Connection<S> {
-    /// What is to be asked of the system next.
-    fn wanted(&mut self) -> Option<Op> {
+    /// Looks at what is to be asked of the system now.
+    fn look(&mut self) -> Pending {
+        let sends = self.phase == Phase::Open && !self.flight.sending && !self.output.is_empty();
+        let receives = !self.flight.receiving && self.wants_to_receive() > 0;
+        let other = self.farewell.is_some() || !self.control.connects.is_empty() || self.flight.redials;
+        self.pending = Pending::NOTHING
+            .with(Pending::SEND, sends)
+            .with(Pending::RECEIVE, receives)
+            .with(Pending::ANY, other);
+        self.pending
+    }
+
+    /// What is seldom asked for.
+    fn other(&mut self) -> Option<Op> {
         if let Some(outgoing) = self.control.connects.pop_front() {
             return Some(Op::Connect(outgoing));
         }
-        if let Some(farewell) = self.farewell.take() {
-            return Some(match farewell {
-                Farewell::Shutdown => Op::Shutdown,
-                Farewell::Close { reset } => Op::Close { reset },
-            });
+        match self.farewell.take() {
+            Some(Farewell::Shutdown) => return Some(Op::Shutdown),
+            Some(Farewell::Close { reset }) => return Some(Op::Close { reset }),
+            None => {}
         }
-        match self.phase {
-            Phase::Open if !self.flight.sending && !self.output.is_empty() => {
-                self.flight.sending = true;
-                return Some(Op::Send);
-            }
-            Phase::Connecting if self.flight.redials() => {
-                return Some(Op::Redial(Box::new(self.peer.address)));
-            }
-            _ => {}
-        }
-        if self.flight.receiving {
-            return None;
-        }
-        let most = self.wants_to_receive();
-        self.flight.receiving = most > 0;
-        self.flight.receiving.then_some(Op::Receive(most))
+        let redials = self.phase == Phase::Connecting && self.flight.redials();
+        redials.then(|| Op::Redial(Box::new(self.peer.address)))
     }
 
     fn wants_to_receive(&self) -> usize {
@@ -243,13 +243,12 @@ impl<S: Session> Endpoint for Connection<S> {
         }
     }
 
-    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
-        self.is_asked = false;
+    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) -> Pending {
         if self.phase == Phase::Closed {
             if let Event::Received(block) = event {
                 block.clear();
             }
-            return;
+            return self.look();
         }
         let reads = self.drains && (matches!(event, Event::Received(_)) || !self.held.is_empty());
         match event {
@@ -283,16 +282,26 @@ impl<S: Session> Endpoint for Connection<S> {
             self.drain(now, host);
         }
         self.advance(now, host);
+        self.look()
     }
 
     fn next(&mut self) -> Option<Op> {
-        // Loops ask until there is nothing more, and again when they come back.
-        if self.is_asked {
-            return None;
+        if self.pending.has(Pending::ANY) {
+            let other = self.other();
+            if other.is_some() {
+                return other;
+            }
+            self.pending.take(Pending::ANY);
         }
-        let op = self.wanted();
-        self.is_asked = op.is_none();
-        op
+        if self.pending.take(Pending::SEND) {
+            self.flight.sending = true;
+            Some(Op::Send)
+        } else if self.pending.take(Pending::RECEIVE) {
+            self.flight.receiving = true;
+            Some(Op::Receive(self.wants_to_receive()))
+        } else {
+            None
+        }
     }
 
     fn correct(&mut self, from: Duration, to: Duration) {
@@ -321,7 +330,7 @@ impl<S: Session> Endpoint for Connection<S> {
         self.output.take_back(lent);
     }
 
-    fn settle(&mut self, now: Duration, host: &mut Host) {
+    fn settle(&mut self, now: Duration, host: &mut Host) -> Pending {
         self.weigh(now);
         self.output.tighten(&mut host.spares.written);
         let holds = self.held.size + self.output.footprint();
@@ -334,10 +343,11 @@ impl<S: Session> Endpoint for Connection<S> {
             }
         };
         if !fits {
-            self.is_asked = false;
             self.close(Closed::OutOfMemory(host.shared.budget.buffer_all), host);
             self.advance(now, host);
+            self.look();
         }
+        self.pending
     }
 
     fn is_quiet(&self) -> bool {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     blob::FileRange,
     budget::{Charge, Permit},
-    endpoint::{Endpoint, Event, Op},
+    endpoint::{Driven, Endpoint, Event, Op, Pending},
     flight::{BLOCK, Flight, Operation},
     guard::{self, Guarded},
     host::{Host, Shared},
@@ -33,7 +33,7 @@ use crate::{
 const HELD: usize = 80 << 10;
 
 pub(super) struct Layered {
-    inner: Box<dyn Endpoint>,
+    inner: Driven,
     layer: Guarded<Box<dyn Layer>>,
     /// What the layer has said of itself when bytes came last; nothing else changes it.
     is_open: bool,
@@ -81,7 +81,7 @@ impl Layered {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            inner,
+            inner: Driven::new(inner),
             layer: Guarded::new(layer),
             is_open: false,
             has_ended: false,
@@ -242,6 +242,14 @@ impl Layered {
         self.note_sealed(sealed, now, host);
     }
 
+    /// Seals what was read of a file.
+    fn has_read(&mut self, part: io::Result<BytesMut>, now: Duration, host: &mut Host) {
+        let Self { layer, held, wire, .. } = self;
+        let spare = &mut host.spares.sealed;
+        let sealed = part.and_then(|part| seal(&mut ***layer, &part, held, wire, spare));
+        self.note_sealed(sealed, now, host);
+    }
+
     fn note_sealed(&mut self, sealed: io::Result<usize>, now: Duration, host: &mut Host) {
         match sealed {
             Ok(count) => self.sealed = count as u64,
@@ -314,20 +322,27 @@ fn seal(
     Ok(plain.len())
 }
 
+/// What happens to who has been closed.
+fn ignore(event: Event<'_>) -> Pending {
+    if let Event::Received(block) = event {
+        block.clear();
+    }
+    Pending::ANY
+}
+
 impl Endpoint for Layered {
     fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration) {
         self.inner.place(token, wake_queue, now);
     }
 
-    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
+    fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) -> Pending {
         match event {
             Event::Tick => self.flight.tick(now),
             Event::Read(_) => (self.reading, self.read) = (false, false),
             _ => {}
         }
         match (&self.phase, event) {
-            (Phase::Closed, Event::Received(block)) => return block.clear(),
-            (Phase::Closed, _) => return,
+            (Phase::Closed, event) => return ignore(event),
             (_, Event::Exhausted(which @ (Operation::Receive | Operation::Send))) => {
                 self.flight.rest(which, now)
             }
@@ -352,14 +367,7 @@ impl Endpoint for Layered {
                 self.ended(now, host);
             }
             (_, Event::Sent(count)) => self.sent(count, now, host),
-            (_, Event::Read(part)) => match mem::replace(part, Ok(BytesMut::new())) {
-                Ok(part) => {
-                    let spare = &mut host.spares.sealed;
-                    let sealed = seal(&mut **self.layer, &part, &mut self.held, &mut self.wire, spare);
-                    self.note_sealed(sealed, now, host);
-                }
-                Err(error) => self.inner.handle(now, Event::Failed(error), host),
-            },
+            (_, Event::Read(part)) => self.has_read(mem::replace(part, Ok(BytesMut::new())), now, host),
             (_, event) => self.inner.handle(now, event, host),
         }
         self.pump(now, host);
@@ -367,6 +375,7 @@ impl Endpoint for Layered {
         if matches!(self.phase, Phase::Closing(_)) && self.wire.is_empty() {
             self.wind_up(now, host);
         }
+        Pending::ANY
     }
 
     fn next(&mut self) -> Option<Op> {
@@ -428,7 +437,7 @@ impl Endpoint for Layered {
         self.wire.take_back(lent);
     }
 
-    fn settle(&mut self, now: Duration, host: &mut Host) {
+    fn settle(&mut self, now: Duration, host: &mut Host) -> Pending {
         self.inner.settle(now, host);
         self.wire.tighten(&mut host.spares.sealed);
         let holds = self.held.size + self.plain.size + self.wire.footprint();
@@ -448,6 +457,7 @@ impl Endpoint for Layered {
         }
         self.keep_place();
         self.pump(now, host);
+        Pending::ANY
     }
 
     fn is_quiet(&self) -> bool {

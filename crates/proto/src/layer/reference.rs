@@ -14,7 +14,7 @@ use proptest::{collection::vec, prelude::*};
 use super::{End, Identity, Layer, layered::Layered};
 use crate::{
     budget::Budget,
-    connection::{BLOCK, Endpoint, Event, Op},
+    connection::{BLOCK, Endpoint, Event, Op, Pending},
     host::{Host, Shared},
     output::{Lent, Output},
     ticket::{Token, WakeQueue},
@@ -111,7 +111,7 @@ struct Inner {
 impl Endpoint for Inner {
     fn place(&mut self, _: Token, _: &Arc<WakeQueue>, _: Duration) {}
 
-    fn handle(&mut self, _: Duration, event: Event<'_>, _: &mut Host) {
+    fn handle(&mut self, _: Duration, event: Event<'_>, _: &mut Host) -> Pending {
         let mut seen = self.seen.lock().unwrap();
         match event {
             Event::Woken => self.output.write(&mem::take(&mut seen.write)),
@@ -128,6 +128,7 @@ impl Endpoint for Inner {
             Event::Failed(error) => seen.failed = Some(error.to_string()),
             _ => {}
         }
+        Pending::ANY
     }
 
     fn next(&mut self) -> Option<Op> {
@@ -155,7 +156,9 @@ impl Endpoint for Inner {
     fn lend(&mut self, _: &mut Lent) {}
     fn take_back(&mut self, _: &mut Lent) {}
 
-    fn settle(&mut self, _: Duration, _: &mut Host) {}
+    fn settle(&mut self, _: Duration, _: &mut Host) -> Pending {
+        Pending::ANY
+    }
 
     fn is_quiet(&self) -> bool {
         false

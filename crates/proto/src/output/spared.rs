@@ -38,17 +38,26 @@ impl Output {
     }
 
     /// Like [`Output::advance`]. If that was all, the loop has its buffer back.
+    #[inline]
     pub(crate) fn advance_into(&mut self, count: u64, spare: &mut Spare) {
-        let is_all = self.pieces.is_empty() && count == self.tail.len() as u64;
-        if self.tail_size > KEPT_TAIL && is_all && !self.is_lent() {
-            self.give_tail(spare);
+        let is_tail = self.pieces.capacity() == 0 && count == self.tail.len() as u64 && !self.is_lent();
+        match is_tail {
+            true if self.tail_size <= KEPT_TAIL => self.tail.clear(),
+            true => self.give_tail(spare),
+            false => self.advance(count),
         }
-        self.advance(count);
     }
 
     /// Gives the loop its buffer back if only a few bytes are in it, which move to one of their own.
+    #[inline]
     pub(crate) fn tighten(&mut self, spare: &mut Spare) {
-        if self.tail_size > KEPT_TAIL && self.tail.len() < self.tail_size / 4 {
+        if self.tail_size > KEPT_TAIL {
+            self.keep_few(spare);
+        }
+    }
+
+    fn keep_few(&mut self, spare: &mut Spare) {
+        if self.tail.len() < self.tail_size / 4 {
             let few = BytesMut::from(&self.tail[..]);
             self.give_tail(spare);
             self.tail_size = few.capacity();

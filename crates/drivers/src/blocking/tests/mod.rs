@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 use roadstead_proto::{
     budget::Permit,
-    connection::{Endpoint, Event, Op},
+    connection::{Endpoint, Event, Op, Pending},
     host::Host,
     output::{Lent, Output},
     ticket::{Token, WakeQueue},
@@ -268,7 +268,7 @@ impl Puppet {
 
 impl Endpoint for Puppet {
     fn place(&mut self, _: Token, _: &Arc<WakeQueue>, _: Duration) {}
-    fn handle(&mut self, _: Duration, event: Event<'_>, host: &mut Host) {
+    fn handle(&mut self, _: Duration, event: Event<'_>, host: &mut Host) -> Pending {
         let heard = match event {
             Event::Received(block) => format!("received {}", String::from_utf8_lossy(block)),
             Event::Failed(error) => format!("failed: {}", error.kind()),
@@ -276,6 +276,7 @@ impl Endpoint for Puppet {
         };
         (self.plan)(&heard, &mut self.wishes, host);
         self.heard.lock().unwrap().push(heard);
+        Pending::ANY
     }
     fn next(&mut self) -> Option<Op> {
         self.wishes.ops.pop_front()
@@ -291,8 +292,9 @@ impl Endpoint for Puppet {
     }
     fn lend(&mut self, _: &mut Lent) {}
     fn take_back(&mut self, _: &mut Lent) {}
-    fn settle(&mut self, _: Duration, host: &mut Host) {
+    fn settle(&mut self, _: Duration, host: &mut Host) -> Pending {
         (self.plan)("settle", &mut self.wishes, host);
+        Pending::ANY
     }
     fn is_quiet(&self) -> bool {
         !self.wishes.is_awaited
