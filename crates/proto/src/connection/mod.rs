@@ -116,6 +116,8 @@ pub struct Connection<S: Session> {
     flight: Flight,
     /// What [`next`](Endpoint::next) answers until something happens.
     pending: Pending,
+    /// How much is received then.
+    room: usize,
     /// The output passed its high-water mark and has not fallen below half of it.
     flooded: bool,
     peer_ended: bool,
@@ -164,6 +166,7 @@ impl<S: Session> Connection<S> {
             mailbox: None,
             flight: Flight::default(),
             pending: Pending::NOTHING,
+            room: 0,
             flooded: false,
             peer_ended: false,
             end_told: false,
@@ -196,11 +199,11 @@ impl<S: Session> Connection<S> {
     /// Looks at what is to be asked of the system now.
     fn look(&mut self) -> Pending {
         let sends = self.phase == Phase::Open && !self.flight.sending && !self.output.is_empty();
-        let receives = !self.flight.receiving && self.wants_to_receive() > 0;
+        self.room = if self.flight.receiving { 0 } else { self.wants_to_receive() };
         let other = self.farewell.is_some() || !self.control.connects.is_empty() || self.flight.redials;
         self.pending = Pending::NOTHING
             .with(Pending::SEND, sends)
-            .with(Pending::RECEIVE, receives)
+            .with(Pending::RECEIVE, self.room > 0)
             .with(Pending::ANY, other);
         self.pending
     }
@@ -298,7 +301,7 @@ impl<S: Session> Endpoint for Connection<S> {
             Some(Op::Send)
         } else if self.pending.take(Pending::RECEIVE) {
             self.flight.receiving = true;
-            Some(Op::Receive(self.wants_to_receive()))
+            Some(Op::Receive(self.room))
         } else {
             None
         }
