@@ -27,8 +27,7 @@ mod tests {
     fn only_what_the_system_has_no_room_for_is_tried_again() {
         let told = |failure| failed(Operation::Send, io::Error::other(failure), Failure::inside);
         assert!(matches!(told(Failure::NoRoom), Event::Exhausted(Operation::Send)));
-        let others =
-            [Failure::Empty, Failure::Passing, Failure::HungUp, Failure::NoDescriptors, Failure::Other];
+        let others = [Failure::Empty, Failure::Passing, Failure::NoDescriptors, Failure::Other];
         for failure in others {
             assert!(matches!(told(failure), Event::Failed(_)), "{failure}");
         }

@@ -47,9 +47,6 @@ pub enum Failure {
     /// It concerns one connection in the backlog and not the listener.
     #[error("the connection broke while it waited")]
     Passing,
-    /// The listener was hung up; whoever did so is about to say it.
-    #[error("nobody listens any more")]
-    HungUp,
     /// No descriptors are left.
     #[error("no descriptors are left")]
     NoDescriptors,

@@ -95,7 +95,6 @@ pub fn take<N: Net>(net: &mut N, listener: &N::ListenSocket) -> Taken<N::Stream>
     match N::classify(&error) {
         Failure::Empty => Taken::Empty,
         Failure::Passing => Taken::Lost,
-        Failure::HungUp => Taken::Exhausted,
         failure => {
             tracing::warn!(%error, "a connection could not be accepted");
             if failure == Failure::NoDescriptors && net.shed(listener) {
@@ -125,18 +124,18 @@ pub fn next<N: Net>(
     host: &mut Host,
 ) -> Accepted<N::Stream> {
     let taken = take(net, &listener.socket);
-    decide(taken, net, listener, host)
+    decide(taken, net, &*listener.open, host)
 }
 
 /// Asks the budget about what was taken out of the backlog.
 pub(crate) fn decide<N: Net>(
     taken: Taken<N::Stream>,
     net: &mut N,
-    listener: &Listener<N::ListenSocket>,
+    open: &Open,
     host: &mut Host,
 ) -> Accepted<N::Stream> {
     match taken {
-        Taken::One(stream, peer) => match admit(&*listener.open, peer, host) {
+        Taken::One(stream, peer) => match admit(open, peer, host) {
             Some(endpoint) => Accepted::Admitted(stream, endpoint),
             None => {
                 net.close(stream, true);

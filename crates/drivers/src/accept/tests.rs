@@ -97,7 +97,6 @@ fn a_newcomer_for_whom_there_is_no_descriptor_is_turned_away() {
     for (failure, taken, shed) in [
         (Failure::Empty, "empty", 0),
         (Failure::Passing, "lost", 0),
-        (Failure::HungUp, "exhausted", 0),
         (Failure::NoDescriptors, "shed", 1),
         (Failure::NoRoom, "exhausted", 0),
         (Failure::Other, "exhausted", 0),

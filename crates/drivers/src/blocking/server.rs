@@ -7,7 +7,7 @@
 use std::{
     io, mem,
     net::SocketAddr,
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use super::{
     wait::WaitingNet,
 };
 use crate::{
-    accept::{self, Accepted, Listener, Taken},
+    accept::{self, Accepted, Listener, Open, Taken},
     net::REST,
     orders::{Order, Ordered},
 };
@@ -61,15 +61,18 @@ pub struct BlockingServer<N: WaitingNet> {
     /// Calls the thread that accepts.
     wake_queue: Arc<WakeQueue>,
     interrupt: N::Wakeup,
-    closing: Mutex<Closing<N>>,
+    listening: Mutex<Listening<N>>,
 }
 
-/// What the thread that accepts listens on, as long as it does.
-struct Closing<N: WaitingNet> {
-    open: Weak<[Listener<N::ListenSocket>]>,
-    /// Who waited when they were closed, and at which.
-    last: Vec<(usize, Taken<N::Stream>)>,
+/// What the thread that accepts listens on, as long as it does. It holds them only while it is at them, and not while
+/// it serves: whoever gives an order can then close them.
+struct Listening<N: WaitingNet> {
+    open: Option<Arc<Vec<Listener<N::ListenSocket>>>>,
+    last: Last<N::Stream>,
 }
+
+/// Who waited when the listeners were closed, and what makes their endpoints.
+type Last<S> = Vec<(Arc<Open>, Taken<S>)>;
 
 impl<N: WaitingNet> BlockingServer<N> {
     /// Nobody yet. `spawner` has those who come served, `outgoing` those that their sessions open.
@@ -90,83 +93,90 @@ impl<N: WaitingNet> BlockingServer<N> {
             ordered: Ordered::default(),
             live: Mutex::default(),
             left: Condvar::new(),
-            closing: Mutex::new(Closing {
-                open: Weak::<[Listener<N::ListenSocket>; 0]>::new(),
-                last: Vec::new(),
-            }),
+            listening: Mutex::new(Listening { open: None, last: Vec::new() }),
         }))
     }
 
     /// Tells every thread, and the one that accepts, which may be serving: nobody is to wait for it in vain.
     pub fn raise(&self, order: Order) {
-        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listening = self.listening();
         self.ordered.raise(order);
-        if let Some(open) = closing.open.upgrade() {
-            self.close(&open, &mut closing.last);
+        if let Some(open) = listening.open.take() {
+            listening.last.extend(self.let_go(open));
         }
-        drop(closing);
+        drop(listening);
         for (_, handle) in self.live.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             handle.order();
         }
         self.wake_queue.wake(TOKEN);
     }
 
-    /// Nobody comes any more. Who waits already is kept for the thread that accepts: it may be serving, and must not be
-    /// waited for by those who come later.
-    fn close(&self, listeners: &[Listener<N::ListenSocket>], last: &mut Vec<(usize, Taken<N::Stream>)>) {
-        let mut net = self.net.accepting();
-        for (number, listener) in listeners.iter().enumerate() {
-            let waited = accept::last(&mut net, &listener.socket);
-            last.extend(waited.into_iter().map(|taken| (number, taken)));
-            net.hang_up(&listener.socket);
+    fn listening(&self) -> MutexGuard<'_, Listening<N>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever lets go of the listeners last closes them, and takes those who wait. To have them hung up instead would
+    /// be quicker, and would end the accepts of every other process that has the same sockets.
+    fn let_go(&self, listeners: Arc<Vec<Listener<N::ListenSocket>>>) -> Last<N::Stream> {
+        let Some(listeners) = Arc::into_inner(listeners) else { return Vec::new() };
+        let (mut net, mut last) = (self.net.accepting(), Vec::new());
+        for Listener { socket, open } in listeners {
+            let waited = accept::last(&mut net, &socket);
+            last.extend(waited.into_iter().map(|taken| (Arc::clone(&open), taken)));
+        }
+        last
+    }
+
+    /// Has `listeners` accepted from, until anything but serving is ordered.
+    pub fn listen(&self, listeners: Vec<Listener<N::ListenSocket>>) {
+        let mut listening = self.listening();
+        if self.ordered.get() == Order::Serve {
+            listening.open = Some(Arc::new(listeners));
         }
     }
 
-    /// Has `listeners` closed by whoever orders anything but serving, until the thread that accepts lets go of them.
-    pub fn watch(&self, listeners: Vec<Listener<N::ListenSocket>>) -> Arc<[Listener<N::ListenSocket>]> {
-        let listeners = Arc::from(listeners);
-        self.closing.lock().unwrap_or_else(PoisonError::into_inner).open = Arc::downgrade(&listeners);
-        listeners
+    /// Does something at the listeners; `None` if nobody is let in any more.
+    fn at_listeners<T>(&self, act: impl FnOnce(&[Listener<N::ListenSocket>]) -> T) -> Option<T> {
+        let listeners = self.listening().open.clone()?;
+        let done = act(&listeners);
+        let last = self.let_go(listeners);
+        if !last.is_empty() {
+            self.listening().last.extend(last);
+        }
+        Some(done)
     }
 
     /// Accepts until there is anything else to do, as `follow` has it done, and waits until no connection is left.
     /// Where nobody can be accepted any more, which `follow` says, nobody is served either.
-    pub fn run(
-        self: &Arc<Self>,
-        listeners: Arc<[Listener<N::ListenSocket>]>,
-        follow: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> bool,
-    ) {
-        if !follow(&mut || self.accept(&listeners)) {
+    pub fn run(self: &Arc<Self>, follow: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> bool) {
+        if !follow(&mut || self.accept()) {
             self.raise(Order::Stop);
         }
-        drop(listeners);
         self.end();
     }
 
     /// Accepts, and has served, until there is anything else to do.
-    pub fn accept(self: &Arc<Self>, listeners: &[Listener<N::ListenSocket>]) -> io::Result<()> {
+    pub fn accept(self: &Arc<Self>) -> io::Result<()> {
         let mut host = (self.host)();
         let mut net = self.net.accepting();
-        while self.ordered.get() == Order::Serve {
-            self.wait(&mut net, listeners, None)?;
+        while let Some(waited) = self.at_listeners(|all| self.wait(&mut net, all, None).map(|()| all.len())) {
             let mut exhausted = false;
-            for listener in listeners {
-                if self.ordered.get() != Order::Serve {
-                    break;
-                }
-                exhausted |= !self.have_served(accept::next(&mut net, listener, &mut host), &mut host);
+            for number in 0..waited? {
+                let next = self.at_listeners(|all| accept::next(&mut net, &all[number], &mut host));
+                let Some(accepted) = next else { break };
+                exhausted |= !self.have_served(accepted, &mut host);
             }
             host.report();
             if exhausted {
                 self.wait(&mut net, &[], Some(REST))?;
             }
         }
-        let last = mem::take(&mut self.closing.lock().unwrap_or_else(PoisonError::into_inner).last);
-        for (number, taken) in last {
+        let last = mem::take(&mut self.listening().last);
+        for (open, taken) in last {
             if self.ordered.get() == Order::Stop {
                 host.count.refused += 1;
             } else {
-                self.have_served(accept::decide(taken, &mut net, &listeners[number], &mut host), &mut host);
+                self.have_served(accept::decide(taken, &mut net, &*open, &mut host), &mut host);
             }
         }
         host.report();

@@ -47,8 +47,6 @@ pub trait WaitingNet:
         interrupt: &Self::Wakeup,
         timeout: Option<Duration>,
     ) -> io::Result<()>;
-    /// Nobody comes to a listener any more, and who waits there is reset.
-    fn hang_up(&mut self, listener: &Self::ListenSocket);
     /// What has broken a stream that was found broken. It is told once: a receive that is still to come would not.
     fn broken_by(&mut self, stream: &Self::Stream) -> io::Error;
 }

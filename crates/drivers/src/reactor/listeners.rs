@@ -109,7 +109,9 @@ impl<L> Listeners<L> {
         let mut admitted = Vec::new();
         for (listener, _) in self.listeners.drain(..) {
             for taken in accept::last(net, &listener.socket) {
-                if let Accepted::Admitted(stream, endpoint) = accept::decide(taken, net, &listener, host) {
+                if let Accepted::Admitted(stream, endpoint) =
+                    accept::decide(taken, net, &*listener.open, host)
+                {
                     admitted.push((stream, endpoint));
                 }
             }

@@ -5,6 +5,9 @@
 //! tell of changes, as an edge-triggered poller does: what was true before a descriptor was registered is not told, so
 //! each is tried once at first. Their queue is bounded; when it overflows, plain `SIGIO` says that something was lost,
 //! and one `poll` over all descriptors finds out what.
+//!
+//! Listeners are polled along with the signals. Whom its signals go to belongs to a socket and not to a descriptor: of
+//! several processes that have a listener, only the last to ask would hear of anybody.
 
 use std::{
     io::{self, Error},
@@ -33,13 +36,6 @@ use crate::{
 /// Signals read at once.
 const BATCH: usize = 64;
 
-/// What is watched at a descriptor number.
-#[derive(Clone, Copy)]
-struct Watched {
-    token: Token,
-    listens: bool,
-}
-
 /// What is watched, and the signals that tell of it.
 pub struct Signal {
     interrupt: WakeFd,
@@ -48,11 +44,10 @@ pub struct Signal {
     /// Whether this is the loop's thread already: signals are sent to threads by number.
     settled: bool,
     /// By descriptor number.
-    watched: Vec<Option<Watched>>,
+    watched: Vec<Option<Token>>,
     /// Told once without having been asked: the new ones, or all after an overflow.
     fresh: Vec<RawFd>,
-    /// Listeners whose backlog may hold more than what was taken of it. Nothing changes when it does.
-    hot: Vec<RawFd>,
+    listeners: Vec<(RawFd, Token)>,
 }
 
 impl Signal {
@@ -64,7 +59,7 @@ impl Signal {
             settled: false,
             watched: Vec::new(),
             fresh: Vec::new(),
-            hot: Vec::new(),
+            listeners: Vec::new(),
         })
     }
 
@@ -81,7 +76,7 @@ impl Signal {
         early.map(|(number, _)| number as RawFd).try_for_each(own)
     }
 
-    fn watch(&mut self, fd: &OwnedFd, token: Token, listens: bool) -> io::Result<()> {
+    fn watch(&mut self, fd: &OwnedFd, token: Token) -> io::Result<()> {
         let number = fd.as_raw_fd();
         if self.settled {
             own(number)?;
@@ -89,24 +84,18 @@ impl Signal {
         if self.watched.len() <= number as usize {
             self.watched.resize(number as usize + 1, None);
         }
-        self.watched[number as usize] = Some(Watched { token, listens });
+        self.watched[number as usize] = Some(token);
         self.fresh.push(number);
         Ok(())
     }
 
     /// What is watched there now. A signal may be older than the descriptor that has its number.
-    fn at(&self, number: RawFd) -> Option<Watched> {
+    fn at(&self, number: RawFd) -> Option<Token> {
         self.watched.get(number as usize).copied().flatten()
     }
 
     fn tell(&mut self, number: RawFd, flags: PollFlags, ready: &mut Vec<Readiness>) {
-        let Some(Watched { token, listens }) = self.at(number) else { return };
-        if listens {
-            if !self.hot.contains(&number) {
-                self.hot.push(number);
-            }
-            return;
-        }
+        let Some(token) = self.at(number) else { return };
         let broken = flags.intersects(PollFlags::HUP | PollFlags::ERR);
         ready.push(Readiness {
             token,
@@ -117,36 +106,18 @@ impl Signal {
         });
     }
 
-    /// Tells of the listeners that somebody waits at.
-    fn tell_hot(&mut self, ready: &mut Vec<Readiness>) -> io::Result<()> {
-        if self.hot.is_empty() {
-            return Ok(());
-        }
-        let mut waiting = self.look_at(&self.hot)?;
-        waiting.retain(|(_, flags)| !flags.is_empty());
-        self.hot = waiting.iter().map(|(number, _)| *number).collect();
-        let tokens = self.hot.iter().filter_map(|number| self.at(*number));
-        let told = |it: Watched| Readiness { token: it.token, readable: true, writable: false, more: false };
-        ready.extend(tokens.map(told));
-        Ok(())
-    }
-
     /// What is true of these descriptors now.
     fn look_at(&self, numbers: &[RawFd]) -> io::Result<Vec<(RawFd, PollFlags)>> {
         let watched = numbers.iter().filter(|number| self.at(**number).is_some());
-        let mut fds: Vec<PollFd<'_>> = watched
-            .map(|number| {
-                // SAFETY: the loop has a descriptor forgotten before it closes it.
-                let fd = unsafe { BorrowedFd::borrow_raw(*number) };
-                PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::OUT)
-            })
-            .collect();
+        let both = PollFlags::IN | PollFlags::OUT;
+        let mut fds: Vec<PollFd<'_>> =
+            watched.map(|number| PollFd::from_borrowed_fd(borrowed(*number), both)).collect();
         let looked = match poll(&mut fds, Some(Duration::ZERO)) {
             // Each is tried, since none would be told of again.
             Ok(None) | Err(Errno::INTR) => false,
             looked => looked?.is_some(),
         };
-        let flags = |fd: &PollFd<'_>| if looked { fd.revents() } else { PollFlags::IN | PollFlags::OUT };
+        let flags = |fd: &PollFd<'_>| if looked { fd.revents() } else { both };
         Ok(fds.iter().map(|fd| (fd.as_fd().as_raw_fd(), flags(fd))).collect())
     }
 
@@ -174,6 +145,12 @@ impl Signal {
         }
         Ok(())
     }
+}
+
+/// A descriptor that is watched.
+fn borrowed<'a>(number: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: the loop has a descriptor forgotten before it closes it.
+    unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 /// The signal that tells of changes. The others are left to whoever else wants one.
@@ -215,15 +192,16 @@ fn own(fd: RawFd) -> io::Result<()> {
 
 impl Poller<Os> for Signal {
     fn listen(&mut self, listener: &OwnedFd, token: Token) -> io::Result<()> {
-        self.watch(listener, token, true)
+        self.listeners.push((listener.as_raw_fd(), token));
+        Ok(())
     }
 
     fn ignore(&mut self, listener: &OwnedFd) {
-        self.remove(listener);
+        self.listeners.retain(|(number, _)| *number != listener.as_raw_fd());
     }
 
     fn add(&mut self, stream: &OwnedFd, token: Token) -> io::Result<()> {
-        self.watch(stream, token, false)
+        self.watch(stream, token)
     }
 
     fn interest(&mut self, _: &OwnedFd, _: Token, _: bool, _: bool) -> io::Result<()> {
@@ -235,7 +213,6 @@ impl Poller<Os> for Signal {
         if let Some(watched) = self.watched.get_mut(number as usize) {
             *watched = None;
         }
-        self.hot.retain(|hot| *hot != number);
     }
 
     fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>, _: bool) -> io::Result<()> {
@@ -246,15 +223,19 @@ impl Poller<Os> for Signal {
         for (number, flags) in self.look_at(&fresh)? {
             self.tell(number, flags, ready);
         }
-        self.tell_hot(ready)?;
         let timeout = if ready.is_empty() { timeout } else { Some(Duration::ZERO) };
-        let mut fds =
-            [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.interrupt, PollFlags::IN)];
+        let listeners = self.listeners.iter().map(|(number, _)| borrowed(*number));
+        let fds = [self.signals.as_fd(), self.interrupt.as_fd()].into_iter().chain(listeners);
+        let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let looked = match poll(&mut fds, timeout) {
             Err(Errno::INTR) => return Ok(()),
             looked => looked?.is_some(),
         };
-        let [signals, interrupt] = fds.map(|fd| !looked || !fd.revents().is_empty());
+        let came = |at: usize| !looked || !fds[at].revents().is_empty();
+        for (_, (_, token)) in (2..).zip(&self.listeners).filter(|(at, _)| came(*at)) {
+            ready.push(Readiness { token: *token, readable: true, writable: false, more: false });
+        }
+        let (signals, interrupt) = (came(0), came(1));
         if interrupt {
             self.interrupt.heard();
         }
@@ -264,6 +245,8 @@ impl Poller<Os> for Signal {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use rustix::fs::{Mode, OFlags, open};
 
     use roadstead_proto::tuning::Tuning;
@@ -280,18 +263,39 @@ mod tests {
         assert!(signal.add(&path, Token(7)).is_err());
         assert!(signal.at(path.as_raw_fd()).is_none() && signal.fresh.is_empty());
     }
+
     #[test]
-    fn when_signals_were_lost_listeners_are_looked_at_too() {
+    fn when_signals_were_lost_all_connections_are_looked_at() {
         let mut signal = Signal::new(&WakeQueue::new()).unwrap();
-        let listener = sockets::listen(([127, 0, 0, 1], 0).into(), 1, Tuning::default()).unwrap();
-        let at = Token::of_listener(3);
-        signal.listen(&listener, at).unwrap();
+        let stream = crate::sockets::event().unwrap();
+        signal.add(&stream, Token(7)).unwrap();
         let mut ready = Vec::new();
         signal.wait(&mut ready, Some(Duration::ZERO), false).unwrap();
-        assert_eq!((ready.len(), signal.fresh.len(), signal.hot.len()), (0, 0, 0), "nobody waits there");
+        assert!(signal.fresh.is_empty());
         // SAFETY: it is for this thread alone, which has it blocked.
         assert_eq!(unsafe { libc::raise(libc::SIGIO) }, 0);
         signal.wait(&mut ready, Some(Duration::ZERO), false).unwrap();
-        assert_eq!(signal.fresh, [listener.as_raw_fd()]);
+        assert_eq!(signal.fresh, [stream.as_raw_fd()]);
+    }
+
+    #[test]
+    fn of_a_listener_that_several_have_each_hears_who_waits_there_until_it_is_taken() {
+        let listener = sockets::listen(([127, 0, 0, 1], 0).into(), 1, Tuning::default()).unwrap();
+        let (other, at) = (listener.try_clone().unwrap(), Token::of_listener(3));
+        let mut signals = [(); 2].map(|()| Signal::new(&WakeQueue::new()).unwrap());
+        signals[0].listen(&listener, at).unwrap();
+        signals[1].listen(&other, at).unwrap();
+        let told = |signal: &mut Signal| {
+            let mut ready = Vec::new();
+            signal.wait(&mut ready, Some(Duration::ZERO), false).unwrap();
+            ready.iter().map(|ready| (ready.token, ready.readable)).collect::<Vec<_>>()
+        };
+        signals.iter_mut().for_each(|signal| assert_eq!(told(signal), []));
+        let _peer = TcpStream::connect(sockets::local_address(&listener).unwrap()).unwrap();
+        for _ in 0..2 {
+            signals.iter_mut().for_each(|signal| assert_eq!(told(signal), [(at, true)]));
+        }
+        signals[0].ignore(&listener);
+        assert_eq!((told(&mut signals[0]), told(&mut signals[1])), (vec![], vec![(at, true)]));
     }
 }

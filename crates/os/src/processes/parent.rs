@@ -250,7 +250,8 @@ impl ParentProcess {
             }
             None => {
                 let listener = |socket| Listener { socket, open: Arc::clone(&open) };
-                server.accept(&listeners.into_iter().map(listener).collect::<Vec<_>>())?;
+                server.listen(listeners.into_iter().map(listener).collect());
+                server.accept()?;
             }
         }
         server.wait_for_all();
@@ -362,7 +363,8 @@ impl ParentProcess {
         }
     }
 
-    /// Nobody comes any more, and who is there, or waits at a listener, may finish.
+    /// Nobody comes any more, and who is there, or waits at a listener, may finish. Children that accept for themselves
+    /// close their listeners when they hear of it, and take who has come since.
     fn drain(&mut self) {
         tracing::info!(open = self.ledger.open(), "draining");
         self.draining = true;
@@ -374,7 +376,6 @@ impl ParentProcess {
                     Taken::Lost | Taken::Empty | Taken::Exhausted => {}
                 }
             }
-            sockets::hang_up(&listener);
         }
         self.children.iter().flatten().for_each(Child::terminate);
     }

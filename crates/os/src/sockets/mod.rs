@@ -290,12 +290,6 @@ pub(crate) fn shutdown(stream: impl AsFd) {
     let _ = rustix::net::shutdown(stream, Shutdown::Write);
 }
 
-/// Listens no more, though the descriptor is still open: Linux takes this of a listener, and who waits is reset.
-pub(crate) fn hang_up(listener: &OwnedFd) {
-    // Fails only when it listens no more already.
-    let _ = rustix::net::shutdown(listener, Shutdown::Read);
-}
-
 /// Closes; with `reset` the peer sees one and the kernel keeps nothing.
 pub(crate) fn close(stream: OwnedFd, reset: bool) {
     if reset {
@@ -312,7 +306,6 @@ impl Net for Os {
         match Errno::from_io_error(error) {
             _ if error.kind() == io::ErrorKind::WouldBlock => Failure::Empty,
             Some(code) if PASSING.contains(&code) => Failure::Passing,
-            Some(Errno::INVAL) => Failure::HungUp,
             Some(Errno::MFILE | Errno::NFILE) => Failure::NoDescriptors,
             Some(Errno::NOBUFS | Errno::NOMEM) => Failure::NoRoom,
             _ => Failure::Other,

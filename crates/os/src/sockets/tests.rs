@@ -19,7 +19,6 @@ fn a_newcomer_for_whom_there_is_no_descriptor_in_the_process_or_the_system_can_b
         (Errno::NFILE, Failure::NoDescriptors),
         (Errno::NOBUFS, Failure::NoRoom),
         (Errno::NOMEM, Failure::NoRoom),
-        (Errno::INVAL, Failure::HungUp),
         (Errno::AGAIN, Failure::Empty),
     ] {
         assert_eq!(classify(error), failure, "{error}");

@@ -190,10 +190,6 @@ impl WaitingNet for WaitingOs {
         }
     }
 
-    fn hang_up(&mut self, listener: &OwnedFd) {
-        super::hang_up(listener);
-    }
-
     fn broken_by(&mut self, stream: &WaitingStream) -> io::Error {
         match sockopt::socket_error(&stream.socket) {
             Ok(Err(error)) | Err(error) => error.into(),

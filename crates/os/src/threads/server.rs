@@ -120,10 +120,10 @@ impl Parts {
         let make: Box<MakeHost> =
             Box::new(move || on_system(Arc::clone(&shared), jobs()).with_workers(shape.workers));
         let server = BlockingServer::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
-        let listeners = listeners.into_iter().flatten().collect();
-        let (listeners, accepting) = (server.watch(listeners), Arc::clone(&server));
+        server.listen(listeners.into_iter().flatten().collect());
+        let accepting = Arc::clone(&server);
         let thread = thread::Builder::new().name("accept".into()).spawn(move || {
-            accepting.run(listeners, |accept| ending.follow(accept));
+            accepting.run(|accept| ending.follow(accept));
             queue.iter().for_each(|queue| queue.stop());
         })?;
         Ok(Begun { kind: Kind::Blocking(server), job_threads, threads: vec![thread] })

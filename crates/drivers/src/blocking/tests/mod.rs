@@ -59,10 +59,25 @@ pub(crate) struct World {
     /// No descriptor is left: not to be woken by, nor to turn somebody away.
     cramped: bool,
     shed: usize,
-    hung_up: Vec<usize>,
+    /// Listeners, in the order in which they were closed, and how many waited there then.
+    left: Vec<(usize, usize)>,
     pub(crate) shut: usize,
     /// Whether each that was closed was reset.
     closed: Vec<bool>,
+}
+
+/// A listener of the world, by its number.
+pub(crate) struct Door {
+    number: usize,
+    net: Scripted,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let mut world = self.net.world();
+        let waiting = world.backlogs[self.number].len();
+        world.left.push((self.number, waiting));
+    }
 }
 
 /// How somebody waited.
@@ -107,7 +122,7 @@ fn waits<T>() -> io::Result<T> {
 }
 
 impl Net for Scripted {
-    type ListenSocket = usize;
+    type ListenSocket = Door;
     type Stream = ();
 
     fn classify(error: &io::Error) -> Failure {
@@ -119,14 +134,14 @@ impl Net for Scripted {
         assert!(world.looks_at_the_clock < 10_000, "a loop without end");
         world.now
     }
-    fn accept(&mut self, listener: &usize) -> io::Result<((), SocketAddr)> {
-        match self.world().backlogs[*listener].pop_front() {
+    fn accept(&mut self, listener: &Door) -> io::Result<((), SocketAddr)> {
+        match self.world().backlogs[listener.number].pop_front() {
             Some(None) => Ok(((), guest())),
             Some(Some(failure)) => Err(io::Error::other(failure)),
             None => waits(),
         }
     }
-    fn shed(&mut self, _: &usize) -> bool {
+    fn shed(&mut self, _: &Door) -> bool {
         let mut world = self.world();
         world.shed += 1;
         !world.cramped
@@ -203,15 +218,12 @@ impl WaitingNet for Scripted {
     }
     fn wait_for_any<'a>(
         &mut self,
-        listeners: impl Iterator<Item = &'a usize>,
+        listeners: impl Iterator<Item = &'a Door>,
         (): &(),
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         self.waited(Wait::AtListeners(listeners.count(), timeout), timeout);
         self.world().unable.pop_front().map_or(Ok(()), |instead| instead.map(drop))
-    }
-    fn hang_up(&mut self, listener: &usize) {
-        self.world().hung_up.push(*listener);
     }
     fn broken_by(&mut self, (): &()) -> io::Error {
         self.world().broken.take().unwrap_or(io::ErrorKind::Other).into()

@@ -20,6 +20,8 @@ use crate::{
 /// What is done with each connection.
 enum Serving {
     Keep(Mutex<Vec<LiveConnection<Scripted>>>),
+    /// The server is ordered to drain while it is at work.
+    Drain(Mutex<Option<Arc<BlockingServer<Scripted>>>>, Scripted),
     Refuse,
 }
 
@@ -27,6 +29,17 @@ impl Spawner<Scripted> for Arc<Serving> {
     fn serve(&self, connection: LiveConnection<Scripted>) -> io::Result<()> {
         match &**self {
             Serving::Keep(kept) => kept.lock().unwrap().push(connection),
+            Serving::Drain(server, net) => {
+                if let Some(server) = server.lock().unwrap().take() {
+                    server.raise(Order::Drain);
+                    assert_eq!(
+                        net.world().left,
+                        [(0, 0), (1, 0)],
+                        "nobody comes any more, though this one stays"
+                    );
+                }
+                connection.run();
+            }
             Serving::Refuse => return Err(io::ErrorKind::OutOfMemory.into()),
         }
         Ok(())
@@ -44,7 +57,11 @@ struct Scene {
 
 /// Those who come are served by `spawner`; each that is served closes when it was opened.
 fn scene(spawner: impl Spawner<Scripted> + 'static) -> Scene {
-    let (net, shared, wake_queues) = (Scripted::default(), Shared::new(Budget::default()), Arc::default());
+    scene_on(Scripted::default(), spawner)
+}
+
+fn scene_on(net: Scripted, spawner: impl Spawner<Scripted> + 'static) -> Scene {
+    let (shared, wake_queues) = (Shared::new(Budget::default()), Arc::default());
     let (lent, made) = (Arc::clone(&shared), Arc::<Mutex<Vec<_>>>::clone(&wake_queues));
     let host = Box::new(move || {
         let host = Host::alone(Arc::clone(&lent), 1);
@@ -56,7 +73,13 @@ fn scene(spawner: impl Spawner<Scripted> + 'static) -> Scene {
 }
 
 impl Scene {
-    fn listeners(&self, count: usize) -> Arc<[Listener<usize>]> {
+    /// Accepts from so many listeners until anything else is ordered.
+    fn accept(&self, listeners: usize) -> io::Result<()> {
+        self.listen(listeners);
+        self.server.accept()
+    }
+
+    fn listen(&self, count: usize) {
         let (heard, shared) = (Arc::clone(&self.heard), Arc::clone(&self.shared));
         let open = Arc::new(move |_, permit| {
             let shared = Arc::clone(&shared);
@@ -70,8 +93,9 @@ impl Scene {
             puppet as Box<dyn Endpoint>
         });
         let open: Arc<crate::accept::Open> = open;
-        let listeners = (0..count).map(|listener| Listener { socket: listener, open: Arc::clone(&open) });
-        self.server.watch(listeners.collect())
+        let door = |number| Door { number, net: self.net.clone() };
+        let listeners = (0..count).map(|number| Listener { socket: door(number), open: Arc::clone(&open) });
+        self.server.listen(listeners.collect());
     }
 
     /// Somebody comes to a listener, or fails to.
@@ -113,7 +137,7 @@ fn one_that_broke_while_it_waited_costs_nobody_anything() {
     scene.comes(0, []);
     scene.comes(0, []);
     scene.ordered(Order::Drain);
-    scene.server.accept(&scene.listeners(1)).unwrap();
+    scene.accept(1).unwrap();
     assert_eq!(scene.heard(), ["opened"]);
     assert_eq!(scene.net.world().waits, [at_listeners(1); 3]);
     let counted = scene.shared.snapshot();
@@ -131,7 +155,7 @@ fn a_listener_without_room_rests_and_keeps_no_other_from_being_asked() {
         scene.net.then(|net| assert_eq!(net.world().closed, [false], "the other was served"));
         scene.comes(0, []);
         scene.ordered(Order::Drain);
-        scene.server.accept(&scene.listeners(2)).unwrap();
+        scene.accept(2).unwrap();
         assert_eq!(
             scene.net.world().waits,
             [at_listeners(2), RESTS, at_listeners(2), at_listeners(2)],
@@ -147,7 +171,7 @@ fn who_is_turned_away_for_want_of_descriptors_is_counted_and_nobody_rests() {
     scene.comes(0, [Some(Failure::NoDescriptors), None]);
     scene.comes(0, []);
     scene.ordered(Order::Drain);
-    scene.server.accept(&scene.listeners(1)).unwrap();
+    scene.accept(1).unwrap();
     assert_eq!(scene.net.world().waits, [at_listeners(1); 3]);
     let counted = scene.shared.snapshot();
     assert_eq!((counted.accepted, counted.refused, scene.net.world().shed), (1, 1, 1));
@@ -163,13 +187,28 @@ fn who_waits_when_a_drain_begins_is_let_in_and_told_and_who_waits_when_a_stop_do
         scene.net.then(move |net| {
             net.world().backlogs = [VecDeque::from([None]), VecDeque::from([None])];
             server.raise(orders);
-            assert_eq!(net.world().hung_up, [0, 1], "nobody comes any more");
+            assert_eq!(net.world().left, [], "the thread that accepts is still at them");
         });
-        scene.server.accept(&scene.listeners(2)).unwrap();
+        scene.accept(2).unwrap();
         assert_eq!(scene.heard(), heard);
+        assert_eq!(scene.net.world().left, [(0, 0), (1, 0)], "nobody waits when they are closed");
         let counted = scene.shared.snapshot();
         assert_eq!((counted.accepted, counted.refused, counted.open), (accepted, refused, 0));
     }
+}
+
+#[test]
+fn listeners_are_closed_although_the_thread_that_accepts_is_serving_and_who_waits_there_is_served_next() {
+    let net = Scripted::default();
+    let serving = Arc::new(Serving::Drain(Mutex::default(), net.clone()));
+    let scene = scene_on(net, Arc::clone(&serving));
+    let Serving::Drain(server, _) = &*serving else { unreachable!() };
+    *server.lock().unwrap() = Some(Arc::clone(&scene.server));
+    scene.comes(0, [None, None]);
+    scene.net.world().backlogs[1].extend([None]);
+    scene.accept(2).unwrap();
+    assert_eq!(scene.heard(), ["drain", "opened", "drain", "opened", "drain", "opened"]);
+    assert_eq!((scene.shared.snapshot().accepted, scene.net.world().waits.len()), (3, 1));
 }
 
 #[test]
@@ -183,11 +222,12 @@ fn no_order_is_taken_back() {
 #[test]
 fn an_order_that_comes_before_the_wait_is_heard_without_one() {
     let scene = scene(Iterative);
-    let listeners = scene.listeners(1);
+    scene.listen(1);
     scene.server.raise(Order::Drain);
-    scene.server.accept(&listeners).unwrap();
+    scene.server.accept().unwrap();
+    scene.accept(1).unwrap();
     let world = scene.net.world();
-    assert_eq!((&world.waits[..], &world.hung_up[..]), (&[][..], &[0][..]));
+    assert_eq!((&world.waits[..], &world.left[..]), (&[][..], &[(0, 0), (0, 0)][..]));
 }
 
 #[test]
@@ -205,7 +245,7 @@ fn everybody_who_lives_is_called_when_something_is_ordered_and_who_has_gone_is_n
         let woken = wake_queues.iter().filter(|wake_queue| !wake_queue.begin_sleep()).count();
         assert_eq!((wake_queues.len(), woken), (2, 1), "the one that lives, not the host of who accepts");
     });
-    scene.server.accept(&scene.listeners(1)).unwrap();
+    scene.accept(1).unwrap();
     let Serving::Keep(kept) = &*serving else { unreachable!() };
     drop(std::mem::take(&mut *kept.lock().unwrap()));
     scene.ends();
@@ -217,7 +257,7 @@ fn who_finds_nobody_to_serve_it_is_neither_waited_for_nor_counted_as_open() {
     let scene = scene(Arc::new(Serving::Refuse));
     scene.comes(0, [None]);
     scene.ordered(Order::Drain);
-    scene.server.accept(&scene.listeners(1)).unwrap();
+    scene.accept(1).unwrap();
     scene.ends();
     assert_eq!(scene.shared.snapshot().open, 0);
 }
@@ -240,7 +280,8 @@ fn when_accepting_fails_everybody_stops_and_whoever_holds_the_server_knows_why()
     let scene = scene(Iterative);
     let mut ended = None;
     scene.net.then(|net| net.world().unable.push_back(Err(io::ErrorKind::InvalidInput.into())));
-    scene.server.run(scene.listeners(1), |accept| ended.insert(accept()).is_ok());
-    assert_eq!((scene.server.order(), &scene.net.world().hung_up[..]), (Order::Stop, &[0][..]));
+    scene.listen(1);
+    scene.server.run(|accept| ended.insert(accept()).is_ok());
+    assert_eq!((scene.server.order(), &scene.net.world().left[..]), (Order::Stop, &[(0, 0)][..]));
     assert!(matches!(ended, Some(Err(_))));
 }

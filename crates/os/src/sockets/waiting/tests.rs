@@ -241,12 +241,3 @@ fn who_accepts_waits_for_somebody_for_a_wake_or_until_the_time_is_over() {
         wait(None);
     });
 }
-
-#[test]
-fn nobody_comes_to_a_listener_that_was_hung_up() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (address, listener) = (listener.local_addr().unwrap(), OwnedFd::from(listener));
-    net().hang_up(&listener);
-    assert!(TcpStream::connect(address).is_err());
-    assert_eq!(WaitingOs::classify(&net().accept(&listener).unwrap_err()), Failure::HungUp);
-}
