@@ -3,14 +3,16 @@
 use std::{
     io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::ValueEnum;
+use rustix::net::getsockname;
 
 use roadstead::{
-    Budget, Model, Queue, Server, Service,
+    Budget, Model, Queue, Server, Service, activation,
     server::Snapshot,
     server::{Io, RunError, Spread, Trigger},
     tls::{Acceptor, Clients, Keys},
@@ -81,9 +83,10 @@ enum Units {
 /// Where and how a server listens.
 #[derive(clap::Args)]
 pub(crate) struct Listen {
-    /// Address to listen on; port 0 lets the system choose. May be given more than once
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7007", value_parser = address)]
-    pub(crate) bind: Vec<SocketAddr>,
+    /// Address to listen on; port 0 lets the system choose. May be given more than once [default: the sockets that it
+    /// is started with (LISTEN_FDS, as by systemd), or 127.0.0.1:7007]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    bind: Vec<SocketAddr>,
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
@@ -129,6 +132,40 @@ fn loops(text: &str) -> std::result::Result<Loops, String> {
     match text {
         "auto" => Ok(Loops(None)),
         _ => within(1..=1024_u16)(text).map(|loops| Loops(Some(loops))),
+    }
+}
+
+/// Where nobody has said where to listen.
+const USUAL: &str = "127.0.0.1:7007";
+
+impl Listen {
+    /// Where to listen: on the sockets that this process was started with, and at the addresses of its options.
+    pub(crate) fn places(&self) -> Result<Places> {
+        let sockets = activation::sockets()?;
+        let mut addresses = self.bind.clone();
+        if sockets.is_empty() && addresses.is_empty() {
+            addresses.push(address(USUAL)?);
+        }
+        Ok(Places { sockets, addresses })
+    }
+}
+
+/// Where a server is to listen.
+pub(crate) struct Places {
+    sockets: Vec<OwnedFd>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Places {
+    /// All of them as addresses.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let of_socket = |socket: &OwnedFd| Ok(SocketAddr::try_from(getsockname(socket)?)?);
+        self.sockets.iter().map(of_socket).chain(self.addresses.iter().copied().map(Ok)).collect()
+    }
+
+    fn of<S: Service>(self, mut server: Server<S>) -> Server<S> {
+        server = self.sockets.into_iter().fold(server, Server::listener);
+        self.addresses.into_iter().fold(server, Server::bind)
     }
 }
 
@@ -188,12 +225,14 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     if !matches!(args.service, Ready::Proxy) {
         args.targets.refuse();
     }
+    let places = args.listen.places()?;
     match args.service {
-        Ready::Echo => run_service(Echo, tls, &args.listen, budget, None),
-        Ready::Discard => run_service(Discard, tls, &args.listen, budget, None),
+        Ready::Echo => run_service(Echo, tls, &args.listen, places, budget, None),
+        Ready::Discard => run_service(Discard, tls, &args.listen, places, budget, None),
         Ready::Proxy => {
             let proxy = args.targets.proxy()?;
-            let ended = run_service(proxy.clone(), tls, &args.listen, args.targets.apply(budget), None)?;
+            let budget = args.targets.apply(budget);
+            let ended = run_service(proxy.clone(), tls, &args.listen, places, budget, None)?;
             proxy::close(&proxy.counts());
             Ok(ended)
         }
@@ -229,9 +268,6 @@ fn server<S: Service>(service: S, tls: Option<Acceptor>, listen: &Listen, budget
     if let Some(tls) = tls {
         server = server.layer(tls);
     }
-    for address in &listen.bind {
-        server = server.bind(*address);
-    }
     server
 }
 
@@ -240,6 +276,7 @@ pub(crate) fn run_service(
     service: impl Service,
     tls: Option<Acceptor>,
     listen: &Listen,
+    places: Places,
     budget: Budget,
     peers: Option<SocketAddr>,
 ) -> Result<Outcome> {
@@ -249,7 +286,7 @@ pub(crate) fn run_service(
         tracing::info!(%model, "serving; Ctrl-C drains, twice ends at once");
         Ok(())
     };
-    match server(service, tls, listen, budget).run(listen.drain, listening) {
+    match places.of(server(service, tls, listen, budget)).run(listen.drain, listening) {
         Ok(counts) => close(model, "drained", &counts),
         Err(RunError::Undrained(left)) => {
             tracing::warn!("{left}");
@@ -302,7 +339,8 @@ mod tests {
     fn each_option_sets_up_what_it_is_called_and_nothing_else() {
         let shown = |options: &str| {
             let listen = given(options).listen;
-            format!("{:?}", server(Echo, None, &listen, Budget::default().jobs(77)))
+            let server = server(Echo, None, &listen, Budget::default().jobs(77));
+            format!("{:?}", listen.places().unwrap().of(server))
         };
         let usual = shown("--model epoll");
         for part in [

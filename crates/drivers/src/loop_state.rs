@@ -39,6 +39,8 @@ pub(crate) enum Call {
     Woken(Token),
     /// An endpoint that has come from outside.
     New(Newcomer),
+    /// The listeners are another's, and so is who waits there; comes once, and not after a drain.
+    Cede,
     /// Nobody else is let in; comes once.
     Drain,
     /// The loop ends at once; comes again for who has come since.
@@ -111,7 +113,8 @@ impl<C: Timed> LoopState<C> {
                 let before = mem::replace(&mut self.order, self.orders.order());
                 match self.order {
                     Order::Stop => return Some(Call::Stop),
-                    Order::Drain if before == Order::Serve => return Some(Call::Drain),
+                    Order::Drain if before < Order::Drain => return Some(Call::Drain),
+                    Order::Cede if before < Order::Cede => return Some(Call::Cede),
                     _ => {}
                 }
             }
@@ -143,9 +146,14 @@ impl<C: Timed> LoopState<C> {
         self.ended = ended;
     }
 
-    /// Whether nobody is let in any more.
+    /// Whether those who come are let in.
+    pub(crate) fn lets_in(&self) -> bool {
+        self.order == Order::Serve
+    }
+
+    /// Whether those who are in are to finish.
     pub(crate) fn is_draining(&self) -> bool {
-        self.order != Order::Serve
+        self.order >= Order::Drain
     }
 
     /// Whether nobody is left after a drain, and no job: connections of other loops may wait for what it answers.
@@ -180,6 +188,7 @@ mod tests {
         let name = |call| match call {
             Call::Woken(token) => char::from_digit(token.0 as u32, 10).unwrap(),
             Call::New(_) => 'n',
+            Call::Cede => 'c',
             Call::Drain => 'd',
             Call::Stop => 's',
         };
@@ -209,6 +218,22 @@ mod tests {
         orders.stop(&wake_queue);
         assert_eq!(calls(&mut state), "s");
         assert!(state.is_draining() && state.is_stopped());
+    }
+
+    #[test]
+    fn a_loop_is_told_once_to_cede_its_listeners_and_serves_until_it_is_told_to_drain() {
+        let (shared, orders) = (Shared::new(Budget::default()), Arc::<Orders>::default());
+        let host = Host::alone(shared, 1);
+        let wake_queue = Arc::clone(&host.wake_queue);
+        let mut state = LoopState::<Never>::new(host, Arc::clone(&orders));
+        assert!(state.lets_in());
+        (0..2).for_each(|_| orders.cede(&wake_queue));
+        assert_eq!((calls(&mut state), state.lets_in(), state.is_draining()), ("c".into(), false, false));
+        orders.cede(&wake_queue);
+        assert_eq!(calls(&mut state), "");
+        orders.drain(&wake_queue);
+        orders.cede(&wake_queue);
+        assert_eq!((calls(&mut state), state.lets_in(), state.is_draining()), ("d".into(), false, true));
     }
 
     /// Wants to be asked then.

@@ -13,10 +13,12 @@ use crate::{
 };
 
 /// What a server wants of whoever drives its connections. Each goes further than the one before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// Serve those who come.
     Serve,
+    /// Cede the listeners to whoever else has them, with those who wait there. Who is in is served on.
+    Cede,
     /// Let nobody in, and have those who are in finish.
     Drain,
     /// End at once.
@@ -35,7 +37,8 @@ impl Ordered {
     pub(crate) fn get(&self) -> Order {
         match self.0.load(SeqCst) {
             0 => Order::Serve,
-            1 => Order::Drain,
+            1 => Order::Cede,
+            2 => Order::Drain,
             _ => Order::Stop,
         }
     }
@@ -52,6 +55,12 @@ pub struct Orders {
 pub(crate) type Newcomer = (Option<SocketAddr>, Box<dyn Endpoint>);
 
 impl Orders {
+    /// Has the loop cede its listeners to whoever else has them, with those who wait there.
+    pub fn cede(&self, wake_queue: &WakeQueue) {
+        self.ordered.raise(Order::Cede);
+        wake_queue.wake(ORDERS);
+    }
+
     /// Has the loop let nobody in and end when all are gone.
     pub fn drain(&self, wake_queue: &WakeQueue) {
         self.ordered.raise(Order::Drain);

@@ -8,6 +8,7 @@
 //! | [`completions`] | what is done: POSIX AIO, io_uring |
 //! | [`threads`], [`processes`] | who serves |
 //! | [`ending`], [`outcome`] | when all threads of a server have ended; what did not end well |
+//! | [`activation`] | listening sockets that a process begins with |
 //! | [`host`] | the system's clock and randomness, for a loop |
 //! | [`descriptors`], [`processors`] | how many descriptors and processors a process may have |
 //! | [`audit`] | asking a server by a signal what it holds |
@@ -17,6 +18,7 @@
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod activation;
 pub mod audit;
 pub mod completions;
 pub mod descriptors;

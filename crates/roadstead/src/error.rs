@@ -1,11 +1,12 @@
 //! Why a server could not be started, or came to no good end.
 #![forbid(unsafe_code)]
 
-use std::io;
+use std::{io, os::fd::RawFd};
 
 use roadstead_os::{
     outcome::{Broken, Undrained},
     processes::plan::ForkEnd,
+    sockets::given::NotAListener,
     threads::TooFew,
 };
 
@@ -21,6 +22,14 @@ pub enum StartError {
         address: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// A socket that was given cannot be listened on.
+    #[error("the socket that was given to listen on (descriptor {descriptor}) cannot be used: {why}")]
+    Listener {
+        /// Its descriptor.
+        descriptor: RawFd,
+        /// Why.
+        why: NotAListener,
     },
     /// The model cannot run here.
     #[error("the model `{model}` cannot run here: {why}")]

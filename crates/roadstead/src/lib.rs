@@ -87,6 +87,7 @@ mod dial;
 mod error;
 mod loops;
 mod models;
+mod place;
 mod run;
 
 pub use dial::Dialer;
@@ -100,6 +101,11 @@ pub use roadstead_proto::{
 #[cfg(feature = "sim")]
 pub use roadstead_sim as sim;
 pub use server::{Running, Server};
+
+/// Listening sockets that a process is started with, by systemd for one: sd_listen_fds(3).
+pub mod activation {
+    pub use roadstead_os::activation::{ActivationError, sockets};
+}
 
 /// Between the wire and a session.
 pub mod layer {

@@ -96,7 +96,7 @@ impl<S: Service> Server<S> {
                 // Before the threads that are to inherit that they hear them.
                 let signals = Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
                 let loops = self.loops.on(model, self.io);
-                let beside = self.loops.descriptors(loops, self.addresses.len());
+                let beside = self.loops.descriptors(loops, self.places.len());
                 descriptors::make_room(self.budget.connections.saturating_add(beside));
                 let running = self.start()?;
                 listening(running.addresses()).map_err(RunError::Listening)?;
@@ -106,7 +106,7 @@ impl<S: Service> Server<S> {
     }
 
     /// The parent of processes that are to serve, with nothing begun but that it listens.
-    fn parent(self, model: Model, size: usize, patience: Duration) -> Result<ParentProcess, StartError> {
+    fn parent(mut self, model: Model, size: usize, patience: Duration) -> Result<ParentProcess, StartError> {
         let impossible = |why| Err(StartError::Model { model, why });
         if let Some(why) = Self::unforkable().or_else(|| self.obstacle(model)) {
             return impossible(why);

@@ -30,11 +30,12 @@ pub use crate::{
     error::{DrainError, RunError, StartError},
     loops::{Spread, UnknownSpread},
 };
-use crate::{loops::Loops, model::Model};
+use crate::{loops::Loops, model::Model, place::Place};
 pub use roadstead_drivers::reactor::workers::Io;
 pub use roadstead_os::{
     outcome::{Broken, Undrained},
     pollers::epoll::Trigger,
+    sockets::given::NotAListener,
     threads::TooFew,
 };
 pub use roadstead_proto::{queue::UnknownQueue, stats::Snapshot};
@@ -42,8 +43,7 @@ pub use roadstead_proto::{queue::UnknownQueue, stats::Snapshot};
 /// How to run a [`Service`]. See the crate's first page for an example.
 pub struct Server<S: Service> {
     pub(crate) service: S,
-    pub(crate) addresses: Vec<io::Result<Vec<SocketAddr>>>,
-    names: Vec<String>,
+    pub(crate) places: Vec<Place>,
     pub(crate) model: Option<Model>,
     pub(crate) budget: Budget,
     pub(crate) loops: Loops,
@@ -61,7 +61,7 @@ pub struct Server<S: Service> {
 impl<S: Service> fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("addresses", &self.names)
+            .field("addresses", &self.places)
             .field("model", &self.model)
             .field("budget", &self.budget)
             .field("loops", &self.loops)
@@ -81,8 +81,7 @@ impl<S: Service> Server<S> {
     pub fn new(service: S) -> Self {
         Self {
             service,
-            addresses: Vec::new(),
-            names: Vec::new(),
+            places: Vec::new(),
             model: None,
             budget: Budget::default(),
             loops: Loops::default(),
@@ -100,8 +99,20 @@ impl<S: Service> Server<S> {
     /// Listens on `address` (`127.0.0.1:7007`, `[::1]:0`) as well. Port 0 lets the system choose.
     #[must_use]
     pub fn bind(mut self, address: impl ToSocketAddrs + fmt::Display) -> Self {
-        self.names.push(address.to_string());
-        self.addresses.push(address.to_socket_addrs().map(Iterator::collect));
+        self.places.push(Place::at(address));
+        self
+    }
+
+    /// Listens on `socket` as well, which somebody else has bound and has listen: a `std::net::TcpListener`, one of
+    /// [`activation::sockets`](crate::activation::sockets), or of another server's
+    /// [`take_listeners`](Running::take_listeners).
+    ///
+    /// Other processes may have the same socket, and go on accepting, whatever becomes of this server; whoever comes is
+    /// served by one of them. It does not block from then on, also for them, and has the [`Tuning::nodelay`] of this
+    /// server. Its [backlog](Server::backlog) and the sizes of its buffers are as it was made.
+    #[must_use]
+    pub fn listener(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.places.push(Place::Socket(socket.into()));
         self
     }
 
@@ -237,18 +248,11 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Listens on all addresses, so many times on each: the sockets of each time.
-    pub(crate) fn listen(&self, times: usize) -> Result<Vec<Vec<OwnedFd>>, StartError> {
+    /// Listens wherever it is to, so many times at each place: the sockets of each time.
+    pub(crate) fn listen(&mut self, times: usize) -> Result<Vec<Vec<OwnedFd>>, StartError> {
         let mut listeners: Vec<_> = (0..times).map(|_| Vec::new()).collect();
-        for (name, addresses) in self.names.iter().zip(&self.addresses) {
-            let failed = |source| StartError::Bind { address: name.clone(), source };
-            let unknown = |error: &io::Error| failed(io::Error::new(error.kind(), error.to_string()));
-            for address in addresses.as_ref().map_err(unknown)? {
-                let sockets = match times {
-                    1 => sockets::listen(*address, self.backlog, self.tuning).map(|socket| vec![socket]),
-                    _ => sockets::listen_together(*address, times, self.backlog, self.tuning),
-                };
-                let sockets = sockets.map_err(failed)?;
+        for place in mem::take(&mut self.places) {
+            for sockets in place.listen(times, self.backlog, self.tuning)? {
                 listeners.iter_mut().zip(sockets).for_each(|(all, socket)| all.push(socket));
             }
         }
@@ -262,7 +266,7 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     /// [`StartError`], and nothing listens then.
-    pub fn start(self) -> Result<Running, StartError> {
+    pub fn start(mut self) -> Result<Running, StartError> {
         let model = self.model.unwrap_or_else(Model::best);
         if let Some(why) = model.obstacle().or_else(|| self.obstacle(model)) {
             return Err(StartError::Model { model, why });
@@ -354,6 +358,37 @@ impl Running {
                 return end;
             }
         }
+    }
+
+    /// Takes its listening sockets from it, in the order of its addresses: as they are, with all who wait there. It
+    /// accepts no more, and serves who is in until it is drained or dropped. So a server can hand over to its successor
+    /// ([`Server::listener`]) with nobody turned away meanwhile:
+    ///
+    /// ```
+    /// # use roadstead::{Context, Done, Input, Peer, Running, Scope, Server, Service, Session, server::StartError};
+    /// # struct Shout;
+    /// # struct Line;
+    /// # impl Service for Shout {
+    /// #     type Session = Line;
+    /// #     const SCOPE: Scope = Scope::Connection;
+    /// #     fn open(&self, _: &Peer) -> Line { Line }
+    /// # }
+    /// # impl Session for Line {
+    /// #     type Reply = ();
+    /// #     fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done { Ok(()) }
+    /// # }
+    /// fn succeed(old: &Running) -> Result<Running, StartError> {
+    ///     old.take_listeners().into_iter().fold(Server::new(Shout), Server::listener).start()
+    /// }
+    /// # let old = Server::new(Shout).bind("127.0.0.1:0").start()?;
+    /// # let new = succeed(&old)?;
+    /// # assert_eq!(old.addresses(), new.addresses());
+    /// # Ok::<(), StartError>(())
+    /// ```
+    ///
+    /// Empty if they were taken before, or its loop has [`ended`](Running::ended).
+    pub fn take_listeners(&self) -> Vec<OwnedFd> {
+        self.threads.take_listeners()
     }
 
     /// Accepts no more, tells every session, and waits for them and for the jobs under way to finish: for at most

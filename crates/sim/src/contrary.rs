@@ -80,8 +80,8 @@ impl CompletionQueue for Contrary {
     fn accept(&mut self, listener: usize) {
         self.queue.accept(listener);
     }
-    fn deafen(&mut self) {
-        self.queue.deafen();
+    fn deafen(&mut self, accepts: bool) {
+        self.queue.deafen(accepts);
     }
     fn adopt(&mut self, stream: End, token: Token) -> io::Result<()> {
         self.queue.adopt(stream, token)

@@ -152,7 +152,8 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     args.with_parent.map(end_with).transpose()?;
     let keys = args.keys.as_deref().map(Keys::load).transpose()?;
     let store = load(&args)?;
-    let tls = trust::acceptor(store.manifest(), store.party(), keys.as_ref(), &args.listen.bind)?;
+    let places = args.listen.places()?;
+    let tls = trust::acceptor(store.manifest(), store.party(), keys.as_ref(), &places.addresses()?)?;
     let search_shares = searches(&store);
     tracing::info!(kernel = %store.kernel(), search_shares, tls = tls.is_some(), "ready");
     let exchange = args.peers.map(|peers| join(&args, peers, keys.as_ref(), &store)).transpose()?;
@@ -168,7 +169,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         None => Trident::new(store),
     };
     let budget = args.limits.apply(trident.budget());
-    let outcome = run_service(trident, tls, &args.listen, budget, peers);
+    let outcome = run_service(trident, tls, &args.listen, places, budget, peers);
     tracing::info!(search_shares, "ended");
     outcome
 }

@@ -236,6 +236,9 @@ impl<N: WaitingNet> Blocking<N> {
             return None;
         }
         self.order = order;
+        if order < Order::Drain {
+            return None;
+        }
         if order == Order::Drain {
             // What has arrived by now is served, also where nobody has asked for it since the last event.
             if let Some(reset) = self.collect() {

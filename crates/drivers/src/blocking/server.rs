@@ -115,11 +115,15 @@ impl<N: WaitingNet> BlockingServer<N> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whoever lets go of the listeners last closes them, and takes those who wait. To have them hung up instead would
-    /// be quicker, and would end the accepts of every other process that has the same sockets.
+    /// Whoever lets go of the listeners last closes them, and takes those who wait, unless they are another's. To have
+    /// them hung up instead would be quicker, and would end the accepts of every other process that has the same sockets.
     fn let_go(&self, listeners: Arc<Vec<Listener<N::ListenSocket>>>) -> Last<N::Stream> {
         let Some(listeners) = Arc::into_inner(listeners) else { return Vec::new() };
-        let (mut net, mut last) = (self.net.accepting(), Vec::new());
+        let mut last = Vec::new();
+        if self.ordered.get() == Order::Cede {
+            return last;
+        }
+        let mut net = self.net.accepting();
         for Listener { socket, open } in listeners {
             let waited = accept::last(&mut net, &socket);
             last.extend(waited.into_iter().map(|taken| (Arc::clone(&open), taken)));
@@ -170,6 +174,9 @@ impl<N: WaitingNet> BlockingServer<N> {
             if exhausted {
                 self.wait(&mut net, &[], Some(REST))?;
             }
+        }
+        while self.ordered.get() < Order::Drain {
+            self.wait(&mut net, &[], None)?;
         }
         let last = mem::take(&mut self.listening().last);
         for (open, taken) in last {

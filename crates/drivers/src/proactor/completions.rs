@@ -24,8 +24,8 @@ pub trait CompletionQueue {
     fn now(&self) -> Duration;
     /// Accepts one more connection from the listener of that number: so many may come as were asked for.
     fn accept(&mut self, listener: usize);
-    /// Listens no more. Who waits until then is accepted first.
-    fn deafen(&mut self);
+    /// Listens no more. Who waits until then is accepted first, or else left to whoever has the listeners as well.
+    fn deafen(&mut self, accepts: bool);
     /// Takes a connected socket under the name by which operations speak of it.
     fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
     /// Connects a new socket of this name.

@@ -52,7 +52,7 @@ impl Listeners {
         number: usize,
         taken: Taken<S>,
         now: Duration,
-        draining: bool,
+        lets_in: bool,
         host: &mut Host,
     ) -> Result<Option<Handed<S>>, S> {
         let Some(listener) = self.0.get_mut(number) else {
@@ -63,7 +63,7 @@ impl Listeners {
         };
         if let Taken::Exhausted = taken {
             listener.accepts.exhausted();
-            listener.resting = (!draining).then_some(now + REST);
+            listener.resting = lets_in.then_some(now + REST);
             return Ok(None);
         }
         listener.accepts.complete(now);

@@ -108,7 +108,7 @@ impl<P: CompletionQueue> Proactor<P> {
         let now = self.state.run_jobs(now, || self.completions.now()).unwrap_or(now);
         self.take_calls(now);
         self.look_at_due(self.state.ended);
-        if !self.state.is_draining() {
+        if self.state.lets_in() {
             self.listeners.accept_again(&mut self.completions, now);
         }
         self.handover.has(self.state.connections.len());
@@ -285,7 +285,7 @@ impl<P: CompletionQueue> Proactor<P> {
 
     fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, first: Option<Block>, now: Duration) {
         let draining = self.state.is_draining();
-        match self.listeners.complete(number, taken, now, draining, &mut self.state.host) {
+        match self.listeners.complete(number, taken, now, self.state.lets_in(), &mut self.state.host) {
             // Who drains lets in by itself who has waited; what came in a block of this loop is read here.
             Ok(Some(handed)) if first.is_some() || draining => self.let_in(handed, first, now),
             Ok(Some(handed)) => {
@@ -360,6 +360,7 @@ impl<P: CompletionQueue> Proactor<P> {
                 }
                 Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
                 Call::New((None, endpoint)) => self.attend(endpoint, now),
+                Call::Cede => self.deafen(false),
                 Call::Drain => self.drain(),
                 Call::Stop => self.stop(now),
             }
@@ -378,7 +379,7 @@ impl<P: CompletionQueue> Proactor<P> {
 
     fn stop(&mut self, now: Duration) {
         self.listeners.clear();
-        self.completions.deafen();
+        self.completions.deafen(true);
         for token in self.state.connections.tokens() {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
@@ -398,9 +399,14 @@ impl<P: CompletionQueue> Proactor<P> {
                 self.completions.look(token);
             }
         }
-        self.listeners.wake();
-        self.completions.deafen();
+        self.deafen(true);
         self.handover.end();
+    }
+
+    /// Nobody comes any more; those who were accepted by now are let in.
+    fn deafen(&mut self, accepts: bool) {
+        self.listeners.wake();
+        self.completions.deafen(accepts);
     }
 
     /// Hears of what was cancelled, so that every connection is closed. A completion queue that does not tell is not

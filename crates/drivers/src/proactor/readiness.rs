@@ -345,10 +345,13 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
         listening.asked += 1;
     }
 
-    fn deafen(&mut self) {
+    fn deafen(&mut self, accepts: bool) {
         for (number, listening) in self.listeners.drain(..).enumerate() {
             if listening.heard {
                 self.poller.ignore(&listening.socket);
+            }
+            if !accepts {
+                continue;
             }
             let last = accept::last(&mut self.net, &listening.socket);
             self.done.extend(last.into_iter().map(|taken| Completion::Accepted(number, taken, None)));

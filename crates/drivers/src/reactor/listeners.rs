@@ -97,6 +97,13 @@ impl<L> Listeners<L> {
         self.resting = Some(now.saturating_add(REST));
     }
 
+    /// Cedes them to whoever else has them, with those who wait.
+    pub(crate) fn cede<N: Net<ListenSocket = L>>(&mut self, poller: &mut impl Poller<N>) {
+        self.ignore(poller);
+        self.resting = None;
+        self.listeners.clear();
+    }
+
     /// Lets in who waits, and nobody after them.
     pub(crate) fn close<N: Net<ListenSocket = L>>(
         &mut self,

@@ -149,6 +149,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
                 }
                 Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
                 Call::New((None, endpoint)) => self.insert(None, endpoint, now),
+                Call::Cede => self.listeners.cede(&mut self.poller),
                 Call::Drain => self.drain(now),
                 Call::Stop => self.stop(now),
             }

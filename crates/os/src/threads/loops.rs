@@ -162,6 +162,11 @@ impl Loops {
         self.all.iter().for_each(|one| one.orders.drain(&one.wake_queue));
     }
 
+    /// Has them cede their listeners to whoever else has them.
+    pub(super) fn cede(&self) {
+        self.all.iter().for_each(|one| one.orders.cede(&one.wake_queue));
+    }
+
     /// Has them end at once.
     pub(super) fn stop(&self) {
         self.all.iter().for_each(|one| one.orders.stop(&one.wake_queue));

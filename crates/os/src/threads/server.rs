@@ -5,7 +5,7 @@ use std::{
     fmt, io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -73,6 +73,23 @@ pub struct ServerThreads {
     job_threads: Option<JobThreads>,
     threads: Vec<JoinHandle<()>>,
     ended: Ended,
+    kept: Kept,
+}
+
+/// The listening sockets once more, for whoever takes them over. They are closed when the loops let nobody in any more,
+/// or have ended: nobody is to wait there in vain.
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<Mutex<Vec<OwnedFd>>>);
+
+impl Kept {
+    fn of<'a>(listeners: impl Iterator<Item = &'a Listener<OwnedFd>>) -> io::Result<Self> {
+        let again = listeners.map(|listener| listener.socket.try_clone());
+        Ok(Self(Arc::new(Mutex::new(again.collect::<io::Result<_>>()?))))
+    }
+
+    fn take(&self) -> Vec<OwnedFd> {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 enum Kind {
@@ -94,6 +111,7 @@ pub struct Parts {
     shape: Shape,
     shared: Arc<Shared>,
     listeners: Vec<Vec<Listener<OwnedFd>>>,
+    kept: Kept,
     ending: Ending,
 }
 
@@ -112,7 +130,7 @@ impl Parts {
 
     /// Begins with threads that wait, each for one connection.
     pub fn blocking(self, spawner: impl Spawner<WaitingOs> + 'static) -> io::Result<Begun> {
-        let Self { shape, shared, listeners, ending } = self;
+        let Self { shape, shared, listeners, kept, ending } = self;
         let job_threads = JobThreads::of(shape, &ending)?;
         let (jobs, queue) =
             (JobThreads::jobs(job_threads.as_ref(), shape.queue), JobThreads::queue(job_threads.as_ref()));
@@ -124,6 +142,7 @@ impl Parts {
         let accepting = Arc::clone(&server);
         let thread = thread::Builder::new().name("accept".into()).spawn(move || {
             accepting.run(|accept| ending.follow(accept));
+            kept.take();
             queue.iter().for_each(|queue| queue.stop());
         })?;
         Ok(Begun { kind: Kind::Blocking(server), job_threads, threads: vec![thread] })
@@ -213,22 +232,26 @@ impl Parts {
         name: &'static str,
         makes: Vec<impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static>,
     ) -> io::Result<Begun> {
-        let Self { shape, shared, listeners, ending } = self;
+        let Self { shape, shared, listeners, kept, ending } = self;
         let job_threads = JobThreads::of(shape, &ending)?;
         let jobs = JobThreads::jobs(job_threads.as_ref(), shape.queue);
-        let queue = JobThreads::queue(job_threads.as_ref()).map(|queue| Arc::new(StoppedAtEnd(queue)));
+        let at_end = Arc::new(AtEnd { queue: JobThreads::queue(job_threads.as_ref()), kept });
         let plan = Plan { name, shared, listeners, pin: shape.pin, workers: shape.workers, ending };
-        let (loops, threads) = Loops::start(plan, makes, jobs, &queue)?;
+        let (loops, threads) = Loops::start(plan, makes, jobs, &at_end)?;
         Ok(Begun { kind: Kind::Loops(loops), job_threads, threads })
     }
 }
 
-/// Tells the logic units to stop when the last loop has ended.
-struct StoppedAtEnd(Arc<SharedQueue>);
+/// What is over when the last loop has ended: the logic units' work, and the listening sockets.
+struct AtEnd {
+    queue: Option<Arc<SharedQueue>>,
+    kept: Kept,
+}
 
-impl Drop for StoppedAtEnd {
+impl Drop for AtEnd {
     fn drop(&mut self) {
-        self.0.stop();
+        self.kept.take();
+        self.queue.iter().for_each(|queue| queue.stop());
     }
 }
 
@@ -242,12 +265,26 @@ impl ServerThreads {
         listeners: Vec<Vec<Listener<OwnedFd>>>,
     ) -> io::Result<Self> {
         let (ending, ended) = Ending::new()?;
-        let Begun { kind, job_threads, threads } = begin(Parts { shape, shared, listeners, ending })?;
-        Ok(Self { kind, job_threads, threads, ended })
+        let kept = Kept::of(listeners.iter().flatten())?;
+        let parts = Parts { shape, shared, listeners, kept: kept.clone(), ending };
+        let Begun { kind, job_threads, threads } = begin(parts)?;
+        Ok(Self { kind, job_threads, threads, ended, kept })
+    }
+
+    /// Takes the listening sockets from the loops, with all who wait there: they let nobody in any more. None if that
+    /// was so already.
+    pub fn take_listeners(&self) -> Vec<OwnedFd> {
+        let taken = self.kept.take();
+        match &self.kind {
+            Kind::Loops(loops) => loops.cede(),
+            Kind::Blocking(server) => server.raise(Order::Cede),
+        }
+        taken
     }
 
     /// Has the loops let nobody in and end when all are gone.
     pub fn drain(&self) {
+        self.kept.take();
         match &self.kind {
             Kind::Loops(loops) => loops.drain(),
             Kind::Blocking(server) => server.raise(Order::Drain),
@@ -280,6 +317,7 @@ impl ServerThreads {
 
     /// Has the loops end, and does not wait for it.
     pub fn order_stop(&self) {
+        self.kept.take();
         match &self.kind {
             Kind::Loops(loops) => loops.stop(),
             Kind::Blocking(server) => server.raise(Order::Stop),

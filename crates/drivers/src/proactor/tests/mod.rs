@@ -59,8 +59,9 @@ impl CompletionQueue for Obedient {
     fn accept(&mut self, _: usize) {
         self.accepts += 1;
     }
-    fn deafen(&mut self) {
-        let come = (0..self.in_backlog).map(|_| Completion::Accepted(0, Taken::One((), guest()), None));
+    fn deafen(&mut self, accepts: bool) {
+        let come = (0..if accepts { self.in_backlog } else { 0 })
+            .map(|_| Completion::Accepted(0, Taken::One((), guest()), None));
         self.done.extend(come);
     }
     fn adopt(&mut self, (): (), token: Token) -> io::Result<()> {
@@ -196,6 +197,23 @@ fn who_waits_in_the_backlog_of_a_loop_without_connections_is_let_in_when_it_drai
     proactor.happen([]);
     proactor.happen([]);
     assert_eq!(proactor.completions.named.len(), 1);
+}
+
+#[test]
+fn a_loop_that_cedes_its_listeners_asks_for_nobody_else_and_serves_on_who_was_accepted_by_then() {
+    let mut proactor = start();
+    proactor.completions.in_backlog = 1;
+    let (orders, wake_queue) =
+        (Arc::clone(&proactor.state.orders), Arc::clone(&proactor.state.host.wake_queue));
+    orders.cede(&wake_queue);
+    proactor.happen([]);
+    let asked = proactor.completions.accepts;
+    let late = proactor.admit(1);
+    proactor.happen([Completion::Accepted(0, Taken::Exhausted, None)]);
+    assert_eq!((proactor.completions.named.len(), proactor.completions.accepts), (1, asked));
+    assert!(proactor.timeout().is_none_or(|wait| wait > REST), "no listener rests");
+    proactor.send(&late);
+    assert!(proactor.turn().unwrap() && proactor.completions.closed.is_empty());
 }
 
 #[test]

@@ -144,6 +144,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
                 Call::Woken(_) => {}
                 Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
                 Call::New((None, endpoint)) => self.insert(Ok(None), endpoint, false, now),
+                Call::Cede => self.listeners.cede(&mut self.poller),
                 Call::Drain => self.end(DRAIN, now),
                 Call::Stop => self.end(STOP, now),
             }

@@ -1,0 +1,106 @@
+//! Listening sockets that somebody else has made: whether a server can use them.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    io::{Errno, ioctl_fionbio},
+    net::{AddressFamily, SocketType, sockopt},
+};
+
+use roadstead_proto::tuning::Tuning;
+
+/// Why a server cannot listen on what it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAListener {
+    /// Files and pipes.
+    #[error("it is no socket")]
+    NoSocket,
+    /// UDP, for one.
+    #[error("it is no stream socket: this is for TCP")]
+    NoStream,
+    /// Another family of addresses.
+    #[error("its addresses are not those of IPv4 or IPv6")]
+    Family,
+    /// Nobody has called listen(2), or it is a connection.
+    #[error("it does not listen: bind it and call listen first, as `TcpListener::bind` does")]
+    Deaf,
+    /// The system has failed.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl From<Errno> for NotAListener {
+    fn from(error: Errno) -> Self {
+        if error == Errno::NOTSOCK { Self::NoSocket } else { Self::System(error.into()) }
+    }
+}
+
+/// Whether a server can listen there.
+pub fn check(socket: impl AsFd) -> Result<(), NotAListener> {
+    if sockopt::socket_type(&socket)? != SocketType::STREAM {
+        return Err(NotAListener::NoStream);
+    }
+    if ![AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(&socket)?) {
+        return Err(NotAListener::Family);
+    }
+    match sockopt::socket_acceptconn(&socket)? {
+        true => Ok(()),
+        false => Err(NotAListener::Deaf),
+    }
+}
+
+/// Takes a socket that somebody else has made. Whoever has it as well finds it changed, as this belongs to a socket and
+/// not to a descriptor: it does not block, and what it accepts has the `TCP_NODELAY` of `tuning`.
+pub fn take(socket: OwnedFd, tuning: Tuning) -> Result<OwnedFd, NotAListener> {
+    check(&socket)?;
+    ioctl_fionbio(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, tuning.nodelay)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        net::{TcpListener, TcpStream, UdpSocket},
+        os::unix::net::UnixListener,
+    };
+
+    use rustix::fs::{OFlags, fcntl_getfl};
+
+    use super::*;
+
+    #[test]
+    fn only_a_stream_socket_that_listens_is_taken_and_it_does_not_block_then() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let unbound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let unfit: [(OwnedFd, &str); 6] = [
+            (File::open("/dev/null").unwrap().into(), "it is no socket"),
+            (UdpSocket::bind("127.0.0.1:0").unwrap().into(), "it is no stream socket"),
+            (UnixListener::bind(dir.path().join("socket")).unwrap().into(), "its addresses are not"),
+            (stream.into(), "it does not listen"),
+            (unbound, "it does not listen"),
+            (io::pipe().unwrap().0.into(), "it is no socket"),
+        ];
+        for (fd, why) in unfit {
+            let error = take(fd, Tuning::default()).unwrap_err().to_string();
+            assert!(error.starts_with(why) && !error.contains('\n'), "{error}");
+        }
+        let kept = listener.try_clone().unwrap();
+        let taken = take(listener.into(), Tuning::default()).unwrap();
+        assert!(sockopt::tcp_nodelay(&kept).unwrap());
+        for flags in [fcntl_getfl(&taken), fcntl_getfl(&kept)] {
+            assert!(flags.unwrap().contains(OFlags::NONBLOCK));
+        }
+        let mut slow = Tuning::default();
+        slow.nodelay = false;
+        let slow = take(TcpListener::bind("127.0.0.1:0").unwrap().into(), slow).unwrap();
+        assert!(!sockopt::tcp_nodelay(slow).unwrap());
+    }
+}
