@@ -22,6 +22,21 @@ where
     }
 }
 
+/// Reads two numbers within `bounds`, such as `4..64`, or one for both.
+pub(crate) fn range(
+    bounds: RangeInclusive<usize>,
+) -> impl Fn(&str) -> Result<RangeInclusive<usize>, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let (least, most) = text.split_once("..").unwrap_or((text, text));
+        let number = |text: &str| text.parse().ok().filter(|number| bounds.contains(number));
+        let both = number(least).zip(number(most)).filter(|(least, most)| least <= most);
+        both.map(|(least, most)| least..=most).ok_or_else(|| {
+            let (first, last) = (bounds.start(), bounds.end());
+            format!("`{text}` is not a range MIN..MAX such as 4..64, with numbers from {first} to {last}, the smaller first")
+        })
+    }
+}
+
 /// Reads a number of seconds such as `10` or `0.5`.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let time = text.parse().ok().filter(|seconds| (0.0..=SECONDS).contains(seconds));
@@ -50,6 +65,21 @@ pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_has_both_its_ends_within_bounds_and_in_order() {
+        let read = range(2..=9);
+        for (text, both) in [("2..9", 2..=9), ("4..4", 4..=4), ("5", 5..=5), ("2", 2..=2), ("9", 9..=9)] {
+            assert_eq!(read(text), Ok(both), "{text}");
+        }
+        for text in ["1..9", "2..10", "5..4", "..", "2..", "..9", "2...9", "2..=9", "", "x", "10", "1", "2-9"]
+        {
+            assert!(
+                read(text).unwrap_err().starts_with(&format!("`{text}` is not a range MIN..MAX")),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn a_number_may_be_either_end_of_its_bounds_and_nothing_beyond() {

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    ops::RangeInclusive,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -23,7 +24,7 @@ use roadstead_services::{discard::Discard, echo::Echo};
 use crate::{
     addresses::address,
     log::CLOSING,
-    numbers::{BYTES, MANY, seconds, within},
+    numbers::{BYTES, MANY, range, seconds, within},
     outcome::{Outcome, Result},
     parent::end_with,
     proxy::{self, Targets},
@@ -197,7 +198,17 @@ pub(crate) struct Limits {
     /// Jobs in flight [default: 10000]
     #[arg(long, value_name = "N", value_parser = within(0..=MANY))]
     jobs: Option<usize>,
+    /// Accepts that each listener has outstanding: how many at least, and at most while clients have to wait for one.
+    /// Not for blocking models [default: 4..64]
+    #[arg(long, value_name = "MIN..MAX", value_parser = range(1..=ACCEPTS))]
+    accepts: Option<RangeInclusive<usize>>,
+    /// Bytes that are in flight to the system at once, of all sends of a loop. For proactors [default: 8 MiB]
+    #[arg(long, value_name = "BYTES", value_parser = within(1..=BYTES))]
+    in_flight: Option<usize>,
 }
+
+/// More than a backlog holds.
+const ACCEPTS: usize = 65_536;
 
 impl Limits {
     pub(crate) fn apply(&self, mut budget: Budget) -> Budget {
@@ -207,6 +218,8 @@ impl Limits {
         set(&mut budget.buffer_each, self.buffer_each);
         set(&mut budget.buffer_all, self.buffer_all);
         set(&mut budget.jobs, self.jobs);
+        set(&mut budget.in_flight, self.in_flight);
+        budget.accepts = self.accepts.clone().unwrap_or(budget.accepts);
         budget.first_byte = self.first_byte.unwrap_or(budget.first_byte);
         budget.idle = self.idle.unwrap_or(budget.idle);
         budget.slowest = self.slowest.unwrap_or(budget.slowest);
@@ -419,6 +432,9 @@ mod tests {
             ("--buffer-each 1", usual.clone().buffer_each(1)),
             ("--buffer-all 1", usual.clone().buffer_all(1)),
             ("--jobs 1", usual.clone().jobs(1)),
+            ("--accepts 1..65536", usual.clone().accepts(1..=65_536)),
+            ("--accepts 7..7", usual.clone().accepts(7..=7)),
+            ("--in-flight 1", usual.clone().in_flight(1)),
         ] {
             assert_eq!(given(option), limited, "{option}");
         }

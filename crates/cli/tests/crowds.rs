@@ -11,6 +11,28 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 #[test]
+fn few_and_many_accepts_are_measured_side_by_side() {
+    let scene = Scene::new();
+    let line =
+        "bench accepts --models poll,emulated --accepts 1..1,2..8 --clients 5 --seconds 2 --json - --svg";
+    let said = scene.ok([words(line), vec![scene.path("accepts.svg").display().to_string()]].concat());
+    assert!(fs::read_to_string(scene.path("accepts.svg")).unwrap().starts_with("<svg"));
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["clients"], &report["seconds"]), (&5.into(), &2.0.into()));
+    let runs = report["runs"].as_array().unwrap();
+    let settings =
+        runs.iter().map(|run| (run["model"].as_str().unwrap(), run["accepts_max"].as_u64().unwrap()));
+    assert_eq!(settings.collect::<Vec<_>>(), [("poll", 1), ("poll", 8), ("emulated", 1), ("emulated", 8)]);
+    for run in runs {
+        assert_eq!((&run["wrong"], &run["failed"]), (&0.into(), &0.into()), "{run}");
+        assert!(run["right"].as_u64() > Some(0) && run["connections_per_second"].as_f64() > Some(0.0));
+        assert!(run["first_byte"]["p50_ms"].as_f64() <= run["first_byte"]["p99_ms"].as_f64());
+        assert_eq!(run["rounds"].as_array().unwrap().len(), 5);
+    }
+    scene.nothing_lives();
+}
+
+#[test]
 fn idle_connections_are_measured_beside_active_ones() {
     let scene = Scene::new();
     let mut idle = words("bench idle --idle 200 --active 3 --seconds 3 --json - --svg");
@@ -138,6 +160,10 @@ fn servers_end_with_the_measurement_even_when_it_is_killed() {
 fn what_cannot_be_measured_is_bad_usage() {
     let scene = Scene::new();
     for (wrong, words_of_it) in [
+        ("accepts --models epoll,threads", "threads accepts one connection at a time"),
+        ("accepts --accepts 0..4", "`0..4` is not a range MIN..MAX"),
+        ("accepts --clients 1001", "`1001` is not a number from 1 to 1000"),
+        ("accepts --seconds 0", "is not a time"),
         ("idle --model prefork", "prefork is many processes, and this measures one"),
         ("idle --model lifo", "there is no model `lifo`"),
         ("idle --idle 0", "`0` is not a number from 1 to 25000"),

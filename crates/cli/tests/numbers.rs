@@ -21,6 +21,8 @@ const NUMBERS: &[(&str, &[&str])] = &[
             "--buffer-each",
             "--buffer-all",
             "--jobs",
+            "--accepts",
+            "--in-flight",
         ],
     ),
     (
@@ -38,6 +40,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("keys --out nowhere", &["--servers"]),
+    ("bench accepts", &["--accepts", "--clients", "--seconds"]),
     ("bench idle", &["--idle", "--active", "--seconds"]),
     ("bench kills", &["--seconds", "--level", "--seed"]),
     ("bench loss", &["--times", "--level"]),

@@ -362,29 +362,8 @@ impl Running {
 
     /// Takes its listening sockets from it, in the order of its addresses: as they are, with all who wait there. It
     /// accepts no more, and serves who is in until it is drained or dropped. So a server can hand over to its successor
-    /// ([`Server::listener`]) with nobody turned away meanwhile:
-    ///
-    /// ```
-    /// # use roadstead::{Context, Done, Input, Peer, Running, Scope, Server, Service, Session, server::StartError};
-    /// # struct Shout;
-    /// # struct Line;
-    /// # impl Service for Shout {
-    /// #     type Session = Line;
-    /// #     const SCOPE: Scope = Scope::Connection;
-    /// #     fn open(&self, _: &Peer) -> Line { Line }
-    /// # }
-    /// # impl Session for Line {
-    /// #     type Reply = ();
-    /// #     fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done { Ok(()) }
-    /// # }
-    /// fn succeed(old: &Running) -> Result<Running, StartError> {
-    ///     old.take_listeners().into_iter().fold(Server::new(Shout), Server::listener).start()
-    /// }
-    /// # let old = Server::new(Shout).bind("127.0.0.1:0").start()?;
-    /// # let new = succeed(&old)?;
-    /// # assert_eq!(old.addresses(), new.addresses());
-    /// # Ok::<(), StartError>(())
-    /// ```
+    /// ([`Server::listener`]) with nobody turned away meanwhile. Where each loop listens ([`Spread::Kernel`]), those of
+    /// one loop come after those of another.
     ///
     /// Empty if they were taken before, or its loop has [`ended`](Running::ended).
     pub fn take_listeners(&self) -> Vec<OwnedFd> {

@@ -18,7 +18,7 @@ use std::{
 
 use roadstead::{
     Context, Done, Input, Model, Peer, Running, Scope, Server, Service, Session,
-    server::{Io, NotAListener, StartError},
+    server::{Io, NotAListener, Spread, StartError},
 };
 
 /// Who is not done then, hangs.
@@ -190,6 +190,25 @@ fn a_server_hands_over_to_its_successor_and_nobody_who_comes_meanwhile_is_turned
         let asked = clients.end();
         let drained = running.drain(HANGS).unwrap();
         assert_eq!(served + drained.accepted, asked as u64, "{setting:?}");
+    }
+}
+
+#[test]
+fn a_server_of_which_every_loop_listens_hands_over_all_of_its_sockets() {
+    for model in [Model::Epoll, Model::Emulated] {
+        let server = |name| server(name, (model, Io::Loop)).loops(2).spread(Spread::Kernel);
+        let old = server(1).bind("127.0.0.1:0").start().unwrap();
+        let clients = Clients::of(old.addresses()[0]);
+        clients.ask(20);
+        let sockets = old.take_listeners();
+        assert_eq!(sockets.len(), 2);
+        let new = sockets.into_iter().fold(server(2), Server::listener).start().unwrap();
+        clients.ask(20);
+        let before = old.drain(HANGS).unwrap();
+        clients.ask(20);
+        let asked = clients.end();
+        let after = new.drain(HANGS).unwrap();
+        assert_eq!(before.accepted + after.accepted, asked as u64, "{model}");
     }
 }
 

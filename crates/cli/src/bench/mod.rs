@@ -1,5 +1,6 @@
 //! `roadstead bench`: side-by-side measurements.
 
+mod accepts;
 mod dice;
 mod echo_server;
 mod exchange;
@@ -17,6 +18,8 @@ use crate::outcome::{Outcome, Result};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// A connection for every byte: how soon it comes, with few and with many accepts outstanding
+    Accepts(accepts::Args),
     /// Three servers that exchange messages for every query: which way of doing it a user should take
     Exchange(exchange::Args),
     /// Connections that say nothing beside some that do: what they cost in time and in memory
@@ -34,6 +37,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: Command) -> Result<Outcome> {
     match command {
+        Command::Accepts(args) => accepts::run(&args),
         Command::Exchange(args) => exchange::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Kills(args) => kills::run(&args),

@@ -8,18 +8,17 @@
 //! before the others have their turn.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
-/// The fewest that the accepts are filled up to.
-const FLOOR: usize = 4;
-/// The most; a loop that takes so many at once keeps its connections waiting for less than a millisecond.
-const CEILING: usize = 64;
 /// Without anybody for so long their number halves.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// The accepts of one listener.
 #[derive(Debug)]
 pub(crate) struct Accepts {
+    /// The fewest that they are filled up to, and the most.
+    floor: usize,
+    ceiling: usize,
     size: usize,
     outstanding: usize,
     /// When somebody came last.
@@ -27,9 +26,11 @@ pub(crate) struct Accepts {
 }
 
 impl Accepts {
-    /// None is outstanding yet.
-    pub(crate) fn new() -> Self {
-        Self { size: FLOOR, outstanding: 0, last: Duration::ZERO }
+    /// None is outstanding yet. With less than one nobody would be let in.
+    pub(crate) fn new(bounds: &RangeInclusive<usize>) -> Self {
+        let floor = (*bounds.start()).max(1);
+        let ceiling = (*bounds.end()).max(floor);
+        Self { floor, ceiling, size: floor, outstanding: 0, last: Duration::ZERO }
     }
 
     /// Fills them up: so many are to be begun, and are outstanding from now on.
@@ -48,17 +49,17 @@ impl Accepts {
     pub(crate) fn complete(&mut self, now: Duration) {
         let idle = now.saturating_sub(self.last).as_secs() / IDLE.as_secs();
         self.last = now;
-        self.size = self.size.checked_shr(idle.try_into().unwrap_or(u32::MAX)).unwrap_or(0).max(FLOOR);
+        self.size = self.size.checked_shr(idle.try_into().unwrap_or(u32::MAX)).unwrap_or(0).max(self.floor);
         self.outstanding = self.outstanding.saturating_sub(1);
         if self.outstanding == 0 {
-            self.size = (self.size * 2).min(CEILING);
+            self.size = self.size.saturating_mul(2).min(self.ceiling);
         }
     }
 
     /// The system had no room for one.
     pub(crate) fn exhausted(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
-        self.size = (self.size / 2).max(FLOOR);
+        self.size = (self.size / 2).max(self.floor);
     }
 }
 
@@ -67,6 +68,13 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+
+    const FLOOR: usize = 4;
+    const CEILING: usize = 64;
+
+    fn accepts() -> Accepts {
+        Accepts::new(&(FLOOR..=CEILING))
+    }
 
     /// So many come before the accepts are filled up again; answers how many had an accept waiting for them.
     fn burst(accepts: &mut Accepts, come: usize, now: Duration) -> usize {
@@ -78,14 +86,35 @@ mod tests {
 
     #[test]
     fn it_doubles_while_the_listener_has_to_wait_and_no_further_than_to_its_ceiling() {
-        let mut accepts = Accepts::new();
+        let mut accepts = accepts();
         let served: Vec<_> = (0..6).map(|_| burst(&mut accepts, 1000, Duration::ZERO)).collect();
         assert_eq!(served, [4, 8, 16, 32, 64, 64]);
     }
 
     #[test]
+    fn it_keeps_within_the_bounds_that_it_is_given_and_is_never_less_than_one() {
+        for (bounds, sizes) in [
+            (1..=1, [1, 1, 1, 1]),
+            (3..=10, [3, 6, 10, 10]),
+            (5..=5, [5, 5, 5, 5]),
+            (0..=0, [1, 1, 1, 1]),
+            (6..=2, [6, 6, 6, 6]),
+            (0..=3, [1, 2, 3, 3]),
+        ] {
+            let mut accepts = Accepts::new(&bounds);
+            let served = [(); 4].map(|()| burst(&mut accepts, 1000, Duration::ZERO));
+            assert_eq!(served, sizes, "{bounds:?}");
+            accepts.exhausted();
+            accepts.complete(IDLE * 3000);
+            assert_eq!(accepts.size.min(sizes[0]), sizes[0], "{bounds:?}");
+        }
+        let mut most = Accepts::new(&(usize::MAX..=usize::MAX));
+        assert_eq!(most.fill(), usize::MAX);
+    }
+
+    #[test]
     fn one_fewer_than_are_outstanding_is_no_reason_to_grow() {
-        let mut accepts = Accepts::new();
+        let mut accepts = accepts();
         for _ in 0..10 {
             assert_eq!(burst(&mut accepts, FLOOR - 1, Duration::ZERO), FLOOR - 1);
         }
@@ -94,7 +123,7 @@ mod tests {
 
     #[test]
     fn it_halves_for_every_idle_second_by_putting_fewer_back() {
-        let mut accepts = Accepts::new();
+        let mut accepts = accepts();
         (0..5).for_each(|_| _ = burst(&mut accepts, 1000, Duration::ZERO));
         accepts.fill();
         assert_eq!((accepts.size, accepts.outstanding), (64, 64));
@@ -110,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_system_without_room_is_asked_for_less() {
-        let mut accepts = Accepts::new();
+        let mut accepts = accepts();
         (0..5).for_each(|_| _ = burst(&mut accepts, 1000, Duration::ZERO));
         assert_eq!(accepts.fill(), 64);
         (0..64).for_each(|_| accepts.exhausted());
@@ -122,7 +151,7 @@ mod tests {
         fn a_filled_pool_is_neither_empty_nor_above_its_ceiling(
             steps in vec((0..3u8, 0..100usize, 0..5000u64), 0..200),
         ) {
-            let (mut accepts, mut now) = (Accepts::new(), Duration::ZERO);
+            let (mut accepts, mut now) = (accepts(), Duration::ZERO);
             for (what, count, millis) in steps {
                 now += Duration::from_millis(millis);
                 match what {

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roadstead_proto::host::Host;
+use roadstead_proto::{budget::Budget, host::Host};
 
 use super::completions::CompletionQueue;
 use crate::{
@@ -26,8 +26,8 @@ struct Accepting {
 pub(super) struct Listeners(Vec<Accepting>);
 
 impl Listeners {
-    pub(super) fn new(openers: Vec<Arc<Open>>) -> Self {
-        let accepting = |open| Accepting { open, accepts: Accepts::new(), resting: None };
+    pub(super) fn new(openers: Vec<Arc<Open>>, budget: &Budget) -> Self {
+        let accepting = |open| Accepting { open, accepts: Accepts::new(&budget.accepts), resting: None };
         Self(openers.into_iter().map(accepting).collect())
     }
 
@@ -36,9 +36,11 @@ impl Listeners {
         self.0.iter().filter_map(|listener| listener.resting).min()
     }
 
-    /// None of them rests any more.
-    pub(super) fn wake(&mut self) {
+    /// Nobody comes to them any more, and none rests; who was accepted by now is let in. Who waits is accepted before,
+    /// or else left to whoever has them as well.
+    pub(super) fn close(&mut self, completions: &mut impl CompletionQueue, accepts: bool) {
         self.0.iter_mut().for_each(|listener| listener.resting = None);
+        completions.deafen(accepts);
     }
 
     /// There are none any more.

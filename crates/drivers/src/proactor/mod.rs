@@ -2,8 +2,8 @@
 //!
 //! One loop of submit, wait for completions, session, submit. Where completions arrive is the replaceable part, a
 //! [`CompletionQueue`]. An operation that was submitted belongs to the completion queue with all that it works on,
-//! until its completion comes, in whatever order; what was lent to a send, until it comes home. To close a connection is
-//! therefore three steps: cancel what is in flight, hear of it, close.
+//! until its completion comes, in whatever order; what was lent to a send belongs to it until it comes home. To close
+//! a connection is therefore three steps: cancel what is in flight, hear of it, close.
 //!
 //! A turn of the loop: wait · handle what is done · run inline jobs · drive what was woken · fire deadlines.
 //!
@@ -69,11 +69,11 @@ impl<P: CompletionQueue> Proactor<P> {
     pub fn new(completions: P, host: Host, orders: Arc<Orders>, openers: Vec<Arc<Open>>) -> Self {
         let mut proactor = Self {
             completions,
-            state: LoopState::new(host, orders),
-            listeners: Listeners::new(openers),
+            listeners: Listeners::new(openers, &host.shared.budget),
             handover: Handover::default(),
-            lines: Lines::new(),
+            lines: Lines::new(host.shared.budget.in_flight),
             done: Vec::new(),
+            state: LoopState::new(host, orders),
         };
         proactor.listeners.accept_again(&mut proactor.completions, Duration::MAX);
         proactor
@@ -284,10 +284,11 @@ impl<P: CompletionQueue> Proactor<P> {
     }
 
     fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, first: Option<Block>, now: Duration) {
-        let draining = self.state.is_draining();
         match self.listeners.complete(number, taken, now, self.state.lets_in(), &mut self.state.host) {
             // Who drains lets in by itself who has waited; what came in a block of this loop is read here.
-            Ok(Some(handed)) if first.is_some() || draining => self.let_in(handed, first, now),
+            Ok(Some(handed)) if first.is_some() || self.state.is_draining() => {
+                self.let_in(handed, first, now);
+            }
             Ok(Some(handed)) => {
                 if let Some(kept) = self.handover.hand(handed, self.state.connections.len()) {
                     self.let_in(kept, None, now);
@@ -360,7 +361,7 @@ impl<P: CompletionQueue> Proactor<P> {
                 }
                 Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
                 Call::New((None, endpoint)) => self.attend(endpoint, now),
-                Call::Cede => self.deafen(false),
+                Call::Cede => self.listeners.close(&mut self.completions, false),
                 Call::Drain => self.drain(),
                 Call::Stop => self.stop(now),
             }
@@ -399,14 +400,8 @@ impl<P: CompletionQueue> Proactor<P> {
                 self.completions.look(token);
             }
         }
-        self.deafen(true);
+        self.listeners.close(&mut self.completions, true);
         self.handover.end();
-    }
-
-    /// Nobody comes any more; those who were accepted by now are let in.
-    fn deafen(&mut self, accepts: bool) {
-        self.listeners.wake();
-        self.completions.deafen(accepts);
     }
 
     /// Hears of what was cancelled, so that every connection is closed. A completion queue that does not tell is not

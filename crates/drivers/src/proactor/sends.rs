@@ -5,7 +5,7 @@
 //! every send that goes well raises it by a page: as TCP treats congestion (RFC 5681, section 3.1).
 //!
 //! What layers read of files, to be sent next, is capped in the same way and in a line of its own: a slow disk is to keep
-//! nobody from sending.
+//! nobody from sending. The cap on sends is the budget's; that on reads is as large as a usual one.
 //!
 //! What is lent comes home in a box that is used for the next send.
 #![forbid(unsafe_code)]
@@ -22,8 +22,8 @@ use roadstead_proto::{
 
 use crate::free::FreeList;
 
-/// What is pinned at most, in pages: what Linux lets a process lock unless it is told otherwise.
-const MOST: usize = (8 << 20) / PAGE;
+/// What is read at most at once, in bytes.
+const READS: usize = 8 << 20;
 /// What can be pinned at least, in bytes.
 const PAGE: usize = 4 << 10;
 /// Boxes that are kept for the next sends.
@@ -51,7 +51,8 @@ pub(crate) struct Place(u64);
 /// The sends of all connections of a loop.
 #[derive(Debug)]
 pub(super) struct Sends {
-    /// Pages that may be pinned, and that are.
+    /// Pages that may be pinned at most, that may be now, and that are.
+    most: usize,
     limit: usize,
     pinned: usize,
     /// Who waits, in order of arrival.
@@ -61,8 +62,11 @@ pub(super) struct Sends {
 }
 
 impl Sends {
-    pub(crate) fn new() -> Self {
-        Self { limit: MOST, pinned: 0, line: BTreeMap::new(), next: Place(0), free: FreeList::new(FREE) }
+    /// At most so many bytes, in whole pages, and one page at least.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let most = (bytes / PAGE).max(1);
+        let (line, free) = (BTreeMap::new(), FreeList::new(FREE));
+        Self { most, limit: most, pinned: 0, line, next: Place(0), free }
     }
 
     /// What `endpoint` sends next, for a send that begins and has taken so many pages.
@@ -127,7 +131,7 @@ impl Sends {
 
     /// A send went well.
     pub(crate) fn went_well(&mut self) {
-        self.limit = (self.limit + 1).min(MOST);
+        self.limit = (self.limit + 1).min(self.most);
     }
 
     /// The system had no room for an operation.
@@ -137,7 +141,7 @@ impl Sends {
 
     /// One send may always be in flight, however large it is.
     fn take(&mut self, pages: usize) -> bool {
-        let fits = self.pinned == 0 || self.pinned + pages <= self.limit;
+        let fits = self.pinned == 0 || pages <= self.limit.saturating_sub(self.pinned);
         self.pinned += if fits { pages } else { 0 };
         fits
     }
@@ -151,8 +155,9 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new() -> Self {
-        Self { sends: Sends::new(), reads: Sends::new() }
+    /// With at most so many bytes of sends.
+    pub(super) fn new(sends: usize) -> Self {
+        Self { sends: Sends::new(sends), reads: Sends::new(READS) }
     }
 
     /// The line for reads, or for sends.
@@ -177,6 +182,13 @@ mod tests {
 
     use super::*;
 
+    /// In pages.
+    const MOST: usize = READS / PAGE;
+
+    fn sends() -> Sends {
+        Sends::new(READS)
+    }
+
     /// A send of so many pages is done, well or not.
     fn end(sends: &mut Sends, pages: usize, well: bool) {
         if well {
@@ -190,17 +202,30 @@ mod tests {
     #[test]
     fn the_cap_holds_at_its_edge() {
         for (last, begins) in [(1, true), (2, true), (3, false)] {
-            let mut sends = Sends::new();
+            let mut sends = sends();
             assert!(sends.begin(Token(0), MOST - 2).is_ok());
             assert_eq!(sends.begin(Token(1), last).is_ok(), begins, "{last} more pages where two are left");
         }
-        assert!(Sends::new().begin(Token(0), MOST + 1).is_ok(), "alone, a send may be of any size");
+        assert!(sends().begin(Token(0), MOST + 1).is_ok(), "alone, a send may be of any size");
         assert_eq!([0, 1, PAGE, PAGE + 1].map(pages), [1, 1, 1, 2]);
     }
 
     #[test]
+    fn the_cap_is_the_budgets_in_whole_pages_and_one_page_at_least() {
+        for (bytes, most) in [(0, 1), (1, 1), (PAGE, 1), (2 * PAGE - 1, 1), (2 * PAGE, 2), (9 * PAGE, 9)] {
+            let mut sends = Sends::new(bytes);
+            let begun = (0..20).map_while(|number| sends.begin(Token(number), 1).ok()).count();
+            assert_eq!(begun, most, "{bytes} bytes");
+            sends.went_well();
+            assert_eq!(sends.limit, most);
+        }
+        let mut huge = Sends::new(usize::MAX);
+        assert!(huge.begin(Token(0), usize::MAX / PAGE).is_ok() && huge.begin(Token(1), 1).is_err());
+    }
+
+    #[test]
     fn who_fits_does_not_overtake_who_does_not() {
-        let mut sends = Sends::new();
+        let mut sends = sends();
         assert!(sends.begin(Token(0), MOST).is_ok() && sends.begin(Token(1), MOST).is_err());
         let second = sends.begin(Token(2), 1).unwrap_err();
         end(&mut sends, MOST, true);
@@ -213,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_system_without_room_gets_half_and_one_page_more_for_every_send_that_goes_well() {
-        let mut sends = Sends::new();
+        let mut sends = sends();
         assert!(sends.begin(Token(0), 100).is_ok() && sends.begin(Token(1), 100).is_ok());
         sends.exhausted();
         end(&mut sends, 100, false);
@@ -229,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_million_who_leave_at_once_do_not_look_for_their_places() {
-        let mut sends = Sends::new();
+        let mut sends = sends();
         assert!(sends.begin(Token(0), MOST).is_ok());
         let places: Vec<_> =
             (1..=1_000_000).map(|number| sends.begin(Token(number), 1).unwrap_err()).collect();
@@ -244,7 +269,7 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_waits_while_nothing_is_in_flight(steps in vec((0..5u8, 1..2 * MOST), 0..300)) {
-            let (mut sends, mut line, mut in_flight) = (Sends::new(), VecDeque::new(), VecDeque::new());
+            let (mut sends, mut line, mut in_flight) = (sends(), VecDeque::new(), VecDeque::new());
             for (number, (what, pages)) in steps.into_iter().enumerate() {
                 let token = Token(number as u64);
                 match what {

@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use roadstead_proto::{connection::Endpoint, host::Host, ticket::Token};
+use roadstead_proto::{budget::Budget, connection::Endpoint, host::Host, ticket::Token};
 
 use super::poller::Poller;
 use crate::{
@@ -21,10 +21,11 @@ impl<L> Listeners<L> {
     /// Has `poller` tell of all that wait.
     pub(crate) fn new<N: Net<ListenSocket = L>>(
         listeners: Vec<Listener<L>>,
+        budget: &Budget,
         poller: &mut impl Poller<N>,
     ) -> io::Result<Self> {
         let listeners = listeners.into_iter().map(|listener| {
-            let mut accepts = Accepts::new();
+            let mut accepts = Accepts::new(&budget.accepts);
             accepts.fill();
             (listener, accepts)
         });

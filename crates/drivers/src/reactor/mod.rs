@@ -67,7 +67,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         orders: Arc<Orders>,
         listeners: Vec<Listener<N::ListenSocket>>,
     ) -> io::Result<Self> {
-        let listeners = Listeners::new(listeners, &mut poller)?;
+        let listeners = Listeners::new(listeners, &host.shared.budget, &mut poller)?;
         Ok(Self {
             net,
             poller,

@@ -140,7 +140,7 @@ fn a_turn_hands_over_no_more_than_it_would_take() {
     let shared = Shared::new(Budget::default());
     let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let (mut net, mut poller) = (Torrent::new(200), Eager::default());
-    let mut listeners = Listeners::new(vec![listener], &mut poller).unwrap();
+    let mut listeners = Listeners::new(vec![listener], &Budget::default(), &mut poller).unwrap();
     let mut host = Host::alone(shared, 1);
     let mut handed = || {
         let before = net.backlog;
@@ -202,7 +202,7 @@ fn listeners_outlive_a_poller_that_has_no_room_for_them() {
     let shared = Shared::new(Budget::default());
     let listener = Listener::new((), Arc::new(Discard), Arc::clone(&shared), None);
     let mut poller = Cramped::default();
-    let mut listeners = Listeners::new(vec![listener], &mut poller).unwrap();
+    let mut listeners = Listeners::new(vec![listener], &Budget::default(), &mut poller).unwrap();
     let mut net = Torrent::new(0);
     listeners.rest(&mut poller, net.now());
     let mut rests = 0;

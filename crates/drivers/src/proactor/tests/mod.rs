@@ -217,6 +217,17 @@ fn a_loop_that_cedes_its_listeners_asks_for_nobody_else_and_serves_on_who_was_ac
 }
 
 #[test]
+fn as_many_accepts_are_outstanding_at_first_as_the_budget_says() {
+    for (bounds, first) in [(4..=64, 4), (1..=9, 1), (7..=7, 7), (0..=0, 1)] {
+        let shared = Shared::new(Budget::default().accepts(bounds));
+        let open = accept::opener(Arc::new(Loud), Arc::clone(&shared), None);
+        let host = Host::alone(shared, 1);
+        let proactor = Proactor::new(Obedient::default(), host, Arc::default(), vec![open]);
+        assert_eq!(proactor.completions.accepts, first);
+    }
+}
+
+#[test]
 fn no_listener_that_rests_keeps_a_loop_awake_that_drains() {
     let mut proactor = start();
     let exhausted = || Completion::Accepted(0, Taken::Exhausted, None);

@@ -69,7 +69,7 @@ impl<N: Net<Stream: Send + 'static>, P: Poller<N>, O: OneShot<N>> Dispatcher<N, 
         listeners: Vec<Listener<N::ListenSocket>>,
     ) -> io::Result<Self> {
         let reports = Reports::new(Arc::clone(&orders), Arc::clone(&host.wake_queue));
-        let listeners = Listeners::new(listeners, &mut poller)?;
+        let listeners = Listeners::new(listeners, &host.shared.budget, &mut poller)?;
         Ok(Self {
             net,
             poller,
