@@ -1,7 +1,6 @@
 //! `roadstead load`: the load generator.
 
 use std::{
-    net::SocketAddr,
     ops::{ControlFlow, RangeInclusive},
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,7 +21,7 @@ use roadstead_load::{
 };
 
 use crate::{
-    addresses::address,
+    addresses::{Place, place},
     numbers::{length, within},
     outcome::{Outcome, Result},
     output::{Findings, Output},
@@ -31,9 +30,10 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The server to load; it must send back what it receives
-    #[arg(value_parser = address)]
-    target: SocketAddr,
+    /// The server to load, at an address or a name; it must send back what it receives. Of several addresses of a name
+    /// it is the first at which somebody listens
+    #[arg(value_parser = place)]
+    target: Place,
     /// Connections that send
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(1..=CONNECTIONS_MAX))]
     connections: usize,
@@ -114,7 +114,7 @@ fn wanted(args: &Args) -> Result<Load> {
         timeout: args.timeout,
         layers: args.keys.as_deref().map(tls).transpose()?,
         core: args.core,
-        ..Load::new(args.target)
+        ..Load::new(args.target.reached()?)
     })
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn range(
 ) -> impl Fn(&str) -> Result<RangeInclusive<usize>, String> + Clone + Send + Sync + 'static {
     move |text| {
         let (least, most) = text.split_once("..").unwrap_or((text, text));
-        let number = |text: &str| text.parse().ok().filter(|number| bounds.contains(number));
+        let number = |text: &str| text.parse().ok().filter(|it| bounds.contains(it));
         let both = number(least).zip(number(most)).filter(|(least, most)| least <= most);
         both.map(|(least, most)| least..=most).ok_or_else(|| {
             let (first, last) = (bounds.start(), bounds.end());

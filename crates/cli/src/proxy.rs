@@ -1,6 +1,6 @@
 //! `roadstead serve proxy`: where it goes to, through what, and what it has come to.
 
-use std::{fmt::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::error::ErrorKind;
 
@@ -10,15 +10,21 @@ use roadstead::{
 };
 use roadstead_services::proxy::{Counts, Proxy};
 
-use crate::{addresses::address, log::CLOSING, numbers::seconds, outcome::Result};
+use crate::{
+    addresses::{Place, place},
+    log::CLOSING,
+    numbers::seconds,
+    outcome::Result,
+};
 
 /// Where a proxy goes to.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Options of `proxy`")]
 pub(crate) struct Targets {
-    /// Where to go: the target with the fewest connections, of those that could be reached of late
-    #[arg(long, value_name = "ADDR[,ADDR]", value_delimiter = ',', value_parser = address, required_if_eq("service", "proxy"))]
-    to: Vec<SocketAddr>,
+    /// Where to go: the target with the fewest connections, of those that could be reached of late. Every address of a
+    /// name is a target
+    #[arg(long, value_name = "ADDR[,ADDR]", value_delimiter = ',', value_parser = place, required_if_eq("service", "proxy"))]
+    to: Vec<Place>,
     /// Speak TLS 1.3 with the targets, with the keys in this directory: see `roadstead keys`
     #[arg(long, value_name = "DIR", requires = "to")]
     to_keys: Option<PathBuf>,
@@ -50,7 +56,11 @@ impl Targets {
             Some(dir) => Some(Arc::new(Connector::new(Some(&Keys::load(dir)?), expect)?) as Arc<dyn Layers>),
             None => None,
         };
-        Ok(Proxy::new(&self.to, connector))
+        let mut targets = Vec::new();
+        for place in &self.to {
+            targets.extend(place.all()?);
+        }
+        Ok(Proxy::new(&targets, connector))
     }
 }
 
@@ -85,11 +95,10 @@ mod tests {
     fn a_proxy_goes_somewhere_and_to_each_of_several() {
         let given = |line: &str| Given::try_parse_from(["serve"].into_iter().chain(line.split(' ')));
         let to = |line: &str| given(line).map(|given| given.targets.to);
-        let [one, other]: [SocketAddr; 2] =
-            ["192.0.2.1:7", "[2001:db8::1]:7"].map(|text| text.parse().unwrap());
-        assert_eq!(to(&format!("proxy --to {one}")).unwrap(), [one]);
-        assert_eq!(to(&format!("proxy --to {one},{other}")).unwrap(), [one, other]);
-        assert_eq!(to(&format!("proxy --to {one} --to {other}")).unwrap(), [one, other]);
+        let [one, other] = ["192.0.2.1:7", "[2001:db8::1]:7"].map(|text| place(text).unwrap());
+        assert_eq!(to(&format!("proxy --to {one}")).unwrap(), std::slice::from_ref(&one));
+        assert_eq!(to(&format!("proxy --to {one},{other}")).unwrap(), [one.clone(), other.clone()]);
+        assert_eq!(to(&format!("proxy --to {one} --to {other}")).unwrap(), [one.clone(), other]);
         for wrong in ["proxy", "proxy --to nowhere", "proxy --to", "echo --connect 1", "echo --to-keys x"] {
             assert!(given(wrong).is_err(), "{wrong}");
         }

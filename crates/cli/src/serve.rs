@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::RangeInclusive,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ use roadstead_load::report::Destination;
 use roadstead_services::{discard::Discard, echo::Echo};
 
 use crate::{
-    addresses::address,
+    addresses::{Place, place},
     log::CLOSING,
     numbers::{BYTES, MANY, range, seconds, within},
     outcome::{Outcome, Result},
@@ -84,10 +84,10 @@ enum Units {
 /// Where and how a server listens.
 #[derive(clap::Args)]
 pub(crate) struct Listen {
-    /// Address to listen on; port 0 lets the system choose. May be given more than once [default: the sockets that it
-    /// is started with (LISTEN_FDS, as by systemd), or 127.0.0.1:7007]
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    bind: Vec<SocketAddr>,
+    /// Address to listen on, or a name, of which all addresses are; port 0 lets the system choose. May be given more than
+    /// once [default: the sockets that it is started with (LISTEN_FDS, as by systemd), or 127.0.0.1:7007]
+    #[arg(long, value_name = "ADDR", value_parser = place)]
+    bind: Vec<Place>,
     /// I/O model: see `roadstead models`, or `best`
     #[arg(long, value_name = "M", default_value = "best")]
     pub(crate) model: Model,
@@ -137,15 +137,18 @@ fn loops(text: &str) -> std::result::Result<Loops, String> {
 }
 
 /// Where nobody has said where to listen.
-const USUAL: &str = "127.0.0.1:7007";
+const USUAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7007));
 
 impl Listen {
     /// Where to listen: on the sockets that this process was started with, and at the addresses of its options.
     pub(crate) fn places(&self) -> Result<Places> {
         let sockets = activation::sockets()?;
-        let mut addresses = self.bind.clone();
+        let mut addresses = Vec::new();
+        for place in &self.bind {
+            addresses.extend(place.all()?);
+        }
         if sockets.is_empty() && addresses.is_empty() {
-            addresses.push(address(USUAL)?);
+            addresses.push(USUAL);
         }
         Ok(Places { sockets, addresses })
     }

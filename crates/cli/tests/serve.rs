@@ -107,6 +107,31 @@ fn never_reads(address: SocketAddr) -> TcpStream {
 }
 
 #[test]
+fn a_name_is_listened_on_and_reached_and_one_that_nobody_knows_is_told_in_a_line() {
+    let scene = Scene::new();
+    let mut server = scene.serve(words("serve echo --bind localhost:0 --model epoll"));
+    let address = server.listening();
+    assert!(address.ip().is_loopback());
+    echoes(address);
+    let said = scene.ok(words(&format!("load localhost:{} --messages 10 --json -", address.port())));
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["right"], &report["failed"]), (&10.into(), &0.into()));
+    for line in [
+        "serve echo --bind not..known:7",
+        "load not..known:7",
+        "trident serve --party 1 --shares shares --bind not..known:7",
+    ] {
+        if line.starts_with("trident") {
+            scene.share(10, false);
+        }
+        let line =
+            line.replace("shares shares", &format!("shares {}", scene.path("shares/server-1").display()));
+        let said = scene.fails(words(&line));
+        assert!(said.starts_with("no address is known for not..known:7: "), "{line}: {said}");
+    }
+}
+
+#[test]
 fn a_signal_drains_and_a_second_one_ends_at_once() {
     let scene = Scene::new();
     let orders = [(Signal::TERM, Signal::INT), (Signal::INT, Signal::TERM)];

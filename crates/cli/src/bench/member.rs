@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::{Base, is_right};
 use crate::{
-    addresses::three,
+    addresses::{Place, find_three, three},
     outcome::{Outcome, Result},
     parent::end_with,
 };
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long)]
     id: u8,
     #[arg(long, value_parser = three)]
-    peers: [SocketAddr; 3],
+    peers: [Place; 3],
     #[arg(long)]
     peer_bind: SocketAddr,
     #[arg(long)]
@@ -100,7 +100,8 @@ struct Worker {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     end_with(args.with_parent)?;
     let member = |(id, address)| Member::new(id, address);
-    let members: Vec<Member> = (1..).zip(args.peers).map(member).collect();
+    let peers = find_three(&args.peers, Place::first)?;
+    let members: Vec<Member> = (1..).zip(peers).map(member).collect();
     let mut options = Options::with(args.strategy);
     options.window = args.window;
     options.largest = options.largest.max(args.largest);

@@ -1,6 +1,6 @@
 //! `roadstead trident fetch` and `search`.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use roadstead_trident::{
 };
 
 use crate::{
-    addresses::three,
+    addresses::{Place, find_three, three},
     numbers::{MANY, seconds, within},
     outcome::{Outcome, Result},
 };
@@ -29,9 +29,10 @@ struct Cluster {
     /// The client's keys, as `roadstead keys` made them, for a sharing that names its servers' public keys
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// The three servers, in the order of their parties
+    /// The three servers, in the order of their parties: addresses, or names, of whose addresses it is the first at which
+    /// somebody listens
     #[arg(long, value_name = "A,B,C", value_parser = three)]
-    servers: [SocketAddr; 3],
+    servers: [Place; 3],
     /// Longest time for an answer, connecting included
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     deadline: Duration,
@@ -41,7 +42,8 @@ impl Cluster {
     fn client(&self, options: Options) -> Result<Client> {
         let collection = Arc::new(Collection::open(&self.client)?);
         let keys = self.keys.as_deref().map(Keys::load).transpose()?;
-        Ok(Client::new(collection, self.servers, keys.as_ref(), options, Dialer::start)?)
+        let servers = find_three(&self.servers, Place::reached)?;
+        Ok(Client::new(collection, servers, keys.as_ref(), options, Dialer::start)?)
     }
 }
 

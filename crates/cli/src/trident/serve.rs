@@ -19,7 +19,7 @@ use roadstead_trident::{
 };
 
 use crate::{
-    addresses::{address, three},
+    addresses::{Place, find_three, place, three},
     memory,
     numbers::within,
     outcome::{Outcome, Result},
@@ -55,12 +55,12 @@ pub(crate) struct Args {
     #[arg(long, value_parser = kernel)]
     kernel: Option<Kernel>,
     /// Where the three servers reach each other, in the order of their parties: rows can then be read with the protocol
-    /// `exchange`, in which the servers share the result
+    /// `exchange`, in which the servers share the result. Of a name it is the first address
     #[arg(long, value_name = "A,B,C", value_parser = three)]
-    peers: Option<[SocketAddr; 3]>,
+    peers: Option<[Place; 3]>,
     /// Address to listen on for the other servers, if it is not this server's own among the peers
-    #[arg(long, value_name = "ADDR", requires = "peers", value_parser = address)]
-    peer_bind: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", requires = "peers", value_parser = place)]
+    peer_bind: Option<Place>,
     /// How messages between servers travel: shared, per-query, pool:N, multiplexed
     #[arg(long, value_name = "STRATEGY", default_value = "multiplexed", requires = "peers")]
     exchange: Strategy,
@@ -156,7 +156,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     let tls = trust::acceptor(store.manifest(), store.party(), keys.as_ref(), &places.addresses()?)?;
     let search_shares = searches(&store);
     tracing::info!(kernel = %store.kernel(), search_shares, tls = tls.is_some(), "ready");
-    let exchange = args.peers.map(|peers| join(&args, peers, keys.as_ref(), &store)).transpose()?;
+    let exchange = args.peers.as_ref().map(|peers| join(&args, peers, keys.as_ref(), &store)).transpose()?;
     let peers = exchange.as_ref().map(Exchange::address);
     let trident = match exchange {
         Some(exchange) => {
@@ -175,8 +175,10 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
 }
 
 /// Joins the exchange between the three servers, who know each other by the public keys in the manifest.
-fn join(args: &Args, peers: [SocketAddr; 3], keys: Option<&Keys>, store: &Store) -> Result<Exchange> {
-    let bind = args.peer_bind.unwrap_or(peers[args.party.index()]);
+fn join(args: &Args, peers: &[Place; 3], keys: Option<&Keys>, store: &Store) -> Result<Exchange> {
+    let peers = find_three(peers, Place::first)?;
+    let bind = args.peer_bind.as_ref().map(Place::first).transpose()?;
+    let bind = bind.unwrap_or(peers[args.party.index()]);
     let listener =
         exchange::listen(bind).map_err(|error| format!("cannot listen on {bind} for servers: {error}"))?;
     let pins = store.manifest().pins;

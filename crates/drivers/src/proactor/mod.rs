@@ -286,9 +286,7 @@ impl<P: CompletionQueue> Proactor<P> {
     fn accepted(&mut self, number: usize, taken: Taken<P::Stream>, first: Option<Block>, now: Duration) {
         match self.listeners.complete(number, taken, now, self.state.lets_in(), &mut self.state.host) {
             // Who drains lets in by itself who has waited; what came in a block of this loop is read here.
-            Ok(Some(handed)) if first.is_some() || self.state.is_draining() => {
-                self.let_in(handed, first, now);
-            }
+            Ok(Some(it)) if first.is_some() || self.state.is_draining() => self.let_in(it, first, now),
             Ok(Some(handed)) => {
                 if let Some(kept) = self.handover.hand(handed, self.state.connections.len()) {
                     self.let_in(kept, None, now);
