@@ -98,6 +98,14 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Listens no more. A program that another test starts has the socket as well, until it is that program.
+fn close(listener: TcpListener) -> SocketAddr {
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    common::until("nobody listens", || TcpStream::connect(address).is_err());
+    address
+}
+
 #[test]
 fn three_megabytes_go_each_way_whoever_ends_first_on_every_model() {
     let scene = Scene::new();
@@ -264,7 +272,8 @@ fn connections_are_spread_and_who_cannot_be_reached_is_left_out_and_comes_back()
     // Both serve: each has half of them.
     let clients: Vec<_> = (0..6).map(|_| connect(at)).collect();
     let served = [&gone, &there].map(|listener| [(); 3].map(|()| listener.accept().unwrap().0));
-    drop((clients, served, gone));
+    drop((clients, served));
+    close(gone);
     // One is gone: everybody is served by the other.
     for _ in 0..4 {
         let mut client = connect(at);
@@ -289,9 +298,7 @@ fn connections_are_spread_and_who_cannot_be_reached_is_left_out_and_comes_back()
 #[test]
 fn who_cannot_be_served_at_all_is_reset_and_counted() {
     let scene = Scene::new();
-    let bound = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = bound.local_addr().unwrap();
-    drop(bound);
+    let nobody = close(TcpListener::bind("127.0.0.1:0").unwrap());
     let (process, at) = proxy(&scene, &format!("--to {nobody} -v"));
     for _ in 0..3 {
         let error = connect(at).read(&mut [0]).unwrap_err();
