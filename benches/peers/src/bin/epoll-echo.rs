@@ -1,12 +1,15 @@
-//! An echo server (RFC 862) as a plain edge-triggered epoll loop on one thread: about the least that can be done.
+//! An echo server (RFC 862) as plain edge-triggered epoll loops, one to a thread: about the least that can be done.
 //!
-//! `epoll-echo [IP:PORT]`, by default `127.0.0.1:0`; prints `listening on IP:PORT` first.
+//! `epoll-echo [IP:PORT [LOOPS]]`, by default `127.0.0.1:0` and one; prints `listening on IP:PORT` first. Several loops
+//! listen each for themselves (SO_REUSEPORT).
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::thread;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::net::{self, AddressFamily, SocketType, sockopt};
 
 /// Bytes read at once; all connections share the buffer.
 const BUFFER: usize = 64 * 1024;
@@ -71,14 +74,36 @@ fn accept(
     }
 }
 
+/// As the standard library listens, but that others may beside it.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = net::socket(family, SocketType::STREAM, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, 4096)?;
+    Ok(socket.into())
+}
+
 fn main() -> io::Result<()> {
-    let address = std::env::args().nth(1);
-    let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0"))?;
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let loops: usize = arguments.next().map_or(Ok(1), |count| count.parse().map_err(io::Error::other))?;
+    let listener = listen(address.parse().map_err(io::Error::other)?)?;
+    let address = listener.local_addr()?;
+    let others = (1..loops).map(|_| listen(address)).collect::<io::Result<Vec<_>>>()?;
+    println!("listening on {address}");
+    for other in others {
+        thread::spawn(move || serve(&other));
+    }
+    serve(&listener)
+}
+
+fn serve(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    println!("listening on {}", listener.local_addr()?);
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let listening = listener.as_raw_fd() as u64;
-    epoll::add(&epoll, &listener, EventData::new_u64(listening), EventFlags::IN)?;
+    epoll::add(&epoll, listener, EventData::new_u64(listening), EventFlags::IN)?;
     // Descriptors are small and dense, so they are the index.
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = Vec::with_capacity(EVENTS);
@@ -92,7 +117,7 @@ fn main() -> io::Result<()> {
             // Copied out: the system's structure is packed.
             let (token, flags) = (event.data.u64(), event.flags);
             if token == listening {
-                if let Err(error) = accept(&listener, &epoll, &mut connections) {
+                if let Err(error) = accept(listener, &epoll, &mut connections) {
                     eprintln!("accept: {error}");
                 }
                 continue;
