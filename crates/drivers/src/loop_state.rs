@@ -29,6 +29,8 @@ pub(crate) struct LoopState<C> {
     /// Who has called, the last one first.
     woken: Vec<Token>,
     newcomers: vec::IntoIter<Newcomer>,
+    /// It was told that the listeners are ceded.
+    ceded: bool,
     /// The loop was called with orders, and is to look at them once it knows the newcomers.
     ordered: bool,
 }
@@ -39,7 +41,7 @@ pub(crate) enum Call {
     Woken(Token),
     /// An endpoint that has come from outside.
     New(Newcomer),
-    /// The listeners are another's, and so is who waits there; comes once, and not after a drain.
+    /// The listeners are another's, and so is who waits there; comes once, and before a drain or a stop.
     Cede,
     /// Nobody else is let in; comes once.
     Drain,
@@ -55,6 +57,7 @@ impl<C: Timed> LoopState<C> {
             connections: Connections::default(),
             ended: Duration::ZERO,
             order: Order::Serve,
+            ceded: false,
             woken: Vec::new(),
             newcomers: Vec::new().into_iter(),
             ordered: false,
@@ -109,12 +112,17 @@ impl<C: Timed> LoopState<C> {
             if let Some(newcomer) = self.newcomers.next() {
                 return Some(Call::New(newcomer));
             }
-            if mem::take(&mut self.ordered) {
-                let before = mem::replace(&mut self.order, self.orders.order());
-                match self.order {
+            if self.ordered {
+                let order = self.orders.order();
+                if self.orders.has_ceded() && !mem::replace(&mut self.ceded, true) {
+                    // Before a drain or a stop, which would take those who wait at the listeners.
+                    return Some(Call::Cede);
+                }
+                self.ordered = false;
+                let before = mem::replace(&mut self.order, order);
+                match order {
                     Order::Stop => return Some(Call::Stop),
                     Order::Drain if before < Order::Drain => return Some(Call::Drain),
-                    Order::Cede if before < Order::Cede => return Some(Call::Cede),
                     _ => {}
                 }
             }
@@ -169,7 +177,7 @@ impl<C: Timed> LoopState<C> {
 
 #[cfg(test)]
 mod tests {
-    use roadstead_proto::{budget::Budget, connection::dialling::outgoing, host::Shared};
+    use roadstead_proto::{budget::Budget, connection::dialling::outgoing, host::Shared, ticket::WakeQueue};
 
     use super::*;
     use crate::reactor::tests::Waits;
@@ -234,6 +242,23 @@ mod tests {
         orders.drain(&wake_queue);
         orders.cede(&wake_queue);
         assert_eq!((calls(&mut state), state.lets_in(), state.is_draining()), ("d".into(), false, true));
+    }
+
+    #[test]
+    fn a_loop_that_hears_late_cedes_its_listeners_before_it_drains_or_stops() {
+        type Give = fn(&Orders, &WakeQueue);
+        for (end, told) in [(Orders::drain as Give, "cd"), (Orders::stop, "css")] {
+            for (first, second, told) in [(Orders::cede as Give, end, told), (end, Orders::cede, &told[1..])]
+            {
+                let orders = Arc::<Orders>::default();
+                let host = Host::alone(Shared::new(Budget::default()), 1);
+                let wake_queue = Arc::clone(&host.wake_queue);
+                let mut state = LoopState::<Never>::new(host, Arc::clone(&orders));
+                first(&orders, &wake_queue);
+                second(&orders, &wake_queue);
+                assert_eq!(calls(&mut state), told);
+            }
+        }
     }
 
     /// Wants to be asked then.

@@ -7,7 +7,7 @@ use crate::{
     connection::Endpoint,
     sync::{
         Mutex,
-        atomic::{AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
     },
     ticket::{Token, WakeQueue},
 };
@@ -25,17 +25,30 @@ pub enum Order {
     Stop,
 }
 
-/// The furthest that was ordered so far: no order is taken back.
+/// The furthest that was ordered so far: no order is taken back. What a drain or a stop would do about the listeners is
+/// not its business if they were ceded before, however late that is heard.
 #[derive(Debug, Default)]
-pub(crate) struct Ordered(AtomicU8);
+pub(crate) struct Ordered {
+    order: AtomicU8,
+    ceded: AtomicBool,
+}
 
 impl Ordered {
     pub(crate) fn raise(&self, order: Order) {
-        self.0.fetch_max(order as u8, SeqCst);
+        if order == Order::Cede && self.get() < Order::Drain {
+            self.ceded.store(true, SeqCst);
+        }
+        self.order.fetch_max(order as u8, SeqCst);
+    }
+
+    /// Whether the listeners were ceded before anything that goes further was ordered. To be asked after
+    /// [`Ordered::get`], so that it is not older.
+    pub(crate) fn has_ceded(&self) -> bool {
+        self.ceded.load(SeqCst)
     }
 
     pub(crate) fn get(&self) -> Order {
-        match self.0.load(SeqCst) {
+        match self.order.load(SeqCst) {
             0 => Order::Serve,
             1 => Order::Cede,
             2 => Order::Drain,
@@ -91,6 +104,11 @@ impl Orders {
     /// What the server wants now.
     pub fn order(&self) -> Order {
         self.ordered.get()
+    }
+
+    /// Whether the listeners were ceded, before the order that was asked for last.
+    pub(crate) fn has_ceded(&self) -> bool {
+        self.ordered.has_ceded()
     }
 
     fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {

@@ -6,11 +6,12 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -245,6 +246,49 @@ fn who_is_in_stays_and_who_waits_is_the_successors() {
         assert_eq!(who_serves(address), b'b');
         new.drain(HANGS).unwrap();
         assert!(TcpStream::connect(address).is_err(), "{setting:?}: nobody has it any more");
+    }
+}
+
+/// Is busy for as long as the other side of the channel lives, and says when it has begun.
+struct Busy(Arc<(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>)>);
+
+impl Service for Busy {
+    type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Session for Busy {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        self.0.0.send(()).unwrap();
+        let _ = self.0.1.lock().unwrap().recv();
+        input.forward(usize::MAX, cx.output());
+        Ok(())
+    }
+}
+
+#[test]
+fn who_waits_is_the_successors_also_if_a_busy_server_is_ended_before_it_has_heard_of_it() {
+    for (setting, drains) in settings().flat_map(|setting| [true, false].map(|drains| (setting, drains))) {
+        let (tell, begun) = mpsc::channel();
+        let (busy, free) = mpsc::channel();
+        let old = Server::new(Busy(Arc::new((tell, Mutex::new(free))))).loops(1);
+        let old = old.model(setting.0).io(setting.1).bind("127.0.0.1:0").start().unwrap();
+        let address = old.addresses()[0];
+        let mut first = TcpStream::connect(address).unwrap();
+        first.write_all(b"!").unwrap();
+        begun.recv().unwrap();
+        let taken = old.take_listeners();
+        let mut waits = TcpStream::connect(address).unwrap();
+        let ends = thread::spawn(move || if drains { drop(old.drain(HANGS)) } else { drop(old) });
+        thread::sleep(Duration::from_millis(50));
+        drop(busy);
+        ends.join().unwrap();
+        let _new = taken.into_iter().fold(server(b'b', setting), Server::listener).start().unwrap();
+        assert_eq!(ask(&mut waits).unwrap(), b'b', "{setting:?}, {drains}");
     }
 }
 

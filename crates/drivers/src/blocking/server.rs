@@ -120,7 +120,7 @@ impl<N: WaitingNet> BlockingServer<N> {
     fn let_go(&self, listeners: Arc<Vec<Listener<N::ListenSocket>>>) -> Last<N::Stream> {
         let Some(listeners) = Arc::into_inner(listeners) else { return Vec::new() };
         let mut last = Vec::new();
-        if self.ordered.get() == Order::Cede {
+        if self.ordered.has_ceded() {
             return last;
         }
         let mut net = self.net.accepting();
