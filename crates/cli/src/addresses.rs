@@ -50,6 +50,17 @@ impl Place {
     }
 }
 
+/// All addresses that `places` stand for, each once.
+pub(crate) fn all(places: &[Place]) -> Result<Vec<SocketAddr>> {
+    let mut all = Vec::new();
+    for address in places.iter().map(Place::all).collect::<Result<Vec<_>>>()?.concat() {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    Ok(all)
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

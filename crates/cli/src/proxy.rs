@@ -11,7 +11,7 @@ use roadstead::{
 use roadstead_services::proxy::{Counts, Proxy};
 
 use crate::{
-    addresses::{Place, place},
+    addresses::{self, Place, place},
     log::CLOSING,
     numbers::seconds,
     outcome::Result,
@@ -56,11 +56,7 @@ impl Targets {
             Some(dir) => Some(Arc::new(Connector::new(Some(&Keys::load(dir)?), expect)?) as Arc<dyn Layers>),
             None => None,
         };
-        let mut targets = Vec::new();
-        for place in &self.to {
-            targets.extend(place.all()?);
-        }
-        Ok(Proxy::new(&targets, connector))
+        Ok(Proxy::new(&addresses::all(&self.to)?, connector))
     }
 }
 

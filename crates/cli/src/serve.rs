@@ -22,7 +22,7 @@ use roadstead_load::report::Destination;
 use roadstead_services::{discard::Discard, echo::Echo};
 
 use crate::{
-    addresses::{Place, place},
+    addresses::{self, Place, place},
     log::CLOSING,
     numbers::{BYTES, MANY, range, seconds, within},
     outcome::{Outcome, Result},
@@ -85,7 +85,8 @@ enum Units {
 #[derive(clap::Args)]
 pub(crate) struct Listen {
     /// Address to listen on, or a name, of which all addresses are; port 0 lets the system choose. May be given more than
-    /// once [default: the sockets that it is started with (LISTEN_FDS, as by systemd), or 127.0.0.1:7007]
+    /// once, and beside sockets that it is started with (LISTEN_FDS, as by systemd) [default: 127.0.0.1:7007 if there are
+    /// none]
     #[arg(long, value_name = "ADDR", value_parser = place)]
     bind: Vec<Place>,
     /// I/O model: see `roadstead models`, or `best`
@@ -143,10 +144,7 @@ impl Listen {
     /// Where to listen: on the sockets that this process was started with, and at the addresses of its options.
     pub(crate) fn places(&self) -> Result<Places> {
         let sockets = activation::sockets()?;
-        let mut addresses = Vec::new();
-        for place in &self.bind {
-            addresses.extend(place.all()?);
-        }
+        let mut addresses = addresses::all(&self.bind)?;
         if sockets.is_empty() && addresses.is_empty() {
             addresses.push(USUAL);
         }

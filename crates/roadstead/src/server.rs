@@ -108,8 +108,8 @@ impl<S: Service> Server<S> {
     /// [`take_listeners`](Running::take_listeners).
     ///
     /// Other processes may have the same socket, and go on accepting, whatever becomes of this server; whoever comes is
-    /// served by one of them. It does not block from then on, also for them, and has the [`Tuning::nodelay`] of this
-    /// server. Its [backlog](Server::backlog) and the sizes of its buffers are as it was made.
+    /// served by one of them. It does not block from then on, also for them, and has the [`Tuning::nodelay`] of the
+    /// server that was given it last. Its [backlog](Server::backlog) and the sizes of its buffers are as it was made.
     #[must_use]
     pub fn listener(mut self, socket: impl Into<OwnedFd>) -> Self {
         self.places.push(Place::Socket(socket.into()));

@@ -208,6 +208,7 @@ fn a_server_of_which_every_loop_listens_hands_over_all_of_its_sockets() {
         let before = old.drain(HANGS).unwrap();
         clients.ask(20);
         let asked = clients.end();
+        assert_eq!(new.take_listeners().len(), 2, "two loops have each of them, which stay two");
         let after = new.drain(HANGS).unwrap();
         assert_eq!(before.accepted + after.accepted, asked as u64, "{model}");
     }

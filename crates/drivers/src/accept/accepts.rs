@@ -13,6 +13,9 @@ use std::{ops::RangeInclusive, time::Duration};
 /// Without anybody for so long their number halves.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// More than any backlog holds.
+const MOST: usize = 1 << 16;
+
 /// The accepts of one listener.
 #[derive(Debug)]
 pub(crate) struct Accepts {
@@ -26,10 +29,10 @@ pub(crate) struct Accepts {
 }
 
 impl Accepts {
-    /// None is outstanding yet. With less than one nobody would be let in.
+    /// None is outstanding yet. With less than one nobody would be let in; each takes room, so there is a limit.
     pub(crate) fn new(bounds: &RangeInclusive<usize>) -> Self {
-        let floor = (*bounds.start()).max(1);
-        let ceiling = (*bounds.end()).max(floor);
+        let floor = (*bounds.start()).clamp(1, MOST);
+        let ceiling = (*bounds.end()).clamp(floor, MOST);
         Self { floor, ceiling, size: floor, outstanding: 0, last: Duration::ZERO }
     }
 
@@ -109,7 +112,7 @@ mod tests {
             assert_eq!(accepts.size.min(sizes[0]), sizes[0], "{bounds:?}");
         }
         let mut most = Accepts::new(&(usize::MAX..=usize::MAX));
-        assert_eq!(most.fill(), usize::MAX);
+        assert_eq!((most.fill(), most.fill()), (MOST, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    io::{Errno, ioctl_fionbio},
+    io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio},
     net::{AddressFamily, SocketType, sockopt},
 };
 
@@ -54,9 +54,11 @@ pub fn check(socket: impl AsFd) -> Result<(), NotAListener> {
 }
 
 /// Takes a socket that somebody else has made. Whoever has it as well finds it changed, as this belongs to a socket and
-/// not to a descriptor: it does not block, and what it accepts has the `TCP_NODELAY` of `tuning`.
+/// not to a descriptor: it does not block, and what it accepts has the `TCP_NODELAY` of `tuning`. The descriptor is no
+/// longer inherited by programs that are started.
 pub fn take(socket: OwnedFd, tuning: Tuning) -> Result<OwnedFd, NotAListener> {
     check(&socket)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     ioctl_fionbio(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, tuning.nodelay)?;
     Ok(socket)
@@ -70,7 +72,10 @@ mod tests {
         os::unix::net::UnixListener,
     };
 
-    use rustix::fs::{OFlags, fcntl_getfl};
+    use rustix::{
+        fs::{OFlags, fcntl_getfl},
+        io::fcntl_getfd,
+    };
 
     use super::*;
 
@@ -93,7 +98,9 @@ mod tests {
             assert!(error.starts_with(why) && !error.contains('\n'), "{error}");
         }
         let kept = listener.try_clone().unwrap();
+        fcntl_setfd(&listener, FdFlags::empty()).unwrap();
         let taken = take(listener.into(), Tuning::default()).unwrap();
+        assert!(fcntl_getfd(&taken).unwrap().contains(FdFlags::CLOEXEC));
         assert!(sockopt::tcp_nodelay(&kept).unwrap());
         for flags in [fcntl_getfl(&taken), fcntl_getfl(&kept)] {
             assert!(flags.unwrap().contains(OFlags::NONBLOCK));

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::HashSet,
     fmt, io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -9,6 +10,8 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+use rustix::fs::fstat;
 
 use roadstead_drivers::{
     accept::Listener,
@@ -82,9 +85,15 @@ pub struct ServerThreads {
 struct Kept(Arc<Mutex<Vec<OwnedFd>>>);
 
 impl Kept {
+    /// Of a socket that several loops have, one: a successor's loops share it again.
     fn of<'a>(listeners: impl Iterator<Item = &'a Listener<OwnedFd>>) -> io::Result<Self> {
-        let again = listeners.map(|listener| listener.socket.try_clone());
-        Ok(Self(Arc::new(Mutex::new(again.collect::<io::Result<_>>()?))))
+        let (mut kept, mut known) = (Vec::new(), HashSet::new());
+        for Listener { socket, .. } in listeners {
+            if known.insert(fstat(socket)?.st_ino) {
+                kept.push(socket.try_clone()?);
+            }
+        }
+        Ok(Self(Arc::new(Mutex::new(kept))))
     }
 
     fn take(&self) -> Vec<OwnedFd> {
