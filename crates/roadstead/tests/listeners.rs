@@ -273,7 +273,10 @@ impl Session for Busy {
 
 #[test]
 fn who_waits_is_the_successors_also_if_a_busy_server_is_ended_before_it_has_heard_of_it() {
-    for (setting, drains) in settings().flat_map(|setting| [true, false].map(|drains| (setting, drains))) {
+    // Where whoever accepts is busy itself: elsewhere it may accept until it has heard.
+    let busy = |&(model, io): &(Model, Io)| io == Io::Loop && ![Model::Threads, Model::Pool].contains(&model);
+    let settings = settings().filter(busy);
+    for (setting, drains) in settings.flat_map(|setting| [true, false].map(|drains| (setting, drains))) {
         let (tell, begun) = mpsc::channel();
         let (busy, free) = mpsc::channel();
         let old = Server::new(Busy(Arc::new((tell, Mutex::new(free))))).loops(1);
