@@ -24,6 +24,8 @@ struct Slot<C> {
     generation: u32,
     /// The earliest time for which the heap holds this connection.
     scheduled: Duration,
+    /// It is a session without a connection.
+    aside: bool,
 }
 
 /// All connections of the loop, by token, and a heap of their deadlines.
@@ -34,11 +36,13 @@ pub(crate) struct Connections<C> {
     slab: Slab<Slot<C>>,
     heap: BinaryHeap<Reverse<(Duration, Token)>>,
     generation: u32,
+    /// Sessions without a connection among them.
+    aside: usize,
 }
 
 impl<C> Default for Connections<C> {
     fn default() -> Self {
-        Self { slab: Slab::new(), heap: BinaryHeap::new(), generation: 0 }
+        Self { slab: Slab::new(), heap: BinaryHeap::new(), generation: 0, aside: 0 }
     }
 }
 
@@ -47,15 +51,25 @@ impl<C: Timed> Connections<C> {
         self.slab.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+    /// How many connections there are. Sessions without one count for nothing.
+    pub(crate) fn count(&self) -> usize {
+        self.slab.len() - self.aside
+    }
+
+    /// This is a session without a connection.
+    pub(crate) fn set_aside(&mut self, token: Token) {
+        if let Some(slot) = self.slot(token)
+            && !mem::replace(&mut slot.aside, true)
+        {
+            self.aside += 1;
+        }
     }
 
     pub(crate) fn insert(&mut self, content: C) -> Token {
         // Thirty-one bits keep every token below those of the listeners; a wrapped generation meets an index again
         // only after two thousand million connections.
         self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
-        let slot = Slot { content, generation: self.generation, scheduled: Duration::MAX };
+        let slot = Slot { content, generation: self.generation, scheduled: Duration::MAX, aside: false };
         let index = self.slab.insert(slot);
         Token((u64::from(self.generation) << 32) | index as u64)
     }
@@ -70,7 +84,9 @@ impl<C: Timed> Connections<C> {
 
     pub(crate) fn remove(&mut self, token: Token) -> Option<C> {
         self.slot(token)?;
-        self.slab.try_remove(index(token)).map(|slot| slot.content)
+        let slot = self.slab.try_remove(index(token))?;
+        self.aside -= usize::from(slot.aside);
+        Some(slot.content)
     }
 
     pub(crate) fn tokens(&self) -> Vec<Token> {
@@ -214,6 +230,19 @@ mod tests {
         fn deadline(&self) -> Option<Duration> {
             None
         }
+    }
+
+    #[test]
+    fn a_session_without_a_connection_counts_for_nothing_while_it_is_there_and_when_it_is_gone() {
+        let mut connections = Connections::default();
+        let [one, aside, other] = [(); 3].map(|()| connections.insert(Never));
+        (0..2).for_each(|_| connections.set_aside(aside));
+        assert_eq!(connections.count(), 2);
+        assert!(connections.remove(one).is_some() && connections.remove(aside).is_some());
+        connections.set_aside(aside);
+        assert_eq!(connections.count(), 1);
+        assert!(connections.remove(other).is_some() && connections.is_empty());
+        assert_eq!(connections.count(), 0);
     }
 
     /// Wants to be asked then.

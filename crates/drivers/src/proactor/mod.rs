@@ -111,7 +111,7 @@ impl<P: CompletionQueue> Proactor<P> {
         if self.state.lets_in() {
             self.listeners.accept_again(&mut self.completions, now);
         }
-        self.handover.has(self.state.connections.len());
+        self.handover.has(self.state.connections.count());
         self.state.end_turn(now, self.completions.now());
         let over = self.state.has_drained() && self.handover.is_over();
         Ok(!self.state.is_stopped() && (!over || self.completions.has_done()))
@@ -288,7 +288,7 @@ impl<P: CompletionQueue> Proactor<P> {
             // Who drains lets in by itself who has waited; what came in a block of this loop is read here.
             Ok(Some(it)) if first.is_some() || self.state.is_draining() => self.let_in(it, first, now),
             Ok(Some(handed)) => {
-                if let Some(kept) = self.handover.hand(handed, self.state.connections.len()) {
+                if let Some(kept) = self.handover.hand(handed, self.state.connections.count()) {
                     self.let_in(kept, None, now);
                 }
             }
@@ -369,6 +369,7 @@ impl<P: CompletionQueue> Proactor<P> {
     /// Drives a session that has no connection.
     fn attend(&mut self, endpoint: Box<dyn Endpoint>, now: Duration) {
         let token = self.insert(endpoint, false, now);
+        self.state.connections.set_aside(token);
         self.heard(token, Event::Opened, now);
         if self.state.is_draining() {
             self.tell(token, Event::Drain, now);

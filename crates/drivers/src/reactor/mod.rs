@@ -122,7 +122,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.take_calls(now);
         self.fire_deadlines(self.state.ended, now);
         self.listeners.wake(&mut self.poller, now);
-        self.handover.has(self.state.connections.len());
+        self.handover.has(self.state.connections.count());
         self.state.end_turn(now, self.net.now());
         let over = self.state.has_drained() && self.handover.is_over();
         Ok(!self.state.is_stopped() && !over)
@@ -209,7 +209,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     /// The next of those who wait that is for this loop.
     fn next(&mut self, number: usize) -> Option<(N::Stream, Box<dyn Endpoint>)> {
         let Self { net, poller, state, listeners, handover, .. } = self;
-        let has = state.connections.len();
+        let has = state.connections.count();
         listeners.next(number, net, poller, &mut state.host, |handed| handover.hand(handed, has))
     }
 
@@ -240,6 +240,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     /// Drives an endpoint on its stream; one without a stream is never ready for anything.
     fn insert(&mut self, stream: Option<N::Stream>, endpoint: Box<dyn Endpoint>, now: Duration) {
         let token = self.place(endpoint, false, now);
+        if stream.is_none() {
+            self.state.connections.set_aside(token);
+        }
         // A connection hears of the drain first, what has none after it was opened.
         let drains = self.state.is_draining();
         let (first, then) = (drains && stream.is_some(), drains && stream.is_none());
