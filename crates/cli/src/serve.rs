@@ -130,6 +130,13 @@ pub(crate) struct Listen {
 #[derive(Clone, Copy)]
 pub(crate) struct Loops(Option<u16>);
 
+impl Loops {
+    /// None: one for each processor.
+    pub(crate) fn count(self) -> Option<usize> {
+        self.0.map(usize::from)
+    }
+}
+
 fn loops(text: &str) -> std::result::Result<Loops, String> {
     match text {
         "auto" => Ok(Loops(None)),
@@ -276,8 +283,8 @@ fn server<S: Service>(service: S, tls: Option<Acceptor>, listen: &Listen, budget
         .backlog(listen.backlog)
         .spread(listen.spread)
         .pin(listen.pin);
-    if let Loops(Some(loops)) = listen.loops {
-        server = server.loops(loops.into());
+    if let Some(loops) = listen.loops.count() {
+        server = server.loops(loops);
     }
     if let Some(tls) = tls {
         server = server.layer(tls);

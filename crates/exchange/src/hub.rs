@@ -1,6 +1,6 @@
 //! The exchange without links: what waits to be sent to each peer, what came and belongs together, who is missing.
 //!
-//! Services call it from any thread; links and the keeper call it from the exchange's loop. Nothing here waits, and
+//! Services call it from any thread; links and keepers call it from the loop that each is on. Nothing here waits, and
 //! what a gather leads to is called outside of the lock.
 #![forbid(unsafe_code)]
 
@@ -25,6 +25,7 @@ use crate::{
     options::{Key, Member, MemberId, Options, cost},
     outbox::{Outbox, Parcel},
     recent::Recent,
+    spread::{Dialled, Spread},
     stats::{ExchangeStats, PeerStats},
     taken::Taken,
     trust::Trust,
@@ -55,7 +56,7 @@ struct State {
     fresh: Vec<Key>,
     finished: Recent<Key>,
     peers: Vec<Peer>,
-    keeper: Option<Waker>,
+    spread: Spread,
     stats: ExchangeStats,
 }
 
@@ -111,7 +112,7 @@ impl Hub {
             fresh: Vec::new(),
             finished: Recent::new(FINISHED),
             peers: peers.iter().map(|_| Peer::default()).collect(),
-            keeper: None,
+            spread: Spread::over(options.loops),
             stats: ExchangeStats::default(),
         };
         let meter = |_: &Member| Meter::new(options.held());
@@ -135,9 +136,20 @@ impl Hub {
         self.peers.iter().position(|peer| peer.id == id)
     }
 
-    /// The keeper's loop is known now.
-    pub(super) fn keep(&self, waker: Waker) {
-        self.state().keeper = Some(waker);
+    /// The keeper of a loop is known now.
+    pub(super) fn keep(&self, on: usize, keeper: Waker) {
+        self.state().spread.keep(on, keeper);
+    }
+
+    /// How many links each loop has of those that this side opens.
+    #[cfg(test)]
+    pub(super) fn shares(&self) -> Vec<usize> {
+        self.state().spread.each()
+    }
+
+    /// What the keeper of a loop has to dial.
+    pub(super) fn dealt(&self, on: usize) -> Vec<Dialled> {
+        self.state().spread.dealt(on)
     }
 
     /// Puts a message before the links of a peer.
@@ -154,7 +166,7 @@ impl Hub {
         it.outbox.push(key, message);
         if !it.feed() && (it.links.is_empty() || self.options.strategy.kept() == 0) {
             // It has to be dialled, or at least given up in time.
-            state.wake_keeper();
+            state.spread.wake_first();
         }
         Ok(())
     }
@@ -277,8 +289,13 @@ impl Hub {
         GatherError::Missing { patience, missing: missing.collect() }
     }
 
-    /// How many links the keeper has to dial to a peer now, and if not now, when it may try again.
-    pub(super) fn to_dial(&self, peer: usize, now: Duration, back_off: impl FnOnce(u32) -> Duration) -> Dial {
+    /// Deals the links to a peer that are to be dialled. If it may not be tried again yet, answers when it may.
+    pub(super) fn deal(
+        &self,
+        peer: usize,
+        now: Duration,
+        back_off: impl FnOnce(u32) -> Duration,
+    ) -> Option<Duration> {
         let mut state = self.state();
         let it = &mut state.peers[peer];
         if mem::take(&mut it.stumbled) {
@@ -294,11 +311,12 @@ impl Hub {
         let have = it.dialling + if kept == 0 { 0 } else { it.links.len() };
         let missing = wanted.saturating_sub(have).min(AT_ONCE.saturating_sub(it.dialling + it.links.len()));
         if missing > 0 && it.retry_at > now {
-            return Dial::At(it.retry_at);
+            return Some(it.retry_at);
         }
         it.dialling += missing;
         it.stats.connections_opened += missing as u64;
-        Dial::Now(missing)
+        state.spread.deal(peer, missing);
+        None
     }
 
     /// A link can carry messages of a peer from now on. False if there are too many.
@@ -330,20 +348,23 @@ impl Hub {
         let mut state = self.state();
         let it = &mut state.peers[peer];
         it.links.retain(|link| link.number != number);
-        it.dialling = it.dialling.saturating_sub((left.dialled && !left.joined).into());
+        it.dialling = it.dialling.saturating_sub((left.dialled.is_some() && !left.joined).into());
         it.stats.up = it.links.len();
         if let Some(trouble) = left.trouble {
             it.stats.lost += 1;
             // The loss of a link that the peer has opened says nothing about those that are opened to it.
-            it.failures += u32::from(left.dialled);
-            it.stumbled |= left.dialled;
+            it.failures += u32::from(left.dialled.is_some());
+            it.stumbled |= left.dialled.is_some();
             it.trouble = it.links.is_empty().then_some(trouble);
         }
         it.outbox.give_back(left.parcels);
         if it.outbox.len() > 0 {
             it.feed();
         }
-        state.wake_keeper();
+        if let Some(on) = left.dialled {
+            state.spread.lost(on);
+        }
+        state.spread.wake_first();
     }
 
     /// The next parcel for a link, if it `fits`. When there is none the link is woken for the next.
@@ -417,20 +438,12 @@ fn finish(tell: Tell, result: Result<Gathered, GatherError>) {
 
 /// What became of a link that is gone.
 pub(super) struct Left {
-    /// This side has opened it.
-    pub(super) dialled: bool,
+    /// On which loop, if this side has opened it.
+    pub(super) dialled: Option<usize>,
     /// It could carry messages.
     pub(super) joined: bool,
     pub(super) trouble: Option<String>,
     pub(super) parcels: Vec<Parcel>,
-}
-
-/// What the keeper has to do about a peer.
-pub(crate) enum Dial {
-    /// Dial so many links.
-    Now(usize),
-    /// Look again at that time.
-    At(Duration),
 }
 
 /// Links to one peer that are dialled or open at once, where every message has its own.
@@ -442,7 +455,7 @@ impl State {
     /// The deadline of `key` begins when the keeper looks next.
     fn begin(&mut self, key: Key) {
         if self.fresh.is_empty() {
-            self.wake_keeper();
+            self.spread.wake_first();
         }
         self.fresh.push(key);
     }
@@ -464,11 +477,5 @@ impl State {
         }
         self.finished.insert(key);
         Some(gather)
-    }
-
-    fn wake_keeper(&self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.wake();
-        }
     }
 }

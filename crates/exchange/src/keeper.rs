@@ -1,4 +1,5 @@
-//! The keeper: a session without a connection that dials links, with back-off, and gives up what has waited too long.
+//! A keeper: a session without a connection, one on each loop, that dials the links of its loop. The first also deals
+//! them out, with back-off, and gives up what has waited too long.
 #![forbid(unsafe_code)]
 
 use std::{sync::Arc, time::Duration};
@@ -10,8 +11,9 @@ use roadstead_proto::{
 };
 
 use crate::{
-    hub::{Dial, Hub, Left},
+    hub::{Hub, Left},
     link::Link,
+    spread::Dialled,
 };
 
 /// The wait after a first failure; it doubles with every further one.
@@ -19,31 +21,47 @@ const FIRST: Duration = Duration::from_millis(50);
 /// Doublings at most.
 const DOUBLINGS: u32 = 4;
 
-pub(super) struct Keeper(pub Arc<Hub>);
+pub(super) struct Keeper {
+    hub: Arc<Hub>,
+    /// The number of its loop.
+    on: usize,
+}
 
 impl Keeper {
-    fn look(&self, cx: &mut Context<'_, Self>) {
-        let now = cx.now();
-        let mut next = self.0.expire(now);
-        for peer in 0..self.0.peers.len() {
-            match self.0.to_dial(peer, now, |failures| back_off(failures, cx)) {
-                Dial::Now(count) => (0..count).for_each(|_| self.dial(peer, cx)),
-                Dial::At(when) => next = Some(next.map_or(when, |next| next.min(when))),
-            }
-        }
-        cx.wake_at(next);
+    pub(super) fn new(hub: Arc<Hub>, on: usize) -> Self {
+        Self { hub, on }
     }
 
-    fn dial(&self, peer: usize, cx: &mut Context<'_, Self>) {
-        let address = self.0.peers[peer].address;
-        let link = Link::new(Arc::clone(&self.0), address, Some(peer));
-        let connected = match &self.0.trust {
+    fn look(&self, cx: &mut Context<'_, Self>) {
+        if self.on == 0 {
+            let next = self.deal(cx);
+            cx.wake_at(next);
+        }
+        self.hub.dealt(self.on).into_iter().for_each(|link| self.dial(link, cx));
+    }
+
+    /// Looks at the time for all loops. Answers when to look again.
+    fn deal(&self, cx: &mut Context<'_, Self>) -> Option<Duration> {
+        let now = cx.now();
+        let mut next = self.hub.expire(now);
+        for peer in 0..self.hub.peers.len() {
+            let retry = self.hub.deal(peer, now, |failures| back_off(failures, cx));
+            next = [next, retry].into_iter().flatten().min();
+        }
+        next
+    }
+
+    fn dial(&self, link: Dialled, cx: &mut Context<'_, Self>) {
+        let (peer, dialled) = (link.to, Some(link.on));
+        let address = self.hub.peers[peer].address;
+        let link = Link::new(Arc::clone(&self.hub), address, Some(link));
+        let connected = match &self.hub.trust {
             Some(trust) => cx.connect_through(address, trust.connector(peer), link),
             None => cx.connect(address, link),
         };
         if let Err(busy) = connected {
             let trouble = Some(busy.to_string());
-            self.0.leave(peer, u64::MAX, Left { dialled: true, joined: false, trouble, parcels: Vec::new() });
+            self.hub.leave(peer, u64::MAX, Left { dialled, joined: false, trouble, parcels: Vec::new() });
             tracing::warn!(%busy, %address, "no connection could be had for a link between members");
         }
     }
@@ -71,7 +89,7 @@ impl Session for Keeper {
         match why {
             Ready::Draining => cx.finish(),
             Ready::Opened => {
-                self.0.keep(cx.waker());
+                self.hub.keep(self.on, cx.waker());
                 self.look(cx);
             }
             _ => self.look(cx),

@@ -13,7 +13,7 @@
 //! those who prove with a certificate of the same authority that they are who they say. Without keys nothing but
 //! loopback addresses is accepted.
 //!
-//! The links are sessions on a reactor of their own. A service on any model sends from its session or job, and takes a
+//! The links are sessions on reactors of their own, one or several ([`Options::loops`]). A service on any model sends from its session or job, and takes a
 //! ticket for what it gathers: `exchange.gather(key, patience, move |result| ticket.finish(result))`.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -38,6 +38,7 @@ mod recent;
 mod reference;
 #[cfg(feature = "sim")]
 mod simulated;
+mod spread;
 mod stats;
 mod taken;
 #[cfg(test)]

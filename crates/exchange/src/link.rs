@@ -27,6 +27,7 @@ use crate::{
     hub::{Hub, Left},
     options::{Key, PART, Strategy, cost},
     outbox::Parcel,
+    spread::Dialled,
     taken::Taken,
     wire::{self, Hello, Part, Said},
 };
@@ -65,8 +66,8 @@ pub(crate) struct Link {
     hub: Arc<Hub>,
     number: u64,
     address: SocketAddr,
-    /// Whom we have dialled, by position among the peers.
-    dialled: Option<usize>,
+    /// If we have dialled it.
+    dialled: Option<Dialled>,
     /// Who it is, once it has said so.
     peer: Option<usize>,
     out: Outgoing,
@@ -105,7 +106,7 @@ struct Incoming {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Link {
-    pub(crate) fn new(hub: Arc<Hub>, address: SocketAddr, dialled: Option<usize>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, address: SocketAddr, dialled: Option<Dialled>) -> Self {
         let inc = Incoming { partial: HashMap::new(), received: 0, told: 0, taken: None, due: None };
         Self {
             hub,
@@ -134,7 +135,8 @@ impl Link {
     /// The peer has said who it is.
     fn meet(&mut self, hello: Hello, cx: &mut Context<'_, Self>) -> Done {
         let hub = Arc::clone(&self.hub);
-        let peer = hub.index(hello.from).filter(|peer| self.dialled.is_none_or(|dialled| dialled == *peer));
+        let peer =
+            hub.index(hello.from).filter(|peer| self.dialled.is_none_or(|dialled| dialled.to == *peer));
         let Some(peer) = peer else {
             return self.turn_away(format!("it says that it is {}, who is not expected here", hello.from));
         };
@@ -349,8 +351,8 @@ impl Session for Link {
         match why {
             Ready::Opened => {
                 (self.heard, self.said) = (cx.now(), cx.now());
-                if let Some(peer) = self.dialled {
-                    self.greet(peer, cx);
+                if let Some(Dialled { to, .. }) = self.dialled {
+                    self.greet(to, cx);
                 }
             }
             Ready::Draining => {
@@ -399,7 +401,7 @@ impl Session for Link {
     fn closed(self, why: &Closed) {
         let is_over = matches!(why, Closed::Finished | Closed::Unended | Closed::Unread(_));
         let trouble = (!is_over).then(|| why.to_string());
-        let peer = self.peer.or(self.dialled);
+        let peer = self.peer.or(self.dialled.map(|dialled| dialled.to));
         if self.refused || matches!(why, Closed::Violation(_)) {
             let member = peer.map_or_else(|| "nobody yet".into(), |peer| self.hub.peers[peer].id.to_string());
             tracing::warn!(address = %self.address, member, %why, "a link between members was refused");
@@ -413,7 +415,7 @@ impl Session for Link {
             let done = self.hub.options.strategy == Strategy::PerQuery && parcels.is_empty();
             (!done).then(|| "it closed the connection".into())
         });
-        let (dialled, joined) = (self.dialled.is_some(), self.peer.is_some());
+        let (dialled, joined) = (self.dialled.map(|dialled| dialled.on), self.peer.is_some());
         self.hub.leave(peer, self.number, Left { dialled, joined, trouble, parcels });
     }
 }

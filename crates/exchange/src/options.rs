@@ -119,7 +119,7 @@ impl FromStr for Strategy {
     }
 }
 
-/// The limits and the choices of an exchange. All members choose alike.
+/// The limits and the choices of an exchange. All members choose alike, but for [`loops`](Self::loops).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
@@ -147,6 +147,10 @@ pub struct Options {
     pub connect: Duration,
     /// How the links' sockets are set up.
     pub tuning: Tuning,
+    /// How many loops have the links, each on a thread of its own; every member chooses for itself. Default 1, and never
+    /// more than there are links to keep: a message that comes by another loop wakes another thread, which pays where
+    /// what is sent, with its TLS, fills a processor. In the simulator the seed chooses.
+    pub loops: usize,
 }
 
 impl Default for Options {
@@ -161,6 +165,7 @@ impl Default for Options {
             silence: Duration::from_secs(5),
             connect: Duration::from_secs(2),
             tuning: Tuning::default(),
+            loops: 1,
         }
     }
 }
@@ -174,7 +179,12 @@ impl Options {
     /// The same, within the bounds of an exchange with so many peers.
     pub(super) fn among(self, peers: usize) -> Self {
         let part = self.total / (2 * peers.max(1));
-        Self { largest: self.largest.min(1 << 30), per_peer: self.per_peer.min(part), ..self }
+        let links = match self.strategy.kept() {
+            0 => usize::MAX,
+            kept => (kept * peers).max(1),
+        };
+        let loops = self.loops.clamp(1, links);
+        Self { largest: self.largest.min(1 << 30), per_peer: self.per_peer.min(part), loops, ..self }
     }
 
     /// What is not confirmed on one link, at most: alone on its connection a message needs no room for others.
@@ -227,6 +237,23 @@ mod tests {
         for name in ["", "pool", "pool:", "pool:0", "pool:65", "pool:-1", "Shared"] {
             assert!(name.parse::<Strategy>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn there_is_a_loop_and_there_are_no_more_than_links_to_keep() {
+        for (strategy, asked, loops) in [
+            (Strategy::Multiplexed, 0, 1),
+            (Strategy::Multiplexed, 2, 2),
+            (Strategy::Shared, 3, 2),
+            (Strategy::Pool(4), 8, 8),
+            (Strategy::Pool(4), 9, 8),
+            (Strategy::PerQuery, 9, 9),
+        ] {
+            let options = Options { loops: asked, ..Options::with(strategy) };
+            assert_eq!(options.clone().among(2).loops, loops, "{strategy}");
+            assert!(options.among(0).loops >= 1);
+        }
+        assert_eq!(Options::default().loops, 1);
     }
 
     #[test]

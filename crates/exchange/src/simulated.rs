@@ -1,4 +1,4 @@
-//! Members of an exchange as nodes: the hub, the links and the keeper that run in a server, on a simulated loop.
+//! Members of an exchange as nodes: the hub, the links and the keepers that run in a server, on simulated loops.
 #![forbid(unsafe_code)]
 
 use std::{io, sync::Arc, time::Duration};
@@ -17,7 +17,7 @@ pub trait Simulated {
     /// Another node, that holds the links of member `me` to the other `members`, without keys. As outside of the
     /// simulator it stops when the last handle is dropped, so keep one until the run is over.
     ///
-    /// The limits of the node are those of the exchange. The run goes on until nothing waits in it: gathers are
+    /// The limits of the node are those of the exchange; the seed says how many loops it has. The run goes on until nothing waits in it: gathers are
     /// answered, messages are sent or given up, and what was gathered is dropped.
     ///
     /// ```
@@ -73,6 +73,7 @@ impl Simulated for Sim {
     ) -> Result<Exchange, ExchangeError> {
         let address = members.iter().find(|member| member.id == me).map(|member| member.address);
         let unknown = || ExchangeError::Members(format!("{me} is not in the list of members"));
+        let options = Options { loops: self.loops(), ..options };
         let unit = Unit::new(me, members, address.ok_or_else(unknown)?, None, options)?;
         settle(self, unit, Duration::ZERO)
     }
@@ -85,7 +86,7 @@ impl Simulated for Sim {
     ) -> Result<Exchange, ExchangeError> {
         let unit = exchange.unit();
         self.stop(&unit.shared, at);
-        settle(self, unit.again(), at + down)
+        settle(self, unit.again(self.loops()), at + down)
     }
 }
 
@@ -93,7 +94,7 @@ fn settle(sim: &mut Sim, unit: Unit, from: Duration) -> Result<Exchange, Exchang
     let tenant = Tenant {
         resident: Box::new(unit.clone()),
         shared: Arc::clone(&unit.shared),
-        attended: unit.keeper().map_err(io::Error::other)?,
+        attended: unit.keepers().map_err(io::Error::other)?,
         from,
     };
     let tenancy = sim.settle(unit.address, unit.open(), tenant);
@@ -129,9 +130,10 @@ struct Accounts {
 }
 
 impl Unit {
-    /// The same member without keys, that remembers nothing.
-    fn again(&self) -> Self {
-        let (peers, options) = (self.hub.peers.clone(), self.hub.options.clone());
+    /// The same member without keys, that remembers nothing, on so many loops.
+    fn again(&self, loops: usize) -> Self {
+        let peers = self.hub.peers.clone();
+        let options = Options { loops, ..self.hub.options.clone() }.among(peers.len());
         Self::assemble(self.hub.me, peers, self.address, None, options)
     }
 

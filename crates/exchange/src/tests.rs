@@ -18,11 +18,12 @@ use roadstead_proto::{
 
 use crate::{
     GatherError, SendError,
-    hub::{Dial, Gathered, Hub, Left},
+    hub::{Gathered, Hub, Left},
     keeper::Keeper,
     link::Link,
     message::Message,
     options::{Key, Member, MemberId, Options, Strategy, cost},
+    spread::Dialled,
     taken::Taken,
 };
 
@@ -136,7 +137,7 @@ fn who_is_at_the_limit_of_its_connections_dials_again_after_a_while() {
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let permit = shared.gate.admit(None).unwrap();
     let address = ([127, 0, 0, 1], 9).into();
-    let (mut keeper, _) = Connection::outgoing(Keeper(Arc::clone(&hub)), address, shared, permit);
+    let (mut keeper, _) = Connection::outgoing(Keeper::new(Arc::clone(&hub), 0), address, shared, permit);
     keeper.place(Token(1), host.wake_queue(), Duration::ZERO);
     keeper.handle(Duration::ZERO, Event::Opened, &mut host);
     let mut now = Duration::ZERO;
@@ -224,14 +225,16 @@ fn back_off_follows_the_loss_of_links_that_this_side_has_opened_until_one_has_ca
             if number < confirmed {
                 hub.confirmed(0, &hub.take(0, number, |_| true).unwrap());
             }
+            if dialled {
+                hub.deal(0, Duration::ZERO, |_| Duration::ZERO);
+            }
+            let dialled = dialled.then_some(0);
             let left = Left { dialled, joined: true, trouble: Some("lost".into()), parcels: Vec::new() };
             hub.leave(0, number, left);
         }
         hub.send(0, key(3), "ahoy".into()).unwrap();
-        match hub.to_dial(0, second, |failures| second * (failures + 1)) {
-            Dial::Now(_) => assert_eq!(wait, 0),
-            Dial::At(when) => assert_eq!(when, second * (1 + wait)),
-        }
+        let retry = hub.deal(0, second, |failures| second * (failures + 1));
+        assert_eq!(retry, (wait > 0).then_some(second * (1 + wait)));
     }
 }
 
@@ -267,7 +270,7 @@ fn a_link_is_not_given_up_as_silent_because_somebody_calls_before_its_socket_was
     let shared = Shared::new(Budget::default());
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let permit = shared.gate.admit(None).unwrap();
-    let link = Link::new(Arc::clone(&hub), address, Some(0));
+    let link = Link::new(Arc::clone(&hub), address, Some(Dialled { to: 0, on: 0 }));
     let (mut connection, waker) = Connection::outgoing(link, address, shared, permit);
     connection.place(Token(1), host.wake_queue(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
@@ -282,9 +285,9 @@ fn a_link_is_not_given_up_as_silent_because_somebody_calls_before_its_socket_was
 
 #[test]
 fn who_came_later_dials_as_many_links_as_are_kept_and_none_twice() {
-    let dials = |hub: &Hub, peer| match hub.to_dial(peer, Duration::ZERO, |_| Duration::ZERO) {
-        Dial::Now(count) => count,
-        Dial::At(when) => panic!("not before {when:?}"),
+    let dials = |hub: &Hub, peer| {
+        assert_eq!(hub.deal(peer, Duration::ZERO, |_| Duration::ZERO), None);
+        hub.dealt(0).len()
     };
     for (strategy, kept) in [(Strategy::Shared, 1), (Strategy::Multiplexed, 1), (Strategy::Pool(3), 3)] {
         let hub = hub_among(&[2, 10], Options::with(strategy));
@@ -313,4 +316,27 @@ fn a_peer_is_told_of_what_was_taken_when_it_is_so_much_that_it_was_not_told_of()
         taken.add(more);
         assert_eq!((waker.0.take(), taken.count()), (woken, (before + more, woken)), "{more} after {before}");
     }
+}
+
+#[test]
+fn links_are_dealt_to_the_loop_that_has_fewest_and_one_that_is_lost_is_dealt_in_its_place() {
+    let hub = hub(Options { loops: 3, ..Options::with(Strategy::Pool(5)) });
+    let keepers = [(); 3].map(|()| waker());
+    keepers.iter().enumerate().for_each(|(on, keeper)| hub.keep(on, keeper.clone()));
+    let deal = || hub.deal(0, Duration::ZERO, |_| Duration::ZERO);
+    let dealt = || [0, 1, 2].map(|on| hub.dealt(on).len());
+    assert_eq!(deal(), None);
+    assert_eq!(woken(&keepers), [false, true, true], "the first is the one that deals");
+    assert_eq!((dealt(), hub.shares()), ([1, 2, 2], vec![1, 2, 2]));
+    assert_eq!((deal(), dealt()), (None, [0; 3]), "none twice");
+    for (number, on, joined) in [(1, 0, true), (2, 1, true), (u64::MAX, 1, false)] {
+        if joined {
+            assert!(hub.join(0, number, waker(), true));
+        }
+        let trouble = Some("lost".into());
+        hub.leave(0, number, Left { dialled: Some(on), joined, trouble, parcels: Vec::new() });
+    }
+    assert_eq!((woken(&keepers), hub.shares()), ([true, false, false], vec![0, 0, 2]));
+    deal();
+    assert_eq!((dealt(), hub.shares()), ([1, 2, 0], vec![1, 2, 2]));
 }

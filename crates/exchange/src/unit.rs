@@ -1,4 +1,4 @@
-//! One member of an exchange before a loop drives it: the hub, what lets peers in, the keeper, and the loop's limits.
+//! One member of an exchange before loops drive it: the hub, what lets peers in, the keepers, and the loops' limits.
 #![forbid(unsafe_code)]
 
 use std::{net::SocketAddr, sync::Arc};
@@ -21,11 +21,11 @@ use crate::{
     trust::Trust,
 };
 
-/// What the handles of a member and its loop share.
+/// What the handles of a member and its loops share.
 #[derive(Clone)]
 pub struct Unit {
     pub(super) hub: Arc<Hub>,
-    /// The limits and the accounts of its loop.
+    /// The limits and the accounts of its loops.
     pub shared: Arc<Shared>,
     pub(crate) address: SocketAddr,
 }
@@ -68,13 +68,21 @@ impl Unit {
         opener(Arc::new(Links(Arc::clone(&self.hub))), Arc::clone(&self.shared), acceptor)
     }
 
-    /// What dials peers and looks at the time; a loop attends to it.
+    /// How many loops it has.
+    pub fn loops(&self) -> usize {
+        self.hub.options.loops
+    }
+
+    /// What dials peers, one for each of its loops, which attends to it: of the first also what looks at the time.
     ///
     /// # Errors
-    /// [`Busy`] if the budget has no room for it.
-    pub fn keeper(&self) -> Result<Box<dyn Endpoint>, Busy> {
-        let keeper = Keeper(Arc::clone(&self.hub));
-        outgoing(&self.shared, self.address, None, keeper).map(|(keeper, _)| keeper)
+    /// [`Busy`] if the budget has no room for them.
+    pub fn keepers(&self) -> Result<Vec<Box<dyn Endpoint>>, Busy> {
+        let keeper = |on| {
+            let keeper = Keeper::new(Arc::clone(&self.hub), on);
+            outgoing(&self.shared, self.address, None, keeper).map(|(keeper, _)| keeper)
+        };
+        (0..self.loops()).map(keeper).collect()
     }
 }
 
@@ -95,7 +103,7 @@ fn check(me: MemberId, members: &[Member]) -> Result<(), ExchangeError> {
 fn budget(options: &Options, peers: usize) -> Budget {
     let each = 16 * options.under_way() as usize;
     Budget::default()
-        .connections(1 + peers * 512)
+        .connections(options.loops + peers * 512)
         .per_address(peers * 256)
         .buffer_each(each)
         .buffer_all(each.saturating_mul(8 * peers.max(1)))
@@ -134,11 +142,11 @@ mod tests {
     #[test]
     fn the_budget_of_a_member_has_room_for_its_links_and_is_patient_enough_for_them() {
         for strategy in [Strategy::Multiplexed, Strategy::Pool(64), Strategy::PerQuery] {
-            let options = Options::with(strategy);
+            let options = Options { loops: 3, ..Options::with(strategy) };
             for peers in [1, 2, 100] {
                 let budget = budget(&options, peers);
-                // All that each may have open, in both directions, with links that are being replaced; and the keeper.
-                assert!(budget.connections > peers * 2 * 128 && budget.per_address >= peers * 128);
+                // All that each may have open, in both directions, with links that are being replaced; and the keepers.
+                assert!(budget.connections >= 3 + peers * 2 * 128 && budget.per_address >= peers * 128);
                 assert!(budget.high_water() as u64 >= 4 * options.under_way(), "a link stops reading");
                 assert!(budget.buffer_all / peers >= 8 * budget.buffer_each);
                 assert!(budget.idle > options.silence && budget.connect == options.connect);

@@ -1,6 +1,6 @@
 //! The exchange: messages between the servers of a cluster, for which no query waits for another.
 //!
-//! A member [listens](listen) for its peers and [starts](start) the loop that holds its links:
+//! A member [listens](listen) for its peers and [starts](start) the loops that have its links:
 //!
 //! ```
 //! use std::{sync::mpsc, time::Duration};
@@ -66,7 +66,7 @@ pub fn listen(address: SocketAddr) -> io::Result<Listener> {
     Ok(Listener { socket, address })
 }
 
-/// Starts the loop that holds the links of member `me`. With `keys` the links are TLS, see the [module](super).
+/// Starts the loops that have the links of member `me`. With `keys` the links are TLS, see the [module](super).
 ///
 /// # Errors
 /// If `me` is not a member, a number stands twice, the keys cannot be used, or there are none and an address is not on
@@ -84,9 +84,9 @@ pub fn start(
     }
     sockets::tuning::apply(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
     let listening = accept::Listener { socket: listener.socket, open: unit.open() };
-    let threads =
-        Model::Epoll.entry().start(Shape::default(), Arc::clone(&unit.shared), vec![vec![listening]])?;
-    threads.attend(unit.keeper().map_err(io::Error::other)?)?;
+    let shape = Shape { loops: unit.loops(), ..Shape::default() };
+    let threads = Model::Epoll.entry().start(shape, Arc::clone(&unit.shared), vec![vec![listening]])?;
+    threads.attend(unit.keepers().map_err(io::Error::other)?)?;
     Ok(Exchange::driven(unit, threads))
 }
 

@@ -5,10 +5,12 @@
 mod cluster;
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
-    sync::mpsc,
-    time::Duration,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 use cluster::{Cluster, PATIENCE, STRATEGIES, key, payload};
@@ -33,6 +35,40 @@ fn many_queries_at_once_do_not_mix() {
     for strategy in STRATEGIES {
         let cluster = Cluster::start(3, Options::with(strategy));
         cluster.level(16, 320, |query| if query % 16 == 3 { 100_000 } else { 500 });
+    }
+}
+
+/// A gather is told by the loop of the link that brought the last message.
+#[test]
+fn links_are_on_different_loops_and_all_of_these_bring_messages() {
+    for (strategy, loops) in [(Strategy::Multiplexed, 2), (Strategy::Pool(4), 3), (Strategy::PerQuery, 2)] {
+        let mut options = Options::with(strategy);
+        options.loops = loops;
+        let cluster = Cluster::start(3, options);
+        let threads = Arc::<Mutex<[BTreeSet<String>; 3]>>::default();
+        cluster.all_right(&key(0), 500);
+        let deadline = Instant::now() + PATIENCE;
+        let mut queries = 1..;
+        // Which message is the last is chance, and where there is one link to each peer, so is its loop.
+        while threads.lock().unwrap().iter().any(|threads| threads.len() < loops) {
+            assert!(Instant::now() < deadline, "{strategy}: {threads:?}");
+            let queries: Vec<_> = queries.by_ref().take(8).map(key).collect();
+            let (tell, told) = mpsc::channel();
+            for (at, key) in (0..3).flat_map(|at| queries.iter().map(move |key| (at, *key))) {
+                let (threads, tell) = (Arc::clone(&threads), tell.clone());
+                cluster.member(at).gather(key, PATIENCE, move |gathered| {
+                    let name = thread::current().name().unwrap_or_default().to_owned();
+                    threads.lock().unwrap()[at].insert(name);
+                    tell.send(gathered.unwrap().len()).unwrap();
+                });
+            }
+            for (at, key) in (0..3).flat_map(|at| queries.iter().map(move |key| (at, *key))) {
+                cluster.member(at).send_all(key, payload(key.query, at, 500)).unwrap();
+            }
+            assert!(told.iter().take(24).all(|messages| messages == 2));
+        }
+        let all = (0..loops).map(|number| format!("reactor-{number}")).collect();
+        assert_eq!(*threads.lock().unwrap(), [(); 3].map(|()| BTreeSet::clone(&all)), "{strategy}");
     }
 }
 

@@ -128,6 +128,7 @@ pub use seeds::{SEED, SEEDS, seeds};
 pub use tenant::{Resident, Tenancy, Tenant};
 use trace::Notes;
 pub use trace::Trace;
+use turns::Loop;
 
 /// A simulated world, before it runs. See the [module](self) for an example.
 pub struct Sim(Plan);
@@ -236,13 +237,20 @@ impl Sim {
         self
     }
 
+    /// How many loops the next node may have, as the seed says.
+    pub fn loops(&self) -> usize {
+        let node = self.0.servers.len();
+        Loop::of(self.0.seed, node).count(self.0.seed, node)
+    }
+
     /// Another node, on which `tenant` lives, and `open` says what becomes of those who come to `address`. It stops
     /// when what this answers is dropped. The run goes on until the tenant holds nothing.
     pub fn settle(&mut self, address: SocketAddr, open: Arc<Open>, tenant: Tenant) -> Tenancy {
-        let (orders, wake_queue) = (Arc::<Orders>::default(), WakeQueue::new());
-        let tenancy = Tenancy { orders: Arc::clone(&orders), wake_queue: Arc::clone(&wake_queue) };
+        let loops = tenant.attended.iter().map(|_| (Arc::<Orders>::default(), WakeQueue::new()));
+        let loops: Vec<_> = loops.collect();
+        let tenancy = Tenancy { loops: loops.clone() };
         let listener = Box::new(|listener, _, _| Listener { socket: listener, open });
-        self.0.servers.push(Server { address, listener, seat: Some(Seat { tenant, orders, wake_queue }) });
+        self.0.servers.push(Server { address, listener, seat: Some(Seat { tenant, loops }) });
         tenancy
     }
 

@@ -1,6 +1,6 @@
 //! How simulated machines are made: of one real loop over simulated sockets, of several, or of one with workers.
 
-use std::{cell::RefCell, io, mem, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
+use std::{cell::RefCell, io, iter, mem, rc::Rc, sync::Arc, time::Duration, time::SystemTime};
 
 use roadstead_drivers::{
     accept::Listener,
@@ -87,17 +87,19 @@ impl Maker<'_> {
         let shared =
             seat.as_ref().map_or_else(|| Shared::new(budget), |seat| Arc::clone(&seat.tenant.shared));
         let kind = Loop::of(self.seed, self.number);
-        // Who lives on a node is called by the one loop that it knows.
-        let count = if seat.is_some() { 1 } else { kind.count(self.seed, self.number) };
+        // Whoever lives on a node has chosen how many of the loops that it may have.
+        let count = seat.as_ref().map_or_else(|| kind.count(self.seed, self.number), |seat| seat.loops.len());
         let backlogs: Vec<_> = (0..count).map(|_| Backlog::default()).collect();
         let mut hosts: Vec<_> =
             backlogs.iter().map(|backlog| self.host(&shared, backlog, self.faults.delay)).collect();
-        let (mut given, mut paused, mut resident) = (Arc::default(), Duration::ZERO, None);
-        if let Some(Seat { tenant: Tenant { resident: its, attended, from, .. }, orders, wake_queue }) = seat
-        {
-            (given, paused, resident) = (orders, from, Some(its));
-            hosts[0].wake_queue = wake_queue;
-            given.attend(attended, &hosts[0].wake_queue);
+        let (mut given, mut paused, mut resident) = (Vec::new(), Duration::ZERO, None);
+        if let Some(Seat { tenant: Tenant { resident: its, attended, from, .. }, loops }) = seat {
+            (paused, resident) = (from, Some(its));
+            for ((host, attended), (orders, wake_queue)) in hosts.iter_mut().zip(attended).zip(loops) {
+                orders.attend(attended, &wake_queue);
+                host.wake_queue = wake_queue;
+                given.push(orders);
+            }
             if from > Duration::ZERO {
                 self.world.borrow_mut().schedule(from, Event::Start(self.number));
             }
@@ -120,17 +122,13 @@ impl Maker<'_> {
         &mut self,
         kind: Loop,
         hosts: Vec<Host>,
-        first: Arc<Orders>,
+        orders: Vec<Arc<Orders>>,
         listeners: Vec<Listener<ListenSocket>>,
     ) -> Vec<Part> {
-        let all: Vec<_> = hosts
-            .into_iter()
-            .enumerate()
-            .map(|(number, host)| {
-                let orders = if number == 0 { Arc::clone(&first) } else { Arc::default() };
-                (host, orders, Arc::<Inbox<End>>::default())
-            })
-            .collect();
+        let mut orders = orders.into_iter();
+        let orders = iter::from_fn(|| Some(orders.next().unwrap_or_default()));
+        let all = hosts.into_iter().zip(orders);
+        let all: Vec<_> = all.map(|(host, orders)| (host, orders, Arc::<Inbox<End>>::default())).collect();
         let others = all.iter().skip(1).map(|(host, _, inbox)| Other {
             inbox: Arc::clone(inbox),
             wake_queue: Arc::clone(&host.wake_queue),

@@ -40,11 +40,10 @@ pub(crate) struct Server {
     pub(super) seat: Option<Seat>,
 }
 
-/// A tenant, and how its loop is told what to do.
+/// A tenant, and how each of its loops is told what to do.
 pub(super) struct Seat {
     pub(crate) tenant: Tenant,
-    pub(crate) orders: Arc<Orders>,
-    pub(crate) wake_queue: Arc<WakeQueue>,
+    pub(crate) loops: Vec<(Arc<Orders>, Arc<WakeQueue>)>,
 }
 
 /// When a node stops.

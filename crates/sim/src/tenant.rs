@@ -19,21 +19,21 @@ pub struct Tenant {
     pub resident: Box<dyn Resident>,
     /// The limits and the accounts of its node.
     pub shared: Arc<Shared>,
-    /// Its session without a connection, which the node's loop drives.
-    pub attended: Box<dyn Endpoint>,
+    /// Its sessions without a connection, of which each loop of the node drives one: [as many as it has](crate::Sim::loops),
+    /// or fewer.
+    pub attended: Vec<Box<dyn Endpoint>>,
     /// When it starts.
     pub from: Duration,
 }
 
-/// Stops a tenant's loop when it is dropped.
+/// Stops a tenant's loops when it is dropped.
 #[must_use]
 pub struct Tenancy {
-    pub(crate) orders: Arc<Orders>,
-    pub(crate) wake_queue: Arc<WakeQueue>,
+    pub(crate) loops: Vec<(Arc<Orders>, Arc<WakeQueue>)>,
 }
 
 impl Drop for Tenancy {
     fn drop(&mut self) {
-        self.orders.stop(&self.wake_queue);
+        self.loops.iter().for_each(|(orders, wake_queue)| orders.stop(wake_queue));
     }
 }

@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// What a small message may have before it on a multiplexed link: more is faster for large ones on long roads
     #[arg(long, value_name = "BYTES", default_value = "256KiB", allow_hyphen_values = true, value_parser = bytes)]
     window: usize,
+    /// Loops of each member, over which its links are spread
+    #[arg(long, value_name = "N", default_value = "1", value_parser = within(1..=1024_u64))]
+    loops: u64,
     /// Without TLS between the members
     #[arg(long)]
     plain: bool,
@@ -153,6 +156,7 @@ impl Members {
         let start = |index: usize| {
             let mut arguments: Vec<OsString> = roads.arguments(index).map(OsString::from).into();
             arguments.extend(["--window".into(), args.window.to_string().into()]);
+            arguments.extend(["--loops".into(), args.loops.to_string().into()]);
             if let Some(keys) = keys {
                 arguments.extend(["--keys".into(), keys.join(format!("server-{}", index + 1)).into()]);
             }

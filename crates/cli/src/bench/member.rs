@@ -46,6 +46,8 @@ pub(crate) struct Args {
     strategy: Strategy,
     #[arg(long)]
     window: usize,
+    #[arg(long)]
+    loops: usize,
     /// Bytes of the largest message
     #[arg(long)]
     largest: usize,
@@ -103,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let peers = find_three(&args.peers, Place::first)?;
     let members: Vec<Member> = (1..).zip(peers).map(member).collect();
     let mut options = Options::with(args.strategy);
-    options.window = args.window;
+    (options.window, options.loops) = (args.window, args.loops);
     options.largest = options.largest.max(args.largest);
     options.per_peer = options.per_peer.max(4 * args.largest + 2 * args.largest * args.most);
     options.total = 2 * options.per_peer;

@@ -61,7 +61,8 @@ pub(crate) struct Args {
     /// Address to listen on for the other servers, if it is not this server's own among the peers
     #[arg(long, value_name = "ADDR", requires = "peers", value_parser = place)]
     peer_bind: Option<Place>,
-    /// How messages between servers travel: shared, per-query, pool:N, multiplexed
+    /// How messages between servers travel: shared, per-query, pool:N, multiplexed. With `--loops N` the links that carry
+    /// them are spread over so many loops of their own, else they are on one
     #[arg(long, value_name = "STRATEGY", default_value = "multiplexed", requires = "peers")]
     exchange: Strategy,
     /// End when the process of this number, which started this one, ends
@@ -188,12 +189,14 @@ fn join(args: &Args, peers: &[Place; 3], keys: Option<&Keys>, store: &Store) -> 
         pin: pins.map(|pins| pins.of(party)),
     };
     let members: Vec<Member> = Party::ALL.into_iter().zip(peers).map(member).collect();
+    let mut options = Options::with(args.exchange);
+    options.loops = args.listen.loops.count().unwrap_or(options.loops);
     Ok(exchange::start(
         MemberId(args.party.number()),
         &members,
         listener,
         keys.map(|keys| keys as &dyn Credentials),
-        Options::with(args.exchange),
+        options,
     )?)
 }
 

@@ -17,6 +17,7 @@ use crate::{
     hub::Hub,
     link::{LAZY, Link},
     options::{Key, Member, MemberId, Options, PART, Strategy, cost},
+    spread::Dialled,
     stats::PeerStats,
     wire,
 };
@@ -48,7 +49,7 @@ impl End {
         let shared = Shared::new(Budget::default());
         let mut host = Host::alone(Arc::clone(&shared), 1);
         let permit = shared.gate.admit(None).unwrap();
-        let link = Link::new(Arc::clone(hub), ADDRESS.into(), dialled);
+        let link = Link::new(Arc::clone(hub), ADDRESS.into(), dialled.map(|to| Dialled { to, on: 0 }));
         let mut connection = match dialled {
             Some(_) => Connection::outgoing(link, ADDRESS.into(), shared, permit).0,
             None => Connection::accepted(link, Peer { address: ADDRESS.into() }, shared, permit),

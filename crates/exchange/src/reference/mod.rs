@@ -17,9 +17,10 @@ use roadstead_proto::{budget::Charge, guard::Guarded, ticket::Waker};
 
 use crate::{
     GatherError, Gathered,
-    hub::{Dial, Hub, Left},
+    hub::{Hub, Left},
     options::{self, Key, Member, MemberId, Options, PART, cost},
     outbox::Parcel,
+    spread::Dialled,
     taken::Taken,
 };
 use model::{Letter, Model, Told};
@@ -98,7 +99,8 @@ struct Link {
     peer: usize,
     number: u64,
     waker: Waker,
-    dialled: bool,
+    /// On which loop, if it was dialled.
+    dialled: Option<usize>,
     parcels: Vec<(Parcel, Letter)>,
 }
 
@@ -109,7 +111,9 @@ struct Rig {
     model: Model,
     options: Options,
     now: Duration,
-    keeper: Waker,
+    keepers: Vec<Waker>,
+    /// Links that are being dialled.
+    dialling: Vec<Dialled>,
     links: Vec<Link>,
     /// Messages of which only a part has come.
     begun: Vec<(usize, Letter, [Charge; 2])>,
@@ -145,19 +149,20 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 impl Rig {
-    fn new(strategy: options::Strategy) -> Self {
+    fn new(strategy: options::Strategy, loops: usize) -> Self {
         let options = Options { strategy, largest: LARGEST, per_peer: 0, total: 0, ..Options::default() };
-        let options = Options { patience: PATIENCE, ..options };
+        let options = Options { patience: PATIENCE, loops, ..options };
         let members = PEERS.iter().map(|id| Member::new(*id, ([127, 0, 0, 1], 9).into())).collect();
         let hub = Hub::new(MemberId(ME), members, None, options.clone());
-        let keeper = waker();
-        hub.keep(keeper.clone());
+        let keepers: Vec<_> = (0..loops).map(|_| waker()).collect();
+        keepers.iter().enumerate().for_each(|(on, keeper)| hub.keep(on, keeper.clone()));
         Self {
             hub,
             model: Model::new(options.clone()),
             options,
             now: Duration::ZERO,
-            keeper,
+            keepers,
+            dialling: Vec::new(),
             links: Vec::new(),
             begun: Vec::new(),
             taken: PEERS.map(|_| Taken::new(u64::MAX, waker())),
@@ -225,16 +230,19 @@ impl Rig {
             Step::Join { peer } => {
                 self.numbers += 1;
                 let (number, waker) = (self.numbers, waker());
-                let dialled = self.model.peers[peer].dialling > 0;
-                assert!(self.hub.join(peer, number, waker.clone(), dialled), "there are not so many");
-                self.model.join(peer, number, dialled);
+                let dialled = self.dialled(peer);
+                let joins = self.hub.join(peer, number, waker.clone(), dialled.is_some());
+                assert!(joins, "there are not so many");
+                self.model.join(peer, number, dialled.is_some());
                 self.links.push(Link { peer, number, waker, dialled, parcels: Vec::new() });
             }
-            Step::Fail { peer } if self.model.peers[peer].dialling > 0 => {
-                let trouble = Some("refused".into());
-                let left = Left { dialled: true, joined: false, trouble, parcels: Vec::new() };
-                self.model.leave(peer, u64::MAX, &left, Vec::new());
-                self.hub.leave(peer, u64::MAX, left);
+            Step::Fail { peer } => {
+                if let Some(on) = self.dialled(peer) {
+                    let (dialled, trouble) = (Some(on), Some("refused".into()));
+                    let left = Left { dialled, joined: false, trouble, parcels: Vec::new() };
+                    self.model.leave(peer, u64::MAX, &left, Vec::new());
+                    self.hub.leave(peer, u64::MAX, left);
+                }
             }
             Step::Leave { link, trouble } => {
                 let link = remove(&mut self.links, link);
@@ -257,6 +265,12 @@ impl Rig {
             Step::GiveUp { link } => self.let_go(link, false),
             _ => {}
         }
+    }
+
+    /// On which loop a link to a peer has been dialled, if one has.
+    fn dialled(&mut self, peer: usize) -> Option<usize> {
+        let at = self.dialling.iter().position(|dialled| dialled.to == peer)?;
+        Some(self.dialling.remove(at).on)
     }
 
     /// The oldest parcel of a link has been confirmed, or is not sent after all.
@@ -293,11 +307,13 @@ impl Rig {
         assert_eq!(self.hub.expire(self.now), self.model.expire(self.now));
         let back_off = |failures| Duration::from_millis(700) * failures;
         for peer in 0..PEERS.len() {
-            let dial = self.hub.to_dial(peer, self.now, back_off);
-            match (dial, self.model.dial(peer, self.now, back_off)) {
-                (Dial::Now(count), Dial::Now(expected)) => assert_eq!(count, expected),
-                (Dial::At(when), Dial::At(expected)) => assert_eq!(when, expected),
-                _ => panic!("one waits, and one does not"),
+            let retry = self.hub.deal(peer, self.now, back_off);
+            assert_eq!(retry, self.model.deal(peer, self.now, back_off));
+            for on in 0..self.keepers.len() {
+                let dealt = self.hub.dealt(on);
+                let expected: Vec<_> = self.model.dealt.extract_if(.., |it| it.on == on).collect();
+                assert_eq!(dealt, expected, "loop {on}");
+                self.dialling.extend(dealt);
             }
         }
     }
@@ -321,7 +337,12 @@ impl Rig {
         let mut expected = mem::take(&mut self.model.woken);
         expected.sort_unstable();
         assert_eq!(woken, expected, "links that are woken");
-        assert_eq!(self.keeper.0.take(), mem::take(&mut self.model.keeper), "the keeper is woken");
+        let woken: Vec<_> = self.keepers.iter().map(|keeper| keeper.0.take()).collect();
+        assert_eq!(woken, self.model.keepers, "keepers that are woken");
+        self.model.keepers.fill(false);
+        assert_eq!(self.hub.shares(), self.model.shares, "links of each loop");
+        let dialled = self.links.iter().filter(|link| link.dialled.is_some()).count();
+        assert_eq!(self.model.shares.iter().sum::<usize>(), self.dialling.len() + dialled);
         let (stats, model) = (self.hub.stats(), &self.model);
         assert_eq!((stats.waiting, stats.held), (model.waiting(), model.held()));
         assert_eq!(
@@ -396,9 +417,10 @@ proptest! {
     #[test]
     fn a_hub_does_what_its_model_does(
         strategy in prop::sample::select(vec![Shared, PerQuery, Pool(2), Multiplexed]),
+        loops in 1..4_usize,
         steps in vec(step(), 0..150),
     ) {
-        let mut rig = Rig::new(strategy);
+        let mut rig = Rig::new(strategy, loops);
         for step in &steps {
             rig.step(step);
             rig.compare();

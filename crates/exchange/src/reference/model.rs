@@ -5,9 +5,10 @@ use std::{mem, time::Duration};
 
 use crate::{
     GatherError, SendError,
-    hub::{Dial, Left},
+    hub::Left,
     options::{Key, MemberId, Options, PART, cost},
     reference::{AT_ONCE, ME, PEERS},
+    spread::Dialled,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,9 +85,12 @@ pub(crate) struct Model {
     fresh: Vec<Key>,
     pub(super) peers: Vec<Peer>,
     pub(crate) told: Vec<(usize, Told)>,
-    /// Links that were woken, and how often the keeper was since it was last asked for.
+    /// Links that were woken, and which keepers were.
     pub(crate) woken: Vec<u64>,
-    pub(crate) keeper: bool,
+    pub(super) keepers: Vec<bool>,
+    /// What was dealt and not yet dialled, and how many of the links that it opens each loop has.
+    pub(super) dealt: Vec<Dialled>,
+    pub(super) shares: Vec<usize>,
     pub(crate) late: u64,
     pub(super) duplicate: u64,
     pub(super) unclaimed: u64,
@@ -94,6 +98,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(options: Options) -> Self {
+        let loops = options.loops;
         Self {
             options,
             waits: Vec::new(),
@@ -102,7 +107,9 @@ impl Model {
             peers: PEERS.iter().map(|_| Peer::default()).collect(),
             told: Vec::new(),
             woken: Vec::new(),
-            keeper: false,
+            keepers: vec![false; loops],
+            dealt: Vec::new(),
+            shares: vec![0; loops],
             late: 0,
             duplicate: 0,
             unclaimed: 0,
@@ -154,13 +161,13 @@ impl Model {
         self.peers[peer].outbox.push((letter, None));
         let one_each = self.options.strategy.kept() == 0;
         if !self.wake_one(peer) && (one_each || self.peers[peer].links.is_empty()) {
-            self.keeper = true;
+            self.keepers[0] = true;
         }
         Ok(())
     }
 
     fn begin(&mut self, key: Key) {
-        self.keeper |= self.fresh.is_empty();
+        self.keepers[0] |= self.fresh.is_empty();
         self.fresh.push(key);
     }
 
@@ -266,7 +273,12 @@ impl Model {
         self.waits.iter().filter_map(|wait| wait.deadline).chain(outboxes).min()
     }
 
-    pub(crate) fn dial(&mut self, at: usize, now: Duration, back_off: impl Fn(u32) -> Duration) -> Dial {
+    pub(crate) fn deal(
+        &mut self,
+        at: usize,
+        now: Duration,
+        back_off: impl Fn(u32) -> Duration,
+    ) -> Option<Duration> {
         let (kept, peer) = (self.options.strategy.kept(), &mut self.peers[at]);
         if mem::take(&mut peer.stumbled) {
             peer.retry_at = now + back_off(peer.failures);
@@ -278,11 +290,18 @@ impl Model {
         };
         let lacks = lacks.min(AT_ONCE - peer.dialling - peer.links.len());
         if lacks > 0 && now < peer.retry_at {
-            return Dial::At(peer.retry_at);
+            return Some(peer.retry_at);
         }
         peer.dialling += lacks;
         peer.opened += lacks as u64;
-        Dial::Now(lacks)
+        for _ in 0..lacks {
+            let least = self.shares.iter().min().copied().unwrap_or_default();
+            let on = self.shares.iter().rposition(|share| *share == least).unwrap_or_default();
+            self.shares[on] += 1;
+            self.keepers[on] |= on != 0;
+            self.dealt.push(Dialled { to: at, on });
+        }
+        None
     }
 
     pub(crate) fn join(&mut self, peer: usize, number: u64, dialled: bool) {
@@ -305,11 +324,11 @@ impl Model {
     ) {
         let peer = &mut self.peers[at];
         peer.links.retain(|(link, _)| *link != number);
-        peer.dialling -= usize::from(left.dialled && !left.joined);
+        peer.dialling -= usize::from(left.dialled.is_some() && !left.joined);
         if let Some(trouble) = &left.trouble {
             peer.lost += 1;
-            peer.failures += u32::from(left.dialled);
-            peer.stumbled |= left.dialled;
+            peer.failures += u32::from(left.dialled.is_some());
+            peer.stumbled |= left.dialled.is_some();
             peer.trouble = peer.links.is_empty().then(|| trouble.clone());
         }
         peer.under_way -= back.iter().map(|(letter, _)| cost(letter.length)).sum::<usize>();
@@ -318,7 +337,8 @@ impl Model {
         if !peer.outbox.is_empty() {
             self.wake_one(at);
         }
-        self.keeper = true;
+        left.dialled.into_iter().for_each(|on| self.shares[on] -= 1);
+        self.keepers[0] = true;
     }
 
     /// The next for a link that has room for `most` bytes.

@@ -179,10 +179,11 @@ impl Loops {
         }
     }
 
-    /// Drives a session that has no connection, on the first.
-    pub(super) fn attend(&self, endpoint: Box<dyn Endpoint>) {
-        if let Some(first) = self.all.first() {
-            first.orders.attend(endpoint, &first.wake_queue);
+    /// Drives sessions that have no connection, one on each: the last first, so that whoever is on the first finds the
+    /// others there.
+    pub(super) fn attend(&self, endpoints: Vec<Box<dyn Endpoint>>) {
+        for (one, endpoint) in self.all.iter().zip(endpoints).rev() {
+            one.orders.attend(endpoint, &one.wake_queue);
         }
     }
 }

@@ -308,11 +308,11 @@ impl ServerThreads {
         }
     }
 
-    /// Drives a session that has no connection, on a loop.
-    pub fn attend(&self, endpoint: Box<dyn Endpoint>) -> io::Result<()> {
+    /// Drives sessions that have no connection, one on each loop.
+    pub fn attend(&self, endpoints: Vec<Box<dyn Endpoint>>) -> io::Result<()> {
         match &self.kind {
             Kind::Loops(loops) => {
-                loops.attend(endpoint);
+                loops.attend(endpoints);
                 Ok(())
             }
             Kind::Blocking(_) => Err(io::ErrorKind::Unsupported.into()),
