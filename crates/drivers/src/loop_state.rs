@@ -86,7 +86,10 @@ impl<C: Timed> LoopState<C> {
         wait: impl FnOnce(Option<Duration>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.host.count.waits += 1;
-        self.host.count.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        if timeout != Some(Duration::ZERO) {
+            self.host.count.sleeps += 1;
+            self.host.trim(self.connections.count() == 0);
+        }
         let waited = wait(timeout);
         self.host.wake_queue.end_sleep();
         waited

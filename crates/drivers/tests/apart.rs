@@ -1,5 +1,4 @@
-//! A message that a reactor echoes writes to nothing that loops share. (A proactor charges what it lends to a send to
-//! the account of all until it is home.)
+//! A message that is echoed writes to nothing that loops share, on a reactor and on a proactor.
 //!
 //! What they share, the limits and the accounts, is put on pages of its own, and these are made read-only before each
 //! turn: the processor itself tells of whatever is written there. Alone in its process, because of its allocator.
@@ -21,6 +20,10 @@ use bytes::BytesMut;
 use roadstead_drivers::{
     accept::Listener,
     net::{Failure, Net},
+    proactor::{
+        Proactor,
+        emulated::{Direct, Emulated},
+    },
     reactor::{Poller, Reactor, Readiness},
 };
 use roadstead_proto::{
@@ -231,13 +234,23 @@ fn reactor(host: Host) -> (usize, usize) {
     played(|| assert!(reactor.turn().unwrap()))
 }
 
+fn proactor(host: Host) -> (usize, usize) {
+    let listener = Listener::new((), Arc::new(Echo), Arc::clone(&host.shared), None);
+    let net = Chatter { backlog: CONNECTIONS };
+    let completions = Emulated::new(net, Eager::default(), Direct, vec![listener.socket]);
+    let mut proactor = Proactor::new(completions, host, Arc::default(), vec![listener.open]);
+    played(|| assert!(proactor.turn().unwrap()))
+}
+
 #[test]
 fn an_echoed_message_writes_to_nothing_that_loops_share() {
     map();
-    let (messages, writes) = reactor(Host::alone(shared(), 1).counting_apart());
-    assert!(messages >= TURNS * CONNECTIONS, "{messages} messages");
-    assert_eq!(writes, 0, "of {TURNS} turns, and {messages} messages");
-    // A loop that counts where all do writes there in every turn: that it is seen is proven, too.
-    let (_, writes) = reactor(Host::alone(shared(), 1));
-    assert_eq!(writes, TURNS);
+    for play in [reactor, proactor] {
+        let (messages, writes) = play(Host::alone(shared(), 1).counting_apart());
+        assert!(messages >= TURNS * CONNECTIONS, "{messages} messages");
+        assert_eq!(writes, 0, "of {TURNS} turns, and {messages} messages");
+        // A loop that counts where all do writes there in every turn: that it is seen is proven, too.
+        let (_, writes) = play(Host::alone(shared(), 1));
+        assert_eq!(writes, TURNS);
+    }
 }

@@ -364,8 +364,8 @@ impl Meter {
 /// An amount counted on a [`Meter`] until dropped.
 #[derive(Debug)]
 pub struct Charge {
-    meter: Arc<Meter>,
-    amount: usize,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) amount: usize,
 }
 
 impl Charge {

@@ -3,7 +3,7 @@
 
 use std::{
     fmt, io, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -11,8 +11,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use crate::{
-    budget::{Account, Budget, Gate, Meter, Share},
+    budget::{Account, Budget, Charge, Gate, Meter, Share},
     queue::{Fcfs, Jobs},
+    reserve::Reserve,
     spare::Spares,
     stats::{Counted, Counters, Snapshot, Stats},
     ticket::WakeQueue,
@@ -28,7 +29,7 @@ pub struct Shared {
     pub tuning: Tuning,
     /// Open connections.
     pub gate: Arc<Gate>,
-    /// Buffered bytes.
+    /// Buffered bytes, and what loops have in reserve for them.
     pub memory: Arc<Meter>,
     /// Outstanding tickets.
     pub jobs: Arc<Meter>,
@@ -91,7 +92,7 @@ impl Shared {
             Tally::Here(stats) => Snapshot {
                 open: self.gate.open(),
                 addresses: self.gate.addresses(),
-                buffered: self.memory.used(),
+                buffered: self.buffered(),
                 tickets: self.jobs.used(),
                 detached: self.detached.used(),
                 ..stats.snapshot()
@@ -100,6 +101,12 @@ impl Shared {
         };
         self.apart().iter().for_each(|stats| snapshot.add(&stats.snapshot()));
         snapshot
+    }
+
+    /// Bytes that connections hold between turns.
+    pub fn buffered(&self) -> usize {
+        let used = self.memory.used();
+        self.apart().iter().fold(used, |used, stats| used.saturating_sub(stats.reserved.load(Relaxed)))
     }
 
     fn apart(&self) -> MutexGuard<'_, Vec<Arc<Stats>>> {
@@ -139,6 +146,8 @@ pub struct Host {
     pub count: Counters,
     /// Where that is added to, if not to what all have in common.
     stats: Option<Arc<Stats>>,
+    /// Memory that was charged and is held by nobody; none if the loop is to leave that to the account.
+    reserve: Option<Reserve>,
     /// Buffers for whoever is served.
     pub(crate) spares: Spares,
 }
@@ -162,6 +171,7 @@ impl Host {
             wall,
             count: Counters::default(),
             stats: None,
+            reserve: None,
             spares: Spares::default(),
         }
     }
@@ -192,11 +202,13 @@ impl Host {
     }
 
     /// The same, for one of several loops that do not want to write where others do. What it counts is kept for as
-    /// long as the server is.
+    /// long as the server is, and what its connections give back of the memory account it keeps for the next ones, up
+    /// to a 256th of the limit.
     #[must_use]
     pub fn counting_apart(mut self) -> Self {
         let stats = Arc::<Stats>::default();
         self.shared.apart().push(Arc::clone(&stats));
+        self.reserve = Some(Reserve::of(&self.shared.memory, Arc::clone(&stats)));
         self.stats = Some(stats);
         self
     }
@@ -206,9 +218,33 @@ impl Host {
         self.spares = Spares::default();
     }
 
+    /// Has `charge` count so many bytes that are buffered. False, with nothing changed, if that would be more than all
+    /// may buffer.
+    pub(crate) fn charge(&mut self, charge: &mut Option<Charge>, bytes: usize) -> bool {
+        let Self { shared, reserve, .. } = self;
+        if charge.is_none() && bytes == 0 {
+            return true;
+        }
+        let charge = charge.get_or_insert_with(|| Charge::nothing(&shared.memory));
+        match reserve {
+            Some(reserve) => reserve.change(charge, bytes),
+            None => charge.change(bytes),
+        }
+    }
+
+    /// The loop is about to wait, and gives back what it has in reserve and does not need: all, if it is `empty`.
+    pub fn trim(&mut self, empty: bool) {
+        match &mut self.reserve {
+            Some(reserve) if empty => reserve.keep(0),
+            Some(reserve) => reserve.trim(),
+            None => {}
+        }
+    }
+
     /// Adds what this loop has counted to the server's statistics.
     pub fn report(&mut self) {
         let count = mem::take(&mut self.count);
+        self.reserve.iter().for_each(Reserve::tell);
         match &self.stats {
             Some(own) => own.add_alone(&count),
             None => self.shared.stats().add(&count),

@@ -51,6 +51,7 @@ pub mod ticket;
 pub mod tuning;
 
 mod last_words;
+mod reserve;
 mod spare;
 mod unread;
 

@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use crate::close::Closed;
@@ -21,7 +21,11 @@ macro_rules! counters {
         /// cache line, or a pair of lines that is fetched together.
         #[derive(Debug, Default)]
         #[repr(align(128))]
-        pub struct Stats { $($name: AtomicU64,)* }
+        pub struct Stats {
+            $($name: AtomicU64,)*
+            /// What its loop has in reserve, in bytes.
+            pub(crate) reserved: AtomicUsize,
+        }
 
         /// What a server had counted at one moment.
         #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -338,7 +338,7 @@ impl Running {
 
     /// Bytes that its connections hold between turns.
     pub fn buffered(&self) -> usize {
-        self.shared.memory.used()
+        self.shared.buffered()
     }
 
     /// What has become of it: `None` while it serves, an error once its loop has ended although nobody had told it to.

@@ -90,8 +90,7 @@ impl Maker<'_> {
         // Whoever lives on a node has chosen how many of the loops that it may have.
         let count = seat.as_ref().map_or_else(|| kind.count(self.seed, self.number), |seat| seat.loops.len());
         let backlogs: Vec<_> = (0..count).map(|_| Backlog::default()).collect();
-        let mut hosts: Vec<_> =
-            backlogs.iter().map(|backlog| self.host(&shared, backlog, self.faults.delay)).collect();
+        let mut hosts = self.hosts(&shared, &backlogs);
         let (mut given, mut paused, mut resident) = (Vec::new(), Duration::ZERO, None);
         if let Some(Seat { tenant: Tenant { resident: its, attended, from, .. }, loops }) = seat {
             (paused, resident) = (from, Some(its));
@@ -210,6 +209,12 @@ impl Maker<'_> {
         let (world, clock) = (Rc::clone(self.world), self.world.borrow().clock.clone());
         let watcher = Watcher { world: Rc::clone(&world), poller, others: others.clone() };
         (Sockets { world, clock, node: self.number, others }, watcher)
+    }
+
+    /// Of each loop of a node one; of several each counts apart, as outside.
+    fn hosts(&mut self, shared: &Arc<Shared>, backlogs: &[Backlog]) -> Vec<Host> {
+        let hosts = backlogs.iter().map(|backlog| self.host(shared, backlog, self.faults.delay));
+        if backlogs.len() > 1 { hosts.map(Host::counting_apart).collect() } else { hosts.collect() }
     }
 
     fn host(&mut self, shared: &Arc<Shared>, backlog: &Backlog, delay: (Duration, Duration)) -> Host {

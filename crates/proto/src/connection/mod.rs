@@ -337,15 +337,8 @@ impl<S: Session> Endpoint for Connection<S> {
         self.weigh(now);
         self.output.tighten(&mut host.spares.written);
         let holds = self.held.size + self.output.footprint();
-        let fits = match &mut self.charge {
-            Some(charge) => charge.change(holds),
-            None if holds == 0 || self.phase == Phase::Closed => true,
-            none => {
-                *none = host.shared.memory.charge(holds);
-                none.is_some()
-            }
-        };
-        if !fits {
+        let is_over = self.charge.is_none() && self.phase == Phase::Closed;
+        if !is_over && !host.charge(&mut self.charge, holds) {
             self.close(Closed::OutOfMemory(host.shared.budget.buffer_all), host);
             self.advance(now, host);
             self.look();

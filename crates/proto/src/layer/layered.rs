@@ -441,15 +441,8 @@ impl Endpoint for Layered {
         self.inner.settle(now, host);
         self.wire.tighten(&mut host.spares.sealed);
         let holds = self.held.size + self.plain.size + self.wire.footprint();
-        let fits = match &mut self.charge {
-            Some(charge) => charge.change(holds),
-            None if holds == 0 || matches!(self.phase, Phase::Closed) => true,
-            none => {
-                *none = host.shared.memory.charge(holds);
-                none.is_some()
-            }
-        };
-        if !fits {
+        let is_over = self.charge.is_none() && matches!(self.phase, Phase::Closed);
+        if !is_over && !host.charge(&mut self.charge, holds) {
             self.inner.handle(now, Event::Failed(host.shared.memory.exceeded()), host);
             if matches!(self.phase, Phase::Closing(_)) {
                 self.shut(true);
