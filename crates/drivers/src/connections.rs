@@ -11,7 +11,7 @@ use roadstead_proto::ticket::Token;
 pub(crate) const LONG: Duration = Duration::from_millis(100);
 
 /// What has a deadline.
-pub(crate) trait Timed {
+pub trait Timed {
     /// When it wants to be asked next.
     fn deadline(&self) -> Option<Duration>;
     /// What it was told to have happened at `from` has happened by `to`.

@@ -6,5 +6,5 @@ pub use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
 /// What is shared without a lock.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 }

@@ -165,7 +165,7 @@ pub(crate) const EPOLL: Entry = Entry {
     core: Core::Reactor,
     begin: Begin::Here(|parts| match parts.io() {
         Io::Loop => parts.reactor(|wake_queue, shape| Epoll::new(wake_queue, shape.trigger)),
-        Io::Workers => parts.dispatcher(),
+        Io::Workers => parts.reactor_with_workers(),
     }),
 };
 

@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     ops::Deref,
-    sync::{Mutex, mpsc},
+    sync::{Arc, Barrier, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -253,6 +253,74 @@ fn a_drain_in_the_midst_of_everything_leaves_nobody() {
             }
         });
     }
+}
+
+/// Answers a zero by a job that waits for others at a barrier, and everything else at once.
+struct Meeting(Arc<Barrier>);
+
+struct MeetingSession(Arc<Barrier>);
+
+impl Service for Meeting {
+    type Session = MeetingSession;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> MeetingSession {
+        MeetingSession(Arc::clone(&self.0))
+    }
+}
+
+impl Session for MeetingSession {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        let byte = input.bytes()[0];
+        input.consume(1);
+        if byte > 0 {
+            cx.output().write(&[byte]);
+            return Ok(());
+        }
+        let barrier = Arc::clone(&self.0);
+        cx.run(0, move || drop(barrier.wait())).map(drop).map_err(|_| Close::abort("busy"))
+    }
+
+    fn reply(&mut self, _: JobId, reply: Result<(), Lost>, cx: &mut Context<'_, Self>) -> Done {
+        reply.map_err(|_| Close::abort("lost"))?;
+        cx.output().write(&[0]);
+        Ok(())
+    }
+}
+
+fn meet(workers: usize, jobs: usize) -> (Started, TcpStream, Arc<Barrier>) {
+    let barrier = Arc::new(Barrier::new(jobs));
+    let server = Server::new(Meeting(Arc::clone(&barrier))).bind("127.0.0.1:0").model(Model::Epoll);
+    let server = Started(Some(server.io(Io::Workers).workers(workers).start().unwrap()));
+    let stream = connect(server.addresses()[0]);
+    (server, stream, barrier)
+}
+
+#[test]
+fn the_jobs_of_one_connection_are_done_by_as_many_workers_as_there_are() {
+    let (_server, mut stream, _) = meet(4, 4);
+    for _ in 0..8 {
+        let mut answers = [1; 4];
+        stream.write_all(&[0; 4]).unwrap();
+        stream.read_exact(&mut answers).unwrap();
+        assert_eq!(answers, [0; 4], "each waits for all");
+    }
+}
+
+#[test]
+fn while_a_job_is_done_its_connection_is_served() {
+    let (_server, mut stream, barrier) = meet(2, 2);
+    let mut answer = [0];
+    stream.write_all(&[0]).unwrap();
+    for byte in 1..9 {
+        stream.write_all(&[byte]).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [byte]);
+    }
+    barrier.wait();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [0]);
 }
 
 #[test]

@@ -256,7 +256,6 @@ impl World {
     pub(crate) fn close(&mut self, end: End, reset: bool) {
         let now = self.clock.now();
         self.note(end, if reset { What::Aborted } else { What::Closed });
-        self.forget(end);
         let wire = &mut self.wires[end.wire];
         let unread = !wire.pipes[end.side].inbox.is_empty();
         let side = &mut wire.sides[end.side];

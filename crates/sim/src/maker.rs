@@ -7,13 +7,13 @@ use roadstead_drivers::{
     handover::{Handover, Inbox, Other},
     orders::Orders,
     proactor::Proactor,
-    reactor::{Reactor, workers::Dispatcher},
+    reactor::{Reactor, workers::Worker},
 };
 use roadstead_proto::{
     budget::Budget,
     host::{DAWN, Host, Shared},
     layer::Layers,
-    queue::Jobs,
+    queue::{Jobs, SharedQueue},
 };
 
 use crate::{
@@ -154,8 +154,8 @@ impl Maker<'_> {
         backlogs: &mut Vec<Backlog>,
     ) -> io::Result<Box<dyn Turns>> {
         if kind == Loop::Workers {
-            backlogs.resize_with(2 + self.dice.below(3), Backlog::default);
-            return self.interleaved(parts.remove(0), &backlogs[1..]);
+            backlogs.push(Backlog::default());
+            return self.interleaved(parts.remove(0), &backlogs[1]);
         }
         let mut loops = Vec::new();
         for (number, part) in parts.into_iter().enumerate() {
@@ -183,23 +183,22 @@ impl Maker<'_> {
         Ok(Box::new(Proactor::new(completions, host, orders, openers).one_of(handover)))
     }
 
-    /// A dispatcher with a worker for each of `backlogs`. Its jobs come up at once: a worker sleeps when it has none.
-    fn interleaved(&mut self, part: Part, backlogs: &[Backlog]) -> io::Result<Box<dyn Turns>> {
+    /// A loop with workers, whose jobs are in `backlog`.
+    fn interleaved(&mut self, part: Part, backlog: &Backlog) -> io::Result<Box<dyn Turns>> {
         let Part { poller, host, orders, listeners, .. } = part;
         let (shared, others) = (Arc::clone(&host.shared), Others::default());
-        // The I/O thread has the connection to itself while it registers it.
-        let (_, quietly) = self.sockets(poller, Others::default());
+        let line = SharedQueue::new(self.queue(backlog));
         let (net, watcher) = self.sockets(poller, others.clone());
         let clock = net.clock.clone();
-        let dispatcher = Dispatcher::new(net, quietly.clone(), quietly, host, orders, listeners)?;
-        let workers = backlogs.iter().map(|backlog| {
-            let host = self.host(&shared, backlog, (Duration::ZERO, Duration::ZERO));
+        let reactor = Reactor::with_workers(net, watcher, host, orders, listeners, Arc::clone(&line))?;
+        let workers = (0..1 + self.dice.below(3)).map(|_| {
+            let host = self.host(&shared, line.jobs(0));
             let (net, _) = self.sockets(poller, others.clone());
-            SimWorker::new(dispatcher.worker(net, watcher.clone(), host))
+            SimWorker::new(Worker::new(net, host, &line))
         });
-        let workers = workers.collect();
+        let workers = (Arc::clone(&line), workers.collect());
         let (world, dice) = (Rc::clone(self.world), self.dice.fork());
-        let interleaved = Rc::new(Interleaved::new(world, clock, poller, dice, dispatcher, workers));
+        let interleaved = Rc::new(Interleaved::new(world, clock, poller, dice, reactor, workers));
         others.are(&interleaved);
         Ok(Box::new(interleaved))
     }
@@ -207,32 +206,32 @@ impl Maker<'_> {
     /// The sockets of the node and one of its pollers.
     fn sockets(&self, poller: usize, others: Others) -> (Sockets, Watcher) {
         let (world, clock) = (Rc::clone(self.world), self.world.borrow().clock.clone());
-        let watcher = Watcher { world: Rc::clone(&world), poller, others: others.clone() };
+        let watcher = Watcher { world: Rc::clone(&world), poller };
         (Sockets { world, clock, node: self.number, others }, watcher)
     }
 
     /// Of each loop of a node one; of several each counts apart, as outside.
     fn hosts(&mut self, shared: &Arc<Shared>, backlogs: &[Backlog]) -> Vec<Host> {
-        let hosts = backlogs.iter().map(|backlog| self.host(shared, backlog, self.faults.delay));
+        let jobs: Vec<_> = backlogs.iter().map(|backlog| Jobs::Inline(self.queue(backlog))).collect();
+        let hosts = jobs.into_iter().map(|jobs| self.host(shared, jobs));
         if backlogs.len() > 1 { hosts.map(Host::counting_apart).collect() } else { hosts.collect() }
     }
 
-    fn host(&mut self, shared: &Arc<Shared>, backlog: &Backlog, delay: (Duration, Duration)) -> Host {
+    fn host(&mut self, shared: &Arc<Shared>, jobs: Jobs) -> Host {
         let clock = self.world.borrow().clock.clone();
-        let jobs = Shuffled {
-            clock: clock.clone(),
+        let wall = move || SystemTime::UNIX_EPOCH + DAWN + clock.now();
+        let random = self.dice.random(self.faults.unseeded);
+        Host::new(Arc::clone(shared), random, wall, jobs).with_workers(self.workers)
+    }
+
+    /// Where jobs wait.
+    fn queue(&mut self, backlog: &Backlog) -> Box<Shuffled> {
+        Box::new(Shuffled {
+            clock: self.world.borrow().clock.clone(),
             dice: self.dice.fork(),
-            delay,
+            delay: self.faults.delay,
             backlog: backlog.clone(),
             tasks: Vec::new(),
-        };
-        let wall = move || SystemTime::UNIX_EPOCH + DAWN + clock.now();
-        Host::new(
-            Arc::clone(shared),
-            self.dice.random(self.faults.unseeded),
-            wall,
-            Jobs::Inline(Box::new(jobs)),
-        )
-        .with_workers(self.workers)
+        })
     }
 }

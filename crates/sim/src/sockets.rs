@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use roadstead_drivers::{
     net::{Failure, Net},
-    reactor::{Poller, Readiness, workers::OneShot},
+    reactor::{Poller, Readiness},
 };
 use roadstead_proto::{output::Output, ticket::Token};
 
@@ -41,11 +41,9 @@ impl Sockets {
 }
 
 /// The poller of one loop.
-#[derive(Clone)]
 pub(super) struct Watcher {
     pub(super) world: Shared,
     pub(super) poller: usize,
-    pub(crate) others: Others,
 }
 
 /// A listening socket, closed when dropped.
@@ -147,19 +145,6 @@ impl Poller<Sockets> for Watcher {
     fn wait(&mut self, ready: &mut Vec<Readiness>, _: Option<Duration>, _: bool) -> io::Result<()> {
         // The run lets time pass, and takes a turn only when there is a reason to; so there is nothing to wait for.
         self.world.borrow_mut().wait(self.poller, ready);
-        Ok(())
-    }
-}
-
-impl OneShot<Sockets> for Watcher {
-    fn add(&self, stream: &End, token: Token, receive: bool, send: bool) -> io::Result<()> {
-        self.world.borrow_mut().watch(*stream, self.poller, token);
-        self.arm(stream, token, receive, send)
-    }
-
-    fn arm(&self, stream: &End, _: Token, receive: bool, send: bool) -> io::Result<()> {
-        self.world.borrow_mut().arm(*stream, receive, send);
-        self.others.go_on();
         Ok(())
     }
 }

@@ -9,8 +9,6 @@ pub(super) enum Tells {
     Changes,
     /// For as long as a state lasts that the loop wants to hear of: level-triggered.
     States,
-    /// The same, but of nothing any more once it has told of anything, until it is armed again: one-shot.
-    Once,
 }
 
 /// What one poller knows.

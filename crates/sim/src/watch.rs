@@ -1,5 +1,5 @@
-//! What a loop's poller says: of changes, as an edge-triggered one does, of states, as a level-triggered one, or of
-//! each state once; and now and then of something that is not so.
+//! What a loop's poller says: of changes, as an edge-triggered one does, or of states, as a level-triggered one; and now
+//! and then of something that is not so.
 
 use roadstead_drivers::reactor::Readiness;
 use roadstead_proto::ticket::Token;
@@ -35,22 +35,6 @@ impl World {
         self.watches[side.poller].watched.retain(|&watched| watched != end);
     }
 
-    /// Forgets a connection that is closed, as the kernel does of itself if it was armed rather than registered for
-    /// good.
-    pub(crate) fn forget(&mut self, end: End) {
-        if self.watches[self.wires[end.wire].sides[end.side].poller].tells == Tells::Once {
-            self.unwatch(end);
-        }
-    }
-
-    /// Tells once of what is wanted, at once if it is so already.
-    pub(crate) fn arm(&mut self, end: End, receive: bool, send: bool) {
-        let side = &mut self.wires[end.wire].sides[end.side];
-        assert!(side.token.is_some(), "the engine arms what it has not added");
-        side.interest = (receive, send);
-        side.armed = true;
-    }
-
     pub(crate) fn want(&mut self, end: End, receive: bool, send: bool) {
         self.wires[end.wire].sides[end.side].interest = (receive, send);
     }
@@ -63,7 +47,7 @@ impl World {
                 Tells::Changes => {
                     watch.changed.iter().any(|end| self.wires[end.wire].readiness(end.side).is_some())
                 }
-                Tells::States | Tells::Once => watch.watched.iter().any(|&end| self.state(end).is_some()),
+                Tells::States => watch.watched.iter().any(|&end| self.state(end).is_some()),
             }
     }
 
@@ -82,15 +66,7 @@ impl World {
                 changed.truncate(later);
                 self.watches[poller].changed.append(&mut changed);
             }
-            Tells::States => ready.extend(self.states(poller).map(|(_, state)| state)),
-            Tells::Once => {
-                let mut states: Vec<_> = self.states(poller).collect();
-                let later = self.put_off(&mut states);
-                for (end, state) in states.drain(later..) {
-                    self.wires[end.wire].sides[end.side].armed = false;
-                    ready.push(state);
-                }
-            }
+            Tells::States => ready.extend(self.states(poller)),
         }
         if self.dice.chance(self.faults.spurious) {
             ready.extend(self.false_readiness(poller));
@@ -113,9 +89,9 @@ impl World {
         })
     }
 
-    /// What a level-triggered or a one-shot poller says of its connections.
-    fn states(&self, poller: usize) -> impl Iterator<Item = (End, Readiness)> {
-        self.watches[poller].watched.iter().filter_map(|&end| Some((end, self.state(end)?)))
+    /// What a level-triggered poller says of its connections.
+    fn states(&self, poller: usize) -> impl Iterator<Item = Readiness> {
+        self.watches[poller].watched.iter().filter_map(|&end| self.state(end))
     }
 
     /// What it says of `end`: of that which the loop wants to hear.
@@ -123,15 +99,6 @@ impl World {
         let wire = &self.wires[end.wire];
         let side = &wire.sides[end.side];
         let mut readiness = wire.readiness(end.side)?;
-        if self.watches[side.poller].tells == Tells::Once {
-            if !side.armed {
-                return None;
-            }
-            // An error is told of whether it was asked for or not.
-            if side.broken.is_some() {
-                return Some(readiness);
-            }
-        }
         let (receive, send) = side.interest;
         readiness.readable &= receive;
         readiness.more &= receive;
@@ -144,10 +111,8 @@ impl World {
     fn false_readiness(&mut self, poller: usize) -> Option<Readiness> {
         let watched = &self.watches[poller].watched;
         let end = *watched.get(self.dice.below(watched.len().max(1)))?;
-        let once = self.watches[poller].tells == Tells::Once;
-        let side = &mut self.wires[end.wire].sides[end.side];
-        let token = side.token.filter(|_| side.decided && (!once || side.armed))?;
-        side.armed = false;
+        let side = &self.wires[end.wire].sides[end.side];
+        let token = side.token.filter(|_| side.decided)?;
         let which = self.dice.below(3);
         Some(Readiness { token, readable: which != 0, writable: which != 1, more: false })
     }

@@ -84,8 +84,6 @@ pub(crate) struct Side {
     /// The name under which that watches it.
     pub(crate) token: Option<Token>,
     pub(crate) interest: (bool, bool),
-    /// A one-shot poller is to tell of it.
-    pub(super) armed: bool,
     /// Noted in the poller's list of what has changed.
     pub(crate) changed: bool,
     /// The connection is established, as far as this end knows.
@@ -101,7 +99,6 @@ impl Side {
             poller: 0,
             token: None,
             interest: (false, false),
-            armed: false,
             changed: false,
             decided: false,
             broken: None,

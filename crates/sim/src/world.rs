@@ -126,10 +126,10 @@ impl World {
         self.delays.push(delay);
     }
 
-    /// Another poller; `once`: a one-shot one. Answers its number.
-    pub(super) fn add_poller(&mut self, once: bool) -> usize {
-        let tells = if once { Tells::Once } else { [Tells::Changes, Tells::States][self.dice.below(2)] };
-        self.watches.push(Watch::new(tells));
+    /// Another poller; `of_changes`: it tells of nothing else. Answers its number.
+    pub(super) fn add_poller(&mut self, of_changes: bool) -> usize {
+        let tells = [Tells::Changes, Tells::States][self.dice.below(2)];
+        self.watches.push(Watch::new(if of_changes { Tells::Changes } else { tells }));
         self.watches.len() - 1
     }
 

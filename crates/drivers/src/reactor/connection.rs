@@ -4,34 +4,21 @@
 #[cfg(test)]
 mod tests;
 
-use std::{io, mem, net::SocketAddr, time::Duration};
+use std::{io, mem, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
 use roadstead_proto::{
     connection::{BLOCK, Driven, Endpoint, Event, Op, Operation, Outgoing},
     host::Host,
+    ticket::{Token, WakeQueue},
 };
 
+use super::{drive::Drive, turn::Turn};
 use crate::{connections::Timed, failed::failed, net::Net, read::read_at_once};
 
 /// Bytes that one connection may move before the others have their turn.
 pub(super) const TURN: u64 = 4 * BLOCK as u64;
-
-/// How a connection's turn came out.
-pub(super) enum Turn {
-    /// It waits: for the poller, or for its deadline.
-    Rests,
-    /// It has more to do although nothing new has happened to it, and it is the others' turn.
-    HasMore,
-    /// It is to be begun again, to this address.
-    Dials(SocketAddr),
-    /// It is to be closed.
-    Closes {
-        /// Whether the peer sees a reset.
-        reset: bool,
-    },
-}
 
 /// One connection of the loop: its socket, what that is ready for, and what the connection wants of it.
 pub struct LoopConnection<T> {
@@ -62,6 +49,55 @@ impl<T> Timed for LoopConnection<T> {
 
     fn correct(&mut self, from: Duration, to: Duration) {
         self.endpoint.correct(from, to);
+    }
+}
+
+impl<T, N: Net<Stream = T>> Drive<N> for LoopConnection<T> {
+    const STOPS_AT_ONCE: bool = true;
+    type Workers = ();
+
+    fn new((): &(), endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
+        Self::new(endpoint, connecting)
+    }
+    fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration) {
+        self.endpoint.place(token, wake_queue, now);
+    }
+    fn attach(&mut self, stream: T) {
+        self.stream = Some(stream);
+    }
+    fn note(&mut self, readable: bool, writable: bool, more: bool) {
+        self.note(readable, writable, more);
+    }
+    fn decided(&mut self, net: &mut N) -> Option<Event<'static>> {
+        self.decided(net)
+    }
+    fn tell(&mut self, event: Event<'static>, now: Duration, host: &mut Host) {
+        self.endpoint.handle(now, event, host);
+    }
+    fn drive(
+        &mut self,
+        net: &mut N,
+        block: &mut BytesMut,
+        now: Duration,
+        host: &mut Host,
+        connects: &mut Vec<Outgoing>,
+    ) -> (Turn, u64) {
+        self.drive(net, block, now, host, connects)
+    }
+    fn is_busy(&self) -> bool {
+        self.busy
+    }
+    fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
+    }
+    fn untold(&mut self) -> Option<(&T, bool, bool)> {
+        let interest = self.interest();
+        let stream = self.stream.as_ref().filter(|_| interest != self.told)?;
+        self.told = interest;
+        Some((stream, interest.0, interest.1))
+    }
+    fn into_stream(self) -> Option<T> {
+        self.stream
     }
 }
 
@@ -112,7 +148,7 @@ impl<T> LoopConnection<T> {
 
     /// Does what the connection asks for until it has to wait, or until it is the others' turn. Answers how many bytes
     /// that moved, and adds the connections that it wants opened to `connects`.
-    pub(super) fn drive<N: Net<Stream = T>>(
+    pub(crate) fn drive<N: Net<Stream = T>>(
         &mut self,
         net: &mut N,
         block: &mut BytesMut,

@@ -12,10 +12,12 @@
 //! it serves; if a session took long in it, what the connections noted is set to the turn's end.
 
 mod connection;
+mod drive;
 mod listeners;
 mod poller;
 #[cfg(test)]
 pub mod tests;
+mod turn;
 pub mod workers;
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, time::Duration};
@@ -36,15 +38,19 @@ use crate::{
     net::Net,
     orders::Orders,
 };
-use connection::{LoopConnection, Turn};
+use connection::LoopConnection;
+use drive::Drive;
 use listeners::Listeners;
 pub use poller::{Poller, Readiness};
+use turn::Turn;
+use workers::{Claimed, Line};
 
-/// The loop.
-pub struct Reactor<N: Net, P: Poller<N>> {
+/// The loop. A `C` is a connection that it drives, or leaves to workers.
+pub struct Reactor<N: Net, P: Poller<N>, C: Drive<N> = LoopConnection<<N as Net>::Stream>> {
     net: N,
     poller: P,
-    state: LoopState<LoopConnection<N::Stream>>,
+    state: LoopState<C>,
+    workers: C::Workers,
     listeners: Listeners<N::ListenSocket>,
     handover: Handover<N::Stream>,
     /// Connections that have more to do although nothing new has happened to them.
@@ -62,16 +68,47 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     /// If the listeners cannot be watched.
     pub fn new(
         net: N,
+        poller: P,
+        host: Host,
+        orders: Arc<Orders>,
+        listeners: Vec<Listener<N::ListenSocket>>,
+    ) -> io::Result<Self> {
+        Self::of(net, poller, host, orders, listeners, ())
+    }
+}
+
+impl<N: Net<Stream: Send + 'static>, P: Poller<N>> Reactor<N, P, Arc<Claimed<N::Stream>>> {
+    /// The same, whose connections the workers of `line` drive. Its poller tells of changes.
+    ///
+    /// # Errors
+    /// If the listeners cannot be watched.
+    pub fn with_workers(
+        net: N,
+        poller: P,
+        host: Host,
+        orders: Arc<Orders>,
+        listeners: Vec<Listener<N::ListenSocket>>,
+        line: Arc<Line<N::Stream>>,
+    ) -> io::Result<Self> {
+        Self::of(net, poller, host, orders, listeners, line)
+    }
+}
+
+impl<N: Net, P: Poller<N>, C: Drive<N>> Reactor<N, P, C> {
+    fn of(
+        net: N,
         mut poller: P,
         host: Host,
         orders: Arc<Orders>,
         listeners: Vec<Listener<N::ListenSocket>>,
+        workers: C::Workers,
     ) -> io::Result<Self> {
         let listeners = Listeners::new(listeners, &host.shared.budget, &mut poller)?;
         Ok(Self {
             net,
             poller,
             state: LoopState::new(host, orders),
+            workers,
             listeners,
             handover: Handover::default(),
             busy: VecDeque::new(),
@@ -111,7 +148,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         for _ in 0..self.busy.len() {
             if let Some(token) = self.busy.pop_front() {
                 if let Some(connection) = self.state.connections.get(token) {
-                    connection.busy = false;
+                    connection.set_busy(false);
                 }
                 self.drive(token, now);
             }
@@ -125,7 +162,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.handover.has(self.state.connections.count());
         self.state.end_turn(now, self.net.now());
         let over = self.state.has_drained() && self.handover.is_over();
-        Ok(!self.state.is_stopped() && !over)
+        let stopped = C::STOPS_AT_ONCE && self.state.is_stopped();
+        Ok(!over && !stopped)
     }
 
     /// How long the next turn would wait; `None`: until something happens.
@@ -157,6 +195,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn stop(&mut self, now: Duration) {
+        self.listeners.cede(&mut self.poller);
         for token in self.state.connections.tokens() {
             self.tell(token, Event::Stop, now);
             self.drive(token, now);
@@ -260,9 +299,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     }
 
     fn place(&mut self, endpoint: Box<dyn Endpoint>, connecting: bool, now: Duration) -> Token {
-        let token = self.state.connections.insert(LoopConnection::new(endpoint, connecting));
+        let token = self.state.connections.insert(C::new(&self.workers, endpoint, connecting));
         if let Some(connection) = self.state.connections.get(token) {
-            connection.endpoint.place(token, &self.state.host.wake_queue, now);
+            connection.place(token, &self.state.host.wake_queue, now);
         }
         token
     }
@@ -270,7 +309,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
     fn attach(&mut self, token: Token, stream: N::Stream) -> io::Result<()> {
         let added = self.poller.add(&stream, token);
         match self.state.connections.get(token) {
-            Some(connection) if added.is_ok() => connection.stream = Some(stream),
+            Some(connection) if added.is_ok() => connection.attach(stream),
             _ => {
                 // It may know of it all the same.
                 self.poller.remove(&stream);
@@ -286,7 +325,7 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             return;
         };
         connection.note(ready.readable, ready.writable, ready.more);
-        if connection.busy {
+        if connection.is_busy() {
             return;
         }
         if let Some(event) = connection.decided(&mut self.net) {
@@ -296,9 +335,9 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         self.drive(ready.token, now);
     }
 
-    fn tell(&mut self, token: Token, event: Event<'_>, now: Duration) {
+    fn tell(&mut self, token: Token, event: Event<'static>, now: Duration) {
         if let Some(connection) = self.state.connections.get(token) {
-            connection.endpoint.handle(now, event, &mut self.state.host);
+            connection.tell(event, now, &mut self.state.host);
         }
     }
 
@@ -316,7 +355,8 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
             Turn::Dials(address) => self.dial(token, address, now),
             Turn::Rests => self.rest(token),
             Turn::HasMore => {
-                if !mem::replace(&mut connection.busy, true) {
+                if !connection.is_busy() {
+                    connection.set_busy(true);
                     self.busy.push_back(token);
                 }
                 self.rest(token);
@@ -332,19 +372,17 @@ impl<N: Net, P: Poller<N>> Reactor<N, P> {
         let Some(connection) = self.state.connections.get(token) else {
             return;
         };
-        let interest = connection.interest();
-        if let Some(stream) = connection.stream.as_ref().filter(|_| interest != connection.told) {
-            connection.told = interest;
-            if let Err(error) = self.poller.interest(stream, token, interest.0, interest.1) {
-                tracing::warn!(%error, "the poller lost a connection");
-                return self.close(token, true);
-            }
+        if let Some((stream, receive, send)) = connection.untold()
+            && let Err(error) = self.poller.interest(stream, token, receive, send)
+        {
+            tracing::warn!(%error, "the poller lost a connection");
+            return self.close(token, true);
         }
         self.state.connections.schedule(token);
     }
 
     fn close(&mut self, token: Token, reset: bool) {
-        if let Some(LoopConnection { stream: Some(stream), .. }) = self.state.connections.remove(token) {
+        if let Some(stream) = self.state.connections.remove(token).and_then(Drive::into_stream) {
             self.poller.remove(&stream);
             self.net.close(stream, reset);
         }

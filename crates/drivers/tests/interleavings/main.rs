@@ -7,9 +7,9 @@
 //! | `proto/ticket/`: mailbox, wake flag, wake queue, and how a loop falls asleep and is interrupted | `ticket` |
 //! | `drivers/orders.rs`: what others ask of a loop, and who is handed to it | `orders` |
 //! | `drivers/handover/inbox.rs`: connections that one loop hands to another | `handover` |
-//! | `drivers/reactor/workers/`: claim, line and reports | `workers` |
+//! | `drivers/reactor/workers/claim.rs`: whose a connection is, and the line of those that are due a turn | `workers` |
 //! | `exchange/taken.rs`: what was taken of what came on a link | `exchange` |
-//! | `proto/queue/shared.rs`: jobs, and the threads that work for them | `queue` |
+//! | `proto/queue/shared.rs`: jobs, and the threads that work for them | `queue`, `workers` |
 //!
 //! What else threads share needs no such play:
 //!
@@ -21,7 +21,7 @@
 //!   called), `os/ending.rs` (why a loop broke, behind which a byte goes into a pipe), signals and stops of the `cli`,
 //!   `load` and `conformance`.
 //! - *All under one lock, and whoever waits is notified after every change*: `exchange/hub.rs`,
-//!   `drivers/blocking/server.rs` (`live`, `left`), Trident's `trio.rs`, `batch.rs`, `answers.rs`, `outages.rs`.
+//!   `drivers/blocking/server.rs` (`live`, `left`), what `drivers/reactor/workers/claimed.rs` has beside the claim, Trident's `trio.rs`, `batch.rs`, `answers.rs`, `outages.rs`.
 //! - *The standard library's own channels*: `os/threads/`, Trident's `trio.rs`, `bench`.
 //! - *Between processes*: `os/processes/ledger.rs`, whose sums are sequentially consistent over several words, which
 //!   loom does not play.
@@ -41,11 +41,6 @@ mod workers;
 
 /// What the included files name of others, as far as they need it.
 mod connection {
-    #[derive(Debug)]
-    pub(crate) struct Outgoing {
-        pub(crate) address: std::net::SocketAddr,
-        pub(crate) endpoint: Box<dyn Endpoint>,
-    }
     pub(crate) trait Endpoint: std::fmt::Debug + Send {}
 }
 

@@ -2,7 +2,7 @@
 
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../proto/src/queue/shared.rs"]
-mod shared;
+pub(crate) mod shared;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use shared::SharedQueue;
 use crate::play;
 
 /// A job of so many slices, which counts itself when it is done.
-struct Task(u32, Arc<Done>);
+pub(crate) struct Task(u32, Arc<Done>);
 
 #[derive(Default)]
 struct Done(Mutex<u32>, Condvar);
@@ -32,9 +32,10 @@ impl Task {
     }
 }
 
-trait Discipline: Send {
+pub(crate) trait Discipline: Send {
     fn push(&mut self, task: Task);
     fn pop(&mut self) -> Option<(Task, Duration)>;
+    fn is_ready(&self) -> bool;
 }
 
 impl Discipline for VecDeque<Task> {
@@ -44,10 +45,13 @@ impl Discipline for VecDeque<Task> {
     fn pop(&mut self) -> Option<(Task, Duration)> {
         Some((self.pop_front()?, Duration::MAX))
     }
+    fn is_ready(&self) -> bool {
+        !self.is_empty()
+    }
 }
 
 #[allow(dead_code, reason = "nobody attaches here")]
-enum Jobs {
+pub(crate) enum Jobs {
     Shared { push: Box<dyn Fn(Task) + Send>, home: u64 },
 }
 
@@ -56,7 +60,7 @@ fn working(count: usize) -> (Arc<SharedQueue>, Vec<JoinHandle<()>>) {
     let queue = SharedQueue::new(Box::<VecDeque<Task>>::default());
     let worker = |_| {
         let queue = Arc::clone(&queue);
-        loom::thread::spawn(move || queue.work())
+        loom::thread::spawn(move || queue.work(|never| match never {}))
     };
     let threads = (0..count).map(worker).collect();
     (queue, threads)

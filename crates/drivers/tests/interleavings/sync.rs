@@ -3,7 +3,7 @@
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 }
 
 use atomic::{

@@ -13,13 +13,12 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
     time::Duration,
 };
 
 use rustix::{event::epoll, io::Errno};
 
-use roadstead_drivers::reactor::{Poller, Readiness, workers::OneShot};
+use roadstead_drivers::reactor::{Poller, Readiness};
 use roadstead_proto::ticket::{Token, WakeQueue};
 
 use crate::{sockets::Os, wait::timespec, wake_fd::WakeFd};
@@ -32,7 +31,7 @@ const INTERRUPT: u64 = u64::MAX;
 
 /// The list that the kernel keeps.
 pub struct Epoll {
-    epoll: Arc<OwnedFd>,
+    epoll: OwnedFd,
     _interrupt: WakeFd,
     events: Vec<epoll::Event>,
     trigger: Trigger,
@@ -51,7 +50,7 @@ pub enum Trigger {
 impl Epoll {
     /// A poller that `wake_queue` can interrupt.
     pub fn new(wake_queue: &WakeQueue, trigger: Trigger) -> io::Result<Self> {
-        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let interrupt = WakeFd::new(wake_queue)?;
         // Edge-triggered: every interrupt is a new edge, so the descriptor is never read.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
@@ -59,28 +58,8 @@ impl Epoll {
         Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH), trigger })
     }
 
-    /// By which other threads ask to be told.
-    pub(crate) fn one_shot(&self) -> Shots {
-        Shots(Arc::clone(&self.epoll))
-    }
-
     fn register(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.0), flags)?)
-    }
-}
-
-/// `EPOLLONESHOT`.
-#[derive(Debug, Clone)]
-pub(crate) struct Shots(Arc<OwnedFd>);
-
-impl OneShot<Os> for Shots {
-    fn add(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
-        let flags = wanted(receive, send) | epoll::EventFlags::ONESHOT;
-        Ok(epoll::add(&self.0, stream, epoll::EventData::new_u64(token.0), flags)?)
-    }
-
-    fn arm(&self, stream: &OwnedFd, token: Token, receive: bool, send: bool) -> io::Result<()> {
-        modify(&self.0, stream, token, wanted(receive, send) | epoll::EventFlags::ONESHOT)
     }
 }
 

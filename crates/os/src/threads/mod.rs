@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod each;
-pub mod io_workers;
 mod loops;
 pub mod pool;
 pub mod server;
@@ -74,13 +73,13 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Waits until each has ended.
-    pub(crate) fn join(&mut self) {
-        for thread in self.all.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the server's panicked");
-            }
+    /// Waits until each has ended. False if one panicked.
+    pub(crate) fn join(&mut self) -> bool {
+        let panicked = self.all.drain(..).filter_map(|thread| thread.join().err()).count();
+        if panicked > 0 {
+            tracing::error!("a thread of the server's panicked");
         }
+        panicked == 0
     }
 
     /// Leaves them to themselves.

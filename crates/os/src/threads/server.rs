@@ -3,9 +3,11 @@
 
 use std::{
     collections::HashSet,
+    convert::Infallible,
     fmt, io, mem,
     net::SocketAddr,
     os::fd::OwnedFd,
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -19,14 +21,14 @@ use roadstead_drivers::{
         server::{BlockingServer, MakeHost, Spawner},
         server_handle::ServerHandle,
     },
-    orders::Order,
+    orders::{Order, Orders},
     proactor::{
         CompletionQueue, Proactor,
         readiness::{ReadyIo, ReadyQueue},
     },
     reactor::{
         Poller, Reactor,
-        workers::{Dispatcher, Io},
+        workers::{Io, Worker},
     },
 };
 use roadstead_proto::{
@@ -177,23 +179,31 @@ impl Parts {
     }
 
     /// Begins with the loop of a reactor that leaves the connections to workers.
-    pub fn dispatcher(mut self) -> io::Result<Begun> {
+    pub fn reactor_with_workers(mut self) -> io::Result<Begun> {
         let workers = match self.take_workers() {
             Some(workers) => workers,
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        let Self { shape, shared, .. } = &self;
-        let host = || on_system(Arc::clone(shared), Jobs::Inline(shape.queue.discipline()));
-        let hosts: Vec<_> = (0..workers).map(|_| host()).collect();
+        let (queue, shared) = (self.shape.queue, Arc::clone(&self.shared));
         let make = move |parts: LoopParts| {
             let LoopParts { net, host, orders, listeners, .. } = parts;
+            let line = SharedQueue::new(queue.discipline());
             let poller = Epoll::new(&host.wake_queue, Trigger::Edge)?;
-            let one_shot = poller.one_shot();
-            let parts =
-                hosts.into_iter().map(|host| (net.another(), one_shot.clone(), host)).collect::<Vec<_>>();
-            let dispatcher = Dispatcher::new(net, poller, one_shot, host, orders, listeners)?;
-            let mut workers = super::io_workers::IoWorkers::start(dispatcher, parts.into_iter())?;
-            Ok(move || workers.run())
+            let stop = Stop { orders: Arc::clone(&orders), wake_queue: Arc::clone(&host.wake_queue) };
+            let workers = (0..workers).map(|_| {
+                let host = on_system(Arc::clone(&shared), line.jobs(0));
+                let host = host.with_workers(workers).counting_apart();
+                (Worker::new(net.another(), host, &line), stop.clone())
+            });
+            let workers = workers.collect::<Vec<_>>().into_iter();
+            let mut reactor = Reactor::with_workers(net, poller, host, orders, listeners, Arc::clone(&line))?;
+            let bodies = workers.map(|(mut worker, stop)| move || stop.if_it_panics(|| worker.run()));
+            let threads = Threads::start("worker", STACK, bodies, || line.stop())?;
+            let mut threads = JobThreads { queue: line, threads };
+            Ok(move || {
+                let ran = reactor.run();
+                if threads.end() { ran } else { Err(io::Error::other("a worker panicked")) }
+            })
         };
         self.start("reactor", vec![make])
     }
@@ -261,6 +271,28 @@ impl Drop for AtEnd {
     fn drop(&mut self) {
         self.kept.take();
         self.queue.iter().for_each(|queue| queue.stop());
+    }
+}
+
+/// What a worker stops its loop by.
+#[derive(Clone)]
+struct Stop {
+    orders: Arc<Orders>,
+    wake_queue: Arc<WakeQueue>,
+}
+
+impl Stop {
+    /// What panics in a worker is no session, for that is caught: the server ends, as with a loop that panics. Its
+    /// connections are told so by workers, hence this one works on until they are gone.
+    fn if_it_panics(self, mut work: impl FnMut()) {
+        let mut panicked = None;
+        while let Err(said) = guard::catch(&mut work) {
+            panicked.get_or_insert(said);
+            self.orders.stop(&self.wake_queue);
+        }
+        if let Some(said) = panicked {
+            resume_unwind(Box::new(said));
+        }
     }
 }
 
@@ -368,8 +400,8 @@ impl Drop for ServerThreads {
 
 /// The logic units. Dropping them lets each finish the job it is at, and waits for that unless it is done in a job.
 #[derive(Debug)]
-struct JobThreads {
-    queue: Arc<SharedQueue>,
+struct JobThreads<T: Send + 'static = Infallible> {
+    queue: Arc<SharedQueue<T>>,
     threads: Threads,
 }
 
@@ -383,7 +415,7 @@ impl JobThreads {
         let bodies = (0..shape.workers).map(|_| {
             let (queue, ending) = (Arc::clone(&queue), ending.clone());
             move || {
-                queue.work();
+                queue.work(|never| match never {});
                 drop(ending);
             }
         });
@@ -399,15 +431,20 @@ impl JobThreads {
     /// Makes what a loop puts its jobs into.
     fn jobs(job_threads: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
         let shared = Self::queue(job_threads);
-        move || shared.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), SharedQueue::attach)
+        move || shared.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), |queue| queue.attach())
     }
 }
 
-impl Drop for JobThreads {
-    fn drop(&mut self) {
+impl<T: Send + 'static> JobThreads<T> {
+    /// False if one is known to have panicked.
+    fn end(&mut self) -> bool {
         self.queue.stop();
-        if !guard::is_inside() {
-            self.threads.join();
-        }
+        guard::is_inside() || self.threads.join()
+    }
+}
+
+impl<T: Send + 'static> Drop for JobThreads<T> {
+    fn drop(&mut self) {
+        self.end();
     }
 }

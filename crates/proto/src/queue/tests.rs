@@ -119,7 +119,7 @@ fn a_turn_of_the_loop_is_a_slice_or_many_whole_jobs_but_not_all() {
 
 #[test]
 fn loops_that_share_workers_have_connections_of_their_own() {
-    let queue = SharedQueue::new(Queue::Rr.discipline());
+    let queue: Arc<SharedQueue> = SharedQueue::new(Queue::Rr.discipline());
     let mut loops = [queue.attach(), queue.attach()];
     loops[0].push(task(0, 7, 0));
     loops[0].push(task(1, 7, 0));
@@ -132,7 +132,7 @@ fn loops_that_share_workers_have_connections_of_their_own() {
 fn working() -> (Arc<SharedQueue>, JoinHandle<()>) {
     let queue = SharedQueue::new(Queue::Fcfs.discipline());
     let worker = Arc::clone(&queue);
-    (queue, thread::spawn(move || worker.work()))
+    (queue, thread::spawn(move || worker.work(|never| match never {})))
 }
 
 /// Panics when it is dropped; done before, or never.
@@ -184,6 +184,38 @@ fn a_panic_takes_its_own_job_only() {
     done.recv().unwrap();
     queue.stop();
     worker.join().unwrap();
+}
+
+#[test]
+fn a_turn_goes_before_what_is_deferred_and_keeps_none_of_it_waiting_for_ever() {
+    let queue = SharedQueue::<char>::new(Queue::Fcfs.discipline());
+    let jobs = [(); 2].map(|()| queue.attach());
+    for (number, mut jobs) in jobs.into_iter().enumerate() {
+        jobs.push(task(number, 0, 0));
+    }
+    RAN_ALL.set(0);
+    queue.push_turn('a');
+    assert!(queue.work_once(|name| (name == 'a').then_some('b')));
+    assert_eq!(RAN_ALL.get(), 0);
+    for given in 1..100 {
+        assert!(queue.work_once(Some), "it is due again and again");
+        if RAN_ALL.get() == 2 {
+            assert!(given > 15, "jobs are begun while a connection waits");
+            return;
+        }
+    }
+    panic!("jobs starve");
+}
+
+#[test]
+fn nothing_is_done_of_a_queue_that_has_stopped() {
+    let queue = SharedQueue::<char>::new(Queue::Fcfs.discipline());
+    queue.push_turn('a');
+    queue.stop();
+    queue.push_turn('b');
+    queue.attach().push(task(0, 0, 0));
+    assert!(!queue.work_once(|_| panic!("a turn")) && !queue.has_next());
+    queue.work(|_| panic!("a turn"));
 }
 
 #[test]

@@ -1,91 +1,75 @@
-//! The claim: one word for each connection that says who may touch it, and what has happened to it meanwhile.
+//! The claim: whose a connection is, and what has happened to it meanwhile.
 //!
 //! ```text
-//!        raise: to be queued           begin                    end
-//!  idle ─────────────────────▶ queued ──────▶ running ─────────────────────▶ idle
-//!                                ▲               │ end, with news: run again
-//!                                └───────────────┘
+//!  the loop's ──────let go──────▶ queued ──begin──▶ a worker's ──end──▶ nobody's, or queued: there is more, or news
+//!      ▲             nobody's ──raise─┘                 │
+//!      └─────────────── to be closed, or dialled ───────┘
 //! ```
-//! Whoever is told that the connection is *to be queued* puts it into the line, so it stands there at most once, and
-//! whoever took it out is the only one to have it. What is raised meanwhile is kept in the same word, so that either
-//! the one who ends sees it, or the one who raised it sees the end: no event is lost between the two. Both are checked
+//! Whoever is told to queue it does, so it is queued once at a time. Who has it has taken it away, so nobody else can;
+//! what is raised meanwhile waits here, where whoever puts it back finds it. All this under a lock, which is played
 //! with loom, over all interleavings, in `tests/interleavings/`.
 #![forbid(unsafe_code)]
 
-use crate::sync::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Acquire},
-};
+use std::mem;
 
-/// What has happened to a connection: a set of these.
-pub(crate) type Events = u32;
-
-/// It exists, and is not being opened any more.
+/// What has happened to a connection, a set of these: it was opened; a receive would not block, a send would not; a
+/// receive that is not filled may not be the last; a ticket or a waker calls; a deadline has passed; the server begins
+/// to drain; it stops now.
+pub(crate) type Events = u8;
 pub(crate) const OPENED: Events = 1;
-/// A receive would not block.
 pub(crate) const READABLE: Events = 1 << 1;
-/// A send would not block.
 pub(crate) const WRITABLE: Events = 1 << 2;
-/// A receive that is not filled may not be the last.
 pub(crate) const MORE: Events = 1 << 3;
-/// A ticket or a waker calls.
 pub(crate) const WOKEN: Events = 1 << 4;
-/// A deadline may have passed.
 pub(crate) const DUE: Events = 1 << 5;
-/// The server begins to drain.
 pub(crate) const DRAIN: Events = 1 << 6;
-/// The server stops now.
 pub(crate) const STOP: Events = 1 << 7;
 
-/// All of them.
-const EVENTS: Events = (1 << 8) - 1;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Loops,
+    Nobodys,
+    Queued,
+    Workers,
+}
 
-const IDLE: u32 = 0;
-/// In the line, or about to be put there.
-const QUEUED: u32 = 1 << 8;
-/// A worker has it.
-const RUNNING: u32 = 1 << 9;
-/// Nobody will have it again.
-const CLOSED: u32 = 1 << 10;
+pub(crate) struct Claim<C> {
+    /// None while somebody is at it.
+    pub(crate) connection: Option<C>,
+    pub(crate) whose: Whose,
+    /// Since a worker had it.
+    pub(crate) events: Events,
+}
 
-#[derive(Debug)]
-pub(crate) struct Claim(AtomicU32);
-
-impl Claim {
-    /// Of a connection to which nothing has happened.
-    pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(IDLE))
-    }
-
+impl<C> Claim<C> {
     /// Something has happened. True if the caller is to queue the connection.
     #[must_use]
-    pub(crate) fn raise(&self, events: Events) -> bool {
-        let queue = |word| if word == IDLE { QUEUED } else { 0 };
-        self.0.fetch_update(AcqRel, Acquire, |word| Some(word | events | queue(word))) == Ok(IDLE)
+    pub(crate) fn raise(&mut self, events: Events) -> bool {
+        self.events |= events;
+        self.whose == Whose::Nobodys && self.events != 0 && self.queue()
     }
 
-    /// A worker has taken the connection out of the line: what happened since it was had last.
-    pub(crate) fn begin(&self) -> Events {
-        self.0.swap(RUNNING, AcqRel) & EVENTS
-    }
-
-    /// Whether something has happened since the worker began.
-    pub(crate) fn has_news(&self) -> bool {
-        self.0.load(Acquire) & EVENTS != 0
-    }
-
-    /// The worker lets go of the connection, which has more to do or has not. True if the caller is to queue it again.
+    /// The loop wants it driven. True if the caller is to queue it.
     #[must_use]
-    pub(crate) fn end(&self, more: bool) -> bool {
-        if !more && self.0.compare_exchange(RUNNING, IDLE, AcqRel, Acquire).is_ok() {
-            return false;
-        }
-        self.0.fetch_xor(RUNNING | QUEUED, AcqRel);
-        true
+    pub(crate) fn let_go(&mut self) -> bool {
+        if self.whose == Whose::Loops { self.queue() } else { self.raise(0) }
     }
 
-    /// The worker that has it lets go of it for ever.
-    pub(crate) fn close(&self) {
-        self.0.swap(CLOSED, AcqRel);
+    /// A worker takes it out of the queue, and what has happened to it.
+    pub(crate) fn begin(&mut self) -> Option<(C, Events)> {
+        self.whose = Whose::Workers;
+        Some((self.connection.take()?, mem::take(&mut self.events)))
+    }
+
+    /// A worker has put it back. True if the caller is to queue it.
+    #[must_use]
+    pub(crate) fn end(&mut self, more: bool) -> bool {
+        self.whose = Whose::Nobodys;
+        if more { self.queue() } else { self.raise(0) }
+    }
+
+    fn queue(&mut self) -> bool {
+        self.whose = Whose::Queued;
+        true
     }
 }

@@ -1,76 +1,187 @@
-//! One connection as the I/O thread and the workers see it: a claim, and what only who has the claim may touch.
+//! A connection that workers drive, as the loop has it: that only raises what has happened, and runs no session.
 #![forbid(unsafe_code)]
 
 use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
-use roadstead_proto::ticket::{Token, WakeQueue};
+use bytes::BytesMut;
 
-use super::{
-    claim::{Claim, Events, WOKEN},
-    line::Line,
-    one_shot::OneShot,
+use roadstead_proto::{
+    connection::{Endpoint, Event, Outgoing},
+    host::Host,
+    queue::SharedQueue,
+    ticket::{Token, WakeQueue},
 };
-use crate::{net::Net, reactor::connection::LoopConnection};
+
+use super::claim::{Claim, DRAIN, DUE, MORE, OPENED, READABLE, STOP, WOKEN, WRITABLE, Whose};
+use crate::{
+    connections::Timed,
+    net::Net,
+    reactor::{connection::LoopConnection, drive::Drive, turn::Turn},
+};
+
+/// The queue of a loop's workers: who is due a turn, and their jobs.
+pub type Line<T> = SharedQueue<Arc<Claimed<T>>>;
 
 /// One connection.
 pub struct Claimed<T> {
-    pub(super) claim: Claim,
-    line: Arc<Line<Self>>,
-    /// Locked by who has the claim, so nobody ever waits for it. None once the connection is closed.
-    content: Mutex<Option<Content<T>>>,
+    line: Arc<Line<T>>,
+    /// By which it calls the loop.
+    home: OnceLock<(Arc<WakeQueue>, Token)>,
+    /// By which its own tickets and wakers raise it.
+    pub(super) calls: Arc<WakeQueue>,
+    state: Mutex<State<T>>,
 }
 
-/// What a turn of a connection needs.
-pub(crate) struct Content<T> {
-    pub(crate) connection: LoopConnection<T>,
-    pub(crate) token: Token,
-    /// Through which its own tickets and wakers wake it; lent to the host for the time of a turn.
-    pub(crate) wake_queue: Arc<WakeQueue>,
-    /// The earliest of its deadlines that the I/O thread knows of.
-    pub(crate) known: Duration,
-}
-
-impl<T> Content<T> {
-    /// Has a stream that was accepted or begun, and the poller tell of it once.
-    pub(crate) fn attach<N: Net<Stream = T>>(
-        &mut self,
-        stream: T,
-        poller: &impl OneShot<N>,
-    ) -> io::Result<()> {
-        let Self { connection, token, .. } = self;
-        // Nearly every session waits for its peer, and every connection that is being opened for the answer.
-        connection.told = (!connection.connecting, connection.connecting);
-        poller.add(connection.stream.insert(stream), *token, connection.told.0, connection.told.1)
-    }
+/// Locked for a moment only, and never while a session runs or is dropped.
+pub(super) struct State<T> {
+    pub(super) claim: Claim<LoopConnection<T>>,
+    /// The earliest of its deadlines that the loop knows of.
+    known: Duration,
+    /// What a worker leaves to the loop.
+    left: Option<Turn>,
+    connects: Vec<Outgoing>,
 }
 
 impl<T: Send + 'static> Claimed<T> {
-    /// A connection whose turns come in `line`.
-    pub fn new(connection: LoopConnection<T>, line: &Arc<Line<Self>>) -> Arc<Self> {
-        Arc::new_cyclic(|claimed: &Weak<Self>| {
-            let claimed = Weak::clone(claimed);
-            let wake_queue = WakeQueue::calling(move || {
-                if let Some(claimed) = claimed.upgrade() {
-                    claimed.raise(WOKEN);
-                }
-            });
-            let content = Content { connection, token: Token(0), wake_queue, known: Duration::MAX };
-            Self { claim: Claim::new(), line: Arc::clone(line), content: Mutex::new(Some(content)) }
-        })
-    }
-
-    /// Something has happened to the connection: it will have a turn.
-    pub fn raise(self: &Arc<Self>, events: Events) {
-        if self.claim.raise(events) {
-            self.line.push(Arc::clone(self));
+    /// Queues it if what is changed demands that.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State<T>) -> bool) {
+        let queue = change(&mut self.lock());
+        if queue {
+            self.line.push_turn(Arc::clone(self));
         }
     }
 
-    pub(crate) fn content(&self) -> MutexGuard<'_, Option<Content<T>>> {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A worker's turn has ended. True if it is due another.
+    pub(super) fn end(
+        &self,
+        connection: LoopConnection<T>,
+        turn: Turn,
+        connects: &mut Vec<Outgoing>,
+    ) -> bool {
+        let deadline = connection.deadline().unwrap_or(Duration::MAX);
+        let mut state = self.lock();
+        state.claim.connection = Some(connection);
+        let again = match turn {
+            Turn::Rests => state.claim.end(false),
+            Turn::HasMore => state.claim.end(true),
+            left => {
+                (state.left, state.claim.whose) = (Some(left), Whose::Loops);
+                false
+            }
+        };
+        let calls = state.left.is_some() || !connects.is_empty() || deadline < state.known;
+        state.known = deadline.min(state.known);
+        state.connects.append(connects);
+        drop(state);
+        if let Some((wake_queue, token)) = self.home.get().filter(|_| calls) {
+            wake_queue.wake(*token);
+        }
+        again
+    }
+
+    /// Does something with the connection while it is the loop's.
+    fn with(&self, act: impl FnOnce(&mut LoopConnection<T>)) {
+        let connection = self.lock().claim.connection.take();
+        if let Some(mut connection) = connection {
+            act(&mut connection);
+            self.lock().claim.connection = Some(connection);
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send + 'static> Timed for Arc<Claimed<T>> {
+    /// None while a worker has it, or is to look at it for that.
+    fn deadline(&self) -> Option<Duration> {
+        let mut state = self.lock();
+        let waits = state.claim.connection.as_ref().filter(|_| state.claim.events & DUE == 0);
+        let deadline = waits.and_then(Timed::deadline);
+        state.known = deadline.unwrap_or(Duration::MAX);
+        deadline
+    }
+
+    fn correct(&mut self, from: Duration, to: Duration) {
+        self.lock().claim.connection.iter_mut().for_each(|connection| connection.correct(from, to));
+    }
+}
+
+impl<T: Send + 'static, N: Net<Stream = T>> Drive<N> for Arc<Claimed<T>> {
+    const STOPS_AT_ONCE: bool = false;
+    type Workers = Arc<Line<T>>;
+
+    fn new(line: &Arc<Line<T>>, endpoint: Box<dyn Endpoint>, connecting: bool) -> Self {
+        let connection = Some(LoopConnection::new(endpoint, connecting));
+        let claim = Claim { connection, whose: Whose::Loops, events: 0 };
+        let state = Mutex::new(State { claim, known: Duration::MAX, left: None, connects: Vec::new() });
+        Arc::new_cyclic(|claimed: &Weak<Claimed<T>>| {
+            let claimed = Weak::clone(claimed);
+            let raise = |claimed: Arc<Claimed<T>>| claimed.change(|state| state.claim.raise(WOKEN));
+            let calls = WakeQueue::calling(move || claimed.upgrade().into_iter().for_each(raise));
+            Claimed { line: Arc::clone(line), home: OnceLock::new(), calls, state }
+        })
+    }
+
+    fn place(&mut self, token: Token, wake_queue: &Arc<WakeQueue>, now: Duration) {
+        let _ = self.home.set((Arc::clone(wake_queue), token));
+        self.with(|connection| connection.endpoint.place(token, &self.calls, now));
+    }
+
+    fn attach(&mut self, stream: T) {
+        self.with(|connection| connection.stream = Some(stream));
+    }
+
+    fn note(&mut self, readable: bool, writable: bool, more: bool) {
+        let all = [(readable, READABLE), (writable, WRITABLE), (more, MORE)];
+        let events = all.into_iter().filter_map(|(is, event)| is.then_some(event));
+        self.lock().claim.events |= events.sum::<u8>();
+    }
+
+    /// Itself the loop tells only what comes before the connection is open.
+    fn tell(&mut self, event: Event<'static>, now: Duration, host: &mut Host) {
+        let mut state = self.lock();
+        let is_new = state.claim.whose == Whose::Loops && state.claim.events & OPENED == 0;
+        state.claim.events |= match event {
+            Event::Opened => OPENED,
+            Event::Drain if !is_new => DRAIN,
+            Event::Stop => STOP,
+            Event::Tick => DUE,
+            // A worker has left something to the loop.
+            Event::Woken => 0,
+            event => {
+                drop(state);
+                self.with(|connection| connection.endpoint.handle(now, event, host));
+                return;
+            }
+        };
+    }
+
+    /// Leaves it to the workers; takes what they have left.
+    fn drive(
+        &mut self,
+        _: &mut N,
+        _: &mut BytesMut,
+        _: Duration,
+        _: &mut Host,
+        connects: &mut Vec<Outgoing>,
+    ) -> (Turn, u64) {
+        let mut left = None;
+        self.change(|state| {
+            connects.append(&mut state.connects);
+            left = state.left.take();
+            left.is_none() && state.claim.let_go()
+        });
+        (left.unwrap_or(Turn::Rests), 0)
+    }
+
+    /// The worker that has left it may hold on to it for a moment, but to nothing that it holds.
+    fn into_stream(self) -> Option<T> {
+        let connection = self.lock().claim.connection.take()?;
+        connection.stream
     }
 }

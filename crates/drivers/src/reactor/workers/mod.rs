@@ -1,38 +1,43 @@
 //! Workers that do the reads and writes themselves: the other way to divide a reactor among threads.
 //!
-//! The I/O thread only waits. It accepts, and hears of readiness, deadlines and orders; whatever concerns a connection
-//! it raises in that connection's claim, one atomic word, and who makes it queued puts it into the
-//! [line](Line). A [worker](Worker) takes it out, gives it the same turn that the reactor's own loop would
-//! (`LoopConnection::drive`), runs the jobs that came of it, and lets go of it: to the end of the line
-//! if there is more, or news; else it has the poller tell once more, and of that only (`EPOLLONESHOT`).
+//! The loop stays as it is, and so does a connection's turn; but between them stands a queue. The loop waits, accepts,
+//! dials, closes and keeps the deadlines; what it hears of a connection it only raises in that connection's
+//! [claim](Claimed). A [worker](Worker) takes the connection out of the [line](Line), gives it its turn
+//! (`LoopConnection::drive`), and lets go of it.
 //!
 //! ```text
-//!             ready, due, drain, stop              ┌───────────▶ worker: claim · receive, session, send · re-arm
-//!  I/O thread ────────────────────────▶ claim ──▶ line ────────▶ worker            │
-//!      ▲        ticket, waker ────────────┘ ▲      └───────────▶ worker            │
-//!      │                                    └───────────────── run again ◀─────────┤
-//!      └──────── reports: an earlier deadline, a connection opened, one ended ◀────┘
+//!                ready, due, drain, stop              ┌────────▶ worker: receive, session, send
+//!  the loop ───────────────────────▶ claim ──▶ line ──┼────────▶ worker
+//!    ▲               ticket, waker ────┘ ▲      ▲     └────────▶ worker: a slice of a job
+//!    │                                   │      └─ jobs that sessions defer ─┤
+//!    │                                   └──────── more to do, or news ──────┤
+//!    └──── an earlier deadline, a connection to be opened, dialled, closed ──┘
 //! ```
-//! A ticket or a waker needs no I/O thread: the connection's own wake queue raises its claim. The I/O thread keeps a
-//! heap of deadlines, each the earliest it was told of; a deadline that moves back costs nothing, as in the loop.
+//! The line is the request queue. Turns come before jobs, but for one in so many, and a job holds no connection: while
+//! it runs, its own hears of bytes, replies and deadlines as any other.
 //!
-//! Neither part knows of threads: each takes one step when it is told to, which `roadstead-os` has threads do and the
-//! simulator in the order that its seed says.
+//! A connection is registered with the poller once, for changes. Whoever changes it while a worker has it is noted in
+//! the claim and queues nothing, and the worker that ends looks there: no event is lost, no connection had twice.
 //!
-//! No lock is held while a session runs but the connection's own, for which nobody waits.
+//! A ticket or a waker raises its connection itself. The loop is called for what only it can do, and for a deadline
+//! that is earlier than the earliest it knows of; one that moves back costs nothing, as in the loop.
+//!
+//! Nothing here knows of threads: a worker takes one step when it is told to, which `roadstead-os` has threads do and
+//! the simulator in the order that its seed says.
 
 mod claim;
 mod claimed;
-mod dispatcher;
-mod io;
-mod line;
-mod one_shot;
-mod reports;
 mod worker;
 
-pub use claimed::Claimed;
-pub use dispatcher::Dispatcher;
-pub use io::Io;
-pub use line::Line;
-pub use one_shot::OneShot;
-pub use worker::{Step, Worker};
+pub use claimed::{Claimed, Line};
+pub use worker::Worker;
+
+/// Who receives and sends, of a server on `Model::Epoll`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Io {
+    /// The I/O thread; worker threads run deferred jobs, if there are any.
+    #[default]
+    Loop,
+    /// Worker threads, which run their connections' sessions and jobs too. The I/O thread only tells them of readiness.
+    Workers,
+}
