@@ -337,8 +337,9 @@ impl<S: Session> Endpoint for Connection<S> {
         self.weigh(now);
         self.output.tighten(&mut host.spares.written);
         let holds = self.held.size + self.output.footprint();
-        let is_over = self.charge.is_none() && self.phase == Phase::Closed;
-        if !is_over && !host.charge(&mut self.charge, holds) {
+        let counted = self.charge.as_ref().map_or(0, |charge| charge.amount);
+        let is_over = || self.charge.is_none() && self.phase == Phase::Closed;
+        if counted != holds && !is_over() && !host.charge(&mut self.charge, holds) {
             self.close(Closed::OutOfMemory(host.shared.budget.buffer_all), host);
             self.advance(now, host);
             self.look();
