@@ -279,7 +279,10 @@ impl Session for MeetingSession {
             return Ok(());
         }
         let barrier = Arc::clone(&self.0);
-        cx.run(0, move || drop(barrier.wait())).map(drop).map_err(|_| Close::abort("busy"))
+        let meets = move || {
+            barrier.wait();
+        };
+        cx.run(0, meets).map(drop).map_err(|_| Close::abort("busy"))
     }
 
     fn reply(&mut self, _: JobId, reply: Result<(), Lost>, cx: &mut Context<'_, Self>) -> Done {
