@@ -7,7 +7,8 @@
 //!
 //! A reserve is a 256th of the limit at most; what goes beyond that goes back to the account, and so does what was not
 //! needed between two waits, and all of it when the loop has no connections. It is no buffered byte, and not shown as
-//! one (`Shared::buffered`).
+//! one (`Shared::buffered`). The price: a connection may be refused memory while other loops have some in reserve, a
+//! 256th of the limit each.
 #![forbid(unsafe_code)]
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};

@@ -124,7 +124,7 @@ impl Seat {
         let target = &mut table.targets[self.number];
         target.counts.failed += 1;
         let pause = FIRST.saturating_mul(1 << target.in_a_row.min(16)).min(LONGEST);
-        target.in_a_row += 1;
+        target.in_a_row = target.in_a_row.saturating_add(1);
         target.until = now.saturating_add(pause);
         drop(table);
     }
