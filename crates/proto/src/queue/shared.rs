@@ -57,9 +57,6 @@ impl<T> State<T> {
     }
 
     fn next(&mut self) -> Option<Next<T>> {
-        if self.stopped {
-            return None;
-        }
         self.taken = self.taken.wrapping_add(1);
         let mut slice = None;
         if self.due.is_empty() || self.taken.is_multiple_of(TASK_EVERY) {
@@ -137,9 +134,7 @@ impl<T: Send + 'static> SharedQueue<T> {
 
     /// Does what is next. False if nothing waits.
     pub fn work_once(&self, give: impl FnOnce(T) -> Option<T>) -> bool {
-        let mut state = self.lock();
-        let next = state.next();
-        self.call(state);
+        let next = self.lock().next();
         match next {
             None => return false,
             Some(Next::Slice(task, slice)) => {
@@ -147,7 +142,7 @@ impl<T: Send + 'static> SharedQueue<T> {
             }
             Some(Next::Turn(connection)) => {
                 let again = give(connection);
-                // Nobody need be called for what this thread takes itself.
+                // Nobody need be called: this thread is awake, and looks next.
                 let mut state = self.lock();
                 if !state.stopped {
                     state.due.extend(again);
@@ -162,9 +157,10 @@ impl<T: Send + 'static> SharedQueue<T> {
         self.lock().has_next()
     }
 
-    /// Lets go of the lock, and calls a thread that waits if there is something for it; that one calls the next.
+    /// Lets go of the lock after something was added, and calls one more of the threads that wait. Each that is awake
+    /// looks before it waits, so what comes with its own call keeps no other from being noticed.
     fn call(&self, state: MutexGuard<'_, State<T>>) {
-        let calls = state.asleep > 0 && state.has_next();
+        let calls = state.asleep > 0;
         drop(state);
         if calls {
             self.came.notify_one();

@@ -219,6 +219,17 @@ fn nothing_is_done_of_a_queue_that_has_stopped() {
 }
 
 #[test]
+fn who_has_a_turn_when_the_queue_stops_has_no_other() {
+    let queue = SharedQueue::<char>::new(Queue::Fcfs.discipline());
+    queue.push_turn('a');
+    let stops = |name| {
+        queue.stop();
+        Some(name)
+    };
+    assert!(queue.work_once(stops) && !queue.has_next());
+}
+
+#[test]
 fn the_work_of_whoever_has_left_is_not_done() {
     for leaves in [false, true] {
         let mailbox = Mailbox::new(Arc::default());
