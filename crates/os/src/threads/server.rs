@@ -283,7 +283,8 @@ struct Stop {
 
 impl Stop {
     /// What panics in a worker is no session, for that is caught: the server ends, as with a loop that panics. Its
-    /// connections are told so by workers, hence this one works on until they are gone.
+    /// connections are told so by workers, hence this one works on until they are gone. That comes to an end, for each
+    /// panic costs the connection whose turn it was.
     fn if_it_panics(self, mut work: impl FnMut()) {
         let mut panicked = None;
         while let Err(said) = guard::catch(&mut work) {
@@ -446,5 +447,31 @@ impl<T: Send + 'static> JobThreads<T> {
 impl<T: Send + 'static> Drop for JobThreads<T> {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_stops_its_loop_works_on_to_the_end_and_says_what_the_first_panic_said() {
+        let stop = Stop { orders: Arc::default(), wake_queue: WakeQueue::new() };
+        let (wake_queue, mut begun) = (Arc::clone(&stop.wake_queue), 0);
+        let works = || {
+            begun += 1;
+            assert!(begun > 3, "panic {begun} of the test, which is meant");
+        };
+        let said = guard::catch(|| stop.if_it_panics(works)).unwrap_err();
+        assert_eq!((begun, &*said), (4, "panic 1 of the test, which is meant"));
+        assert!(!wake_queue.begin_sleep(), "the loop is not called");
+    }
+
+    #[test]
+    fn a_worker_that_ends_stops_nothing() {
+        let stop = Stop { orders: Arc::default(), wake_queue: WakeQueue::new() };
+        let wake_queue = Arc::clone(&stop.wake_queue);
+        stop.if_it_panics(|| {});
+        assert!(wake_queue.begin_sleep());
     }
 }

@@ -27,6 +27,8 @@
 
 mod claim;
 mod claimed;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use claimed::{Claimed, Line};
