@@ -159,7 +159,7 @@ mod tests {
             host.report();
         }
         assert_eq!((shared.memory.used(), shared.buffered(), shared.snapshot().buffered), (2000, 200, 200));
-        loops[0].trim(false);
+        loops[1].trim(false);
         assert_eq!((shared.memory.used(), shared.buffered()), (2000, 200));
         loops[0].trim(true);
         assert_eq!((shared.memory.used(), shared.buffered()), (1100, 200));

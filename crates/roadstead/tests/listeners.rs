@@ -18,7 +18,7 @@ use std::{
 };
 
 use roadstead::{
-    Context, Done, Input, Model, Peer, Running, Scope, Server, Service, Session,
+    Context, Done, Input, Model, Peer, Ready, Running, Scope, Server, Service, Session,
     server::{Io, NotAListener, Spread, StartError},
 };
 
@@ -293,6 +293,52 @@ fn who_waits_is_the_successors_also_if_a_busy_server_is_ended_before_it_has_hear
         ends.join().unwrap();
         let _new = taken.into_iter().fold(server(b'b', setting), Server::listener).start().unwrap();
         assert_eq!(ask(&mut waits).unwrap(), b'b', "{setting:?}, {drains}");
+    }
+}
+
+/// Goes on after it was told of a drain.
+struct Stays;
+
+impl Service for Stays {
+    type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: &Peer) -> Self {
+        Self
+    }
+}
+
+impl Session for Stays {
+    type Reply = ();
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        cx.output().write(b"s");
+        input.forward(usize::MAX, cx.output());
+        Ok(())
+    }
+    fn ready(&mut self, _: Ready, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_comes_is_refused_while_a_server_that_drains_waits_for_others() {
+    for (model, io) in settings() {
+        let server = Server::new(Stays).model(model).io(io).bind("127.0.0.1:0").start().unwrap();
+        let address = server.addresses()[0];
+        let mut stays = TcpStream::connect(address).unwrap();
+        ask(&mut stays).unwrap();
+        let drains = thread::spawn(move || server.drain(HANGS));
+        let begun = Instant::now();
+        let refused = loop {
+            match TcpStream::connect(address) {
+                Ok(_) => thread::sleep(Duration::from_millis(1)),
+                Err(error) => break error,
+            }
+            assert!(begun.elapsed() < HANGS, "whoever comes waits for nothing on {model}");
+        };
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{model}");
+        ask(&mut stays).unwrap();
+        drop(stays);
+        drains.join().unwrap().unwrap();
     }
 }
 

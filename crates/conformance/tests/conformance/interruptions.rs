@@ -97,9 +97,9 @@ fn crowd(setting: &Setting, many: usize) -> Option<(Child, Vec<Wire>)> {
     in_time.then_some((child, streams))
 }
 
-/// Crowds, so that no single look at the network tells of all of them.
+/// Crowds, so that no single look of a loop at the network tells it of all its own.
 fn who_spoke_during_a_stop_is_in_time(setting: &Setting) {
-    let most: usize = if setting.model == Model::Iterative { 1 } else { 300 };
+    let most = if setting.model == Model::Iterative { 1 } else { 300 * setting.loops };
     let sizes = iter::successors(Some(most), |many| Some(many.div_ceil(2))).take(10);
     let (child, mut streams) =
         { sizes }.find_map(|many| crowd(setting, many)).expect("a machine that does something");

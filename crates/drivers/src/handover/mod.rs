@@ -124,9 +124,8 @@ impl<T> Handover<T> {
         self.own.is_over()
     }
 
-    /// This loop ends: nothing is handed to it any more, and it hands nothing on. What was on its way is answered.
+    /// This loop ends: nothing is handed to it any more. What was on its way is answered.
     pub(crate) fn close(&mut self) -> Vec<Handed<T>> {
-        self.others.clear();
         self.own.close()
     }
 }
