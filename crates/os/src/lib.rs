@@ -11,6 +11,7 @@
 //! | [`activation`] | listening sockets that a process begins with |
 //! | [`host`] | the system's clock and randomness, for a loop |
 //! | [`descriptors`], [`processors`] | how many descriptors and processors a process may have |
+//! | `scheduling` | whether a loop that is woken takes the processor from who runs there |
 //! | [`audit`] | asking a server by a signal what it holds |
 //! | [`signals`], [`wait`], [`wake_fd`] | what ends a program; waiting for descriptors, and ending that from another thread |
 //! | [`log`] | a log that never waits, whoever reads it |
@@ -30,6 +31,7 @@ pub mod outcome;
 pub mod pollers;
 pub mod processes;
 pub mod processors;
+mod scheduling;
 pub mod signals;
 pub mod sockets;
 pub mod threads;

@@ -21,7 +21,7 @@ use rustix::{event::epoll, io::Errno};
 use roadstead_drivers::reactor::{Poller, Readiness};
 use roadstead_proto::ticket::{Token, WakeQueue};
 
-use crate::{sockets::Os, wait::timespec, wake_fd::WakeFd};
+use crate::{scheduling::Scheduling, sockets::Os, wait::timespec, wake_fd::WakeFd};
 
 /// Events taken per wait.
 const BATCH: usize = 256;
@@ -35,6 +35,7 @@ pub struct Epoll {
     _interrupt: WakeFd,
     events: Vec<epoll::Event>,
     trigger: Trigger,
+    scheduling: Scheduling,
 }
 
 /// When epoll tells of a connection.
@@ -55,7 +56,8 @@ impl Epoll {
         // Edge-triggered: every interrupt is a new edge, so the descriptor is never read.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &interrupt, epoll::EventData::new_u64(INTERRUPT), flags)?;
-        Ok(Self { epoll, _interrupt: interrupt, events: Vec::with_capacity(BATCH), trigger })
+        let (events, scheduling) = (Vec::with_capacity(BATCH), Scheduling::new());
+        Ok(Self { epoll, _interrupt: interrupt, events, trigger, scheduling })
     }
 
     fn register(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
@@ -118,6 +120,7 @@ impl Poller<Os> for Epoll {
             Err(Errno::INTR) => return Ok(()),
             other => other?,
         };
+        self.scheduling.heard(self.events.len());
         for event in &self.events {
             use epoll::EventFlags as E;
             let (token, flags) = (event.data.u64(), event.flags);

@@ -17,7 +17,7 @@ use rustix::{
 use roadstead_drivers::reactor::{Poller, Readiness};
 use roadstead_proto::ticket::{Token, WakeQueue};
 
-use crate::{sockets::Os, wait::poll, wake_fd::WakeFd};
+use crate::{scheduling::Scheduling, sockets::Os, wait::poll, wake_fd::WakeFd};
 
 /// Stands for a descriptor that is not on the list.
 const NOWHERE: usize = usize::MAX;
@@ -30,6 +30,7 @@ pub struct Poll {
     tokens: Vec<(RawFd, Token)>,
     /// Where each descriptor stands among the tokens, by its number.
     places: Vec<usize>,
+    scheduling: Scheduling,
 }
 
 impl Poll {
@@ -39,7 +40,8 @@ impl Poll {
         // SAFETY: the interrupt stays open as long as the list.
         let fd = unsafe { forget_lifetime(interrupt.as_fd()) };
         let fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        Ok(Self { interrupt, fds, tokens: Vec::new(), places: Vec::new() })
+        let (tokens, places) = (Vec::new(), Vec::new());
+        Ok(Self { interrupt, fds, tokens, places, scheduling: Scheduling::new() })
     }
 
     fn set(&mut self, fd: &OwnedFd, token: Token, flags: PollFlags) {
@@ -147,6 +149,7 @@ impl Poller<Os> for Poll {
                 more: false,
             });
         }
+        self.scheduling.heard(ready.len());
         Ok(())
     }
 }

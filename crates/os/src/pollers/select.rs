@@ -23,7 +23,7 @@ use roadstead_drivers::{
 };
 use roadstead_proto::ticket::{Token, WakeQueue};
 
-use crate::{sockets::Os, wait::timespec, wake_fd::WakeFd};
+use crate::{scheduling::Scheduling, sockets::Os, wait::timespec, wake_fd::WakeFd};
 
 /// Descriptors that a set has room for: `FD_SETSIZE`.
 const SIZE: RawFd = 1024;
@@ -39,6 +39,7 @@ pub struct Select {
     told: [Set; 2],
     /// By descriptor number.
     tokens: Vec<Token>,
+    scheduling: Scheduling,
 }
 
 impl Select {
@@ -51,6 +52,7 @@ impl Select {
             wanted: [empty(), empty()],
             told: [empty(), empty()],
             tokens: vec![Token(0); SIZE as usize],
+            scheduling: Scheduling::new(),
         };
         let number = fits(select.interrupt.as_fd().as_raw_fd())?;
         fd_set_insert(&mut select.wanted[0], number);
@@ -133,6 +135,7 @@ impl Poller<Os> for Select {
                 ready.push(Readiness { token, readable, writable: !readable, more: false });
             }
         }
+        self.scheduling.heard(ready.len());
         Ok(())
     }
 }

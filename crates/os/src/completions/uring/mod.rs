@@ -45,6 +45,7 @@ use roadstead_proto::{
 
 use crate::{
     file::File,
+    scheduling::Scheduling,
     sockets::{self, Os},
     wake_fd::WakeFd,
 };
@@ -72,6 +73,7 @@ pub struct Uring {
     looks: Vec<Token>,
     /// One of them has not been submitted yet.
     submits: bool,
+    scheduling: Scheduling,
 }
 
 fn cancelled() -> io::Error {
@@ -116,6 +118,7 @@ impl Uring {
             waiting: VecDeque::new(),
             looks: Vec::new(),
             submits: false,
+            scheduling: Scheduling::new(),
         })
     }
 
@@ -470,6 +473,7 @@ impl CompletionQueue for Uring {
         self.ring.enter(timeout)?;
         self.reap();
         self.end_looks();
+        self.scheduling.heard(self.done.len());
         done.append(&mut self.done);
         Ok(())
     }
