@@ -9,7 +9,7 @@ use rustls::{
     client::UnbufferedClientConnection,
     pki_types::{CertificateDer, ServerName},
     server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
+    unbuffered::{ConnectionState, EncodeError, EncryptError, ReadTraffic, UnbufferedStatus, WriteTraffic},
 };
 use webpki::EndEntityCert;
 
@@ -35,6 +35,8 @@ enum Side {
 /// What one step through the records has led to.
 enum Step {
     Go,
+    /// Application data were the last of what has come. What came before has been answered, so there is nothing to do.
+    Opened,
     /// What was to be written is.
     Written,
     Wait,
@@ -67,7 +69,7 @@ impl Records {
     /// at, and rustls panics if it fails twice.
     fn say_why(&mut self, wire: &mut [u8], reply: &mut BytesMut) {
         let mut nothing = BytesMut::new();
-        let _ = process!(&mut self.side, wire, |status| step(status, &mut nothing, reply));
+        let _ = process!(&mut self.side, wire, |status| step(status, usize::MAX, &mut nothing, reply));
     }
 
     /// Lets `write` write as soon as records may be written.
@@ -84,7 +86,7 @@ impl Records {
                 step_or_write(status, &mut nothing, wire, room, &mut write)
             });
             match step {
-                Step::Go => {}
+                Step::Go | Step::Opened => {}
                 Step::Written => return Ok(()),
                 Step::Wait | Step::Ended => return Err(io::ErrorKind::NotConnected.into()),
                 Step::Failed(error) => return Err(in_words(error)),
@@ -96,12 +98,13 @@ impl Records {
 impl Layer for Records {
     fn open(&mut self, wire: &mut BytesMut, plain: &mut BytesMut, reply: &mut BytesMut) -> io::Result<()> {
         loop {
-            let (step, used) = process!(&mut self.side, wire, |status| step(status, plain, reply));
+            let whole = wire.len();
+            let (step, used) = process!(&mut self.side, wire, |status| step(status, whole, plain, reply));
             wire.advance(used.min(wire.len()));
             match step {
                 Step::Go => {}
                 Step::Ended => self.ended = true,
-                Step::Wait | Step::Written => break,
+                Step::Wait | Step::Written | Step::Opened => break,
                 Step::Failed(error) => {
                     self.say_why(wire, reply);
                     return Err(in_words(error));
@@ -151,27 +154,23 @@ fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     Some(Identity { name, pin: pin_of(certificate)? })
 }
 
-/// Does what one state asks for; answers also how many bytes at the front of the wire are used up.
-fn step<D>(status: UnbufferedStatus<'_, '_, D>, plain: &mut BytesMut, reply: &mut BytesMut) -> (Step, usize) {
+/// Does what one state asks for, of the `whole` bytes of the wire; answers also how many at its front are used up.
+fn step<D>(
+    status: UnbufferedStatus<'_, '_, D>,
+    whole: usize,
+    plain: &mut BytesMut,
+    reply: &mut BytesMut,
+) -> (Step, usize) {
     let UnbufferedStatus { mut discard, state } = status;
     let step = match state {
         Err(error) => Step::Failed(error),
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-            let mut step = Step::Go;
-            while let Some(record) = traffic.next_record() {
-                match record {
-                    Ok(record) => {
-                        discard += record.discard;
-                        plain.extend_from_slice(record.payload);
-                    }
-                    Err(error) => {
-                        step = Step::Failed(error);
-                        break;
-                    }
-                }
+        Ok(ConnectionState::ReadTraffic(traffic)) => match read(traffic, plain) {
+            Ok(used) => {
+                discard += used;
+                if discard == whole { Step::Opened } else { Step::Go }
             }
-            step
-        }
+            Err(error) => Step::Failed(error),
+        },
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
             let needed = match data.encode(&mut []) {
                 Err(EncodeError::InsufficientSize(size)) => size.required_size,
@@ -194,6 +193,17 @@ fn step<D>(status: UnbufferedStatus<'_, '_, D>, plain: &mut BytesMut, reply: &mu
         Ok(_) => Step::Wait,
     };
     (step, discard)
+}
+
+/// Takes the application data that there are; answers how many bytes of the wire they were, beyond those of the status.
+fn read<D>(mut traffic: ReadTraffic<'_, '_, D>, plain: &mut BytesMut) -> Result<usize, Error> {
+    let mut used = 0;
+    while let Some(record) = traffic.next_record() {
+        let record = record?;
+        used += record.discard;
+        plain.extend_from_slice(record.payload);
+    }
+    Ok(used)
 }
 
 /// What can be written, whichever side we are.
@@ -222,7 +232,7 @@ fn step_or_write<D>(
 ) -> Step {
     let mut traffic = match status {
         UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(traffic)), .. } => traffic,
-        other => return step(other, plain, wire).0,
+        other => return step(other, usize::MAX, plain, wire).0,
     };
     let start = wire.len();
     wire.resize(start + room, 0);
