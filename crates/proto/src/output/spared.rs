@@ -117,13 +117,15 @@ mod tests {
 
     #[test]
     fn what_is_appended_comes_after_what_was_written() {
-        let (mut spare, mut output) = (Spare::default(), Output::new(1 << 20));
+        let (mut spare, mut output) = (spare(4096), Output::new(1 << 20));
         let take = |output: &mut Output, spare: &mut Spare, byte: u8| {
             let mut room = output.take_room(300, spare);
             assert!(room.is_empty() && room.capacity() >= 300);
             room.extend_from_slice(&[byte; 300]);
             output.append(room);
         };
+        // There is room behind these, which is not to be had.
+        output.borrow_tail(&mut spare);
         output.write(&[1; 10]);
         take(&mut output, &mut spare, 2);
         take(&mut output, &mut spare, 3);
