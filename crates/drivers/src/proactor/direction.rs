@@ -72,4 +72,17 @@ mod tests {
             assert_eq!(direction.begin().is_some(), again);
         }
     }
+
+    #[test]
+    fn what_is_cancelled_is_over_at_once_or_with_the_operation_that_is_under_way_whatever_that_came_to() {
+        let mut direction = Direction::new(false);
+        direction.asked = Some(());
+        assert!(direction.cancel().is_some());
+        for result in [Ok(1), Err(io::ErrorKind::WouldBlock.into())] {
+            let mut direction = Direction::new(true);
+            (direction.asked, direction.busy) = (Some(()), true);
+            assert!(direction.cancel().is_none());
+            assert!(direction.end(result).is_some() && direction.cancel().is_none());
+        }
+    }
 }

@@ -145,6 +145,26 @@ fn a_send_takes_pieces_in_their_order_and_of_a_file_what_was_asked_for() {
     );
 }
 
+/// Whether so many pieces have come by when the call that sends them returns.
+fn come_at_once(pieces: usize) -> bool {
+    let mut net = Os::non_blocking(Instant::now(), Tuning::default());
+    let (listener, mut peers) = waited_for(1);
+    let (stream, _) = net.accept(&listener).unwrap();
+    let mut output = Output::new(1 << 20);
+    (0..pieces).for_each(|_| output.send(vec![7; 2000]));
+    assert_eq!(net.send(&stream, &output).unwrap(), 2000 * pieces as u64);
+    peers[0].set_nonblocking(true).unwrap();
+    peers[0].read(&mut [0; 1]).is_ok()
+}
+
+#[test]
+fn what_is_sent_is_held_back_for_nothing_but_a_file_that_follows() {
+    for pieces in [1, 2, SLICES - 1, SLICES] {
+        // What was held back would come by itself some time later. Nobody is as late as that each time.
+        assert!((0..20).any(|_| come_at_once(pieces)), "{pieces} pieces");
+    }
+}
+
 #[test]
 fn an_address_of_ipv6_is_no_address_of_ipv4_and_a_listener_never_waits() {
     let listener = listen("[::]:0".parse().unwrap(), 1, Tuning::default());
