@@ -152,7 +152,7 @@ impl Rig {
                     assert!(!std::mem::replace(&mut self.shut, true), "sending ends twice");
                     assert!(self.connection.output().is_empty(), "sending ends before all is sent");
                 }
-                Op::Connect(..) | Op::Redial(..) => panic!("the session opens no connection"),
+                Op::Connect(..) | Op::Redial => panic!("the session opens no connection"),
                 Op::Read => panic!("the session sends no file"),
                 Op::Close { .. } => {
                     (self.closed, self.receiving, self.sending) = (true, None, false);

@@ -17,9 +17,9 @@ use bytes::BytesMut;
 use roadstead::tls::{Acceptor, Clients, Connector, Expect, Keys};
 use roadstead_keys::{Authority, Issued, Role};
 use roadstead_proto::{
-    Budget, Closed, Context, Done, Input, Peer, Ready, Session, connection::BLOCK, connection::Connection,
-    connection::Endpoint, connection::Event, connection::Op, host::Host, host::Shared, layer::End,
-    layer::through, ticket::Token,
+    Address, Budget, Closed, Context, Done, Input, Peer, Ready, Session, connection::BLOCK,
+    connection::Connection, connection::Endpoint, connection::Event, connection::Op, host::Host,
+    host::Shared, layer::End, layer::through, ticket::Token,
 };
 use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::pem::PemObject, version::TLS13};
 
@@ -144,13 +144,14 @@ impl Rig {
     fn new(shared: &Arc<Shared>, server: bool) -> Self {
         let host = Host::alone(Arc::clone(shared), 1);
         let permit = shared.gate.admit(None).expect("it is the first connection");
-        let (address, log) = (([192, 0, 2, 1], 7).into(), Arc::<Mutex<Log>>::default());
+        let (address, log) = (Address::from(([192, 0, 2, 1], 7)), Arc::<Mutex<Log>>::default());
         let session = Talker(Arc::clone(&log));
         let mut endpoint = if server {
-            let connection = Connection::accepted(session, Peer { address }, Arc::clone(shared), permit);
+            let connection =
+                Connection::accepted(session, Peer { address: address.clone() }, Arc::clone(shared), permit);
             through(&RING.acceptor, Box::new(connection), End::Accepted(address), Arc::clone(shared))
         } else {
-            let connection = Connection::outgoing(session, address, Arc::clone(shared), permit).0;
+            let connection = Connection::outgoing(session, address.clone(), Arc::clone(shared), permit).0;
             through(&RING.connector, Box::new(connection), End::Dialled(address), Arc::clone(shared))
         };
         endpoint.place(Token(1), host.wake_queue(), Duration::ZERO);
@@ -365,7 +366,7 @@ impl Rig {
                     assert!(!mem::replace(&mut self.shut, true), "sending ends twice");
                     assert!(self.endpoint.output().is_empty(), "sending ends before all is sent");
                 }
-                Op::Connect(..) | Op::Redial(..) => panic!("the session opens no connection"),
+                Op::Connect(..) | Op::Redial => panic!("the session opens no connection"),
                 Op::Read => panic!("the session sends no file"),
                 Op::Close { reset } => {
                     let excused = reset || self.tampered || self.waited;

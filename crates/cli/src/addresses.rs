@@ -1,4 +1,4 @@
-//! Addresses on the command line: numbers, or names that stand for several.
+//! Addresses on the command line: numbers, names that stand for several, and Unix sockets.
 
 use std::{
     fmt,
@@ -9,9 +9,14 @@ use std::{
 
 use rustix::net::sockopt::set_socket_linger;
 
+use roadstead::{
+    Address,
+    address::{UnixName, is_unix},
+};
+
 use crate::outcome::Result;
 
-/// `HOST:PORT`, as it was written.
+/// `HOST:PORT`, `unix:PATH` or `unix:@NAME`, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place(String);
 
@@ -20,7 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Place {
     /// All addresses that it stands for, each once, in the order of the system's preference.
-    pub(crate) fn all(&self) -> Result<Vec<SocketAddr>> {
+    pub(crate) fn all(&self) -> Result<Vec<Address>> {
+        match is_unix(&self.0) {
+            true => Ok(vec![self.0.parse::<UnixName>()?.into()]),
+            false => Ok(self.all_ip()?.into_iter().map(Address::from).collect()),
+        }
+    }
+
+    fn all_ip(&self) -> Result<Vec<SocketAddr>> {
+        if is_unix(&self.0) {
+            return Err(format!("{self} is a Unix socket, and an address HOST:PORT is needed here").into());
+        }
         let unknown = |error: io::Error| format!("no address is known for {self}: {error}");
         let mut all = Vec::new();
         for address in self.0.to_socket_addrs().map_err(unknown)? {
@@ -34,24 +49,27 @@ impl Place {
         Ok(all)
     }
 
-    /// The first address that it stands for.
+    /// The first address of IP that it stands for.
     pub(crate) fn first(&self) -> Result<SocketAddr> {
-        Ok(self.all()?[0])
+        Ok(self.all_ip()?[0])
     }
 
     /// The first of its addresses at which somebody listens. One that is alone is not tried: whoever connects to it is
     /// told.
-    pub(crate) fn reached(&self) -> Result<SocketAddr> {
+    pub(crate) fn reached(&self) -> Result<Address> {
         let all = self.all()?;
-        match all[..] {
-            [one] => Ok(one),
-            _ => Ok(first_reached(&all, try_one).map_err(|why| format!("cannot connect to {self}: {why}"))?),
+        if let [one] = &all[..] {
+            return Ok(one.clone());
         }
+        let all: Vec<_> = all.iter().filter_map(Address::socket).collect();
+        let reached =
+            first_reached(&all, try_one).map_err(|why| format!("cannot connect to {self}: {why}"))?;
+        Ok(reached.into())
     }
 }
 
 /// All addresses that `places` stand for, each once.
-pub(crate) fn all(places: &[Place]) -> Result<Vec<SocketAddr>> {
+pub(crate) fn all(places: &[Place]) -> Result<Vec<Address>> {
     let mut all = Vec::new();
     for address in places.iter().map(Place::all).collect::<Result<Vec<_>>>()?.concat() {
         if !all.contains(&address) {
@@ -95,8 +113,13 @@ fn try_one(address: SocketAddr) -> io::Result<()> {
     Ok(set_socket_linger(&stream, Some(Duration::ZERO))?)
 }
 
-/// Reads an address such as `127.0.0.1:7007` or `[::1]:7007`, or a name with a port. Whether it is known is asked later.
+/// Reads an address such as `127.0.0.1:7007` or `[::1]:7007`, a name with a port, or `unix:` with a path or `@` and a
+/// name. Whether it is known is asked later.
 pub(crate) fn place(text: &str) -> std::result::Result<Place, String> {
+    if is_unix(text) {
+        let name = text.parse::<UnixName>().map_err(|why| format!("`{text}` is no Unix socket: {why}"));
+        return name.map(|_| Place(text.to_owned()));
+    }
     let is_name = |host: &str| {
         let fits = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
         !host.is_empty() && host.chars().all(fits)
@@ -106,7 +129,9 @@ pub(crate) fn place(text: &str) -> std::result::Result<Place, String> {
     if named || text.parse::<SocketAddr>().is_ok() {
         return Ok(Place(text.to_owned()));
     }
-    Err(format!("`{text}` is not an address HOST:PORT, such as 127.0.0.1:7007, [::1]:7007 or localhost:7007"))
+    Err(format!(
+        "`{text}` is not an address HOST:PORT, such as 127.0.0.1:7007, [::1]:7007 or localhost:7007, nor unix:PATH"
+    ))
 }
 
 /// Reads three addresses between commas.
@@ -117,10 +142,7 @@ pub(crate) fn three(text: &str) -> std::result::Result<[Place; 3], String> {
 }
 
 /// Three addresses, each found as `find` does it.
-pub(crate) fn find_three(
-    places: &[Place; 3],
-    find: impl Fn(&Place) -> Result<SocketAddr>,
-) -> Result<[SocketAddr; 3]> {
+pub(crate) fn find_three<A>(places: &[Place; 3], find: impl Fn(&Place) -> Result<A>) -> Result<[A; 3]> {
     let [a, b, c] = places;
     Ok([find(a)?, find(b)?, find(c)?])
 }
@@ -133,7 +155,16 @@ mod tests {
 
     #[test]
     fn an_address_is_a_number_or_a_name_with_a_port() {
-        for right in ["127.0.0.1:0", "[::1]:7", "localhost:65535", "a-b.example.org:80", "x_y:1"] {
+        for right in [
+            "127.0.0.1:0",
+            "[::1]:7",
+            "localhost:65535",
+            "a-b.example.org:80",
+            "x_y:1",
+            "unix:/run/x",
+            "unix:x",
+            "unix:@x",
+        ] {
             assert_eq!(place(right).unwrap().to_string(), right);
         }
         for wrong in [
@@ -157,12 +188,38 @@ mod tests {
     fn a_name_stands_for_its_addresses_and_one_that_nobody_knows_is_told() {
         let number = place("127.0.0.1:7").unwrap();
         let expected: SocketAddr = "127.0.0.1:7".parse().unwrap();
-        assert_eq!((number.all().unwrap(), number.first().unwrap()), (vec![expected], expected));
-        assert_eq!(number.reached().unwrap(), expected, "whoever connects is told that nobody listens");
-        let local = place("localhost:7").unwrap().all().unwrap();
+        assert_eq!((number.all().unwrap(), number.first().unwrap()), (vec![expected.into()], expected));
+        assert_eq!(
+            number.reached().unwrap(),
+            expected.into(),
+            "whoever connects is told that nobody listens"
+        );
+        let local = place("localhost:7").unwrap().all_ip().unwrap();
         assert!(local.iter().all(|address| address.ip().is_loopback() && address.port() == 7), "{local:?}");
         let said = place("not..known:7").unwrap().all().unwrap_err().to_string();
         assert!(said.starts_with("no address is known for not..known:7: ") && !said.contains('\n'), "{said}");
+    }
+
+    #[test]
+    fn a_unix_socket_stands_for_itself_and_is_no_address_of_ip() {
+        for (text, name) in [
+            ("unix:/run/x,y", UnixName::at("/run/x,y").unwrap()),
+            ("unix:@x", UnixName::abstract_name(b"x").unwrap()),
+        ] {
+            let place = place(text).unwrap();
+            let name = Address::from(name);
+            assert_eq!((place.all().unwrap(), place.reached().unwrap()), (vec![name.clone()], name));
+            let said = place.first().unwrap_err().to_string();
+            assert_eq!(said, format!("{text} is a Unix socket, and an address HOST:PORT is needed here"));
+        }
+        let long = format!("unix:/{}", "x".repeat(107));
+        for (wrong, why) in [
+            ("unix:", "a Unix socket is named by a path or @NAME, and this is empty"),
+            ("unix:a\\z", "a backslash begins \\xHH, a byte as two hexadecimal digits, or is written twice"),
+            (&long, "a Unix socket's name has at most 107 bytes, and this has 108: choose a shorter one"),
+        ] {
+            assert_eq!(place(wrong).unwrap_err(), format!("`{wrong}` is no Unix socket: {why}"));
+        }
     }
 
     #[test]

@@ -30,8 +30,8 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The server to load, at an address or a name; it must send back what it receives. Of several addresses of a name
-    /// it is the first at which somebody listens
+    /// The server to load, at an address, a name or a Unix socket (unix:PATH, unix:@NAME); it must send back what it
+    /// receives. Of several addresses of a name it is the first at which somebody listens
     #[arg(value_parser = place)]
     target: Place,
     /// Connections that send

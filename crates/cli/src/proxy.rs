@@ -22,7 +22,7 @@ use crate::{
 #[command(next_help_heading = "Options of `proxy`")]
 pub(crate) struct Targets {
     /// Where to go: the target with the fewest connections, of those that could be reached of late. Every address of a
-    /// name is a target
+    /// name is a target, and so may a Unix socket be (unix:PATH, unix:@NAME)
     #[arg(long, value_name = "ADDR[,ADDR]", value_delimiter = ',', value_parser = place, required_if_eq("service", "proxy"))]
     to: Vec<Place>,
     /// Speak TLS 1.3 with the targets, with the keys in this directory: see `roadstead keys`

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use rustix::net::getsockname;
 
 use roadstead::{
-    Budget, Model, Queue, Server, Service, activation,
+    Address, Budget, Model, Queue, Server, Service, UnixName, activation,
     server::Snapshot,
     server::{Io, RunError, Spread, Trigger},
     tls::{Acceptor, Clients, Keys},
@@ -84,9 +84,9 @@ enum Units {
 /// Where and how a server listens.
 #[derive(clap::Args)]
 pub(crate) struct Listen {
-    /// Address to listen on, or a name, of which all addresses are; port 0 lets the system choose. May be given more than
-    /// once, and beside sockets that it is started with (LISTEN_FDS, as by systemd) [default: 127.0.0.1:7007 if there are
-    /// none]
+    /// Address to listen on, or a name, of which all addresses are; port 0 lets the system choose. Or a Unix socket:
+    /// unix:PATH, a file of this user alone, or unix:@NAME, an abstract name. May be given more than once, and beside
+    /// sockets that it is started with (LISTEN_FDS, as by systemd) [default: 127.0.0.1:7007 if there are none]
     #[arg(long, value_name = "ADDR", value_parser = place)]
     bind: Vec<Place>,
     /// I/O model: see `roadstead models`, or `best`
@@ -153,7 +153,7 @@ impl Listen {
         let sockets = activation::sockets()?;
         let mut addresses = addresses::all(&self.bind)?;
         if sockets.is_empty() && addresses.is_empty() {
-            addresses.push(USUAL);
+            addresses.push(USUAL.into());
         }
         Ok(Places { sockets, addresses })
     }
@@ -162,14 +162,17 @@ impl Listen {
 /// Where a server is to listen.
 pub(crate) struct Places {
     sockets: Vec<OwnedFd>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
 }
 
 impl Places {
-    /// All of them as addresses.
-    pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let of_socket = |socket: &OwnedFd| Ok(SocketAddr::try_from(getsockname(socket)?)?);
-        self.sockets.iter().map(of_socket).chain(self.addresses.iter().copied().map(Ok)).collect()
+    /// All of them as addresses; of a Unix socket that is given, without its name.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<Address>> {
+        let of_socket = |socket: &OwnedFd| {
+            let tcp = SocketAddr::try_from(getsockname(socket)?);
+            Ok(tcp.map_or_else(|_| UnixName::none().into(), Address::from))
+        };
+        self.sockets.iter().map(of_socket).chain(self.addresses.iter().cloned().map(Ok)).collect()
     }
 
     fn of<S: Service>(self, mut server: Server<S>) -> Server<S> {
@@ -184,7 +187,7 @@ pub(crate) struct Limits {
     /// Connections open at once [default: 10000; Trident: 1000]
     #[arg(long, value_name = "N", value_parser = within(1..=MANY))]
     connections: Option<usize>,
-    /// Connections open at once from one address, or one /64 of IPv6 [default: 10000]
+    /// Connections open at once from one address, or one /64 of IPv6; those of a Unix socket have none [default: 10000]
     #[arg(long, value_name = "N", value_parser = within(1..=MANY))]
     per_address: Option<usize>,
     /// Time for a client to send its first byte [default: 10]
@@ -302,7 +305,7 @@ pub(crate) fn run_service(
     peers: Option<SocketAddr>,
 ) -> Result<Outcome> {
     let model = listen.model;
-    let listening = |addresses: &[SocketAddr]| {
+    let listening = |addresses: &[Address]| {
         announce(addresses, peers)?;
         tracing::info!(%model, "serving; Ctrl-C drains, twice ends at once");
         Ok(())
@@ -329,7 +332,7 @@ fn close(model: Model, how: &str, counts: &Snapshot) {
     );
 }
 
-fn announce(addresses: &[SocketAddr], peers: Option<SocketAddr>) -> io::Result<()> {
+fn announce(addresses: &[Address], peers: Option<SocketAddr>) -> io::Result<()> {
     let mut lines: String = addresses.iter().map(|address| format!("listening on {address}\n")).collect();
     if let Some(address) = peers {
         lines.push_str(&format!("listening for servers on {address}\n"));

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader},
     mem,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     ops::Index,
     os::{
         fd::OwnedFd,
@@ -26,10 +26,12 @@ use rustix::{
 };
 use tempfile::TempDir;
 
+use roadstead::Address;
+
 use crate::{
     client::{comes_to, eventually},
     setting::{self, Setting},
-    wire::Wire,
+    wire::{Wire, reach},
 };
 
 /// On this signal the program says what it holds.
@@ -43,7 +45,7 @@ pub struct Child {
     said: Arc<Mutex<Vec<String>>>,
     listener: Option<JoinHandle<()>>,
     log: File,
-    addresses: Vec<SocketAddr>,
+    places: Vec<Address>,
     keys: TempDir,
 }
 
@@ -88,10 +90,10 @@ impl Child {
     #[track_caller]
     fn listening(mut self, line: &str) -> Self {
         eventually("it listens", || {
-            self.addresses = self.said("listening ").first().map_or(Vec::new(), |line| addresses(line));
+            self.places = self.said("listening ").first().map_or(Vec::new(), |line| places(line));
             let ended = self.process.0.try_wait().unwrap();
             assert!(ended.is_none(), "`{line}` has ended ({}): {}", ended.unwrap(), self.log());
-            !self.addresses.is_empty()
+            !self.places.is_empty()
         });
         self
     }
@@ -129,7 +131,7 @@ impl Child {
             said,
             listener: Some(listener),
             log,
-            addresses: Vec::new(),
+            places: Vec::new(),
             keys,
         }
     }
@@ -144,14 +146,14 @@ impl Child {
         fs::write(self.keys.path().join("cert.pem"), "none").unwrap();
     }
 
-    /// Where it listens.
+    /// Where it listens with TCP.
     pub fn address(&self) -> SocketAddr {
-        self.addresses[0]
+        self.addresses()[0]
     }
 
-    /// All addresses, in the order of its options.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// All addresses of TCP, in the order of its options.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.places.iter().filter_map(Address::socket).collect()
     }
 
     /// A connection to it.
@@ -162,7 +164,12 @@ impl Child {
 
     /// A connection to it, unless it resets whoever comes so soon that there is none.
     pub fn try_connect(&self) -> io::Result<Wire> {
-        Ok(self.setting.speak(TcpStream::connect(self.address())?))
+        self.try_connect_to(0)
+    }
+
+    /// A connection to the place of that number, in the order of its options.
+    pub fn try_connect_to(&self, number: usize) -> io::Result<Wire> {
+        Ok(self.setting.speak(reach(&self.places[number])?))
     }
 
     /// Connections to it, all open.
@@ -227,7 +234,7 @@ impl Child {
     #[track_caller]
     pub fn begin_drain(&self) {
         self.signal(Signal::TERM);
-        eventually("nobody is accepted any more", || TcpStream::connect(self.address()).is_err());
+        eventually("nobody is accepted any more", || reach(&self.places[0]).is_err());
     }
 
     /// Waits until it listens no more, without a connection that it might still let in: proc(5), `net/tcp`.
@@ -474,8 +481,8 @@ fn listen(stdout: ChildStdout, said: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> 
     })
 }
 
-fn addresses(line: &str) -> Vec<SocketAddr> {
-    line.split(' ').map(|address| address.parse().unwrap()).collect()
+fn places(line: &str) -> Vec<Address> {
+    line.split(' ').map(|place| place.parse().unwrap()).collect()
 }
 
 /// The numbers that a directory's entries are; empty if it has gone.

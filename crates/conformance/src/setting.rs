@@ -3,8 +3,7 @@
 
 use std::{
     env, fs,
-    net::TcpStream,
-    os::unix::fs::PermissionsExt,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -146,7 +145,7 @@ impl Setting {
     }
 
     /// Speaks as a client of such a server over `socket`, with a bound on every wait.
-    pub fn speak(&self, socket: TcpStream) -> Wire {
+    pub fn speak(&self, socket: impl Into<OwnedFd>) -> Wire {
         Wire::new(socket, self.tls.then(|| (Arc::clone(&RING.client), SERVER)))
     }
 }

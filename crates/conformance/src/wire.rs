@@ -1,19 +1,35 @@
 //! A client's end of a connection, plain or through TLS: what is done to it means the same on both.
 
 use std::{
+    ffi::OsStr,
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use rustls::{ClientConfig, ClientConnection};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use roadstead::Address;
 
 use crate::PATIENCE;
 
+/// Connects to an address, whatever it is of.
+pub fn reach(address: &Address) -> io::Result<OwnedFd> {
+    let name = match address {
+        Address::Ip(address) => return Ok(TcpStream::connect(address)?.into()),
+        Address::Unix(name) => name.sun_path().unwrap(),
+    };
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.connect(&SockAddr::unix(OsStr::from_bytes(name))?)?;
+    Ok(socket.into())
+}
+
 /// A blocking connection whose directions may be used by two threads. Dropped, it ends in good order.
 pub struct Wire {
-    socket: TcpStream,
+    socket: Socket,
     tls: Option<Arc<Tls>>,
     /// Received records that were not opened yet.
     came: Vec<u8>,
@@ -30,8 +46,11 @@ struct Tls {
 
 impl Wire {
     /// Speaks over `socket`, as a client of a server with that name if that is given.
-    pub fn new(mut socket: TcpStream, tls: Option<(Arc<ClientConfig>, &'static str)>) -> Self {
-        socket.set_nodelay(true).unwrap();
+    pub fn new(socket: impl Into<OwnedFd>, tls: Option<(Arc<ClientConfig>, &'static str)>) -> Self {
+        let mut socket = Socket::from(socket.into());
+        if socket.domain().unwrap() != Domain::UNIX {
+            socket.set_tcp_nodelay(true).unwrap();
+        }
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut failed = None;
@@ -86,7 +105,7 @@ impl Wire {
 
     /// Ends without a word.
     pub fn reset(self) {
-        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+        self.socket.set_linger(Some(Duration::ZERO)).unwrap();
         self.say_nothing_more();
     }
 
@@ -112,7 +131,7 @@ impl Wire {
 
     /// Where it comes from.
     pub fn local_address(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap()
+        self.socket.local_addr().unwrap().as_socket().unwrap()
     }
 
     /// Has calls fail that would wait.

@@ -1,11 +1,11 @@
 //! What the loops ask of a network: the system's sockets, or made-up ones in the simulator.
 #![forbid(unsafe_code)]
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::BytesMut;
 
-use roadstead_proto::output::Output;
+use roadstead_proto::{address::Address, output::Output};
 
 pub use roadstead_proto::flight::REST;
 
@@ -21,11 +21,11 @@ pub trait Net {
     /// The time since the engine started.
     fn now(&self) -> Duration;
     /// Takes one connection out of the backlog.
-    fn accept(&mut self, listener: &Self::ListenSocket) -> io::Result<(Self::Stream, SocketAddr)>;
+    fn accept(&mut self, listener: &Self::ListenSocket) -> io::Result<(Self::Stream, Address)>;
     /// There are no descriptors left: takes one connection out of the backlog and closes it. False if even that fails.
     fn shed(&mut self, listener: &Self::ListenSocket) -> bool;
     /// Begins a connection; writable when it is decided.
-    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Stream>;
+    fn connect(&mut self, address: &Address) -> io::Result<Self::Stream>;
     /// How a connection that was begun was decided; [`io::ErrorKind::WouldBlock`] if it is not yet.
     fn connected(&mut self, stream: &Self::Stream) -> io::Result<()>;
     /// Receives up to `most` bytes into `block`, which it empties first; zero is the peer's end.

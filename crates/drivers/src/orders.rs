@@ -1,7 +1,7 @@
 //! [`Orders`]: what other threads ask of a loop. To serve, drain or stop ([`Order`]), and to drive another connection.
 #![forbid(unsafe_code)]
 
-use std::{mem, net::SocketAddr, sync::PoisonError};
+use std::{mem, sync::PoisonError};
 
 use crate::{
     connection::Endpoint,
@@ -64,8 +64,12 @@ pub struct Orders {
     newcomers: Mutex<Vec<Newcomer>>,
 }
 
-/// An endpoint, and where its connection goes to; nowhere, if it has none.
-pub(crate) type Newcomer = (Option<SocketAddr>, Box<dyn Endpoint>);
+/// Whose connection is to be opened, or has none.
+#[derive(Debug)]
+pub(crate) enum Newcomer {
+    Dials(Box<dyn Endpoint>),
+    Attends(Box<dyn Endpoint>),
+}
 
 impl Orders {
     /// Has the loop cede its listeners to whoever else has them, with those who wait there.
@@ -86,14 +90,14 @@ impl Orders {
         wake_queue.wake(ORDERS);
     }
 
-    /// Opens a connection.
-    pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {
-        self.add(Some(address), endpoint, wake_queue);
+    /// Opens a connection to the endpoint's address.
+    pub fn connect(&self, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {
+        self.add(Newcomer::Dials(endpoint), wake_queue);
     }
 
     /// Drives a session that has no connection, only timers, tickets and connections that it opens.
     pub fn attend(&self, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {
-        self.add(None, endpoint, wake_queue);
+        self.add(Newcomer::Attends(endpoint), wake_queue);
     }
 
     /// Endpoints that have come from outside, each once.
@@ -111,8 +115,8 @@ impl Orders {
         self.ordered.has_ceded()
     }
 
-    fn add(&self, address: Option<SocketAddr>, endpoint: Box<dyn Endpoint>, wake_queue: &WakeQueue) {
-        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push((address, endpoint));
+    fn add(&self, newcomer: Newcomer, wake_queue: &WakeQueue) {
+        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push(newcomer);
         wake_queue.wake(ORDERS);
     }
 }

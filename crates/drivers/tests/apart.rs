@@ -7,7 +7,6 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     io::{self, IoSlice},
-    net::SocketAddr,
     ptr,
     sync::{
         Arc,
@@ -27,6 +26,7 @@ use roadstead_drivers::{
     reactor::{Poller, Reactor, Readiness},
 };
 use roadstead_proto::{
+    address::Address,
     budget::Budget,
     host::{Host, Shared},
     input::Input,
@@ -132,14 +132,14 @@ impl Net for Chatter {
     fn now(&self) -> Duration {
         Duration::ZERO
     }
-    fn accept(&mut self, (): &()) -> io::Result<(usize, SocketAddr)> {
+    fn accept(&mut self, (): &()) -> io::Result<(usize, Address)> {
         self.backlog = self.backlog.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
         Ok((self.backlog, ([192, 0, 2, 1], 7).into()))
     }
     fn shed(&mut self, (): &()) -> bool {
         false
     }
-    fn connect(&mut self, _: SocketAddr) -> io::Result<usize> {
+    fn connect(&mut self, _: &Address) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
     fn connected(&mut self, _: &usize) -> io::Result<()> {

@@ -31,8 +31,8 @@ pub fn hear(wire: &[u8], piece: usize) {
     let shared = Shared::new(Budget::default());
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let Ok(permit) = shared.gate.admit(None) else { return };
-    let link = Link::new(Arc::clone(&hub), address, None);
-    let mut connection = Connection::accepted(link, Peer { address }, shared, permit);
+    let link = Link::new(Arc::clone(&hub), address.into(), None);
+    let mut connection = Connection::accepted(link, Peer { address: address.into() }, shared, permit);
     connection.place(Token(1), host.wake_queue(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);
     for (turn, piece) in wire.chunks(piece.max(1)).enumerate() {

@@ -54,7 +54,7 @@ impl Keeper {
     fn dial(&self, link: Dialled, cx: &mut Context<'_, Self>) {
         let (peer, dialled) = (link.to, Some(link.on));
         let address = self.hub.peers[peer].address;
-        let link = Link::new(Arc::clone(&self.hub), address, Some(link));
+        let link = Link::new(Arc::clone(&self.hub), address.into(), Some(link));
         let connected = match &self.hub.trust {
             Some(trust) => cx.connect_through(address, trust.connector(peer), link),
             None => cx.connect(address, link),

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,6 +15,7 @@ use std::{
 };
 
 use roadstead_proto::{
+    address::Address,
     budget::Charge,
     frame::{Frame, Parsed},
     input::Input,
@@ -41,7 +41,7 @@ impl Service for Links {
     const SCOPE: Scope = Scope::Process;
 
     fn open(&self, peer: &Peer) -> Link {
-        Link::new(Arc::clone(&self.0), peer.address, None)
+        Link::new(Arc::clone(&self.0), peer.address.clone(), None)
     }
 }
 
@@ -65,7 +65,7 @@ struct Partial {
 pub(crate) struct Link {
     hub: Arc<Hub>,
     number: u64,
-    address: SocketAddr,
+    address: Address,
     /// If we have dialled it.
     dialled: Option<Dialled>,
     /// Who it is, once it has said so.
@@ -106,7 +106,7 @@ struct Incoming {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Link {
-    pub(crate) fn new(hub: Arc<Hub>, address: SocketAddr, dialled: Option<Dialled>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, address: Address, dialled: Option<Dialled>) -> Self {
         let inc = Incoming { partial: HashMap::new(), received: 0, told: 0, taken: None, due: None };
         Self {
             hub,

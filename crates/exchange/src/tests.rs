@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use roadstead_proto::{
+    Address,
     budget::Budget,
     connection::{Connection, Endpoint, Event, Op},
     guard::Guarded,
@@ -266,11 +267,11 @@ fn what_is_gathered_is_in_the_order_of_the_peers_whoever_came_first_and_who_did_
 
 #[test]
 fn a_link_is_not_given_up_as_silent_because_somebody_calls_before_its_socket_was_looked_at() {
-    let (hub, address) = (hub(Options::default()), ([127, 0, 0, 1], 9).into());
+    let (hub, address) = (hub(Options::default()), Address::from(([127, 0, 0, 1], 9)));
     let shared = Shared::new(Budget::default());
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let permit = shared.gate.admit(None).unwrap();
-    let link = Link::new(Arc::clone(&hub), address, Some(Dialled { to: 0, on: 0 }));
+    let link = Link::new(Arc::clone(&hub), address.clone(), Some(Dialled { to: 0, on: 0 }));
     let (mut connection, waker) = Connection::outgoing(link, address, shared, permit);
     connection.place(Token(1), host.wake_queue(), Duration::ZERO);
     connection.handle(Duration::ZERO, Event::Opened, &mut host);

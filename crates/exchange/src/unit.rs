@@ -80,7 +80,7 @@ impl Unit {
     pub fn keepers(&self) -> Result<Vec<Box<dyn Endpoint>>, Busy> {
         let keeper = |on| {
             let keeper = Keeper::new(Arc::clone(&self.hub), on);
-            outgoing(&self.shared, self.address, None, keeper).map(|(keeper, _)| keeper)
+            outgoing(&self.shared, self.address.into(), None, keeper).map(|(keeper, _)| keeper)
         };
         (0..self.loops()).map(keeper).collect()
     }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use roadstead::Address;
 use roadstead_load::{
     generator::{Load, Mode},
     report::{Column, Destination, Stream, Table, count, millis, number},
@@ -14,7 +15,7 @@ const USAGE: &str = "usage: load ADDR [--connections C] [--depth D] [--size S] [
 
 fn parse() -> Result<(Load, Option<Destination>), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let mut load = Load::new(arguments.next().ok_or(USAGE)?.parse()?);
+    let mut load = Load::new(arguments.next().ok_or(USAGE)?.parse::<Address>()?);
     let mut json = None;
     while let Some(flag) = arguments.next() {
         let value = arguments.next().ok_or(USAGE)?;

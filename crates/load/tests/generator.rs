@@ -347,12 +347,12 @@ fn the_report_says_what_was_asked_for_and_what_came_of_it() {
     load.mode = Mode::Open { per_second: 400.0, duration: Duration::from_millis(200) };
     load.timeout = Duration::from_secs(60);
     let report = run(&load);
-    assert_eq!((report.target, report.kind, report.rate), (load.target, "open", Some(400.0)));
+    assert_eq!((&report.target, report.kind, report.rate), (&load.target, "open", Some(400.0)));
     assert_eq!((report.connections, report.idle, report.depth, report.size), (2, 3, 4, 5));
     assert_eq!((report.connected, report.right, report.layered), (5, 80, false));
     assert_eq!(report.messages_per_second, 80.0 / report.seconds);
     assert!(!report.client_is_limit, "it slept most of the time: {report:?}");
-    let closed = run(&count(load.target, 1));
+    let closed = run(&count(load.target.socket().unwrap(), 1));
     assert_eq!((closed.kind, closed.rate), ("closed", None));
 }
 

@@ -30,7 +30,7 @@ pub struct Budget {
     /// Connections open at once, accepted and outgoing together. Default 10,000.
     pub connections: usize,
     /// Accepted connections open at once from one IP address; for IPv6 from one network of 64 bits, as any host there
-    /// may have all of its addresses (RFC 7421, section 2). Default 10,000.
+    /// may have all of its addresses (RFC 7421, section 2). Default 10,000. Not of Unix sockets: see [`Gate::admit`].
     pub per_address: usize,
     /// Bytes of unread input that one connection may buffer, and as many of unsent output. Default 1 MiB.
     pub buffer_each: usize,
@@ -128,12 +128,12 @@ enum Tally {
 pub trait Books: Send + Sync + fmt::Debug {
     /// Admits a connection to `slot`, which has none.
     fn admit(&self, slot: usize, from: IpAddr, budget: &Budget) -> Result<(), Refused>;
-    /// Admits a connection that `slot` opens itself.
-    fn admit_outgoing(&self, slot: usize, budget: &Budget) -> Result<(), Refused>;
+    /// Admits a connection of `slot` that counts for no address: one that it opens itself, or of a Unix socket.
+    fn admit_other(&self, slot: usize, budget: &Budget) -> Result<(), Refused>;
     /// The accepted connection of `slot` has ended.
     fn release(&self, slot: usize);
-    /// One that `slot` opened itself has ended.
-    fn release_outgoing(&self, slot: usize);
+    /// One that counts for no address has ended.
+    fn release_other(&self, slot: usize);
     /// How many connections are open, in all processes.
     fn open(&self) -> usize;
     /// Counts `amount` more for `slot`, unless all together would pass `limit` then. Two that ask at once for the last
@@ -222,7 +222,8 @@ impl Gate {
         Arc::new(Self { budget: budget.clone(), tally: Tally::Common(share) })
     }
 
-    /// Admits a connection, counted until the permit is dropped. `None` counts in all but for no address.
+    /// Admits a connection, counted until the permit is dropped. `None` counts for no address: what we open, and who
+    /// comes through a Unix socket, often one proxy for many, and let in by the mode of a file.
     ///
     /// # Errors
     /// [`Refused`] at the limit; nothing is counted then.
@@ -233,7 +234,7 @@ impl Gate {
             (Tally::Common(Share { books, slot }), Some(address)) => {
                 books.admit(*slot, address, &self.budget)?;
             }
-            (Tally::Common(Share { books, slot }), None) => books.admit_outgoing(*slot, &self.budget)?,
+            (Tally::Common(Share { books, slot }), None) => books.admit_other(*slot, &self.budget)?,
         }
         Ok(Permit { gate: Arc::clone(self), from })
     }
@@ -242,13 +243,13 @@ impl Gate {
         match &self.tally {
             Tally::Here(open) => lock(open).release(from),
             Tally::Common(Share { books, slot }) if from.is_some() => books.release(*slot),
-            Tally::Common(Share { books, slot }) => books.release_outgoing(*slot),
+            Tally::Common(Share { books, slot }) => books.release_other(*slot),
         }
     }
 
     /// Counts as its own, until the permit is dropped, what another process has admitted from there in its stead.
-    pub fn adopt(self: &Arc<Self>, from: IpAddr) -> Permit {
-        Permit { gate: Arc::clone(self), from: Some(origin(from)) }
+    pub fn adopt(self: &Arc<Self>, from: Option<IpAddr>) -> Permit {
+        Permit { gate: Arc::clone(self), from: from.map(origin) }
     }
 
     /// How many connections are open.
@@ -482,9 +483,9 @@ mod tests {
         assert_eq!([none.admit(address).unwrap_err(), none.admit(None).unwrap_err()], [Refused::Full(0); 2]);
         let closed = Gate::new(&Budget::default().per_address(0));
         assert_eq!(closed.admit(address).unwrap_err(), Refused::Address(0));
-        let outgoing = closed.admit(None).unwrap();
+        let other = closed.admit(None).unwrap();
         assert_eq!((closed.open(), closed.addresses()), (1, 0));
-        drop(outgoing);
+        drop(other);
         assert_eq!(closed.open(), 0);
         assert!(Meter::new(0).charge(1).is_none() && Meter::new(0).charge(0).is_some());
     }
@@ -492,8 +493,8 @@ mod tests {
     #[test]
     fn what_another_process_has_admitted_is_given_back_once() {
         let gate = Gate::new(&Budget::default().connections(1));
-        let address = IpAddr::from([127, 0, 0, 1]);
-        std::mem::forget(gate.admit(Some(address)).unwrap());
+        let address = Some(IpAddr::from([127, 0, 0, 1]));
+        std::mem::forget(gate.admit(address).unwrap());
         drop(gate.adopt(address));
         assert_eq!((gate.open(), gate.addresses()), (0, 0));
     }

@@ -1,11 +1,12 @@
 //! What a loop and the endpoint of a connection say to each other: what happened, and what to do next.
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, io, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
 use crate::{
+    address::Address,
     blob::FileRange,
     flight::Operation,
     host::Host,
@@ -60,8 +61,8 @@ pub enum Op {
     Shutdown,
     /// Open another connection. Boxed, so that an operation fits into two registers.
     Connect(Box<Outgoing>),
-    /// Begin this connection again, to the same address: there was no room for it ([`Event::Exhausted`]).
-    Redial(Box<SocketAddr>),
+    /// Begin this connection again, to [`Endpoint::address`]: there was no room for it ([`Event::Exhausted`]).
+    Redial,
     /// Cancel what is in flight and close; with `reset`, without care for what was not sent. Nothing follows.
     Close {
         /// Whether the peer sees a reset.
@@ -69,11 +70,9 @@ pub enum Op {
     },
 }
 
-/// A connection that is to be opened.
+/// A connection that is to be opened, to the address of its endpoint.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Where to.
-    pub address: SocketAddr,
     /// What is driven on it.
     pub endpoint: Box<dyn Endpoint>,
 }
@@ -119,6 +118,8 @@ pub trait Endpoint: Send + fmt::Debug {
     fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) -> Pending;
     /// The next operation, each once, until `None`.
     fn next(&mut self) -> Option<Op>;
+    /// Where the connection comes from, or goes to.
+    fn address(&self) -> &Address;
     /// What it was told to have happened at `from` has happened by `to`: who told it had not looked at the clock
     /// between.
     fn correct(&mut self, from: Duration, to: Duration);

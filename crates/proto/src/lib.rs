@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`service`], [`session`], [`close`] | what a service is, through which context its sessions answer, and how they end |
-//! | [`peer`], [`identity`] | who is at the other end, and what it has proven |
+//! | [`peer`], [`address`], [`identity`] | who is at the other end, where, and what it has proven |
 //! | [`connection`], [`flight`] | one connection without any I/O, and its operations that are in flight |
 //! | [`endpoint`] | what a loop drives: a connection, or a layer around one |
 //! | [`input`], `unread`, [`reading`], [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
@@ -24,6 +24,7 @@
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod address;
 pub mod blob;
 pub mod budget;
 pub mod chunk;
@@ -55,6 +56,7 @@ mod reserve;
 mod spare;
 mod unread;
 
+pub use address::{Address, UnixName};
 pub use blob::Blob;
 pub use budget::Budget;
 pub use close::{Close, Closed, Done};

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection, and how far what is known of it reaches.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
+use crate::address::Address;
 
 /// How far a service's state reaches. See [`Service::SCOPE`](crate::Service::SCOPE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub enum Scope {
 }
 
 /// Who is at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The address the connection came from, or goes to.
-    pub address: SocketAddr,
+    /// The address the connection came from, or goes to. A client of a Unix socket seldom has a name.
+    pub address: Address,
 }

@@ -148,8 +148,8 @@ impl<S: Session> Context<'_, S> {
     }
 
     /// Who is at the other end.
-    pub fn peer(&self) -> Peer {
-        *self.peer
+    pub fn peer(&self) -> &Peer {
+        self.peer
     }
 
     /// Who the peer has proven to be to the connection's [layer](crate::layer); `None` if it was not asked to.

@@ -1,7 +1,8 @@
 //! How the system's sockets are set up.
 #![forbid(unsafe_code)]
 
-/// What is asked of the system for every connection, accepted and outgoing: socket(7), tcp(7).
+/// What is asked of the system for every connection of TCP, accepted and outgoing: socket(7), tcp(7). A Unix socket is as
+/// the system makes it.
 ///
 /// ```
 /// # use roadstead_proto as roadstead;

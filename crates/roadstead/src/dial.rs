@@ -1,10 +1,11 @@
 //! Outgoing connections without a server: a loop of their own that holds sessions we are the client of.
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use roadstead_os::threads::server::{ServerThreads, Shape};
 use roadstead_proto::{
+    address::Address,
     budget::Budget,
     connection::{
         Endpoint,
@@ -36,7 +37,8 @@ impl Dialer {
     /// If the system has no thread or descriptors left.
     pub fn start(budget: Budget) -> io::Result<Self> {
         let shared = Shared::new(budget);
-        let threads = Model::best().entry().start(Shape::default(), Arc::clone(&shared), Vec::new())?;
+        let threads =
+            Model::best().entry().start(Shape::default(), Arc::clone(&shared), Vec::new(), Vec::new())?;
         Ok(Self { threads, shared })
     }
 
@@ -45,7 +47,7 @@ impl Dialer {
     ///
     /// # Errors
     /// [`Busy`] when as many connections are open as the budget allows.
-    pub fn connect<S: Session>(&self, address: SocketAddr, session: S) -> Result<Waker, Busy> {
+    pub fn connect<S: Session>(&self, address: impl Into<Address>, session: S) -> Result<Waker, Busy> {
         dial(self, address, None, session)
     }
 
@@ -56,7 +58,7 @@ impl Dialer {
     /// [`Busy`] when as many connections are open as the budget allows.
     pub fn connect_through<S: Session>(
         &self,
-        address: SocketAddr,
+        address: impl Into<Address>,
         layers: &dyn Layers,
         session: S,
     ) -> Result<Waker, Busy> {
@@ -74,8 +76,8 @@ impl Dial for Dialer {
         &self.shared
     }
 
-    fn begin(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
-        self.threads.connect(address, endpoint);
+    fn begin(&self, endpoint: Box<dyn Endpoint>) {
+        self.threads.connect(endpoint);
     }
 }
 

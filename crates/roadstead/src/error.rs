@@ -10,6 +10,8 @@ use roadstead_os::{
     threads::TooFew,
 };
 
+use roadstead_proto::address::is_unix;
+
 use crate::model::Model;
 
 /// Why a server could not be started.
@@ -54,6 +56,9 @@ impl From<io::Error> for StartError {
 }
 
 fn in_words(address: &str, source: &io::Error) -> String {
+    if is_unix(address) {
+        return unix_in_words(address, source);
+    }
     match source.kind() {
         io::ErrorKind::AddrInUse => format!("address {address} is in use"),
         io::ErrorKind::PermissionDenied => {
@@ -61,6 +66,21 @@ fn in_words(address: &str, source: &io::Error) -> String {
         }
         io::ErrorKind::AddrNotAvailable => format!("this machine has no address {address}"),
         _ => format!("cannot listen on {address}: {source}"),
+    }
+}
+
+fn unix_in_words(address: &str, source: &io::Error) -> String {
+    let cannot = |why: &str| format!("cannot listen on {address}: {why}");
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!("somebody listens on {address} already: choose another name"),
+        io::ErrorKind::NotFound => cannot("its directory does not exist: create it first"),
+        io::ErrorKind::NotADirectory => cannot("its path leads through a file that is no directory"),
+        io::ErrorKind::IsADirectory => cannot("it is a directory: name a file in it"),
+        io::ErrorKind::AlreadyExists => cannot(&format!("{source}: remove it, or choose another path")),
+        io::ErrorKind::PermissionDenied => {
+            cannot("no permission to create it: its directory has to be readable and writable")
+        }
+        _ => cannot(&source.to_string()),
     }
 }
 

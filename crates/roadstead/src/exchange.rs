@@ -62,7 +62,7 @@ impl Listener {
 /// What the system says.
 pub fn listen(address: SocketAddr) -> io::Result<Listener> {
     let socket = sockets::listen(address, sockets::BACKLOG, Tuning::default())?;
-    let address = sockets::local_address(&socket)?;
+    let address = sockets::local_address(&socket)?.socket().ok_or(io::ErrorKind::Unsupported)?;
     Ok(Listener { socket, address })
 }
 
@@ -85,7 +85,8 @@ pub fn start(
     sockets::tuning::apply(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
     let listening = accept::Listener { socket: listener.socket, open: unit.open() };
     let shape = Shape { loops: unit.loops(), ..Shape::default() };
-    let threads = Model::Epoll.entry().start(shape, Arc::clone(&unit.shared), vec![vec![listening]])?;
+    let threads =
+        Model::Epoll.entry().start(shape, Arc::clone(&unit.shared), vec![vec![listening]], Vec::new())?;
     threads.attend(unit.keepers().map_err(io::Error::other)?)?;
     Ok(Exchange::driven(unit, threads))
 }

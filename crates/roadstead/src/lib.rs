@@ -94,13 +94,18 @@ pub use dial::Dialer;
 pub use model::Model;
 pub use roadstead_os::file::File;
 pub use roadstead_proto::{
-    Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Forward, Frame, Identity, Input, Job, JobId,
-    Layer, Layers, Lost, Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning,
-    Waker, frame,
+    Address, Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Forward, Frame, Identity, Input, Job,
+    JobId, Layer, Layers, Lost, Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket,
+    Tuning, UnixName, Waker, frame,
 };
 #[cfg(feature = "sim")]
 pub use roadstead_sim as sim;
 pub use server::{Running, Server};
+
+/// Where one end of a connection is: TCP, or a Unix socket.
+pub mod address {
+    pub use roadstead_proto::address::{Address, BadAddress, BadUnixName, LONGEST, UnixName, is_unix};
+}
 
 /// Listening sockets that a process is started with, by systemd for one: sd_listen_fds(3).
 pub mod activation {

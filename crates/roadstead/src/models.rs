@@ -17,6 +17,7 @@ use roadstead_os::{
         prefork::{self, Prefork},
         process::{self, Process},
     },
+    sockets::unix::SocketFile,
     threads::{
         each::Threads,
         pool::{self, Pool},
@@ -62,10 +63,11 @@ impl Entry {
         shape: Shape,
         shared: Arc<Shared>,
         listeners: Vec<Vec<Listener<OwnedFd>>>,
+        files: Vec<SocketFile>,
     ) -> io::Result<ServerThreads> {
         match self.begin {
             Begin::Here(begin) | Begin::Asking { begin, .. } => {
-                ServerThreads::start(begin, shape, shared, listeners)
+                ServerThreads::start(begin, shape, shared, listeners, files)
             }
             Begin::Forking { .. } | Begin::Not(_) => Err(io::ErrorKind::Unsupported.into()),
         }

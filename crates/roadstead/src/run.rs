@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,6 +18,7 @@ use roadstead_os::{
     wait::{FOR_EVER, wait_for},
 };
 use roadstead_proto::{
+    address::Address,
     host::Shared,
     layer::{self, Layers},
     service::Service,
@@ -28,6 +28,7 @@ use roadstead_proto::{
 use crate::{
     model::Model,
     models::Begin,
+    place::Listening,
     server::{RunError, Running, Server, StartError},
 };
 
@@ -66,8 +67,8 @@ impl<S: Service> Server<S> {
     /// #     fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done { Ok(()) }
     /// # }
     /// let patience = std::time::Duration::from_secs(10);
-    /// let counted = Server::new(Shout).bind("127.0.0.1:7007").run(patience, |addresses| {
-    ///     println!("listening on {}", addresses[0]);
+    /// let counted = Server::new(Shout).bind("127.0.0.1:7007").run(patience, |places| {
+    ///     println!("listening on {}", places[0]);
     ///     Ok(())
     /// })?;
     /// println!("{} connections served", counted.accepted);
@@ -79,16 +80,16 @@ impl<S: Service> Server<S> {
     pub fn run(
         self,
         patience: Duration,
-        listening: impl FnOnce(&[SocketAddr]) -> io::Result<()>,
+        listening: impl FnOnce(&[Address]) -> io::Result<()>,
     ) -> Result<Snapshot, RunError> {
         let model = self.model.unwrap_or_else(Model::best);
         match model.entry().begin {
             Begin::Forking { size, strategy } => {
                 let size = size(&self.budget, self.workers);
                 let (mut parent, mut strategy) = (self.parent(model, size, patience)?, strategy(size));
-                let addresses = parent.addresses().map_err(StartError::System)?;
+                let places = parent.places().map_err(StartError::System)?;
                 strategy.start(&mut parent).map_err(StartError::TooFew)?;
-                listening(&addresses).map_err(RunError::Listening)?;
+                listening(&places).map_err(RunError::Listening)?;
                 Ok(parent.run(strategy)?)
             }
             Begin::Here(_) | Begin::Asking { .. } | Begin::Not(_) => {
@@ -99,7 +100,7 @@ impl<S: Service> Server<S> {
                 let beside = self.loops.descriptors(loops, self.places.len());
                 descriptors::make_room(self.budget.connections.saturating_add(beside));
                 let running = self.start()?;
-                listening(running.addresses()).map_err(RunError::Listening)?;
+                listening(running.places()).map_err(RunError::Listening)?;
                 running.until_interrupted(signals, layers.as_deref(), audit, patience)
             }
         }
@@ -114,13 +115,15 @@ impl<S: Service> Server<S> {
         if !child::is_alone()? {
             return impossible("it forks, and this process has other threads");
         }
-        let listeners = self.listen(1)?.into_iter().flatten().collect();
+        let Listening { sockets, files } = self.listen(1)?;
+        let listeners = sockets.into_iter().flatten().collect();
         let Self { budget, tuning, queue, layers, audit, service, .. } = self;
         let (service, common) = (Arc::new(service), layers.clone());
         let open = Box::new(move |shared: Arc<Shared>| opener(Arc::clone(&service), shared, common.clone()));
         Ok(ParentProcess::new(
             Plan { budget, tuning, queue, layers, audit, open, patience },
             listeners,
+            files,
             size,
         )?)
     }

@@ -18,6 +18,7 @@ use roadstead_os::{
     threads::server::{ServerThreads, Shape},
 };
 use roadstead_proto::{
+    address::Address,
     budget::Budget,
     host::Shared,
     layer::Layers,
@@ -30,7 +31,11 @@ pub use crate::{
     error::{DrainError, RunError, StartError},
     loops::{Spread, UnknownSpread},
 };
-use crate::{loops::Loops, model::Model, place::Place};
+use crate::{
+    loops::Loops,
+    model::Model,
+    place::{Listening, Place},
+};
 pub use roadstead_drivers::reactor::workers::Io;
 pub use roadstead_os::{
     outcome::{Broken, Undrained},
@@ -97,6 +102,13 @@ impl<S: Service> Server<S> {
     }
 
     /// Listens on `address` (`127.0.0.1:7007`, `[::1]:0`) as well. Port 0 lets the system choose.
+    ///
+    /// `unix:/run/name.sock` is a Unix socket: a file that only this user may connect to (mode 0600, until it is changed),
+    /// which is removed when the server lets nobody in any more, and taken over where nobody listens on it. `unix:@name`
+    /// is an abstract one (Linux), without a file: whoever is in the network namespace may connect. In both, `\\` and
+    /// `\xHH` stand for a backslash and for any byte. Who comes there has no address, so no limit
+    /// [per address](Budget::per_address) holds, and sees an end where others see a reset; [`Tuning`] says nothing of
+    /// them. With [`Spread::Kernel`] all loops accept at the same socket.
     #[must_use]
     pub fn bind(mut self, address: impl ToSocketAddrs + fmt::Display) -> Self {
         self.places.push(Place::at(address));
@@ -248,15 +260,9 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Listens wherever it is to, so many times at each place: the sockets of each time.
-    pub(crate) fn listen(&mut self, times: usize) -> Result<Vec<Vec<OwnedFd>>, StartError> {
-        let mut listeners: Vec<_> = (0..times).map(|_| Vec::new()).collect();
-        for place in mem::take(&mut self.places) {
-            for sockets in place.listen(times, self.backlog, self.tuning)? {
-                listeners.iter_mut().zip(sockets).for_each(|(all, socket)| all.push(socket));
-            }
-        }
-        Ok(listeners)
+    /// Listens wherever it is to, so many times at each place.
+    pub(crate) fn listen(&mut self, times: usize) -> Result<Listening, StartError> {
+        Listening::at(mem::take(&mut self.places), times, self.backlog, self.tuning)
     }
 
     /// Listens, and starts the threads that serve. Returns at once; the server runs until it is drained or dropped.
@@ -277,8 +283,8 @@ impl<S: Service> Server<S> {
         }
         model.explain();
         let loops = self.loops.on(model, self.io);
-        let sockets = self.listen(self.loops.listening(loops))?;
-        let addresses = sockets[0].iter().map(sockets::local_address).collect::<io::Result<Vec<_>>>()?;
+        let Listening { sockets, files } = self.listen(self.loops.listening(loops))?;
+        let places = sockets[0].iter().map(sockets::local_address).collect::<io::Result<Vec<_>>>()?;
         let shared = Shared::tuned(self.budget, self.tuning);
         let service = Arc::new(self.service);
         let listener =
@@ -293,9 +299,10 @@ impl<S: Service> Server<S> {
             trigger: self.trigger,
             io: self.io,
         };
-        let threads = model.entry().start(shape, Arc::clone(&shared), listeners)?;
+        let threads = model.entry().start(shape, Arc::clone(&shared), listeners, files)?;
         descriptors::check(shared.budget.connections);
-        Ok(Running { threads, shared, addresses, model, loops })
+        let addresses = places.iter().filter_map(Address::socket).collect();
+        Ok(Running { threads, shared, places, addresses, model, loops })
     }
 }
 
@@ -305,15 +312,22 @@ impl<S: Service> Server<S> {
 pub struct Running {
     threads: ServerThreads,
     shared: Arc<Shared>,
+    places: Vec<Address>,
+    /// Those of them that are of TCP.
     addresses: Vec<SocketAddr>,
     model: Model,
     loops: usize,
 }
 
 impl Running {
-    /// Where it listens, with the ports that the system chose, in the order they were asked for.
+    /// Where it listens with TCP, with the ports that the system chose, in the order they were asked for.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it listens, be it with TCP or on Unix sockets, in the order they were asked for.
+    pub fn places(&self) -> &[Address] {
+        &self.places
     }
 
     /// On what it runs.
@@ -360,9 +374,10 @@ impl Running {
         }
     }
 
-    /// Takes its listening sockets from it, in the order of its addresses: as they are, with all who wait there. It
+    /// Takes its listening sockets from it, in the order of its [places](Running::places): as they are, with all who wait there. It
     /// accepts no more, and serves who is in until it is drained or dropped. So a server can hand over to its successor
-    /// ([`Server::listener`]) with nobody turned away meanwhile. Where each loop listens ([`Spread::Kernel`]), those of
+    /// ([`Server::listener`]) with nobody turned away meanwhile. The file of a Unix socket
+    /// stays, and is the taker's to remove. Where each loop listens ([`Spread::Kernel`]), those of
     /// one loop come after those of another.
     ///
     /// Empty if they were taken before, or its loop has [`ended`](Running::ended).

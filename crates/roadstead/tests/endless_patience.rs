@@ -5,13 +5,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use roadstead::{Context, Done, Input, Peer, Scope, Server, Service, Session};
+use roadstead::{Address, Context, Done, Input, Peer, Scope, Server, Service, Session};
 use rustix::process::{Signal, getpid, kill_process};
 
 /// Answers when it has heard all that there is.
@@ -38,8 +38,8 @@ fn a_patience_without_end_is_one() {
     let (tell, told) = mpsc::channel();
     let serving = thread::spawn(move || {
         let server = Server::new(Patient).bind("127.0.0.1:0");
-        server.run(Duration::MAX, |addresses: &[SocketAddr]| {
-            tell.send(addresses[0]).unwrap();
+        server.run(Duration::MAX, |places: &[Address]| {
+            tell.send(places[0].clone()).unwrap();
             Ok(())
         })
     });

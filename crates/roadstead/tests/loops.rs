@@ -53,8 +53,8 @@ impl Service for Where {
     type Session = Here;
     const SCOPE: Scope = Scope::Process;
     fn open(&self, peer: &Peer) -> Here {
-        self.note(peer.address);
-        Here { peer: peer.address, places: self.clone() }
+        self.note(peer.address.socket().unwrap());
+        Here { peer: peer.address.socket().unwrap(), places: self.clone() }
     }
 }
 
@@ -316,7 +316,7 @@ fn pinned_loops_each_stay_on_a_processor() {
             let set = rustix::thread::sched_getaffinity(None).unwrap();
             let all = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&processor| set.is_set(processor));
             self.0.send(all.collect()).unwrap();
-            Here { peer: peer.address, places: Where::default() }
+            Here { peer: peer.address.socket().unwrap(), places: Where::default() }
         }
     }
     let (tell, told) = mpsc::channel();

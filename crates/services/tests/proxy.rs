@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, net::SocketAddr, sync::mpsc, time::Duration};
 
-use roadstead_proto::{Budget, Closed, Context, Done, Input, Ready, Session};
+use roadstead_proto::{Address, Budget, Closed, Context, Done, Input, Ready, Session};
 use roadstead_services::{echo::Echo, proxy::Proxy};
 use roadstead_sim::{Failure, Faults, Report, Sim, seeds};
 
@@ -77,7 +77,7 @@ fn serve(sim: Sim, service: &Proxy) -> Result<(usize, Report), Failure> {
 /// How many connections of the clients' the network has cut, and of the others.
 fn cuts(report: &Report) -> (usize, usize) {
     let cut: Vec<_> = report.connections.iter().filter(|link| link.cut.is_some()).collect();
-    let near = cut.iter().filter(|link| link.address == proxy()).count();
+    let near = cut.iter().filter(|link| link.address == proxy().into()).count();
     (near, cut.len() - near)
 }
 
@@ -85,7 +85,7 @@ fn cuts(report: &Report) -> (usize, usize) {
 fn everybody_is_served_whole_unless_cut_off_and_nothing_is_left() {
     let tried = Cell::new(0);
     Sim::check(seeds(1500), |sim| {
-        let service = Proxy::new(&targets(), None);
+        let service = Proxy::new(&targets().map(Address::from), None);
         let (whole, report) = serve(sim, &service)?;
         let (near, far) = cuts(&report);
         assert!(whole + near + far >= CLIENTS, "{whole} are whole, {near} and {far} were cut");
@@ -102,7 +102,7 @@ fn everybody_is_served_whole_unless_cut_off_and_nothing_is_left() {
                     report
                         .connections
                         .iter()
-                        .filter(|link| link.address == proxy())
+                        .filter(|link| link.address == proxy().into())
                         .map(|link| link.up.received)
                         .sum()
                 )
@@ -118,7 +118,7 @@ fn everybody_is_served_whole_unless_cut_off_and_nothing_is_left() {
 fn a_target_that_cannot_be_reached_costs_nobody_anything_but_time() {
     let unserved = Cell::new(0);
     Sim::check(seeds(1000), |sim| {
-        let service = Proxy::new(&targets(), None);
+        let service = Proxy::new(&targets().map(Address::from), None);
         let unanswered = if sim.seed() % 2 == 0 { 0.3 } else { 0.0 };
         let (whole, report) =
             serve(sim.faults(Faults { refuse: 0.3, unanswered, ..Faults::none() }), &service)?;

@@ -1,7 +1,7 @@
 //! The ready services without a system: on a connection that no loop drives, and in the simulator.
 #![allow(clippy::unwrap_used)]
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{iter, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -139,7 +139,7 @@ impl Session for Caller {
 #[test]
 fn echo_holds_whatever_the_network_does() {
     Sim::check(seeds(500), |sim| {
-        let address = "10.0.0.1:7".parse().unwrap();
+        let address: SocketAddr = "10.0.0.1:7".parse().unwrap();
         let said: Vec<u8> = (0..sim.seed() % 5_000).map(|byte| byte as u8).collect();
         let caller = Caller { said, heard: Vec::new() };
         sim.serve(address, Echo).client(address, caller).run(Duration::from_secs(3_600)).map(drop)

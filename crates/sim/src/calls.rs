@@ -1,10 +1,11 @@
 //! What the sockets of a simulated node are asked, and what the network makes of it.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
 use roadstead_drivers::net::Failure;
+use roadstead_proto::{Address, UnixName};
 
 use crate::{
     fate::{Cut, End, Fate},
@@ -19,10 +20,10 @@ const PIECES: usize = 8;
 const SUBNET: [u8; 3] = [10, 0, 0];
 
 impl World {
-    pub(crate) fn connect(&mut self, node: usize, address: SocketAddr) -> io::Result<End> {
+    pub(crate) fn connect(&mut self, node: usize, address: &Address) -> io::Result<End> {
         let now = self.clock.now();
         self.make_room(End { wire: self.wires.len(), side: 0 })?;
-        let mut wire = Wire::draw(address, (node, node), &self.faults, &mut self.dice, now);
+        let mut wire = Wire::draw(address.clone(), (node, node), &self.faults, &mut self.dice, now);
         let end = End { wire: self.wires.len(), side: 0 };
         if let Some(&(side, after)) = self.cuts.get(&end.wire) {
             wire.fate = Fate::Sever(side, after);
@@ -63,7 +64,7 @@ impl World {
         }
     }
 
-    pub(crate) fn accept(&mut self, listener: usize) -> io::Result<(End, SocketAddr)> {
+    pub(crate) fn accept(&mut self, listener: usize) -> io::Result<(End, Address)> {
         let Some(&wire) = self.listeners[listener].backlog.front() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
@@ -83,9 +84,13 @@ impl World {
         self.listeners[listener].backlog.pop_front();
         self.note(end, What::Accepted);
         let last = self.wires[wire].sides[0].node as u8 + 1;
-        let address =
-            SocketAddr::from(([SUBNET[0], SUBNET[1], SUBNET[2], last], 40_000 + (wire % 20_000) as u16));
-        Ok((end, address))
+        let from = match &self.wires[wire].address {
+            Address::Ip(_) => {
+                ([SUBNET[0], SUBNET[1], SUBNET[2], last], 40_000 + (wire % 20_000) as u16).into()
+            }
+            Address::Unix(_) => UnixName::none().into(),
+        };
+        Ok((end, from))
     }
 
     /// The system has room for an operation, as it nearly always has.

@@ -1,7 +1,7 @@
 //! A completion queue that is contrary, as its contract allows: what comes it brings in parts, and what it was lent it
 //! keeps for longer than it needs it. Under it is the emulated one, which does neither.
 
-use std::{io, mem, net::SocketAddr, time::Duration};
+use std::{io, mem, time::Duration};
 
 use roadstead_drivers::{
     net::Failure,
@@ -10,7 +10,7 @@ use roadstead_drivers::{
         emulated::{Direct, Emulated},
     },
 };
-use roadstead_proto::{blob::FileRange, output::Lent, ticket::Token};
+use roadstead_proto::{Address, blob::FileRange, output::Lent, ticket::Token};
 
 use crate::{
     dice::Dice,
@@ -86,7 +86,7 @@ impl CompletionQueue for Contrary {
     fn adopt(&mut self, stream: End, token: Token) -> io::Result<()> {
         self.queue.adopt(stream, token)
     }
-    fn connect(&mut self, address: SocketAddr, token: Token) {
+    fn connect(&mut self, address: Address, token: Token) {
         self.queue.connect(address, token);
     }
     fn receive(&mut self, token: Token, credit: usize) {

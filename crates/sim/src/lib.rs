@@ -98,7 +98,6 @@ mod world;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -109,6 +108,7 @@ use roadstead_drivers::{
     orders::Orders,
 };
 use roadstead_proto::{
+    Address,
     budget::Budget,
     connection::{Connection, Endpoint},
     guard,
@@ -184,26 +184,27 @@ impl Sim {
 
     /// Another node, with a loop of its own, that serves `service` at `address` (any: nothing real listens there).
     #[must_use]
-    pub fn serve<S: Service>(mut self, address: SocketAddr, service: S) -> Self {
+    pub fn serve<S: Service>(mut self, address: impl Into<Address>, service: S) -> Self {
         let listener =
             Box::new(|socket, shared, layers| Listener::new(socket, Arc::new(service), shared, layers));
-        self.0.servers.push(Server { address, listener, seat: None });
+        self.0.servers.push(Server { address: address.into(), listener, seat: None });
         self
     }
 
     /// Another connection to `address`, with `session` at our end, begun when the seed says. All clients live in one
     /// node.
     #[must_use]
-    pub fn client<S: Session>(mut self, address: SocketAddr, session: S) -> Self {
+    pub fn client<S: Session>(mut self, address: impl Into<Address>, session: S) -> Self {
+        let to = address.into();
         let make = Box::new(move |shared: Arc<Shared>, permit, layers: Option<&dyn Layers>| {
-            let (connection, _) = Connection::outgoing(session, address, Arc::clone(&shared), permit);
+            let (connection, _) = Connection::outgoing(session, to.clone(), Arc::clone(&shared), permit);
             let connection: Box<dyn Endpoint> = Box::new(connection);
             match layers {
-                Some(layers) => through(layers, connection, End::Dialled(address), shared),
+                Some(layers) => through(layers, connection, End::Dialled(to), shared),
                 None => connection,
             }
         });
-        self.0.clients.push((address, make));
+        self.0.clients.push(make);
         self
     }
 
@@ -223,8 +224,8 @@ impl Sim {
 
     /// Gives every connection from and to the node at `address` this one-way delay, whatever the faults say.
     #[must_use]
-    pub fn slow(mut self, address: SocketAddr, delay: Duration) -> Self {
-        self.0.slow.insert(address, delay);
+    pub fn slow(mut self, address: impl Into<Address>, delay: Duration) -> Self {
+        self.0.slow.insert(address.into(), delay);
         self
     }
 
@@ -245,12 +246,12 @@ impl Sim {
 
     /// Another node, on which `tenant` lives, and `open` says what becomes of those who come to `address`. It stops
     /// when what this answers is dropped. The run goes on until the tenant holds nothing.
-    pub fn settle(&mut self, address: SocketAddr, open: Arc<Open>, tenant: Tenant) -> Tenancy {
+    pub fn settle(&mut self, address: impl Into<Address>, open: Arc<Open>, tenant: Tenant) -> Tenancy {
         let loops = tenant.attended.iter().map(|_| (Arc::<Orders>::default(), WakeQueue::new()));
         let loops: Vec<_> = loops.collect();
         let tenancy = Tenancy { loops: loops.clone() };
         let listener = Box::new(|listener, _, _| Listener { socket: listener, open });
-        self.0.servers.push(Server { address, listener, seat: Some(Seat { tenant, loops }) });
+        self.0.servers.push(Server { address: address.into(), listener, seat: Some(Seat { tenant, loops }) });
         tenancy
     }
 

@@ -1,9 +1,10 @@
 //! What a run is made of, before it begins.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use roadstead_drivers::{accept::Listener, orders::Orders};
 use roadstead_proto::{
+    Address,
     budget::{Budget, Permit},
     connection::Endpoint,
     host::Shared,
@@ -21,11 +22,11 @@ pub(crate) struct Plan {
     pub budget: Budget,
     pub(crate) workers: usize,
     pub(super) servers: Vec<Server>,
-    pub(crate) clients: Vec<(SocketAddr, MakeClient)>,
+    pub(crate) clients: Vec<MakeClient>,
     pub(super) drain_after: Option<Duration>,
     pub(super) stops: Vec<Stop>,
     /// Nodes whose connections have a delay of their own.
-    pub(crate) slow: BTreeMap<SocketAddr, Duration>,
+    pub(crate) slow: BTreeMap<Address, Duration>,
     pub(super) cuts: BTreeMap<usize, (usize, u64)>,
     pub(super) notes: Notes,
     /// Between the wire and the sessions of servers, and of clients.
@@ -34,7 +35,7 @@ pub(crate) struct Plan {
 
 /// A node that is to be, and where it listens.
 pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) listener: MakeListener,
     /// If there is more to it than its connections.
     pub(super) seat: Option<Seat>,

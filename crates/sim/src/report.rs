@@ -1,8 +1,8 @@
 //! What a run came to: every connection's fate if all was well, the reason and the last events if not.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, time::Duration};
 
-use roadstead_proto::stats::Snapshot;
+use roadstead_proto::{Address, stats::Snapshot};
 
 use crate::{fate::Cut, faults::Faults, trace::Trace};
 
@@ -27,7 +27,7 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionReport {
     /// Where it went.
-    pub address: SocketAddr,
+    pub address: Address,
     /// When it was begun.
     pub opened: Duration,
     /// When the side that began it closed it, and when the other did; `None` if that side never had it.

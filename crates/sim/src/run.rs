@@ -1,6 +1,6 @@
 //! One run: nodes take turns and time passes until everything is over, then the accounts are checked.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use roadstead_drivers::orders::Order;
 use roadstead_proto::{guard, host::Shared, layer::Layers};
@@ -30,7 +30,7 @@ pub(crate) struct Run {
     dice: Dice,
     faults: Faults,
     nodes: Vec<Node>,
-    clients: Vec<Option<(SocketAddr, MakeClient)>>,
+    clients: Vec<Option<MakeClient>>,
     layers: Option<(Arc<dyn Layers>, Arc<dyn Layers>)>,
     undialled: usize,
     turns: u32,
@@ -223,13 +223,13 @@ impl Run {
     fn dial(&mut self, client: usize) {
         self.undialled -= 1;
         let node = &self.nodes[self.nodes.len() - 1];
-        if let Some((address, make)) = self.clients[client].take()
+        if let Some(make) = self.clients[client].take()
             && let Ok(permit) = node.shared.gate.admit(None)
         {
             let layers = self.layers.as_ref().map(|(_, clients)| &**clients);
             let endpoint = make(Arc::clone(&node.shared), permit, layers);
             let (orders, wake_queue) = &node.loops[client % node.loops.len()];
-            orders.connect(address, endpoint, wake_queue);
+            orders.connect(endpoint, wake_queue);
         }
     }
 
@@ -264,7 +264,7 @@ fn report_of(wire: &Wire) -> ConnectionReport {
         Flow { sent: pipe.sent, arrived: pipe.arrived, received: pipe.received }
     };
     ConnectionReport {
-        address: wire.address,
+        address: wire.address.clone(),
         opened: wire.opened,
         closed: [wire.sides[0].closed, wire.sides[1].closed],
         up: flow(1),

@@ -1,6 +1,6 @@
 //! The simulated network as a loop sees it: its sockets and its poller.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -8,7 +8,7 @@ use roadstead_drivers::{
     net::{Failure, Net},
     reactor::{Poller, Readiness},
 };
-use roadstead_proto::{output::Output, ticket::Token};
+use roadstead_proto::{Address, output::Output, ticket::Token};
 
 use crate::{
     fate::End,
@@ -70,7 +70,7 @@ impl Net for Sockets {
         self.clock.now()
     }
 
-    fn accept(&mut self, listener: &ListenSocket) -> io::Result<(End, SocketAddr)> {
+    fn accept(&mut self, listener: &ListenSocket) -> io::Result<(End, Address)> {
         self.ask(|world| world.accept(listener.number))
     }
 
@@ -78,7 +78,7 @@ impl Net for Sockets {
         self.ask(|world| world.turn_away(listener.number))
     }
 
-    fn connect(&mut self, address: SocketAddr) -> io::Result<End> {
+    fn connect(&mut self, address: &Address) -> io::Result<End> {
         self.ask(|world| world.connect(self.node, address))
     }
 

@@ -1,11 +1,11 @@
 //! One simulated connection: two pipes, two ends, and what the seed has planned for it.
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::Bytes;
 
 use roadstead_drivers::reactor::Readiness;
-use roadstead_proto::ticket::Token;
+use roadstead_proto::{Address, ticket::Token};
 
 use crate::{
     dice::Dice,
@@ -18,7 +18,7 @@ const BUFFER: u64 = 1 << 20;
 
 /// A connection.
 pub(crate) struct Wire {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) opened: Duration,
     /// By the side that receives.
     pub(super) pipes: [Pipe; 2],
@@ -109,7 +109,7 @@ impl Side {
 
 impl Wire {
     pub(crate) fn draw(
-        address: SocketAddr,
+        address: Address,
         nodes: (usize, usize),
         faults: &Faults,
         dice: &mut Dice,

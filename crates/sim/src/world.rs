@@ -7,7 +7,6 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use roadstead_proto::ticket::Token;
+use roadstead_proto::{Address, ticket::Token};
 
 use crate::{
     dice::Dice,
@@ -78,7 +77,7 @@ impl Event {
 
 /// A listening socket.
 pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(super) node: usize,
     /// Which poller watches it, if one does.
     pub(crate) poller: usize,
@@ -133,7 +132,7 @@ impl World {
         self.watches.len() - 1
     }
 
-    pub(crate) fn listen(&mut self, node: usize, address: SocketAddr, open: bool) -> usize {
+    pub(crate) fn listen(&mut self, node: usize, address: Address, open: bool) -> usize {
         self.listeners.push(Listener {
             address,
             node,
@@ -146,8 +145,8 @@ impl World {
     }
 
     /// Who listens at `address` now.
-    pub(crate) fn listener(&mut self, address: SocketAddr) -> Option<&mut Listener> {
-        self.listeners.iter_mut().find(|listener| listener.address == address && listener.open)
+    pub(crate) fn listener(&mut self, address: &Address) -> Option<&mut Listener> {
+        self.listeners.iter_mut().find(|listener| listener.address == *address && listener.open)
     }
 
     pub(crate) fn schedule(&mut self, at: Duration, event: Event) {
@@ -231,10 +230,10 @@ impl World {
     fn request(&mut self, wire: usize) {
         let now = self.clock.now();
         let (client, server) = (End { wire, side: 0 }, End { wire, side: 1 });
-        let address = self.wires[wire].address;
+        let address = self.wires[wire].address.clone();
         let back = now + self.wires[wire].pipes[0].delay;
         let refused = self.wires[wire].fate == Fate::Refuse;
-        match self.listener(address).filter(|_| !refused) {
+        match self.listener(&address).filter(|_| !refused) {
             Some(listener) => {
                 listener.backlog.push_back(wire);
                 let node = listener.node;

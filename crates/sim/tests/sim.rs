@@ -31,7 +31,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use roadstead_proto::{Budget, Closed, Context, Done, Input, Ready, Session};
+use roadstead_proto::{Address, Budget, Closed, Context, Done, Input, Ready, Session, UnixName};
 use roadstead_sim::{Cut, Failure, Faults, Report, Sim, seeds};
 
 /// Virtual time that no run of these tests needs.
@@ -237,11 +237,16 @@ fn a_relay_of_two_sessions_loses_nothing_and_never_waits_for_ever() {
         let budget = budget(seed);
         let window = (budget.buffer_each / 4) as u64;
         let total = noise(seed, 7) % (1 << (4 + noise(seed, 8) % 11));
+        // A Unix socket is a name here, and no more.
+        let to = match noise(seed, 9) % 2 {
+            0 => behind().into(),
+            _ => Address::from(UnixName::abstract_name(b"behind").unwrap()),
+        };
         let (tell, told) = mpsc::channel();
         let report = sim
             .budget(budget)
-            .serve(behind(), stream::Echo)
-            .serve(server(), relay::Relay { to: behind() })
+            .serve(&to, stream::Echo)
+            .serve(server(), relay::Relay { to })
             .client(server(), stream::Talker::new(seed, total, window, tell))
             .run(LIMIT)?;
         let heard = told.recv().unwrap();

@@ -29,8 +29,8 @@ struct Cluster {
     /// The client's keys, as `roadstead keys` made them, for a sharing that names its servers' public keys
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// The three servers, in the order of their parties: addresses, or names, of whose addresses it is the first at which
-    /// somebody listens
+    /// The three servers, in the order of their parties: addresses, Unix sockets (unix:PATH), or names, of whose addresses
+    /// it is the first at which somebody listens
     #[arg(long, value_name = "A,B,C", value_parser = three)]
     servers: [Place; 3],
     /// Longest time for an answer, connecting included

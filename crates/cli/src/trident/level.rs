@@ -305,7 +305,7 @@ mod tests {
         share::share(&mut *set.source().unwrap(), dir.path(), options, |_, _| {}).unwrap();
         let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
         let horizons = set.horizons(1, &collection).unwrap();
-        let nowhere = [1, 2, 3].map(|port| ([127, 0, 0, 1], port).into());
+        let nowhere = [1, 2, 3].map(|port| ([127, 0, 0, 1], port));
         let client = Client::new(collection, nowhere, None, Options::default(), Dialer::start).unwrap();
         let rows = set.source().unwrap().read_all().unwrap();
         let far = |row: &[f32]| -> f64 {

@@ -39,10 +39,11 @@ pub fn opener<S: Service>(
     let (service, layers) = (Guarded::new(service), layers.map(Guarded::new));
     Arc::new(move |peer: Peer, permit: Permit| {
         let session = service.open(&peer);
+        let end = layers.as_ref().map(|layers| (layers, End::Accepted(peer.address.clone())));
         let connection: Box<dyn Endpoint> =
             Box::new(Connection::accepted(session, peer, Arc::clone(&shared), permit));
-        match &layers {
-            Some(layers) => through(&***layers, connection, End::Accepted(peer.address), Arc::clone(&shared)),
+        match end {
+            Some((layers, end)) => through(&***layers, connection, end, Arc::clone(&shared)),
             None => connection,
         }
     })
@@ -154,13 +155,13 @@ pub(crate) fn decide<N: Net>(
 
 /// Asks the budget about a connection, and makes its endpoint. `None` if it is to be closed.
 fn admit(open: &Open, peer: Peer, host: &mut Host) -> Option<Box<dyn Endpoint>> {
-    let permit = permit(peer, host)?;
+    let permit = permit(&peer, host)?;
     begin(open, peer, permit, host)
 }
 
 /// Asks the budget about a connection. `None` if it is to be closed.
-pub(crate) fn permit(peer: Peer, host: &mut Host) -> Option<Permit> {
-    let permit = host.shared.gate.admit(Some(peer.address.ip()));
+pub(crate) fn permit(peer: &Peer, host: &mut Host) -> Option<Permit> {
+    let permit = host.shared.gate.admit(peer.address.ip());
     permit
         .inspect_err(|&why| {
             refused(peer, why);
@@ -178,15 +179,15 @@ pub(crate) fn begin(open: &Open, peer: Peer, permit: Permit, host: &mut Host) ->
 }
 
 /// Says that a connection is turned away.
-pub fn refused(peer: Peer, why: Refused) {
+pub fn refused(peer: &Peer, why: Refused) {
     tracing::debug!(address = %peer.address, %why, "connection refused");
 }
 
 /// Makes the endpoint of an admitted connection; `None` if the service panics over it.
 pub fn open(open: &Open, peer: Peer, permit: Permit) -> Option<Box<dyn Endpoint>> {
+    let address = peer.address.clone();
     let endpoint = guard::call(|| open(peer, permit));
     if endpoint.is_none() {
-        let address = peer.address;
         tracing::error!(%address, "the service panicked while it opened a session; the connection is closed");
     }
     endpoint

@@ -4,7 +4,6 @@
 use std::{
     collections::VecDeque,
     io,
-    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::Duration,
 };
@@ -12,6 +11,7 @@ use std::{
 use bytes::BytesMut;
 
 use roadstead_proto::{
+    address::Address,
     budget::Budget,
     input::Input,
     output::Output,
@@ -45,7 +45,7 @@ impl Net for Backlog {
     fn now(&self) -> Duration {
         Duration::ZERO
     }
-    fn accept(&mut self, (): &()) -> io::Result<((), SocketAddr)> {
+    fn accept(&mut self, (): &()) -> io::Result<((), Address)> {
         match self.waiting.pop_front() {
             Some(None) => Ok(((), ([192, 0, 2, 1], 7).into())),
             Some(Some(failure)) => Err(io::Error::other(failure)),
@@ -56,7 +56,7 @@ impl Net for Backlog {
         self.shed += 1;
         true
     }
-    fn connect(&mut self, _: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, _: &Address) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
     fn connected(&mut self, (): &()) -> io::Result<()> {

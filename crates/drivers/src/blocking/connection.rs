@@ -7,7 +7,7 @@
 //! kept from it for longer than the peer, by a job, or because the whole process was stopped.
 #![forbid(unsafe_code)]
 
-use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, mem, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -51,8 +51,8 @@ pub(crate) struct Blocking<N: WaitingNet> {
     endpoint: Driven,
     host: Host,
     block: BytesMut,
-    /// Where to it is to be connected.
-    address: Option<SocketAddr>,
+    /// It is to be connected first.
+    dials: bool,
     /// The connection was begun and is not decided.
     connecting: bool,
     /// A receive of up to so many bytes is in flight; zero: none.
@@ -88,15 +88,14 @@ impl<N: WaitingNet> Blocking<N> {
         Self { stream: Some(stream), ..Self::new(server, net, endpoint, host) }
     }
 
-    /// Drives `endpoint` on a connection to `address`.
+    /// Drives `endpoint` on a connection to its address.
     pub(crate) fn outgoing(
         server: Arc<dyn ServerHandle>,
         net: N,
-        address: SocketAddr,
         endpoint: Box<dyn Endpoint>,
         host: Host,
     ) -> Self {
-        Self { address: Some(address), ..Self::new(server, net, endpoint, host) }
+        Self { dials: true, ..Self::new(server, net, endpoint, host) }
     }
 
     fn new(server: Arc<dyn ServerHandle>, net: N, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
@@ -108,7 +107,7 @@ impl<N: WaitingNet> Blocking<N> {
             endpoint: Driven::new(endpoint),
             host,
             block: BytesMut::with_capacity(BLOCK),
-            address: None,
+            dials: false,
             connecting: false,
             receive: 0,
             send: false,
@@ -141,9 +140,9 @@ impl<N: WaitingNet> Blocking<N> {
     /// Answers whether the peer is to see a reset.
     fn drive(&mut self) -> bool {
         self.endpoint.place(TOKEN, &self.host.wake_queue, self.net.now());
-        match self.address {
-            Some(address) => self.dial(address),
-            None => {
+        match self.dials {
+            true => self.dial(),
+            false => {
                 // Who comes during a drain hears of it first.
                 if let Some(reset) = self.obey() {
                     return reset;
@@ -207,8 +206,8 @@ impl<N: WaitingNet> Blocking<N> {
     }
 
     /// Begins the connection.
-    fn dial(&mut self, address: SocketAddr) {
-        match self.net.connect(address) {
+    fn dial(&mut self) {
+        match self.net.connect(self.endpoint.address()) {
             Ok(stream) => (self.stream, self.connecting) = (Some(stream), true),
             Err(error) => self.tell(failed(Operation::Connect, error, N::classify)),
         }
@@ -258,10 +257,8 @@ impl<N: WaitingNet> Blocking<N> {
                 Op::Send => self.send = true,
                 Op::Read => self.read = true,
                 Op::Shutdown => self.stream.iter().for_each(|stream| self.net.shutdown(stream)),
-                Op::Connect(outgoing) => {
-                    Arc::clone(&self.server).connect(outgoing.address, outgoing.endpoint)
-                }
-                Op::Redial(address) => self.dial(*address),
+                Op::Connect(outgoing) => Arc::clone(&self.server).connect(outgoing.endpoint),
+                Op::Redial => self.dial(),
                 Op::Close { reset } => return Some(reset),
             }
         }

@@ -6,7 +6,6 @@
 
 use std::{
     io, mem,
-    net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -260,12 +259,11 @@ impl<N: WaitingNet> ServerHandle for BlockingServer<N> {
         self.ordered.get()
     }
 
-    fn connect(self: Arc<Self>, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+    fn connect(self: Arc<Self>, endpoint: Box<dyn Endpoint>) {
         let mut host = (self.host)();
         host.count.connected += 1;
         host.report();
-        let connection =
-            Blocking::outgoing(Arc::<Self>::clone(&self), self.net.another(), address, endpoint, host);
+        let connection = Blocking::outgoing(Arc::<Self>::clone(&self), self.net.another(), endpoint, host);
         warn(self.outgoing.serve(self.register(connection)));
     }
 }

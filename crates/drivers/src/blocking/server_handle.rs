@@ -1,7 +1,7 @@
 //! What the thread of a connection knows of its server.
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use roadstead_proto::connection::Endpoint;
 
@@ -11,6 +11,6 @@ use crate::orders::Order;
 pub trait ServerHandle: Send + Sync {
     /// What the server wants now.
     fn order(&self) -> Order;
-    /// Opens a connection in a thread of its own and drives `endpoint` on it.
-    fn connect(self: Arc<Self>, address: SocketAddr, endpoint: Box<dyn Endpoint>);
+    /// Opens a connection to the address of `endpoint`, in a thread of its own that drives it.
+    fn connect(self: Arc<Self>, endpoint: Box<dyn Endpoint>);
 }

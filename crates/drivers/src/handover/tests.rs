@@ -32,7 +32,7 @@ impl Session for Silent {
 /// A connection that the budget of `shared` has admitted.
 fn handed(stream: usize, shared: &Arc<Shared>) -> Handed<usize> {
     let peer = Peer { address: ([192, 0, 2, 1], 9).into() };
-    let permit = shared.gate.admit(Some(peer.address.ip())).unwrap();
+    let permit = shared.gate.admit(peer.address.ip()).unwrap();
     Handed { stream, peer, permit, open: opener(Arc::new(Silent), Arc::clone(shared), None) }
 }
 

@@ -1,11 +1,11 @@
 //! The replaceable part of a proactor: where operations are submitted, and completions arrive.
 #![forbid(unsafe_code)]
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::BytesMut;
 
-use roadstead_proto::{blob::FileRange, output::Lent, ticket::Token};
+use roadstead_proto::{address::Address, blob::FileRange, output::Lent, ticket::Token};
 
 use super::blocks::Block;
 use crate::{accept::Taken, net::Failure};
@@ -29,7 +29,7 @@ pub trait CompletionQueue {
     /// Takes a connected socket under the name by which operations speak of it.
     fn adopt(&mut self, stream: Self::Stream, token: Token) -> io::Result<()>;
     /// Connects a new socket of this name.
-    fn connect(&mut self, address: SocketAddr, token: Token);
+    fn connect(&mut self, address: Address, token: Token);
     /// Receives up to `credit` bytes, in one part or in several. By how many operations of the system is the completion
     /// queue's concern: what comes beyond the credit it keeps until there is more.
     fn receive(&mut self, token: Token, credit: usize);

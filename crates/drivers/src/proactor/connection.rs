@@ -125,9 +125,9 @@ pub(crate) fn submit<P: CompletionQueue>(
     while let Some(op) = connection.endpoint.next() {
         match op {
             Op::Connect(outgoing) => connects.push(*outgoing),
-            Op::Redial(address) => {
+            Op::Redial => {
                 connection.in_flight.connect = true;
-                completions.connect(*address, token);
+                completions.connect(connection.endpoint.address().clone(), token);
             }
             Op::Close { reset } => return Some(reset),
             // A session without a connection hears nothing, and has nobody to finish with.

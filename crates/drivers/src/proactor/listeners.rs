@@ -71,7 +71,7 @@ impl Listeners {
         listener.accepts.complete(now);
         match taken {
             Taken::One(stream, peer) => {
-                return match accept::permit(peer, host) {
+                return match accept::permit(&peer, host) {
                     Some(permit) => {
                         Ok(Some(Handed { stream, peer, permit, open: Arc::clone(&listener.open) }))
                     }

@@ -23,7 +23,7 @@ mod sends;
 #[cfg(test)]
 mod tests;
 
-use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, mem, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -41,7 +41,7 @@ use crate::{
     handover::{HANDED, Handed, Handover},
     loop_state::{Call, LoopState},
     net::Failure,
-    orders::Orders,
+    orders::{Newcomer, Orders},
 };
 use blocks::Block;
 pub use completions::{Completion, CompletionQueue};
@@ -338,8 +338,9 @@ impl<P: CompletionQueue> Proactor<P> {
         token
     }
 
-    fn connect(&mut self, address: SocketAddr, endpoint: Box<dyn Endpoint>, now: Duration) {
+    fn connect(&mut self, endpoint: Box<dyn Endpoint>, now: Duration) {
         let Some(endpoint) = self.state.dials(endpoint, now) else { return };
+        let address = endpoint.address().clone();
         let token = self.insert(endpoint, true, now);
         if let Some(connection) = self.state.connections.get(token) {
             connection.in_flight.connect = true;
@@ -357,8 +358,8 @@ impl<P: CompletionQueue> Proactor<P> {
                 Call::Woken(token) => {
                     self.heard(token, Event::Woken, now);
                 }
-                Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
-                Call::New((None, endpoint)) => self.attend(endpoint, now),
+                Call::New(Newcomer::Dials(endpoint)) => self.connect(endpoint, now),
+                Call::New(Newcomer::Attends(endpoint)) => self.attend(endpoint, now),
                 Call::Cede => self.listeners.close(&mut self.completions, false),
                 Call::Drain => self.drain(),
                 Call::Stop => self.stop(now),
@@ -482,7 +483,7 @@ impl<P: CompletionQueue> Proactor<P> {
             self.state.connections.schedule(token);
         }
         for outgoing in connects {
-            self.connect(outgoing.address, outgoing.endpoint, now);
+            self.connect(outgoing.endpoint, now);
         }
     }
 

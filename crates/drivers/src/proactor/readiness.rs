@@ -2,11 +2,11 @@
 //! begin. What then carries it out is a [`ReadyIo`], in which the completion queues that stand on this one differ.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, io, mem, net::SocketAddr, rc::Rc, time::Duration};
+use std::{collections::VecDeque, io, mem, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 
-use roadstead_proto::{blob::FileRange, budget::give_back, output::Lent, ticket::Token};
+use roadstead_proto::{address::Address, blob::FileRange, budget::give_back, output::Lent, ticket::Token};
 
 use super::{
     blocks::{Block, Blocks},
@@ -362,8 +362,8 @@ impl<N: Net, P: Poller<N>, H: ReadyIo<N>> CompletionQueue for ReadyQueue<N, P, H
         self.register(stream, token, false)
     }
 
-    fn connect(&mut self, address: SocketAddr, token: Token) {
-        let begun = self.net.connect(address).and_then(|stream| self.register(stream, token, true));
+    fn connect(&mut self, address: Address, token: Token) {
+        let begun = self.net.connect(&address).and_then(|stream| self.register(stream, token, true));
         match begun {
             Ok(()) => self.advance(token),
             Err(error) => self.done.push(Completion::Connected(token, Err(error))),

@@ -187,7 +187,7 @@ impl<T> LoopConnection<T> {
                     None => return Some(Turn::Closes { reset: false }),
                 },
                 Op::Connect(outgoing) => connects.push(*outgoing),
-                Op::Redial(address) => return Some(Turn::Dials(*address)),
+                Op::Redial => return Some(Turn::Dials(self.endpoint.address().clone())),
                 Op::Close { reset } => return Some(Turn::Closes { reset }),
             }
         }

@@ -49,7 +49,7 @@ impl<L> Listeners<L> {
             match accept::take(net, &listener.socket) {
                 Taken::One(stream, peer) => {
                     accepts.complete(net.now());
-                    match accept::permit(peer, host) {
+                    match accept::permit(&peer, host) {
                         None => net.close(stream, true),
                         Some(permit) => {
                             let open = Arc::clone(&listener.open);

@@ -20,11 +20,12 @@ pub mod tests;
 mod turn;
 pub mod workers;
 
-use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, mem, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
 use roadstead_proto::{
+    address::Address,
     connection::{BLOCK, Endpoint, Event, Operation},
     host::Host,
     ticket::Token,
@@ -36,7 +37,7 @@ use crate::{
     handover::{HANDED, Handover},
     loop_state::{Call, LoopState},
     net::Net,
-    orders::Orders,
+    orders::{Newcomer, Orders},
 };
 use connection::LoopConnection;
 use drive::Drive;
@@ -185,8 +186,8 @@ impl<N: Net, P: Poller<N>, C: Drive<N>> Reactor<N, P, C> {
                     self.tell(token, Event::Woken, now);
                     self.drive(token, now);
                 }
-                Call::New((Some(address), endpoint)) => self.connect(address, endpoint, now),
-                Call::New((None, endpoint)) => self.insert(None, endpoint, now),
+                Call::New(Newcomer::Dials(endpoint)) => self.connect(endpoint, now),
+                Call::New(Newcomer::Attends(endpoint)) => self.insert(None, endpoint, now),
                 Call::Cede => self.listeners.cede(&mut self.poller),
                 Call::Drain => self.drain(now),
                 Call::Stop => self.stop(now),
@@ -261,15 +262,16 @@ impl<N: Net, P: Poller<N>, C: Drive<N>> Reactor<N, P, C> {
         }
     }
 
-    fn connect(&mut self, address: SocketAddr, endpoint: Box<dyn Endpoint>, now: Duration) {
+    fn connect(&mut self, endpoint: Box<dyn Endpoint>, now: Duration) {
         let Some(endpoint) = self.state.dials(endpoint, now) else { return };
+        let address = endpoint.address().clone();
         let token = self.place(endpoint, true, now);
         self.dial(token, address, now);
     }
 
     /// Begins the connection of an endpoint.
-    fn dial(&mut self, token: Token, address: SocketAddr, now: Duration) {
-        let begun = self.net.connect(address).and_then(|stream| self.attach(token, stream));
+    fn dial(&mut self, token: Token, address: Address, now: Duration) {
+        let begun = self.net.connect(&address).and_then(|stream| self.attach(token, stream));
         if let Err(error) = begun {
             self.tell(token, failed(Operation::Connect, error, N::classify), now);
         }
@@ -363,7 +365,7 @@ impl<N: Net, P: Poller<N>, C: Drive<N>> Reactor<N, P, C> {
             }
         }
         for outgoing in connects {
-            self.connect(outgoing.address, outgoing.endpoint, now);
+            self.connect(outgoing.endpoint, now);
         }
     }
 

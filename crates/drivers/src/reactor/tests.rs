@@ -7,6 +7,7 @@ use std::sync::{
 };
 
 use roadstead_proto::{
+    address::Address,
     budget::Budget,
     connection::dialling::outgoing,
     host::Shared,
@@ -46,14 +47,14 @@ impl Net for Torrent {
     fn now(&self) -> Duration {
         *self.clock.lock().unwrap()
     }
-    fn accept(&mut self, (): &()) -> io::Result<(u8, SocketAddr)> {
+    fn accept(&mut self, (): &()) -> io::Result<(u8, Address)> {
         self.backlog = self.backlog.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((self.backlog, SocketAddr::from(([192, 0, 2, self.backlog], 7))))
+        Ok((self.backlog, Address::from(([192, 0, 2, self.backlog], 7))))
     }
     fn shed(&mut self, (): &()) -> bool {
         false
     }
-    fn connect(&mut self, _: SocketAddr) -> io::Result<u8> {
+    fn connect(&mut self, _: &Address) -> io::Result<u8> {
         Err(io::ErrorKind::Unsupported.into())
     }
     fn connected(&mut self, _: &u8) -> io::Result<()> {

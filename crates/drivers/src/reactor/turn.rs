@@ -1,7 +1,7 @@
 //! How a connection's turn came out.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
+use roadstead_proto::address::Address;
 
 /// How a connection's turn came out.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub enum Turn {
     /// It has more to do although nothing new has happened to it, and it is the others' turn.
     HasMore,
     /// It is to be begun again, to this address.
-    Dials(SocketAddr),
+    Dials(Address),
     /// It is to be closed.
     Closes {
         /// Whether the peer sees a reset.

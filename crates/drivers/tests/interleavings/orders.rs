@@ -22,7 +22,7 @@ fn a_loop_hears_of_every_newcomer_and_of_the_drain() {
         let (wake_queue, asked) = (Arc::clone(&home.wake_queue), Arc::clone(&orders));
         let outside = thread::spawn(move || {
             asked.attend(Box::new(Nothing), &wake_queue);
-            asked.connect(([127, 0, 0, 1], 9).into(), Box::new(Nothing), &wake_queue);
+            asked.connect(Box::new(Nothing), &wake_queue);
         });
         let (wake_queue, asked) = (Arc::clone(&home.wake_queue), Arc::clone(&orders));
         let owner = thread::spawn(move || asked.drain(&wake_queue));

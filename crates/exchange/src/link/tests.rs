@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use roadstead_proto::{
+    Address,
     budget::Budget,
     connection::{Connection, Endpoint, Event, Op},
     frame::{Fields, Frame},
@@ -33,8 +34,8 @@ impl Line {
         let shared = Shared::new(Budget::default());
         let mut host = Host::alone(Arc::clone(&shared), 1);
         let permit = shared.gate.admit(None).unwrap();
-        let address = ([127, 0, 0, 1], 9).into();
-        let link = Link::new(Arc::clone(hub), address, None);
+        let address = Address::from(([127, 0, 0, 1], 9));
+        let link = Link::new(Arc::clone(hub), address.clone(), None);
         let mut connection = Connection::accepted(link, Peer { address }, shared, permit);
         connection.place(Token(1), host.wake_queue(), Duration::ZERO);
         connection.handle(Duration::ZERO, Event::Opened, &mut host);

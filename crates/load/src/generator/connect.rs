@@ -1,11 +1,16 @@
 //! Opening the connections, before anything is measured.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use roadstead::{Address, UnixName};
 use rustix::net::sockopt;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::descriptors::allow_connections;
 use super::fault::Fault;
@@ -51,18 +56,36 @@ pub(super) fn open(load: &Load) -> Result<Opened, LoadError> {
     }
     match last {
         Some(source) if opened.active.is_empty() => {
-            Err(LoadError::Unreachable { target: load.target, source })
+            Err(LoadError::Unreachable { target: load.target.clone(), source })
         }
         _ => Ok(opened),
     }
 }
 
 fn connect(load: &Load) -> io::Result<Wire> {
-    let socket = TcpStream::connect_timeout(&load.target, load.timeout)?;
+    let socket = match &load.target {
+        Address::Ip(address) => tcp(address, load.timeout)?,
+        Address::Unix(name) => unix(name, load.timeout)?,
+    };
+    Wire::open(socket, load.layers.as_deref(), load.timeout)
+}
+
+fn tcp(address: &SocketAddr, patience: Duration) -> io::Result<Socket> {
+    let socket = TcpStream::connect_timeout(address, patience)?;
     if is_its_own_peer(&socket) {
         // Nobody is to find the port in TIME_WAIT.
         sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    Wire::open(socket, load.layers.as_deref(), load.timeout)
+    socket.set_nodelay(true)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+fn unix(name: &UnixName, patience: Duration) -> io::Result<Socket> {
+    let name = name.sun_path().ok_or(io::ErrorKind::InvalidInput)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // How long it waits for room among those who wait to be accepted: unix(7).
+    socket.set_write_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(OsStr::from_bytes(name))?)?;
+    Ok(socket)
 }

@@ -45,7 +45,7 @@ impl fmt::Display for Fault {
 impl From<&io::Error> for Fault {
     fn from(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self::Refused,
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TimedOut,
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
                 Self::Reset
@@ -59,8 +59,8 @@ impl From<&io::Error> for Fault {
 #[cfg(test)]
 mod tests {
     use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidData, PermissionDenied,
-        TimedOut, WouldBlock,
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidData, NotFound,
+        PermissionDenied, TimedOut, WouldBlock,
     };
 
     use super::*;
@@ -88,6 +88,7 @@ mod tests {
     fn an_error_of_the_system_is_called_what_it_is() {
         for (kind, fault, name) in [
             (ConnectionRefused, Fault::Refused, "refused"),
+            (NotFound, Fault::Refused, "refused"),
             (TimedOut, Fault::TimedOut, "timed_out"),
             (WouldBlock, Fault::TimedOut, "timed_out"),
             (ConnectionReset, Fault::Reset, "reset"),

@@ -1,10 +1,10 @@
 //! What a load shows: while it runs, and in the end.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use roadstead::Address;
+use serde::{Serialize, Serializer};
 
 use super::fault::Fault;
 use crate::measure::Latency;
@@ -34,7 +34,8 @@ pub struct Progress {
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {
     /// The server.
-    pub target: SocketAddr,
+    #[serde(serialize_with = "as_text")]
+    pub target: Address,
     /// `closed` or `open`.
     #[serde(rename = "loop")]
     pub kind: &'static str,
@@ -85,6 +86,10 @@ impl LoadReport {
     pub fn is_clean(&self) -> bool {
         self.wrong == 0 && self.failed == 0 && self.connect_errors.is_empty() && self.lost.is_empty()
     }
+}
+
+fn as_text<S: Serializer>(address: &Address, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(address)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What is to be sent, to whom, how fast and for how long; and what cannot be.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use roadstead::Address;
 use roadstead::layer::Layers;
 
 /// Most connections, active and idle, that one pair of addresses has ports for.
@@ -17,7 +17,7 @@ pub const IN_FLIGHT_MAX: usize = 1 << 24;
 #[derive(Clone, Debug)]
 pub struct Load {
     /// The server.
-    pub target: SocketAddr,
+    pub target: Address,
     /// Connections that carry messages.
     pub connections: usize,
     /// Connections opened beside them that stay silent.
@@ -54,9 +54,9 @@ pub enum Mode {
 
 impl Load {
     /// One connection, one message of 128 bytes at a time, for five seconds.
-    pub fn new(target: SocketAddr) -> Self {
+    pub fn new(target: impl Into<Address>) -> Self {
         Self {
-            target,
+            target: target.into(),
             connections: 1,
             idle: 0,
             depth: 1,
@@ -124,7 +124,7 @@ pub enum LoadError {
     #[error("cannot connect to {target}: {source}")]
     Unreachable {
         /// The server.
-        target: SocketAddr,
+        target: Address,
         /// What the system said last.
         source: io::Error,
     },
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn limits_hold_at_and_above() {
         let with = |connections, idle, depth, size| {
-            let mut load = Load::new(SocketAddr::from(([127, 0, 0, 1], 9)));
+            let mut load = Load::new(([127, 0, 0, 1], 9));
             (load.connections, load.idle, load.depth, load.size) = (connections, idle, depth, size);
             load.check()
         };
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_rate_and_every_time_are_more_than_none_and_have_an_end() {
-        let mut load = Load::new(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let mut load = Load::new(([127, 0, 0, 1], 9));
         let second = Duration::from_secs(1);
         for (per_second, duration, wrong) in [
             (1e-9, Duration::from_nanos(1), None),

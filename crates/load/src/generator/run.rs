@@ -417,7 +417,7 @@ impl<'l> Run<'l> {
         let (load, tally) = (self.load, self.tally);
         let client_cpu_share = cpu.as_secs_f64() / Duration::from_nanos(elapsed).as_secs_f64();
         LoadReport {
-            target: load.target,
+            target: load.target.clone(),
             kind: match load.mode {
                 Mode::ClosedFor(_) | Mode::ClosedCount(_) => "closed",
                 Mode::Open { .. } => "open",

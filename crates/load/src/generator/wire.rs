@@ -1,19 +1,19 @@
 //! A connection of the load: its socket, and the layer between it and the messages, if there is one.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use roadstead::layer::{Layer, Layers};
+use socket2::Socket;
 
 /// Bytes that are received for a layer at once.
 const BLOCK: usize = 16 * 1024;
 
 /// An open connection whose calls do not wait.
 pub(super) struct Wire {
-    socket: TcpStream,
+    socket: Socket,
     layered: Option<Layered>,
 }
 
@@ -29,12 +29,7 @@ struct Layered {
 
 impl Wire {
     /// Shakes hands over `socket`, if a layer is wanted.
-    pub(super) fn open(
-        socket: TcpStream,
-        layers: Option<&dyn Layers>,
-        patience: Duration,
-    ) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
+    pub(super) fn open(socket: Socket, layers: Option<&dyn Layers>, patience: Duration) -> io::Result<Self> {
         let mut wire = Self { socket, layered: None };
         if let Some(layers) = layers {
             let empty = BytesMut::new;
@@ -87,7 +82,7 @@ impl AsFd for Wire {
 }
 
 impl Layered {
-    fn shake_hands(&mut self, socket: &TcpStream, patience: Duration) -> io::Result<()> {
+    fn shake_hands(&mut self, socket: &Socket, patience: Duration) -> io::Result<()> {
         let begun = Instant::now();
         socket.set_write_timeout(Some(patience))?;
         self.open(socket)?;
@@ -105,7 +100,7 @@ impl Layered {
     }
 
     /// Receives once and opens what came; false at the end.
-    fn receive(&mut self, mut socket: &TcpStream) -> io::Result<bool> {
+    fn receive(&mut self, mut socket: &Socket) -> io::Result<bool> {
         let known = self.came.len();
         self.came.resize(known + BLOCK, 0);
         let received = loop {
@@ -122,7 +117,7 @@ impl Layered {
         Ok(true)
     }
 
-    fn open(&mut self, socket: &TcpStream) -> io::Result<()> {
+    fn open(&mut self, socket: &Socket) -> io::Result<()> {
         let opened = self.layer.open(&mut self.came, &mut self.plain, &mut self.unsent);
         // What a failed handshake has to say is said, if anybody listens.
         match self.send(socket) {
@@ -131,7 +126,7 @@ impl Layered {
         }
     }
 
-    fn send(&mut self, mut socket: &TcpStream) -> io::Result<()> {
+    fn send(&mut self, mut socket: &Socket) -> io::Result<()> {
         while !self.unsent.is_empty() {
             match socket.write(&self.unsent) {
                 Ok(count) => self.unsent.advance(count),
@@ -145,7 +140,8 @@ impl Layered {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
     use std::thread;
 
     use roadstead::layer::Identity;
@@ -199,6 +195,7 @@ mod tests {
     ) -> T {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::from(OwnedFd::from(socket));
         thread::scope(|scope| {
             let (other, _) = listener.accept().unwrap();
             let served = scope.spawn(move || serve(other));

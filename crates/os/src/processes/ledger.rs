@@ -30,7 +30,8 @@ struct ProcessAccounts {
     accepted: AtomicUsize,
     /// From which address, as a hash.
     from: AtomicU64,
-    outgoing: AtomicUsize,
+    /// Those that count for no address: opened itself, or of Unix sockets.
+    others: AtomicUsize,
     memory: AtomicUsize,
     jobs: AtomicUsize,
     detached: AtomicUsize,
@@ -47,7 +48,7 @@ impl ProcessAccounts {
 
     /// How many connections it has open.
     fn open(&self) -> usize {
-        self.accepted.load(SeqCst) + self.outgoing.load(SeqCst)
+        self.accepted.load(SeqCst) + self.others.load(SeqCst)
     }
 }
 
@@ -88,7 +89,7 @@ impl Ledger {
     /// `occupy` is.
     pub(crate) fn clear(&self, slot: usize) -> usize {
         let mine = &self.slots[slot];
-        let had = [&mine.accepted, &mine.outgoing].map(|account| account.swap(0, SeqCst));
+        let had = [&mine.accepted, &mine.others].map(|account| account.swap(0, SeqCst));
         for account in [&mine.memory, &mine.jobs, &mine.detached] {
             account.store(0, SeqCst);
         }
@@ -118,12 +119,12 @@ impl Books for Ledger {
         Err(refused)
     }
 
-    fn admit_outgoing(&self, slot: usize, budget: &Budget) -> Result<(), Refused> {
-        self.slots[slot].outgoing.fetch_add(1, SeqCst);
+    fn admit_other(&self, slot: usize, budget: &Budget) -> Result<(), Refused> {
+        self.slots[slot].others.fetch_add(1, SeqCst);
         if self.open() <= budget.connections {
             return Ok(());
         }
-        self.release_outgoing(slot);
+        self.release_other(slot);
         Err(Refused::Full(budget.connections))
     }
 
@@ -133,8 +134,8 @@ impl Books for Ledger {
         mine.accepted.store(0, SeqCst);
     }
 
-    fn release_outgoing(&self, slot: usize) {
-        self.slots[slot].outgoing.fetch_sub(1, SeqCst);
+    fn release_other(&self, slot: usize) {
+        self.slots[slot].others.fetch_sub(1, SeqCst);
     }
 
     fn open(&self) -> usize {
@@ -235,7 +236,7 @@ mod tests {
         let address = IpAddr::from([127, 0, 0, 1]);
         let accounts = [Account::Memory, Account::Jobs, Account::Detached];
         assert_eq!(ledger.admit(0, address, &budget), Ok(()));
-        assert!((0..5).all(|_| ledger.admit_outgoing(0, &budget).is_ok()));
+        assert!((0..5).all(|_| ledger.admit_other(0, &budget).is_ok()));
         assert!(accounts.iter().all(|account| ledger.add(0, *account, 5, 9)));
         assert_eq!(ledger.admit(1, address, &budget), Err(Refused::Address(1)));
         assert_eq!(ledger.clear(0), 6);
@@ -252,7 +253,7 @@ mod tests {
         for (slot, from) in [a, b, a].into_iter().enumerate() {
             assert_eq!(ledger.admit(slot, from, &budget), Ok(()));
         }
-        assert_eq!(ledger.admit_outgoing(0, &budget), Ok(()));
+        assert_eq!(ledger.admit_other(0, &budget), Ok(()));
         // There is no child that could have these.
         assert!(ledger.add(3, Account::Memory, 5, 9) && ledger.add(3, Account::Jobs, 1, 9));
         assert!(ledger.add(3, Account::Detached, 2, 9));
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(ledger.admit(0, a, &budget), Ok(()));
         assert!(ledger.add(0, jobs, 1, 1) && !ledger.add(1, jobs, 1, 1));
         assert_eq!(ledger.admit(1, b, &budget), Err(Refused::Full(1)));
-        assert_eq!(ledger.admit_outgoing(1, &budget), Err(Refused::Full(1)));
+        assert_eq!(ledger.admit_other(1, &budget), Err(Refused::Full(1)));
         assert_eq!((ledger.open(), ledger.sum(jobs)), (1, 1));
         ledger.clear(0);
         assert_eq!((ledger.open(), ledger.sum(jobs)), (0, 0));
@@ -304,9 +305,9 @@ mod tests {
         assert_eq!(ledger.admit(2, a, &budget), Err(Refused::Address(2)));
         assert_eq!(ledger.admit(2, b, &budget), Ok(()));
         assert_eq!(ledger.admit(3, b, &budget), Err(Refused::Full(3)));
-        assert_eq!(ledger.admit_outgoing(2, &budget), Err(Refused::Full(3)));
+        assert_eq!(ledger.admit_other(2, &budget), Err(Refused::Full(3)));
         assert_eq!((ledger.clear(0), ledger.clear(0)), (1, 0));
-        assert_eq!(ledger.admit_outgoing(2, &budget), Ok(()));
+        assert_eq!(ledger.admit_other(2, &budget), Ok(()));
         assert_eq!((ledger.open(), ledger.clear(2)), (3, 2));
     }
 }

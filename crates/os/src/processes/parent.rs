@@ -9,7 +9,6 @@
 use std::{
     collections::VecDeque,
     io::{self, PipeReader, PipeWriter, Read, Write},
-    net::SocketAddr,
     os::fd::OwnedFd,
     sync::Arc,
     thread,
@@ -33,6 +32,7 @@ use roadstead_drivers::{
     orders::Order,
 };
 use roadstead_proto::{
+    address::Address,
     budget::{Books, Refused},
     host::{Host, Shared},
     layer::{self, Layers},
@@ -51,7 +51,7 @@ use crate::{
         plan::{ForkEnd, Plan},
     },
     signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SignalQueue},
-    sockets::{self, WaitingOs, WaitingStream},
+    sockets::{self, WaitingOs, WaitingStream, unix::SocketFile},
     threads::{TooFew, each::Threads},
     wait::{FOR_EVER, wait_for},
 };
@@ -74,6 +74,8 @@ pub trait Forking {
 pub struct ParentProcess {
     pub(crate) plan: Plan,
     pub(crate) listeners: Vec<OwnedFd>,
+    /// The files of those listeners that have one.
+    files: Vec<SocketFile>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) net: WaitingOs,
     pub(crate) host: Host,
@@ -93,7 +95,7 @@ impl ParentProcess {
     ///
     /// # Errors
     /// What the system says: memory that is shared, or signals, cannot be had.
-    pub fn new(plan: Plan, listeners: Vec<OwnedFd>, size: usize) -> io::Result<Self> {
+    pub fn new(plan: Plan, listeners: Vec<OwnedFd>, files: Vec<SocketFile>, size: usize) -> io::Result<Self> {
         let ledger = Arc::new(Ledger::new(size)?);
         // It has no connections of its own, only counts.
         let shared = Shared::common(&plan.budget, plan.tuning, &ledger.share(0), Arc::clone(&ledger));
@@ -106,6 +108,7 @@ impl ParentProcess {
         Ok(Self {
             plan,
             listeners,
+            files,
             ledger,
             net,
             host,
@@ -177,12 +180,17 @@ impl ParentProcess {
         let full = Refused::Full(self.children.len());
         let slot = self.free_slot().ok_or(full).and_then(|slot| {
             self.ledger.occupy(slot);
-            self.ledger.admit(slot, peer.address.ip(), &self.plan.budget).map(|()| slot)
+            let budget = &self.plan.budget;
+            match peer.address.ip() {
+                Some(from) => self.ledger.admit(slot, from, budget),
+                None => self.ledger.admit_other(slot, budget),
+            }
+            .map(|()| slot)
         });
         let slot = match slot {
             Ok(slot) => slot,
             Err(why) => {
-                accept::refused(peer, why);
+                accept::refused(&peer, why);
                 return self.refuse(stream);
             }
         };
@@ -215,6 +223,7 @@ impl ParentProcess {
     fn prepare(&mut self, parent: Pid, slot: usize) -> io::Result<Ready> {
         drop(self.signals.take());
         self.last.clear();
+        self.files.clear();
         let (ledger, plan) = (&self.ledger, &self.plan);
         let shared = Shared::common(&plan.budget, plan.tuning, &ledger.share(slot), Arc::clone(ledger));
         let queue = self.plan.queue;
@@ -368,6 +377,7 @@ impl ParentProcess {
     fn drain(&mut self) {
         tracing::info!(open = self.ledger.open(), "draining");
         self.draining = true;
+        self.files.clear();
         for listener in self.listeners.drain(..) {
             for taken in accept::last(&mut self.net, &listener) {
                 match taken {
@@ -394,7 +404,7 @@ impl ParentProcess {
     }
 
     /// Where it listens.
-    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+    pub fn places(&self) -> io::Result<Vec<Address>> {
         self.listeners.iter().map(sockets::local_address).collect()
     }
 }

@@ -146,7 +146,7 @@ impl Rig {
         let here = self.here.admit(address);
         let common = match address {
             Some(address) if parent => {
-                self.ledger.admit(slot, address, &self.budget).map(|()| self.gates[slot].adopt(address))
+                self.ledger.admit(slot, address, &self.budget).map(|()| self.gates[slot].adopt(Some(address)))
             }
             _ => self.gates[slot].admit(address),
         };

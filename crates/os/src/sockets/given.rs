@@ -20,10 +20,10 @@ pub enum NotAListener {
     #[error("it is no socket")]
     NoSocket,
     /// UDP, for one.
-    #[error("it is no stream socket: this is for TCP")]
+    #[error("it is no stream socket")]
     NoStream,
     /// Another family of addresses.
-    #[error("its addresses are not those of IPv4 or IPv6")]
+    #[error("its addresses are not those of IPv4, IPv6 or Unix sockets")]
     Family,
     /// Nobody has called listen(2), or it is a connection.
     #[error("it does not listen: bind it and call listen first, as `TcpListener::bind` does")]
@@ -44,7 +44,8 @@ pub fn check(socket: impl AsFd) -> Result<(), NotAListener> {
     if sockopt::socket_type(&socket)? != SocketType::STREAM {
         return Err(NotAListener::NoStream);
     }
-    if ![AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(&socket)?) {
+    let family = sockopt::socket_domain(&socket)?;
+    if ![AddressFamily::INET, AddressFamily::INET6, AddressFamily::UNIX].contains(&family) {
         return Err(NotAListener::Family);
     }
     match sockopt::socket_acceptconn(&socket)? {
@@ -54,13 +55,15 @@ pub fn check(socket: impl AsFd) -> Result<(), NotAListener> {
 }
 
 /// Takes a socket that somebody else has made. Whoever has it as well finds it changed, as this belongs to a socket and
-/// not to a descriptor: it does not block, and what it accepts has the `TCP_NODELAY` of `tuning`. The descriptor is no
-/// longer inherited by programs that are started.
+/// not to a descriptor: it does not block, and what it accepts has the `TCP_NODELAY` of `tuning`, if it is one of TCP.
+/// The descriptor is no longer inherited by programs that are started.
 pub fn take(socket: OwnedFd, tuning: Tuning) -> Result<OwnedFd, NotAListener> {
     check(&socket)?;
     fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     ioctl_fionbio(&socket, true)?;
-    sockopt::set_tcp_nodelay(&socket, tuning.nodelay)?;
+    if sockopt::socket_domain(&socket)? != AddressFamily::UNIX {
+        sockopt::set_tcp_nodelay(&socket, tuning.nodelay)?;
+    }
     Ok(socket)
 }
 
@@ -69,7 +72,7 @@ mod tests {
     use std::{
         fs::File,
         net::{TcpListener, TcpStream, UdpSocket},
-        os::unix::net::UnixListener,
+        os::unix::net::{UnixDatagram, UnixListener},
     };
 
     use rustix::{
@@ -88,7 +91,7 @@ mod tests {
         let unfit: [(OwnedFd, &str); 6] = [
             (File::open("/dev/null").unwrap().into(), "it is no socket"),
             (UdpSocket::bind("127.0.0.1:0").unwrap().into(), "it is no stream socket"),
-            (UnixListener::bind(dir.path().join("socket")).unwrap().into(), "its addresses are not"),
+            (UnixDatagram::bind(dir.path().join("datagrams")).unwrap().into(), "it is no stream socket"),
             (stream.into(), "it does not listen"),
             (unbound, "it does not listen"),
             (io::pipe().unwrap().0.into(), "it is no socket"),
@@ -105,6 +108,9 @@ mod tests {
         for flags in [fcntl_getfl(&taken), fcntl_getfl(&kept)] {
             assert!(flags.unwrap().contains(OFlags::NONBLOCK));
         }
+        let unix = UnixListener::bind(dir.path().join("socket")).unwrap();
+        let unix = take(unix.into(), Tuning::default()).unwrap();
+        assert!(fcntl_getfl(&unix).unwrap().contains(OFlags::NONBLOCK));
         let mut slow = Tuning::default();
         slow.nodelay = false;
         let slow = take(TcpListener::bind("127.0.0.1:0").unwrap().into(), slow).unwrap();

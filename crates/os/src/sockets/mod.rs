@@ -4,7 +4,9 @@
 
 pub mod given;
 pub mod tuning;
+pub mod unix;
 
+pub(crate) mod address;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -30,6 +32,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use roadstead_drivers::net::{Failure, Net};
 use roadstead_proto::{
+    address::Address,
     blob::{self, FileRange},
     flight::BLOCK,
     output::Output,
@@ -73,7 +76,7 @@ impl Os {
     }
 
     /// A socket for a connection to `address` that the system is to begin by itself.
-    pub(crate) fn unconnected(&self, address: SocketAddr) -> io::Result<OwnedFd> {
+    pub(crate) fn unconnected(&self, address: &Address) -> io::Result<OwnedFd> {
         Ok(unconnected(address, self.tuning)?.into())
     }
 
@@ -118,7 +121,7 @@ pub fn listen_together(
     first.listen(backlog)?;
     first.set_reuse_port(true)?;
     let mut sockets = vec![OwnedFd::from(first)];
-    let address = local_address(&sockets[0])?;
+    let address = SocketAddr::try_from(rustix::net::getsockname(&sockets[0])?)?;
     for _ in 1..count {
         let other = bound(address, true, tuning)?;
         other.listen(backlog)?;
@@ -170,28 +173,30 @@ fn last_descriptors() -> MutexGuard<'static, ()> {
 }
 
 /// The address a socket is bound to.
-pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
-    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+pub fn local_address(socket: &OwnedFd) -> io::Result<Address> {
+    address::of_any(rustix::net::getsockname(socket)?)
 }
 
 /// Accepts one connection; `flags` says whether its calls may block.
-fn accept(listener: &OwnedFd, flags: SocketFlags) -> io::Result<(OwnedFd, SocketAddr)> {
+fn accept(listener: &OwnedFd, flags: SocketFlags) -> io::Result<(OwnedFd, Address)> {
     let (stream, address) = rustix::net::acceptfrom_with(listener, flags | SocketFlags::CLOEXEC)?;
     let address = address.ok_or(Errno::CONNABORTED)?;
-    Ok((stream, SocketAddr::try_from(address)?))
+    Ok((stream, address::of_any(address)?))
 }
 
 /// Begins a connection that never blocks; it is writable when it is decided.
-pub fn connect(address: SocketAddr, tuning: Tuning) -> io::Result<OwnedFd> {
+pub fn connect(address: &Address, tuning: Tuning) -> io::Result<OwnedFd> {
     let socket = unconnected(address, tuning)?;
-    begin_connect(&socket, &SockAddr::from(address))?;
+    begin_connect(&socket, &address::to_system(address)?)?;
     Ok(socket.into())
 }
 
 /// A socket that does not block, for a connection to `address`.
-fn unconnected(address: SocketAddr, tuning: Tuning) -> io::Result<Socket> {
+fn unconnected(address: &Address, tuning: Tuning) -> io::Result<Socket> {
     let alone = last_descriptors();
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let of = |domain, protocol| Socket::new(domain, Type::STREAM.nonblocking(), protocol);
+    let Address::Ip(address) = address else { return of(Domain::UNIX, None) };
+    let socket = of(Domain::for_address(*address), Some(Protocol::TCP))?;
     drop(alone);
     tuning::apply(tuning, &socket)?;
     Ok(socket)
@@ -201,8 +206,10 @@ fn unconnected(address: SocketAddr, tuning: Tuning) -> io::Result<Socket> {
 pub(crate) fn begin_connect<'a>(socket: impl Into<SockRef<'a>>, address: &SockAddr) -> io::Result<()> {
     match socket.into().connect(address) {
         // Interrupted or not, it goes on by itself: connect(2).
-        Err(error) if !is_under_way(&error) => Err(error),
-        _ => Ok(()),
+        Err(error) if is_under_way(&error) => Ok(()),
+        // As many wait at a Unix socket as may. There is room for one more soon, and nobody will say when.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Errno::NOBUFS.into()),
+        begun => begun,
     }
 }
 
@@ -317,7 +324,7 @@ impl Net for Os {
         self.epoch.elapsed()
     }
 
-    fn accept(&mut self, listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    fn accept(&mut self, listener: &OwnedFd) -> io::Result<(OwnedFd, Address)> {
         accept(listener, self.accepted)
     }
 
@@ -341,7 +348,7 @@ impl Net for Os {
         }
     }
 
-    fn connect(&mut self, address: SocketAddr) -> io::Result<OwnedFd> {
+    fn connect(&mut self, address: &Address) -> io::Result<OwnedFd> {
         connect(address, self.tuning)
     }
 

@@ -58,7 +58,7 @@ const LOCALHOST: [u8; 4] = [127, 0, 0, 1];
 fn waited_for(count: usize) -> (OwnedFd, Vec<TcpStream>) {
     let listener = listen((LOCALHOST, 0).into(), 16, Tuning::default()).unwrap();
     let address = local_address(&listener).unwrap();
-    (listener, (0..count).map(|_| TcpStream::connect(address).unwrap()).collect())
+    (listener, (0..count).map(|_| TcpStream::connect(&address).unwrap()).collect())
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_close_is_seen_as_an_end_or_as_a_reset_and_a_shutdown_still_receives() {
     for (number, peer) in peers.iter_mut().enumerate() {
         peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let (stream, address) = net.accept(&listener).unwrap();
-        assert_eq!(address, peer.local_addr().unwrap());
+        assert_eq!(address.socket(), peer.local_addr().ok());
         match number {
             0 | 1 => net.close(stream, number == 1),
             _ => {
@@ -170,7 +170,7 @@ fn an_address_of_ipv6_is_no_address_of_ipv4_and_a_listener_never_waits() {
     let listener = listen("[::]:0".parse().unwrap(), 1, Tuning::default());
     // Without IPv6 there is nothing to be seen.
     let Ok(listener) = listener else { return };
-    let port = local_address(&listener).unwrap().port();
+    let port = local_address(&listener).unwrap().socket().unwrap().port();
     assert!(TcpStream::connect(SocketAddr::from((LOCALHOST, port))).is_err());
     let mut net = Os::non_blocking(Instant::now(), Tuning::default());
     assert_eq!(Os::classify(&net.accept(&listener).unwrap_err()), Failure::Empty);
@@ -180,13 +180,13 @@ fn an_address_of_ipv6_is_no_address_of_ipv4_and_a_listener_never_waits() {
 fn several_listen_together_and_nobody_else_joins_them_or_takes_their_address() {
     let (any, tuning) = ("127.0.0.1:0".parse().unwrap(), Tuning::default());
     let sockets = listen_together(any, 3, 128, tuning).unwrap();
-    let address = local_address(&sockets[0]).unwrap();
-    assert!(sockets.iter().all(|socket| local_address(socket).unwrap() == address));
+    let address = local_address(&sockets[0]).unwrap().socket().unwrap();
+    assert!(sockets.iter().all(|socket| local_address(socket).unwrap() == address.into()));
     for taken in [listen_together(address, 2, 16, tuning).map(drop), listen(address, 16, tuning).map(drop)] {
         assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
     let alone = listen(any, 16, tuning).unwrap();
-    let taken = listen_together(local_address(&alone).unwrap(), 2, 16, tuning);
+    let taken = listen_together(local_address(&alone).unwrap().socket().unwrap(), 2, 16, tuning);
     assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     // Whoever comes waits at one of them, and with so many somebody waits at each.
     let clients: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();

@@ -35,7 +35,7 @@ mod tests {
         (small.nodelay, small.send_buffer, small.receive_buffer) = (false, Some(20_000), Some(30_000));
         for (tuning, sizes) in [(small, Some([40_000, 60_000])), (Tuning::default(), None)] {
             let listener = sockets::listen("127.0.0.1:0".parse().unwrap(), 1, tuning).unwrap();
-            let stream = sockets::connect(sockets::local_address(&listener).unwrap(), tuning).unwrap();
+            let stream = sockets::connect(&sockets::local_address(&listener).unwrap(), tuning).unwrap();
             let accepted = loop {
                 match Os::non_blocking(Instant::now(), tuning).accept(&listener) {
                     Ok((accepted, _)) => break accepted,

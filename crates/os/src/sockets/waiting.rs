@@ -11,7 +11,6 @@ mod tests;
 use std::{
     cell::Cell,
     io, iter,
-    net::SocketAddr,
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -27,7 +26,7 @@ use roadstead_drivers::{
     blocking::wait::{Found, WaitingNet, Wants},
     net::{Failure, Net},
 };
-use roadstead_proto::{output::Output, ticket::WakeQueue, tuning::Tuning};
+use roadstead_proto::{address::Address, output::Output, ticket::WakeQueue, tuning::Tuning};
 
 use crate::{sockets::Os, wait::poll, wake_fd::WakeFd};
 
@@ -85,7 +84,7 @@ impl Net for WaitingOs {
         self.0.now()
     }
 
-    fn accept(&mut self, listener: &OwnedFd) -> io::Result<(WaitingStream, SocketAddr)> {
+    fn accept(&mut self, listener: &OwnedFd) -> io::Result<(WaitingStream, Address)> {
         let (socket, address) = self.0.accept(listener)?;
         Ok((WaitingStream::new(socket, true), address))
     }
@@ -94,7 +93,7 @@ impl Net for WaitingOs {
         self.0.shed(listener)
     }
 
-    fn connect(&mut self, address: SocketAddr) -> io::Result<WaitingStream> {
+    fn connect(&mut self, address: &Address) -> io::Result<WaitingStream> {
         Ok(WaitingStream::new(self.0.connect(address)?, false))
     }
 

@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     os::fd::OwnedFd,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -173,9 +172,9 @@ impl Loops {
     }
 
     /// Opens a connection from outside of any session, on the first.
-    pub(super) fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+    pub(super) fn connect(&self, endpoint: Box<dyn Endpoint>) {
         if let Some(first) = self.all.first() {
-            first.orders.connect(address, endpoint, &first.wake_queue);
+            first.orders.connect(endpoint, &first.wake_queue);
         }
     }
 

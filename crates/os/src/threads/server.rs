@@ -5,7 +5,6 @@ use std::{
     collections::HashSet,
     convert::Infallible,
     fmt, io, mem,
-    net::SocketAddr,
     os::fd::OwnedFd,
     panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
@@ -43,7 +42,7 @@ use crate::{
     ending::{Ended, Ending},
     host::on_system,
     pollers::epoll::{Epoll, Trigger},
-    sockets::{Os, WaitingOs},
+    sockets::{Os, WaitingOs, unix::SocketFile},
     threads::{
         STACK, Threads,
         loops::{LoopParts, Loops, Plan},
@@ -81,25 +80,40 @@ pub struct ServerThreads {
     kept: Kept,
 }
 
-/// The listening sockets once more, for whoever takes them over. They are closed when the loops let nobody in any more,
-/// or have ended: nobody is to wait there in vain.
-#[derive(Debug, Clone, Default)]
-struct Kept(Arc<Mutex<Vec<OwnedFd>>>);
+/// The listening sockets once more, for whoever takes them over, and the files of those that have one. They are closed,
+/// and the files removed, when the loops let nobody in any more, or have ended: nobody is to wait there in vain.
+#[derive(Debug, Clone)]
+struct Kept(Arc<Mutex<(Vec<SocketFile>, Vec<OwnedFd>)>>);
 
 impl Kept {
     /// Of a socket that several loops have, one: a successor's loops share it again.
-    fn of<'a>(listeners: impl Iterator<Item = &'a Listener<OwnedFd>>) -> io::Result<Self> {
+    fn of<'a>(
+        listeners: impl Iterator<Item = &'a Listener<OwnedFd>>,
+        files: Vec<SocketFile>,
+    ) -> io::Result<Self> {
         let (mut kept, mut known) = (Vec::new(), HashSet::new());
         for Listener { socket, .. } in listeners {
             if known.insert(fstat(socket)?.st_ino) {
                 kept.push(socket.try_clone()?);
             }
         }
-        Ok(Self(Arc::new(Mutex::new(kept))))
+        Ok(Self(Arc::new(Mutex::new((files, kept)))))
     }
 
-    fn take(&self) -> Vec<OwnedFd> {
+    fn take(&self) -> (Vec<SocketFile>, Vec<OwnedFd>) {
         mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Hands the sockets over, and with them their files.
+    fn hand_over(&self) -> Vec<OwnedFd> {
+        let (files, sockets) = self.take();
+        files.into_iter().for_each(SocketFile::leave);
+        sockets
+    }
+
+    /// Removes the files, and then closes the sockets.
+    fn close(&self) {
+        drop(self.take());
     }
 }
 
@@ -153,7 +167,7 @@ impl Parts {
         let accepting = Arc::clone(&server);
         let thread = thread::Builder::new().name("accept".into()).spawn(move || {
             accepting.run(|accept| ending.follow(accept));
-            kept.take();
+            kept.close();
             queue.iter().for_each(|queue| queue.stop());
         })?;
         Ok(Begun { kind: Kind::Blocking(server), job_threads, threads: vec![thread] })
@@ -269,7 +283,7 @@ struct AtEnd {
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        self.kept.take();
+        self.kept.close();
         self.queue.iter().for_each(|queue| queue.stop());
     }
 }
@@ -299,15 +313,17 @@ impl Stop {
 
 impl ServerThreads {
     /// Starts the threads of a model that begins like this, with the listeners of each loop that has any: of the first,
-    /// which then hands each connection to the loop that has fewest, or of every loop.
+    /// which then hands each connection to the loop that has fewest, or of every loop; and with the files of those that
+    /// have one.
     pub fn start(
         begin: fn(Parts) -> io::Result<Begun>,
         shape: Shape,
         shared: Arc<Shared>,
         listeners: Vec<Vec<Listener<OwnedFd>>>,
+        files: Vec<SocketFile>,
     ) -> io::Result<Self> {
         let (ending, ended) = Ending::new()?;
-        let kept = Kept::of(listeners.iter().flatten())?;
+        let kept = Kept::of(listeners.iter().flatten(), files)?;
         let parts = Parts { shape, shared, listeners, kept: kept.clone(), ending };
         let Begun { kind, job_threads, threads } = begin(parts)?;
         Ok(Self { kind, job_threads, threads, ended, kept })
@@ -316,7 +332,7 @@ impl ServerThreads {
     /// Takes the listening sockets from the loops, with all who wait there: they let nobody in any more. None if that
     /// was so already.
     pub fn take_listeners(&self) -> Vec<OwnedFd> {
-        let taken = self.kept.take();
+        let taken = self.kept.hand_over();
         match &self.kind {
             Kind::Loops(loops) => loops.cede(),
             Kind::Blocking(server) => server.raise(Order::Cede),
@@ -326,7 +342,7 @@ impl ServerThreads {
 
     /// Has the loops let nobody in and end when all are gone.
     pub fn drain(&self) {
-        self.kept.take();
+        self.kept.close();
         match &self.kind {
             Kind::Loops(loops) => loops.drain(),
             Kind::Blocking(server) => server.raise(Order::Drain),
@@ -334,10 +350,10 @@ impl ServerThreads {
     }
 
     /// Opens a connection from outside of any session.
-    pub fn connect(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>) {
+    pub fn connect(&self, endpoint: Box<dyn Endpoint>) {
         match &self.kind {
-            Kind::Loops(loops) => loops.connect(address, endpoint),
-            Kind::Blocking(server) => Arc::clone(server).connect(address, endpoint),
+            Kind::Loops(loops) => loops.connect(endpoint),
+            Kind::Blocking(server) => Arc::clone(server).connect(endpoint),
         }
     }
 
@@ -359,7 +375,7 @@ impl ServerThreads {
 
     /// Has the loops end, and does not wait for it.
     pub fn order_stop(&self) {
-        self.kept.take();
+        self.kept.close();
         match &self.kind {
             Kind::Loops(loops) => loops.stop(),
             Kind::Blocking(server) => server.raise(Order::Stop),

@@ -1,10 +1,11 @@
 //! How connections are opened: by a session through its context, or from outside of a loop.
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::{Connection, Endpoint, Outgoing};
 use crate::{
+    address::Address,
     host::Shared,
     layer::{End, Layers, through},
     service::Session,
@@ -18,8 +19,8 @@ impl<S: Session> Context<'_, S> {
     ///
     /// # Errors
     /// [`Busy`] when as many connections are open as the budget allows.
-    pub fn connect<T: Session>(&mut self, address: SocketAddr, session: T) -> Result<Waker, Busy> {
-        self.open(address, None, session)
+    pub fn connect<T: Session>(&mut self, address: impl Into<Address>, session: T) -> Result<Waker, Busy> {
+        self.open(address.into(), None, session)
     }
 
     /// Like [`Context::connect`], with a layer of `layers` between the wire and `session`, which hears of its opening
@@ -29,21 +30,21 @@ impl<S: Session> Context<'_, S> {
     /// [`Busy`] when as many connections are open as the budget allows.
     pub fn connect_through<T: Session>(
         &mut self,
-        address: SocketAddr,
+        address: impl Into<Address>,
         layers: &dyn Layers,
         session: T,
     ) -> Result<Waker, Busy> {
-        self.open(address, Some(layers), session)
+        self.open(address.into(), Some(layers), session)
     }
 
     fn open<T: Session>(
         &mut self,
-        address: SocketAddr,
+        address: Address,
         layers: Option<&dyn Layers>,
         session: T,
     ) -> Result<Waker, Busy> {
         let (endpoint, waker) = outgoing(&self.host.shared, address, layers, session)?;
-        self.control.connects.push_back(Box::new(Outgoing { address, endpoint }));
+        self.control.connects.push_back(Box::new(Outgoing { endpoint }));
         Ok(waker)
     }
 }
@@ -53,8 +54,8 @@ pub trait Dial: Send + Sync {
     /// The limits of that loop, and its accounts.
     fn shared(&self) -> &Arc<Shared>;
 
-    /// Begins a connection to `address`, at whose near end `endpoint` is. Never blocks.
-    fn begin(&self, address: SocketAddr, endpoint: Box<dyn Endpoint>);
+    /// Begins a connection to the address of `endpoint`, which is at its near end. Never blocks.
+    fn begin(&self, endpoint: Box<dyn Endpoint>);
 }
 
 /// Has `dialer` begin a connection to `address`, with a layer of `layers`, if there are some, between the wire and
@@ -65,24 +66,24 @@ pub trait Dial: Send + Sync {
 /// [`Busy`] when as many connections are open as the budget allows.
 pub fn dial<S: Session>(
     dialer: &dyn Dial,
-    address: SocketAddr,
+    address: impl Into<Address>,
     layers: Option<&dyn Layers>,
     session: S,
 ) -> Result<Waker, Busy> {
-    let (endpoint, waker) = outgoing(dialer.shared(), address, layers, session)?;
-    dialer.begin(address, endpoint);
+    let (endpoint, waker) = outgoing(dialer.shared(), address.into(), layers, session)?;
+    dialer.begin(endpoint);
     Ok(waker)
 }
 
 /// What drives `session` at our end of a connection to `address` that is still to be opened.
 pub fn outgoing<S: Session>(
     shared: &Arc<Shared>,
-    address: SocketAddr,
+    address: Address,
     layers: Option<&dyn Layers>,
     session: S,
 ) -> Result<(Box<dyn Endpoint>, Waker), Busy> {
     let permit = shared.gate.admit(None).map_err(|_| Busy)?;
-    let (connection, waker) = Connection::outgoing(session, address, Arc::clone(shared), permit);
+    let (connection, waker) = Connection::outgoing(session, address.clone(), Arc::clone(shared), permit);
     let connection: Box<dyn Endpoint> = Box::new(connection);
     let endpoint = match layers {
         Some(layers) => through(layers, connection, End::Dialled(address), Arc::clone(shared)),

@@ -63,9 +63,10 @@ mod ending;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::{
+    address::Address,
     budget::{Charge, Permit},
     flight::Flight,
     host::{Host, Shared},
@@ -186,7 +187,7 @@ impl<S: Session> Connection<S> {
     }
 
     /// A connection that is being opened to `address`, and the means to wake its session.
-    pub fn outgoing(session: S, address: SocketAddr, shared: Arc<Shared>, permit: Permit) -> (Self, Waker) {
+    pub fn outgoing(session: S, address: Address, shared: Arc<Shared>, permit: Permit) -> (Self, Waker) {
         let wake_flag = Arc::new(WakeFlag::default());
         let mut connection = Self::accepted(session, Peer { address }, shared, permit);
         connection.outgoing = true;
@@ -219,7 +220,7 @@ impl<S: Session> Connection<S> {
             None => {}
         }
         let redials = self.phase == Phase::Connecting && self.flight.redials();
-        redials.then(|| Op::Redial(Box::new(self.peer.address)))
+        redials.then(|| Op::Redial)
     }
 
     fn wants_to_receive(&self) -> usize {
@@ -286,6 +287,10 @@ impl<S: Session> Endpoint for Connection<S> {
         }
         self.advance(now, host);
         self.look()
+    }
+
+    fn address(&self) -> &Address {
+        &self.peer.address
     }
 
     fn next(&mut self) -> Option<Op> {

@@ -1,11 +1,12 @@
 //! What a layer does for one connection, what makes one for each, and what makes these for the two ends of a link.
 #![forbid(unsafe_code)]
 
-use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
+use std::{error::Error, fmt, io, sync::Arc};
 
 use bytes::BytesMut;
 
 use crate::{
+    address::Address,
     guard::{self, Guarded},
     identity::{Expect, Identity},
 };
@@ -100,12 +101,12 @@ pub fn reload(layers: Option<&dyn Layers>) -> bool {
 }
 
 /// Who opened a connection, and the peer's address.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum End {
     /// The peer.
-    Accepted(SocketAddr),
+    Accepted(Address),
     /// We, whose session is told what went wrong.
-    Dialled(SocketAddr),
+    Dialled(Address),
 }
 
 /// Calls into a layer, or what makes one. What is wrong is in words from here on: the error itself is the layer's.

@@ -17,6 +17,7 @@ use super::{
     phase::Phase,
 };
 use crate::{
+    address::Address,
     blob::FileRange,
     budget::{Charge, Permit},
     endpoint::{Driven, Endpoint, Event, Op, Pending},
@@ -187,7 +188,7 @@ impl Layered {
             }
             // Nothing inside has a file read.
             Op::Read => {}
-            Op::Connect(_) | Op::Redial(_) => self.passed.push_back(op),
+            Op::Connect(_) | Op::Redial => self.passed.push_back(op),
             Op::Close { reset } => {
                 // The peer had time to take our end and to answer it.
                 let in_vain = self.finished && !self.wire_ended && !self.end_told;
@@ -376,6 +377,10 @@ impl Endpoint for Layered {
             self.wind_up(now, host);
         }
         Pending::ANY
+    }
+
+    fn address(&self) -> &Address {
+        self.inner.address()
     }
 
     fn next(&mut self) -> Option<Op> {

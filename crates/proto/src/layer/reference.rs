@@ -13,6 +13,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{End, Identity, Layer, layered::Layered};
 use crate::{
+    address::Address,
     budget::Budget,
     connection::{BLOCK, Endpoint, Event, Op, Pending},
     host::{Host, Shared},
@@ -103,6 +104,7 @@ impl Layer for Padded {
 /// Stands for the connection inside.
 #[derive(Debug)]
 struct Inner {
+    address: Address,
     output: Output,
     sending: bool,
     seen: Shown,
@@ -129,6 +131,10 @@ impl Endpoint for Inner {
             _ => {}
         }
         Pending::ANY
+    }
+
+    fn address(&self) -> &Address {
+        &self.address
     }
 
     fn next(&mut self) -> Option<Op> {
@@ -210,7 +216,9 @@ struct Rig {
 impl Rig {
     fn new(padding: u16) -> Self {
         let (shared, seen) = (Shared::new(Budget::default()), Shown::default());
-        let inner = Inner { output: Output::new(usize::MAX), sending: false, seen: Arc::clone(&seen) };
+        let address = ([192, 0, 2, 1], 7).into();
+        let inner =
+            Inner { address, output: Output::new(usize::MAX), sending: false, seen: Arc::clone(&seen) };
         let layer = Padded { padding, ended: false, seen: Arc::clone(&seen) };
         let end = End::Accepted(([192, 0, 2, 1], 7).into());
         let endpoint = Layered::new(Box::new(inner), Box::new(layer), end, Arc::clone(&shared));

@@ -13,6 +13,7 @@ use super::{End, Identity, Layer, Layers, batch::BATCH, through};
 use crate::flight::REST;
 
 use crate::{
+    address::Address,
     budget::Budget,
     connection::{Connection, Endpoint, Event, Op, Operation},
     host::{Host, Shared},
@@ -141,10 +142,11 @@ impl Rig {
     fn through(layers: &Letters) -> Self {
         let shared = Shared::new(Budget::default().connections(1).linger(LINGER));
         let host = Host::alone(Arc::clone(&shared), 1);
-        let (ends, address) = (Arc::default(), ([192, 0, 2, 1], 7).into());
+        let (ends, address) = (Arc::default(), Address::from(([192, 0, 2, 1], 7)));
         let permit = shared.gate.admit(None).unwrap();
         let session = Obedient(Arc::clone(&ends));
-        let connection = Connection::accepted(session, Peer { address }, Arc::clone(&shared), permit);
+        let connection =
+            Connection::accepted(session, Peer { address: address.clone() }, Arc::clone(&shared), permit);
         let endpoint = through(layers, Box::new(connection), End::Accepted(address), Arc::clone(&shared));
         let mut rig = Self { endpoint, host, shared, ends };
         rig.endpoint.place(Token(1), rig.host.wake_queue(), Duration::ZERO);

@@ -11,7 +11,6 @@ mod targets;
 
 use std::{
     fmt, mem,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -19,7 +18,8 @@ use std::{
 };
 
 use roadstead_proto::{
-    Close, Closed, Context, Done, Forward, Input, Layers, Peer, Ready, Scope, Service, Session, Waker,
+    Address, Close, Closed, Context, Done, Forward, Input, Layers, Peer, Ready, Scope, Service, Session,
+    Waker,
 };
 
 pub use targets::TargetCounts;
@@ -53,7 +53,7 @@ pub struct Counts {
 
 impl Proxy {
     /// A proxy before `targets`, with which it speaks through a layer of `layers`, such as TLS, if there are some.
-    pub fn new(targets: &[SocketAddr], layers: Option<Arc<dyn Layers>>) -> Self {
+    pub fn new(targets: &[Address], layers: Option<Arc<dyn Layers>>) -> Self {
         let [up, down, unserved] = [(); 3].map(|()| AtomicU64::new(0));
         Self(Arc::new(Parts { targets: Targets::new(targets), layers, up, down, unserved }))
     }
@@ -128,7 +128,7 @@ impl Near {
             return Err(Close::abort(format!("no target can be reached: {why}")));
         };
         lock(&self.link).tried.push(seat.number);
-        let address = seat.address;
+        let address = seat.address.clone();
         let (proxy, link) = (self.proxy.clone(), Arc::clone(&self.link));
         let far = Far { seat, forward, opened: false, proxy, link, sent: 0 };
         let dialled = match &self.proxy.0.layers {

@@ -6,10 +6,11 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use roadstead_proto::Address;
 
 /// How long a target is left out when it has failed once; twice as long each time.
 const FIRST: Duration = Duration::from_millis(100);
@@ -17,10 +18,10 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// What a target has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetCounts {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Connections to it that are open, or being opened.
     pub open: usize,
     /// Connections to it that were opened so far.
@@ -52,9 +53,9 @@ struct Table {
 }
 
 impl Targets {
-    pub(super) fn new(addresses: &[SocketAddr]) -> Arc<Self> {
-        let target = |&address| Target {
-            counts: TargetCounts { address, open: 0, served: 0, failed: 0 },
+    pub(super) fn new(addresses: &[Address]) -> Arc<Self> {
+        let target = |address: &Address| Target {
+            counts: TargetCounts { address: address.clone(), open: 0, served: 0, failed: 0 },
             in_a_row: 0,
             until: Duration::ZERO,
             tried: false,
@@ -72,11 +73,11 @@ impl Targets {
         target.counts.open += 1;
         let tries = target.in_a_row > 0;
         target.tried |= tries;
-        Some(Seat { targets: Arc::clone(self), number, address: target.counts.address, tries })
+        Some(Seat { targets: Arc::clone(self), number, address: target.counts.address.clone(), tries })
     }
 
     pub(super) fn counts(&self) -> Vec<TargetCounts> {
-        self.table().targets.iter().map(|target| target.counts).collect()
+        self.table().targets.iter().map(|target| target.counts.clone()).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -103,7 +104,7 @@ impl Table {
 pub(super) struct Seat {
     targets: Arc<Targets>,
     pub(super) number: usize,
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     /// The target had failed, and is tried again by this one.
     tries: bool,
 }
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(reach(&targets, now).number, 0, "it is one as any other");
         assert_eq!(
             targets.counts()[0],
-            TargetCounts { open: 0, served: 2, failed: 11, ..targets.counts()[0] }
+            TargetCounts { open: 0, served: 2, failed: 11, ..targets.counts()[0].clone() }
         );
     }
 

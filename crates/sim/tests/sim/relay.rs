@@ -2,24 +2,25 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
-use roadstead_proto::{Close, Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session, Waker};
+use roadstead_proto::{
+    Address, Close, Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session, Waker,
+};
 
 /// Bytes that one direction holds at most.
 const HELD: usize = 1000;
 
 pub(crate) struct Relay {
-    pub(crate) to: SocketAddr,
+    pub(crate) to: Address,
 }
 
 impl Service for Relay {
     type Session = Half;
     const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> Half {
-        Half { pair: Arc::default(), side: 0, to: Some(self.to) }
+        Half { pair: Arc::default(), side: 0, to: Some(self.to.clone()) }
     }
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Half {
     pair: Arc<Mutex<Pair>>,
     side: usize,
     /// Where the other side is to be connected to.
-    to: Option<SocketAddr>,
+    to: Option<Address>,
 }
 
 impl Half {

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use roadstead_proto::Identity;
+use roadstead_proto::{Address, Identity};
 use roadstead_tls::{Acceptor, Clients, Connector, Expect, Keys, Pin, TlsError};
 
 pub use super::manifest::{Pins, PinsError};
@@ -70,7 +70,7 @@ pub fn acceptor(
     manifest: &Manifest,
     party: Party,
     keys: Option<&Keys>,
-    addresses: &[SocketAddr],
+    addresses: &[Address],
 ) -> Result<Option<Acceptor>, TrustError> {
     let Some((pins, keys)) = agreed(manifest, keys, addresses)? else { return Ok(None) };
     let (own, pinned) = (keys.pin(), pins.of(party));
@@ -88,7 +88,7 @@ pub fn acceptor(
 pub fn connectors(
     manifest: &Manifest,
     keys: Option<&Keys>,
-    servers: &[SocketAddr; 3],
+    servers: &[Address; 3],
 ) -> Result<Option<[Connector; 3]>, TrustError> {
     let Some((pins, keys)) = agreed(manifest, keys, servers)? else { return Ok(None) };
     let [first, second, third] =
@@ -100,15 +100,17 @@ pub fn connectors(
 fn agreed<'a>(
     manifest: &Manifest,
     keys: Option<&'a Keys>,
-    addresses: &[SocketAddr],
+    addresses: &[Address],
 ) -> Result<Option<(Pins, &'a Keys)>, TrustError> {
     match (manifest.pins, keys) {
         (Some(pins), Some(keys)) => Ok(Some((pins, keys))),
         (Some(_), None) => Err(TrustError::NoKeys),
         (None, Some(_)) => Err(TrustError::NoPins),
         (None, None) => {
-            let open = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
-            open.map_or(Ok(None), |open| Err(TrustError::Open(*open)))
+            // A Unix socket is on this machine.
+            let mut reachable = addresses.iter().filter_map(Address::socket);
+            let open = reachable.find(|address| !address.ip().to_canonical().is_loopback());
+            open.map_or(Ok(None), |open| Err(TrustError::Open(open)))
         }
     }
 }

@@ -33,7 +33,6 @@ mod verdict;
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     str::FromStr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -46,7 +45,7 @@ use std::{
 use chacha20::ChaCha20Rng;
 
 use roadstead_proto::{
-    Budget,
+    Address, Budget,
     connection::dialling::{Dial, dial},
     frame,
     stats::Snapshot,
@@ -147,7 +146,7 @@ pub enum ClientError {
         /// Which.
         party: Party,
         /// Where it was expected.
-        address: SocketAddr,
+        address: Address,
         /// In its words.
         text: String,
     },
@@ -157,7 +156,7 @@ pub enum ClientError {
         /// Which.
         party: Party,
         /// Where it was expected.
-        address: SocketAddr,
+        address: Address,
         /// What happened.
         why: String,
     },
@@ -170,11 +169,11 @@ pub enum ClientError {
         /// How long was waited.
         deadline: Duration,
         /// Who had not answered.
-        missing: Vec<(Party, SocketAddr)>,
+        missing: Vec<(Party, Address)>,
     },
 }
 
-fn names(missing: &[(Party, SocketAddr)]) -> String {
+fn names(missing: &[(Party, Address)]) -> String {
     let names: Vec<String> = missing.iter().map(|(party, address)| format!("{party} at {address}")).collect();
     names.join(", ")
 }
@@ -182,7 +181,7 @@ fn names(missing: &[(Party, SocketAddr)]) -> String {
 /// A client of three servers.
 pub struct Client {
     collection: Arc<Collection>,
-    servers: [SocketAddr; 3],
+    servers: [Address; 3],
     connectors: Option<[Connector; 3]>,
     options: Options,
     entropy: Entropy,
@@ -202,12 +201,12 @@ impl Client {
     /// keys, or a server without them is not on this machine; or what the system says.
     pub fn new<D: Dial + 'static>(
         collection: Arc<Collection>,
-        servers: [SocketAddr; 3],
+        servers: [impl Into<Address>; 3],
         keys: Option<&Keys>,
         options: Options,
         dialer: impl FnOnce(Budget) -> io::Result<D>,
     ) -> Result<Self, StartError> {
-        let manifest = collection.manifest();
+        let (manifest, servers) = (collection.manifest(), servers.map(Into::into));
         let connectors = trust::connectors(manifest, keys, &servers)?;
         let largest = wire::max_answer(manifest).max(wire::max_request(manifest)) + frame::HEAD;
         let budget = Budget::default()
@@ -349,7 +348,7 @@ impl Client {
         }
         let number = self.trios.fetch_add(1, Relaxed);
         let trio = Arc::new(Trio::new(number, Arc::clone(&self.thirds), self.collection.digest()));
-        for (party, address) in Party::ALL.into_iter().zip(self.servers) {
+        for (party, address) in Party::ALL.into_iter().zip(&self.servers) {
             let asker = Asker::new(Arc::clone(&trio), party, &self.collection);
             let dialled = match &self.connectors {
                 Some(connectors) => dial(&*self.dialer, address, Some(&connectors[party.index()]), asker),
@@ -365,7 +364,7 @@ impl Client {
     }
 
     fn explain(&self, fault: Fault) -> ClientError {
-        let address = |party: Party| self.servers[party.index()];
+        let address = |party: Party| self.servers[party.index()].clone();
         match fault {
             Fault::Lost { party, why } => ClientError::Unavailable { party, address: address(party), why },
             Fault::Refused { party, text } => ClientError::Refused { party, address: address(party), text },

@@ -39,7 +39,7 @@ impl Dial for Nowhere {
         &self.shared
     }
 
-    fn begin(&self, _: SocketAddr, endpoint: Box<dyn Endpoint>) {
+    fn begin(&self, endpoint: Box<dyn Endpoint>) {
         self.begun.lock().unwrap().push(endpoint);
     }
 }
@@ -55,7 +55,7 @@ impl Silent {
         let options = share::Options { search: true, ..Default::default() };
         share::share(&mut Generated::new(40, 1), dir.path(), options, |_, _| {}).unwrap();
         let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
-        let servers = [1, 2, 3].map(|number| SocketAddr::from(([127, 0, 0, 1], number)));
+        let servers = [1, 2, 3].map(|number| Address::from(([127, 0, 0, 1], number)));
         let options = Options { deadline: Duration::from_secs(2), ..Options::default() };
         let client =
             Client::new(collection, servers, None, options, |budget| Ok(Nowhere::new(budget))).unwrap();
@@ -76,7 +76,7 @@ impl Silent {
         let shared = Shared::new(Budget::default());
         let mut host = Host::alone(Arc::clone(&shared), 1);
         let permit = shared.gate.admit(None).unwrap();
-        let address = self.client.servers[party.index()];
+        let address = self.client.servers[party.index()].clone();
         let (mut connection, waker) = Connection::outgoing(asker, address, shared, permit);
         connection.place(Token(1), host.wake_queue(), Duration::ZERO);
         connection.handle(Duration::ZERO, Event::Opened, &mut host);
@@ -276,7 +276,7 @@ fn at_the_deadline_those_are_named_who_had_not_answered_or_the_first_who_refused
 #[test]
 fn every_fault_names_the_address_of_its_own_server() {
     let silent = Silent::new();
-    for (party, address) in Party::ALL.into_iter().zip(silent.client.servers) {
+    for (party, address) in Party::ALL.into_iter().zip(&silent.client.servers) {
         let (why, text) = ("it went".to_owned(), "it said no".to_owned());
         for (fault, said) in [
             (Fault::Lost { party, why }, format!("{party} at {address} is not available: it went")),
@@ -286,7 +286,7 @@ fn every_fault_names_the_address_of_its_own_server() {
             assert_eq!(silent.client.explain(fault).to_string(), said);
         }
     }
-    let [one, _, three] = silent.client.servers;
+    let [one, _, three] = &silent.client.servers;
     let said = silent.client.explain(Fault::Silent(vec![FIRST, THIRD])).to_string();
     assert!(said.ends_with(&format!("from {FIRST} at {one}, {THIRD} at {three}")), "{said}");
 }
@@ -335,7 +335,7 @@ fn a_client_may_buffer_a_few_of_the_largest_answers_and_no_less_than_is_reasonab
     let options = share::Options { search: true, ..Default::default() };
     share::share(&mut Generated::new(40, 1), dir.path(), options, |_, _| {}).unwrap();
     let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
-    let servers = [1, 2, 3].map(|number| SocketAddr::from(([127, 0, 0, 1], number)));
+    let servers = [1, 2, 3].map(|number| Address::from(([127, 0, 0, 1], number)));
     let mut asked = None;
     let dialer = |budget: Budget| {
         asked = Some((budget.connections, budget.buffer_each, budget.buffer_all));
@@ -371,7 +371,7 @@ fn a_client_of_large_answers_may_buffer_four_of_them_on_a_connection_and_256_in_
     let collection = Arc::new(Collection::open(&dir.path().join(CLIENT_DIR)).unwrap());
     let largest = wire::max_answer(collection.manifest()) + frame::HEAD;
     assert!(256 * largest > 256 << 20 && largest > wire::max_request(collection.manifest()));
-    let servers = [1, 2, 3].map(|number| SocketAddr::from(([127, 0, 0, 1], number)));
+    let servers = [1, 2, 3].map(|number| Address::from(([127, 0, 0, 1], number)));
     let mut asked = None;
     let dialer = |budget: Budget| {
         asked = Some((budget.buffer_each, budget.buffer_all));
@@ -397,9 +397,9 @@ fn when_no_more_connections_may_be_made_that_is_said_at_once() {
     let gate = &silent.client.dialer.shared().gate;
     let held: Vec<_> = iter::from_fn(|| gate.admit(None).ok()).collect();
     let refused = silent.client.fetch(0).unwrap_err();
-    let address = silent.client.servers[0];
+    let address = &silent.client.servers[0];
     assert!(
-        matches!(&refused, ClientError::Unavailable { party, address: at, .. } if (*party, *at) == (FIRST, address)),
+        matches!(&refused, ClientError::Unavailable { party, address: at, .. } if (*party, at) == (FIRST, address)),
         "{refused}"
     );
     drop(held);

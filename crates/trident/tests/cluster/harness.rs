@@ -147,7 +147,7 @@ impl Shares {
         budget: impl FnOnce(Budget) -> Budget,
     ) -> Running {
         let keys = self.ring.as_ref().map(|ring| &ring.servers[store.party().index()]);
-        let tls = acceptor(store.manifest(), store.party(), keys, &[address]).unwrap();
+        let tls = acceptor(store.manifest(), store.party(), keys, &[address.into()]).unwrap();
         let trident = trident(store);
         let budget = budget(trident.budget());
         let server = Server::new(trident).bind(address).model(way.model).workers(way.workers).budget(budget);
@@ -199,12 +199,12 @@ pub fn true_scores(rows: &[Vec<f32>], query: &[f32]) -> Vec<i32> {
 pub fn names(error: &ClientError, party: Party, address: SocketAddr) {
     let named = match error {
         ClientError::Refused { party, address, .. } | ClientError::Unavailable { party, address, .. } => {
-            vec![(*party, *address)]
+            vec![(*party, address.clone())]
         }
         ClientError::Deadline { missing, .. } => missing.clone(),
         other => panic!("{other} names no server"),
     };
-    assert_eq!(named, [(party, address)], "{error}");
+    assert_eq!(named, [(party, address.into())], "{error}");
     let words = error.to_string();
     assert!(words.contains(&party.to_string()) && words.contains(&address.to_string()), "{words}");
 }

@@ -44,7 +44,8 @@ fn servers_in_the_wrong_order_are_refused_with_what_to_do() {
         for wrong in [[a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a], [a, a, a], [a, b, b]] {
             let client = client(&shares, wrong);
             let error = client.fetch(0).unwrap_err();
-            let ClientError::Refused { party, address, .. } = error else { panic!("{error}") };
+            let ClientError::Refused { party, ref address, .. } = error else { panic!("{error}") };
+            let address = address.socket().unwrap();
             let place = wrong.iter().position(|other| *other == address).unwrap();
             assert!(wrong[party.index()] == address && place <= party.index());
             let is = addresses(&servers).iter().position(|other| *other == address).unwrap() + 1;

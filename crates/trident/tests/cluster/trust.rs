@@ -4,12 +4,13 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    slice,
     sync::mpsc,
     time::Duration,
 };
 
 use roadstead::{
-    Budget, Closed, Context, Dialer, Done, Frame, Input, Ready, Running, Server, Session,
+    Address, Budget, Closed, Context, Dialer, Done, Frame, Input, Ready, Running, Server, Session,
     frame::Fields,
     tls::{Acceptor, Clients, Connector, Expect, Keys, Pin},
 };
@@ -76,7 +77,10 @@ fn servers_in_the_wrong_order_are_not_talked_to() {
         for wrong in [[a, c, b], [b, a, c], [b, c, a]] {
             let error = client(&shares, wrong).fetch(0).unwrap_err();
             let ClientError::Unavailable { party, address, why } = &error else { panic!("{error}") };
-            assert!(wrong[party.index()] == *address && why.contains("not the pinned one"), "{error}");
+            assert!(
+                Address::from(wrong[party.index()]) == *address && why.contains("not the pinned one"),
+                "{error}"
+            );
         }
     });
 }
@@ -208,22 +212,25 @@ fn the_manifest_decides_whether_keys_are_needed_and_which_addresses_are_served()
     let rows = byte_rows(60, 8, 1);
     let (plain, shares) = (Shares::of(&rows, 2), Shares::over_tls(&rows, 2));
     let keys = ring(&shares);
-    let here = ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"]
-        .map(|address| address.parse::<SocketAddr>().unwrap());
+    let here =
+        ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"].map(|address| address.parse::<Address>().unwrap());
+    let unix = "unix:/run/trident".parse::<Address>().unwrap();
     let open = ["0.0.0.0:0", "[::]:0", "192.0.2.1:7101", "[::ffff:192.0.2.1]:7101"]
         .map(|address| address.parse::<SocketAddr>().unwrap());
     for party in Party::ALL {
         let (store, bare) = (shares.store(party), plain.store(party));
         let own = &keys.servers[party.index()];
-        let acceptor = |store: &Store, keys, addresses: &[SocketAddr]| {
-            acceptor(store.manifest(), party, keys, addresses)
-        };
-        assert!(acceptor(&store, Some(own), &[&here[..], &open].concat()).unwrap().is_some());
+        let acceptor =
+            |store: &Store, keys, addresses: &[Address]| acceptor(store.manifest(), party, keys, addresses);
+        assert!(
+            acceptor(&store, Some(own), &[&here[..], &open.map(Address::from)].concat()).unwrap().is_some()
+        );
         assert!(acceptor(&bare, None, &here).unwrap().is_none());
+        assert!(acceptor(&bare, None, slice::from_ref(&unix)).unwrap().is_none(), "it is on this machine");
         assert!(matches!(acceptor(&store, None, &here), Err(TrustError::NoKeys)));
         assert!(matches!(acceptor(&bare, Some(own), &here), Err(TrustError::NoPins)));
         for address in open {
-            let refused = acceptor(&bare, None, &[here[0], address]);
+            let refused = acceptor(&bare, None, &[here[0].clone(), address.into()]);
             assert!(matches!(refused, Err(TrustError::Open(found)) if found == address));
         }
         let other = &keys.servers[party.next().index()];
@@ -234,12 +241,12 @@ fn the_manifest_decides_whether_keys_are_needed_and_which_addresses_are_served()
         );
     }
     let (manifest, bare) = (shares.manifest(), plain.manifest());
-    let servers = [here[0], here[1], open[2]];
+    let servers = [here[0].clone(), unix, open[2].into()];
     assert!(connectors(manifest, Some(&keys.client), &servers).unwrap().is_some());
-    assert!(connectors(bare, None, &[here[0]; 3]).unwrap().is_none());
+    assert!(connectors(bare, None, &here).unwrap().is_none());
     assert!(matches!(connectors(bare, None, &servers), Err(TrustError::Open(found)) if found == open[2]));
     let start = |shares: &Shares, keys| {
-        Client::new(shares.collection(), servers, keys, Options::default(), Dialer::start)
+        Client::new(shares.collection(), servers.clone(), keys, Options::default(), Dialer::start)
     };
     assert!(matches!(start(&shares, None), Err(StartError::Trust(TrustError::NoKeys))));
     assert!(matches!(start(&plain, Some(&keys.client)), Err(StartError::Trust(TrustError::NoPins))));

@@ -17,7 +17,6 @@ mod say;
 use std::{
     error::Error,
     io::{self, Write},
-    net::SocketAddr,
     panic,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -28,7 +27,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 
 use roadstead::{
-    Budget, Model, Queue, Server, Service,
+    Address, Budget, Model, Queue, Server, Service,
     log::Log,
     server::{Io, RunError, Trigger},
     tls::{Acceptor, Clients, Connector, Expect, Keys},
@@ -42,7 +41,7 @@ use say::say;
 struct Args {
     service: Which,
     #[arg(long, default_value = "127.0.0.1:0")]
-    bind: Vec<SocketAddr>,
+    bind: Vec<Address>,
     #[arg(long)]
     model: Model,
     #[arg(long, default_value_t = 1)]
@@ -66,7 +65,7 @@ struct Args {
     file: usize,
     /// Where the relay goes to
     #[arg(long)]
-    far: Option<SocketAddr>,
+    far: Option<Address>,
     /// That this is no server with our keys
     #[arg(long)]
     far_plain: bool,
@@ -177,7 +176,7 @@ fn relay(args: &Args) -> Result<relay::Relay> {
         Ok(Connector::new(Some(&Keys::load(keys)?), Expect::Name("server".into()))?)
     };
     let keys = args.keys.as_deref().filter(|_| !args.far_plain);
-    let far = args.far.ok_or("it needs --far")?;
+    let far = args.far.clone().ok_or("it needs --far")?;
     Ok(relay::Relay { far, connector: keys.map(connector).transpose()?, piece: args.piece.max(1) })
 }
 
@@ -195,10 +194,10 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
         server = server.layer(Acceptor::new(&Keys::load(keys)?, Clients::Known)?);
     }
     for address in &args.bind {
-        server = server.bind(*address);
+        server = server.bind(address);
     }
-    let drained = server.run(args.drain, |addresses| {
-        say::listening(addresses);
+    let drained = server.run(args.drain, |places| {
+        say::listening(places);
         Ok(())
     });
     match drained {

@@ -2,12 +2,11 @@
 
 use std::{
     mem,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use roadstead::{
-    Close, Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session, Waker, tls::Connector,
+    Address, Close, Closed, Context, Done, Input, Peer, Ready, Scope, Service, Session, Waker, tls::Connector,
 };
 
 use crate::say;
@@ -15,7 +14,7 @@ use crate::say;
 /// Where it goes to, and through what.
 #[derive(Clone)]
 pub(crate) struct Relay {
-    pub(crate) far: SocketAddr,
+    pub(crate) far: Address,
     pub(crate) connector: Option<Connector>,
     /// Carries whole pieces of so many bytes.
     pub(crate) piece: usize,
@@ -77,8 +76,8 @@ impl Side {
     fn dial(&mut self, relay: &Relay, cx: &mut Context<'_, Self>) -> Done {
         let side = Side { pipe: Arc::clone(&self.pipe), me: 1, piece: self.piece, left: false, relay: None };
         let dialled = match &relay.connector {
-            Some(connector) => cx.connect_through(relay.far, connector, side),
-            None => cx.connect(relay.far, side),
+            Some(connector) => cx.connect_through(&relay.far, connector, side),
+            None => cx.connect(&relay.far, side),
         };
         let waker = dialled.map_err(|_| Close::abort("no room for the far side"))?;
         self.pipe().wakers = [Some(cx.waker()), Some(waker)];

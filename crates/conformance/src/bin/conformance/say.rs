@@ -1,9 +1,9 @@
 //! What the program says: each line in one call, so that the lines of several processes do not mix. pipe(7),
 //! `PIPE_BUF`.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::fmt::Write;
 
-use roadstead::{Closed, server::Snapshot};
+use roadstead::{Address, Closed, server::Snapshot};
 
 /// Writes a line to stdout.
 pub(crate) fn say(line: &str) {
@@ -17,10 +17,10 @@ pub(crate) fn closed(what: &str, why: &Closed) {
 }
 
 /// Where the server listens.
-pub(crate) fn listening(addresses: &[SocketAddr]) {
+pub(crate) fn listening(places: &[Address]) {
     let mut line = "listening".to_owned();
-    for address in addresses {
-        let _ = write!(line, " {address}");
+    for place in places {
+        let _ = write!(line, " {place}");
     }
     say(&line);
 }

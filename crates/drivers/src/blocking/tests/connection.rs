@@ -14,7 +14,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Whoever else is there only says what the server wants, and notes who is to be dialled.
-pub(super) struct Alone(Mutex<Order>, Mutex<Vec<SocketAddr>>);
+pub(super) struct Alone(Mutex<Order>, Mutex<Vec<Address>>);
 
 impl Alone {
     pub(super) fn raise(&self, orders: Order) {
@@ -26,8 +26,8 @@ impl ServerHandle for Alone {
     fn order(&self) -> Order {
         *self.0.lock().unwrap()
     }
-    fn connect(self: Arc<Self>, address: SocketAddr, _: Box<dyn Endpoint>) {
-        self.1.lock().unwrap().push(address);
+    fn connect(self: Arc<Self>, endpoint: Box<dyn Endpoint>) {
+        self.1.lock().unwrap().push(endpoint.address().clone());
     }
 }
 
@@ -57,7 +57,7 @@ impl Play {
     /// The same of one that is begun.
     fn outgoing(self, plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> Vec<String> {
         let (puppet, heard) = Puppet::new(plan);
-        Blocking::outgoing(self.server, self.net, guest(), puppet, self.host).run();
+        Blocking::outgoing(self.server, self.net, puppet, self.host).run();
         heard.lock().unwrap().clone()
     }
 }
@@ -394,10 +394,7 @@ fn its_end_is_told_to_the_peer_and_who_is_to_be_dialled_to_the_others() {
         if heard == "opened" {
             wishes.ask(Op::Shutdown);
             let endpoint = Puppet::new(|_, _, _| ()).0;
-            wishes.ask(Op::Connect(Box::new(roadstead_proto::connection::Outgoing {
-                address: guest(),
-                endpoint,
-            })));
+            wishes.ask(Op::Connect(Box::new(roadstead_proto::connection::Outgoing { endpoint })));
             wishes.close();
         }
     });
@@ -435,13 +432,13 @@ fn a_connection_that_is_begun_is_open_once_it_is_decided() {
     // It is asked for again after a rest; the first time that anything is heard of it, it is not decided.
     net.then(|net| net.world().decided.push_back(waits())).then(|net| net.world().decided.push_back(Ok(())));
     let heard = play.outgoing(|heard, wishes, _| match heard {
-        "exhausted(connect)" => wishes.ask(Op::Redial(Box::new(guest()))),
+        "exhausted(connect)" => wishes.ask(Op::Redial),
         "opened" => wishes.close(),
         _ => wishes.deadline = Some(SECOND),
     });
     let world = net.world();
     assert_eq!(heard, [format!("exhausted({:?})", Operation::Connect).to_lowercase(), "opened".into()]);
-    assert_eq!((&world.dialled[..], &world.closed[..]), (&[guest(); 2][..], &[false][..]));
+    assert_eq!((&world.dialled[..], &world.closed[..]), (&[guest(), guest()][..], &[false][..]));
     assert_eq!(
         world.waits,
         [polled(false, true, Some(SECOND)); 2],

@@ -8,7 +8,6 @@ mod server;
 use std::{
     collections::VecDeque,
     fmt, io,
-    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -16,6 +15,7 @@ use std::{
 use bytes::BytesMut;
 
 use roadstead_proto::{
+    address::Address,
     budget::Permit,
     connection::{Endpoint, Event, Op, Pending},
     host::Host,
@@ -52,7 +52,7 @@ pub(crate) struct World {
     /// What comes of each connection that is begun, and of those that are asked about.
     begun: VecDeque<io::Result<()>>,
     pub(crate) decided: VecDeque<io::Result<()>>,
-    dialled: Vec<SocketAddr>,
+    dialled: Vec<Address>,
     broken: Option<io::ErrorKind>,
     /// Who waits at each listener; a failure in place of some.
     backlogs: [VecDeque<Option<Failure>>; 2],
@@ -134,7 +134,7 @@ impl Net for Scripted {
         assert!(world.looks_at_the_clock < 10_000, "a loop without end");
         world.now
     }
-    fn accept(&mut self, listener: &Door) -> io::Result<((), SocketAddr)> {
+    fn accept(&mut self, listener: &Door) -> io::Result<((), Address)> {
         match self.world().backlogs[listener.number].pop_front() {
             Some(None) => Ok(((), guest())),
             Some(Some(failure)) => Err(io::Error::other(failure)),
@@ -146,9 +146,9 @@ impl Net for Scripted {
         world.shed += 1;
         !world.cramped
     }
-    fn connect(&mut self, address: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, address: &Address) -> io::Result<()> {
         let mut world = self.world();
-        world.dialled.push(address);
+        world.dialled.push(address.clone());
         world.begun.pop_front().unwrap_or(Ok(()))
     }
     fn connected(&mut self, (): &()) -> io::Result<()> {
@@ -231,8 +231,8 @@ impl WaitingNet for Scripted {
 }
 
 /// Who comes.
-pub(crate) fn guest() -> SocketAddr {
-    SocketAddr::new(IpAddr::from([192, 0, 2, 1]), 7)
+pub(crate) fn guest() -> Address {
+    Address::from(([192, 0, 2, 1], 7))
 }
 
 /// What an endpoint asks for.
@@ -266,6 +266,7 @@ pub(crate) struct Puppet {
     wishes: Wishes,
     plan: Plan,
     output: Output,
+    address: Address,
     _permit: Option<Permit>,
 }
 
@@ -273,7 +274,14 @@ impl Puppet {
     pub(crate) fn new(plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> (Box<Self>, Heard) {
         let heard = Heard::default();
         let (wishes, output) = (Wishes::default(), Output::new(1));
-        let puppet = Self { heard: heard.clone(), wishes, plan: Box::new(plan), output, _permit: None };
+        let puppet = Self {
+            heard: heard.clone(),
+            wishes,
+            plan: Box::new(plan),
+            output,
+            address: guest(),
+            _permit: None,
+        };
         (Box::new(puppet), heard)
     }
 }
@@ -292,6 +300,9 @@ impl Endpoint for Puppet {
     }
     fn next(&mut self) -> Option<Op> {
         self.wishes.ops.pop_front()
+    }
+    fn address(&self) -> &Address {
+        &self.address
     }
     fn correct(&mut self, from: Duration, to: Duration) {
         self.heard.lock().unwrap().push(format!("not at {from:?} but at {to:?}"));

@@ -271,7 +271,7 @@ fn who_dials_is_counted_and_needs_nobody_of_those_who_serve() {
         }
     });
     scene.net.then(|net| net.world().decided.push_back(Ok(())));
-    Arc::clone(&scene.server).connect(guest(), puppet);
+    Arc::clone(&scene.server).connect(puppet);
     assert_eq!((&heard.lock().unwrap()[..], scene.shared.snapshot().connected), (&["opened".into()][..], 1));
 }
 

@@ -6,6 +6,7 @@ mod parts;
 use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst};
 
 use roadstead_proto::{
+    address::Address,
     blob::FileRange,
     budget::Budget,
     connection::{BLOCK, dialling::outgoing},
@@ -68,7 +69,7 @@ impl CompletionQueue for Obedient {
         self.named.push(token);
         Ok(())
     }
-    fn connect(&mut self, _: SocketAddr, _: Token) {}
+    fn connect(&mut self, _: Address, _: Token) {}
     fn receive(&mut self, token: Token, credit: usize) {
         self.receives.push((token, credit));
     }

@@ -156,7 +156,7 @@ fn a_turn_ends_as_its_session_asks_and_an_end_without_a_connection_is_a_close() 
         scene.hears(Event::Opened);
         assert!(matches!(scene.drive(), Turn::Closes { reset: found } if found == reset));
     }
-    let mut again = scene(true, |_, wishes| wishes.ask(Op::Redial(Box::new(guest()))));
+    let mut again = scene(true, |_, wishes| wishes.ask(Op::Redial));
     again.hears(Event::Tick);
     assert!(matches!(again.drive(), Turn::Dials(address) if address == guest()));
     let mut ends = scene(false, |heard, wishes| {

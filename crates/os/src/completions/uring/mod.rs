@@ -15,7 +15,6 @@ mod tests;
 use std::{
     collections::VecDeque,
     io, mem,
-    net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
@@ -36,6 +35,7 @@ use roadstead_drivers::{
     },
 };
 use roadstead_proto::{
+    address::Address,
     blob::{self, FileRange},
     connection::BLOCK,
     output::Lent,
@@ -46,7 +46,7 @@ use roadstead_proto::{
 use crate::{
     file::File,
     scheduling::Scheduling,
-    sockets::{self, Os},
+    sockets::{self, Os, address::to_system},
     wake_fd::WakeFd,
 };
 use operation::{Operation, Ring, accepted, filled};
@@ -130,7 +130,7 @@ impl Uring {
                     self.wake_fd.heard();
                     self.ring.begin(Operation::Wake, &self.wake_fd);
                 }
-                Operation::Accept(number, address) => self.accepted(number, accepted(*address, result)),
+                Operation::Accept(number, peer) => self.accepted(number, accepted(*peer, result)),
                 Operation::Backlog(number) => self.backlog(number, result),
                 Operation::Connect(token, address) => self.connected(token, &address, result),
                 Operation::Deciding(token) => self.decided(token, result.map(|_| ())),
@@ -143,7 +143,7 @@ impl Uring {
         }
     }
 
-    fn accepted(&mut self, number: usize, result: io::Result<(OwnedFd, SocketAddr)>) {
+    fn accepted(&mut self, number: usize, result: io::Result<(OwnedFd, Address)>) {
         let taken = match result {
             Ok((stream, address)) => Taken::One(stream, Peer { address }),
             Err(error) if was_cancelled(&error) => return,
@@ -375,16 +375,21 @@ impl CompletionQueue for Uring {
         Ok(())
     }
 
-    fn connect(&mut self, address: SocketAddr, token: Token) {
-        match self.net.unconnected(address) {
-            Ok(stream) => {
-                let mut socket = Socket::new(stream);
-                let operation = Operation::Connect(token, Box::new(address.into()));
-                socket.connect = Some(self.ring.begin(operation, &socket.stream));
-                self.sockets.insert(token, socket);
-            }
-            Err(error) => self.done.push(Completion::Connected(token, Err(error))),
+    fn connect(&mut self, address: Address, token: Token) {
+        let to = self.net.unconnected(&address).and_then(|stream| Ok((stream, to_system(&address)?)));
+        let (stream, to) = match to {
+            Ok(to) => to,
+            Err(error) => return self.done.push(Completion::Connected(token, Err(error))),
+        };
+        let mut socket = Socket::new(stream);
+        if to.is_unix() {
+            // Decided at once. In the ring it would wait for as long as the listener has no room.
+            let result = sockets::begin_connect(&socket.stream, &to);
+            self.sockets.insert(token, socket);
+            return self.decided(token, result);
         }
+        socket.connect = Some(self.ring.begin(Operation::Connect(token, Box::new(to)), &socket.stream));
+        self.sockets.insert(token, socket);
     }
 
     fn receive(&mut self, token: Token, most: usize) {

@@ -7,7 +7,6 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     mem,
-    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr, thread,
     time::{Duration, Instant},
@@ -23,13 +22,14 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use roadstead_drivers::{net::REST, proactor::blocks::Block};
 use roadstead_proto::{
+    address::Address,
     blob::FileRange,
     connection::BLOCK,
     output::{Lent, Output},
     ticket::Token,
 };
 
-use crate::wait::FOR_EVER;
+use crate::{sockets::address, wait::FOR_EVER};
 
 /// How many pieces go into one send.
 const PIECES: usize = 16;
@@ -59,7 +59,7 @@ pub(super) enum Operation {
     /// Waits until the loop's wait is to end.
     Wake,
     /// Accepts one connection from the listener of that number.
-    Accept(usize, Box<Address>),
+    Accept(usize, Box<Peer>),
     /// Waits until somebody waits at the listener of that number.
     Backlog(usize),
     Connect(Token, Box<SockAddr>),
@@ -77,7 +77,7 @@ pub(super) enum Operation {
 }
 
 /// Where the kernel puts the address of a peer.
-pub(super) struct Address {
+pub(super) struct Peer {
     storage: SockAddrStorage,
     length: libc::socklen_t,
 }
@@ -111,7 +111,7 @@ impl Operation {
     pub(super) fn accept(listener: usize) -> Self {
         let storage = SockAddrStorage::zeroed();
         let length = storage.size_of();
-        Self::Accept(listener, Box::new(Address { storage, length }))
+        Self::Accept(listener, Box::new(Peer { storage, length }))
     }
 
     /// A read of the first bytes of `range`.
@@ -132,10 +132,10 @@ impl Operation {
         match self {
             Self::Wake | Self::Backlog(_) | Self::Readable(_) => poll(libc::POLLIN),
             Self::Deciding(_) | Self::Writable(_) => poll(libc::POLLOUT),
-            Self::Accept(_, address) => {
-                let storage = (&raw mut address.storage).cast();
+            Self::Accept(_, peer) => {
+                let storage = (&raw mut peer.storage).cast();
                 let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-                opcode::Accept::new(fd, storage, &raw mut address.length).flags(flags).build()
+                opcode::Accept::new(fd, storage, &raw mut peer.length).flags(flags).build()
             }
             Self::Connect(_, address) => {
                 opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
@@ -161,12 +161,12 @@ impl Operation {
 }
 
 /// What an accept came to: the connection, and who it is from.
-pub(super) fn accepted(address: Address, result: io::Result<u32>) -> io::Result<(OwnedFd, SocketAddr)> {
+pub(super) fn accepted(peer: Peer, result: io::Result<u32>) -> io::Result<(OwnedFd, Address)> {
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
     let stream = unsafe { OwnedFd::from_raw_fd(result? as RawFd) };
     // SAFETY: the kernel has written an address of that length.
-    let address = unsafe { SockAddr::new(address.storage, address.length) };
-    let address = address.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
+    let address = unsafe { SockAddr::new(peer.storage, peer.length) };
+    let address = address::of_storage(&address).ok_or(io::ErrorKind::ConnectionAborted)?;
     Ok((stream, address))
 }
 
@@ -295,8 +295,8 @@ impl Drop for Ring {
         let until = Instant::now() + PATIENCE;
         while !self.operations.is_empty() && Instant::now() < until && self.enter(Some(MOMENT)).is_ok() {
             while let Some((operation, result)) = self.next() {
-                if let Operation::Accept(_, address) = operation {
-                    drop(accepted(*address, result));
+                if let Operation::Accept(_, peer) = operation {
+                    drop(accepted(*peer, result));
                 }
             }
         }

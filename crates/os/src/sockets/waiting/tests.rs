@@ -117,7 +117,7 @@ fn a_look_never_waits_and_takes_no_more_than_was_asked_for() {
 fn a_connection_that_was_begun_is_waited_for_like_one_that_has_come() {
     soon(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = net().connect(listener.local_addr().unwrap()).unwrap();
+        let stream = net().connect(&listener.local_addr().unwrap().into()).unwrap();
         let found = net().wait(Some(&stream), SEND, None, Some(LONG)).unwrap().unwrap();
         assert!(found.any && !found.broken);
         net().connected(&stream).unwrap();

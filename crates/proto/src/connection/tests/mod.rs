@@ -11,7 +11,6 @@ mod reference;
 
 use std::{
     io::IoSlice,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -22,6 +21,7 @@ use super::{Connection, Endpoint, Event, Op, Operation, Phase};
 use crate::flight::REST;
 
 use crate::{
+    address::Address,
     budget::Budget,
     host::{Host, Shared},
     service::{Closed, Done, JobId, Lost, Peer, Ready, Session},
@@ -68,7 +68,7 @@ struct Rig {
     sent: Vec<u8>,
     open: bool,
     /// When it was asked to be begun again, and to where.
-    redials: Vec<(Duration, SocketAddr)>,
+    redials: Vec<(Duration, Address)>,
     spoken: bool,
     active: Duration,
     shut: Option<Duration>,
@@ -84,7 +84,7 @@ impl Rig {
         let (log, shared) = (Arc::new(Mutex::new(Log::default())), Shared::new(budget));
         let host = Host::alone(Arc::clone(&shared), 1);
         let probe = Probe { log: Arc::clone(&log) };
-        let address = "192.0.2.1:7".parse().unwrap();
+        let address: Address = "192.0.2.1:7".parse().unwrap();
         let permit = shared.gate.admit(None).unwrap();
         let mut connection = if outgoing {
             let (connection, waker) = Connection::outgoing(probe, address, Arc::clone(&shared), permit);
@@ -278,9 +278,9 @@ impl Rig {
                     }
                     self.closed = Some(reset);
                 }
-                Op::Redial(address) => {
+                Op::Redial => {
                     assert!(self.rest.is_none() && !self.open);
-                    self.redials.push((self.now, *address));
+                    self.redials.push((self.now, self.connection.address().clone()));
                 }
                 Op::Connect(..) => unreachable!("the probe opens none"),
                 Op::Read => unreachable!("it has no layer"),

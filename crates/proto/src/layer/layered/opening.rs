@@ -105,7 +105,7 @@ impl Layered {
 
     /// The layer cannot go on: what it has said about that goes out, then the connection hears the reason.
     fn fail(&mut self, error: io::Error, now: Duration) {
-        match self.end {
+        match &self.end {
             End::Accepted(peer) => tracing::warn!(%peer, %error, "a connection's layer failed; it is closed"),
             // Whoever dialled is told, and speaks of it.
             End::Dialled(peer) => tracing::debug!(%peer, %error, "a connection's layer failed; it is closed"),

@@ -213,7 +213,7 @@ fn asked(op: Op) -> Asked {
         Op::Send => Asked::Send,
         Op::Shutdown => Asked::Shutdown,
         Op::Close { reset } => Asked::Close { reset },
-        Op::Connect(_) | Op::Redial(_) => unreachable!("nothing is opened"),
+        Op::Connect(_) | Op::Redial => unreachable!("nothing is opened"),
         Op::Read => unreachable!("it has no layer"),
     }
 }
