@@ -25,6 +25,7 @@ pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
         "a_lack_of_descriptors_is_survived",
         "a_limit_below_what_is_open_ends_nobody",
         "a_thousand_at_once",
+        "many_come_by_one_path",
         "endless_jobs_hold_neither_their_connection_nor_another",
         "slow_ones_beside_quick_ones",
         "work_goes_on_without_descriptors",

@@ -35,6 +35,7 @@ mod outgoing;
 mod schedule;
 mod signals;
 mod streams;
+mod unix;
 mod work;
 
 use std::process::ExitCode;
@@ -95,6 +96,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("Connections of its own", outgoing::SCENARIOS),
     ("Joined connections", forward::SCENARIOS),
     ("A server's life", life::SCENARIOS),
+    ("Unix sockets", unix::SCENARIOS),
     ("Peers that are in the way", hostile::SCENARIOS),
     ("Crowds", crowd::SCENARIOS),
     ("Interruptions", interruptions::SCENARIOS),
