@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p roadstead --test fuzz_corpus -- --ignored` writes the seeds anew.
 
+#[path = "../../../fuzz/properties/address.rs"]
+mod address;
 #[path = "../../../fuzz/properties/connection.rs"]
 mod connection;
 #[path = "../../../fuzz/properties/corpus.rs"]
@@ -201,6 +203,32 @@ fn requests() -> Corpus {
     Corpus { target: "resp", seeds, check: resp::check }
 }
 
+/// Addresses as they are written, and names that are none.
+fn addresses() -> Corpus {
+    let long = format!("unix:@{}", "n".repeat(108));
+    let seeds = [
+        ("ipv4", "127.0.0.1:7007"),
+        ("ipv6", "[::1]:7007"),
+        ("path", "unix:/run/name.sock"),
+        ("relative", "unix:@/../name"),
+        ("abstract", r"unix:@name\x00\x2c\\"),
+        ("at", r"unix:\x40name"),
+        ("empty", "unix:"),
+        ("zero", r"unix:/run\x00"),
+        ("escape", r"unix:@\x4"),
+        ("at-limit", &long[..long.len() - 1]),
+        ("above-limit", &long),
+        ("signs", "@\u{202e},\\\n\u{1b}[31m"),
+    ];
+    let seeds = seeds.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).into();
+    Corpus { target: "address", seeds, check: address::check }
+}
+
+#[test]
+fn addresses_are_read_as_they_are_shown() {
+    addresses().replay(12);
+}
+
 #[test]
 fn requests_are_judged_as_every_input_is() {
     requests().replay(14);
@@ -234,6 +262,7 @@ fn no_network_changes_what_a_session_reads() {
 #[test]
 #[ignore = "writes the seeds instead of testing them"]
 fn write_the_seeds() {
+    addresses().write();
     frames().write();
     connections().write();
     networks().write();
