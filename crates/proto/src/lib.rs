@@ -13,6 +13,7 @@
 //! | [`layer`] | between wire and session |
 //! | [`frame`] | length-prefixed messages |
 //! | [`forward`] | two connections joined |
+//! | [`disk`], [`journal`] | files, asked for in jobs; an append-only log that loses nothing it has acknowledged |
 //! | [`guard`], [`clean`] | calls into a service that may panic; text of strangers, made fit for a log |
 //! | [`tuning`] | how the system's sockets are set up |
 //! | [`sync`] | what threads share things by, which a test replaces to play their interleavings |
@@ -31,6 +32,7 @@ pub mod chunk;
 pub mod clean;
 pub mod close;
 pub mod connection;
+pub mod disk;
 pub mod endpoint;
 pub mod flight;
 pub mod forward;
@@ -39,6 +41,7 @@ pub mod guard;
 pub mod host;
 pub mod identity;
 pub mod input;
+pub mod journal;
 pub mod layer;
 pub mod output;
 pub mod peer;

@@ -73,6 +73,7 @@
 mod calls;
 mod contrary;
 mod dice;
+mod disk;
 mod fate;
 mod faults;
 mod interleaved;
@@ -119,6 +120,7 @@ use roadstead_proto::{
 };
 
 use dice::Dice;
+pub use disk::{DiskFaults, SimulatedDisk};
 pub use fate::Cut;
 pub use faults::Faults;
 use plan::{Plan, Seat, Server, Stop};
