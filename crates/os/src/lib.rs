@@ -3,7 +3,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`sockets`], [`file`](mod@file) | what a socket and a file are here |
+//! | [`sockets`], [`file`](mod@file), [`disk`] | what a socket, a file and a directory of files are here |
 //! | [`pollers`] | who is ready: spin, select, poll, epoll, signals |
 //! | [`completions`] | what is done: POSIX AIO, io_uring |
 //! | [`threads`], [`processes`] | who serves |
@@ -23,6 +23,7 @@ pub mod activation;
 pub mod audit;
 pub mod completions;
 pub mod descriptors;
+pub mod disk;
 pub mod ending;
 pub mod file;
 pub mod host;
