@@ -48,6 +48,7 @@
 //! | speak TLS | [`Server::layer`], [`tls`] |
 //! | connect to others | [`Context::connect`], [`Dialer`] |
 //! | pass on what comes to somebody else | [`Forward`] |
+//! | keep files, or a log that loses nothing | [`disk`], [`Directory`], [`journal`] |
 //! | test it in a network that fails | [`sim`] |
 //!
 //! ## What there is
@@ -63,6 +64,7 @@
 //! | [`server`], [`model`] | how a server starts and ends, and why it does not; what can be said of a model |
 //! | [`layer`], [`tls`] | between wire and session: a layer of your own, or TLS 1.3 |
 //! | [`frame`] | length-prefixed messages |
+//! | [`disk`], [`journal`] | files, asked for in jobs; an append-only log that loses nothing it has acknowledged |
 //! | [`exchange`] | messages between the servers of a cluster |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
 //! | [`log`] | a log that never waits, whoever reads it |
@@ -92,11 +94,11 @@ mod run;
 
 pub use dial::Dialer;
 pub use model::Model;
-pub use roadstead_os::file::File;
+pub use roadstead_os::{disk::Directory, file::File};
 pub use roadstead_proto::{
     Address, Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Forward, Frame, Identity, Input, Job,
     JobId, Layer, Layers, Lost, Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket,
-    Tuning, UnixName, Waker, frame,
+    Tuning, UnixName, Waker, disk, frame, journal,
 };
 #[cfg(feature = "sim")]
 pub use roadstead_sim as sim;

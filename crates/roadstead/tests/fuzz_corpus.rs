@@ -10,6 +10,8 @@ mod connection;
 mod corpus;
 #[path = "../../../fuzz/properties/frame.rs"]
 mod frame;
+#[path = "../../../fuzz/properties/journal.rs"]
+mod journal;
 #[path = "../../../fuzz/properties/layer.rs"]
 mod layer;
 #[path = "../../../fuzz/properties/link.rs"]
@@ -178,6 +180,36 @@ fn layers() -> Corpus {
     Corpus { target: "layer", seeds: seeds.collect(), check: layer::check }
 }
 
+/// What is found for a log.
+fn journals() -> Corpus {
+    let heads = |said: &[(u32, u32)]| {
+        let said = said.iter().flat_map(|(length, back)| [length.to_le_bytes(), back.to_le_bytes()].concat());
+        [&[journal::HEADS][..], &said.collect::<Vec<_>>()].concat()
+    };
+    // Two batches of two, one of one, and one of three.
+    let batches = b"\x83one\x03two\x85three\x00\x04four\x81a\x81b\x09something";
+    let changed =
+        |edits: &[[u8; 4]]| [&[journal::CHANGES, edits.len() as u8][..], &edits.concat(), batches].concat();
+    let seeds = [
+        ("nothing", vec![0]),
+        ("no-log", b"\0#!/bin/sh\n".to_vec()),
+        ("zeros", vec![0; 200]),
+        ("heads", heads(&[(3, 0), (0, 19), (300, 0)])),
+        ("large", heads(&[(3, 0), (301, 0), (3, 0)])),
+        ("endless", heads(&[(3, 0), (u32::MAX, 0)])),
+        ("batch-before-the-beginning", heads(&[(3, 0), (3, 1000)])),
+        ("batch-of-all", heads(&[(3, 0), (3, 19), (3, u32::MAX), (1000, 0)])),
+        ("whole", changed(&[])),
+        ("cut", changed(&[[150, 0, 0, 0]])),
+        ("torn", changed(&[[100, 0, 0, 1]])),
+        ("hole", changed(&[[40, 0, 16, 2]])),
+        ("hole-in-the-last-batch", changed(&[[110, 0, 10, 2]])),
+        ("flipped", changed(&[[2, 0, 64, 3], [120, 0, 1, 3]])),
+    ];
+    let seeds = seeds.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+    Corpus { target: "journal", seeds, check: journal::check }
+}
+
 /// Requests of RESP2, as clients of Redis send them, and what is none.
 fn requests() -> Corpus {
     let ping = resp::encode(&["PING"]);
@@ -230,6 +262,11 @@ fn addresses_are_read_as_they_are_shown() {
 }
 
 #[test]
+fn a_log_is_read_as_it_was_written_or_not_at_all() {
+    journals().replay(14);
+}
+
+#[test]
 fn requests_are_judged_as_every_input_is() {
     requests().replay(14);
 }
@@ -269,4 +306,5 @@ fn write_the_seeds() {
     links().write();
     layers().write();
     requests().write();
+    journals().write();
 }
