@@ -7,6 +7,7 @@
 //! | [`peer`], [`address`], [`identity`] | who is at the other end, where, and what it has proven |
 //! | [`connection`], [`flight`] | one connection without any I/O, and its operations that are in flight |
 //! | [`endpoint`] | what a loop drives: a connection, or a layer around one |
+//! | [`datagrams`] | one socket's datagrams without any I/O |
 //! | [`input`], `unread`, [`reading`], [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
 //! | [`budget`], [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
@@ -32,6 +33,7 @@ pub mod chunk;
 pub mod clean;
 pub mod close;
 pub mod connection;
+pub mod datagrams;
 pub mod disk;
 pub mod endpoint;
 pub mod flight;
@@ -63,6 +65,7 @@ pub use address::{Address, UnixName};
 pub use blob::Blob;
 pub use budget::Budget;
 pub use close::{Close, Closed, Done};
+pub use datagrams::{DatagramContext, DatagramService, DatagramSession};
 pub use forward::Forward;
 pub use frame::Frame;
 pub use identity::Identity;

@@ -297,7 +297,7 @@ impl<S: Session> Context<'_, S> {
     /// The queue is bounded by the tickets: submit at most one job for each ticket taken, or one for each of the
     /// [workers](Context::workers) while there is a ticket.
     pub fn submit(&mut self, cost: u64, job: impl Job<Reply = ()>) {
-        let job = Charged { job, _charge: self.host.shared.detached.charge(1) };
+        let job = Charged::new(job, self.host);
         self.submit_task(Task::detached(self.token, cost, job));
     }
 
@@ -322,9 +322,15 @@ impl<S: Session> Context<'_, S> {
 }
 
 /// A job without a ticket, on an account of its own until it is gone.
-struct Charged<J> {
+pub(crate) struct Charged<J> {
     job: J,
     _charge: Option<Charge>,
+}
+
+impl<J> Charged<J> {
+    pub(crate) fn new(job: J, host: &Host) -> Self {
+        Self { job, _charge: host.shared.detached.charge(1) }
+    }
 }
 
 impl<J: Job<Reply = ()>> Job for Charged<J> {

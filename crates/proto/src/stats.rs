@@ -96,6 +96,16 @@ counters! {
     bytes_in,
     /// Bytes sent.
     bytes_out,
+    /// Datagrams received.
+    datagrams_in,
+    /// Of those, how many were longer than the place for them.
+    datagrams_truncated,
+    /// Datagrams sent.
+    datagrams_out,
+    /// Datagrams that were not sent, because they would have made more of a forged request than it was.
+    datagrams_withheld,
+    /// Datagrams that were not sent for want of room, or of a way.
+    datagrams_dropped,
     /// System calls made for receiving.
     receives,
     /// System calls made for sending.

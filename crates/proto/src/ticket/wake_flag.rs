@@ -53,7 +53,7 @@ impl WakeFlag {
         self.closed.store(true, SeqCst);
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(SeqCst)
     }
 }

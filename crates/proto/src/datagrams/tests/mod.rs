@@ -1,0 +1,6 @@
+//! What a socket does, case by case, and against a model.
+
+mod cases;
+mod model;
+mod probe;
+mod reference;
