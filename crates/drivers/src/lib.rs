@@ -1,5 +1,5 @@
-//! The three loops around a connection: blocking, reactor, proactor. Generic over what a socket is and how news of it
-//! comes; stands on `roadstead-proto`.
+//! The three loops around a connection: blocking, reactor, proactor; and the one of datagrams. Generic over what a
+//! socket is and how news of it comes; stands on `roadstead-proto`.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
@@ -11,6 +11,7 @@
 pub mod accept;
 pub mod blocking;
 pub mod connections;
+pub mod datagrams;
 pub mod failed;
 pub mod free;
 pub mod handover;

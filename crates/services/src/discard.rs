@@ -1,6 +1,11 @@
-//! Discard, RFC 863: what comes in is thrown away.
+//! Discard, RFC 863: what comes in is thrown away, of a connection or as datagrams.
 
-use roadstead_proto::{Context, Done, Input, Peer, Scope, Service, Session};
+use std::net::SocketAddr;
+
+use roadstead_proto::{
+    Context, DatagramContext, DatagramService, DatagramSession, Done, Input, Peer, Scope, Service, Session,
+    datagrams::Arrivals,
+};
 
 /// Throws away whatever it receives, until the peer has finished sending.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,4 +31,24 @@ impl Session for DiscardSession {
         input.consume(usize::MAX);
         Ok(())
     }
+}
+
+/// A socket whose datagrams are thrown away.
+#[derive(Debug)]
+pub struct DiscardDatagrams;
+
+impl DatagramService for Discard {
+    type Session = DiscardDatagrams;
+    const SCOPE: Scope = Scope::Connection;
+
+    fn open(&self, _: SocketAddr) -> DiscardDatagrams {
+        DiscardDatagrams
+    }
+}
+
+impl DatagramSession for DiscardDatagrams {
+    type Reply = ();
+    type Peer = ();
+
+    fn receive(&mut self, _: Arrivals<'_>, _: &mut DatagramContext<'_, Self>) {}
 }

@@ -72,6 +72,7 @@
 
 mod calls;
 mod contrary;
+mod datagrams;
 mod dice;
 mod disk;
 mod fate;
@@ -119,6 +120,9 @@ use roadstead_proto::{
     ticket::WakeQueue,
 };
 
+pub use datagrams::{
+    DatagramFailure, DatagramFaults, DatagramFlow, DatagramReport, DatagramSim, DatagramTrace,
+};
 use dice::Dice;
 pub use disk::{DiskFaults, SimulatedDisk};
 pub use fate::Cut;
