@@ -63,6 +63,7 @@
 //! |---|---|
 //! | [`server`], [`model`] | how a server starts and ends, and why it does not; what can be said of a model |
 //! | [`layer`], [`tls`] | between wire and session: a layer of your own, or TLS 1.3 |
+//! | [`datagrams`] | services over UDP: in the simulator so far, and on a loop that you bring sockets to |
 //! | [`frame`] | length-prefixed messages |
 //! | [`disk`], [`journal`] | files, asked for in jobs; an append-only log that loses nothing it has acknowledged |
 //! | [`exchange`] | messages between the servers of a cluster |
@@ -96,9 +97,10 @@ pub use dial::Dialer;
 pub use model::Model;
 pub use roadstead_os::{disk::Directory, file::File};
 pub use roadstead_proto::{
-    Address, Blob, Budget, Busy, Chunk, Close, Closed, Context, Done, Forward, Frame, Identity, Input, Job,
-    JobId, Layer, Layers, Lost, Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket,
-    Tuning, UnixName, Waker, disk, frame, journal,
+    Address, Blob, Budget, Busy, Chunk, Close, Closed, Context, DatagramContext, DatagramService,
+    DatagramSession, Done, Forward, Frame, Identity, Input, Job, JobId, Layer, Layers, Lost, Output, Peer,
+    Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning, UnixName, Waker, datagrams, disk,
+    frame, journal,
 };
 #[cfg(feature = "sim")]
 pub use roadstead_sim as sim;

@@ -24,7 +24,7 @@ use crate::{
     connections::Timed,
     loop_state::{Call, LoopState},
     net::{Failure, REST},
-    orders::Orders,
+    orders::{Newcomer, Orders},
     reactor::Readiness,
 };
 pub use net::DatagramNet;
@@ -219,7 +219,9 @@ impl<N: DatagramNet> DatagramLoop<N> {
             match call {
                 Call::Woken(token) => self.tell(token, DatagramEvent::Woken, now),
                 // There are no connections here.
-                Call::New((_, mut endpoint)) => _ = endpoint.handle(now, Event::Stop, &mut self.state.host),
+                Call::New(Newcomer::Dials(mut endpoint) | Newcomer::Attends(mut endpoint)) => {
+                    endpoint.handle(now, Event::Stop, &mut self.state.host);
+                }
                 Call::Cede => {}
                 Call::Drain => {
                     for at in 0..self.sockets.len() {
