@@ -492,8 +492,7 @@ mod tests {
 
     #[test]
     fn what_another_process_has_admitted_is_given_back_once() {
-        let gate = Gate::new(&Budget::default().connections(1));
-        let address = Some(IpAddr::from([127, 0, 0, 1]));
+        let (gate, address) = (Gate::new(&Budget::default().connections(1)), Some([127, 0, 0, 1].into()));
         std::mem::forget(gate.admit(address).unwrap());
         drop(gate.adopt(address));
         assert_eq!((gate.open(), gate.addresses()), (0, 0));

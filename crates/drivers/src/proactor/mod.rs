@@ -355,9 +355,7 @@ impl<P: CompletionQueue> Proactor<P> {
         while let Some(call) = self.state.next_call() {
             match call {
                 Call::Woken(HANDED) => self.take_handed(now),
-                Call::Woken(token) => {
-                    self.heard(token, Event::Woken, now);
-                }
+                Call::Woken(token) => self.heard(token, Event::Woken, now),
                 Call::New(Newcomer::Dials(endpoint)) => self.connect(endpoint, now),
                 Call::New(Newcomer::Attends(endpoint)) => self.attend(endpoint, now),
                 Call::Cede => self.listeners.close(&mut self.completions, false),
