@@ -187,7 +187,7 @@ pub(crate) struct Limits {
     /// Connections open at once [default: 10000; Trident: 1000]
     #[arg(long, value_name = "N", value_parser = within(1..=MANY))]
     connections: Option<usize>,
-    /// Connections open at once from one address, or one /64 of IPv6; those of a Unix socket have none [default: 10000]
+    /// Connections open at once from one address (Unix sockets have none), or one /64 of IPv6 [default: 10000]
     #[arg(long, value_name = "N", value_parser = within(1..=MANY))]
     per_address: Option<usize>,
     /// Time for a client to send its first byte [default: 10]
