@@ -7,10 +7,10 @@
 //! Memory is bounded by connections and depth; neither the size nor the number of messages matters.
 //!
 //! ```no_run
-//! use std::{ops::ControlFlow, time::Duration};
+//! use std::{net::SocketAddr, ops::ControlFlow, time::Duration};
 //! use roadstead_load::generator::{Load, Mode};
 //!
-//! let mut load = Load::new("127.0.0.1:7007".parse()?);
+//! let mut load = Load::new(SocketAddr::from(([127, 0, 0, 1], 7007)));
 //! load.connections = 100;
 //! load.mode = Mode::Open { per_second: 20_000.0, duration: Duration::from_secs(10) };
 //! let report = load.run(&mut |progress| {

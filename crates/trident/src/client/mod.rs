@@ -1,12 +1,12 @@
 //! The library client: three connections kept, many questions in flight on each.
 //!
 //! ```no_run
-//! use std::sync::Arc;
+//! use std::{net::SocketAddr, sync::Arc};
 //! use roadstead::{Dialer, tls::Keys};
 //! use roadstead_trident::{client::{Client, Options}, query::Collection};
 //!
 //! let collection = Arc::new(Collection::open("shares/client".as_ref())?);
-//! let servers = ["127.0.0.1:7101".parse()?, "127.0.0.1:7102".parse()?, "127.0.0.1:7103".parse()?];
+//! let servers = [7101, 7102, 7103].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
 //! let keys = Keys::load("keys/client".as_ref())?;
 //! let client = Client::new(collection, servers, Some(&keys), Options::default(), Dialer::start)?;
 //! let row = client.fetch(123)?;
