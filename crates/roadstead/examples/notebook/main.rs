@@ -14,6 +14,7 @@ use std::{
     env,
     error::Error,
     io::{self, Write},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -23,11 +24,19 @@ use roadstead::{Directory, Server, server::RunError};
 
 use service::Notebook;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = serve() else { return ExitCode::SUCCESS };
+    let _ = writeln!(io::stderr(), "notebook: {error}");
+    ExitCode::FAILURE
+}
+
+fn serve() -> Result<(), Box<dyn Error>> {
     let usage = "usage: notebook DIRECTORY ADDR";
     let mut arguments = env::args().skip(1);
     let (home, address) = (arguments.next().ok_or(usage)?, arguments.next().ok_or(usage)?);
-    let (notebook, replayed) = Notebook::open(Arc::new(Directory::open(home)?), random())?;
+    let directory =
+        Directory::open(&home).map_err(|error| format!("cannot open directory {home}: {error}"))?;
+    let (notebook, replayed) = Notebook::open(Arc::new(directory), random())?;
     writeln!(io::stderr(), "{} lines, {} torn bytes cut off", replayed.records, replayed.cut)?;
     // The worker waits for the disk, and nobody else does.
     let server = Server::new(notebook).bind(address).workers(1);
