@@ -64,17 +64,14 @@ pub(crate) fn replay(
                 ending.batch = at - u64::from(head.back);
             }
             Found::TooLarge(length) => return Err(Broken::TooLarge(length)),
-            Found::Nothing => return torn_or_damaged(window, ending, salt, limits),
+            Found::Nothing => return torn_or_damaged(window, ending, salt),
         }
     }
     Ok(ending)
 }
 
 fn look<'a>(window: &'a mut Window<'_>, at: u64, salt: u64, limits: Limits) -> io::Result<Found<'a>> {
-    let Some(Ok(head)) = window.get(at, HEAD)?.map(<&[u8; HEAD]>::try_from) else {
-        return Ok(Found::Nothing);
-    };
-    let Some(head) = Head::parse(head, at, salt) else { return Ok(Found::Nothing) };
+    let Some(head) = head(window, at, salt)? else { return Ok(Found::Nothing) };
     let length = head.length as usize;
     // Before there is memory for it.
     if at + HEAD as u64 + u64::from(head.length) > window.size() {
@@ -88,20 +85,21 @@ fn look<'a>(window: &'a mut Window<'_>, at: u64, salt: u64, limits: Limits) -> i
     Ok(payload.map_or(Found::Nothing, |payload| Found::Record(head, payload)))
 }
 
+fn head(window: &mut Window<'_>, at: u64, salt: u64) -> io::Result<Option<Head>> {
+    let bytes = window.get(at, HEAD)?.and_then(|bytes| bytes.try_into().ok());
+    Ok(bytes.and_then(|bytes| Head::parse(bytes, at, salt)))
+}
+
 /// What cannot be read behind `ending` was torn, unless it was durable once: so much is behind it that it cannot all be
 /// one batch, or a record that was written later says so.
-fn torn_or_damaged(
-    window: &mut Window<'_>,
-    ending: Ending,
-    salt: u64,
-    limits: Limits,
-) -> Result<Ending, Broken> {
+fn torn_or_damaged(window: &mut Window<'_>, ending: Ending, salt: u64) -> Result<Ending, Broken> {
     let broken = ending.end;
     if window.size() - broken > BATCH as u64 {
         return Err(Broken::Damaged(broken));
     }
+    // A head says so by itself, whatever became of its payload.
     for at in broken + 1..window.size() {
-        if let Found::Record(head, _) = look(window, at, salt, limits)?
+        if let Some(head) = head(window, at, salt)?
             && at - u64::from(head.back) > broken
         {
             return Err(Broken::Damaged(broken));

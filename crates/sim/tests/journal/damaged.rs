@@ -54,6 +54,17 @@ fn a_log_that_ends_anywhere_has_the_records_that_are_whole() {
 }
 
 #[test]
+fn the_head_of_a_torn_record_is_enough_to_tell_what_was_durable_before_it() {
+    let (machine, bytes, places) = written(&[&[b"one"], &[b"two"], &[b"three and four"]]);
+    for length in places[2] + HEAD..bytes.len() {
+        let mut bytes = bytes[..length].to_vec();
+        bytes[places[1] + HEAD] ^= 1;
+        let said = found(&machine, &bytes).unwrap_err();
+        assert!(matches!(said, JournalError::Damaged { at, .. } if at == places[1] as u64), "{said}");
+    }
+}
+
+#[test]
 fn a_bit_that_changes_in_what_was_durable_is_found_where_it_is_and_nothing_is_cut() {
     let (machine, bytes, places) = written(&BATCHES);
     let last_batch = places[3];
