@@ -27,8 +27,9 @@ pub(crate) enum Place {
 /// Sockets that listen: of each time that they were asked for, those of all places. And the files that they have.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    pub(crate) sockets: Vec<Vec<OwnedFd>>,
+    /// Dropped first, as a [`SocketFile`] asks for.
     pub(crate) files: Vec<SocketFile>,
+    pub(crate) sockets: Vec<Vec<OwnedFd>>,
 }
 
 impl Listening {

@@ -73,9 +73,9 @@ pub trait Forking {
 /// The parent and its children.
 pub struct ParentProcess {
     pub(crate) plan: Plan,
-    pub(crate) listeners: Vec<OwnedFd>,
-    /// The files of those listeners that have one.
+    /// Of those listeners that have one; dropped first, as a [`SocketFile`] asks for.
     files: Vec<SocketFile>,
+    pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) net: WaitingOs,
     pub(crate) host: Host,

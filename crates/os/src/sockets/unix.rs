@@ -45,15 +45,10 @@ pub fn listen(name: &UnixName, backlog: i32) -> io::Result<(OwnedFd, Option<Sock
         return Ok((socket.into(), None));
     };
     let place = Place::of(path)?;
-    place.lock()?;
-    let bound = bind(&place, &address).and_then(|socket| {
-        socket.listen(backlog)?;
-        let is = identity(&place.look()?);
-        Ok((socket.into(), is))
-    });
-    flock(&place.directory, FlockOperation::Unlock)?;
-    let (socket, is) = bound?;
-    Ok((socket, Some(SocketFile { place, is, maker: Some(getpid()) })))
+    let socket = bind(&place, &address)?;
+    socket.listen(backlog)?;
+    let is = identity(&place.look()?);
+    Ok((socket.into(), Some(SocketFile { place, is, maker: Some(getpid()) })))
 }
 
 fn socket(kind: Type) -> io::Result<Socket> {
@@ -67,8 +62,11 @@ fn bind(place: &Place, address: &SockAddr) -> io::Result<Socket> {
     fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     match socket.bind(address) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            place.clear(address)?;
-            socket.bind(address)?;
+            // Anybody who may read the directory can lock it, so whoever finds nothing in the way does not wait for it.
+            let locked = place.lock()?;
+            let bound = place.clear(address).and_then(|()| socket.bind(address));
+            flock(&locked, FlockOperation::Unlock)?;
+            bound?;
         }
         bound => bound?,
     }
@@ -87,21 +85,23 @@ impl Place {
         let path = Path::new(OsStr::from_bytes(path));
         let file = path.file_name().ok_or_else(|| io::Error::from(ErrorKind::IsADirectory))?.to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
         Ok(Self { directory, file })
     }
 
-    fn lock(&self) -> io::Result<()> {
+    fn lock(&self) -> io::Result<OwnedFd> {
         let until = Instant::now() + PATIENCE;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(&self.directory, ".", flags, Mode::empty())?;
         loop {
-            match flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(MOMENT),
                 Err(Errno::WOULDBLOCK) => {
                     let kept = "another process keeps its directory locked (flock)";
                     return Err(io::Error::new(ErrorKind::ResourceBusy, kept));
                 }
-                locked => return Ok(locked?),
+                locked => return Ok(locked.map(|()| directory)?),
             }
         }
     }
@@ -222,11 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_somebody_keeps_locked_is_said_to_be() {
+    fn a_directory_that_somebody_keeps_locked_is_said_to_be_where_something_is_in_the_way() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let locked = fs::File::open(dir.path()).unwrap();
         flock(&locked, FlockOperation::LockExclusive).unwrap();
+        drop(at(&path).unwrap());
+        drop(UnixListener::bind(&path).unwrap());
         assert_eq!(at(&path).unwrap_err().kind(), ErrorKind::ResourceBusy);
         drop(locked);
         let (_socket, file) = at(&path).unwrap();
