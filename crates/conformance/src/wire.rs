@@ -97,6 +97,8 @@ impl Wire {
                 while session.wants_write() {
                     session.write_tls(&mut last)?;
                 }
+                // The peer may take nothing before the other thread has read.
+                drop(session);
                 self.push(&mut last)?;
             }
         }
