@@ -14,6 +14,10 @@ pub(crate) const LONG: Duration = Duration::from_millis(100);
 pub trait Timed {
     /// When it wants to be asked next.
     fn deadline(&self) -> Option<Duration>;
+    /// Whether that is no sooner than when it was asked, or this was, the last time.
+    fn is_due_no_sooner(&self) -> bool {
+        false
+    }
     /// What it was told to have happened at `from` has happened by `to`.
     fn correct(&mut self, _from: Duration, _to: Duration) {}
 }
@@ -99,6 +103,10 @@ impl<C: Timed> Connections<C> {
     /// Sees to it that the connection is asked at its deadline.
     pub(crate) fn schedule(&mut self, token: Token) {
         let Some(slot) = self.slot(token) else { return };
+        // The heap asks it in time, and then finds that it is later.
+        if slot.content.is_due_no_sooner() && slot.scheduled < Duration::MAX {
+            return;
+        }
         if let Some(deadline) = slot.content.deadline()
             && deadline < slot.scheduled
         {
@@ -279,6 +287,35 @@ mod tests {
         due.sort();
         assert_eq!(due, [None, Some(late.min(soon)), Some(late.max(soon))]);
         assert_eq!(connections.due(9 * second), None, "the time that it had before is forgotten");
+    }
+
+    /// Never says that it may be sooner.
+    struct NoSooner(u64);
+
+    impl Timed for NoSooner {
+        fn deadline(&self) -> Option<Duration> {
+            Some(Duration::from_secs(self.0))
+        }
+        fn is_due_no_sooner(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn who_is_no_sooner_than_noted_is_not_asked_before_that_and_who_is_not_noted_is() {
+        let second = Duration::from_secs(1);
+        let mut connections = Connections::default();
+        let token = connections.insert(NoSooner(2));
+        connections.schedule(token);
+        assert_eq!(connections.next_deadline(), Some(2 * second), "the first time it is asked");
+        connections.get(token).unwrap().0 = 4;
+        connections.schedule(token);
+        assert_eq!((connections.deadlines(), connections.due(3 * second)), (1, None));
+        assert_eq!(connections.next_deadline(), Some(4 * second), "what has come is noted anew");
+        assert_eq!(connections.due(4 * second), Some(token));
+        connections.get(token).unwrap().0 = 6;
+        connections.schedule(token);
+        assert_eq!(connections.due(6 * second), Some(token), "who was told is noted anew");
     }
 
     /// Notes what is set right of it.

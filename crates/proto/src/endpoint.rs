@@ -90,6 +90,8 @@ impl Pending {
     pub const SEND: Self = Self(2);
     /// Perhaps any operation: [`Endpoint::next`] is asked until it answers `None`.
     pub const ANY: Self = Self(4);
+    /// No operation: the deadline is no sooner than it was when the connection was settled before.
+    pub const NO_SOONER: Self = Self(8);
 
     /// Adds `what`, if it is `so`.
     #[must_use]
@@ -150,12 +152,13 @@ pub trait Endpoint: Send + fmt::Debug {
 pub struct Driven {
     endpoint: Box<dyn Endpoint>,
     pending: Pending,
+    no_sooner: bool,
 }
 
 impl Driven {
     /// Nothing is known yet of what it asks for.
     pub fn new(endpoint: Box<dyn Endpoint>) -> Self {
-        Self { endpoint, pending: Pending::ANY }
+        Self { endpoint, pending: Pending::ANY, no_sooner: false }
     }
 
     /// [`Endpoint::place`].
@@ -166,13 +169,20 @@ impl Driven {
     /// [`Endpoint::handle`].
     pub fn handle(&mut self, now: Duration, event: Event<'_>, host: &mut Host) {
         self.pending = self.endpoint.handle(now, event, host);
+        self.no_sooner = false;
+    }
+
+    /// Whether [`Driven::next`] may have something to answer.
+    #[inline]
+    pub fn asks(&self) -> bool {
+        self.pending != Pending::NOTHING
     }
 
     /// [`Endpoint::next`].
     #[allow(clippy::should_implement_trait, reason = "it is the endpoint's method, under its name")]
     #[inline]
     pub fn next(&mut self) -> Option<Op> {
-        if self.pending == Pending::NOTHING {
+        if !self.asks() {
             return None;
         }
         let op = self.endpoint.next();
@@ -203,6 +213,14 @@ impl Driven {
     /// [`Endpoint::settle`].
     pub fn settle(&mut self, now: Duration, host: &mut Host) {
         self.pending = self.endpoint.settle(now, host);
+        self.no_sooner = self.pending.take(Pending::NO_SOONER);
+    }
+
+    /// Whether its deadline, since it was settled, is no sooner than when it was settled before: who noted that need not
+    /// ask.
+    #[inline]
+    pub fn is_due_no_sooner(&self) -> bool {
+        self.no_sooner
     }
 }
 

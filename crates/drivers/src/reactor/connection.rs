@@ -47,6 +47,10 @@ impl<T> Timed for LoopConnection<T> {
         self.endpoint.deadline()
     }
 
+    fn is_due_no_sooner(&self) -> bool {
+        self.endpoint.is_due_no_sooner()
+    }
+
     fn correct(&mut self, from: Duration, to: Duration) {
         self.endpoint.correct(from, to);
     }
@@ -158,7 +162,9 @@ impl<T> LoopConnection<T> {
     ) -> (Turn, u64) {
         let mut moved = 0;
         let turn = loop {
-            if let Some(turn) = self.collect(net, connects) {
+            if self.endpoint.asks()
+                && let Some(turn) = self.collect(net, connects)
+            {
                 return (turn, moved);
             }
             if moved >= TURN {
@@ -170,9 +176,9 @@ impl<T> LoopConnection<T> {
             }
         };
         self.endpoint.settle(now, host);
+        let asked = if self.endpoint.asks() { self.collect(net, connects) } else { None };
         // No poller tells of a file.
-        let turn = self.collect(net, connects).unwrap_or(if self.read { Turn::HasMore } else { turn });
-        (turn, moved)
+        (asked.unwrap_or(if self.read { Turn::HasMore } else { turn }), moved)
     }
 
     /// Takes the operations that the connection asks for. `Some` when its turn is over.

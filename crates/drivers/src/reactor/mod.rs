@@ -364,8 +364,8 @@ impl<N: Net, P: Poller<N>, C: Drive<N>> Reactor<N, P, C> {
                 self.rest(token);
             }
         }
-        for outgoing in connects {
-            self.connect(outgoing.endpoint, now);
+        if !connects.is_empty() {
+            connects.into_iter().for_each(|outgoing| self.connect(outgoing.endpoint, now));
         }
     }
 

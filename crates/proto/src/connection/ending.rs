@@ -104,6 +104,19 @@ impl<S: Session> Connection<S> {
         if idle.is_some_and(|(idle, _)| idle <= slow) { idle } else { Some((slow, Wait::MoreBytes)) }
     }
 
+    /// Whether the only deadline is that of the next byte, which only moves back: the peer has spoken, all was read and
+    /// sent, and neither a timer, a ticket nor a rest is out. To be asked once it is [weighed](Connection::weigh).
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Open
+            && self.burden.is_none()
+            && self.spoken
+            && !self.outgoing
+            && self.control.reading != Reading::Never
+            && self.control.outstanding == 0
+            && self.control.timer.is_none()
+            && self.flight.deadline().is_none()
+    }
+
     /// Bytes have passed.
     pub(super) fn touch(&mut self, now: Duration, count: u64) {
         self.active = now;

@@ -63,7 +63,7 @@ mod ending;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, mem, sync::Arc, time::Duration};
 
 use crate::{
     address::Address,
@@ -119,6 +119,8 @@ pub struct Connection<S: Session> {
     pending: Pending,
     /// How much is received then.
     room: usize,
+    /// It [waits for nothing but bytes](Connection::is_at_rest), and did when it was settled last.
+    rested: bool,
     /// The output passed its high-water mark and has not fallen below half of it.
     flooded: bool,
     peer_ended: bool,
@@ -168,6 +170,7 @@ impl<S: Session> Connection<S> {
             flight: Flight::default(),
             pending: Pending::NOTHING,
             room: 0,
+            rested: false,
             flooded: false,
             peer_ended: false,
             end_told: false,
@@ -349,7 +352,9 @@ impl<S: Session> Endpoint for Connection<S> {
             self.advance(now, host);
             self.look();
         }
-        self.pending
+        let rests = self.is_at_rest();
+        let rested = mem::replace(&mut self.rested, rests);
+        self.pending.with(Pending::NO_SOONER, rests && rested)
     }
 
     fn is_quiet(&self) -> bool {

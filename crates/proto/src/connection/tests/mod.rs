@@ -17,7 +17,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Connection, Endpoint, Event, Op, Operation, Phase};
+use super::{Connection, Endpoint, Event, Op, Operation, Pending, Phase};
 use crate::flight::REST;
 
 use crate::{
@@ -70,6 +70,8 @@ struct Rig {
     /// When it was asked to be begun again, and to where.
     redials: Vec<(Duration, Address)>,
     spoken: bool,
+    /// When something was due when it was settled last.
+    due: Duration,
     active: Duration,
     shut: Option<Duration>,
     /// Our end was sent, and the session reads on.
@@ -114,6 +116,7 @@ impl Rig {
             open: false,
             redials: Vec::new(),
             spoken: false,
+            due: Duration::MAX,
             active: now,
             shut: None,
             half_closed: false,
@@ -226,7 +229,10 @@ impl Rig {
         }
         // As a loop does: a connection may have to be closed for what it holds when it has asked for all that it wants.
         self.collect();
-        self.connection.settle(self.now, &mut self.host);
+        let settled = self.connection.settle(self.now, &mut self.host);
+        let due = self.connection.deadline().unwrap_or(Duration::MAX);
+        assert!(!settled.has(Pending::NO_SOONER) || due >= self.due, "{due:?} is sooner than {:?}", self.due);
+        self.due = due;
         self.collect();
         let lingers = matches!(self.connection.phase, Phase::Lingering(_));
         if lingers && self.half_closed {
