@@ -79,7 +79,16 @@ enum Out {
     File(Stderr),
 }
 
-/// What was not written and nobody was told of.
+/// Lines that were not written, from the beginning on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// They were not taken.
+    pub lost: u64,
+    /// Too many of their kinds came.
+    pub held_back: u64,
+}
+
+/// What was not written and nobody was told of; and all that was not written.
 #[derive(Debug, Default)]
 struct Counts {
     /// It was not taken.
@@ -90,6 +99,8 @@ struct Counts {
     told: AtomicU64,
     /// The last line has only been written in part.
     torn: AtomicU64,
+    all_lost: AtomicU64,
+    all_held_back: AtomicU64,
 }
 
 /// How many lines of a kind were written, and in which second: the lower and the upper half.
@@ -132,9 +143,16 @@ impl Log {
         let kind = kind.map(|kind| &self.kinds[kind as usize % KINDS]);
         if kind.is_some_and(|kind| !kind.admits(second as u32)) {
             self.counts[0].held_back.fetch_add(1, Relaxed);
+            self.counts[0].all_held_back.fetch_add(1, Relaxed);
         } else {
             self.put(line, second);
         }
+    }
+
+    /// How many lines were not written so far, whether that was told or not.
+    pub fn dropped(&self) -> Dropped {
+        let Counts { all_lost, all_held_back, .. } = &self.counts[0];
+        Dropped { lost: all_lost.load(Relaxed), held_back: all_held_back.load(Relaxed) }
     }
 
     /// Says how many lines were not written, if nobody was told yet: nothing more is to come.
@@ -147,13 +165,14 @@ impl Log {
 
     /// Writes a line, and behind it how many before it were not.
     fn put(&self, line: &str, second: u64) {
-        let Counts { lost, held_back, told, torn } = &self.counts[0];
+        let Counts { lost, held_back, told, torn, all_lost, .. } = &self.counts[0];
         let first_since = told.fetch_max(second, SeqCst) < second;
         let untold = (lost.swap(0, SeqCst), if first_since { held_back.swap(0, SeqCst) } else { 0 });
         let text = compose(torn.swap(0, SeqCst) > 0, line, untold);
         let written = self.out.write(text.as_bytes());
         if written != Ok(text.len()) {
             lost.fetch_add(untold.0 + 1, SeqCst);
+            all_lost.fetch_add(1, Relaxed);
             held_back.fetch_add(untold.1, SeqCst);
             torn.fetch_or(u64::from(written.is_ok()), SeqCst);
         }
@@ -277,9 +296,11 @@ mod tests {
         log.say(Some(8), "another kind\n");
         log.finish();
         log.finish();
+        let dropped = log.dropped();
         let said = said(log, reader);
         let untold = |line: &String| line.split(['[', ' ']).find_map(|word| word.parse::<usize>().ok());
         let written = said.iter().filter(|line| line.starts_with("again")).count();
+        assert_eq!(dropped, Dropped { lost: 0, held_back: 1000 - written as u64 });
         assert!((10..1000).contains(&written), "{said:?}");
         assert!(said.iter().any(|line| line.starts_with("another kind")));
         assert_eq!(written + said.iter().filter_map(untold).sum::<usize>(), 1000, "{said:?}");
@@ -309,6 +330,8 @@ mod tests {
         drop(reader);
         log.say(None, "to nobody");
         assert_eq!(log.counts[0].lost.load(SeqCst), 1);
+        log.say(None, "nor this");
+        assert_eq!(log.dropped(), Dropped { lost: 2, held_back: 0 }, "each once, however often it is told");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 
 use std::{
     fmt, io, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +15,7 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::{
     budget::{Account, Budget, Charge, Gate, Meter, Share},
-    queue::{Fcfs, Jobs},
+    queue::{Fcfs, Jobs, Task, TaskCounts},
     reserve::Reserve,
     spare::Spares,
     stats::{Counted, Counters, Snapshot, Stats},
@@ -35,6 +38,10 @@ pub struct Shared {
     pub jobs: Arc<Meter>,
     /// Jobs without a ticket that are not done. They have no limit but that of the tickets.
     pub detached: Arc<Meter>,
+    /// How many jobs wait and are run.
+    pub tasks: Arc<TaskCounts>,
+    /// Nobody is let in any more.
+    shut: AtomicBool,
     stats: Tally,
     /// Those of the loops that count apart.
     apart: Mutex<Vec<Arc<Stats>>>,
@@ -61,6 +68,8 @@ impl Shared {
             memory: Meter::new(budget.buffer_all),
             jobs: Meter::new(budget.jobs),
             detached: Meter::new(usize::MAX),
+            tasks: Arc::default(),
+            shut: AtomicBool::new(false),
             budget: Arc::new(budget),
             stats: Tally::Here(Box::default()),
             apart: Mutex::default(),
@@ -80,6 +89,8 @@ impl Shared {
             memory: Meter::common(budget.buffer_all, share.clone(), Account::Memory),
             jobs: Meter::common(budget.jobs, share.clone(), Account::Jobs),
             detached: Meter::common(usize::MAX, share.clone(), Account::Detached),
+            tasks: Arc::default(),
+            shut: AtomicBool::new(false),
             budget: Arc::new(budget.clone()),
             stats: Tally::Common(counted),
             apart: Mutex::default(),
@@ -95,12 +106,29 @@ impl Shared {
                 buffered: self.buffered(),
                 tickets: self.jobs.used(),
                 detached: self.detached.used(),
+                waiting: self.tasks.waiting(),
+                running: self.tasks.running(),
                 ..stats.snapshot()
             },
             Tally::Common(counted) => counted.snapshot(),
         };
         self.apart().iter().for_each(|stats| snapshot.add(&stats.snapshot()));
         snapshot
+    }
+
+    /// What each loop that counts apart has counted.
+    pub(crate) fn loops(&self) -> Vec<Snapshot> {
+        self.apart().iter().map(|stats| stats.snapshot()).collect()
+    }
+
+    /// Nobody is let in from now on.
+    pub fn shut(&self) {
+        self.shut.store(true, Relaxed);
+    }
+
+    /// Whether those who come are let in.
+    pub fn lets_in(&self) -> bool {
+        !self.shut.load(Relaxed)
     }
 
     /// Bytes that connections hold between turns.
@@ -211,6 +239,12 @@ impl Host {
         self.reserve = Some(Reserve::of(&self.shared.memory, Arc::clone(&stats)));
         self.stats = Some(stats);
         self
+    }
+
+    /// Queues a job.
+    pub(crate) fn queue(&mut self, task: Task) {
+        self.count.jobs += 1;
+        self.jobs.push(task.counted(&self.shared.tasks));
     }
 
     /// Lets go of the buffers that it keeps for whoever is served: nobody will be for a while.

@@ -11,6 +11,7 @@
 //! | [`input`], `unread`, [`reading`], [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
 //! | [`budget`], [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
+//! | [`observer`] | the same for whoever watches a server |
 //! | [`layer`] | between wire and session |
 //! | [`frame`] | length-prefixed messages |
 //! | [`forward`] | two connections joined |
@@ -45,6 +46,7 @@ pub mod identity;
 pub mod input;
 pub mod journal;
 pub mod layer;
+pub mod observer;
 pub mod output;
 pub mod peer;
 pub mod queue;
@@ -71,6 +73,7 @@ pub use frame::Frame;
 pub use identity::Identity;
 pub use input::{Chunk, Input};
 pub use layer::{Layer, Layers};
+pub use observer::Observer;
 pub use output::Output;
 pub use peer::{Peer, Scope};
 pub use queue::{Job, Queue, Step};

@@ -308,8 +308,7 @@ impl<S: Session> Context<'_, S> {
     }
 
     fn submit_task(&mut self, task: Task) {
-        self.host.count.jobs += 1;
-        self.host.jobs.push(task);
+        self.host.queue(task);
     }
 
     fn mailbox(&mut self) -> &Arc<Mailbox<S::Reply>> {

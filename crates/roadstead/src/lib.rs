@@ -98,9 +98,9 @@ pub use model::Model;
 pub use roadstead_os::{disk::Directory, file::File};
 pub use roadstead_proto::{
     Address, Blob, Budget, Busy, Chunk, Close, Closed, Context, DatagramContext, DatagramService,
-    DatagramSession, Done, Forward, Frame, Identity, Input, Job, JobId, Layer, Layers, Lost, Output, Peer,
-    Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning, UnixName, Waker, datagrams, disk,
-    frame, journal,
+    DatagramSession, Done, Forward, Frame, Identity, Input, Job, JobId, Layer, Layers, Lost, Observer,
+    Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning, UnixName, Waker,
+    datagrams, disk, frame, journal,
 };
 #[cfg(feature = "sim")]
 pub use roadstead_sim as sim;
@@ -123,7 +123,7 @@ pub mod layer {
 
 /// A log on stderr that costs a server nothing: see [`Log`](log::Log).
 pub mod log {
-    pub use roadstead_os::log::Log;
+    pub use roadstead_os::log::{Dropped, Log};
 }
 
 /// The signals that end a program, heard whatever it has inherited, and passed on as blocked to none.

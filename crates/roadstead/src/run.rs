@@ -21,6 +21,7 @@ use roadstead_proto::{
     address::Address,
     host::Shared,
     layer::{self, Layers},
+    observer::Observer,
     service::Service,
     stats::Snapshot,
 };
@@ -82,6 +83,19 @@ impl<S: Service> Server<S> {
         patience: Duration,
         listening: impl FnOnce(&[Address]) -> io::Result<()>,
     ) -> Result<Snapshot, RunError> {
+        self.run_watched(patience, |places, _| listening(places))
+    }
+
+    /// The same, and `listening` is given through what the server can be watched as well: see [`Observer`]. There is
+    /// none on the models that fork, whose parent may have no thread beside the one that is in here.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub fn run_watched(
+        self,
+        patience: Duration,
+        listening: impl FnOnce(&[Address], Option<Observer>) -> io::Result<()>,
+    ) -> Result<Snapshot, RunError> {
         let model = self.model.unwrap_or_else(Model::best);
         match model.entry().begin {
             Begin::Forking { size, strategy } => {
@@ -89,7 +103,7 @@ impl<S: Service> Server<S> {
                 let (mut parent, mut strategy) = (self.parent(model, size, patience)?, strategy(size));
                 let places = parent.places().map_err(StartError::System)?;
                 strategy.start(&mut parent).map_err(StartError::TooFew)?;
-                listening(&places).map_err(RunError::Listening)?;
+                listening(&places, None).map_err(RunError::Listening)?;
                 Ok(parent.run(strategy)?)
             }
             Begin::Here(_) | Begin::Asking { .. } | Begin::Not(_) => {
@@ -100,7 +114,7 @@ impl<S: Service> Server<S> {
                 let beside = self.loops.descriptors(loops, self.places.len());
                 descriptors::make_room(self.budget.connections.saturating_add(beside));
                 let running = self.start()?;
-                listening(running.places()).map_err(RunError::Listening)?;
+                listening(running.places(), Some(running.observer())).map_err(RunError::Listening)?;
                 running.until_interrupted(signals, layers.as_deref(), audit, patience)
             }
         }
@@ -130,6 +144,11 @@ impl<S: Service> Server<S> {
 }
 
 impl Running {
+    /// Through what it can be watched, by a thread of its own and for as long as one likes.
+    pub fn observer(&self) -> Observer {
+        Observer::new(&self.shared)
+    }
+
     fn until_interrupted(
         self,
         mut signals: SignalQueue,

@@ -311,7 +311,7 @@ impl<S: Service> Server<S> {
 #[derive(Debug)]
 pub struct Running {
     threads: ServerThreads,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     places: Vec<Address>,
     /// Those of them that are of TCP.
     addresses: Vec<SocketAddr>,

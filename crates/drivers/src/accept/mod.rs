@@ -14,6 +14,7 @@ use roadstead_proto::{
     host::{Host, Shared},
     layer::{End, Layers, through},
     service::{Peer, Service},
+    stats::Refusal,
 };
 
 use crate::net::{Failure, Net};
@@ -144,7 +145,7 @@ pub(crate) fn decide<N: Net>(
             }
         },
         Taken::Shed => {
-            host.count.refused += 1;
+            host.count.refuse(Refusal::Descriptors);
             Accepted::Refused
         }
         Taken::Lost => Accepted::Refused,
@@ -165,7 +166,7 @@ pub(crate) fn permit(peer: &Peer, host: &mut Host) -> Option<Permit> {
     permit
         .inspect_err(|&why| {
             refused(peer, why);
-            host.count.refused += 1;
+            host.count.refuse(Refusal::Budget(why));
         })
         .ok()
 }
@@ -173,8 +174,10 @@ pub(crate) fn permit(peer: &Peer, host: &mut Host) -> Option<Permit> {
 /// Makes the endpoint of a connection that the budget has admitted. `None` if it is to be closed.
 pub(crate) fn begin(open: &Open, peer: Peer, permit: Permit, host: &mut Host) -> Option<Box<dyn Endpoint>> {
     let endpoint = self::open(open, peer, permit);
-    let count = if endpoint.is_some() { &mut host.count.accepted } else { &mut host.count.refused };
-    *count += 1;
+    match endpoint {
+        Some(_) => host.count.accepted += 1,
+        None => host.count.refuse(Refusal::Panicked),
+    }
     endpoint
 }
 

@@ -15,6 +15,7 @@ use slab::Slab;
 use roadstead_proto::{
     connection::Endpoint,
     host::Host,
+    stats::Refusal,
     ticket::{Token, WakeQueue},
 };
 
@@ -180,7 +181,7 @@ impl<N: WaitingNet> BlockingServer<N> {
         let last = mem::take(&mut self.listening().last);
         for (open, taken) in last {
             if self.ordered.get() == Order::Stop {
-                host.count.refused += 1;
+                host.count.refuse(Refusal::Stopped);
             } else {
                 self.have_served(accept::decide(taken, &mut net, &*open, &mut host), &mut host);
             }

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roadstead_proto::{budget::Budget, host::Host};
+use roadstead_proto::{budget::Budget, host::Host, stats::Refusal};
 
 use super::completions::CompletionQueue;
 use crate::{
@@ -78,7 +78,7 @@ impl Listeners {
                     None => Err(stream),
                 };
             }
-            Taken::Shed => host.count.refused += 1,
+            Taken::Shed => host.count.refuse(Refusal::Descriptors),
             Taken::Lost | Taken::Empty | Taken::Exhausted => {}
         }
         Ok(None)

@@ -32,6 +32,7 @@ use roadstead_proto::{
     connection::{Endpoint, Event, Operation},
     host::Host,
     output::Lent,
+    stats::Refusal,
     ticket::Token,
 };
 
@@ -384,7 +385,7 @@ impl<P: CompletionQueue> Proactor<P> {
             self.drive(token, now);
         }
         for handed in self.handover.close() {
-            self.state.host.count.refused += 1;
+            self.state.host.count.refuse(Refusal::Stopped);
             self.completions.refuse(handed.stream);
         }
         self.reap(now);

@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use roadstead_proto::{budget::Budget, connection::Endpoint, host::Host, ticket::Token};
+use roadstead_proto::{budget::Budget, connection::Endpoint, host::Host, stats::Refusal, ticket::Token};
 
 use super::poller::Poller;
 use crate::{
@@ -61,7 +61,7 @@ impl<L> Listeners<L> {
                     }
                 }
                 Taken::Shed => {
-                    host.count.refused += 1;
+                    host.count.refuse(Refusal::Descriptors);
                     accepts.complete(net.now());
                 }
                 Taken::Lost => accepts.complete(net.now()),

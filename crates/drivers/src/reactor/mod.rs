@@ -28,6 +28,7 @@ use roadstead_proto::{
     address::Address,
     connection::{BLOCK, Endpoint, Event, Operation},
     host::Host,
+    stats::Refusal,
     ticket::Token,
 };
 
@@ -202,7 +203,7 @@ impl<N: Net, P: Poller<N>, C: Drive<N>> Reactor<N, P, C> {
             self.drive(token, now);
         }
         for handed in self.handover.close() {
-            self.state.host.count.refused += 1;
+            self.state.host.count.refuse(Refusal::Stopped);
             self.net.close(handed.stream, true);
         }
     }

@@ -38,7 +38,7 @@ use roadstead_proto::{
     layer::{self, Layers},
     queue::Jobs,
     service::Peer,
-    stats::{Counters, Snapshot},
+    stats::{Counters, Refusal, Snapshot},
 };
 
 use crate::{
@@ -191,7 +191,7 @@ impl ParentProcess {
             Ok(slot) => slot,
             Err(why) => {
                 accept::refused(&peer, why);
-                return self.refuse(stream);
+                return self.refuse(stream, Refusal::Budget(why));
             }
         };
         // Counted before there is a child that could count its end.
@@ -205,8 +205,8 @@ impl ParentProcess {
         }
     }
 
-    fn refuse(&mut self, stream: WaitingStream) {
-        self.host.count.refused += 1;
+    fn refuse(&mut self, stream: WaitingStream, why: Refusal) {
+        self.host.count.refuse(why);
         self.net.close(stream, true);
     }
 
@@ -382,7 +382,7 @@ impl ParentProcess {
             for taken in accept::last(&mut self.net, &listener) {
                 match taken {
                     Taken::One(stream, peer) => self.last.push_back((stream, peer)),
-                    Taken::Shed => self.host.count.refused += 1,
+                    Taken::Shed => self.host.count.refuse(Refusal::Descriptors),
                     Taken::Lost | Taken::Empty | Taken::Exhausted => {}
                 }
             }
@@ -394,7 +394,7 @@ impl ParentProcess {
     fn kill_all(&mut self) {
         self.killed = self.ledger.open();
         while let Some((stream, _)) = self.last.pop_front() {
-            self.refuse(stream);
+            self.refuse(stream, Refusal::Stopped);
         }
         self.children.iter().flatten().for_each(Child::kill);
         while self.children.iter().any(Option::is_some) {

@@ -11,6 +11,8 @@ use roadstead_drivers::{
     net::REST,
 };
 
+use roadstead_proto::stats::Refusal;
+
 use crate::processes::parent::{Forking, ParentProcess};
 
 /// There are never more processes than that, whatever the budget: proc(5), `pid_max`.
@@ -38,7 +40,7 @@ impl Forking for Process {
         for listener in 0..parent.listeners.len() {
             match accept::take(&mut parent.net, &parent.listeners[listener]) {
                 Taken::One(stream, peer) => parent.admit(stream, peer),
-                Taken::Shed => parent.host.count.refused += 1,
+                Taken::Shed => parent.host.count.refuse(Refusal::Descriptors),
                 Taken::Lost | Taken::Empty => {}
                 Taken::Exhausted => {
                     self.resting = Some(Instant::now() + REST);

@@ -83,13 +83,14 @@ pub struct ServerThreads {
 /// The listening sockets once more, for whoever takes them over, and the files of those that have one. They are closed,
 /// and the files removed, when the loops let nobody in any more, or have ended: nobody is to wait there in vain.
 #[derive(Debug, Clone)]
-struct Kept(Arc<Mutex<(Vec<SocketFile>, Vec<OwnedFd>)>>);
+struct Kept(Arc<Mutex<(Vec<SocketFile>, Vec<OwnedFd>)>>, Arc<Shared>);
 
 impl Kept {
     /// Of a socket that several loops have, one: a successor's loops share it again.
     fn of<'a>(
         listeners: impl Iterator<Item = &'a Listener<OwnedFd>>,
         files: Vec<SocketFile>,
+        shared: &Arc<Shared>,
     ) -> io::Result<Self> {
         let (mut kept, mut known) = (Vec::new(), HashSet::new());
         for Listener { socket, .. } in listeners {
@@ -97,10 +98,11 @@ impl Kept {
                 kept.push(socket.try_clone()?);
             }
         }
-        Ok(Self(Arc::new(Mutex::new((files, kept)))))
+        Ok(Self(Arc::new(Mutex::new((files, kept))), Arc::clone(shared)))
     }
 
     fn take(&self) -> (Vec<SocketFile>, Vec<OwnedFd>) {
+        self.1.shut();
         mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -323,7 +325,7 @@ impl ServerThreads {
         files: Vec<SocketFile>,
     ) -> io::Result<Self> {
         let (ending, ended) = Ending::new()?;
-        let kept = Kept::of(listeners.iter().flatten(), files)?;
+        let kept = Kept::of(listeners.iter().flatten(), files, &shared)?;
         let parts = Parts { shape, shared, listeners, kept: kept.clone(), ending };
         let Begun { kind, job_threads, threads } = begin(parts)?;
         Ok(Self { kind, job_threads, threads, ended, kept })

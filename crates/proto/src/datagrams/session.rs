@@ -243,8 +243,7 @@ impl<S: DatagramSession> DatagramContext<'_, S> {
     }
 
     fn submit_task(&mut self, task: Task) {
-        self.host.count.jobs += 1;
-        self.host.jobs.push(task);
+        self.host.queue(task);
     }
 
     fn mailbox(&mut self) -> &Arc<Mailbox<S::Reply>> {

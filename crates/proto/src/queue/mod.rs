@@ -5,6 +5,7 @@
 //! turns, so that everything that arrived together is waiting together; or, of a queue that slices, one slice a turn.
 #![forbid(unsafe_code)]
 
+mod counts;
 mod fcfs;
 mod jobs;
 mod kind;
@@ -16,6 +17,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use counts::TaskCounts;
 pub(crate) use fcfs::Fcfs;
 pub use jobs::{Jobs, Run};
 pub use kind::{Queue, UnknownQueue};

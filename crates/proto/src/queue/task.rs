@@ -1,8 +1,9 @@
 //! A job, the task that it waits as, and what decides which task is next.
 #![forbid(unsafe_code)]
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use super::counts::{Counted, TaskCounts};
 use crate::{
     guard::{self, Guarded},
     ticket::Token,
@@ -53,6 +54,7 @@ pub struct Task {
     pub cost: u64,
     /// How many slices it has had.
     pub slices: u32,
+    counted: Option<Counted>,
 }
 
 impl fmt::Debug for Task {
@@ -83,16 +85,26 @@ impl Task {
 
     /// Work of `cost` for a connection.
     pub fn new(connection: Token, cost: u64, work: Box<dyn Work>) -> Self {
-        Self { work: Guarded::new(work), owner: Owner { home: 0, connection }, cost, slices: 0 }
+        let owner = Owner { home: 0, connection };
+        Self { work: Guarded::new(work), owner, cost, slices: 0, counted: None }
+    }
+
+    /// The same, seen in `counts` until it is gone.
+    pub(crate) fn counted(self, counts: &Arc<TaskCounts>) -> Self {
+        Self { counted: Some(Counted::new(counts)), ..self }
     }
 
     /// Runs one slice. `Some` with the task if there is more to do. A job that panics is lost, alone: its ticket is
     /// dropped and the session hears of it.
     pub fn run(mut self, slice: Duration) -> Option<Self> {
         self.slices = self.slices.saturating_add(1);
+        self.counted.iter_mut().for_each(|counted| counted.runs(true));
         match guard::call(|| self.work.run(slice)) {
             Some(true) => None,
-            Some(false) => Some(self),
+            Some(false) => {
+                self.counted.iter_mut().for_each(|counted| counted.runs(false));
+                Some(self)
+            }
             None => {
                 tracing::error!("a job panicked; its session was told that it is lost");
                 None

@@ -1,0 +1,111 @@
+//! What an observer sees of a server: what each loop counts, jobs on their way, and whether anybody is let in.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+use roadstead::{
+    Budget, Context, Done, Input, JobId, Lost, Model, Observer, Peer, Scope, Server, Service, Session,
+};
+
+/// Answers each byte when a job has met the test at its barrier, twice.
+struct Meets(Arc<Barrier>);
+
+impl Service for Meets {
+    type Session = Meets;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> Meets {
+        Meets(Arc::clone(&self.0))
+    }
+}
+
+impl Session for Meets {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        for _ in 0..input.len() {
+            let barrier = Arc::clone(&self.0);
+            let meets = move || {
+                barrier.wait();
+                barrier.wait();
+            };
+            cx.run(1, meets).unwrap();
+        }
+        input.consume(usize::MAX);
+        Ok(())
+    }
+
+    fn reply(&mut self, _: JobId, _: Result<(), Lost>, cx: &mut Context<'_, Self>) -> Done {
+        cx.output().write(b"!");
+        Ok(())
+    }
+}
+
+#[track_caller]
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} never happens");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn jobs_are_seen_to_wait_and_to_run_and_each_loop_and_refusal_is_counted() {
+    let barrier = Arc::new(Barrier::new(2));
+    let server = Server::new(Meets(Arc::clone(&barrier))).bind("127.0.0.1:0").model(Model::Epoll);
+    let server = server.loops(2).workers(1).budget(Budget::default().per_address(1)).start().unwrap();
+    let observer = server.observer();
+    let mut client = TcpStream::connect(server.addresses()[0]).unwrap();
+    client.write_all(b"???").unwrap();
+    for left in (0..3).rev() {
+        barrier.wait();
+        until("all that was asked is queued", || observer.all().waiting == left);
+        assert_eq!(observer.all().running, 1);
+        barrier.wait();
+    }
+    client.read_exact(&mut [0; 3]).unwrap();
+    until("all jobs are done", || (observer.all().waiting, observer.all().running) == (0, 0));
+    let mut second = TcpStream::connect(server.addresses()[0]).unwrap();
+    assert!(!matches!(second.read(&mut [0]), Ok(1..)), "one from an address");
+    until("the refusal is counted", || observer.all().refused_address == 1);
+    let loops = observer.loops();
+    assert_eq!(loops.len(), 2);
+    assert_eq!(loops.iter().map(|one| one.accepted).sum::<u64>(), 1);
+    // One that nobody was handed to is in its first sleep, and has told nothing yet.
+    assert!(loops.iter().all(|one| one.waits >= one.sleeps), "{loops:?}");
+    assert!(loops.iter().any(|one| one.sleeps > 0), "{loops:?}");
+    drop(client);
+    server.drain(Duration::from_secs(20)).unwrap();
+    let all = observer.all();
+    assert_eq!((all.open, all.closed, all.finished), (0, 1, 1), "what was counted is kept");
+}
+
+#[test]
+fn nobody_is_let_in_once_a_server_drains_has_ceded_its_listeners_or_is_gone() {
+    let models = [Model::Epoll, Model::Threads, Model::Emulated];
+    let start = |model| {
+        let service = Meets(Arc::new(Barrier::new(1)));
+        let server = Server::new(service).bind("127.0.0.1:0").model(model).start().unwrap();
+        let observer: Observer = server.observer();
+        assert!(observer.lets_in(), "{model}");
+        (server, observer)
+    };
+    for model in models {
+        let (server, observer) = start(model);
+        assert_eq!(server.take_listeners().len(), 1);
+        assert!(!observer.lets_in(), "{model}: they are another's");
+        drop(server);
+        let (server, observer) = start(model);
+        server.drain(Duration::from_secs(20)).unwrap();
+        assert!(!observer.lets_in(), "{model}: it has drained");
+        let (server, observer) = start(model);
+        drop(server);
+        assert!(!observer.lets_in(), "{model}: it is gone");
+    }
+}
