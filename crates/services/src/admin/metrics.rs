@@ -1,0 +1,116 @@
+//! What a server counts and holds, as families of samples: the names that everybody who watches it reads.
+//!
+//! A limit is called as the option and the part of [`Budget`](roadstead_proto::Budget) that sets it, and so is a
+//! deadline that was passed.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use roadstead_proto::{Observer, stats::Snapshot};
+
+use super::exposition::{Exposition, Kind};
+
+/// What runs, in words.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Of the program.
+    pub version: String,
+    /// How it asks the system.
+    pub model: String,
+    /// What it serves.
+    pub service: String,
+}
+
+/// Writes all of them.
+pub(super) fn write(text: &mut Exposition, observer: &Observer, about: &About, uptime: Duration) {
+    let all = observer.all();
+    let About { version, model, service } = about;
+    text.family(Kind::Info, "roadstead_build", "What runs.")
+        .sample(&[("version", version), ("model", model), ("service", service)], 1);
+    let uptime = format!("{:.3}", uptime.as_secs_f64());
+    text.one(Kind::Gauge, "roadstead_uptime_seconds", "Time since it began to serve.", uptime);
+    let ready = u8::from(observer.lets_in());
+    text.one(Kind::Gauge, "roadstead_ready", "Whether who comes is let in: not in a drain.", ready);
+    limits(text, observer);
+    connections(text, &all);
+    traffic(text, &all);
+    jobs(text, &all);
+    loops(text, &all, &observer.loops());
+}
+
+fn limits(text: &mut Exposition, observer: &Observer) {
+    let budget = observer.budget();
+    let mut one = |name, help, value| text.one(Kind::Gauge, name, help, value);
+    one("roadstead_connections_limit", "Connections that may be open at once.", budget.connections);
+    one("roadstead_per_address_limit", "Connections that may be open from one address.", budget.per_address);
+    one("roadstead_tickets_limit", "Tickets that may be outstanding at once.", budget.jobs);
+    one("roadstead_buffered_limit_bytes", "Bytes that all connections may buffer.", budget.buffer_all);
+}
+
+fn connections(text: &mut Exposition, all: &Snapshot) {
+    text.one(Kind::Gauge, "roadstead_connections", "Connections that are open.", all.open);
+    text.one(Kind::Gauge, "roadstead_addresses", "Addresses that have one open.", all.addresses);
+    let mut counter = |name, help, value| text.one(Kind::Counter, name, help, value);
+    counter("roadstead_connections_accepted", "Connections that were let in.", all.accepted);
+    counter("roadstead_connections_connected", "Connections that sessions opened.", all.connected);
+    text.family(Kind::Counter, "roadstead_connections_refused", "Connections that were turned away.")
+        .sample(&[("reason", "connections")], all.refused_full)
+        .sample(&[("reason", "per_address")], all.refused_address)
+        .sample(&[("reason", "descriptors")], all.refused_descriptors)
+        .sample(&[("reason", "stopped")], all.refused_stopped)
+        .sample(&[("reason", "panicked")], all.refused_panicked);
+    text.family(Kind::Counter, "roadstead_connections_ended", "Connections that have ended.")
+        .sample(&[("reason", "finished")], all.finished)
+        .sample(&[("reason", "violation")], all.violations)
+        .sample(&[("reason", "late")], all.late)
+        .sample(&[("reason", "too_large")], all.too_large)
+        .sample(&[("reason", "stopped")], all.stopped)
+        .sample(&[("reason", "broken")], all.broken);
+    text.family(Kind::Counter, "roadstead_deadlines_passed", "Deadlines that have ended a connection.")
+        .sample(&[("deadline", "first_byte")], all.late_first_byte)
+        .sample(&[("deadline", "idle")], all.late_idle)
+        .sample(&[("deadline", "slowest")], all.late_slowest)
+        .sample(&[("deadline", "linger")], all.late_linger)
+        .sample(&[("deadline", "connect")], all.late_connect);
+}
+
+fn traffic(text: &mut Exposition, all: &Snapshot) {
+    text.one(Kind::Gauge, "roadstead_buffered_bytes", "Bytes that connections hold.", all.buffered);
+    let mut counter = |name, help, value| text.one(Kind::Counter, name, help, value);
+    counter("roadstead_received_bytes", "Bytes received.", all.bytes_in);
+    counter("roadstead_sent_bytes", "Bytes sent.", all.bytes_out);
+    counter("roadstead_receives", "Calls or operations to receive.", all.receives);
+    counter("roadstead_sends", "Calls or operations to send.", all.sends);
+    counter("roadstead_datagrams_received", "Datagrams received.", all.datagrams_in);
+    counter(
+        "roadstead_datagrams_truncated",
+        "Datagrams received without their end.",
+        all.datagrams_truncated,
+    );
+    counter("roadstead_datagrams_sent", "Datagrams sent.", all.datagrams_out);
+    text.family(Kind::Counter, "roadstead_datagrams_unsent", "Datagrams that were not sent.")
+        .sample(&[("reason", "withheld")], all.datagrams_withheld)
+        .sample(&[("reason", "dropped")], all.datagrams_dropped);
+}
+
+fn jobs(text: &mut Exposition, all: &Snapshot) {
+    text.one(Kind::Counter, "roadstead_jobs", "Jobs that were queued.", all.jobs);
+    text.one(Kind::Gauge, "roadstead_jobs_waiting", "Jobs that wait in the queue.", all.waiting);
+    text.one(Kind::Gauge, "roadstead_jobs_running", "Jobs that are at work.", all.running);
+    text.one(Kind::Gauge, "roadstead_tickets", "Tickets that are outstanding.", all.tickets);
+}
+
+/// Where there are no loops, one number for all threads.
+fn loops(text: &mut Exposition, all: &Snapshot, loops: &[Snapshot]) {
+    let mut counter = |name, help, count: fn(&Snapshot) -> u64| {
+        let mut family = text.family(Kind::Counter, name, help);
+        if loops.is_empty() {
+            family.sample(&[], count(all));
+        }
+        for (number, one) in loops.iter().enumerate() {
+            family.sample(&[("loop", &number.to_string())], count(one));
+        }
+    };
+    counter("roadstead_loop_turns", "Turns of the loop, from one wait to the next.", |one| one.waits);
+    counter("roadstead_loop_sleeps", "Turns that began with a sleep.", |one| one.sleeps);
+}
