@@ -6,7 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
-use roadstead::log::Log;
+use roadstead::log::{Dropped, Log};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
@@ -42,6 +42,11 @@ pub(crate) fn say(line: &str) {
 /// Nothing more is to come.
 pub(crate) fn end() {
     LOG.get().iter().for_each(|log| log.finish());
+}
+
+/// What was not written of it so far.
+pub(crate) fn dropped() -> Dropped {
+    LOG.get().map(Log::dropped).unwrap_or_default()
 }
 
 fn write(kind: Option<u64>, line: &str) {

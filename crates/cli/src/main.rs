@@ -8,6 +8,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod addresses;
+mod admin;
 mod bench;
 mod demo;
 mod keys;
@@ -25,6 +26,7 @@ mod roads;
 mod serve;
 mod signals;
 mod threads;
+mod top;
 mod trident;
 
 use std::{
@@ -60,6 +62,8 @@ Examples:
   roadstead demo                   three Trident servers and a client, measured
   roadstead serve echo             an echo server, on this machine's best model
   roadstead load 127.0.0.1:7007    how much it can take
+  roadstead serve echo --admin 127.0.0.1:9007
+  roadstead top 127.0.0.1:9007     what it does, live
   roadstead models                 which I/O models run here, why others do not
 
 Environment:
@@ -75,7 +79,7 @@ enum Command {
     /// Run three Trident servers and a client on this machine: fetch, search, measure, and stop
     Demo(demo::Args),
     /// Run a ready service
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     Keys(keys::Args),
     /// List the I/O models, whether this machine can run each, and why not
     Models(models::Args),
@@ -84,6 +88,8 @@ enum Command {
     Bench(bench::Command),
     /// Load a TCP server that echoes, ours or not, and measure it
     Load(load::Args),
+    /// Watch a server that was started with --admin
+    Top(top::Args),
     /// Private vector search on three servers that cannot read the vectors
     #[command(subcommand)]
     Trident(trident::Command),
@@ -128,11 +134,12 @@ fn tell(told: &clap::Error) -> ExitCode {
 fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Demo(args) => demo::run(args),
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Keys(args) => keys::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Bench(command) => bench::run(command),
         Command::Load(args) => load::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Trident(command) => trident::run(command),
     };
     signals::give_way();
@@ -240,6 +247,7 @@ mod tests {
                 ("--core", ["-1", "0", "1023", "1024"]),
             ],
         ),
+        ("top 127.0.0.1:9", &[("--every", ["-0.1", "0", "1e9", "1000000001"])]),
         ("keys --out keys", &[("--servers", ["-1", "0", "999", "1000"])]),
         (
             "bench idle",

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use rustix::net::getsockname;
 
 use roadstead::{
-    Address, Budget, Model, Queue, Server, Service, UnixName, activation,
+    Address, Budget, Model, Observer, Queue, Server, Service, UnixName, activation,
     server::Snapshot,
     server::{Io, RunError, Spread, Trigger},
     tls::{Acceptor, Clients, Keys},
@@ -23,6 +23,7 @@ use roadstead_services::{discard::Discard, echo::Echo};
 
 use crate::{
     addresses::{self, Place, place},
+    admin,
     log::CLOSING,
     numbers::{BYTES, MANY, range, seconds, within},
     outcome::{Outcome, Result},
@@ -124,6 +125,8 @@ pub(crate) struct Listen {
     /// Longest time to finish what was begun, after a signal
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain: Duration,
+    #[command(flatten)]
+    admin: admin::Options,
 }
 
 /// As many loops as were asked for; `auto` if none was.
@@ -251,12 +254,12 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
     }
     let places = args.listen.places()?;
     match args.service {
-        Ready::Echo => run_service(Echo, tls, &args.listen, places, budget, None),
-        Ready::Discard => run_service(Discard, tls, &args.listen, places, budget, None),
+        Ready::Echo => run_service(Echo, "echo", tls, &args.listen, places, budget, None),
+        Ready::Discard => run_service(Discard, "discard", tls, &args.listen, places, budget, None),
         Ready::Proxy => {
             let proxy = args.targets.proxy()?;
             let budget = args.targets.apply(budget);
-            let ended = run_service(proxy.clone(), tls, &args.listen, places, budget, None)?;
+            let ended = run_service(proxy.clone(), "proxy", tls, &args.listen, places, budget, None)?;
             proxy::close(&proxy.counts());
             Ok(ended)
         }
@@ -298,6 +301,7 @@ fn server<S: Service>(service: S, tls: Option<Acceptor>, listen: &Listen, budget
 /// Serves until SIGINT or SIGTERM, then drains. `peers` is where other servers of its cluster reach it, if it has any.
 pub(crate) fn run_service(
     service: impl Service,
+    name: &str,
     tls: Option<Acceptor>,
     listen: &Listen,
     places: Places,
@@ -305,12 +309,16 @@ pub(crate) fn run_service(
     peers: Option<SocketAddr>,
 ) -> Result<Outcome> {
     let model = listen.model;
-    let listening = |addresses: &[Address]| {
-        announce(addresses, peers)?;
+    let mut watch = listen.admin.watch(model)?;
+    let listening = |addresses: &[Address], observer: Option<Observer>| {
+        watch.begin(observer, model, name)?;
+        announce(addresses, peers, watch.places())?;
         tracing::info!(%model, "serving; Ctrl-C drains, twice ends at once");
         Ok(())
     };
-    match places.of(server(service, tls, listen, budget)).run(listen.drain, listening) {
+    let ended = places.of(server(service, tls, listen, budget)).run_watched(listen.drain, listening);
+    watch.end()?;
+    match ended {
         Ok(counts) => close(model, "drained", &counts),
         Err(RunError::Undrained(left)) => {
             tracing::warn!("{left}");
@@ -332,11 +340,12 @@ fn close(model: Model, how: &str, counts: &Snapshot) {
     );
 }
 
-fn announce(addresses: &[Address], peers: Option<SocketAddr>) -> io::Result<()> {
+fn announce(addresses: &[Address], peers: Option<SocketAddr>, admin: &[Address]) -> io::Result<()> {
     let mut lines: String = addresses.iter().map(|address| format!("listening on {address}\n")).collect();
     if let Some(address) = peers {
         lines.push_str(&format!("listening for servers on {address}\n"));
     }
+    lines.extend(admin.iter().map(|address| format!("listening for admin on {address}\n")));
     Destination::Stdout.write(&lines).map_err(io::Error::other)
 }
 

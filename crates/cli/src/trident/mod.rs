@@ -28,7 +28,7 @@ pub(crate) enum Command {
     ///
     /// It sees who asks (certificate, address), when, which operation by which protocol, and whether a search is
     /// checked; it knows how many rows of how many elements there are, and whether these are bytes.
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Read rows by index; no server learns which
     ///
     /// One fetch by `direct` gives at most one record, one by `exchange` up to 31 bits for each of three times the
@@ -49,7 +49,7 @@ pub(crate) fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Share(args) => share::run(&args),
         Command::Verify(args) => verify::run(&args),
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Fetch(args) => ask::fetch(&args),
         Command::Search(args) => ask::search(&args),
         Command::Bench(args) => bench::run(&args),

@@ -170,7 +170,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         None => Trident::new(store),
     };
     let budget = args.limits.apply(trident.budget());
-    let outcome = run_service(trident, tls, &args.listen, places, budget, peers);
+    let outcome = run_service(trident, "trident", tls, &args.listen, places, budget, peers);
     tracing::info!(search_shares, "ended");
     outcome
 }
