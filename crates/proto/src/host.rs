@@ -178,6 +178,8 @@ pub struct Host {
     reserve: Option<Reserve>,
     /// Buffers for whoever is served.
     pub(crate) spares: Spares,
+    /// Whether another thread was faster, where all that happens is chosen.
+    overtaken: Option<Box<dyn FnMut() -> bool + Send>>,
 }
 
 impl Host {
@@ -201,6 +203,7 @@ impl Host {
             stats: None,
             reserve: None,
             spares: Spares::default(),
+            overtaken: None,
         }
     }
 
@@ -245,6 +248,19 @@ impl Host {
     pub(crate) fn queue(&mut self, task: Task) {
         self.count.jobs += 1;
         self.jobs.push(task.counted(&self.shared.tasks));
+    }
+
+    /// The same, where no two threads run at once, and `chosen` says when another has been faster at what they share:
+    /// for the simulator.
+    #[must_use]
+    pub fn overtaken(mut self, chosen: impl FnMut() -> bool + Send + 'static) -> Self {
+        self.overtaken = Some(Box::new(chosen));
+        self
+    }
+
+    /// Whether another thread is to have been faster. Where there are others, that shows by itself.
+    pub(crate) fn is_overtaken(&mut self) -> bool {
+        self.overtaken.as_mut().is_some_and(|chosen| chosen())
     }
 
     /// Lets go of the buffers that it keeps for whoever is served: nobody will be for a while.

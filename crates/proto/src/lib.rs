@@ -10,6 +10,7 @@
 //! | [`datagrams`] | one socket's datagrams without any I/O |
 //! | [`input`], `unread`, [`reading`], [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
+//! | [`actor`] | state that many connections use |
 //! | [`budget`], [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
 //! | [`observer`] | the same for whoever watches a server |
 //! | [`layer`] | between wire and session |
@@ -27,6 +28,7 @@
 // They panic where nobody can be told any more.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod actor;
 pub mod address;
 pub mod blob;
 pub mod budget;
@@ -63,6 +65,7 @@ mod reserve;
 mod spare;
 mod unread;
 
+pub use actor::{Actor, Asked};
 pub use address::{Address, UnixName};
 pub use blob::Blob;
 pub use budget::Budget;

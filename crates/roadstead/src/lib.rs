@@ -47,6 +47,7 @@
 //! | compute for long, or elsewhere | [`Context::run`], [`Context::defer`], [`Server::workers`] |
 //! | speak TLS | [`Server::layer`], [`tls`] |
 //! | connect to others | [`Context::connect`], [`Dialer`] |
+//! | have state that many connections use | [`Actor`] |
 //! | pass on what comes to somebody else | [`Forward`] |
 //! | keep files, or a log that loses nothing | [`disk`], [`Directory`], [`journal`] |
 //! | test it in a network that fails | [`sim`] |
@@ -56,7 +57,8 @@
 //! A service needs a dozen of these types: [`Service`], [`Session`], [`Context`], [`Input`], [`Output`], [`Done`] with
 //! [`Close`] and [`Closed`], [`Ready`], [`Peer`]; and whoever starts it [`Server`], [`Running`], [`Budget`] and
 //! [`Model`]. The next ten are for long work ([`Ticket`], [`Job`], [`Step`], [`JobId`], [`Lost`], [`Queue`]), for being
-//! called ([`Waker`]), for connections of your own ([`Dialer`], [`Forward`], [`Reading`]), and for what stands before a session ([`Layers`],
+//! called ([`Waker`]), for connections of your own ([`Dialer`], [`Forward`], [`Reading`]), for what connections share
+//! ([`Actor`], [`Asked`]), and for what stands before a session ([`Layers`],
 //! [`Frame`]).
 //!
 //! | module | holds |
@@ -65,6 +67,7 @@
 //! | [`layer`], [`tls`] | between wire and session: a layer of your own, or TLS 1.3 |
 //! | [`datagrams`] | services over UDP: in the simulator so far, and on a loop that you bring sockets to |
 //! | [`frame`] | length-prefixed messages |
+//! | [`actor`] | state that many connections use, without a lock that any of them waits for |
 //! | [`disk`], [`journal`] | files, asked for in jobs; an append-only log that loses nothing it has acknowledged |
 //! | [`exchange`] | messages between the servers of a cluster |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
@@ -97,10 +100,10 @@ pub use dial::Dialer;
 pub use model::Model;
 pub use roadstead_os::{disk::Directory, file::File};
 pub use roadstead_proto::{
-    Address, Blob, Budget, Busy, Chunk, Close, Closed, Context, DatagramContext, DatagramService,
-    DatagramSession, Done, Forward, Frame, Identity, Input, Job, JobId, Layer, Layers, Lost, Observer,
-    Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning, UnixName, Waker,
-    datagrams, disk, frame, journal,
+    Actor, Address, Asked, Blob, Budget, Busy, Chunk, Close, Closed, Context, DatagramContext,
+    DatagramService, DatagramSession, Done, Forward, Frame, Identity, Input, Job, JobId, Layer, Layers, Lost,
+    Observer, Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning, UnixName,
+    Waker, actor, datagrams, disk, frame, journal,
 };
 #[cfg(feature = "sim")]
 pub use roadstead_sim as sim;

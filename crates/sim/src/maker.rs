@@ -33,6 +33,9 @@ use crate::{
     world::{Event, World},
 };
 
+/// One in so many times another thread is faster at what they share.
+const OVERTAKEN: usize = 3;
+
 /// One loop that is to be made.
 struct Part {
     poller: usize,
@@ -221,7 +224,10 @@ impl Maker<'_> {
         let clock = self.world.borrow().clock.clone();
         let wall = move || SystemTime::UNIX_EPOCH + DAWN + clock.now();
         let random = self.dice.random(self.faults.unseeded);
-        Host::new(Arc::clone(shared), random, wall, jobs).with_workers(self.workers)
+        // Of its own, so that a seed plays what it has played before.
+        let mut fate = Dice::new(self.seed ^ (self.number as u64) << 40 ^ 0xac708);
+        let overtaken = move || fate.below(OVERTAKEN) == 0;
+        Host::new(Arc::clone(shared), random, wall, jobs).with_workers(self.workers).overtaken(overtaken)
     }
 
     /// Where jobs wait.

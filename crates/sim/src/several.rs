@@ -2,7 +2,8 @@
 //! takes its next turn.
 //!
 //! A turn is never interleaved with another here. What the engine's loops share is accounts and an inbox, all of which is
-//! under one lock, and what is put into it is found by a turn that begins later. What sessions share is for them to lock.
+//! under one lock, and what is put into it is found by a turn that begins later. An actor is found busy when the host says
+//! so, and until the job that has it comes up.
 
 use std::{io, time::Duration};
 

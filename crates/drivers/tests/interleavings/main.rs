@@ -4,6 +4,7 @@
 //!
 //! | shared | played in |
 //! |---|---|
+//! | `proto/actor/mailbox.rs`: whose an actor is, and what waits for it | `actor` |
 //! | `proto/ticket/`: mailbox, wake flag, wake queue, and how a loop falls asleep and is interrupted | `ticket` |
 //! | `drivers/orders.rs`: what others ask of a loop, and who is handed to it | `orders` |
 //! | `drivers/handover/inbox.rs`: connections that one loop hands to another | `handover` |
@@ -31,6 +32,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "what is included is public where it belongs")]
 
+mod actor;
 mod exchange;
 mod handover;
 mod orders;

@@ -108,7 +108,7 @@ pub struct DatagramContext<'a, S: DatagramSession> {
     pub(super) peers: &'a mut Peers<S::Peer>,
     pub(super) control: &'a mut Control,
     pub(super) mailbox: &'a mut Option<Arc<Mailbox<S::Reply>>>,
-    pub(super) host: &'a mut Host,
+    pub(crate) host: &'a mut Host,
 }
 
 /// Requests that a session makes through its context.
