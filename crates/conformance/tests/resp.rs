@@ -4,6 +4,8 @@
 
 #[path = "../../roadstead/examples/resp/answer.rs"]
 mod answer;
+#[path = "../../roadstead/examples/resp/batch.rs"]
+mod batch;
 #[path = "../../roadstead/examples/resp/command.rs"]
 mod command;
 #[path = "../../roadstead/examples/resp/request.rs"]

@@ -24,6 +24,17 @@ impl Answer {
         Answer::Error(format!("ERR {what}"))
     }
 
+    /// About how many bytes it has on the wire.
+    pub(crate) fn size(&self) -> usize {
+        const LINE: usize = 8;
+        match self {
+            Answer::Simple(_) | Answer::Integer(_) | Answer::Null => LINE,
+            Answer::Error(what) => LINE + what.len(),
+            Answer::Bulk(bytes) => LINE + bytes.len(),
+            Answer::Array(answers) => LINE + answers.iter().map(Answer::size).sum::<usize>(),
+        }
+    }
+
     /// Writes it behind what is already there.
     pub(crate) fn write(self, output: &mut Output) {
         match self {

@@ -6,11 +6,12 @@
 //! redis-cli -p 6380 set port Reede
 //! ```
 //!
-//! Read in this order: `service.rs` is what the engine sees, `command.rs` what the commands do, `store.rs` what all
-//! connections share; `request.rs` and `answer.rs` are the protocol's two directions, and `options.rs` reads the
-//! command line.
+//! Read in this order: `service.rs` is what the engine sees, `batch.rs` what it takes together, `command.rs` what the
+//! commands do, `store.rs` what all connections share; `request.rs` and `answer.rs` are the protocol's two directions,
+//! and `options.rs` reads the command line.
 
 mod answer;
+mod batch;
 mod command;
 mod options;
 mod request;

@@ -1,9 +1,6 @@
-//! What the clients have set: one map that all connections share, and that holds no more than it may.
+//! What the clients have set: one map, which holds no more than it may.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 
@@ -12,12 +9,6 @@ const ENTRY: usize = 256;
 
 pub(crate) struct Store {
     limit: usize,
-    /// Held for one look-up at a time, so that a session that waits for it waits for no other session's work.
-    entries: Mutex<Entries>,
-}
-
-#[derive(Default)]
-struct Entries {
     values: HashMap<Bytes, Bytes>,
     used: usize,
 }
@@ -34,57 +25,41 @@ pub(crate) enum Unchanged {
 impl Store {
     /// An empty one that holds at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, entries: Mutex::default() }
+        Self { limit, values: HashMap::new(), used: 0 }
     }
 
     /// The value of `key`, shared and not copied.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.entries().values.get(key).cloned()
+        self.values.get(key).cloned()
     }
 
-    pub(crate) fn set(&self, key: &[u8], value: &[u8]) -> Result<(), Unchanged> {
-        self.entries().set(key, value, self.limit)
+    pub(crate) fn set(&mut self, key: Bytes, value: Bytes) -> Result<(), Unchanged> {
+        let before = self.values.get(&key).map_or(0, |old| cost(&key, old));
+        let used = self.used - before + cost(&key, &value);
+        if used > self.limit {
+            return Err(Unchanged::Full(self.limit));
+        }
+        self.used = used;
+        self.values.insert(key, value);
+        Ok(())
     }
 
     /// Whether there was such a key.
-    pub(crate) fn remove(&self, key: &[u8]) -> bool {
-        let mut entries = self.entries();
-        let Some((key, value)) = entries.values.remove_entry(key) else { return false };
-        entries.used -= cost(&key, &value);
+    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
+        let Some((key, value)) = self.values.remove_entry(key) else { return false };
+        self.used -= cost(&key, &value);
         true
     }
 
     /// Adds one to the number that is the value of `key`, or 0 if it has none.
-    pub(crate) fn increment(&self, key: &[u8]) -> Result<i64, Unchanged> {
-        let mut entries = self.entries();
-        let number = match entries.values.get(key) {
+    pub(crate) fn increment(&mut self, key: Bytes) -> Result<i64, Unchanged> {
+        let number = match self.values.get(&key) {
             Some(value) => str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             None => Some(0),
         };
         let next = number.and_then(|number: i64| number.checked_add(1)).ok_or(Unchanged::NoInteger)?;
-        entries.set(key, next.to_string().as_bytes(), self.limit)?;
+        self.set(key, next.to_string().into())?;
         Ok(next)
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entries {
-    fn set(&mut self, key: &[u8], value: &[u8], limit: usize) -> Result<(), Unchanged> {
-        let before = self.values.get(key).map_or(0, |old| cost(key, old));
-        let used = self.used - before + cost(key, value);
-        if used > limit {
-            return Err(Unchanged::Full(limit));
-        }
-        self.used = used;
-        let value = Bytes::copy_from_slice(value);
-        match self.values.get_mut(key) {
-            Some(old) => *old = value,
-            None => _ = self.values.insert(Bytes::copy_from_slice(key), value),
-        }
-        Ok(())
     }
 }
 

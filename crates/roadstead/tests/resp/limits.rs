@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     answer::Answer,
-    command,
+    command::Command,
     request::{ARGUMENTS, INLINE, Malformed, Parsed, REQUEST, parse},
     resp::{check, encode},
     store::Store,
@@ -92,9 +92,11 @@ fn what_is_no_request_is_called_by_its_fault() {
 
 #[test]
 fn the_store_holds_what_it_may_and_says_when_it_is_full() {
-    let store = Store::new(1_000);
-    let run =
-        |line: &str| command::run(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>(), &store).unwrap();
+    let mut store = Store::new(1_000);
+    let mut run = |line: &str| {
+        let arguments: Vec<_> = line.split(' ').map(str::as_bytes).collect();
+        Command::read(&arguments).unwrap().run(&mut store)
+    };
     let full = |answer: &Answer| matches!(answer, Answer::Error(text) if text.starts_with("OOM "));
     // An entry costs 256 bytes and its own.
     let fits = "v".repeat(1_000 - 256 - 1);
@@ -109,11 +111,11 @@ fn the_store_holds_what_it_may_and_says_when_it_is_full() {
 
 #[test]
 fn a_number_is_incremented_up_to_the_greatest() {
-    let store = Store::new(1_000);
-    let run = |arguments: [&str; 3]| {
+    let mut store = Store::new(1_000);
+    let mut run = |arguments: [&str; 3]| {
         let arguments: Vec<_> =
             arguments.iter().filter(|text| !text.is_empty()).map(|text| text.as_bytes()).collect();
-        command::run(&arguments, &store).unwrap()
+        Command::read(&arguments).unwrap().run(&mut store)
     };
     assert_eq!(run(["incr", "n", ""]), Answer::Integer(1));
     run(["SET", "n", &(i64::MAX - 1).to_string()]);

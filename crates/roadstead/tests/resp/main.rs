@@ -5,6 +5,8 @@
 mod answer;
 #[path = "../../examples/resp/options.rs"]
 mod asked;
+#[path = "../../examples/resp/batch.rs"]
+mod batch;
 #[path = "../../examples/resp/command.rs"]
 mod command;
 #[path = "../../examples/resp/request.rs"]
