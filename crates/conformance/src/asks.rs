@@ -45,6 +45,11 @@ pub const MADE_UP: u8 = 19;
 /// [pattern](crate::client::pattern). At the peer's end it says `heard` and how many bytes of one have come.
 pub const HUSH: u8 = 20;
 
+/// Of the program's `counter`, which gives each byte a number: one that makes the operation panic.
+pub const COUNTS_NOTHING: u8 = b'!';
+/// One that takes its time.
+pub const COUNTS_SLOWLY: u8 = b'~';
+
 /// An answer: the budget has no room; its body is `n`.
 pub const BUSY: u8 = 100;
 /// An answer: the ticket was lost; its body is the kind of what was asked.

@@ -34,6 +34,7 @@ mod limits;
 mod outgoing;
 mod schedule;
 mod signals;
+mod state;
 mod streams;
 mod unix;
 mod work;
@@ -92,6 +93,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("Half-close", half_close::SCENARIOS),
     ("Limits and deadlines", limits::SCENARIOS),
     ("Deferred work", work::SCENARIOS),
+    ("Shared state", state::SCENARIOS),
     ("Files", files::SCENARIOS),
     ("Connections of its own", outgoing::SCENARIOS),
     ("Joined connections", forward::SCENARIOS),

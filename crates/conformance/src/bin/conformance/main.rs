@@ -7,6 +7,7 @@
 //! signal.
 
 mod clock;
+mod counter;
 mod desk;
 mod discard;
 mod echo;
@@ -83,6 +84,7 @@ struct Args {
 enum Which {
     Echo,
     Discard,
+    Counter,
     Desk,
     Relay,
     Forward,
@@ -165,6 +167,7 @@ fn run(args: &Args) -> Result<()> {
     match args.service {
         Which::Echo => serve(echo::Echo, args),
         Which::Discard => serve(discard::Discard, args),
+        Which::Counter => serve(counter::Counter::default(), args),
         Which::Desk => serve(desk::Desk::new(args.file)?, args),
         Which::Relay => serve(relay(args)?, args),
         Which::Forward => serve(forward::Forwarder(relay(args)?), args),
