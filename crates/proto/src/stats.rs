@@ -157,6 +157,8 @@ counters! {
     datagrams_withheld,
     /// Datagrams that were not sent for want of room, or of a way.
     datagrams_dropped,
+    /// Sessions of datagram sockets that panicked, or that their service panicked over.
+    datagram_panics,
     /// System calls made for receiving.
     receives,
     /// System calls made for sending.

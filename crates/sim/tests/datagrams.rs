@@ -224,6 +224,123 @@ fn that_nobody_is_there_is_heard() {
     });
 }
 
+/// Answers twice what it is asked.
+#[derive(Clone)]
+struct Twice;
+
+impl DatagramService for Twice {
+    type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: SocketAddr) -> Self {
+        Self
+    }
+}
+
+impl DatagramSession for Twice {
+    type Reply = ();
+    type Peer = ();
+
+    fn receive(&mut self, batch: Arrivals<'_>, cx: &mut DatagramContext<'_, Self>) {
+        for mut datagram in batch {
+            let _ = cx.send(&mut datagram.path, &datagram.bytes.repeat(2));
+        }
+    }
+}
+
+/// Asks every second, until it was answered or has asked often enough.
+#[derive(Clone)]
+struct Asks {
+    server: SocketAddr,
+    length: usize,
+    patience: u32,
+    answered: Arc<AtomicUsize>,
+}
+
+impl DatagramService for Asks {
+    type Session = Self;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: SocketAddr) -> Self {
+        self.clone()
+    }
+}
+
+impl DatagramSession for Asks {
+    type Reply = ();
+    type Peer = ();
+
+    fn ready(&mut self, why: Ready, cx: &mut DatagramContext<'_, Self>) {
+        if why == Ready::Draining || self.patience == 0 {
+            return cx.finish();
+        }
+        self.patience -= 1;
+        cx.send(&mut Path::to(self.server), &vec![7; self.length]).unwrap();
+        cx.wake_at(Some(cx.now() + Duration::from_secs(1)));
+    }
+
+    fn receive(&mut self, batch: Arrivals<'_>, cx: &mut DatagramContext<'_, Self>) {
+        self.answered.fetch_add(batch.len(), SeqCst);
+        cx.finish();
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_long_for_the_way_is_dropped_and_those_behind_it_are_sent() {
+    let server = address("10.0.0.1:7");
+    DatagramSim::check(seeds(200), |sim| {
+        let asks = |length, patience| Asks { server, length, patience, answered: Arc::default() };
+        let (long, short) = (asks(1_000, 5), asks(100, 60));
+        let faults = DatagramFaults { mtu: 1_500, ..DatagramFaults::gentle() };
+        let (here, there) = (address("10.0.1.1:5000"), address("10.0.1.2:5000"));
+        let sim = sim.faults(faults).serve(server, Twice).client(here, long.clone());
+        let report = sim.client(there, short.clone()).run(LIMIT)?;
+        assert_eq!(long.answered.load(SeqCst), 0);
+        assert!(short.answered.load(SeqCst) > 0, "{:?}", report.stats[0]);
+        // Each of them is sent, and lost, or is known to be too long and counted.
+        let (asked, sent) = (report.flow(here, server).received, report.flow(server, here).sent);
+        let dropped = report.stats[0].datagrams_dropped;
+        assert!(dropped + sent == asked && (dropped == 0 || sent == 0), "{asked}: {dropped}, {sent}");
+        Ok(())
+    });
+}
+
+/// Has so many to send, and waits for room where there is none.
+#[derive(Clone)]
+struct Pours(SocketAddr, usize);
+
+impl DatagramService for Pours {
+    type Session = Self;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: SocketAddr) -> Self {
+        self.clone()
+    }
+}
+
+impl DatagramSession for Pours {
+    type Reply = ();
+    type Peer = ();
+
+    fn ready(&mut self, _: Ready, cx: &mut DatagramContext<'_, Self>) {
+        while self.1 > 0 && cx.send(&mut Path::to(self.0), &[7; 500]).is_ok() {
+            self.1 -= 1;
+        }
+        if self.1 == 0 {
+            cx.finish();
+        }
+    }
+
+    fn receive(&mut self, _: Arrivals<'_>, _: &mut DatagramContext<'_, Self>) {}
+}
+
+#[test]
+fn whoever_waits_for_room_has_it_although_what_waited_was_dropped_for_want_of_memory() {
+    let (server, client) = (address("10.0.0.1:7"), address("10.0.0.2:5000"));
+    DatagramSim::check(seeds(200), |sim| {
+        let budget = Budget::default().buffer_each(8_000).buffer_all(5_000);
+        let sim = sim.budget(budget).serve(server, Twice).client(client, Pours(server, 300));
+        sim.run(LIMIT).map(drop)
+    });
+}
+
 /// Services that are wrong, each in its way.
 #[derive(Clone, Copy)]
 enum Wrong {

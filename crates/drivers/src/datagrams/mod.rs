@@ -101,7 +101,7 @@ impl<N: DatagramNet> DatagramLoop<N> {
         }
         let batch = Batch::new(BATCH, LONGEST);
         let mut made = Self { net, state, sockets: tokens, ready: Vec::new(), batch };
-        made.leave();
+        made.leave(now);
         Ok(made)
     }
 
@@ -130,7 +130,7 @@ impl<N: DatagramNet> DatagramLoop<N> {
         let now = self.state.run_jobs(now, || self.net.now()).unwrap_or(now);
         self.take_calls(now)?;
         self.fire_deadlines(polled, now)?;
-        self.leave();
+        self.leave(now);
         self.state.end_turn(now, self.net.now());
         // Sessions may finish without being told to; and then there is nothing to drain.
         let finished = self.sockets.is_empty() && !self.state.host.jobs.are_waiting();
@@ -266,11 +266,11 @@ impl<N: DatagramNet> DatagramLoop<N> {
     }
 
     /// The sockets wait: for the network, and for their deadlines. One that is over is closed.
-    fn leave(&mut self) {
+    fn leave(&mut self, now: Duration) {
         let Self { state, sockets, .. } = self;
         sockets.retain(|&token| {
             let Some(place) = state.connections.get(token) else { return false };
-            place.endpoint.settle(&mut state.host);
+            place.endpoint.settle(now, &mut state.host);
             if place.endpoint.is_over() {
                 state.connections.remove(token);
                 return false;

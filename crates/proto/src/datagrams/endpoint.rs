@@ -45,8 +45,9 @@ pub trait DatagramEndpoint: Send + fmt::Debug {
     fn receives(&self) -> bool;
     /// When to send [`DatagramEvent::Tick`], if nothing else happens before.
     fn deadline(&self) -> Option<Duration>;
-    /// The loop is about to leave the socket: what still waits to be sent is charged to the budget.
-    fn settle(&mut self, host: &mut Host);
+    /// The loop is about to leave the socket: what still waits to be sent is charged to the budget. Where there is no
+    /// room for it, it is dropped, and the socket may then be over.
+    fn settle(&mut self, now: Duration, host: &mut Host);
     /// Whether it is over, and the socket can be closed.
     fn is_over(&self) -> bool;
 }

@@ -25,7 +25,8 @@
 //! - **An answer comes from the address that was asked**, also of a socket that is bound to all.
 //! - **A drain** first shows the session what had come, then tells it; a session that finishes is given no more, and
 //!   its socket is closed once its tickets are back and all was sent. **A stop** closes at once.
-//! - **A panic** of a session costs what that session knew, and nothing else: the next batch finds a new one.
+//! - **A panic** of a session costs what that session knew, and nothing else: the next batch finds a new one. Each is
+//!   counted, and said once a minute at most. A session that panics as it begins costs its socket.
 //!
 //! Why not one session for each peer, as with connections? Because a forged source would make one; because who answers
 //! without remembering anything (echo, time) would pay for a table; and because the kernel gives thirty-two datagrams
@@ -82,6 +83,7 @@
 mod batch;
 mod endpoint;
 mod outbox;
+mod panics;
 mod path;
 mod peers;
 mod session;
@@ -92,6 +94,7 @@ use std::{fmt, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     budget::{Charge, give_back},
+    flight::REST,
     guard::{self, Guarded},
     host::{Host, Shared},
     session::Ready,
@@ -100,6 +103,7 @@ use crate::{
 pub use batch::{Arrival, Arrivals, Batch, Datagram, Ecn};
 pub use endpoint::{DatagramEndpoint, DatagramEvent};
 pub use outbox::{Outbox, Outgoing};
+use panics::Panics;
 pub use path::{Local, Path};
 pub use peers::{Peers, Unkept};
 use session::Control;
@@ -121,6 +125,9 @@ pub struct Datagrams<S: DatagramService> {
     flooded: bool,
     draining: bool,
     charge: Option<Charge>,
+    /// All that waited was dropped: when a session that waits for room hears of it.
+    room_at: Option<Duration>,
+    panics: Panics,
 }
 
 impl<S: DatagramService> Datagrams<S> {
@@ -139,6 +146,8 @@ impl<S: DatagramService> Datagrams<S> {
             flooded: false,
             draining: false,
             charge: None,
+            room_at: None,
+            panics: Panics::default(),
         }
     }
 
@@ -149,7 +158,11 @@ impl<S: DatagramService> Datagrams<S> {
         let begun = self.call(now, host, |session, cx| session.ready(Ready::Opened, cx));
         let told = !self.draining || self.call(now, host, |session, cx| session.ready(Ready::Draining, cx));
         if !begun || !told {
+            host.count.datagram_panics += 1;
+            tracing::error!(local = %self.local, "a datagram session panicked as it began; its socket is closed");
+            // Who has panicked is told nothing more.
             self.give_up(now);
+            self.close(now);
         }
     }
 
@@ -161,7 +174,10 @@ impl<S: DatagramService> Datagrams<S> {
         action: impl FnOnce(&mut S::Session, &mut DatagramContext<'_, S::Session>),
     ) {
         if self.session.is_some() && !self.call(now, host, action) {
-            tracing::error!(local = %self.local, "a datagram session panicked; another takes its place");
+            if let Some(panics) = self.panics.count(now, host) {
+                let local = self.local;
+                tracing::error!(%local, panics, "a datagram session panicked; another takes its place");
+            }
             self.give_up(now);
             self.open(now, host);
         }
@@ -218,6 +234,10 @@ impl<S: DatagramService> Datagrams<S> {
         while let Some((who, peer)) = self.peers.idle(now) {
             self.tell(now, host, |session, cx| session.forgotten(who, peer, cx));
         }
+        if self.room_at.is_some_and(|when| when <= now) {
+            self.room_at = None;
+            self.drained(now, host);
+        }
         if self.control.timer.is_some_and(|when| when <= now) {
             self.control.timer = None;
             self.tell(now, host, |session, cx| session.ready(Ready::Timer, cx));
@@ -251,6 +271,14 @@ impl<S: DatagramService> Datagrams<S> {
         }
         self.outbox.clear();
         self.charge = None;
+        self.room_at = None;
+    }
+
+    /// A session that has finished is closed when it owes nothing any more.
+    fn end(&mut self, now: Duration) {
+        if self.control.finish && self.control.outstanding == 0 && self.outbox.is_empty() {
+            self.close(now);
+        }
     }
 }
 
@@ -290,9 +318,7 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
             }
             DatagramEvent::Stop => self.close(now),
         }
-        if self.control.finish && self.control.outstanding == 0 && self.outbox.is_empty() {
-            self.close(now);
-        }
+        self.end(now);
     }
 
     fn outbox(&self) -> &Outbox {
@@ -304,10 +330,10 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
     }
 
     fn deadline(&self) -> Option<Duration> {
-        [self.control.timer, self.peers.deadline()].into_iter().flatten().min()
+        [self.control.timer, self.room_at, self.peers.deadline()].into_iter().flatten().min()
     }
 
-    fn settle(&mut self, host: &mut Host) {
+    fn settle(&mut self, now: Duration, host: &mut Host) {
         let held = self.outbox.held();
         if !host.charge(&mut self.charge, held) {
             // All that waits is dropped, as it would be on the way.
@@ -316,6 +342,9 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
             }
             self.flooded = false;
             host.charge(&mut self.charge, 0);
+            // Not at once: what it would send then might find no room either, and so on without an end.
+            self.room_at = self.control.wants_room.then(|| now.saturating_add(REST));
+            self.end(now);
         }
     }
 

@@ -91,8 +91,8 @@ pub enum Unsent {
     /// The outbox is full: the system takes less than the session sends. [`Ready::Room`] comes when it has room.
     #[error("as much waits to be sent as a socket may buffer")]
     Full,
-    /// No datagram is as long, or no run of segments.
-    #[error("no datagram is as long as that")]
+    /// No datagram is as long, or no run of segments; or a socket may not buffer as much, whatever waits.
+    #[error("no datagram is as long as that, or none that may wait to be sent")]
     TooLong,
     /// Nothing is remembered of this peer.
     #[error("nothing is remembered of this peer")]
@@ -268,13 +268,17 @@ fn post(
     if length > longest(path.peer()) || segment == Some(0) || datagrams(length, segment) > SEGMENTS {
         return Err(Unsent::TooLong);
     }
-    if outbox.held() + length + EACH > host.shared.budget.buffer_each {
+    let most = host.shared.budget.buffer_each;
+    if outbox.held() + length + EACH > most {
+        host.count.datagrams_dropped += datagrams(length, segment) as u64;
+        if length + EACH > most {
+            return Err(Unsent::TooLong);
+        }
         control.wants_room = true;
-        host.count.datagrams_dropped += 1;
         return Err(Unsent::Full);
     }
     let hops = path.spend(length, segment).map_err(|why| {
-        host.count.datagrams_withheld += 1;
+        host.count.datagrams_withheld += datagrams(length, segment) as u64;
         match why {
             Withheld::Allowance => Unsent::Amplified,
             Withheld::Hops => Unsent::NoHops,

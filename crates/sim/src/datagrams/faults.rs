@@ -18,7 +18,8 @@ pub struct DatagramFaults {
     pub truncate: f64,
     /// Per datagram: there is congestion on the way.
     pub congestion: f64,
-    /// What the way carries, in bytes with headers: what is longer is lost, or the system says so at once.
+    /// What a way carries, in bytes with headers: what is longer is lost, or the system says so at once, of each way
+    /// always the one or always the other.
     pub mtu: usize,
     /// Per call: interrupted; only a part is taken, or nothing, until there is room again. Per wait: something is said
     /// to be ready that is not.

@@ -53,6 +53,8 @@ struct Socket {
     token: Option<Token>,
     came: VecDeque<(SystemTime, Packet)>,
     errors: VecDeque<SocketAddr>,
+    /// Whether its system knows what the way there carries.
+    known: BTreeMap<SocketAddr, bool>,
     /// What it is to be told of.
     readable: bool,
     writable: bool,
@@ -92,6 +94,7 @@ impl Network {
             token: None,
             came: VecDeque::new(),
             errors: VecDeque::new(),
+            known: BTreeMap::new(),
             readable: false,
             writable: false,
             blocked: false,
@@ -266,8 +269,11 @@ impl Network {
         if parts.is_empty() {
             parts.push(&[]);
         }
-        if parts.iter().any(|part| too_long(part, &self.faults)) && self.dice.below(2) == 0 {
-            return false;
+        if parts.iter().any(|part| too_long(part, &self.faults)) {
+            let Self { sockets, dice, .. } = self;
+            if *sockets[number].known.entry(outgoing.to).or_insert_with(|| dice.below(2) == 0) {
+                return false;
+            }
         }
         for part in parts {
             let what = if too_long(part, &self.faults) { Some(What::TooLong) } else { None };

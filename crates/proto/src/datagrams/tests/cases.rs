@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::probe::{Act, Alone, Heard, peer};
+use super::probe::{Act, Alone, Broken, Heard, peer};
 use crate::{
     budget::Budget,
     datagrams::{DatagramEndpoint, DatagramEvent, Path, Unsent, outbox::EACH},
+    flight::REST,
     session::Ready,
     ticket::Waker,
 };
@@ -52,13 +53,67 @@ fn what_waits_is_charged_when_the_loop_leaves_and_dropped_where_there_is_no_room
     let mut alone = Alone::open(Budget::default().buffer_all(2 * (100 + EACH)));
     alone.come(&[(1, 100, Act::Answer(100)); 2]);
     assert_eq!(alone.shared.memory.used(), 0);
-    alone.socket.settle(&mut alone.host);
+    alone.leave();
     assert_eq!(alone.shared.memory.used(), 2 * (100 + EACH));
     alone.come(&[(1, 100, Act::Answer(100))]);
-    alone.socket.settle(&mut alone.host);
+    alone.leave();
     assert_eq!((alone.shared.memory.used(), alone.waits().len()), (0, 0));
     assert_eq!(alone.host.count.datagrams_dropped, 3);
     assert!(alone.socket.receives());
+}
+
+#[test]
+fn what_is_dropped_for_want_of_memory_is_told_of_a_while_later_and_ends_a_drain() {
+    let budget = Budget::default().buffer_each(3 * (100 + EACH)).buffer_all(2 * (100 + EACH));
+    let mut alone = Alone::open(budget);
+    alone.come(&[(1, 100, Act::Answer(100)); 4]);
+    alone.heard();
+    alone.leave();
+    assert_eq!((alone.waits().len(), alone.host.count.datagrams_dropped), (0, 4));
+    assert!(alone.heard().is_empty() && alone.socket.deadline() == Some(REST));
+    alone.pass(REST);
+    assert_eq!((alone.heard(), alone.socket.deadline()), (vec![Heard::Ready(Ready::Room)], None));
+    // Whoever has not been refused anything waits for nothing.
+    alone.come(&[(1, 100, Act::Answer(100)); 3]);
+    alone.leave();
+    assert_eq!((alone.host.count.datagrams_dropped, alone.socket.deadline()), (7, None));
+
+    alone.come(&[(1, 100, Act::Answer(100)); 4]);
+    alone.happen(DatagramEvent::Drain);
+    assert!(!alone.socket.is_over());
+    alone.leave();
+    assert!(alone.socket.is_over());
+    assert_eq!((alone.shared.memory.used(), alone.socket.deadline()), (0, None));
+}
+
+#[test]
+fn what_a_socket_may_never_buffer_is_too_long_and_is_not_waited_for() {
+    let mut alone = Alone::open(Budget::default().buffer_each(100 + EACH));
+    alone.come(&[(1, 100, Act::Answer(101)), (1, 100, Act::Answer(100)), (1, 100, Act::Answer(1))]);
+    assert_eq!(alone.probe.desk().sent, [Err(Unsent::TooLong), Ok(()), Err(Unsent::Full)]);
+    assert_eq!(alone.host.count.datagrams_dropped, 2);
+    alone.heard();
+    alone.happen(DatagramEvent::Left(1));
+    assert_eq!(alone.heard(), [Heard::Ready(Ready::Room)]);
+    alone.come(&[(1, 100, Act::Answer(101)), (1, 100, Act::Answer(1))]);
+    alone.heard();
+    alone.happen(DatagramEvent::Left(1));
+    assert!(alone.heard().is_empty());
+}
+
+#[test]
+fn a_session_that_panics_as_it_begins_costs_its_socket_and_is_counted() {
+    for broken in [Broken::Open, Broken::Begin] {
+        let mut alone = Alone::open(Budget::default());
+        alone.come(&[(1, 100, Act::Answer(1)), (1, 100, Act::Keep(5))]);
+        alone.leave();
+        alone.probe.desk().broken = Some(broken);
+        alone.heard();
+        alone.come(&[(1, 100, Act::Panic)]);
+        assert!(alone.socket.is_over() && !alone.heard().contains(&Heard::Closed), "{broken:?}");
+        assert_eq!((alone.shared.gate.open(), alone.shared.memory.used()), (0, 0));
+        assert_eq!(alone.host.count.datagram_panics, 2);
+    }
 }
 
 #[test]

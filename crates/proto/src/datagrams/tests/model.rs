@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use super::probe::{Act, peer};
-use crate::datagrams::outbox::EACH;
+use crate::{datagrams::outbox::EACH, flight::REST};
 
 /// An IPv4 header and one of UDP.
 const HEADERS: i64 = 28;
@@ -36,6 +36,10 @@ pub(super) struct Model {
     pub(super) tickets: VecDeque<(SocketAddr, Left)>,
     pub(super) timer: Option<Duration>,
     pub(super) flooded: bool,
+    /// What is counted for what waits, since the loop has left the socket.
+    charged: usize,
+    wants_room: bool,
+    room_at: Option<Duration>,
     pub(super) finishes: bool,
     pub(super) drains: bool,
     pub(super) over: bool,
@@ -55,6 +59,9 @@ impl Model {
             tickets: VecDeque::new(),
             timer: None,
             flooded: false,
+            charged: 0,
+            wants_room: false,
+            room_at: None,
             finishes: false,
             drains: false,
             over: false,
@@ -68,14 +75,14 @@ impl Model {
         self.waits.iter().map(|(_, length)| length + EACH).sum()
     }
 
-    /// What the peers count for.
-    pub(super) fn remembered(&self) -> usize {
-        self.peers.iter().map(|known| known.bytes).sum()
+    /// What all counts for.
+    pub(super) fn used(&self) -> usize {
+        self.charged + self.peers.iter().map(|known| known.bytes).sum::<usize>()
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
         let idle = self.peers.iter().map(|known| known.heard + self.limits.idle);
-        idle.chain(self.timer).min()
+        idle.chain(self.timer).chain(self.room_at).min()
     }
 
     pub(super) fn come(&mut self, datagrams: &[(usize, usize, Act)]) {
@@ -103,6 +110,7 @@ impl Model {
                     self.strays += self.tickets.len();
                     self.tickets.clear();
                     self.timer = None;
+                    self.wants_room = false;
                     // Another begins, and hears of the drain.
                     self.finishes = self.drains;
                     break;
@@ -117,6 +125,7 @@ impl Model {
     fn send(&mut self, who: SocketAddr, left: Left, length: usize) -> Left {
         if self.held() + length + EACH > self.limits.each {
             self.dropped += 1;
+            self.wants_room |= length + EACH <= self.limits.each;
             return left;
         }
         let cost = length as i64 + HEADERS;
@@ -131,7 +140,7 @@ impl Model {
     fn keep(&mut self, who: SocketAddr, left: Left, bytes: usize) {
         self.peers.retain(|known| known.who != who);
         let bytes = bytes + self.limits.size;
-        let fits = bytes <= self.limits.each && self.remembered() + bytes <= self.limits.all;
+        let fits = bytes <= self.limits.each && self.used() + bytes <= self.limits.all;
         if fits && self.peers.len() < self.limits.peers {
             self.peers.push(Known { who, left, heard: self.now, bytes });
         }
@@ -145,7 +154,7 @@ impl Model {
     }
 
     fn hold(&mut self, who: SocketAddr, bytes: usize) {
-        let (bytes, before) = (bytes + self.limits.size, self.remembered());
+        let (bytes, before) = (bytes + self.limits.size, self.used());
         let (each, all) = (self.limits.each, self.limits.all);
         if let Some(known) = self.peers.iter_mut().find(|known| known.who == who)
             && bytes <= each
@@ -170,8 +179,28 @@ impl Model {
         if self.waits.pop_front().is_some() && !left {
             self.dropped += 1;
         }
-        self.flooded &= self.held() > self.limits.each / 8;
+        self.drained();
         self.settle();
+    }
+
+    fn drained(&mut self) {
+        if self.held() <= self.limits.each / 8 {
+            (self.flooded, self.wants_room) = (false, false);
+        }
+    }
+
+    /// The loop leaves the socket.
+    pub(super) fn leave(&mut self) {
+        let others = self.used() - self.charged;
+        if others + self.held() <= self.limits.all || self.held() <= self.charged {
+            self.charged = self.held();
+        } else {
+            self.dropped += self.waits.len() as u64;
+            self.waits.clear();
+            (self.charged, self.flooded) = (0, false);
+            self.room_at = self.wants_room.then_some(self.now + REST);
+            self.settle();
+        }
     }
 
     pub(super) fn pass(&mut self, time: Duration) -> Vec<SocketAddr> {
@@ -180,6 +209,9 @@ impl Model {
         let (mut gone, kept): (Vec<_>, _) = self.peers.drain(..).partition(|known| known.heard + idle <= now);
         self.peers = kept;
         self.timer = self.timer.filter(|&timer| timer > now);
+        if self.room_at.take_if(|when| *when <= now).is_some() {
+            self.drained();
+        }
         gone.sort_by_key(|known| known.who);
         gone.into_iter().map(|known| known.who).collect()
     }
@@ -197,7 +229,8 @@ impl Model {
         self.tickets.clear();
         self.peers.clear();
         self.waits.clear();
-        self.timer = None;
+        (self.timer, self.room_at) = (None, None);
+        self.charged = 0;
     }
 
     fn settle(&mut self) {

@@ -45,6 +45,13 @@ pub(super) enum Act {
 /// What it is given a ticket's worth of: a path, and how much to send back on it.
 pub(super) type Reply = (Path, usize);
 
+/// Where a new session panics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    Open,
+    Begin,
+}
+
 /// What script and session share.
 #[derive(Default)]
 pub(super) struct Desk {
@@ -54,6 +61,8 @@ pub(super) struct Desk {
     pub(super) sent: Vec<Result<(), Unsent>>,
     /// Drains by itself.
     pub(super) stays: bool,
+    /// Its service cannot open another, or another cannot begin.
+    pub(super) broken: Option<Broken>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +82,10 @@ pub(super) struct Probe(Arc<Mutex<Desk>>);
 impl Probe {
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn broken(&self) -> Option<Broken> {
+        self.desk().broken
     }
 
     fn hear(&self, heard: Heard) {
@@ -114,6 +127,7 @@ impl DatagramService for Probe {
 
     fn open(&self, _: SocketAddr) -> Self {
         self.hear(Heard::Opened);
+        assert_ne!(self.broken(), Some(Broken::Open));
         self.clone()
     }
 }
@@ -139,6 +153,7 @@ impl DatagramSession for Probe {
 
     fn ready(&mut self, why: Ready, cx: &mut DatagramContext<'_, Self>) {
         self.hear(Heard::Ready(why));
+        assert_ne!(self.broken(), Some(Broken::Begin));
         if why == Ready::Draining && !self.desk().stays {
             cx.finish();
         }
@@ -214,6 +229,10 @@ impl Alone {
         if !woken.is_empty() {
             self.happen(DatagramEvent::Woken);
         }
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.socket.settle(self.now, &mut self.host);
     }
 
     pub(super) fn pass(&mut self, time: Duration) {

@@ -20,6 +20,7 @@ enum Step {
     Reply(Option<usize>),
     Left,
     Undeliverable,
+    Leave,
     Pass(u64),
     Drain,
     Stop,
@@ -29,7 +30,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => Just(Act::Nothing),
         8 => (0..700_usize).prop_map(Act::Answer),
-        2 => (0..2_000_usize).prop_map(Act::Validated),
+        2 => (0..5_000_usize).prop_map(Act::Validated),
         4 => (0..1_500_usize).prop_map(Act::Keep),
         4 => (0..900_usize).prop_map(Act::Hear),
         2 => (0..2_500_usize).prop_map(Act::Hold),
@@ -46,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop::option::of(0..900_usize).prop_map(Step::Reply),
         10 => Just(Step::Left),
         1 => Just(Step::Undeliverable),
+        8 => Just(Step::Leave),
         5 => (0..6_000_u64).prop_map(Step::Pass),
         1 => prop_oneof![5 => Just(Step::Drain), 1 => Just(Step::Stop)],
     ]
@@ -87,6 +89,10 @@ impl Rig {
             Step::Undeliverable => {
                 alone.happen(DatagramEvent::Undeliverable);
                 model.gone(false);
+            }
+            Step::Leave => {
+                alone.leave();
+                model.leave();
             }
             Step::Pass(millis) => {
                 alone.heard();
@@ -148,7 +154,7 @@ impl Rig {
         known.sort();
         assert_eq!(socket.peers.iter().map(|(who, ())| who).collect::<Vec<_>>(), known);
         assert_eq!(alone.shared.gate.open(), known.len());
-        assert_eq!(alone.shared.memory.used(), model.remembered());
+        assert_eq!(alone.shared.memory.used(), model.used());
         assert_eq!(alone.shared.jobs.used(), model.tickets.len() + model.strays);
         let count = &alone.host.count;
         assert_eq!((count.datagrams_withheld, count.datagrams_dropped), (model.withheld, model.dropped));
