@@ -22,6 +22,26 @@ where
     }
 }
 
+/// Reads a number of bytes within `bounds`, such as `500`, `64KiB` or `10MiB`.
+pub(crate) fn bytes<T>(
+    bounds: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: TryFrom<u64> + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("B", 0)];
+        let found = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+        let (number, shift) = found.unwrap_or((text, 0));
+        let size = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+        let size = size.and_then(|size| T::try_from(size).ok()).filter(|size| bounds.contains(size));
+        size.ok_or_else(|| {
+            let (least, most) = (bounds.start(), bounds.end());
+            format!("`{text}` is not a size such as 500, 64KiB or 10MiB, from {least} to {most} bytes")
+        })
+    }
+}
+
 /// Reads two numbers within `bounds`, such as `4..64`, or one for both.
 pub(crate) fn range(
     bounds: RangeInclusive<usize>,

@@ -25,7 +25,7 @@ use crate::{
     addresses::{self, Place, place},
     admin,
     log::CLOSING,
-    numbers::{BYTES, MANY, range, seconds, within},
+    numbers::{BYTES, MANY, bytes, range, seconds, within},
     outcome::{Outcome, Result},
     parent::end_with,
     proxy::{self, Targets},
@@ -203,6 +203,13 @@ pub(crate) struct Limits {
     /// 64]
     #[arg(long, value_name = "BYTES", value_parser = within(0..=BYTES as u64))]
     slowest: Option<u64>,
+    /// Bytes per second that all together may be sent, such as 500, 64KiB or 10MiB; 0: any. What is over it waits
+    /// [default: 0]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes(0..=BYTES as u64))]
+    rate_all: Option<u64>,
+    /// Bytes per second that one connection may be sent; 0: any [default: 0]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes(0..=BYTES as u64))]
+    rate_each: Option<u64>,
     /// Bytes that one connection may buffer [default: 1 MiB; Trident: by the collection]
     #[arg(long, value_name = "BYTES", value_parser = within(1..=BYTES))]
     buffer_each: Option<usize>,
@@ -237,6 +244,8 @@ impl Limits {
         budget.first_byte = self.first_byte.unwrap_or(budget.first_byte);
         budget.idle = self.idle.unwrap_or(budget.idle);
         budget.slowest = self.slowest.unwrap_or(budget.slowest);
+        budget.rate_all = self.rate_all.unwrap_or(budget.rate_all);
+        budget.rate_each = self.rate_each.unwrap_or(budget.rate_each);
         budget
     }
 }
@@ -449,6 +458,8 @@ mod tests {
             ("--first-byte 1", usual.clone().first_byte(second)),
             ("--idle 1", usual.clone().idle(second)),
             ("--slowest 1", usual.clone().slowest(1)),
+            ("--rate-all 2MiB", usual.clone().rate_all(2 << 20)),
+            ("--rate-each 64KiB", usual.clone().rate_each(64 << 10)),
             ("--buffer-each 1", usual.clone().buffer_each(1)),
             ("--buffer-all 1", usual.clone().buffer_all(1)),
             ("--jobs 1", usual.clone().jobs(1)),

@@ -18,6 +18,8 @@ const NUMBERS: &[(&str, &[&str])] = &[
             "--first-byte",
             "--idle",
             "--slowest",
+            "--rate-all",
+            "--rate-each",
             "--buffer-each",
             "--buffer-all",
             "--jobs",

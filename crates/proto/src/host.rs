@@ -16,6 +16,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::{
     budget::{Account, Budget, Charge, Gate, Meter, Share},
     queue::{Fcfs, Jobs, Task, TaskCounts},
+    rate,
     reserve::Reserve,
     spare::Spares,
     stats::{Counted, Counters, Snapshot, Stats},
@@ -42,6 +43,8 @@ pub struct Shared {
     pub tasks: Arc<TaskCounts>,
     /// Nobody is let in any more.
     shut: AtomicBool,
+    /// What all together may send. None: as much as they like.
+    pub(crate) rate: Option<rate::Common>,
     stats: Tally,
     /// Those of the loops that count apart.
     apart: Mutex<Vec<Arc<Stats>>>,
@@ -70,6 +73,7 @@ impl Shared {
             detached: Meter::new(usize::MAX),
             tasks: Arc::default(),
             shut: AtomicBool::new(false),
+            rate: rate::Common::of(&budget),
             budget: Arc::new(budget),
             stats: Tally::Here(Box::default()),
             apart: Mutex::default(),
@@ -91,6 +95,7 @@ impl Shared {
             detached: Meter::common(usize::MAX, share.clone(), Account::Detached),
             tasks: Arc::default(),
             shut: AtomicBool::new(false),
+            rate: rate::Common::shared(budget, share),
             budget: Arc::new(budget.clone()),
             stats: Tally::Common(counted),
             apart: Mutex::default(),

@@ -11,7 +11,7 @@
 //! | [`input`], `unread`, [`reading`], [`output`], [`chunk`], [`blob`] | the bytes that came and were left, the pieces that go |
 //! | [`ticket`], [`queue`] | finishing something later; who runs the jobs, and in which order |
 //! | [`actor`] | state that many connections use |
-//! | [`budget`], [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
+//! | [`budget`], `rate`, `pace`, [`host`], [`stats`] | the hard limits, what a loop lends to its connections, what is counted |
 //! | [`observer`] | the same for whoever watches a server |
 //! | [`layer`] | between wire and session |
 //! | [`frame`] | length-prefixed messages |
@@ -61,6 +61,8 @@ pub mod ticket;
 pub mod tuning;
 
 mod last_words;
+mod pace;
+mod rate;
 mod reserve;
 mod spare;
 mod unread;

@@ -41,6 +41,8 @@ pub struct Output {
     overflow: bool,
     /// Nothing may be written any more.
     closed: bool,
+    /// No more is to be sent at once.
+    allowed: usize,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,7 @@ impl Output {
             limit,
             overflow: false,
             closed: false,
+            allowed: usize::MAX,
         }
     }
 
@@ -130,6 +133,21 @@ impl Output {
         self.limit.saturating_sub(self.buffered())
     }
 
+    /// Has no more than so many bytes, which are not none, sent at once.
+    pub(crate) fn allow(&mut self, bytes: u64) {
+        self.allowed = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if let Some(Piece::File(range)) = self.pieces.front_mut()
+            && range.len > bytes
+        {
+            let mut first = range.clone();
+            first.len = bytes;
+            range.offset += bytes;
+            range.len -= bytes;
+            self.files += 1;
+            self.pieces.push_front(Piece::File(first));
+        }
+    }
+
     /// Takes nothing more: what is written from now on does not fit.
     pub(crate) fn close(&mut self) {
         self.limit = 0;
@@ -169,31 +187,34 @@ impl Output {
         }
     }
 
-    /// All that waits, if it lies in one place.
+    /// All that waits and may be sent at once, if it lies in one place.
     #[inline]
     pub fn whole(&self) -> Option<&[u8]> {
-        self.pieces.is_empty().then_some(&self.tail)
+        self.pieces.is_empty().then(|| &self.tail[..self.tail.len().min(self.allowed)])
     }
 
-    /// Fills `slices` with the bytes that come next, up to the first file range; answers how many it filled, and
-    /// whether a file range follows.
+    /// Fills `slices` with the bytes that come next and may be sent at once, up to the first file range; answers how
+    /// many it filled, and whether a file range follows.
     #[inline]
     pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, bool) {
-        let mut filled = 0;
+        let (mut filled, mut allowed) = (0, self.allowed);
         for piece in &self.pieces {
             let bytes: &[u8] = match piece {
                 Piece::Bytes(bytes, _) => bytes,
                 Piece::Chunk(chunk) => chunk,
                 Piece::File(_) => return (filled, true),
             };
-            if filled == slices.len() {
+            if filled == slices.len() || allowed == 0 {
                 return (filled, false);
             }
+            let bytes = &bytes[..bytes.len().min(allowed)];
+            allowed -= bytes.len();
             slices[filled] = IoSlice::new(bytes);
             filled += 1;
         }
-        if !self.tail.is_empty() && filled < slices.len() {
-            slices[filled] = IoSlice::new(&self.tail);
+        let tail = &self.tail[..self.tail.len().min(allowed)];
+        if !tail.is_empty() && filled < slices.len() {
+            slices[filled] = IoSlice::new(tail);
             filled += 1;
         }
         (filled, false)
@@ -203,11 +224,15 @@ impl Output {
     /// which is copied.
     #[doc(hidden)]
     pub fn front_bytes(&self) -> Bytes {
-        match self.pieces.front() {
-            Some(Piece::Bytes(bytes, _)) => Bytes::clone(bytes),
-            Some(Piece::Chunk(chunk)) => chunk.bytes.clone(),
-            _ => Bytes::copy_from_slice(&self.tail[..self.tail.len().min(crate::flight::BLOCK)]),
-        }
+        let bytes = match self.pieces.front() {
+            Some(Piece::Bytes(bytes, _)) => bytes,
+            Some(Piece::Chunk(chunk)) => &chunk.bytes,
+            _ => {
+                let most = self.allowed.min(crate::flight::BLOCK);
+                return Bytes::copy_from_slice(&self.tail[..self.tail.len().min(most)]);
+            }
+        };
+        bytes.slice(..bytes.len().min(self.allowed))
     }
 
     /// Forgets the first `count` bytes: they have been sent.

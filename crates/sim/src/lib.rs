@@ -121,7 +121,7 @@ use roadstead_proto::{
 };
 
 pub use datagrams::{
-    DatagramFailure, DatagramFaults, DatagramFlow, DatagramReport, DatagramSim, DatagramTrace,
+    DatagramFailure, DatagramFaults, DatagramFlow, DatagramReport, DatagramSim, DatagramTrace, Relay,
 };
 use dice::Dice;
 pub use disk::{DiskFaults, SimulatedDisk};

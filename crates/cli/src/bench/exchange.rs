@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     keys,
-    numbers::{milliseconds, seconds, within},
+    numbers::{bytes, milliseconds, seconds, within},
     outcome::{Outcome, Result},
     output::Output,
     progress,
@@ -33,7 +33,7 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Bytes of a message: every member sends one to each of the two others
-    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "500,64KiB,10MiB", allow_hyphen_values = true, value_parser = bytes)]
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "500,64KiB,10MiB", allow_hyphen_values = true, value_parser = size())]
     payload: Vec<usize>,
     /// Queries in flight, one run for each
     #[arg(long, value_name = "L,...", value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = within(1..=256_u64))]
@@ -53,10 +53,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     seconds: Duration,
     /// Exchange messages of this size all the time, beside those that are measured
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = size())]
     background: Option<usize>,
     /// What a small message may have before it on a multiplexed link: more is faster for large ones on long roads
-    #[arg(long, value_name = "BYTES", default_value = "256KiB", allow_hyphen_values = true, value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", allow_hyphen_values = true, value_parser = size())]
     window: usize,
     /// Loops of each member, over which its links are spread
     #[arg(long, value_name = "N", default_value = "1", value_parser = within(1..=1024_u64))]
@@ -68,14 +68,9 @@ pub(crate) struct Args {
     output: Output,
 }
 
-/// Reads a number of bytes such as `500`, `64KiB` or `10MiB`.
-fn bytes(text: &str) -> Result<usize, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("B", 0)];
-    let found = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
-    let (number, shift) = found.unwrap_or((text, 0));
-    let size = number.trim().parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
-    size.filter(|size| (2 * HASH..=64 << 20).contains(size))
-        .ok_or_else(|| format!("`{text}` is not a size such as 500, 64KiB or 10MiB, from 64 bytes to 64 MiB"))
+/// Bytes of a message, or of a window.
+fn size() -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    bytes(2 * HASH..=64 << 20)
 }
 
 /// Keys that are deleted with the measurement, however it ends.
@@ -308,10 +303,10 @@ mod tests {
             ("64MiB", Some(64 << 20)),
             ("67108864", Some(64 << 20)),
         ] {
-            assert_eq!(bytes(text).ok(), size, "{text}");
+            assert_eq!(self::size()(text).ok(), size, "{text}");
         }
         for odd in ["63", "0", "65MiB", "67108865", "1GiB", "KiB", "1.5KiB", "18446744073709551615MiB"] {
-            assert!(bytes(odd).unwrap_err().starts_with(&format!("`{odd}` is not a size")), "{odd}");
+            assert!(size()(odd).unwrap_err().starts_with(&format!("`{odd}` is not a size")), "{odd}");
         }
     }
 

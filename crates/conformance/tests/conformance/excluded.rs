@@ -18,6 +18,7 @@ pub(crate) const EXCLUDED: &[Excluded] = &[Excluded {
         "a_crowd_that_takes_slowly",
         "a_session_that_panics_is_lost_alone",
         "all_connections_share_one_memory",
+        "all_share_one_rate",
         "connections_are_counted",
         "connections_of_one_address_are_counted",
         "a_drain_ends_idle_connections",

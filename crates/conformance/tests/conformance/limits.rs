@@ -31,6 +31,10 @@ scenarios! {
     who_sends_too_slowly_is_closed (Wires): "a message that comes slower than it may is cut off",
     who_sends_just_fast_enough_is_served (Wires): "one that comes faster than it must is answered, whatever time it takes",
     who_takes_too_slowly_is_closed (Wires): "an answer that is taken slower than it may is cut off",
+    who_is_over_its_rate_waits_and_has_all (Wires): "an answer and a file that are larger than a burst come whole, and never faster than the cap of one connection",
+    all_share_one_rate (Wires): "of three at once none has more than the cap of all leaves to it, and each has all in the end",
+    a_wait_for_the_rate_is_no_slowness (Wires): "under a cap below the slowest rate, and with waits longer than the idle time, nobody is closed",
+    a_drain_waits_for_who_is_over_its_rate (Wires): "an answer that waits for the cap when the server drains goes out whole",
     too_few_descriptors_are_said (Models): "where fewer connections fit than are allowed, the soft limit is raised; where the hard one forbids it, one line says how many fit",
     limits_may_be_as_large_as_numbers (Wires): "with each limit and each time the largest number that there is, all goes on as ever",
     who_does_not_end_is_not_waited_for (Wires): "a peer that answers no end is waited for no longer than the linger time",
@@ -39,7 +43,16 @@ scenarios! {
 const BRIEF: Duration = Duration::from_millis(200);
 
 fn limits_may_be_as_large_as_numbers(setting: &Setting) {
-    let counts = ["connections", "per-address", "buffer-each", "buffer-all", "jobs", "slowest"];
+    let counts = [
+        "connections",
+        "per-address",
+        "buffer-each",
+        "buffer-all",
+        "jobs",
+        "slowest",
+        "rate-all",
+        "rate-each",
+    ];
     let times = ["first-byte", "idle", "connect", "linger", "drain"];
     let options = counts.into_iter().chain(times).map(|name| format!(" --{name} {}", u64::MAX));
     let child = Child::start(setting, &format!("desk{}", options.collect::<String>()));
@@ -241,6 +254,67 @@ fn who_takes_too_slowly_is_closed(setting: &Setting) {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(child.first_closed(), "the peer moved fewer than 1000000000 bytes per second");
+}
+
+/// What may go at once under a small cap, and is taken at once by a connection.
+const BURST: f64 = 16384.0;
+
+/// Reads a frame, of which no byte may come before it may be sent: `rate` since `begun`, a burst, and two portions of
+/// it, of which one was asked for earlier than it was sent.
+fn comes_in_time(stream: &mut Wire, length: usize, rate: f64, begun: Instant) {
+    let (mut got, mut some) = (0, vec![0; 1 << 14]);
+    while got < HEAD + length {
+        let count = stream.read(&mut some).unwrap();
+        assert!(count > 0, "it ends after {got} bytes");
+        got += count;
+        let may = BURST + rate / 10.0 + rate * begun.elapsed().as_secs_f64();
+        assert!(got as f64 <= may, "{got} bytes where {may} may be");
+    }
+    assert_eq!(got, HEAD + length, "and nothing behind it");
+}
+
+fn who_is_over_its_rate_waits_and_has_all(setting: &Setting) {
+    let child = Child::start(setting, "desk --rate-each 60000 --file 40000000");
+    for kind in [ANSWER, FILE] {
+        let (mut stream, begun) = (child.connect(), Instant::now());
+        stream.write_all(&frame(kind, 60_000, b"")).unwrap();
+        comes_in_time(&mut stream, 60_000, 60_000.0, begun);
+    }
+}
+
+fn all_share_one_rate(setting: &Setting) {
+    let child = Child::start(setting, "desk --rate-all 60000");
+    let mut streams = child.connect_many(3);
+    let begun = Instant::now();
+    streams.iter_mut().for_each(|stream| stream.write_all(&frame(ANSWER, 20_000, b"")).unwrap());
+    for stream in &mut streams {
+        comes_in_time(stream, 20_000, 60_000.0, begun);
+    }
+    // All three, with a portion of each that was sent later than it was asked for.
+    let took = begun.elapsed().as_secs_f64();
+    assert!(60_000.0 <= BURST + 60_000.0 * (took + 0.2), "{took} s");
+}
+
+fn a_wait_for_the_rate_is_no_slowness(setting: &Setting) {
+    let child =
+        Child::start(setting, "desk --rate-each 4000 --slowest 1000000 --idle 400 --first-byte 10000");
+    let mut stream = child.connect();
+    assert_eq!(ask(&mut stream, ANSWER, 20_000, b"").1.len(), 20_000);
+}
+
+fn a_drain_waits_for_who_is_over_its_rate(setting: &Setting) {
+    let mut child = Child::start(setting, "desk --rate-each 30000 --drain 20000");
+    let mut stream = child.connect();
+    stream.write_all(&frame(ANSWER, 40_000, b"")).unwrap();
+    let mut head = [0; HEAD];
+    stream.read_exact(&mut head).unwrap();
+    child.begin_drain();
+    let mut rest = vec![0; 40_000];
+    stream.read_exact(&mut rest).unwrap();
+    assert_eq!(end_of(&mut stream), End::Orderly);
+    drop(stream);
+    child.stats();
+    assert!(child.closed().contains(&"finished".to_owned()));
 }
 
 fn who_does_not_end_is_not_waited_for(setting: &Setting) {

@@ -58,6 +58,8 @@ pub(crate) struct Ledger {
     slots: Common<ProcessAccounts>,
     /// All slots from this one on have nothing: sums need not look at them.
     used: Common<AtomicUsize>,
+    /// When the bucket of what all may send is full again.
+    full_at: Common<AtomicU64>,
     /// Of addresses, so that they can be compared across processes.
     hasher: RandomState,
 }
@@ -66,7 +68,7 @@ impl Ledger {
     /// Accounts at zero for up to `children`.
     pub(crate) fn new(children: usize) -> io::Result<Self> {
         let (stats, slots, used) = (Common::new(1)?, Common::new(children)?, Common::new(1)?);
-        Ok(Self { stats, slots, used, hasher: RandomState::new() })
+        Ok(Self { stats, slots, used, full_at: Common::new(1)?, hasher: RandomState::new() })
     }
 
     /// The accounts of one child.
@@ -161,6 +163,10 @@ impl Books for Ledger {
 
     fn sum(&self, account: Account) -> usize {
         sum(self.used(), account)
+    }
+
+    fn full_at(&self) -> &AtomicU64 {
+        &self.full_at[0]
     }
 }
 

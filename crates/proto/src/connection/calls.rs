@@ -145,6 +145,7 @@ impl<S: Session> Connection<S> {
 
     pub(crate) fn sent(&mut self, count: u64, now: Duration, host: &mut Host) {
         self.flight.sending = false;
+        self.use_leave(count, now);
         self.output.advance_into(count, &mut host.spares.written);
         if count > 0 {
             self.touch(now, count);

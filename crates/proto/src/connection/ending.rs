@@ -83,6 +83,10 @@ impl<S: Session> Connection<S> {
 
     /// How long the peer may keep us waiting, and with what.
     pub(crate) fn patience(&self) -> Option<(Duration, Wait)> {
+        // For who is not sent to, because of a cap, no time runs.
+        if self.waits {
+            return None;
+        }
         let budget = &self.shared.budget;
         // Who is held back cannot speak.
         let held_back = self.control.reading == Reading::Never;
@@ -286,6 +290,7 @@ impl<S: Session> Connection<S> {
     /// Counts the end, and lets the session and everybody who holds a ticket or a waker know.
     fn bury(&mut self, why: &Closed, count: &mut Counters) {
         self.phase = Phase::Closed;
+        self.use_leave(0, Duration::ZERO);
         if let Some(mailbox) = self.mailbox.take() {
             mailbox.wake_flag.close();
         }

@@ -60,6 +60,7 @@
 mod calls;
 pub mod dialling;
 mod ending;
+mod pacing;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +73,7 @@ use crate::{
     host::{Host, Shared},
     layer::Identity,
     output::{Lent, Output},
+    pace::Pace,
     reading::Reading,
     service::{Closed, Peer, Session},
     session::Control,
@@ -141,6 +143,9 @@ pub struct Connection<S: Session> {
     spoken: bool,
     /// There is something unread or unsent; until then it has moved fast enough. Every byte buys a little time.
     burden: Option<Duration>,
+    /// Its caps, if it has any, and whether it waits for leave to send.
+    pace: Option<Box<Pace>>,
+    waits: bool,
     charge: Option<Charge>,
     permit: Option<Permit>,
 }
@@ -183,6 +188,8 @@ impl<S: Session> Connection<S> {
             active: Duration::ZERO,
             spoken: false,
             burden: None,
+            pace: Pace::of(&shared),
+            waits: false,
             charge: None,
             permit: Some(permit),
             shared,
@@ -202,7 +209,8 @@ impl<S: Session> Connection<S> {
 impl<S: Session> Connection<S> {
     /// Looks at what is to be asked of the system now.
     fn look(&mut self) -> Pending {
-        let sends = self.phase == Phase::Open && !self.flight.sending && !self.output.is_empty();
+        let may_send = !self.flight.sending && !self.waits;
+        let sends = self.phase == Phase::Open && may_send && !self.output.is_empty();
         self.room = if self.flight.receiving { 0 } else { self.wants_to_receive() };
         let other = self.farewell.is_some() || !self.control.connects.is_empty() || self.flight.redials;
         self.pending = Pending::NOTHING
@@ -289,6 +297,7 @@ impl<S: Session> Endpoint for Connection<S> {
             self.drain(now, host);
         }
         self.advance(now, host);
+        self.take_leave(now);
         self.look()
     }
 
@@ -323,6 +332,7 @@ impl<S: Session> Endpoint for Connection<S> {
         let patience = match self.phase {
             Phase::Connecting => Some(self.answered_by()),
             Phase::Lingering(until) => Some(until),
+            Phase::Open if self.waits => sooner(self.pace.as_ref().map(|pace| pace.from), self.control.timer),
             Phase::Open => sooner(self.patience().map(|(when, _)| when), self.control.timer),
             Phase::Closed => return None,
         };

@@ -18,6 +18,8 @@
 //!   of it into tickets and jobs.
 //! - **No two servers talk for ever** because of one forged datagram: what goes to such an address travels fewer hops
 //!   than what came had left.
+//! - **No more is sent than the caps say** ([`Budget::rate_all`], [`Budget::rate_each`]). What is over them waits for
+//!   100 ms at most, a quarter of `buffer_each` at most, and keeps nobody from sending who is within them.
 //! - **Nothing grows without a limit.** Peers count as connections do ([`Budget::connections`], `per_address`), each
 //!   with `buffer_each` bytes and `idle`. What waits to be sent is `buffer_each` for a socket, and is charged to
 //!   `buffer_all` when the loop leaves it; beyond that it is dropped and counted, as networks do. Above a quarter of it
@@ -78,11 +80,14 @@
 //! ```
 //!
 //! [`Budget::connections`]: struct@crate::Budget
+//! [`Budget::rate_all`]: struct@crate::Budget
+//! [`Budget::rate_each`]: struct@crate::Budget
 #![forbid(unsafe_code)]
 
 mod batch;
 mod endpoint;
 mod outbox;
+mod paced;
 mod panics;
 mod path;
 mod peers;
@@ -102,7 +107,9 @@ use crate::{
 };
 pub use batch::{Arrival, Arrivals, Batch, Datagram, Ecn};
 pub use endpoint::{DatagramEndpoint, DatagramEvent};
+use outbox::EACH;
 pub use outbox::{Outbox, Outgoing};
+use paced::Paced;
 use panics::Panics;
 pub use path::{Local, Path};
 pub use peers::{Peers, Unkept};
@@ -118,6 +125,8 @@ pub struct Datagrams<S: DatagramService> {
     token: Token,
     shared: Arc<Shared>,
     outbox: Outbox,
+    /// What waits for a cap, where there is one.
+    paced: Option<Box<Paced>>,
     peers: Peers<<S::Session as DatagramSession>::Peer>,
     control: Control,
     mailbox: Option<Arc<Mailbox<<S::Session as DatagramSession>::Reply>>>,
@@ -125,8 +134,6 @@ pub struct Datagrams<S: DatagramService> {
     flooded: bool,
     draining: bool,
     charge: Option<Charge>,
-    /// All that waited was dropped: when a session that waits for room hears of it.
-    room_at: Option<Duration>,
     panics: Panics,
 }
 
@@ -140,13 +147,13 @@ impl<S: DatagramService> Datagrams<S> {
             token: Token(0),
             shared: Arc::clone(shared),
             outbox: Outbox::default(),
+            paced: Paced::of(shared),
             peers: Peers::new(Arc::clone(shared), Duration::ZERO),
             control: Control::default(),
             mailbox: None,
             flooded: false,
             draining: false,
             charge: None,
-            room_at: None,
             panics: Panics::default(),
         }
     }
@@ -197,6 +204,7 @@ impl<S: DatagramService> Datagrams<S> {
             local: self.local,
             token: self.token,
             outbox: &mut self.outbox,
+            paced: &mut self.paced,
             peers: &mut self.peers,
             control: &mut self.control,
             mailbox: &mut self.mailbox,
@@ -234,14 +242,32 @@ impl<S: DatagramService> Datagrams<S> {
         while let Some((who, peer)) = self.peers.idle(now) {
             self.tell(now, host, |session, cx| session.forgotten(who, peer, cx));
         }
-        if self.room_at.is_some_and(|when| when <= now) {
-            self.room_at = None;
+        if self.control.room_at.take_if(|when| *when <= now).is_some() {
             self.drained(now, host);
         }
         if self.control.timer.is_some_and(|when| when <= now) {
             self.control.timer = None;
             self.tell(now, host, |session, cx| session.ready(Ready::Timer, cx));
         }
+    }
+
+    /// Puts into the outbox what has waited for a cap and may go now.
+    fn release(&mut self, now: Duration, host: &mut Host) {
+        let Some(paced) = &mut self.paced else { return };
+        let most = self.shared.budget.buffer_each;
+        while let Some((entry, bytes)) = paced.pop(now) {
+            let outgoing = Outgoing { bytes: &bytes, ..entry };
+            if self.outbox.held() + bytes.len() + EACH <= most {
+                self.outbox.push(outgoing);
+            } else {
+                host.count.datagrams_dropped += outgoing.datagrams() as u64;
+            }
+        }
+    }
+
+    /// What waits for a cap, in bytes.
+    fn paced(&self) -> usize {
+        self.paced.as_ref().map_or(0, |paced| paced.held())
     }
 
     /// The first of the outbox is gone.
@@ -257,9 +283,10 @@ impl<S: DatagramService> Datagrams<S> {
 
     /// Something of the outbox is gone, and there may be room again.
     fn drained(&mut self, now: Duration, host: &mut Host) {
-        if self.outbox.held() <= self.shared.budget.high_water() / 2 {
+        let most = self.shared.budget.high_water() / 2;
+        if self.outbox.held() <= most {
             self.flooded = false;
-            if mem::take(&mut self.control.wants_room) {
+            if self.paced() <= most && mem::take(&mut self.control.wants_room) {
                 self.tell(now, host, |session, cx| session.ready(Ready::Room, cx));
             }
         }
@@ -270,13 +297,14 @@ impl<S: DatagramService> Datagrams<S> {
             guard::call(|| session.into_inner().closed());
         }
         self.outbox.clear();
+        self.paced.iter_mut().for_each(|paced| _ = paced.clear());
         self.charge = None;
-        self.room_at = None;
     }
 
     /// A session that has finished is closed when it owes nothing any more.
     fn end(&mut self, now: Duration) {
-        if self.control.finish && self.control.outstanding == 0 && self.outbox.is_empty() {
+        let owes = self.control.outstanding > 0 || !self.outbox.is_empty() || self.paced() > 0;
+        if self.control.finish && !owes {
             self.close(now);
         }
     }
@@ -288,8 +316,12 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
     }
 
     fn handle(&mut self, now: Duration, event: DatagramEvent<'_>, host: &mut Host) {
+        self.release(now, host);
         match event {
-            DatagramEvent::Opened => self.open(now, host),
+            DatagramEvent::Opened => {
+                self.paced.iter_mut().for_each(|paced| paced.open(host));
+                self.open(now, host);
+            }
             DatagramEvent::Came(batch) => {
                 host.count.datagrams_in += batch.len() as u64;
                 host.count.bytes_in += batch.bytes();
@@ -330,20 +362,24 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
     }
 
     fn deadline(&self) -> Option<Duration> {
-        [self.control.timer, self.room_at, self.peers.deadline()].into_iter().flatten().min()
+        let paced = self.paced.as_ref().and_then(|paced| paced.next());
+        [self.control.timer, self.control.room_at, self.peers.deadline(), paced].into_iter().flatten().min()
     }
 
     fn settle(&mut self, now: Duration, host: &mut Host) {
-        let held = self.outbox.held();
+        let held = self.outbox.held() + self.paced();
         if !host.charge(&mut self.charge, held) {
             // All that waits is dropped, as it would be on the way.
             while !self.outbox.is_empty() {
                 self.pop(false, host);
             }
+            if let Some(paced) = &mut self.paced {
+                host.count.datagrams_dropped += paced.clear();
+            }
             self.flooded = false;
             host.charge(&mut self.charge, 0);
             // Not at once: what it would send then might find no room either, and so on without an end.
-            self.room_at = self.control.wants_room.then(|| now.saturating_add(REST));
+            self.control.room_at = self.control.wants_room.then(|| now.saturating_add(REST));
             self.end(now);
         }
     }

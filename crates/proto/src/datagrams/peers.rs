@@ -18,6 +18,7 @@ use crate::{
     budget::{Charge, Permit, Refused},
     guard::Guarded,
     host::Shared,
+    rate::Bucket,
 };
 
 /// The peers that a session remembers, by address.
@@ -36,6 +37,8 @@ struct Known<P> {
     path: Path,
     heard: Duration,
     due: Duration,
+    /// What it may be sent.
+    bucket: Bucket,
     charge: Charge,
     _permit: Permit,
 }
@@ -77,7 +80,7 @@ impl<P> Peers<P> {
         };
         let (heard, due) = (self.now, self.now.saturating_add(self.shared.budget.idle));
         let state = Guarded::new(state);
-        self.all.insert(peer, Known { state, path, heard, due, charge, _permit });
+        self.all.insert(peer, Known { state, path, heard, due, bucket: Bucket::default(), charge, _permit });
         self.due.insert((due, peer));
         Ok(())
     }
@@ -129,6 +132,16 @@ impl<P> Peers<P> {
     /// The path to `peer`.
     pub fn path(&mut self, peer: SocketAddr) -> Option<&mut Path> {
         self.all.get_mut(&peer).map(|known| &mut known.path)
+    }
+
+    /// The bucket of `peer`.
+    pub(super) fn bucket(&mut self, peer: SocketAddr) -> Option<&mut Bucket> {
+        self.all.get_mut(&peer).map(|known| &mut known.bucket)
+    }
+
+    /// The path to `peer`, and its bucket.
+    pub(super) fn way(&mut self, peer: SocketAddr) -> Option<(&mut Path, &mut Bucket)> {
+        self.all.get_mut(&peer).map(|known| (&mut known.path, &mut known.bucket))
     }
 
     /// All, by address.

@@ -11,13 +11,15 @@ use std::{
 use super::{
     batch::Arrivals,
     outbox::{EACH, Outbox, Outgoing},
-    path::{Path, Withheld, datagrams, longest},
+    paced::Paced,
+    path::{Path, Withheld, cost, datagrams, longest},
     peers::Peers,
 };
 use crate::{
     host::Host,
     peer::Scope,
     queue::{Job, Once, Task},
+    rate::Bucket,
     session::{Busy, Charged, Ready},
     ticket::{JobId, Lost, Mailbox, Ticket, Token, WakeFlag, Waker},
 };
@@ -105,6 +107,7 @@ pub struct DatagramContext<'a, S: DatagramSession> {
     pub(super) local: SocketAddr,
     pub(super) token: Token,
     pub(super) outbox: &'a mut Outbox,
+    pub(super) paced: &'a mut Option<Box<Paced>>,
     pub(super) peers: &'a mut Peers<S::Peer>,
     pub(super) control: &'a mut Control,
     pub(super) mailbox: &'a mut Option<Arc<Mailbox<S::Reply>>>,
@@ -120,6 +123,8 @@ pub(super) struct Control {
     pub(super) outstanding: usize,
     /// Something was not sent for want of room.
     pub(super) wants_room: bool,
+    /// When to look whether there is room, if nothing leaves before.
+    pub(super) room_at: Option<Duration>,
 }
 
 impl<S: DatagramSession> DatagramContext<'_, S> {
@@ -151,7 +156,7 @@ impl<S: DatagramSession> DatagramContext<'_, S> {
     /// # Errors
     /// [`Unsent`], and nothing is sent or spent.
     pub fn send(&mut self, path: &mut Path, bytes: &[u8]) -> Result<(), Unsent> {
-        post(self.outbox, self.control, self.host, path, bytes, None)
+        self.post(path, bytes, None)
     }
 
     /// Sends datagrams of `segment` bytes each, of which the last may be shorter: at most [`SEGMENTS`], and together no
@@ -160,7 +165,14 @@ impl<S: DatagramSession> DatagramContext<'_, S> {
     /// # Errors
     /// [`Unsent`], and nothing is sent or spent.
     pub fn send_segments(&mut self, path: &mut Path, segment: usize, bytes: &[u8]) -> Result<(), Unsent> {
-        post(self.outbox, self.control, self.host, path, bytes, Some(segment))
+        self.post(path, bytes, Some(segment))
+    }
+
+    fn post(&mut self, path: &mut Path, bytes: &[u8], segment: Option<usize>) -> Result<(), Unsent> {
+        let Self { now, outbox, paced, control, host, peers, .. } = self;
+        let bucket = if paced.is_some() { peers.bucket(path.peer()) } else { None };
+        let mut post = Post { now: *now, outbox, paced, control, host };
+        post.post(path, bucket, bytes, segment)
     }
 
     /// Sends one datagram to a peer that is remembered, on its path.
@@ -168,8 +180,10 @@ impl<S: DatagramSession> DatagramContext<'_, S> {
     /// # Errors
     /// [`Unsent`], and nothing is sent or spent.
     pub fn send_to(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), Unsent> {
-        let path = self.peers.path(peer).ok_or(Unsent::Unknown)?;
-        post(self.outbox, self.control, self.host, path, bytes, None)
+        let Self { now, outbox, paced, control, host, peers, .. } = self;
+        let (path, bucket) = peers.way(peer).ok_or(Unsent::Unknown)?;
+        let mut post = Post { now: *now, outbox, paced, control, host };
+        post.post(path, Some(bucket), bytes, None)
     }
 
     /// The peers that are remembered.
@@ -255,37 +269,61 @@ impl<S: DatagramSession> DatagramContext<'_, S> {
     }
 }
 
-/// Puts into the outbox what there is room and allowance for.
-fn post(
-    outbox: &mut Outbox,
-    control: &mut Control,
-    host: &mut Host,
-    path: &mut Path,
-    bytes: &[u8],
-    segment: Option<usize>,
-) -> Result<(), Unsent> {
-    let length = bytes.len();
-    if length > longest(path.peer()) || segment == Some(0) || datagrams(length, segment) > SEGMENTS {
-        return Err(Unsent::TooLong);
-    }
-    let most = host.shared.budget.buffer_each;
-    if outbox.held() + length + EACH > most {
-        host.count.datagrams_dropped += datagrams(length, segment) as u64;
-        if length + EACH > most {
+/// What a datagram goes through before it is in the outbox.
+struct Post<'a> {
+    now: Duration,
+    outbox: &'a mut Outbox,
+    paced: &'a mut Option<Box<Paced>>,
+    control: &'a mut Control,
+    host: &'a mut Host,
+}
+
+impl Post<'_> {
+    /// Puts into the outbox what there is room and allowance for, now or when the caps let it go. `bucket` is that of a
+    /// peer that is remembered.
+    fn post(
+        &mut self,
+        path: &mut Path,
+        bucket: Option<&mut Bucket>,
+        bytes: &[u8],
+        segment: Option<usize>,
+    ) -> Result<(), Unsent> {
+        let (length, peer, most) = (bytes.len(), path.peer(), self.host.shared.budget.buffer_each);
+        if length > longest(peer) || segment == Some(0) || datagrams(length, segment) > SEGMENTS {
             return Err(Unsent::TooLong);
         }
-        control.wants_room = true;
-        return Err(Unsent::Full);
-    }
-    let hops = path.spend(length, segment).map_err(|why| {
-        host.count.datagrams_withheld += datagrams(length, segment) as u64;
-        match why {
-            Withheld::Allowance => Unsent::Amplified,
-            Withheld::Hops => Unsent::NoHops,
+        let count = datagrams(length, segment) as u64;
+        if length + EACH > most {
+            self.host.count.datagrams_dropped += count;
+            return Err(Unsent::TooLong);
         }
-    })?;
-    outbox.push(Outgoing { to: path.peer(), from: path.local, hops, segment, bytes });
-    Ok(())
+        let (cost, known) = (cost(peer, length, segment), bucket.as_deref().copied());
+        let until = self.paced.as_ref().and_then(|paced| paced.refuses(known, peer, length, cost, self.now));
+        if self.outbox.held() + length + EACH > most || until.is_some() {
+            let room_at = &mut self.control.room_at;
+            *room_at = (*room_at).into_iter().chain(until).min();
+            self.host.count.datagrams_dropped += count;
+            self.control.wants_room = true;
+            return Err(Unsent::Full);
+        }
+        let hops = path.spend(length, segment).map_err(|why| {
+            self.host.count.datagrams_withheld += count;
+            match why {
+                Withheld::Allowance => Unsent::Amplified,
+                Withheld::Hops => Unsent::NoHops,
+            }
+        })?;
+        let outgoing = Outgoing { to: peer, from: path.local, hops, segment, bytes };
+        if let Some(paced) = self.paced {
+            let from = paced.take(bucket, peer, cost, self.now);
+            if from > self.now {
+                paced.push(from, outgoing);
+                return Ok(());
+            }
+        }
+        self.outbox.push(outgoing);
+        Ok(())
+    }
 }
 
 impl<S: DatagramSession> fmt::Debug for DatagramContext<'_, S> {

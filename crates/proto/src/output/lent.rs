@@ -80,6 +80,7 @@ impl Output {
             self.swap_tails(lent);
             self.reserved += lent.output.tail_size;
         }
+        lent.output.allowed = self.allowed;
         self.loan.number = self.loan.number.wrapping_add(1);
         lent.number = self.loan.number;
         (self.loan.unsent, self.loan.held) = (lent.len(), lent.output.buffered());

@@ -21,6 +21,8 @@ pub struct DatagramFaults {
     /// What a way carries, in bytes with headers: what is longer is lost, or the system says so at once, of each way
     /// always the one or always the other.
     pub mtu: usize,
+    /// All that is sent goes through this, one behind the other. None: every way is wide enough.
+    pub relay: Option<Relay>,
     /// Per call: interrupted; only a part is taken, or nothing, until there is room again. Per wait: something is said
     /// to be ready that is not.
     pub spurious: f64,
@@ -28,6 +30,15 @@ pub struct DatagramFaults {
     pub scarce: f64,
     /// Per turn of a node: it stands still for a while and finds everything at once.
     pub pause: f64,
+}
+
+/// The narrowest place of a network: what comes faster than it passes on waits in a queue, and beyond that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relay {
+    /// Bytes per second that it passes on, headers counted.
+    pub rate: u64,
+    /// Bytes that it keeps.
+    pub queue: u64,
 }
 
 impl DatagramFaults {
@@ -41,6 +52,7 @@ impl DatagramFaults {
             truncate: 0.0,
             congestion: 0.0,
             mtu: usize::MAX,
+            relay: None,
             spurious: 0.0,
             scarce: 0.0,
             pause: 0.0,
@@ -68,6 +80,7 @@ impl DatagramFaults {
             truncate: 0.05,
             congestion: 0.3,
             mtu: 1_500,
+            relay: None,
             spurious: 0.3,
             scarce: 0.01,
             pause: 0.1,

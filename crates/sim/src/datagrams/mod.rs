@@ -93,7 +93,7 @@ use roadstead_proto::{
 };
 
 use crate::{dice::Dice, seeds::SEED};
-pub use faults::DatagramFaults;
+pub use faults::{DatagramFaults, Relay};
 use plan::{Forged, Make, Plan, Seat};
 pub use report::{DatagramFailure, DatagramReport};
 use run::Run;

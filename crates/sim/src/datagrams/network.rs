@@ -15,8 +15,8 @@ use roadstead_proto::{
 };
 
 use super::{
-    faults::DatagramFaults,
-    trace::{DatagramTrace, What},
+    faults::{DatagramFaults, Relay},
+    trace::{DatagramTrace, What, headers},
 };
 use crate::{dice::Dice, world::Clock};
 
@@ -69,6 +69,8 @@ pub(super) struct Network {
     sockets: Vec<Socket>,
     events: BTreeMap<(Duration, u64), Event>,
     number: u64,
+    /// When the relay will have passed on all that it has.
+    relayed: Duration,
     pub(super) trace: DatagramTrace,
 }
 
@@ -82,6 +84,7 @@ impl Network {
             sockets,
             events,
             number: 0,
+            relayed: Duration::ZERO,
             trace: DatagramTrace::default(),
         }
     }
@@ -291,6 +294,9 @@ impl Network {
         if let Some(what) = lost {
             return self.trace.note(now, ends, length, what);
         }
+        let Some(waits) = self.relay(ends, length) else {
+            return self.trace.note(now, ends, length, What::Lost);
+        };
         let congestion = self.dice.chance(self.faults.congestion);
         let packet = Packet { from: ends.0, to: ends.1, hops: hops - far, congestion, bytes: bytes.to_vec() };
         if self.dice.chance(self.faults.duplicate) {
@@ -298,8 +304,21 @@ impl Network {
             let at = now + self.dice.time(self.faults.delay);
             self.schedule(at, Event::Arrive(packet.clone()));
         }
-        let at = now + self.dice.time(self.faults.delay);
+        let at = now + self.dice.time(self.faults.delay) + waits;
         self.schedule(at, Event::Arrive(packet));
+    }
+
+    /// How long the relay takes to pass on another of so many bytes. None: it has no room for it.
+    fn relay(&mut self, ends: (SocketAddr, SocketAddr), length: usize) -> Option<Duration> {
+        let Some(Relay { rate, queue }) = self.faults.relay else { return Some(Duration::ZERO) };
+        let (now, length) = (self.clock.now(), (length + headers(ends.1)) as u64);
+        let kept = self.relayed.saturating_sub(now).as_nanos() * u128::from(rate) / 1_000_000_000;
+        if kept + u128::from(length) > u128::from(queue) {
+            return None;
+        }
+        let takes = u128::from(length) * 1_000_000_000 / u128::from(rate.max(1));
+        self.relayed = self.relayed.max(now) + Duration::from_nanos(takes as u64);
+        Some(self.relayed - now)
     }
 }
 

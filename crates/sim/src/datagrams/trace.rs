@@ -2,6 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
+/// What IP and UDP add to a datagram, in bytes.
+pub(super) fn headers(address: SocketAddr) -> usize {
+    if address.is_ipv6() { 48 } else { 28 }
+}
+
 /// An event of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
@@ -54,8 +59,8 @@ impl DatagramTrace {
         what: What,
     ) {
         self.records.push(Record { at, from, to, length, what });
-        let headers = if from.is_ipv6() { 48 } else { 28 };
-        let (flow, bytes) = (self.flows.entry((from, to)).or_default(), length as u64 + headers);
+        let bytes = (length + headers(from)) as u64;
+        let flow = self.flows.entry((from, to)).or_default();
         match what {
             What::Sent => {
                 flow.sent += 1;

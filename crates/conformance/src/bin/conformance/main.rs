@@ -105,6 +105,10 @@ struct Limits {
     jobs: Option<usize>,
     #[arg(long)]
     slowest: Option<u64>,
+    #[arg(long)]
+    rate_all: Option<u64>,
+    #[arg(long)]
+    rate_each: Option<u64>,
     #[arg(long, value_parser = millis)]
     first_byte: Option<Duration>,
     #[arg(long, value_parser = millis)]
@@ -124,6 +128,8 @@ impl Limits {
         budget.buffer_all = self.buffer_all.unwrap_or(budget.buffer_all);
         budget.jobs = self.jobs.unwrap_or(budget.jobs);
         budget.slowest = self.slowest.unwrap_or(budget.slowest);
+        budget.rate_all = self.rate_all.unwrap_or(budget.rate_all);
+        budget.rate_each = self.rate_each.unwrap_or(budget.rate_each);
         budget.first_byte = self.first_byte.unwrap_or(budget.first_byte);
         budget.idle = self.idle.unwrap_or(budget.idle);
         budget.connect = self.connect.unwrap_or(budget.connect);

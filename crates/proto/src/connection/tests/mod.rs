@@ -2,6 +2,7 @@
 //!
 //! The rig watches from outside, with books of its own, that the contract between a loop and a connection is kept.
 
+mod caps;
 mod cases;
 mod half_close;
 mod machine;

@@ -110,7 +110,7 @@ impl Model {
                     self.strays += self.tickets.len();
                     self.tickets.clear();
                     self.timer = None;
-                    self.wants_room = false;
+                    (self.wants_room, self.room_at) = (false, None);
                     // Another begins, and hears of the drain.
                     self.finishes = self.drains;
                     break;
