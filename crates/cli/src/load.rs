@@ -1,5 +1,7 @@
 //! `roadstead load`: the load generator.
 
+mod udp;
+
 use std::{
     ops::{ControlFlow, RangeInclusive},
     path::{Path, PathBuf},
@@ -15,7 +17,7 @@ use roadstead::{
 };
 use roadstead_load::{
     chart::{Chart, ChartError, Line, Panel, Scale, Series},
-    generator::{CONNECTIONS_MAX, IN_FLIGHT_MAX, Load, LoadReport, Mode},
+    generator::{CONNECTIONS_MAX, DatagramLoad, IN_FLIGHT_MAX, Load, LoadReport, Mode},
     machine::Machine,
     report::{Column, ReportError, Stream, Table, bytes, count, millis, number},
 };
@@ -34,6 +36,10 @@ pub(crate) struct Args {
     /// receives. Of several addresses of a name it is the first at which somebody listens
     #[arg(value_parser = place)]
     target: Place,
+    /// Send datagrams, to a server of UDP: each connection is a socket that asks, what is not answered in time is lost, and
+    /// every datagram has 8 to 65507 bytes
+    #[arg(long, conflicts_with_all = ["idle", "keys"])]
+    udp: bool,
     /// Connections that send
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(1..=CONNECTIONS_MAX))]
     connections: usize,
@@ -81,11 +87,14 @@ struct Report {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.check()?;
+    if args.udp {
+        signals::watch()?;
+        announce(args);
+        return udp::run(&wanted_by_datagram(args)?, &args.output);
+    }
     let load = wanted(args)?;
     signals::watch()?;
-    if args.messages.is_none() {
-        progress::announce(args.seconds);
-    }
+    announce(args);
     let bar = progress::bar(100, "loading");
     let loaded = load.run(&mut |progress| {
         bar.set_position((progress.fraction * 100.0) as u64);
@@ -99,18 +108,33 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     args.output.deliver(&Report { machine: Machine::here(), load: report })
 }
 
-fn wanted(args: &Args) -> Result<Load> {
-    let mode = match (args.messages, args.rate) {
+fn announce(args: &Args) {
+    if args.messages.is_none() {
+        progress::announce(args.seconds);
+    }
+}
+
+fn mode(args: &Args) -> Mode {
+    match (args.messages, args.rate) {
         (Some(messages), _) => Mode::ClosedCount(messages),
         (None, Some(per_second)) => Mode::Open { per_second, duration: args.seconds },
         (None, None) => Mode::ClosedFor(args.seconds),
-    };
+    }
+}
+
+fn wanted_by_datagram(args: &Args) -> Result<DatagramLoad> {
+    let &Args { connections: peers, depth, size, timeout, core, .. } = args;
+    let target = args.target.first()?;
+    Ok(DatagramLoad { target, peers, depth, size, mode: mode(args), timeout, core })
+}
+
+fn wanted(args: &Args) -> Result<Load> {
     Ok(Load {
         idle: args.idle,
         connections: args.connections,
         depth: args.depth,
         size: args.size,
-        mode,
+        mode: mode(args),
         timeout: args.timeout,
         layers: args.keys.as_deref().map(tls).transpose()?,
         core: args.core,
@@ -289,6 +313,20 @@ pub(crate) mod tests {
             ("--rate 2.5 --seconds 2", (1, 0, 1, 128, None), open(2 * second), 5),
         ] {
             assert_eq!(given(options), (target.clone(), numbers, mode, timeout * second, false), "{options}");
+        }
+    }
+
+    #[test]
+    fn each_option_of_a_load_by_datagram_sets_what_it_is_called() {
+        let words = "load --udp 127.0.0.1:9 --connections 2 --depth 3 --size 40 --rate 5 --seconds 6 --timeout 7 --core 8";
+        let load = wanted_by_datagram(&Given::try_parse_from(words.split(' ')).unwrap().args).unwrap();
+        let mode = Mode::Open { per_second: 5.0, duration: Duration::from_secs(6) };
+        let numbers = (load.peers, load.depth, load.size, load.core);
+        assert_eq!((load.target.to_string(), numbers), ("127.0.0.1:9".to_owned(), (2, 3, 40, Some(8))));
+        assert_eq!((load.mode, load.timeout), (mode, Duration::from_secs(7)));
+        for other in ["--idle 1", "--keys nowhere"] {
+            let words = format!("load --udp 127.0.0.1:9 {other}");
+            assert!(Given::try_parse_from(words.split(' ')).is_err(), "{other}");
         }
     }
 

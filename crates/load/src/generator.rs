@@ -1,4 +1,5 @@
-//! A load generator for TCP servers that send back what they get: it measures them and checks every byte.
+//! A load generator for servers that send back what they get, over TCP or by datagram ([`DatagramLoad`]): it measures
+//! them and checks every byte.
 //!
 //! One thread, one epoll loop. A *closed* loop keeps `depth` messages in flight on every connection and so finds
 //! the capacity of a server; an *open* loop sends at a fixed rate, come what may, and counts latency from the
@@ -22,18 +23,22 @@
 //! ```
 
 mod connect;
+mod datagram_load;
+mod datagrams;
 mod descriptors;
 mod fault;
 mod figures;
 mod load;
 mod pattern;
 mod plan;
+mod questions;
 mod run;
 mod stream;
 mod wire;
 
 use std::ops::ControlFlow;
 
+pub use datagram_load::{DATAGRAM_MAX, DATAGRAM_MIN, DatagramLoad, DatagramReport};
 pub use descriptors::allow_connections;
 pub use fault::Fault;
 pub use figures::{CPU_SHARE_MAX, CPU_SHARE_TIME, LoadReport, Progress};
