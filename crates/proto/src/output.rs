@@ -136,6 +136,12 @@ impl Output {
     /// Has no more than so many bytes, which are not none, sent at once.
     pub(crate) fn allow(&mut self, bytes: u64) {
         self.allowed = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.cut_file();
+    }
+
+    /// Cuts a file that comes first where no more of it is to be sent at once.
+    fn cut_file(&mut self) {
+        let bytes = self.allowed as u64;
         if let Some(Piece::File(range)) = self.pieces.front_mut()
             && range.len > bytes
         {

@@ -14,6 +14,7 @@ mod net;
 use std::{io, mem, sync::Arc, time::Duration};
 
 use roadstead_proto::{
+    budget::Budget,
     connection::Event,
     datagrams::{Batch, DatagramEndpoint, DatagramEvent},
     host::Host,
@@ -31,7 +32,7 @@ pub use net::DatagramNet;
 
 /// Datagrams that are received together: as many as make the cost of a call small beside that of what it brings.
 pub const BATCH: usize = 32;
-/// The longest that one may be.
+/// The longest that one may be, or several that came as one.
 pub const LONGEST: usize = 65_535;
 /// Batches that a socket may receive, and calls that it may send with, before others have their turn.
 const AT_ONCE: usize = 8;
@@ -39,6 +40,11 @@ const AT_ONCE: usize = 8;
 const AT_LAST: usize = 64;
 /// Turns that a deadline waits for the end of what comes.
 const BEHIND: u32 = 16;
+
+/// How long the place for a datagram is: as long as any, unless a peer may not have as much buffered.
+pub fn place(budget: &Budget) -> usize {
+    LONGEST.min(budget.buffer_each)
+}
 
 /// A socket and who speaks on it.
 struct Place<S> {
@@ -99,7 +105,7 @@ impl<N: DatagramNet> DatagramLoop<N> {
             }
             tokens.push(token);
         }
-        let batch = Batch::new(BATCH, LONGEST);
+        let batch = Batch::new(BATCH, place(&state.host.shared.budget));
         let mut made = Self { net, state, sockets: tokens, ready: Vec::new(), batch };
         made.leave(now);
         Ok(made)
@@ -267,12 +273,14 @@ impl<N: DatagramNet> DatagramLoop<N> {
 
     /// The sockets wait: for the network, and for their deadlines. One that is over is closed.
     fn leave(&mut self, now: Duration) {
-        let Self { state, sockets, .. } = self;
+        let Self { net, state, sockets, .. } = self;
         sockets.retain(|&token| {
             let Some(place) = state.connections.get(token) else { return false };
             place.endpoint.settle(now, &mut state.host);
             if place.endpoint.is_over() {
-                state.connections.remove(token);
+                if let Some(place) = state.connections.remove(token) {
+                    net.close(place.socket);
+                }
                 return false;
             }
             state.connections.schedule(token);

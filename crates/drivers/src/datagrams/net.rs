@@ -13,7 +13,7 @@ use crate::{net::Failure, reactor::Readiness};
 /// What datagram sockets can be asked, and how readiness is learnt. Every call but [`DatagramNet::wait`] answers at
 /// once, if need be with [`Failure::Empty`].
 pub trait DatagramNet {
-    /// A bound socket. Dropping it closes it.
+    /// A bound socket.
     type Socket;
     /// What a call of this network has failed for. [`Failure::Passing`]: for something else than what was asked; asked
     /// again it may work.
@@ -26,9 +26,11 @@ pub trait DatagramNet {
     fn wait(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()>;
     /// Receives into the empty `batch` what is there and fits.
     fn receive(&mut self, socket: &Self::Socket, batch: &mut Batch) -> io::Result<()>;
-    /// Sends from the front of `outbox`, which is not empty. Answers how many of its entries were taken; an error is
-    /// about the first.
+    /// Sends from the front of `outbox`, which is not empty. Answers how many of its datagrams were taken, be it some of
+    /// an entry's; an error is about the first.
     fn send(&mut self, socket: &Self::Socket, outbox: &Outbox) -> io::Result<usize>;
     /// The next address of which the network has said that nobody receives there.
     fn unreachable(&mut self, socket: &Self::Socket) -> Option<SocketAddr>;
+    /// Closes it, and tells of it no more.
+    fn close(&mut self, socket: Self::Socket);
 }

@@ -140,6 +140,11 @@ impl Batch {
         self.came.is_empty()
     }
 
+    /// What came, as it was told: without a way back.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arrival)> {
+        self.came.iter().map(|came| (&self.bytes[came.start..came.start + came.length], &came.arrival))
+    }
+
     /// How many bytes they have, headers not counted.
     pub(super) fn bytes(&self) -> u64 {
         self.came.iter().map(|came| came.length as u64).sum()

@@ -16,7 +16,7 @@ pub enum DatagramEvent<'a> {
     Opened,
     /// These came.
     Came(&'a Batch),
-    /// So many entries at the front of the [`Outbox`] have left.
+    /// So many datagrams at the front of the [`Outbox`] have left.
     Left(usize),
     /// The entry at the front will never leave: it is too long for the way, or there is none.
     Undeliverable,

@@ -26,7 +26,8 @@
 //!   nothing is received: the kernel drops what it has no room for, which is the only backpressure that UDP has.
 //! - **An answer comes from the address that was asked**, also of a socket that is bound to all.
 //! - **A drain** first shows the session what had come, then tells it; a session that finishes is given no more, and
-//!   its socket is closed once its tickets are back and all was sent. **A stop** closes at once.
+//!   its socket is closed once its tickets are back and all was sent, or could not be for the budget's `linger`.
+//!   **A stop** closes at once.
 //! - **A panic** of a session costs what that session knew, and nothing else: the next batch finds a new one. Each is
 //!   counted, and said once a minute at most. A session that panics as it begins costs its socket.
 //!
@@ -133,6 +134,8 @@ pub struct Datagrams<S: DatagramService> {
     /// More waits to be sent than the high-water mark, and has not fallen below half of it.
     flooded: bool,
     draining: bool,
+    /// It has finished, and what waits to be sent is dropped then.
+    lingers: Option<Duration>,
     charge: Option<Charge>,
     panics: Panics,
 }
@@ -153,6 +156,7 @@ impl<S: DatagramService> Datagrams<S> {
             mailbox: None,
             flooded: false,
             draining: false,
+            lingers: None,
             charge: None,
             panics: Panics::default(),
         }
@@ -219,6 +223,7 @@ impl<S: DatagramService> Datagrams<S> {
     fn give_up(&mut self, now: Duration) -> Option<Guarded<S::Session>> {
         self.mailbox.take().inspect(|mailbox| mailbox.wake_flag.close());
         self.peers = Peers::new(Arc::clone(&self.shared), now);
+        self.lingers = None;
         self.control = Control { next_job: self.control.next_job, ..Control::default() };
         self.session.take()
     }
@@ -270,13 +275,20 @@ impl<S: DatagramService> Datagrams<S> {
         self.paced.as_ref().map_or(0, |paced| paced.held())
     }
 
-    /// The first of the outbox is gone.
-    fn pop(&mut self, left: bool, host: &mut Host) {
-        let Some((datagrams, bytes)) = self.outbox.pop() else { return };
-        if left {
+    /// So many datagrams at the front of the outbox have left.
+    fn left(&mut self, mut count: usize, host: &mut Host) {
+        while count > 0
+            && let Some((datagrams, bytes)) = self.outbox.leave(count)
+        {
+            count -= datagrams;
             host.count.datagrams_out += datagrams as u64;
             host.count.bytes_out += bytes as u64;
-        } else {
+        }
+    }
+
+    /// The first of the outbox never will leave.
+    fn drop_first(&mut self, host: &mut Host) {
+        if let Some((datagrams, _)) = self.outbox.pop() {
             host.count.datagrams_dropped += datagrams as u64;
         }
     }
@@ -292,6 +304,16 @@ impl<S: DatagramService> Datagrams<S> {
         }
     }
 
+    /// All that waits is dropped, as it would be on the way.
+    fn drop_all(&mut self, host: &mut Host) {
+        while !self.outbox.is_empty() {
+            self.drop_first(host);
+        }
+        if let Some(paced) = &mut self.paced {
+            host.count.datagrams_dropped += paced.clear();
+        }
+    }
+
     fn close(&mut self, now: Duration) {
         if let Some(session) = self.give_up(now) {
             guard::call(|| session.into_inner().closed());
@@ -301,10 +323,15 @@ impl<S: DatagramService> Datagrams<S> {
         self.charge = None;
     }
 
-    /// A session that has finished is closed when it owes nothing any more.
-    fn end(&mut self, now: Duration) {
-        let owes = self.control.outstanding > 0 || !self.outbox.is_empty() || self.paced() > 0;
-        if self.control.finish && !owes {
+    /// A session that has finished is closed once its tickets are back and all was sent, or the time for that is over.
+    fn end(&mut self, now: Duration, host: &mut Host) {
+        if !self.control.finish || self.control.outstanding > 0 {
+            return;
+        }
+        if *self.lingers.get_or_insert(now.saturating_add(self.shared.budget.linger)) <= now {
+            self.drop_all(host);
+        }
+        if self.outbox.is_empty() && self.paced() == 0 {
             self.close(now);
         }
     }
@@ -331,11 +358,11 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
                 }
             }
             DatagramEvent::Left(count) => {
-                (0..count).for_each(|_| self.pop(true, host));
+                self.left(count, host);
                 self.drained(now, host);
             }
             DatagramEvent::Undeliverable => {
-                self.pop(false, host);
+                self.drop_first(host);
                 self.drained(now, host);
             }
             DatagramEvent::Unreachable(who) => {
@@ -350,7 +377,7 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
             }
             DatagramEvent::Stop => self.close(now),
         }
-        self.end(now);
+        self.end(now, host);
     }
 
     fn outbox(&self) -> &Outbox {
@@ -363,24 +390,19 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
 
     fn deadline(&self) -> Option<Duration> {
         let paced = self.paced.as_ref().and_then(|paced| paced.next());
-        [self.control.timer, self.control.room_at, self.peers.deadline(), paced].into_iter().flatten().min()
+        let own = [self.control.timer, self.control.room_at, self.lingers, paced];
+        own.into_iter().chain([self.peers.deadline()]).flatten().min()
     }
 
     fn settle(&mut self, now: Duration, host: &mut Host) {
         let held = self.outbox.held() + self.paced();
         if !host.charge(&mut self.charge, held) {
-            // All that waits is dropped, as it would be on the way.
-            while !self.outbox.is_empty() {
-                self.pop(false, host);
-            }
-            if let Some(paced) = &mut self.paced {
-                host.count.datagrams_dropped += paced.clear();
-            }
+            self.drop_all(host);
             self.flooded = false;
             host.charge(&mut self.charge, 0);
             // Not at once: what it would send then might find no room either, and so on without an end.
             self.control.room_at = self.control.wants_room.then(|| now.saturating_add(REST));
-            self.end(now);
+            self.end(now, host);
         }
     }
 

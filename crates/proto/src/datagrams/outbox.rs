@@ -83,16 +83,34 @@ impl Outbox {
         self.entries.push_back(Entry { to, from, hops, segment, bytes: start..self.bytes.len() });
     }
 
-    /// The first has left, or never will. Answers how many datagrams and bytes it was.
+    /// What is left of the first never will leave. Answers how many datagrams and bytes it was.
     pub(super) fn pop(&mut self) -> Option<(usize, usize)> {
         let Entry { segment, bytes, .. } = self.entries.pop_front()?;
         self.sent = bytes.end;
+        self.tidy();
+        Some((datagrams(bytes.len(), segment), bytes.len()))
+    }
+
+    /// At most so many datagrams of the first have left. Answers how many that was, and of how many bytes.
+    pub(super) fn leave(&mut self, most: usize) -> Option<(usize, usize)> {
+        let Entry { segment, bytes, .. } = self.entries.front_mut()?;
+        let all = datagrams(bytes.len(), *segment);
+        let length = segment.map_or(bytes.len(), |segment| segment.saturating_mul(most));
+        if most >= all || length >= bytes.len() {
+            return self.pop();
+        }
+        bytes.start += length;
+        self.sent = bytes.start;
+        self.tidy();
+        Some((most, length))
+    }
+
+    fn tidy(&mut self) {
         if self.entries.is_empty() {
             self.clear();
         } else if self.sent > self.bytes.len() / 2 {
             self.compact();
         }
-        Some((datagrams(bytes.len(), segment), bytes.len()))
     }
 
     /// Forgets all.
@@ -151,6 +169,17 @@ mod tests {
                 prop_assert_eq!(waits, model.iter().cloned().collect::<Vec<_>>());
             }
         }
+    }
+
+    #[test]
+    fn of_several_segments_some_may_leave_before_the_others() {
+        let mut outbox = Outbox::default();
+        outbox.push(outgoing(1, Some(4), b"aaaabbbbcc"));
+        outbox.push(outgoing(2, None, b"dddd"));
+        assert_eq!(outbox.leave(2), Some((2, 8)));
+        assert_eq!(outbox.held(), 6 + 2 * EACH);
+        assert_eq!(outbox.iter().map(|one| one.bytes).collect::<Vec<_>>(), [&b"cc"[..], b"dddd"]);
+        assert_eq!((outbox.leave(9), outbox.leave(1), outbox.leave(1)), (Some((1, 2)), Some((1, 4)), None));
     }
 
     #[test]

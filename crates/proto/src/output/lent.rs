@@ -64,6 +64,8 @@ impl Output {
     #[doc(hidden)]
     pub fn lend(&mut self, lent: &mut Lent) {
         debug_assert!(!self.is_lent() && lent.output.is_empty());
+        // One that has just come home was not there when it was said how much may go.
+        self.cut_file();
         let file = loop {
             if lent.output.pieces.len() == PIECES {
                 break false;

@@ -252,12 +252,14 @@ impl Network {
                 return Err(io::Error::other(Failure::Empty));
             }
         }
-        for (count, outgoing) in outbox.iter().take(most).enumerate() {
+        let mut count = 0;
+        for outgoing in outbox.iter().take(most) {
             if !self.let_go(number, outgoing) {
                 return if count == 0 { Err(io::Error::other(Failure::Other)) } else { Ok(count) };
             }
+            count += outgoing.datagrams();
         }
-        Ok(most)
+        Ok(count)
     }
 
     /// Sends one entry. False: the system knows that the way does not carry it.

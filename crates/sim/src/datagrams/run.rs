@@ -86,6 +86,10 @@ impl DatagramNet for Sockets {
     fn unreachable(&mut self, socket: &Socket) -> Option<SocketAddr> {
         self.network.borrow_mut().unreachable(socket.number)
     }
+
+    fn close(&mut self, socket: Socket) {
+        drop(socket);
+    }
 }
 
 struct Node {

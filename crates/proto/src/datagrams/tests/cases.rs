@@ -133,6 +133,14 @@ fn a_drain_waits_for_tickets_and_for_what_was_written_and_a_stop_for_nothing() {
     assert!(alone.socket.is_over());
     assert_eq!(alone.heard(), [Heard::Closed]);
 
+    let mut alone = Alone::open(Budget::default().linger(2 * SECOND));
+    alone.come(&[(1, 10, Act::Answer(1))]);
+    alone.happen(DatagramEvent::Drain);
+    alone.pass(2 * SECOND - Duration::from_nanos(1));
+    assert!(!alone.socket.is_over() && alone.socket.deadline().is_some());
+    alone.pass(Duration::from_nanos(1));
+    assert_eq!((alone.socket.is_over(), alone.host.count.datagrams_dropped), (true, 1));
+
     let mut alone = Alone::open(Budget::default());
     alone.come(&[(1, 10, Act::Defer), (1, 10, Act::Answer(1)), (1, 10, Act::Keep(9))]);
     alone.happen(DatagramEvent::Stop);
@@ -208,6 +216,8 @@ fn what_can_be_no_datagram_is_refused_and_costs_no_allowance() {
     });
     assert_eq!(refused, [Err(Unsent::TooLong); 3]);
     assert_eq!(alone.socket.outbox().iter().map(|one| one.datagrams()).sum::<usize>(), 65);
+    alone.happen(DatagramEvent::Left(63));
+    assert_eq!(alone.host.count.bytes_out, 630);
     alone.happen(DatagramEvent::Left(1));
     alone.happen(DatagramEvent::Undeliverable);
     assert_eq!((alone.host.count.datagrams_out, alone.host.count.datagrams_dropped), (64, 1));

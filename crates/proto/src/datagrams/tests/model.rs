@@ -14,6 +14,7 @@ pub(super) struct Limits {
     pub(super) all: usize,
     pub(super) jobs: usize,
     pub(super) idle: Duration,
+    pub(super) linger: Duration,
     /// What is counted for a peer beside what it holds.
     pub(super) size: usize,
 }
@@ -43,6 +44,8 @@ pub(super) struct Model {
     pub(super) finishes: bool,
     pub(super) drains: bool,
     pub(super) over: bool,
+    /// It has finished, and what waits is dropped then.
+    lingers: Option<Duration>,
     /// Tickets that a session has left behind which panicked. They count until they are dropped.
     pub(super) strays: usize,
     pub(super) withheld: u64,
@@ -65,6 +68,7 @@ impl Model {
             finishes: false,
             drains: false,
             over: false,
+            lingers: None,
             strays: 0,
             withheld: 0,
             dropped: 0,
@@ -82,7 +86,7 @@ impl Model {
 
     pub(super) fn deadline(&self) -> Option<Duration> {
         let idle = self.peers.iter().map(|known| known.heard + self.limits.idle);
-        idle.chain(self.timer).chain(self.room_at).min()
+        idle.chain(self.timer).chain(self.room_at).chain(self.lingers).min()
     }
 
     pub(super) fn come(&mut self, datagrams: &[(usize, usize, Act)]) {
@@ -109,7 +113,7 @@ impl Model {
                     self.peers.clear();
                     self.strays += self.tickets.len();
                     self.tickets.clear();
-                    self.timer = None;
+                    (self.timer, self.lingers) = (None, None);
                     (self.wants_room, self.room_at) = (false, None);
                     // Another begins, and hears of the drain.
                     self.finishes = self.drains;
@@ -212,6 +216,7 @@ impl Model {
         if self.room_at.take_if(|when| *when <= now).is_some() {
             self.drained();
         }
+        self.settle();
         gone.sort_by_key(|known| known.who);
         gone.into_iter().map(|known| known.who).collect()
     }
@@ -229,12 +234,17 @@ impl Model {
         self.tickets.clear();
         self.peers.clear();
         self.waits.clear();
-        (self.timer, self.room_at) = (None, None);
+        (self.timer, self.room_at, self.lingers) = (None, None, None);
         self.charged = 0;
     }
 
     fn settle(&mut self) {
-        if !self.over && self.finishes && self.tickets.is_empty() && self.waits.is_empty() {
+        if self.over || !self.finishes || !self.tickets.is_empty() {
+            return;
+        }
+        let until = *self.lingers.get_or_insert(self.now + self.limits.linger);
+        if self.waits.is_empty() || until <= self.now {
+            self.dropped += self.waits.len() as u64;
             self.stop();
         }
     }

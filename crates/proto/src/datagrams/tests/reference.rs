@@ -63,13 +63,15 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let (each, all, idle) = (4_000, 5_000, Duration::from_secs(5));
-        let budget = Budget::default().connections(3).buffer_each(each).buffer_all(all).jobs(3).idle(idle);
+        let linger = Duration::from_secs(2);
+        let budget = Budget::default().connections(3).buffer_each(each).buffer_all(all).jobs(3);
+        let budget = budget.idle(idle).linger(linger);
         let mut alone = Alone::open(budget);
         alone.come(&[(9, 0, Act::Keep(0))]);
         let size = alone.shared.memory.used();
         alone.come(&[(9, 0, Act::Forget)]);
         alone.heard();
-        let model = Model::new(Limits { peers: 3, each, all, jobs: 3, idle, size });
+        let model = Model::new(Limits { peers: 3, each, all, jobs: 3, idle, linger, size });
         Self { alone, model, moved: HashMap::new() }
     }
 
