@@ -18,15 +18,21 @@ pub enum Broken {
 
 /// What had not finished when the time to drain was over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not finished when the time to drain was over, and reset: connections: {connections}{}", left_behind(*.working))]
+#[error("not finished when the time to drain was over, and reset: connections: {connections}{}{}", also(*.datagrams), left_behind(*.working))]
 pub struct Undrained {
     /// Connections that were still open. They are reset: at once, or, of a thread that is in a job, when that is done.
     pub connections: usize,
+    /// A session of datagrams had not finished either. Its socket is closed.
+    pub datagrams: bool,
     /// A job is still being done. Nobody waits for it: its thread is left behind, with the connections that it alone
     /// can close and its hold on the service, and ends by itself when the job does.
     pub working: bool,
     /// What the server had come to by then.
     pub counts: Box<Snapshot>,
+}
+
+fn also(datagrams: bool) -> &'static str {
+    if datagrams { "; and datagrams" } else { "" }
 }
 
 fn left_behind(working: bool) -> &'static str {

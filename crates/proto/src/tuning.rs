@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 /// What is asked of the system for every connection of TCP, accepted and outgoing: socket(7), tcp(7). A Unix socket is as
-/// the system makes it.
+/// the system makes it. Of sockets of UDP the sizes are asked for too.
 ///
 /// ```
 /// # use roadstead_proto as roadstead;

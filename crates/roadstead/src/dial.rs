@@ -37,8 +37,13 @@ impl Dialer {
     /// If the system has no thread or descriptors left.
     pub fn start(budget: Budget) -> io::Result<Self> {
         let shared = Shared::new(budget);
-        let threads =
-            Model::best().entry().start(Shape::default(), Arc::clone(&shared), Vec::new(), Vec::new())?;
+        let threads = Model::best().entry().start(
+            Shape::default(),
+            Arc::clone(&shared),
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+        )?;
         Ok(Self { threads, shared })
     }
 

@@ -85,8 +85,13 @@ pub fn start(
     sockets::tuning::apply(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
     let listening = accept::Listener { socket: listener.socket, open: unit.open() };
     let shape = Shape { loops: unit.loops(), ..Shape::default() };
-    let threads =
-        Model::Epoll.entry().start(shape, Arc::clone(&unit.shared), vec![vec![listening]], Vec::new())?;
+    let threads = Model::Epoll.entry().start(
+        shape,
+        Arc::clone(&unit.shared),
+        vec![vec![listening]],
+        Vec::new(),
+        Vec::new(),
+    )?;
     threads.attend(unit.keepers().map_err(io::Error::other)?)?;
     Ok(Exchange::driven(unit, threads))
 }

@@ -49,6 +49,7 @@
 //! | connect to others | [`Context::connect`], [`Dialer`] |
 //! | have state that many connections use | [`Actor`] |
 //! | pass on what comes to somebody else | [`Forward`] |
+//! | answer datagrams | [`Server::bind_datagrams`], [`datagrams`] |
 //! | keep files, or a log that loses nothing | [`disk`], [`Directory`], [`journal`] |
 //! | test it in a network that fails | [`sim`] |
 //!
@@ -65,7 +66,7 @@
 //! |---|---|
 //! | [`server`], [`model`] | how a server starts and ends, and why it does not; what can be said of a model |
 //! | [`layer`], [`tls`] | between wire and session: a layer of your own, or TLS 1.3 |
-//! | [`datagrams`] | services over UDP: in the simulator so far, and on a loop that you bring sockets to |
+//! | [`datagrams`] | services over UDP: see [`Server::bind_datagrams`] |
 //! | [`frame`] | length-prefixed messages |
 //! | [`actor`] | state that many connections use, without a lock that any of them waits for |
 //! | [`disk`], [`journal`] | files, asked for in jobs; an append-only log that loses nothing it has acknowledged |
@@ -95,6 +96,8 @@ mod loops;
 mod models;
 mod place;
 mod run;
+mod running;
+mod udp;
 
 pub use dial::Dialer;
 pub use model::Model;

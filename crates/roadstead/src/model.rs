@@ -88,6 +88,11 @@ impl Model {
         matches!(self.entry().begin, Begin::Forking { .. })
     }
 
+    /// Why it has no datagrams; `None` if it has.
+    pub fn datagram_obstacle(self) -> Option<&'static str> {
+        self.entry().no_datagrams
+    }
+
     /// Why this machine cannot run it; `None` if it can.
     pub fn obstacle(self) -> Option<&'static str> {
         match self.entry().begin {
@@ -123,6 +128,14 @@ impl FromStr for Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_models_that_have_datagrams_are_threads_and_those_with_loops_but_aio() {
+        let with = Model::ALL.into_iter().filter(|model| model.datagram_obstacle().is_none());
+        let names: Vec<_> = with.map(Model::name).collect();
+        let loops = ["spin", "select", "poll", "epoll", "signal", "emulated", "uring"];
+        assert_eq!(names, [&["threads"][..], &loops].concat());
+    }
 
     #[test]
     fn every_name_finds_its_model_and_the_best_one_runs_here() {

@@ -9,7 +9,7 @@ use roadstead_drivers::{
 use roadstead_os::{
     completions::{
         aio::Requests,
-        uring::{self, Uring},
+        uring::{self, RingPoller, Uring},
     },
     pollers::{epoll::Epoll, poll::Poll, select::Select, signal::Signal, spin::Spin},
     processes::{
@@ -19,6 +19,7 @@ use roadstead_os::{
     },
     sockets::unix::SocketFile,
     threads::{
+        datagrams::Spoken,
         each::Threads,
         pool::{self, Pool},
         server::{Begun, Parts, ServerThreads, Shape},
@@ -33,6 +34,8 @@ pub(crate) struct Entry {
     /// What it does, in a few words.
     pub(crate) about: &'static str,
     pub(crate) core: Core,
+    /// Why it has no datagrams; none if it has.
+    pub(crate) no_datagrams: Option<&'static str>,
     pub(crate) begin: Begin,
 }
 
@@ -51,7 +54,7 @@ pub(crate) enum Begin {
 
 impl Entry {
     const fn missing(name: &'static str, about: &'static str, core: Core, why: &'static str) -> Self {
-        Self { name, about, core, begin: Begin::Not(why) }
+        Self { name, about, core, no_datagrams: Some(why), begin: Begin::Not(why) }
     }
 
     /// Begins with threads of this process.
@@ -64,10 +67,11 @@ impl Entry {
         shared: Arc<Shared>,
         listeners: Vec<Vec<Listener<OwnedFd>>>,
         files: Vec<SocketFile>,
+        datagrams: Vec<Vec<Spoken>>,
     ) -> io::Result<ServerThreads> {
         match self.begin {
             Begin::Here(begin) | Begin::Asking { begin, .. } => {
-                ServerThreads::start(begin, shape, shared, listeners, files)
+                ServerThreads::start(begin, shape, shared, listeners, files, datagrams)
             }
             Begin::Forking { .. } | Begin::Not(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -99,6 +103,7 @@ pub(crate) const ITERATIVE: Entry = Entry {
     name: "iterative",
     about: "one client at a time",
     core: Core::Blocking,
+    no_datagrams: Some("it serves one client at a time, and of datagrams none is ever the last"),
     begin: Begin::Here(|parts| parts.blocking(Iterative)),
 };
 
@@ -106,6 +111,7 @@ pub(crate) const PROCESS: Entry = Entry {
     name: "process",
     about: "a child process per connection",
     core: Core::Blocking,
+    no_datagrams: Some("its children have a connection each, and datagrams have none"),
     begin: Begin::Forking {
         size: |budget, _| budget.connections.min(process::PROCESSES),
         strategy: |_| Box::new(Process::default()),
@@ -116,6 +122,7 @@ pub(crate) const PREFORK: Entry = Entry {
     name: "prefork",
     about: "worker processes share the listener",
     core: Core::Blocking,
+    no_datagrams: Some("its children take connections, and datagrams have none"),
     begin: Begin::Forking {
         size: |_, workers| if workers > 0 { workers } else { prefork::SIZE },
         strategy: |size| Box::new(Prefork::new(size)),
@@ -126,6 +133,7 @@ pub(crate) const THREADS: Entry = Entry {
     name: "threads",
     about: "a thread per connection",
     core: Core::Blocking,
+    no_datagrams: None,
     begin: Begin::Here(|parts| parts.blocking(Threads)),
 };
 
@@ -133,6 +141,7 @@ pub(crate) const POOL: Entry = Entry {
     name: "pool",
     about: "fixed threads take connections from a queue",
     core: Core::Blocking,
+    no_datagrams: Some("its threads take connections from a queue, and datagrams have none"),
     begin: Begin::Here(|mut parts| {
         // Its threads run their jobs themselves.
         let size = parts.take_workers().unwrap_or(pool::SIZE);
@@ -144,6 +153,7 @@ pub(crate) const SPIN: Entry = Entry {
     name: "spin",
     about: "nobody is asked, all connections are tried in every turn",
     core: Core::Reactor,
+    no_datagrams: None,
     begin: Begin::Here(|parts| parts.reactor(|_, _| Ok(Spin::default()))),
 };
 
@@ -151,6 +161,7 @@ pub(crate) const SELECT: Entry = Entry {
     name: "select",
     about: "two sets of bits go to the kernel in every turn: select",
     core: Core::Reactor,
+    no_datagrams: None,
     begin: Begin::Here(|parts| parts.reactor(|wake_queue, _| Select::new(wake_queue))),
 };
 
@@ -158,6 +169,7 @@ pub(crate) const POLL: Entry = Entry {
     name: "poll",
     about: "a list goes to the kernel in every turn: poll",
     core: Core::Reactor,
+    no_datagrams: None,
     begin: Begin::Here(|parts| parts.reactor(|wake_queue, _| Poll::new(wake_queue))),
 };
 
@@ -165,6 +177,7 @@ pub(crate) const EPOLL: Entry = Entry {
     name: "epoll",
     about: "the kernel keeps the list and tells of changes: epoll",
     core: Core::Reactor,
+    no_datagrams: None,
     begin: Begin::Here(|parts| match parts.io() {
         Io::Loop => parts.reactor(|wake_queue, shape| Epoll::new(wake_queue, shape.trigger)),
         Io::Workers => parts.reactor_with_workers(),
@@ -175,6 +188,7 @@ pub(crate) const SIGNAL: Entry = Entry {
     name: "signal",
     about: "a real-time signal for every change",
     core: Core::Reactor,
+    no_datagrams: None,
     begin: Begin::Here(|parts| parts.reactor(|wake_queue, _| Signal::new(wake_queue))),
 };
 
@@ -182,6 +196,7 @@ pub(crate) const EMULATED: Entry = Entry {
     name: "emulated",
     about: "a reactor that does the I/O and hands over finished buffers",
     core: Core::Proactor,
+    no_datagrams: None,
     begin: Begin::Here(|parts| parts.proactor(|_| Direct)),
 };
 
@@ -189,6 +204,7 @@ pub(crate) const AIO: Entry = Entry {
     name: "aio",
     about: "POSIX asynchronous I/O, done by threads of the C library",
     core: Core::Proactor,
+    no_datagrams: Some("POSIX AIO does not say who has sent a datagram"),
     begin: Begin::Here(|parts| parts.proactor(Requests::new)),
 };
 
@@ -196,7 +212,11 @@ pub(crate) const URING: Entry = Entry {
     name: "uring",
     about: "the kernel does the I/O and hands over finished buffers: io_uring",
     core: Core::Proactor,
-    begin: Begin::Asking { obstacle: uring::obstacle, begin: |parts| parts.completions(Uring::new) },
+    no_datagrams: None,
+    begin: Begin::Asking {
+        obstacle: uring::obstacle,
+        begin: |parts| parts.completions(Uring::new, RingPoller::new),
+    },
 };
 
 pub(crate) const IOCP: Entry =

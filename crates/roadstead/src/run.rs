@@ -30,12 +30,14 @@ use crate::{
     model::Model,
     models::Begin,
     place::Listening,
-    server::{RunError, Running, Server, StartError},
+    running::Running,
+    server::{RunError, Server, StartError},
 };
 
 impl<S: Service> Server<S> {
     /// Serves until SIGINT or SIGTERM, then drains for at most `patience`; a second signal ends all at once.
-    /// `listening` is told where it listens as soon as it does. Blocks all the while.
+    /// `listening` is told where it listens as soon as it does, be it for connections, or, after those, for
+    /// [datagrams](Server::bind_datagrams). Blocks all the while.
     ///
     /// SIGHUP has the [layer](Server::layer) read its files anew, such as the keys of TLS, for the connections that
     /// come from then on: see [`Layers::reload`]. Where there is nothing to read, or what is there cannot be used, all
@@ -111,10 +113,10 @@ impl<S: Service> Server<S> {
                 // Before the threads that are to inherit that they hear them.
                 let signals = Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
                 let loops = self.loops.on(model, self.io);
-                let beside = self.loops.descriptors(loops, self.places.len());
+                let beside = self.loops.descriptors(loops, self.places.len()) + loops * (3 + self.udp.len());
                 descriptors::make_room(self.budget.connections.saturating_add(beside));
                 let running = self.start()?;
-                listening(running.places(), Some(running.observer())).map_err(RunError::Listening)?;
+                listening(&running.all_places(), Some(running.observer())).map_err(RunError::Listening)?;
                 running.until_interrupted(signals, layers.as_deref(), audit, patience)
             }
         }

@@ -1,25 +1,14 @@
 //! Starting a server, watching it, and letting it drain.
 #![forbid(unsafe_code)]
 
-use std::{
-    fmt, io, mem,
-    net::{SocketAddr, ToSocketAddrs},
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, mem, net::ToSocketAddrs, os::fd::OwnedFd, sync::Arc};
 
 use roadstead_drivers::accept::Listener;
-use roadstead_os::{
-    audit::Audit,
-    descriptors,
-    ending::Ended,
-    sockets,
-    threads::server::{ServerThreads, Shape},
-};
+use roadstead_os::{audit::Audit, descriptors, sockets, threads::server::Shape};
 use roadstead_proto::{
     address::Address,
     budget::Budget,
+    datagrams::DatagramService,
     host::Shared,
     layer::Layers,
     queue::Queue,
@@ -30,11 +19,13 @@ use roadstead_proto::{
 pub use crate::{
     error::{DrainError, RunError, StartError},
     loops::{Spread, UnknownSpread},
+    running::Running,
 };
 use crate::{
     loops::Loops,
     model::Model,
     place::{Listening, Place},
+    udp::{Bound, UdpPlace},
 };
 pub use roadstead_drivers::reactor::workers::Io;
 pub use roadstead_os::{
@@ -49,6 +40,7 @@ pub use roadstead_proto::{queue::UnknownQueue, stats::Snapshot};
 pub struct Server<S: Service> {
     pub(crate) service: S,
     pub(crate) places: Vec<Place>,
+    pub(crate) udp: Vec<UdpPlace>,
     pub(crate) model: Option<Model>,
     pub(crate) budget: Budget,
     pub(crate) loops: Loops,
@@ -77,6 +69,7 @@ impl<S: Service> fmt::Debug for Server<S> {
             .field("backlog", &self.backlog)
             .field("tuning", &self.tuning)
             .field("layered", &self.layers.is_some())
+            .field("udp", &self.udp)
             .finish_non_exhaustive()
     }
 }
@@ -87,6 +80,7 @@ impl<S: Service> Server<S> {
         Self {
             service,
             places: Vec::new(),
+            udp: Vec::new(),
             model: None,
             budget: Budget::default(),
             loops: Loops::default(),
@@ -125,6 +119,23 @@ impl<S: Service> Server<S> {
     #[must_use]
     pub fn listener(mut self, socket: impl Into<OwnedFd>) -> Self {
         self.places.push(Place::Socket(socket.into()));
+        self
+    }
+
+    /// Has `service` speak on UDP sockets that are bound to `address` (`127.0.0.1:7007`, `[::]:7`) as well, beside the
+    /// connections: with the same budget, and until the same drain. Port 0 lets the system choose.
+    ///
+    /// Where the model has loops each has a socket of its own there, on a thread of its own, and the system spreads the
+    /// peers over them by a hash of the addresses; on [`Model::Threads`] there is one. A server that listens nowhere
+    /// has no threads for connections. The models that fork, or serve one client at a time, refuse it:
+    /// [`Model::datagram_obstacle`].
+    #[must_use]
+    pub fn bind_datagrams(
+        mut self,
+        address: impl ToSocketAddrs + fmt::Display,
+        service: impl DatagramService,
+    ) -> Self {
+        self.udp.push(UdpPlace::at(address, service));
         self
     }
 
@@ -241,7 +252,8 @@ impl<S: Service> Server<S> {
 
     /// Why its loops, its I/O or its trigger cannot be had on `model`; `None` if all can be.
     pub(crate) fn obstacle(&self, model: Model) -> Option<&'static str> {
-        self.loops.obstacle(model, self.io).or_else(|| self.unlike(model))
+        let udp = model.datagram_obstacle().filter(|_| !self.udp.is_empty());
+        udp.or_else(|| self.loops.obstacle(model, self.io)).or_else(|| self.unlike(model))
     }
 
     fn unlike(&self, model: Model) -> Option<&'static str> {
@@ -299,140 +311,18 @@ impl<S: Service> Server<S> {
             trigger: self.trigger,
             io: self.io,
         };
-        let threads = model.entry().start(shape, Arc::clone(&shared), listeners, files)?;
+        let udp = Bound::at(self.udp, model, loops, &shared)?;
+        let threads = model.entry().start(shape, Arc::clone(&shared), listeners, files, udp.loops)?;
         descriptors::check(shared.budget.connections);
         let addresses = places.iter().filter_map(Address::socket).collect();
-        Ok(Running { threads, shared, places, addresses, model, loops })
-    }
-}
-
-/// A server that runs. Dropping it stops it at once, and waits for that unless a session or a job does it;
-/// [`Running::drain`] lets it finish.
-#[derive(Debug)]
-pub struct Running {
-    threads: ServerThreads,
-    pub(crate) shared: Arc<Shared>,
-    places: Vec<Address>,
-    /// Those of them that are of TCP.
-    addresses: Vec<SocketAddr>,
-    model: Model,
-    loops: usize,
-}
-
-impl Running {
-    /// Where it listens with TCP, with the ports that the system chose, in the order they were asked for.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
-    /// Where it listens, be it with TCP or on Unix sockets, in the order they were asked for.
-    pub fn places(&self) -> &[Address] {
-        &self.places
-    }
-
-    /// On what it runs.
-    pub fn model(&self) -> Model {
-        self.model
-    }
-
-    /// On how many loops; one where the model has none.
-    pub fn loops(&self) -> usize {
-        self.loops
-    }
-
-    /// What it has counted.
-    pub fn stats(&self) -> Snapshot {
-        self.shared.snapshot()
-    }
-
-    /// How many connections are open.
-    pub fn open(&self) -> usize {
-        self.shared.gate.open()
-    }
-
-    /// Bytes that its connections hold between turns.
-    pub fn buffered(&self) -> usize {
-        self.shared.buffered()
-    }
-
-    /// What has become of it: `None` while it serves, an error once its loop has ended although nobody had told it to.
-    /// `Ok` is for who looks while the server is let go of.
-    pub fn ended(&self) -> Option<Result<(), Broken>> {
-        self.threads.ended().so_far()
-    }
-
-    /// Waits until it has [`ended`](Running::ended). A server that is well never does.
-    ///
-    /// # Errors
-    /// [`Broken`]: why its loop has ended. Nobody is served any more; [`Running::drain`] answers the same.
-    pub fn wait(&self) -> Result<(), Broken> {
-        loop {
-            self.threads.ended().wait(Duration::MAX);
-            if let Some(end) = self.ended() {
-                return end;
-            }
-        }
-    }
-
-    /// Takes its listening sockets from it, in the order of its [places](Running::places): as they are, with all who wait there. It
-    /// accepts no more, and serves who is in until it is drained or dropped. So a server can hand over to its successor
-    /// ([`Server::listener`]) with nobody turned away meanwhile. The file of a Unix socket
-    /// stays, and is the taker's to remove. Where each loop listens ([`Spread::Kernel`]), those of
-    /// one loop come after those of another.
-    ///
-    /// Empty if they were taken before, or its loop has [`ended`](Running::ended).
-    pub fn take_listeners(&self) -> Vec<OwnedFd> {
-        self.threads.take_listeners()
-    }
-
-    /// Accepts no more, tells every session, and waits for them and for the jobs under way to finish: for at most
-    /// `patience`, and a moment to reset the rest. A job that is still being done then is left to itself: see
-    /// [`Undrained::working`].
-    ///
-    /// # Errors
-    /// [`DrainError`] if something had not finished, or a loop had ended before its time.
-    pub fn drain(self, patience: Duration) -> Result<Snapshot, DrainError> {
-        self.begin_drain();
-        self.threads.ended().wait(patience);
-        self.finish()
-    }
-
-    /// Accepts no more, and tells every session.
-    pub(crate) fn begin_drain(&self) {
-        self.threads.drain();
-    }
-
-    /// Who knows when its threads have ended.
-    pub(crate) fn threads(&self) -> &Ended {
-        self.threads.ended()
-    }
-
-    /// Resets what is still open, and leaves behind what is at a job.
-    pub(crate) fn finish(mut self) -> Result<Snapshot, DrainError> {
-        let (over, open) = (self.ended().is_some(), self.open());
-        let reset_before = self.stats().stopped;
-        let working = !self.threads.leave();
-        if let Some(Err(broken)) = self.ended() {
-            return Err(broken.into());
-        }
-        // Who waited in the backlog when the patience was over was let in only to be reset, and was not open before.
-        let reset = usize::try_from(self.stats().stopped - reset_before).unwrap_or(usize::MAX);
-        let connections = if over { 0 } else { open.max(reset) };
-        if working || connections > 0 {
-            return Err(Undrained { connections, working, counts: Box::new(self.stats()) }.into());
-        }
-        Ok(self.stats())
-    }
-
-    /// Resets what is still open, and does not wait for a job that computes.
-    pub(crate) fn abandon(self) {
-        self.threads.order_stop();
-        mem::forget(self);
+        Ok(Running { threads, shared, places, addresses, udp: udp.addresses, model, loops })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{Context, Done, Input, Peer, Scope, Session};
 

@@ -8,7 +8,7 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -25,7 +25,9 @@ use rustls::{
 };
 
 use roadstead::{
-    Context, Done, Input, Model, Peer, Scope, Server, Service, Session,
+    Context, DatagramContext, DatagramService, DatagramSession, Done, Input, Model, Peer, Scope, Server,
+    Service, Session,
+    datagrams::Arrivals,
     tls::{Acceptor, Clients, Keys},
 };
 use roadstead_keys::{Authority, Issued, Role};
@@ -80,6 +82,26 @@ impl Session for Echo {
     }
 }
 
+impl DatagramService for Echo {
+    type Session = Echo;
+    const SCOPE: Scope = Scope::Connection;
+    fn open(&self, _: SocketAddr) -> Echo {
+        Echo
+    }
+}
+
+impl DatagramSession for Echo {
+    type Reply = ();
+    type Peer = ();
+
+    fn receive(&mut self, batch: Arrivals<'_>, cx: &mut DatagramContext<'_, Self>) {
+        COUNTED.set(true);
+        for mut datagram in batch {
+            cx.send(&mut datagram.path, datagram.bytes).unwrap();
+        }
+    }
+}
+
 /// Messages that are counted together.
 const ROUND: u64 = 200;
 /// How often. A message that comes in parts needs to be put together, so the round in which none did counts.
@@ -120,6 +142,26 @@ fn of_a_server(keys: Option<&Issued>, size: usize) -> f64 {
         }
         None => per_message(|| send_and_receive(&mut stream, &message, &mut back)),
     }
+}
+
+/// What a server allocates for three datagrams of so many bytes, of which two go back as one.
+fn of_datagrams(model: Model, size: usize) -> f64 {
+    let server = Server::new(Echo).bind_datagrams("127.0.0.1:0", Echo).model(model).start().unwrap();
+    let [one, other] = [(); 2].map(|()| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(server.datagram_addresses()[0]).unwrap();
+        socket
+    });
+    let (message, mut back) = (vec![7; size], vec![0; size]);
+    per_message(|| {
+        for socket in [&one, &one, &other] {
+            socket.send(&message).unwrap();
+        }
+        for socket in [&one, &one, &other] {
+            assert_eq!(socket.recv(&mut back).unwrap(), size);
+        }
+        assert!(back == message);
+    })
 }
 
 fn client(keys: &Issued) -> ClientConnection {
@@ -220,6 +262,9 @@ fn a_message_costs_no_allocation_and_through_tls_no_more_than_rustls_alone() {
     let keys = authority.issue("server-1", Role::Server).unwrap();
     for size in [1, 128, 300, 4000, 16_000] {
         assert_eq!(of_a_server(None, size), 0.0, "{size} bytes");
+        for model in [Model::Epoll, Model::Poll, Model::Threads] {
+            assert_eq!(of_datagrams(model, size), 0.0, "{size} bytes as a datagram on {model}");
+        }
         let (ours, theirs) = (of_a_server(Some(&keys), size), of_rustls(&keys, size));
         println!("{size} bytes: {ours} allocations for a message through TLS, {theirs} of rustls alone");
         assert_eq!(ours, theirs, "{size} bytes through TLS");

@@ -106,7 +106,7 @@ fn a_drain_does_not_wait_for_a_job_that_takes_longer_and_the_job_ends_by_itself(
         let (server, mut stream, let_end, service) = at_work(setting, b"d");
         match drained(server, Duration::from_millis(10)) {
             Err(DrainError::Undrained(left)) => {
-                let Undrained { connections, working, counts } = left;
+                let Undrained { connections, working, counts, .. } = left;
                 assert_eq!((connections, working, counts.accepted), (1, true, 1), "{setting:?}");
             }
             other => panic!("{setting:?}: {other:?}"),

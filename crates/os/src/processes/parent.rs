@@ -322,7 +322,7 @@ impl ParentProcess {
         self.host.report();
         let (connections, counts) = (self.killed, self.host.shared.snapshot());
         if connections > 0 {
-            Err(Undrained { connections, working: false, counts: Box::new(counts) }.into())
+            Err(Undrained { connections, datagrams: false, working: false, counts: Box::new(counts) }.into())
         } else {
             Ok(counts)
         }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything. The loops say what to do; this file knows how the system spells it.
 
+pub mod datagrams;
 pub mod given;
 pub mod tuning;
 pub mod unix;

@@ -11,6 +11,11 @@ use roadstead_proto::tuning::Tuning;
 /// accepts has the same: Linux copies all of it when the connection is made, and nothing need be set of each.
 pub fn apply(tuning: Tuning, socket: impl AsFd) -> Result<()> {
     sockopt::set_tcp_nodelay(&socket, tuning.nodelay)?;
+    apply_sizes(tuning, socket)
+}
+
+/// Sets the sizes of its buffers, which sockets of UDP have as well.
+pub(crate) fn apply_sizes(tuning: Tuning, socket: impl AsFd) -> Result<()> {
     if let Some(size) = tuning.send_buffer {
         sockopt::set_socket_send_buffer_size(&socket, size)?;
     }

@@ -12,7 +12,7 @@ use std::{
 use roadstead_drivers::{
     accept::Listener,
     handover::{Handover, Inbox, Other},
-    orders::Orders,
+    orders::{Order, Orders},
 };
 use roadstead_proto::{
     connection::Endpoint,
@@ -30,9 +30,11 @@ struct Loop {
     inbox: Arc<Inbox<OwnedFd>>,
 }
 
-/// All loops of a server.
+/// All loops of a server: first those of connections, then those of datagrams.
 pub(super) struct Loops {
     all: Vec<Loop>,
+    /// How many of them have connections.
+    connections: usize,
     /// How many of them listen: the first, which hands connections to the others; or each.
     listening: usize,
 }
@@ -46,10 +48,19 @@ pub(super) struct LoopParts {
     pub(super) handover: Handover<OwnedFd>,
 }
 
+/// Makes a loop on its thread, because a system may bind a queue to the thread that makes it.
+pub(super) type Make = Box<dyn FnOnce(LoopParts) -> io::Result<Run> + Send>;
+
+/// Runs it to its end.
+pub(super) type Run = Box<dyn FnMut() -> io::Result<()>>;
+
+/// The loops to be started, by kind: the name of their threads, and what makes each.
+pub(super) type Makes = Vec<(&'static str, Make)>;
+
 /// How loops are started.
 pub(super) struct Plan {
-    /// The name of their threads.
-    pub(super) name: &'static str,
+    /// How many of them have connections: the first.
+    pub(super) connections: usize,
     /// What they share.
     pub(super) shared: Arc<Shared>,
     /// The listeners of each loop that has any.
@@ -60,27 +71,28 @@ pub(super) struct Plan {
     pub(super) workers: usize,
     /// Who learns of their end.
     pub(super) ending: Ending,
+    /// Has all else of the server end, where one of them has broken.
+    pub(super) broken: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Loops {
-    /// Starts a loop for each of `makes`, which makes it on its thread, because a system may bind a queue to the thread
-    /// that makes it. `jobs` makes what a loop puts its jobs into. Each thread drops a clone of `held` when its loop has
-    /// ended.
-    pub(super) fn start<R: FnMut() -> io::Result<()>>(
+    /// Starts a loop for each of `makes`. `jobs` makes what a loop puts its jobs into. Each thread drops a clone of `held`
+    /// when its loop has ended.
+    pub(super) fn start(
         plan: Plan,
-        makes: Vec<impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static>,
+        makes: Makes,
         jobs: impl Fn() -> Jobs,
         held: &(impl Clone + Send + 'static),
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
-        let Plan { name, shared, listeners, pin, workers, ending } = plan;
-        let listening = listeners.len().min(makes.len());
+        let Plan { connections, shared, listeners, pin, workers, ending, broken } = plan;
+        let listening = listeners.len().min(connections);
         let epoch = Instant::now();
         let host = || on_system(Arc::clone(&shared), jobs()).with_workers(workers).counting_apart();
         let hosts: Vec<_> = makes.iter().map(|_| host()).collect();
         let all = hosts.iter().map(Loop::of).collect();
-        let (loops, mut listeners) = (Arc::new(Self { all, listening }), listeners.into_iter());
+        let (loops, mut listeners) = (Arc::new(Self { all, connections, listening }), listeners.into_iter());
         let (mut threads, mut made, mut begin) = (Vec::new(), Ok(()), Vec::new());
-        for (number, (make, host)) in makes.into_iter().zip(hosts).enumerate() {
+        for (number, ((name, make), host)) in makes.into_iter().zip(hosts).enumerate() {
             let net = Os::non_blocking(epoch, shared.tuning);
             let parts = LoopParts {
                 net: if number < listening { net } else { net.another() },
@@ -91,7 +103,7 @@ impl Loops {
             };
             let (go, begins) = mpsc::channel();
             begin.push(go);
-            let held = (held.clone(), ending.clone());
+            let held = (held.clone(), ending.clone(), Arc::clone(&broken));
             let (is_made, body) = loops.body(make, parts, pin.then_some(number), begins, held);
             made = thread::Builder::new().name(format!("{name}-{number}")).spawn(body).and_then(|thread| {
                 threads.push(thread);
@@ -114,13 +126,13 @@ impl Loops {
 
     /// What the thread of a loop does, and how it is learnt that the loop was made. It `begins` when all are made, so
     /// that a server that cannot be started has served nobody.
-    fn body<R: FnMut() -> io::Result<()>>(
+    fn body(
         self: &Arc<Self>,
-        make: impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static,
+        make: Make,
         parts: LoopParts,
         pin: Option<usize>,
         begins: mpsc::Receiver<()>,
-        (held, ending): (impl Send + 'static, Ending),
+        (held, ending, broken): (impl Send + 'static, Ending, Arc<dyn Fn() + Send + Sync>),
     ) -> (mpsc::Receiver<io::Result<()>>, impl FnOnce() + Send + 'static) {
         let ((made, is_made), loops) = (mpsc::channel(), Arc::clone(self));
         let body = move || {
@@ -140,7 +152,8 @@ impl Loops {
             });
             // A server of which a part has broken serves nobody.
             if !well {
-                loops.stop();
+                loops.order(Order::Stop);
+                broken();
             }
             drop(held);
         };
@@ -152,23 +165,20 @@ impl Loops {
         if number >= self.listening.max(1) {
             return Handover::new(Arc::clone(&self.all[number].inbox), Vec::new());
         }
-        let others = if self.listening == 1 { &self.all[1..] } else { &[] };
+        let others = if self.listening == 1 { &self.all[1..self.connections] } else { &[] };
         Handover::of_listener(others.iter().map(Loop::as_other).collect())
     }
 
-    /// Has them let nobody in and end when all are gone.
-    pub(super) fn drain(&self) {
-        self.all.iter().for_each(|one| one.orders.drain(&one.wake_queue));
-    }
-
-    /// Has them cede their listeners to whoever else has them.
-    pub(super) fn cede(&self) {
-        self.all.iter().for_each(|one| one.orders.cede(&one.wake_queue));
-    }
-
-    /// Has them end at once.
-    pub(super) fn stop(&self) {
-        self.all.iter().for_each(|one| one.orders.stop(&one.wake_queue));
+    /// Has all of them follow an order.
+    pub(super) fn order(&self, order: Order) {
+        for Loop { orders, wake_queue, .. } in &self.all {
+            match order {
+                Order::Serve => {}
+                Order::Cede => orders.cede(wake_queue),
+                Order::Drain => orders.drain(wake_queue),
+                Order::Stop => orders.stop(wake_queue),
+            }
+        }
     }
 
     /// Opens a connection from outside of any session, on the first.

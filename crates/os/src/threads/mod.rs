@@ -1,7 +1,10 @@
 //! Several threads: as many as were asked for, or none and why.
 #![forbid(unsafe_code)]
 
+pub mod datagrams;
 pub mod each;
+mod jobs;
+mod kept;
 mod loops;
 pub mod pool;
 pub mod server;

@@ -2,17 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::HashSet,
-    convert::Infallible,
     fmt, io, mem,
     os::fd::OwnedFd,
     panic::resume_unwind,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-
-use rustix::fs::fstat;
 
 use roadstead_drivers::{
     accept::Listener,
@@ -34,18 +30,24 @@ use roadstead_proto::{
     connection::Endpoint,
     guard,
     host::Shared,
-    queue::{Jobs, Queue, SharedQueue},
+    queue::{Queue, SharedQueue},
     ticket::WakeQueue,
 };
 
 use crate::{
     ending::{Ended, Ending},
     host::on_system,
-    pollers::epoll::{Epoll, Trigger},
+    pollers::{
+        epoll::{Epoll, Trigger},
+        poll::Poll,
+    },
     sockets::{Os, WaitingOs, unix::SocketFile},
     threads::{
         STACK, Threads,
-        loops::{LoopParts, Loops, Plan},
+        datagrams::{self, Spoken},
+        jobs::JobThreads,
+        kept::{AtEnd, Kept},
+        loops::{LoopParts, Loops, Make, Makes, Plan, Run},
     },
 };
 
@@ -78,57 +80,31 @@ pub struct ServerThreads {
     threads: Vec<JoinHandle<()>>,
     ended: Ended,
     kept: Kept,
-}
-
-/// The listening sockets once more, for whoever takes them over, and the files of those that have one. They are closed,
-/// and the files removed, when the loops let nobody in any more, or have ended: nobody is to wait there in vain.
-#[derive(Debug, Clone)]
-struct Kept(Arc<Mutex<(Vec<SocketFile>, Vec<OwnedFd>)>>, Arc<Shared>);
-
-impl Kept {
-    /// Of a socket that several loops have, one: a successor's loops share it again.
-    fn of<'a>(
-        listeners: impl Iterator<Item = &'a Listener<OwnedFd>>,
-        files: Vec<SocketFile>,
-        shared: &Arc<Shared>,
-    ) -> io::Result<Self> {
-        let (mut kept, mut known) = (Vec::new(), HashSet::new());
-        for Listener { socket, .. } in listeners {
-            if known.insert(fstat(socket)?.st_ino) {
-                kept.push(socket.try_clone()?);
-            }
-        }
-        Ok(Self(Arc::new(Mutex::new((files, kept))), Arc::clone(shared)))
-    }
-
-    fn take(&self) -> (Vec<SocketFile>, Vec<OwnedFd>) {
-        self.1.shut();
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Hands the sockets over, and with them their files.
-    fn hand_over(&self) -> Vec<OwnedFd> {
-        let (files, sockets) = self.take();
-        files.into_iter().for_each(SocketFile::leave);
-        sockets
-    }
-
-    /// Removes the files, and then closes the sockets.
-    fn close(&self) {
-        drop(self.take());
-    }
+    /// Also held by each loop of datagrams.
+    speaking: Arc<()>,
 }
 
 enum Kind {
     Loops(Arc<Loops>),
-    Blocking(Arc<BlockingServer<WaitingOs>>),
+    /// With the loops of datagrams.
+    Blocking(Arc<BlockingServer<WaitingOs>>, Arc<Loops>),
+}
+
+impl Kind {
+    fn order(&self, order: Order) {
+        let (Kind::Loops(loops) | Kind::Blocking(_, loops)) = self;
+        loops.order(order);
+        if let Kind::Blocking(server, _) = self {
+            server.raise(order);
+        }
+    }
 }
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Kind::Loops(_) => "loops",
-            Kind::Blocking(_) => "blocking",
+            Kind::Blocking(..) => "blocking",
         })
     }
 }
@@ -138,6 +114,8 @@ pub struct Parts {
     shape: Shape,
     shared: Arc<Shared>,
     listeners: Vec<Vec<Listener<OwnedFd>>>,
+    datagrams: Vec<Vec<Spoken>>,
+    speaking: Arc<()>,
     kept: Kept,
     ending: Ending,
 }
@@ -155,24 +133,46 @@ impl Parts {
         Some(mem::take(&mut self.shape.workers)).filter(|&workers| workers > 0)
     }
 
-    /// Begins with threads that wait, each for one connection.
+    /// Begins with threads that wait, each for one connection, or for one socket of datagrams.
     pub fn blocking(self, spawner: impl Spawner<WaitingOs> + 'static) -> io::Result<Begun> {
-        let Self { shape, shared, listeners, kept, ending } = self;
-        let job_threads = JobThreads::of(shape, &ending)?;
-        let (jobs, queue) =
-            (JobThreads::jobs(job_threads.as_ref(), shape.queue), JobThreads::queue(job_threads.as_ref()));
-        let net = WaitingOs::new(Instant::now(), shared.tuning);
+        let Self { shape, shared, listeners, datagrams, speaking, kept, ending } = self;
+        let job_threads = JobThreads::of(shape.workers, shape.queue, &ending)?;
+        let jobs = || JobThreads::jobs(job_threads.as_ref(), shape.queue);
+        let (own, at_end) = (jobs(), Arc::new(AtEnd::new(job_threads.as_ref(), kept)));
+        let (net, common) = (WaitingOs::new(Instant::now(), shared.tuning), Arc::clone(&shared));
         let make: Box<MakeHost> =
-            Box::new(move || on_system(Arc::clone(&shared), jobs()).with_workers(shape.workers));
+            Box::new(move || on_system(Arc::clone(&common), own()).with_workers(shape.workers));
         let server = BlockingServer::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
+        let (accepting, stopped) = (Arc::clone(&server), Arc::clone(&server));
+        let alone = listeners.iter().all(Vec::is_empty) && !datagrams.is_empty();
+        let plan = Plan {
+            connections: 0,
+            shared,
+            listeners: Vec::new(),
+            pin: false,
+            workers: shape.workers,
+            ending: ending.clone(),
+            broken: Arc::new(move || stopped.raise(Order::Stop)),
+        };
+        let makes = datagrams::makes(datagrams, &speaking, Poll::new);
+        let (loops, mut threads) = Loops::start(plan, makes, jobs(), &at_end)?;
+        if alone {
+            return Ok(Begun { kind: Kind::Loops(loops), job_threads, threads });
+        }
+        let beside = Arc::clone(&loops);
         server.listen(listeners.into_iter().flatten().collect());
-        let accepting = Arc::clone(&server);
         let thread = thread::Builder::new().name("accept".into()).spawn(move || {
-            accepting.run(|accept| ending.follow(accept));
-            kept.close();
-            queue.iter().for_each(|queue| queue.stop());
-        })?;
-        Ok(Begun { kind: Kind::Blocking(server), job_threads, threads: vec![thread] })
+            accepting.run(|accept| {
+                let well = ending.follow(accept);
+                if !well {
+                    beside.order(Order::Stop);
+                }
+                well
+            });
+            drop(at_end);
+        });
+        threads.push(thread.inspect_err(|_| loops.order(Order::Stop))?);
+        Ok(Begun { kind: Kind::Blocking(server, loops), job_threads, threads })
     }
 
     /// Begins with the loops of a reactor, each around a poller that `make` makes.
@@ -180,13 +180,14 @@ impl Parts {
         self,
         make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
-        let shape = self.shape;
-        self.looped("reactor", move |parts| {
+        let (shape, of_datagrams) = (self.shape, make.clone());
+        let make = move |parts| {
             let LoopParts { net, host, orders, listeners, handover } = parts;
             let poller = make(&host.wake_queue, shape)?;
             let mut reactor = Reactor::new(net, poller, host, orders, listeners)?.one_of(handover);
-            Ok(move || reactor.run())
-        })
+            Ok(Box::new(move || reactor.run()) as Run)
+        };
+        self.looped("reactor", make, move |wake_queue| of_datagrams(wake_queue, shape))
     }
 
     /// Who is to receive and send.
@@ -201,10 +202,10 @@ impl Parts {
             None => thread::available_parallelism().map_or(1, usize::from),
         };
         let (queue, shared) = (self.shape.queue, Arc::clone(&self.shared));
-        let make = move |parts: LoopParts| {
+        let make: Make = Box::new(move |parts| {
             let LoopParts { net, host, orders, listeners, .. } = parts;
             let line = SharedQueue::new(queue.discipline());
-            let poller = Epoll::new(&host.wake_queue, Trigger::Edge)?;
+            let poller = epoll(&host.wake_queue)?;
             let stop = Stop { orders: Arc::clone(&orders), wake_queue: Arc::clone(&host.wake_queue) };
             let workers = (0..workers).map(|_| {
                 let host = on_system(Arc::clone(&shared), line.jobs(0));
@@ -216,12 +217,12 @@ impl Parts {
             let bodies = workers.map(|(mut worker, stop)| move || stop.if_it_panics(|| worker.run()));
             let threads = Threads::start("worker", STACK, bodies, || line.stop())?;
             let mut threads = JobThreads { queue: line, threads };
-            Ok(move || {
+            Ok(Box::new(move || {
                 let ran = reactor.run();
                 if threads.end() { ran } else { Err(io::Error::other("a worker panicked")) }
-            })
-        };
-        self.start("reactor", vec![make])
+            }))
+        });
+        self.start(vec![("reactor", make)], epoll)
     }
 
     /// Begins with the loops of a proactor, each around a completion queue on epoll, with the [`ReadyIo`] that `make`
@@ -230,64 +231,74 @@ impl Parts {
         self,
         make: impl FnOnce(&Arc<WakeQueue>) -> H + Clone + Send + 'static,
     ) -> io::Result<Begun> {
-        self.completions(|net, wake_queue, sockets| {
-            let (poller, ready_io) = (Epoll::new(wake_queue, Trigger::Edge)?, make(wake_queue));
-            Ok(ReadyQueue::new(net, poller, ready_io, sockets))
-        })
+        let make = |net, wake_queue: &Arc<WakeQueue>, sockets| {
+            Ok(ReadyQueue::new(net, epoll(wake_queue)?, make(wake_queue), sockets))
+        };
+        self.completions(make, epoll)
     }
 
-    /// Begins with the loops of a proactor, each around a completion queue that `make` makes.
-    pub fn completions<Q: CompletionQueue<Stream = OwnedFd> + 'static>(
+    /// Begins with the loops of a proactor, each around a completion queue that `make` makes; those of datagrams around
+    /// what `poller` makes.
+    pub fn completions<Q: CompletionQueue<Stream = OwnedFd> + 'static, P: Poller<Os> + 'static>(
         self,
         make: impl FnOnce(Os, &Arc<WakeQueue>, Vec<OwnedFd>) -> io::Result<Q> + Clone + Send + 'static,
+        poller: impl FnOnce(&WakeQueue) -> io::Result<P> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
-        self.looped("proactor", move |parts| {
+        let make = move |parts| {
             let LoopParts { net, host, orders, listeners, handover } = parts;
             let (sockets, openers) =
                 listeners.into_iter().map(|listener| (listener.socket, listener.open)).unzip();
             let completions = make(net, &host.wake_queue, sockets)?;
             let mut proactor = Proactor::new(completions, host, orders, openers).one_of(handover);
-            Ok(move || proactor.run())
-        })
+            Ok(Box::new(move || proactor.run()) as Run)
+        };
+        self.looped("proactor", make, poller)
     }
 
     /// Begins with as many loops as are asked for, each of which `make` makes.
-    fn looped<R: FnMut() -> io::Result<()>>(
+    fn looped<P: Poller<Os> + 'static>(
         self,
         name: &'static str,
-        make: impl FnOnce(LoopParts) -> io::Result<R> + Clone + Send + 'static,
+        make: impl FnOnce(LoopParts) -> io::Result<Run> + Clone + Send + 'static,
+        poller: impl FnOnce(&WakeQueue) -> io::Result<P> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
         let loops = self.shape.loops.max(1);
-        self.start(name, vec![make; loops])
+        let makes = (0..loops).map(|_| (name, Box::new(make.clone()) as Make)).collect();
+        self.start(makes, poller)
     }
 
-    /// Begins with a loop for each of `makes`.
-    fn start<R: FnMut() -> io::Result<()>>(
+    /// Begins with a loop for each of `makes`, if there are to be connections, and those of datagrams, each around what
+    /// `poller` makes.
+    fn start<P: Poller<Os> + 'static>(
         self,
-        name: &'static str,
-        makes: Vec<impl FnOnce(LoopParts) -> io::Result<R> + Send + 'static>,
+        mut makes: Makes,
+        poller: impl FnOnce(&WakeQueue) -> io::Result<P> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
-        let Self { shape, shared, listeners, kept, ending } = self;
-        let job_threads = JobThreads::of(shape, &ending)?;
+        let Self { shape, shared, listeners, datagrams, speaking, kept, ending } = self;
+        if listeners.iter().all(Vec::is_empty) && !datagrams.is_empty() {
+            makes.clear();
+        }
+        let job_threads = JobThreads::of(shape.workers, shape.queue, &ending)?;
         let jobs = JobThreads::jobs(job_threads.as_ref(), shape.queue);
-        let at_end = Arc::new(AtEnd { queue: JobThreads::queue(job_threads.as_ref()), kept });
-        let plan = Plan { name, shared, listeners, pin: shape.pin, workers: shape.workers, ending };
+        let at_end = Arc::new(AtEnd::new(job_threads.as_ref(), kept));
+        let plan = Plan {
+            connections: makes.len(),
+            shared,
+            listeners,
+            pin: shape.pin,
+            workers: shape.workers,
+            ending,
+            broken: Arc::new(|| {}),
+        };
+        makes.extend(datagrams::makes(datagrams, &speaking, poller));
         let (loops, threads) = Loops::start(plan, makes, jobs, &at_end)?;
         Ok(Begun { kind: Kind::Loops(loops), job_threads, threads })
     }
 }
 
-/// What is over when the last loop has ended: the logic units' work, and the listening sockets.
-struct AtEnd {
-    queue: Option<Arc<SharedQueue>>,
-    kept: Kept,
-}
-
-impl Drop for AtEnd {
-    fn drop(&mut self) {
-        self.kept.close();
-        self.queue.iter().for_each(|queue| queue.stop());
-    }
+/// A poller for loops that ask for none of their own.
+fn epoll(wake_queue: &WakeQueue) -> io::Result<Epoll> {
+    Epoll::new(wake_queue, Trigger::Edge)
 }
 
 /// What a worker stops its loop by.
@@ -315,47 +326,51 @@ impl Stop {
 
 impl ServerThreads {
     /// Starts the threads of a model that begins like this, with the listeners of each loop that has any: of the first,
-    /// which then hands each connection to the loop that has fewest, or of every loop; and with the files of those that
-    /// have one.
+    /// which then hands each connection to the loop that has fewest, or of every loop; with the files of those that have
+    /// one; and with the datagram sockets of each loop that has any.
     pub fn start(
         begin: fn(Parts) -> io::Result<Begun>,
         shape: Shape,
         shared: Arc<Shared>,
         listeners: Vec<Vec<Listener<OwnedFd>>>,
         files: Vec<SocketFile>,
+        datagrams: Vec<Vec<Spoken>>,
     ) -> io::Result<Self> {
         let (ending, ended) = Ending::new()?;
         let kept = Kept::of(listeners.iter().flatten(), files, &shared)?;
-        let parts = Parts { shape, shared, listeners, kept: kept.clone(), ending };
+        let speaking = Arc::new(());
+        let parts = Parts {
+            shape,
+            shared,
+            listeners,
+            datagrams,
+            speaking: Arc::clone(&speaking),
+            kept: kept.clone(),
+            ending,
+        };
         let Begun { kind, job_threads, threads } = begin(parts)?;
-        Ok(Self { kind, job_threads, threads, ended, kept })
+        Ok(Self { kind, job_threads, threads, ended, kept, speaking })
     }
 
     /// Takes the listening sockets from the loops, with all who wait there: they let nobody in any more. None if that
     /// was so already.
     pub fn take_listeners(&self) -> Vec<OwnedFd> {
         let taken = self.kept.hand_over();
-        match &self.kind {
-            Kind::Loops(loops) => loops.cede(),
-            Kind::Blocking(server) => server.raise(Order::Cede),
-        }
+        self.kind.order(Order::Cede);
         taken
     }
 
     /// Has the loops let nobody in and end when all are gone.
     pub fn drain(&self) {
         self.kept.close();
-        match &self.kind {
-            Kind::Loops(loops) => loops.drain(),
-            Kind::Blocking(server) => server.raise(Order::Drain),
-        }
+        self.kind.order(Order::Drain);
     }
 
     /// Opens a connection from outside of any session.
     pub fn connect(&self, endpoint: Box<dyn Endpoint>) {
         match &self.kind {
             Kind::Loops(loops) => loops.connect(endpoint),
-            Kind::Blocking(server) => Arc::clone(server).connect(endpoint),
+            Kind::Blocking(server, _) => Arc::clone(server).connect(endpoint),
         }
     }
 
@@ -366,8 +381,13 @@ impl ServerThreads {
                 loops.attend(endpoints);
                 Ok(())
             }
-            Kind::Blocking(_) => Err(io::ErrorKind::Unsupported.into()),
+            Kind::Blocking(..) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// Whether a loop of datagrams has not ended.
+    pub fn have_datagrams(&self) -> bool {
+        Arc::strong_count(&self.speaking) > 1
     }
 
     /// What becomes of the threads.
@@ -378,10 +398,7 @@ impl ServerThreads {
     /// Has the loops end, and does not wait for it.
     pub fn order_stop(&self) {
         self.kept.close();
-        match &self.kind {
-            Kind::Loops(loops) => loops.stop(),
-            Kind::Blocking(server) => server.raise(Order::Stop),
-        }
+        self.kind.order(Order::Stop);
     }
 
     /// Has the loops end, waits for that a moment, and leaves behind who is in a job: it ends with that. False if
@@ -414,57 +431,6 @@ impl ServerThreads {
 impl Drop for ServerThreads {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// The logic units. Dropping them lets each finish the job it is at, and waits for that unless it is done in a job.
-#[derive(Debug)]
-struct JobThreads<T: Send + 'static = Infallible> {
-    queue: Arc<SharedQueue<T>>,
-    threads: Threads,
-}
-
-impl JobThreads {
-    /// As many as are asked for; none if the loops are to run the jobs themselves.
-    fn of(shape: Shape, ending: &Ending) -> io::Result<Option<Self>> {
-        if shape.workers == 0 {
-            return Ok(None);
-        }
-        let queue = SharedQueue::new(shape.queue.discipline());
-        let bodies = (0..shape.workers).map(|_| {
-            let (queue, ending) = (Arc::clone(&queue), ending.clone());
-            move || {
-                queue.work(|never| match never {});
-                drop(ending);
-            }
-        });
-        let threads = Threads::start("logic", STACK, bodies, || queue.stop())?;
-        Ok(Some(Self { queue, threads }))
-    }
-
-    /// What is to be told to stop when the loops have ended.
-    fn queue(job_threads: Option<&Self>) -> Option<Arc<SharedQueue>> {
-        job_threads.map(|job_threads| Arc::clone(&job_threads.queue))
-    }
-
-    /// Makes what a loop puts its jobs into.
-    fn jobs(job_threads: Option<&Self>, queue: Queue) -> impl Fn() -> Jobs + use<> {
-        let shared = Self::queue(job_threads);
-        move || shared.as_ref().map_or_else(|| Jobs::Inline(queue.discipline()), |queue| queue.attach())
-    }
-}
-
-impl<T: Send + 'static> JobThreads<T> {
-    /// False if one is known to have panicked.
-    fn end(&mut self) -> bool {
-        self.queue.stop();
-        guard::is_inside() || self.threads.join()
-    }
-}
-
-impl<T: Send + 'static> Drop for JobThreads<T> {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod operation;
 mod probe;
+mod readiness;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ use crate::{
 };
 use operation::{Operation, Ring, accepted, filled};
 pub use probe::obstacle;
+pub use readiness::RingPoller;
 use socket::{Poll, Receiving, Sending, Socket};
 
 /// How long the end of the listeners waits for accepts that it has cancelled, in all and at a stretch.
