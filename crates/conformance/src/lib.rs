@@ -14,6 +14,7 @@ pub mod far;
 pub mod foreign;
 pub mod interrupt;
 pub mod setting;
+pub mod udp;
 pub mod wire;
 
 /// Longer than anything takes that happens at all.

@@ -71,6 +71,7 @@ fn page() -> String {
                 On::Wires => "wires",
                 On::Queues => "queues",
                 On::Everything => "everything",
+                On::Datagrams => "datagrams",
             };
             let _ = writeln!(page, "| `{}` | {} | {on} |", scenario.name, scenario.about);
         }

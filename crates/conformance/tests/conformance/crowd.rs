@@ -21,6 +21,7 @@ use roadstead_conformance::{
     child::Child,
     client::{End, SetAtEnd, ask, end_of, eventually, frame, pattern, read_frame},
     setting::Setting,
+    udp::{self, Peer},
     wire::Wire,
 };
 
@@ -34,6 +35,7 @@ scenarios! {
     a_limit_below_what_is_open_ends_nobody (Models): "the limit of descriptors falls to none, and is 8 then: 100 connections are served as before, and the server drains",
     who_could_not_be_served_is_forgotten (Models): "one descriptor is left, to let somebody in and not to serve them: they do not count as connected afterwards",
     a_drain_under_load_loses_nothing (Models): "12 connections with work under way get their answers, while others still come",
+    thousands_of_peers_are_answered (Datagrams): "two thousand sockets, each gets its own back, twice",
 }
 
 fn a_thousand_at_once(setting: &Setting) {
@@ -259,4 +261,17 @@ fn a_drain_under_load_loses_nothing(setting: &Setting) {
     });
     let finished = child.stats()["closed"];
     assert!(finished >= 12);
+}
+
+fn thousands_of_peers_are_answered(setting: &Setting) {
+    let child = Child::start(setting, "datagrams");
+    let peers: Vec<_> = (0..2_000).map(|_| Peer::of(child.address())).collect();
+    for round in 0..2 {
+        for (number, some) in peers.chunks(50).enumerate() {
+            let said = |at: usize| udp::ask(0x80, (number * 50 + at) as u32, &[round]);
+            some.iter().enumerate().for_each(|(at, peer)| assert_eq!(peer.0.send(&said(at)).unwrap(), 6));
+            some.iter().enumerate().for_each(|(at, peer)| assert_eq!(peer.hear(), said(at)));
+        }
+    }
+    assert_eq!(child.drain()["datagrams_out"], 4_000);
 }

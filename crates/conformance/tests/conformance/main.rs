@@ -23,6 +23,8 @@ macro_rules! scenarios {
 mod book;
 mod clients;
 mod crowd;
+mod datagram_peers;
+mod datagrams;
 mod excluded;
 mod files;
 mod forward;
@@ -71,6 +73,9 @@ enum On {
     Queues,
     /// All of these.
     Everything,
+    /// Each model that has datagrams: plain, with worker threads, on epoll that is told of levels, or whose workers do the
+    /// I/O.
+    Datagrams,
 }
 
 impl On {
@@ -83,6 +88,10 @@ impl On {
             On::Wires => wire,
             On::Queues => queue,
             On::Everything => true,
+            On::Datagrams => {
+                let has = setting.model.datagram_obstacle().is_none();
+                has && !setting.tls && setting.queue == Queue::Fcfs
+            }
         }
     }
 }
@@ -99,6 +108,8 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("Joined connections", forward::SCENARIOS),
     ("A server's life", life::SCENARIOS),
     ("Unix sockets", unix::SCENARIOS),
+    ("Datagrams", datagrams::SCENARIOS),
+    ("Datagrams: peers, work, a server's life", datagram_peers::SCENARIOS),
     ("Peers that are in the way", hostile::SCENARIOS),
     ("Crowds", crowd::SCENARIOS),
     ("Interruptions", interruptions::SCENARIOS),

@@ -2,12 +2,13 @@
 //!
 //! stdout: `listening ADDRESS...`; for each session that ends `closed WHY`, for one that the server itself has
 //! connected `far WHY`; for each long job that begins `toils`; for each SIGUSR2 `holds NAME=COUNT...`; last `stats
-//! NAME=COUNT...`, and where something had not finished `undrained COUNT` before that. There are no `stats` where a job
-//! is still being done. Exit codes as those of `roadstead serve`: 0 after SIGTERM and a drain, 1 an error, 130 a second
-//! signal.
+//! NAME=COUNT...`, and where something had not finished `undrained COUNT` before that, with ` and datagrams` if a
+//! session of these had not. There are no `stats` where a job is still being done. Exit codes as those of `roadstead
+//! serve`: 0 after SIGTERM and a drain, 1 an error, 130 a second signal.
 
 mod clock;
 mod counter;
+mod datagrams;
 mod desk;
 mod discard;
 mod echo;
@@ -88,6 +89,8 @@ enum Which {
     Desk,
     Relay,
     Forward,
+    /// A desk for datagrams; no connections
+    Datagrams,
 }
 
 /// The budget, where it is not the default; times in milliseconds.
@@ -177,6 +180,13 @@ fn run(args: &Args) -> Result<()> {
         Which::Desk => serve(desk::Desk::new(args.file)?, args),
         Which::Relay => serve(relay(args)?, args),
         Which::Forward => serve(forward::Forwarder(relay(args)?), args),
+        Which::Datagrams => {
+            let bind = |server: Server<_>, address: &Address| match address {
+                Address::Ip(address) => server.bind_datagrams(address, datagrams::DatagramDesk),
+                Address::Unix(_) => server,
+            };
+            run_server(args.bind.iter().fold(server(echo::Echo, args), bind), args)
+        }
     }
 }
 
@@ -189,8 +199,9 @@ fn relay(args: &Args) -> Result<relay::Relay> {
     Ok(relay::Relay { far, connector: keys.map(connector).transpose()?, piece: args.piece.max(1) })
 }
 
-fn serve(service: impl Service, args: &Args) -> Result<()> {
-    let mut server = Server::new(service)
+/// A server as the options say, which listens nowhere yet.
+fn server<S: Service>(service: S, args: &Args) -> Server<S> {
+    Server::new(service)
         .model(args.model)
         .loops(args.loops)
         .workers(args.workers)
@@ -198,13 +209,21 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
         .trigger(if args.level_triggered { Trigger::Level } else { Trigger::Edge })
         .io(if args.io_workers { Io::Workers } else { Io::Loop })
         .budget(args.limits.budget())
-        .audit(AUDIT.as_raw(), |held| say::counts("holds", held));
+        .audit(AUDIT.as_raw(), |held| say::counts("holds", held))
+}
+
+fn serve(service: impl Service, args: &Args) -> Result<()> {
+    let mut server = server(service, args);
     if let Some(keys) = &args.keys {
         server = server.layer(Acceptor::new(&Keys::load(keys)?, Clients::Known)?);
     }
     for address in &args.bind {
         server = server.bind(address);
     }
+    run_server(server, args)
+}
+
+fn run_server(server: Server<impl Service>, args: &Args) -> Result<()> {
     let drained = server.run(args.drain, |places| {
         say::listening(places);
         Ok(())
@@ -212,7 +231,11 @@ fn serve(service: impl Service, args: &Args) -> Result<()> {
     match drained {
         Ok(stats) => say::counts("stats", &stats),
         Err(RunError::Undrained(left)) => {
-            say(&format!("undrained {}", left.connections));
+            say(&format!(
+                "undrained {}{}",
+                left.connections,
+                if left.datagrams { " and datagrams" } else { "" }
+            ));
             if !left.working {
                 say::counts("stats", &left.counts);
             }
