@@ -23,6 +23,7 @@ mod parent;
 mod progress;
 mod proxy;
 mod roads;
+mod said;
 mod serve;
 mod signals;
 mod threads;

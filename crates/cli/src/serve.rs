@@ -13,22 +13,21 @@ use clap::ValueEnum;
 use rustix::net::getsockname;
 
 use roadstead::{
-    Address, Budget, Model, Observer, Queue, Server, Service, UnixName, activation,
+    Address, Budget, DatagramService, Model, Observer, Queue, Server, Service, UnixName, activation,
     server::Snapshot,
     server::{Io, RunError, Spread, Trigger},
     tls::{Acceptor, Clients, Keys},
 };
-use roadstead_load::report::Destination;
 use roadstead_services::{discard::Discard, echo::Echo};
 
 use crate::{
     addresses::{self, Place, place},
     admin,
-    log::CLOSING,
     numbers::{BYTES, MANY, bytes, range, seconds, within},
     outcome::{Outcome, Result},
     parent::end_with,
     proxy::{self, Targets},
+    said::{announce, close, close_datagrams},
     signals::END_AT_ONCE,
 };
 
@@ -40,6 +39,9 @@ pub(crate) struct Args {
     listen: Listen,
     #[command(flatten)]
     limits: Limits,
+    /// Answer datagrams (UDP) at these addresses, instead of connections. For echo and discard
+    #[arg(long, conflicts_with_all = ["keys", "cert"])]
+    udp: bool,
     /// Speak TLS 1.3 with the keys in this directory: see `roadstead keys`. SIGHUP has them read again
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
@@ -178,6 +180,23 @@ impl Places {
         self.sockets.iter().map(of_socket).chain(self.addresses.iter().cloned().map(Ok)).collect()
     }
 
+    /// Has `service` answer datagrams at all of them.
+    fn of_datagrams<S: Service>(
+        self,
+        server: Server<S>,
+        service: impl DatagramService + Clone,
+    ) -> Result<Server<S>> {
+        if !self.sockets.is_empty() {
+            return Err(
+                "with --udp no sockets are taken that it was started with: say where with --bind".into()
+            );
+        }
+        self.addresses.into_iter().try_fold(server, |server, address| match address {
+            Address::Ip(address) => Ok(server.bind_datagrams(address, service.clone())),
+            Address::Unix(name) => Err(format!("{name} is a Unix socket, and --udp needs HOST:PORT").into()),
+        })
+    }
+
     fn of<S: Service>(self, mut server: Server<S>) -> Server<S> {
         server = self.sockets.into_iter().fold(server, Server::listener);
         self.addresses.into_iter().fold(server, Server::bind)
@@ -262,6 +281,13 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
         args.targets.refuse();
     }
     let places = args.listen.places()?;
+    if args.udp {
+        return match args.service {
+            Ready::Echo => run_datagrams(Echo, "echo", &args.listen, places, budget),
+            Ready::Discard => run_datagrams(Discard, "discard", &args.listen, places, budget),
+            Ready::Proxy => Err("the proxy has no datagrams: --udp is for echo and discard".into()),
+        };
+    }
     match args.service {
         Ready::Echo => run_service(Echo, "echo", tls, &args.listen, places, budget, None),
         Ready::Discard => run_service(Discard, "discard", tls, &args.listen, places, budget, None),
@@ -317,15 +343,40 @@ pub(crate) fn run_service(
     budget: Budget,
     peers: Option<SocketAddr>,
 ) -> Result<Outcome> {
+    let server = places.of(server(service, tls, listen, budget));
+    run_server(server, name, listen, |places, admin| announce("on", places, peers, admin), close)
+}
+
+/// Answers datagrams, and has no connections.
+fn run_datagrams<S: Service + DatagramService + Copy>(
+    service: S,
+    name: &str,
+    listen: &Listen,
+    places: Places,
+    budget: Budget,
+) -> Result<Outcome> {
+    let server = places.of_datagrams(server(service, None, listen, budget), service)?;
+    let announce = |places: &[Address], admin: &[Address]| announce("for datagrams on", places, None, admin);
+    run_server(server, name, listen, announce, close_datagrams)
+}
+
+/// Serves until SIGINT or SIGTERM, then drains, and says with `close` what it has come to.
+fn run_server<S: Service>(
+    server: Server<S>,
+    name: &str,
+    listen: &Listen,
+    announce: impl FnOnce(&[Address], &[Address]) -> io::Result<()>,
+    close: fn(Model, &str, &Snapshot),
+) -> Result<Outcome> {
     let model = listen.model;
     let mut watch = listen.admin.watch(model)?;
     let listening = |addresses: &[Address], observer: Option<Observer>| {
         watch.begin(observer, model, name)?;
-        announce(addresses, peers, watch.places())?;
+        announce(addresses, watch.places())?;
         tracing::info!(%model, "serving; Ctrl-C drains, twice ends at once");
         Ok(())
     };
-    let ended = places.of(server(service, tls, listen, budget)).run_watched(listen.drain, listening);
+    let ended = server.run_watched(listen.drain, listening);
     watch.end()?;
     match ended {
         Ok(counts) => close(model, "drained", &counts),
@@ -339,31 +390,11 @@ pub(crate) fn run_service(
     Ok(Outcome::Done)
 }
 
-/// Says what a server has come to.
-fn close(model: Model, how: &str, counts: &Snapshot) {
-    tracing::info!(
-        target: CLOSING, %model, accepted = counts.accepted, refused = counts.refused, closed = counts.closed,
-        failed = counts.failed, violations = counts.violations, late = counts.late, too_large = counts.too_large,
-        stopped = counts.stopped, broken = counts.broken, bytes_in = counts.bytes_in, bytes_out = counts.bytes_out,
-        "{how}"
-    );
-}
-
-fn announce(addresses: &[Address], peers: Option<SocketAddr>, admin: &[Address]) -> io::Result<()> {
-    let mut lines: String = addresses.iter().map(|address| format!("listening on {address}\n")).collect();
-    if let Some(address) = peers {
-        lines.push_str(&format!("listening for servers on {address}\n"));
-    }
-    lines.extend(admin.iter().map(|address| format!("listening for admin on {address}\n")));
-    Destination::Stdout.write(&lines).map_err(io::Error::other)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::output::tests::logged;
 
     #[derive(Parser)]
     struct Given {
@@ -423,28 +454,6 @@ mod tests {
             [given("").listen.drain, given("--drain 0.25").listen.drain].map(|it| it.as_millis()),
             [10_000, 250]
         );
-    }
-
-    #[test]
-    fn what_a_server_has_come_to_is_said_count_by_count() {
-        let counts = Snapshot {
-            accepted: 1,
-            refused: 2,
-            closed: 3,
-            failed: 4,
-            violations: 5,
-            late: 6,
-            too_large: 7,
-            stopped: 8,
-            broken: 9,
-            bytes_in: 10,
-            bytes_out: 11,
-            ..Snapshot::default()
-        };
-        let said = logged(|| close(Model::Epoll, "drained", &counts));
-        let line = "INFO roadstead::closing: drained model=epoll accepted=1 refused=2 closed=3 failed=4 violations=5 late=6 \
-                    too_large=7 stopped=8 broken=9 bytes_in=10 bytes_out=11";
-        assert_eq!(said.trim(), line);
     }
 
     #[test]
