@@ -109,8 +109,7 @@ fn every_count_is_under_its_name_once_and_nothing_else_is() {
     let shared = Shared::new(Budget::default().connections(11).per_address(12).buffer_all(13).jobs(14));
     let mut host = Host::alone(Arc::clone(&shared), 1);
     let count = &mut host.count;
-    let mut next = 100;
-    for number in [
+    let numbers = [
         &mut count.accepted,
         &mut count.connected,
         &mut count.finished,
@@ -136,10 +135,9 @@ fn every_count_is_under_its_name_once_and_nothing_else_is() {
         &mut count.jobs,
         &mut count.waits,
         &mut count.sleeps,
-    ] {
-        *number = next;
-        next += 1;
-    }
+        &mut count.datagram_panics,
+    ];
+    (100..).zip(numbers).for_each(|(next, number)| *number = next);
     for (times, why) in [
         (1, Refusal::Budget(Refused::Full(0))),
         (2, Refusal::Budget(Refused::Address(0))),
@@ -172,6 +170,7 @@ roadstead_connections_refused_total{reason=\"descriptors\"} 3
 roadstead_connections_refused_total{reason=\"panicked\"} 5
 roadstead_connections_refused_total{reason=\"per_address\"} 2
 roadstead_connections_refused_total{reason=\"stopped\"} 4
+roadstead_datagram_panics_total 125
 roadstead_datagrams_received_total 117
 roadstead_datagrams_sent_total 119
 roadstead_datagrams_truncated_total 118

@@ -88,6 +88,7 @@ fn traffic(text: &mut Exposition, all: &Snapshot) {
         all.datagrams_truncated,
     );
     counter("roadstead_datagrams_sent", "Datagrams sent.", all.datagrams_out);
+    counter("roadstead_datagram_panics", "Sessions of datagrams that have panicked.", all.datagram_panics);
     text.family(Kind::Counter, "roadstead_datagrams_unsent", "Datagrams that were not sent.")
         .sample(&[("reason", "withheld")], all.datagrams_withheld)
         .sample(&[("reason", "dropped")], all.datagrams_dropped);
