@@ -114,7 +114,7 @@ struct Inner<S> {
 pub enum Asked<R> {
     /// It is done. [`Lost`] if it has panicked.
     Done(Result<R, Lost>),
-    /// Somebody else has the actor and will do it: the reply comes to [`Session::reply`](crate::Session::reply). What
+    /// Somebody else has the actor and will do it: the reply comes to [`Session::reply`]. What
     /// the session asks for next may be done sooner than it hears of this.
     Later(JobId),
 }
