@@ -29,11 +29,13 @@ pub(crate) fn listening(places: &[Address]) {
 pub(crate) fn counts(what: &str, stats: &Snapshot) {
     let Snapshot { accepted, refused, connected, closed, failed, bytes_in, bytes_out, jobs, .. } = stats;
     let Snapshot { open, addresses, buffered, tickets, detached, .. } = stats;
-    let Snapshot { datagrams_in, datagrams_out, datagrams_dropped, datagrams_withheld, .. } = stats;
+    let Snapshot {
+        datagrams_in, datagrams_out, datagrams_dropped, datagrams_withheld, datagram_panics, ..
+    } = stats;
     say(&format!(
         "{what} accepted={accepted} refused={refused} connected={connected} closed={closed} failed={failed} \
          bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs} open={open} addresses={addresses} buffered={buffered} \
          tickets={tickets} detached={detached} datagrams_in={datagrams_in} datagrams_out={datagrams_out} \
-         dropped={datagrams_dropped} withheld={datagrams_withheld}"
+         dropped={datagrams_dropped} withheld={datagrams_withheld} panics={datagram_panics}"
     ));
 }
