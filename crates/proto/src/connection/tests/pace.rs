@@ -3,7 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::{input::Input, service::Closed, session::Context};
+use crate::{
+    input::Input,
+    reading::Reading,
+    service::{Closed, Ready},
+    session::Context,
+    ticket::Waker,
+};
 
 /// Owes its peer a thousand bytes, and wants as many.
 struct Trade(Arc<Mutex<Option<String>>>);
@@ -160,4 +166,49 @@ fn who_is_in_the_middle_of_a_message_when_long_work_ends_has_all_of_its_time_to_
     connection.handle(ended, Event::Woken, &mut host);
     connection.settle(ended, &mut host);
     assert_eq!(connection.deadline(), Some(ended + IDLE));
+}
+
+/// Does the next of these each time it is woken.
+struct Woken(Vec<fn(&mut Context<'_, Woken>)>, Arc<Mutex<Option<Waker>>>);
+
+impl Session for Woken {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        input.consume(usize::MAX);
+        Ok(())
+    }
+
+    fn ready(&mut self, ready: Ready, cx: &mut Context<'_, Self>) -> Done {
+        match ready {
+            Ready::Opened => *self.1.lock().unwrap() = Some(cx.waker()),
+            Ready::Woken => self.0.remove(0)(cx),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn who_did_not_read_for_a_while_and_then_owes_something_is_due_sooner_and_says_so() {
+    let (waker, shared) = (Arc::default(), Shared::new(budget()));
+    let acts: Vec<fn(&mut Context<'_, Woken>)> =
+        vec![|cx| cx.read(Reading::Never), |cx| cx.read(Reading::WithRoom), |_| {}, |cx| {
+            cx.output().write(b"owed")
+        }];
+    let mut host = Host::alone(Arc::clone(&shared), 1);
+    let (peer, permit) = (Peer { address: "192.0.2.1:7".parse().unwrap() }, shared.gate.admit(None).unwrap());
+    let mut connection = Connection::accepted(Woken(acts, Arc::clone(&waker)), peer, shared, permit);
+    connection.place(Token(1), &host.wake_queue, Duration::ZERO);
+    connection.handle(Duration::ZERO, Event::Opened, &mut host);
+    connection.handle(Duration::ZERO, Event::Received(&mut BytesMut::from("ahoy")), &mut host);
+    let mut settled = Vec::new();
+    for time in 1..=4 {
+        waker.lock().unwrap().as_ref().unwrap().wake();
+        connection.handle(time * IDLE / 8, Event::Woken, &mut host);
+        let pending = connection.settle(time * IDLE / 8, &mut host);
+        settled.push((pending.has(Pending::NO_SOONER), connection.deadline()));
+    }
+    let since_it_reads = Some(IDLE / 4 + IDLE);
+    assert_eq!(settled[1..], [(false, since_it_reads), (true, since_it_reads), (false, Some(IDLE))]);
 }

@@ -47,6 +47,8 @@ struct Rig {
     host: Host,
     shared: Arc<Shared>,
     log: Arc<Mutex<Log>>,
+    /// When something was due when it was settled last.
+    due: Duration,
 }
 
 impl Rig {
@@ -65,7 +67,14 @@ impl Rig {
             Connection::accepted(actor, Peer { address }, Arc::clone(&shared), permit)
         };
         connection.place(Token(1), &host.wake_queue, now);
-        Self { connection, model: Model::new(script.clone(), outgoing, now), host, shared, log }
+        Self {
+            connection,
+            model: Model::new(script.clone(), outgoing, now),
+            host,
+            shared,
+            log,
+            due: Duration::MAX,
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -163,7 +172,10 @@ impl Rig {
         self.connection.handle(now, event, &mut self.host);
         let asked: Vec<Asked> = std::iter::from_fn(|| self.connection.next()).map(asked).collect();
         assert_eq!(asked, mem::take(&mut self.model.asked));
-        self.connection.settle(now, &mut self.host);
+        let settled = self.connection.settle(now, &mut self.host);
+        let due = self.connection.deadline().unwrap_or(Duration::MAX);
+        assert!(!settled.has(Pending::NO_SOONER) || due >= self.due, "{due:?} is sooner than {:?}", self.due);
+        self.due = due;
         assert!(self.connection.next().is_none(), "there is memory for all");
         self.compare();
     }
