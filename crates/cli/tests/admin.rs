@@ -328,7 +328,7 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn run(mut command: Command) -> Self {
-        let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&own).unwrap();
         unlockpt(&own).unwrap();
         tcsetwinsize(&own, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
@@ -386,6 +386,17 @@ fn top_shows_a_server_until_q_or_control_c_or_a_signal_and_leaves_the_terminal_a
         assert!(top.child.wait().unwrap().success());
         assert!(top.is_restored());
     }
+}
+
+#[test]
+fn top_ends_with_its_terminal() {
+    let scene = Scene::new();
+    let (_server, _, admin) = watched(&scene, "");
+    let mut top = OnTerminal::run(scene.command(words(&format!("top {admin} --every 0.1"))));
+    until("it is shown", || top.has_shown("serving"));
+    drop(top.own);
+    let status = top.child.wait().unwrap();
+    assert!(status.code().is_some(), "it ends by itself, and does not panic: {status}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod ask;
 mod figures;
+mod keys;
 mod overview;
 mod screen;
 

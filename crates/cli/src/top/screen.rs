@@ -1,7 +1,7 @@
 //! The overview on a terminal, renewed until somebody has seen enough.
 
 use std::{
-    io,
+    io, mem,
     sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
@@ -9,7 +9,6 @@ use std::{
 
 use ratatui::{
     Frame,
-    crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
     layout::{Constraint, Layout, Rect},
     style::{Style, Stylize},
     text::Line,
@@ -19,11 +18,12 @@ use ratatui::{
 use super::{
     ask::Source,
     figures::Figures,
+    keys::Keys,
     overview::{Overview, Section},
 };
 use crate::{outcome::Result, signals};
 
-/// How long a key may wait to be heard.
+/// How often it is drawn anew, and how long a signal may wait to be heard.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What is shown.
@@ -34,29 +34,34 @@ struct View {
     trouble: Option<String>,
 }
 
-/// Shows the server until `q`, Ctrl-C or a signal.
+/// Shows the server until `q`, Escape, Ctrl-C, a signal, or the end of the terminal.
 pub(super) fn show(source: Source, first: Figures, every: Duration) -> io::Result<()> {
     let answers = ask_on(source, every)?;
     let mut view = View { overview: Overview::new(&first, None), last: first, trouble: None };
-    let mut terminal = ratatui::try_init()?;
+    let (keys, mut terminal) = (Keys::new()?, ratatui::try_init()?);
     let shown = (|| {
         while !signals::interrupted() {
             answers.try_iter().for_each(|answer| view.hear(answer));
             terminal.draw(|frame| view.draw(frame))?;
-            if event::poll(LOOK)? && ends(&event::read()?) {
+            if keys.end(LOOK)? {
                 break;
             }
         }
         Ok(())
     })();
     // Also if a draw has failed.
-    ratatui::try_restore()?;
-    shown
+    let restored = ratatui::try_restore();
+    if restored.is_err() {
+        // The terminal is gone. Dropped, this would say so on stderr, which has gone with it, and panic over that.
+        mem::forget(terminal);
+    }
+    // Who was told to end has nothing left to show.
+    if signals::interrupted() { Ok(()) } else { shown.and(restored) }
 }
 
 /// Asks again and again, on a thread of its own: a server that does not answer keeps no key waiting.
 fn ask_on(source: Source, every: Duration) -> io::Result<Receiver<Result<Figures>>> {
-    let (sender, answers) = mpsc::channel();
+    let (sender, answers) = mpsc::sync_channel(1);
     thread::Builder::new().name("ask".into()).spawn(move || {
         loop {
             thread::sleep(every);
@@ -66,18 +71,6 @@ fn ask_on(source: Source, every: Duration) -> io::Result<Receiver<Result<Figures
         }
     })?;
     Ok(answers)
-}
-
-/// Whether somebody has seen enough.
-fn ends(event: &Event) -> bool {
-    let Event::Key(key) = event else { return false };
-    let control = key.modifiers.contains(KeyModifiers::CONTROL);
-    key.kind != KeyEventKind::Release
-        && match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => true,
-            KeyCode::Char('c') => control,
-            _ => false,
-        }
 }
 
 impl View {
@@ -112,7 +105,7 @@ impl View {
 
 fn draw(frame: &mut Frame<'_>, area: Rect, sections: &[Section]) {
     let mut rows = Vec::new();
-    for Section { title, rows: numbers } in sections.iter().filter(|section| !section.rows.is_empty()) {
+    for Section { title, rows: numbers } in sections.iter().filter(|section| section.is_shown()) {
         rows.push(Row::new([*title]).style(Style::new().bold().underlined()));
         rows.extend(numbers.iter().map(|row| {
             let (value, beside) = row.cells();
@@ -128,7 +121,7 @@ fn draw(frame: &mut Frame<'_>, area: Rect, sections: &[Section]) {
 mod tests {
     use std::time::Instant;
 
-    use ratatui::{Terminal, backend::TestBackend, crossterm::event::KeyEvent};
+    use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
     use crate::top::figures::tests::figures;
@@ -179,15 +172,5 @@ mod tests {
         for (width, height) in [(1, 1), (10, 3), (80, 2), (200, 60)] {
             shown(&view(TOLD), width, height);
         }
-    }
-
-    #[test]
-    fn q_escape_and_control_c_end_it_and_nothing_else_does() {
-        let key = |code, modifiers| Event::Key(KeyEvent::new(code, modifiers));
-        let plain = KeyModifiers::NONE;
-        assert!(ends(&key(KeyCode::Char('q'), plain)) && ends(&key(KeyCode::Esc, plain)));
-        assert!(ends(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)));
-        assert!(!ends(&key(KeyCode::Char('c'), plain)) && !ends(&key(KeyCode::Enter, plain)));
-        assert!(!ends(&Event::Resize(1, 1)) && !ends(&Event::FocusLost));
     }
 }
