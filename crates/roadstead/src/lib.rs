@@ -129,7 +129,7 @@ pub mod layer {
 
 /// A log on stderr that costs a server nothing: see [`Log`](log::Log).
 pub mod log {
-    pub use roadstead_os::log::{Dropped, Log};
+    pub use roadstead_os::log::{Dropped, Log, clean};
 }
 
 /// The signals that end a program, heard whatever it has inherited, and passed on as blocked to none.

@@ -22,7 +22,7 @@ use crate::{addresses::Place, outcome::Result};
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// No answer is longer.
-const LONGEST: u64 = 4 << 20;
+const LONGEST: usize = 1 << 20;
 
 /// A server's `--admin`.
 pub(super) struct Source {
@@ -87,7 +87,7 @@ fn converse(mut stream: impl Read + Write) -> io::Result<Vec<u8>> {
         if Instant::now() > until {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        if answer.len() as u64 > LONGEST {
+        if answer.len() > LONGEST {
             return Err(io::ErrorKind::InvalidData.into());
         }
     }

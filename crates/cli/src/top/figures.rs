@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
+use roadstead::log::clean;
+
 /// What was read of `/metrics`.
 #[derive(Debug, Clone)]
 pub(super) struct Figures {
@@ -17,7 +19,8 @@ impl Figures {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let sample = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
+            // Whoever answers may be a stranger, and this goes to a terminal.
+            Some((clean(name).into_owned(), value.parse().ok()?))
         };
         let samples = lines.map(sample).collect::<Option<BTreeMap<String, f64>>>()?;
         samples.keys().any(|name| name.starts_with("roadstead_build_info{")).then_some(Self { at, samples })
@@ -67,6 +70,12 @@ pub(super) mod tests {
             ["version", "model", "service", "colour"].map(|it| figures.build(it)),
             ["1", "epoll", "echo", ""]
         );
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped() {
+        let figures = figures("b{x=\"\u{1b}]0;a\u{9b}1m\"} 1\n", Instant::now());
+        assert_eq!(figures.each("b", "x"), [("\\u{1b}]0;a\\u{9b}1m", 1.0)]);
     }
 
     #[test]

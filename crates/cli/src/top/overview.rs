@@ -1,6 +1,9 @@
 //! What two looks at a server come to: numbers, and how fast they grow.
 
-use std::fmt::{self, Display, Write};
+use std::{
+    collections::HashMap,
+    fmt::{self, Display, Write},
+};
 
 use serde::Serialize;
 
@@ -50,7 +53,7 @@ enum From {
 
 use From::{Counter, Counters, Gauge};
 
-const SECTIONS: [(&str, &[From]); 9] = [
+const SECTIONS: [(&str, &[From]); 11] = [
     (
         "connections",
         &[
@@ -82,6 +85,16 @@ const SECTIONS: [(&str, &[From]); 9] = [
     ("refused", &[Counters("roadstead_connections_refused_total", "reason")]),
     ("ended", &[Counters("roadstead_connections_ended_total", "reason")]),
     ("deadlines", &[Counters("roadstead_deadlines_passed_total", "deadline")]),
+    (
+        "datagrams",
+        &[
+            Counter("received", "roadstead_datagrams_received_total"),
+            Counter("truncated", "roadstead_datagrams_truncated_total"),
+            Counter("sent", "roadstead_datagrams_sent_total"),
+            Counter("panics", "roadstead_datagram_panics_total"),
+        ],
+    ),
+    ("datagrams unsent", &[Counters("roadstead_datagrams_unsent_total", "reason")]),
     ("log lines dropped", &[Counters("roadstead_log_lines_dropped_total", "reason")]),
 ];
 
@@ -134,11 +147,9 @@ impl From {
                 value.map(|value| row(name, sample, value, None, per_second(value, earlier))).collect()
             }
             Counters(sample, label) => {
-                let earlier = |name: &str| {
-                    let figures = before?;
-                    let each = figures.each(sample, label);
-                    Some((figures, each.into_iter().find(|(other, _)| *other == name)?.1))
-                };
+                let known: HashMap<_, _> =
+                    before.into_iter().flat_map(|before| before.each(sample, label)).collect();
+                let earlier = |name: &str| Some((before?, *known.get(name)?));
                 let mut each = now.each(sample, label);
                 each.sort_by_key(|(name, _)| name.parse::<usize>().unwrap_or(usize::MAX));
                 let rows = each.into_iter();
@@ -146,6 +157,14 @@ impl From {
                     .collect()
             }
         }
+    }
+}
+
+impl Section {
+    /// Whether there is anything to be shown of it; of datagrams only where there were any.
+    pub(super) fn is_shown(&self) -> bool {
+        let always = !self.title.starts_with("datagrams");
+        self.rows.iter().any(|row| always || row.value > 0.0)
     }
 }
 
@@ -208,7 +227,7 @@ impl Overview {
 impl Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
-        for Section { title, rows } in self.sections.iter().filter(|section| !section.rows.is_empty()) {
+        for Section { title, rows } in self.sections.iter().filter(|section| section.is_shown()) {
             writeln!(f, "\n{title}")?;
             for row in rows {
                 let (value, beside) = row.cells();
@@ -279,6 +298,18 @@ mod tests {
         let names: Vec<_> =
             overview.sections[3].rows.iter().map(|row| row.name.parse::<usize>().unwrap()).collect();
         assert_eq!(names, (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn datagrams_are_shown_where_there_were_any() {
+        let shown = |count: u32| {
+            let text = format!(
+                "roadstead_datagrams_received_total {count}\nroadstead_datagrams_unsent_total{{reason=\"dropped\"}} 0\n"
+            );
+            Overview::new(&figures(&text, Instant::now()), None).to_string()
+        };
+        assert!(!shown(0).contains("datagrams"));
+        assert!(shown(3).ends_with("\ndatagrams\n  received                   3\n"), "{}", shown(3));
     }
 
     #[test]
