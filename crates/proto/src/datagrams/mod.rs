@@ -167,7 +167,9 @@ impl<S: DatagramService> Datagrams<S> {
         let made = guard::call(|| self.service.open(self.local));
         self.session = made.map(Guarded::new);
         let begun = self.call(now, host, |session, cx| session.ready(Ready::Opened, cx));
-        let told = !self.draining || self.call(now, host, |session, cx| session.ready(Ready::Draining, cx));
+        let told = !begun
+            || !self.draining
+            || self.call(now, host, |session, cx| session.ready(Ready::Draining, cx));
         if !begun || !told {
             host.count.datagram_panics += 1;
             tracing::error!(local = %self.local, "a datagram session panicked as it began; its socket is closed");
@@ -326,6 +328,8 @@ impl<S: DatagramService> Datagrams<S> {
     /// A session that has finished is closed once its tickets are back and all was sent, or the time for that is over.
     fn end(&mut self, now: Duration, host: &mut Host) {
         if !self.control.finish || self.control.outstanding > 0 {
+            // Of time that is over while a ticket is out the loop would hear without a pause.
+            self.lingers = None;
             return;
         }
         if *self.lingers.get_or_insert(now.saturating_add(self.shared.budget.linger)) <= now {

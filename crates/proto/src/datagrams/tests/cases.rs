@@ -141,6 +141,20 @@ fn a_drain_waits_for_tickets_and_for_what_was_written_and_a_stop_for_nothing() {
     alone.pass(Duration::from_nanos(1));
     assert_eq!((alone.socket.is_over(), alone.host.count.datagrams_dropped), (true, 1));
 
+    // Time that runs out while a ticket is out that was taken in it is not told again and again, and begins anew.
+    let mut alone = Alone::open(Budget::default().linger(2 * SECOND));
+    alone.come(&[(1, 10, Act::Answer(1)), (1, 10, Act::Timer(1000))]);
+    alone.happen(DatagramEvent::Drain);
+    alone.probe.desk().acts.push_back(Act::Defer);
+    alone.pass(SECOND);
+    alone.pass(SECOND);
+    assert!(!alone.socket.is_over() && alone.socket.deadline().is_none());
+    let (ticket, path) = alone.probe.desk().tickets.pop_front().unwrap();
+    ticket.finish((path, 5));
+    alone.wake();
+    alone.pass(2 * SECOND);
+    assert_eq!((alone.socket.is_over(), alone.host.count.datagrams_dropped), (true, 2));
+
     let mut alone = Alone::open(Budget::default());
     alone.come(&[(1, 10, Act::Defer), (1, 10, Act::Answer(1)), (1, 10, Act::Keep(9))]);
     alone.happen(DatagramEvent::Stop);

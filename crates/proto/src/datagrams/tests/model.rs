@@ -240,6 +240,7 @@ impl Model {
 
     fn settle(&mut self) {
         if self.over || !self.finishes || !self.tickets.is_empty() {
+            self.lingers = None;
             return;
         }
         let until = *self.lingers.get_or_insert(self.now + self.limits.linger);

@@ -157,6 +157,10 @@ impl DatagramSession for Probe {
         if why == Ready::Draining && !self.desk().stays {
             cx.finish();
         }
+        let defers = why == Ready::Timer && self.desk().acts.front() == Some(&Act::Defer);
+        if defers {
+            self.act(Path::to(peer(1)), cx);
+        }
     }
 
     fn forgotten(&mut self, who: SocketAddr, (): (), _: &mut DatagramContext<'_, Self>) {
