@@ -179,7 +179,10 @@ pub(crate) const EPOLL: Entry = Entry {
     core: Core::Reactor,
     no_datagrams: None,
     begin: Begin::Here(|parts| match parts.io() {
-        Io::Loop => parts.reactor(|wake_queue, shape| Epoll::new(wake_queue, shape.trigger)),
+        // A socket on an epoll list calls there for every datagram that leaves it, and on poll's only while that waits.
+        Io::Loop => {
+            parts.reactor_beside(|wake_queue, shape| Epoll::new(wake_queue, shape.trigger), Poll::new)
+        }
         Io::Workers => parts.reactor_with_workers(),
     }),
 };

@@ -8,7 +8,10 @@ use std::{
 };
 
 use roadstead_drivers::datagrams::{LONGEST, place};
-use roadstead_os::{sockets::datagrams::bind, threads::datagrams::Spoken};
+use roadstead_os::{
+    sockets::datagrams::{Asked, DatagramSocket, bind},
+    threads::datagrams::Spoken,
+};
 use roadstead_proto::{
     datagrams::{DatagramEndpoint, DatagramService, Datagrams},
     host::Shared,
@@ -24,10 +27,12 @@ pub(crate) struct UdpPlace {
     name: String,
     addresses: io::Result<Vec<SocketAddr>>,
     open: Box<Open>,
+    /// See [`DatagramService::STAMPED`].
+    stamped: bool,
 }
 
 impl UdpPlace {
-    pub(crate) fn at(address: impl ToSocketAddrs + fmt::Display, service: impl DatagramService) -> Self {
+    pub(crate) fn at<S: DatagramService>(address: impl ToSocketAddrs + fmt::Display, service: S) -> Self {
         let service = Arc::new(service);
         Self {
             name: address.to_string(),
@@ -35,18 +40,19 @@ impl UdpPlace {
             open: Box::new(move |local, shared| {
                 Box::new(Datagrams::new(Arc::clone(&service), local, shared))
             }),
+            stamped: S::STAMPED,
         }
     }
 
     /// Binds so many sockets at each of its addresses.
     fn bind(self, times: usize, shared: &Arc<Shared>) -> Result<Vec<Vec<Spoken>>, StartError> {
-        let Self { name, addresses, open } = self;
+        let Self { name, addresses, open, stamped } = self;
         let failed = |source| StartError::Bind { address: name.clone(), source };
         // What comes as one has to have room as one.
-        let gather = place(&shared.budget) == LONGEST;
-        let bind = |address| bind(address, times, shared.tuning, gather).map_err(failed);
+        let asked = Asked { gather: place(&shared.budget) == LONGEST, stamped };
+        let bind = |address| bind(address, times, shared.tuning, asked).map_err(failed);
         let sockets = addresses.map_err(failed)?.into_iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let speak = |socket: roadstead_os::sockets::datagrams::DatagramSocket| {
+        let speak = |socket: DatagramSocket| {
             let endpoint = open(socket.local(), shared);
             (socket, endpoint)
         };

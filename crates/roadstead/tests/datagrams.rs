@@ -9,7 +9,8 @@ use std::{
 
 use roadstead::{
     Context, DatagramContext, DatagramService, DatagramSession, Done, Input, Model, Peer, Scope, Server,
-    Service, Session, datagrams::Arrivals,
+    Service, Session,
+    datagrams::{Arrivals, Ecn},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,6 +89,41 @@ fn one_server_has_connections_and_datagrams_and_drains_both() {
         drop(stream);
         let counts = server.drain(PATIENCE).unwrap();
         assert_eq!((counts.accepted, counts.datagrams_in, counts.datagrams_out), (1, 8, 8), "{model}");
+    }
+}
+
+/// Answers whether it was told when a datagram came, and what its ECN is.
+struct Stamped;
+
+impl DatagramService for Stamped {
+    type Session = Stamped;
+    const SCOPE: Scope = Scope::Connection;
+    const STAMPED: bool = true;
+    fn open(&self, _: SocketAddr) -> Stamped {
+        Stamped
+    }
+}
+
+impl DatagramSession for Stamped {
+    type Reply = ();
+    type Peer = ();
+    fn receive(&mut self, batch: Arrivals<'_>, cx: &mut DatagramContext<'_, Self>) {
+        for mut datagram in batch {
+            cx.send(&mut datagram.path, &[datagram.at.is_some().into(), datagram.ecn as u8]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_asks_for_stamps_has_them() {
+    for model in models().filter(|model| model.datagram_obstacle().is_none()) {
+        let server = Server::new(Parrot).model(model).bind_datagrams("127.0.0.1:0", Stamped).start().unwrap();
+        let socket = client(server.datagram_addresses()[0]);
+        socket2::SockRef::from(&socket).set_tos_v4(Ecn::Congestion as u32).unwrap();
+        socket.send(b"?").unwrap();
+        let mut told = [0; 2];
+        socket.recv(&mut told).unwrap();
+        assert_eq!(told, [1, Ecn::Congestion as u8], "{model}");
     }
 }
 

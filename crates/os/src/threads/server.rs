@@ -175,19 +175,30 @@ impl Parts {
         Ok(Begun { kind: Kind::Blocking(server, loops), job_threads, threads })
     }
 
-    /// Begins with the loops of a reactor, each around a poller that `make` makes.
+    /// Begins with the loops of a reactor, each around a poller that `make` makes, and so those of datagrams.
     pub fn reactor<P: Poller<Os> + 'static>(
         self,
         make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
-        let (shape, of_datagrams) = (self.shape, make.clone());
+        let (shape, poller) = (self.shape, make.clone());
+        self.reactor_beside(make, move |wake_queue| poller(wake_queue, shape))
+    }
+
+    /// Begins with the loops of a reactor, each around a poller that `make` makes; those of datagrams around what
+    /// `poller` makes.
+    pub fn reactor_beside<P: Poller<Os> + 'static, D: Poller<Os> + 'static>(
+        self,
+        make: impl FnOnce(&WakeQueue, Shape) -> io::Result<P> + Clone + Send + 'static,
+        poller: impl FnOnce(&WakeQueue) -> io::Result<D> + Clone + Send + 'static,
+    ) -> io::Result<Begun> {
+        let shape = self.shape;
         let make = move |parts| {
             let LoopParts { net, host, orders, listeners, handover } = parts;
             let poller = make(&host.wake_queue, shape)?;
             let mut reactor = Reactor::new(net, poller, host, orders, listeners)?.one_of(handover);
             Ok(Box::new(move || reactor.run()) as Run)
         };
-        self.looped("reactor", make, move |wake_queue| of_datagrams(wake_queue, shape))
+        self.looped("reactor", make, poller)
     }
 
     /// Who is to receive and send.
@@ -222,7 +233,7 @@ impl Parts {
                 if threads.end() { ran } else { Err(io::Error::other("a worker panicked")) }
             }))
         });
-        self.start(vec![("reactor", make)], epoll)
+        self.start(vec![("reactor", make)], Poll::new)
     }
 
     /// Begins with the loops of a proactor, each around a completion queue on epoll, with the [`ReadyIo`] that `make`
@@ -234,7 +245,7 @@ impl Parts {
         let make = |net, wake_queue: &Arc<WakeQueue>, sockets| {
             Ok(ReadyQueue::new(net, epoll(wake_queue)?, make(wake_queue), sockets))
         };
-        self.completions(make, epoll)
+        self.completions(make, Poll::new)
     }
 
     /// Begins with the loops of a proactor, each around a completion queue that `make` makes; those of datagrams around
@@ -296,7 +307,7 @@ impl Parts {
     }
 }
 
-/// A poller for loops that ask for none of their own.
+/// A poller for connections of models that ask for none of their own.
 fn epoll(wake_queue: &WakeQueue) -> io::Result<Epoll> {
     Epoll::new(wake_queue, Trigger::Edge)
 }

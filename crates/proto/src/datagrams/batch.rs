@@ -62,9 +62,9 @@ pub struct Datagram<'a> {
     pub path: Path,
     /// The address that it was sent to. None: the system does not tell.
     pub to: Option<IpAddr>,
-    /// When the kernel received it. None: the kernel does not tell.
+    /// When the kernel received it. None: the kernel does not tell, or was not [asked](super::DatagramService::STAMPED).
     pub at: Option<SystemTime>,
-    /// Congestion on its way.
+    /// Congestion on its way, if that was asked for.
     pub ecn: Ecn,
     /// It was longer than the place for it, and its end is lost.
     pub truncated: bool,
@@ -155,9 +155,10 @@ impl Batch {
         self.came.iter().filter(|came| came.arrival.truncated).count() as u64
     }
 
-    /// The datagrams in the order in which they came, each with its way back: to be asked for once.
-    pub(super) fn arrivals(&self) -> Arrivals<'_> {
-        Arrivals { batch: self, next: 0 }
+    /// The datagrams in the order in which they came, each with its way back: to be asked for once. `stamped`: also with
+    /// their times and with what was said of congestion.
+    pub(super) fn arrivals(&self, stamped: bool) -> Arrivals<'_> {
+        Arrivals { batch: self, next: 0, stamped }
     }
 }
 
@@ -166,6 +167,7 @@ impl Batch {
 pub struct Arrivals<'a> {
     batch: &'a Batch,
     next: usize,
+    stamped: bool,
 }
 
 impl<'a> Iterator for Arrivals<'a> {
@@ -176,6 +178,7 @@ impl<'a> Iterator for Arrivals<'a> {
         self.next += 1;
         let Arrival { from, to, local, at, ecn, hops, truncated } = arrival;
         let bytes = &self.batch.bytes[start..start + length];
+        let (at, ecn) = if self.stamped { (at, ecn) } else { (None, Ecn::default()) };
         Some(Datagram { bytes, path: Path::back(from, local, hops, length), to, at, ecn, truncated })
     }
 
@@ -206,14 +209,14 @@ mod tests {
         batch.came(0, 0, None, arrival);
         batch.came(1, 10, Some(4), arrival);
         batch.came(2, 11, None, arrival);
-        let seen: Vec<&[u8]> = batch.arrivals().map(|datagram| datagram.bytes).collect();
+        let seen: Vec<&[u8]> = batch.arrivals(true).map(|datagram| datagram.bytes).collect();
         assert_eq!(seen, [&[][..], &[1; 4], &[1; 4], &[1; 2], &[2; 10]]);
-        assert_eq!((batch.len(), batch.bytes(), batch.arrivals().len()), (5, 20, 5));
+        assert_eq!((batch.len(), batch.bytes(), batch.arrivals(true).len()), (5, 20, 5));
         batch.clear();
-        assert!(batch.is_empty() && batch.arrivals().next().is_none());
+        assert!(batch.is_empty() && batch.arrivals(true).next().is_none());
         batch.came(0, 8, Some(4), arrival);
         batch.came(1, 3, Some(0), arrival);
-        assert_eq!(batch.arrivals().map(|datagram| datagram.bytes.len()).collect::<Vec<_>>(), [4, 4, 3]);
+        assert_eq!(batch.arrivals(true).map(|datagram| datagram.bytes.len()).collect::<Vec<_>>(), [4, 4, 3]);
     }
 
     #[test]
@@ -228,9 +231,17 @@ mod tests {
         ] {
             let mut batch = Batch::new(1, 1);
             batch.came(0, 1, None, arrival(to, local));
-            let datagram = batch.arrivals().next().unwrap();
+            let datagram = batch.arrivals(true).next().unwrap();
             assert_eq!(datagram.is_unicast(), unicast, "{to:?} {local:?}");
         }
+    }
+
+    #[test]
+    fn who_asked_for_no_stamps_sees_none() {
+        let (mut batch, at) = (Batch::new(1, 1), Some(SystemTime::UNIX_EPOCH));
+        batch.came(0, 1, None, Arrival { at, ecn: Ecn::Congestion, ..arrival(None, None) });
+        let seen = [true, false].map(|stamped| batch.arrivals(stamped).next().map(|one| (one.at, one.ecn)));
+        assert_eq!(seen, [Some((at, Ecn::Congestion)), Some((None, Ecn::NotCapable))]);
     }
 
     #[test]

@@ -278,14 +278,10 @@ impl<S: DatagramService> Datagrams<S> {
     }
 
     /// So many datagrams at the front of the outbox have left.
-    fn left(&mut self, mut count: usize, host: &mut Host) {
-        while count > 0
-            && let Some((datagrams, bytes)) = self.outbox.leave(count)
-        {
-            count -= datagrams;
-            host.count.datagrams_out += datagrams as u64;
-            host.count.bytes_out += bytes as u64;
-        }
+    fn left(&mut self, count: usize, host: &mut Host) {
+        let (datagrams, bytes) = self.outbox.leave(count);
+        host.count.datagrams_out += datagrams as u64;
+        host.count.bytes_out += bytes as u64;
     }
 
     /// The first of the outbox never will leave.
@@ -358,7 +354,7 @@ impl<S: DatagramService> DatagramEndpoint for Datagrams<S> {
                 host.count.bytes_in += batch.bytes();
                 host.count.datagrams_truncated += batch.truncated();
                 if !batch.is_empty() && !self.control.finish {
-                    self.tell(now, host, |session, cx| session.receive(batch.arrivals(), cx));
+                    self.tell(now, host, |session, cx| session.receive(batch.arrivals(S::STAMPED), cx));
                 }
             }
             DatagramEvent::Left(count) => {

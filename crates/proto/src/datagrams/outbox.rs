@@ -91,18 +91,28 @@ impl Outbox {
         Some((datagrams(bytes.len(), segment), bytes.len()))
     }
 
-    /// At most so many datagrams of the first have left. Answers how many that was, and of how many bytes.
-    pub(super) fn leave(&mut self, most: usize) -> Option<(usize, usize)> {
-        let Entry { segment, bytes, .. } = self.entries.front_mut()?;
-        let all = datagrams(bytes.len(), *segment);
-        let length = segment.map_or(bytes.len(), |segment| segment.saturating_mul(most));
-        if most >= all || length >= bytes.len() {
-            return self.pop();
+    /// So many datagrams at the front have left, if there are as many. Answers how many that was, and of how many bytes.
+    pub(super) fn leave(&mut self, most: usize) -> (usize, usize) {
+        let (mut left, mut length) = (0, 0);
+        while left < most
+            && let Some(Entry { segment, bytes, .. }) = self.entries.front_mut()
+        {
+            let all = datagrams(bytes.len(), *segment);
+            match segment.filter(|_| all > most - left) {
+                Some(segment) => {
+                    length += segment * (most - left);
+                    bytes.start += segment * (most - left);
+                    (left, self.sent) = (most, bytes.start);
+                }
+                None => {
+                    (left, length, self.sent) = (left + all, length + bytes.len(), bytes.end);
+                    self.entries.pop_front();
+                }
+            }
         }
-        bytes.start += length;
-        self.sent = bytes.start;
+        // Once: what leaves together is not worth moving what leaves behind it.
         self.tidy();
-        Some((most, length))
+        (left, length)
     }
 
     fn tidy(&mut self) {
@@ -176,10 +186,14 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(outgoing(1, Some(4), b"aaaabbbbcc"));
         outbox.push(outgoing(2, None, b"dddd"));
-        assert_eq!(outbox.leave(2), Some((2, 8)));
+        assert_eq!(outbox.leave(2), (2, 8));
         assert_eq!(outbox.held(), 6 + 2 * EACH);
         assert_eq!(outbox.iter().map(|one| one.bytes).collect::<Vec<_>>(), [&b"cc"[..], b"dddd"]);
-        assert_eq!((outbox.leave(9), outbox.leave(1), outbox.leave(1)), (Some((1, 2)), Some((1, 4)), None));
+        assert_eq!((outbox.leave(0), outbox.leave(9), outbox.leave(1)), ((0, 0), (2, 6), (0, 0)));
+        outbox.push(outgoing(1, None, b""));
+        outbox.push(outgoing(2, Some(4), b"aaaabbbbcc"));
+        assert_eq!((outbox.leave(2), outbox.leave(1)), ((2, 4), (1, 4)));
+        assert_eq!(outbox.iter().map(|one| one.bytes).collect::<Vec<_>>(), [b"cc"]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ type Cx<'a> = DatagramContext<'a, Desk>;
 impl DatagramService for DatagramDesk {
     type Session = Desk;
     const SCOPE: Scope = Scope::Connection;
+    const STAMPED: bool = true;
 
     fn open(&self, _: SocketAddr) -> Desk {
         Desk::default()

@@ -37,7 +37,7 @@ use roadstead_proto::{
 use crate::sockets::Os;
 use send::{Sender, Sent};
 use slots::Slots;
-pub use socket::{DatagramSocket, bind};
+pub use socket::{Asked, DatagramSocket, bind};
 
 /// The UDP sockets of one loop.
 pub struct DatagramSockets<P> {

@@ -22,8 +22,17 @@ pub struct DatagramSocket {
     pub(super) cuts: Cell<usize>,
 }
 
+/// What sockets are asked for beside what every answer needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Datagrams of one length may come as one.
+    pub gather: bool,
+    /// Each is told with the time at which the kernel received it, and with its ECN.
+    pub stamped: bool,
+}
+
 /// So many sockets that are bound to `address`, over which the system spreads those who send there: one of each pair of
-/// addresses always has the same. `gather`: datagrams of one length may come as one.
+/// addresses always has the same.
 ///
 /// # Errors
 /// What the system says, such as that the address is in use.
@@ -31,9 +40,9 @@ pub fn bind(
     address: SocketAddr,
     count: usize,
     tuning: Tuning,
-    gather: bool,
+    asked: Asked,
 ) -> io::Result<Vec<DatagramSocket>> {
-    let first = DatagramSocket::bound(address, false, tuning, gather)?;
+    let first = DatagramSocket::bound(address, false, tuning, asked)?;
     let address = first.local;
     // Only now may others join it, so that an address in use is told as such.
     if count > 1 {
@@ -41,13 +50,13 @@ pub fn bind(
     }
     let mut all = vec![first];
     for _ in 1..count {
-        all.push(DatagramSocket::bound(address, true, tuning, gather)?);
+        all.push(DatagramSocket::bound(address, true, tuning, asked)?);
     }
     Ok(all)
 }
 
 impl DatagramSocket {
-    fn bound(address: SocketAddr, with_others: bool, tuning: Tuning, gather: bool) -> io::Result<Self> {
+    fn bound(address: SocketAddr, with_others: bool, tuning: Tuning, asked: Asked) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         if with_others {
@@ -58,8 +67,8 @@ impl DatagramSocket {
         }
         tuning::apply_sizes(tuning, &socket)?;
         let fd = OwnedFd::from(socket);
-        ask(&fd, address)?;
-        if gather {
+        ask(&fd, address, asked.stamped)?;
+        if asked.gather {
             // Where it cannot, they come one by one.
             let _ = set(&fd, libc::SOL_UDP, libc::UDP_GRO, 1);
         }
@@ -87,7 +96,7 @@ impl AsFd for DatagramSocket {
 }
 
 /// Asks to be told of each datagram what an answer needs; and what else there is, where the system knows it.
-fn ask(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+fn ask(fd: &OwnedFd, address: SocketAddr, stamped: bool) -> io::Result<()> {
     use libc as c;
     let (level, hops, to, class, errors) = match address {
         SocketAddr::V4(_) => (c::IPPROTO_IP, c::IP_RECVTTL, c::IP_PKTINFO, c::IP_RECVTOS, c::IP_RECVERR),
@@ -99,8 +108,10 @@ fn ask(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     if address.ip().is_unspecified() {
         set(fd, level, to, 1)?;
     }
-    for (level, option) in [(level, class), (level, errors), (c::SOL_SOCKET, c::SO_TIMESTAMPNS)] {
-        let _ = set(fd, level, option, 1);
+    let _ = set(fd, level, errors, 1);
+    if stamped {
+        let _ = set(fd, level, class, 1);
+        let _ = set(fd, c::SOL_SOCKET, c::SO_TIMESTAMPNS, 1);
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ const LONGEST: usize = 65_535;
 
 type Net = DatagramSockets<Poll>;
 
+const PLAIN: Asked = Asked { gather: false, stamped: false };
+
 /// A socket with its net.
 struct Alone {
     net: Net,
@@ -34,7 +36,11 @@ struct Alone {
 
 impl Alone {
     fn at(address: &str) -> Self {
-        let mut all = bind(address.parse().unwrap(), 1, Tuning::default(), true).unwrap();
+        Self::asked(address, Asked { gather: true, stamped: true })
+    }
+
+    fn asked(address: &str, asked: Asked) -> Self {
+        let mut all = bind(address.parse().unwrap(), 1, Tuning::default(), asked).unwrap();
         let socket = Rc::new(all.remove(0));
         let net = Os::non_blocking(Instant::now(), Tuning::default());
         let mut net = Net::new(net, Poll::new(&WakeQueue::new()).unwrap());
@@ -132,6 +138,24 @@ fn all_that_the_system_tells_of_a_datagram_is_told() {
         assert_eq!(arrival.local, local, "{bind}");
         let age = SystemTime::now().duration_since(arrival.at.unwrap()).unwrap_or_default();
         assert!(age < Duration::from_secs(600), "{age:?}");
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_told_and_what_an_answer_needs_is() {
+    for (bind, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "::1")] {
+        let mut alone = Alone::asked(bind, PLAIN);
+        let to: IpAddr = to.parse().unwrap();
+        let (far, _) = far(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" });
+        let reference = socket2::SockRef::from(&far);
+        match to.is_ipv4() {
+            true => (reference.set_ttl_v4(9).unwrap(), reference.set_tos_v4(3).unwrap()),
+            false => (reference.set_unicast_hops_v6(9).unwrap(), reference.set_tclass_v6(3).unwrap()),
+        };
+        far.send_to(b"ahoy", (to, alone.socket.local().port())).unwrap();
+        let (_, arrival) = alone.receive().remove(0);
+        assert_eq!((arrival.at, arrival.ecn), (None, Ecn::NotCapable), "{bind}");
+        assert_eq!((arrival.hops, arrival.to), (Some(9), Some(to)), "{bind}");
     }
 }
 
@@ -311,11 +335,11 @@ fn a_loop_that_does_not_receive_is_told_once_and_again_when_it_has_found_nothing
 
 #[test]
 fn sockets_of_one_address_are_as_many_as_asked_for_and_another_server_has_none() {
-    let all = bind("127.0.0.1:0".parse().unwrap(), 3, Tuning::default(), false).unwrap();
+    let all = bind("127.0.0.1:0".parse().unwrap(), 3, Tuning::default(), PLAIN).unwrap();
     let address = all[0].local();
     assert!(all.len() == 3 && all.iter().all(|socket| socket.local() == address));
     for count in [1, 2] {
-        let error = bind(address, count, Tuning::default(), false).unwrap_err();
+        let error = bind(address, count, Tuning::default(), PLAIN).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }
