@@ -56,7 +56,9 @@ fn what_is_no_question_is_answered_and_ends_the_connection() {
         ("GET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
         ("GET / HTTP/3.0\r\n\r\n", "505 HTTP Version Not Supported"),
         (&ask("GET /", "Content-Length: 3\r\n"), "413 Content Too Large"),
-        (&ask("GET /", "Transfer-Encoding: chunked\r\n"), "501 Not Implemented"),
+        (&ask("GET /", "Transfer-Encoding: chunked\r\n"), "413 Content Too Large"),
+        (&ask("GET /", "Transfer-Encoding: gzip\r\n"), "501 Not Implemented"),
+        ("GET / HTTP/1.1\r\nHost: x\n\r\n", "400 Bad Request"),
         (&long, "431 Request Header Fields Too Large"),
         (&target, "414 URI Too Long"),
     ] {

@@ -16,7 +16,6 @@
 mod exposition;
 mod metrics;
 mod request;
-mod status;
 
 use std::{
     fmt,
@@ -24,12 +23,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use roadstead_http::{AnswerHead, Head, Room, Status, read};
 use roadstead_proto::{Close, Context, Done, Input, Observer, Peer, Scope, Service, Session};
 
 pub use exposition::{Exposition, Family, Format, Kind};
 pub use metrics::About;
-use request::{Head, Request};
-use status::Status;
+use request::Asked;
 
 /// Shows a server.
 #[derive(Clone)]
@@ -73,12 +72,12 @@ impl Admin {
         match path {
             "/metrics" => {
                 let (media_type, body) = (format.media_type(), self.metrics(format, uptime));
-                Answer { status: Status::Ok, media_type, body }
+                Answer { status: Status::OK, media_type, body }
             }
-            "/healthz" => plain(Status::Ok, "live\n"),
-            "/readyz" if self.0.observer.lets_in() => plain(Status::Ok, "ready\n"),
-            "/readyz" => plain(Status::NotReady, "nobody is let in\n"),
-            _ => plain(Status::NotFound, "there are /metrics, /healthz and /readyz\n"),
+            "/healthz" => plain(Status::OK, "live\n"),
+            "/readyz" if self.0.observer.lets_in() => plain(Status::OK, "ready\n"),
+            "/readyz" => plain(Status::UNAVAILABLE, "nobody is let in\n"),
+            _ => plain(Status::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
         }
     }
 }
@@ -94,7 +93,7 @@ struct Answer {
 
 impl From<Status> for Answer {
     fn from(status: Status) -> Self {
-        Self { status, media_type: PLAIN, body: format!("{}\n", status.line()) }
+        Self { status, media_type: PLAIN, body: format!("{status}\n") }
     }
 }
 
@@ -102,35 +101,21 @@ impl Answer {
     /// As it goes out; its head alone, if no more is asked for.
     fn write(&self, wall: SystemTime, stays: bool, head_only: bool) -> Vec<u8> {
         let Self { status, media_type, body } = self;
-        let mut text = format!("HTTP/1.1 {}\r\n", status.line());
-        let mut field = |name, value: &str| [name, ": ", value, "\r\n"].map(|part| text.push_str(part));
-        if let Some(date) = date(wall) {
-            field("Date", &date);
-        }
-        field("Content-Type", media_type);
-        field("Content-Length", &body.len().to_string());
-        field("Cache-Control", "no-store");
-        field("Vary", "Accept");
-        if *status == Status::Method {
-            field("Allow", "GET, HEAD");
+        let head = AnswerHead::new(*status).date(wall).field("Content-Type", media_type);
+        let mut head = head.field("Content-Length", body.len()).field("Cache-Control", "no-store");
+        head = head.field("Vary", "Accept");
+        if *status == Status::METHOD_NOT_ALLOWED {
+            head = head.field("Allow", "GET, HEAD");
         }
         if !stays {
-            field("Connection", "close");
+            head = head.field("Connection", "close");
         }
-        text.push_str("\r\n");
+        let mut bytes = head.finish();
         if !head_only {
-            text.push_str(body);
+            bytes.extend_from_slice(body.as_bytes());
         }
-        text.into_bytes()
+        bytes
     }
-}
-
-/// None of a clock that is set to a time for which there is no date.
-fn date(wall: SystemTime) -> Option<String> {
-    let since = wall.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    /// The first second of the year 10000.
-    const TOO_LATE: u64 = 253_402_300_800;
-    (since.as_secs() < TOO_LATE).then(|| httpdate::fmt_http_date(wall))
 }
 
 impl Service for Admin {
@@ -148,12 +133,19 @@ impl Service for Admin {
 pub struct AdminSession(Admin);
 
 impl AdminSession {
-    fn answer(&self, request: &Request<'_>, now: Duration) -> Answer {
-        let format = if request.openmetrics { Format::OpenMetrics } else { Format::Prometheus };
-        match request.path {
+    fn answer(&self, asked: &Asked<'_>, now: Duration) -> Answer {
+        let format = if asked.openmetrics { Format::OpenMetrics } else { Format::Prometheus };
+        match asked.path {
             Ok(path) => self.0.at(path, format, now),
             Err(status) => status.into(),
         }
+    }
+
+    /// The last word to whoever has sent what nothing can follow.
+    fn refuse(status: Status, cx: &mut Context<'_, Self>) -> Done {
+        let wall = cx.wall();
+        cx.output().send(Answer::from(status).write(wall, false, false));
+        Err(Close::violation(status.to_string()))
     }
 }
 
@@ -162,24 +154,22 @@ impl Session for AdminSession {
 
     /// One request: with more behind it, this is called again.
     fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
-        match request::read(input.bytes()) {
-            Head::Partial => Ok(()),
-            Head::Whole(length, request) => {
-                let answer = self.answer(&request, cx.now());
-                let (stays, head_only) = (request.stays, request.head_only);
-                input.consume(length);
-                let wall = cx.wall();
-                cx.output().send(answer.write(wall, stays, head_only));
-                if !stays {
-                    cx.finish();
-                }
-                Ok(())
-            }
-            Head::Wrong(status) => {
-                let wall = cx.wall();
-                cx.output().send(Answer::from(status).write(wall, false, false));
-                Err(Close::violation(status.line()))
-            }
+        let mut room = Room::new();
+        let (length, asked) = match read(input.bytes(), &mut room) {
+            Head::Partial => return Ok(()),
+            Head::Whole(length, request) => (length, Asked::by(&request)),
+            Head::Wrong(status) => return Self::refuse(status, cx),
+        };
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(status) => return Self::refuse(status, cx),
+        };
+        let (answer, wall) = (self.answer(&asked, cx.now()), cx.wall());
+        cx.output().send(answer.write(wall, asked.stays, asked.head_only));
+        if !asked.stays {
+            cx.finish();
         }
+        input.consume(length);
+        Ok(())
     }
 }
