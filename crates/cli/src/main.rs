@@ -87,7 +87,7 @@ enum Command {
     /// Measure ways of doing the same thing side by side
     #[command(subcommand)]
     Bench(bench::Command),
-    /// Load a TCP server that echoes, ours or not, and measure it
+    /// Load a server that echoes, ours or not, and measure it
     Load(load::Args),
     /// Watch a server that was started with --admin
     Top(top::Args),
@@ -332,6 +332,25 @@ mod tests {
     }
 
     #[test]
+    fn what_only_connections_have_is_refused_where_there_are_datagrams() {
+        for option in [
+            "--spread kernel",
+            "--io workers",
+            "--backlog 5",
+            "--first-byte 1",
+            "--slowest 1",
+            "--accepts 4",
+            "--in-flight 1",
+            "--keys keys",
+        ] {
+            for (udp, taken) in [("", true), ("--udp", false)] {
+                let line = format!("roadstead serve echo {option} {udp}");
+                assert_eq!(Cli::try_parse_from(line.split_whitespace()).is_ok(), taken, "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn the_help_of_a_server_says_which_limits_it_has_if_none_is_given() {
         let mut command = Cli::command();
         let serve = command.find_subcommand_mut("serve").unwrap();
@@ -345,7 +364,10 @@ mod tests {
             format!("without a byte in either direction [default: {}]", usual.idle.as_secs()),
             format!("0: any [default: {}]", usual.slowest),
             format!("0: any. What is over it waits [default: {}]", usual.rate_all),
-            format!("one connection may be sent; 0: any [default: {}]", usual.rate_each),
+            format!(
+                "one connection, or one peer of datagrams, may be sent; 0: any [default: {}]",
+                usual.rate_each
+            ),
             format!("one connection may buffer [default: {} MiB;", usual.buffer_each >> 20),
             format!("all connections may buffer [default: {} MiB]", usual.buffer_all >> 20),
             format!("Jobs in flight [default: {}]", usual.jobs),

@@ -22,7 +22,8 @@ pub(crate) fn close_datagrams(model: Model, how: &str, counts: &Snapshot) {
     tracing::info!(
         target: CLOSING, %model, datagrams_in = counts.datagrams_in, datagrams_out = counts.datagrams_out,
         truncated = counts.datagrams_truncated, withheld = counts.datagrams_withheld,
-        dropped = counts.datagrams_dropped, bytes_in = counts.bytes_in, bytes_out = counts.bytes_out, "{how}"
+        dropped = counts.datagrams_dropped, panics = counts.datagram_panics, bytes_in = counts.bytes_in,
+        bytes_out = counts.bytes_out, "{how}"
     );
 }
 
@@ -69,13 +70,14 @@ mod tests {
             datagrams_out: 2,
             datagrams_withheld: 4,
             datagrams_dropped: 5,
-            bytes_in: 6,
-            bytes_out: 7,
+            datagram_panics: 6,
+            bytes_in: 7,
+            bytes_out: 8,
             ..Snapshot::default()
         };
         let said = logged(|| close_datagrams(Model::Epoll, "drained", &datagrams));
         let line = "INFO roadstead::closing: drained model=epoll datagrams_in=1 datagrams_out=2 truncated=3 withheld=4 \
-                    dropped=5 bytes_in=6 bytes_out=7";
+                    dropped=5 panics=6 bytes_in=7 bytes_out=8";
         assert_eq!(said.trim(), line);
         let said = logged(|| close(Model::Epoll, "drained", &counts));
         let line = "INFO roadstead::closing: drained model=epoll accepted=1 refused=2 closed=3 failed=4 violations=5 late=6 \

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: Limits,
     /// Answer datagrams (UDP) at these addresses, instead of connections. For echo and discard
-    #[arg(long, conflicts_with_all = ["keys", "cert"])]
+    #[arg(long, conflicts_with_all = OF_CONNECTIONS)]
     udp: bool,
     /// Speak TLS 1.3 with the keys in this directory: see `roadstead keys`. SIGHUP has them read again
     #[arg(long, value_name = "DIR")]
@@ -61,6 +61,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID", hide = true)]
     with_parent: Option<i32>,
 }
+
+/// What datagrams have nothing of.
+const OF_CONNECTIONS: [&str; 9] =
+    ["keys", "cert", "spread", "io", "backlog", "first_byte", "slowest", "accepts", "in_flight"];
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Who {
@@ -87,9 +91,10 @@ enum Units {
 /// Where and how a server listens.
 #[derive(clap::Args)]
 pub(crate) struct Listen {
-    /// Address to listen on, or a name, of which all addresses are; port 0 lets the system choose. Or a Unix socket:
-    /// unix:PATH, a file of this user alone, or unix:@NAME, an abstract name. May be given more than once, and beside
-    /// sockets that it is started with (LISTEN_FDS, as by systemd) [default: 127.0.0.1:7007 if there are none]
+    /// Address to listen on, or a name, of which all addresses are; port 0 lets the system choose. For connections also a
+    /// Unix socket: unix:PATH, a file of this user alone, or unix:@NAME, an abstract name. May be given more than once,
+    /// and, for connections, beside sockets that it is started with (LISTEN_FDS, as by systemd) [default:
+    /// 127.0.0.1:7007 if there are none]
     #[arg(long, value_name = "ADDR", value_parser = place)]
     bind: Vec<Place>,
     /// I/O model: see `roadstead models`, or `best`
@@ -226,7 +231,7 @@ pub(crate) struct Limits {
     /// [default: 0]
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes(0..=BYTES as u64))]
     rate_all: Option<u64>,
-    /// Bytes per second that one connection may be sent; 0: any [default: 0]
+    /// Bytes per second that one connection, or one peer of datagrams, may be sent; 0: any [default: 0]
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes(0..=BYTES as u64))]
     rate_each: Option<u64>,
     /// Bytes that one connection may buffer [default: 1 MiB; Trident: by the collection]

@@ -46,7 +46,8 @@ fn echo_answers_wherever_it_is_bound_and_says_what_it_has_come_to() {
         server.signal(Signal::TERM);
         assert_eq!(server.end().code(), Some(0));
         let log = std::fs::read_to_string(&log).unwrap();
-        let counts = "datagrams_in=2 datagrams_out=2 truncated=0 withheld=0 dropped=0 bytes_in=8 bytes_out=8";
+        let counts =
+            "datagrams_in=2 datagrams_out=2 truncated=0 withheld=0 dropped=0 panics=0 bytes_in=8 bytes_out=8";
         assert!(log.contains(&format!("drained model={model} {counts}")), "{log}");
     }
 }

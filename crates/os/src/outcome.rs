@@ -20,7 +20,8 @@ pub enum Broken {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not finished when the time to drain was over, and reset: connections: {connections}{}{}", also(*.datagrams), left_behind(*.working))]
 pub struct Undrained {
-    /// Connections that were still open. They are reset: at once, or, of a thread that is in a job, when that is done.
+    /// Connections that were still open, and peers that datagram sessions remembered. They are reset, or forgotten: at
+    /// once, or, of a thread that is in a job, when that is done.
     pub connections: usize,
     /// A session of datagrams had not finished either. Its socket is closed.
     pub datagrams: bool,

@@ -64,7 +64,8 @@ pub struct Budget {
     /// For an outgoing connection to be answered. Default 5 s.
     pub connect: Duration,
     /// How long the engine waits for the peer's end after its own, so that the last bytes are not lost to a reset; or
-    /// before its own, where the peer is to end first. Default 2 s.
+    /// before its own, where the peer is to end first. Of datagrams: how long what is left to be sent may wait when their
+    /// session has finished. Default 2 s.
     pub linger: Duration,
 }
 

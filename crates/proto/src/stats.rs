@@ -48,9 +48,9 @@ macro_rules! counters {
         #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
         pub struct Snapshot {
             $($(#[$doc])* pub $name: u64,)*
-            /// Connections open at that moment.
+            /// Connections open at that moment, and peers that datagram sessions remembered.
             pub open: usize,
-            /// From how many addresses those of them came that were accepted.
+            /// From how many addresses those of them came that sessions did not open.
             pub addresses: usize,
             /// Bytes that they held then.
             pub buffered: usize,
@@ -155,7 +155,7 @@ counters! {
     datagrams_out,
     /// Datagrams that were not sent, because they would have made more of a forged request than it was.
     datagrams_withheld,
-    /// Datagrams that were not sent for want of room, or of a way.
+    /// Datagrams that were not sent for want of room, of a way, or because of a cap.
     datagrams_dropped,
     /// Sessions of datagram sockets that panicked, or that their service panicked over.
     datagram_panics,

@@ -94,10 +94,14 @@ impl Report {
     /// Says what went wrong beside what the table shows, and what makes the figures doubtful.
     fn warn(&self) {
         if self.load.unreachable > 0 {
-            tracing::error!("the network said {} times that nobody receives there", self.load.unreachable);
+            let times = match self.load.unreachable {
+                1 => "once".into(),
+                times => format!("{times} times"),
+            };
+            tracing::error!("the network said that nobody receives there: {times}");
         }
         if self.load.unasked > 0 {
-            tracing::error!("{} datagrams came that nobody had asked for", self.load.unasked);
+            tracing::error!("datagrams that nobody had asked for: {}", self.load.unasked);
         }
         if self.load.client_is_limit {
             tracing::warn!(
@@ -185,7 +189,9 @@ mod tests {
         let said = |load| logged(|| Report { load, ..report() }.warn());
         assert_eq!(said(report().load), "");
         let odd = said(DatagramReport { unasked: 3, unreachable: 4, ..report().load });
-        assert!(odd.contains("3 datagrams came") && odd.contains("said 4 times"), "{odd}");
+        assert!(odd.contains("asked for: 3") && odd.contains("receives there: 4 times"), "{odd}");
+        let once = said(DatagramReport { unreachable: 1, ..report().load });
+        assert!(once.contains("receives there: once"), "{once}");
         let limit = said(DatagramReport { client_is_limit: true, client_cpu_share: 0.953, ..report().load });
         assert!(limit.contains("used 95 % of its core"), "{limit}");
         let report = DatagramReport { sent: 0, ..report().load };

@@ -1,7 +1,7 @@
 //! What a server counts and holds, as families of samples: the names that everybody who watches it reads.
 //!
-//! A limit is called as the option and the part of [`Budget`](roadstead_proto::Budget) that sets it, and so is a
-//! deadline that was passed.
+//! A deadline that was passed is called as the option and the part of [`Budget`](roadstead_proto::Budget) that sets it,
+//! and a limit as what it limits.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -45,10 +45,22 @@ fn limits(text: &mut Exposition, observer: &Observer) {
     one("roadstead_per_address_limit", "Connections that may be open from one address.", budget.per_address);
     one("roadstead_tickets_limit", "Tickets that may be outstanding at once.", budget.jobs);
     one("roadstead_buffered_limit_bytes", "Bytes that all connections may buffer.", budget.buffer_all);
+    let mut cap = |name, help, rate| {
+        if rate > 0 {
+            text.one(Kind::Gauge, name, help, rate);
+        }
+    };
+    cap("roadstead_rate_all_limit_bytes", "Bytes per second that may be sent.", budget.rate_all);
+    cap("roadstead_rate_each_limit_bytes", "Bytes per second that one may be sent.", budget.rate_each);
 }
 
 fn connections(text: &mut Exposition, all: &Snapshot) {
-    text.one(Kind::Gauge, "roadstead_connections", "Connections that are open.", all.open);
+    text.one(
+        Kind::Gauge,
+        "roadstead_connections",
+        "Connections that are open, and peers of datagrams that are remembered.",
+        all.open,
+    );
     text.one(Kind::Gauge, "roadstead_addresses", "Addresses that have one open.", all.addresses);
     let mut counter = |name, help, value| text.one(Kind::Counter, name, help, value);
     counter("roadstead_connections_accepted", "Connections that were let in.", all.accepted);
