@@ -57,7 +57,8 @@ pub struct Budget {
     pub slowest: u64,
     /// Bytes per second that all connections and datagram sockets together may send; 0, the default, is no cap. What is
     /// over it waits. The engine counts what sessions send, without what a layer adds to it, and of datagrams with the
-    /// headers of IP and UDP. A burst of what that is in 20 ms, and of 16 KiB at least, may go at once.
+    /// headers of IP and UDP. A burst of what that is in 20 ms, and of 16 KiB at least, may go at once. Where both
+    /// connections and datagrams have more to send, each have half.
     pub rate_all: u64,
     /// The same for each connection; of datagrams for each peer that is remembered, and each other IP address.
     pub rate_each: u64,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     host::Shared,
-    rate::{Bucket, Cap},
+    rate::{Bucket, Cap, Common},
 };
 
 /// A connection's caps, and its leave to send.
@@ -16,6 +16,10 @@ pub(crate) struct Pace {
     /// Bytes that it may send, and from when.
     pub(crate) leave: u64,
     pub(crate) from: Duration,
+    /// From when by the bucket of all.
+    all_from: Duration,
+    /// What [`Common::put_back`] was when that was so.
+    put_back: Duration,
     /// When it began to wait for that.
     pub(crate) since: Duration,
 }
@@ -24,7 +28,8 @@ impl Pace {
     /// None where there is no cap.
     pub(crate) fn of(shared: &Shared) -> Option<Box<Self>> {
         let each = Cap::of(shared.budget.rate_each).map(|cap| (cap, Bucket::default()));
-        let pace = Self { each, leave: 0, from: Duration::ZERO, since: Duration::ZERO };
+        let [from, all_from, put_back, since] = [Duration::ZERO; 4];
+        let pace = Self { each, leave: 0, from, all_from, put_back, since };
         (each.is_some() || shared.rate.is_some()).then(|| Box::new(pace))
     }
 
@@ -33,15 +38,26 @@ impl Pace {
         let own = self.each.map(|(cap, _)| cap);
         let caps = own.into_iter().chain(shared.rate.as_ref().map(|all| all.cap));
         self.leave = caps.map(Cap::portion).fold(bytes, u64::min);
-        self.from = self.take(self.leave, now, shared);
+        self.take(self.leave, now, shared);
     }
 
-    fn take(&mut self, bytes: u64, now: Duration, shared: &Shared) -> Duration {
-        let all = shared.rate.as_ref().map_or(now, |all| all.take(bytes, now));
-        let Some((cap, bucket)) = &mut self.each else { return all };
-        let own = bucket.take(*cap, bytes, now);
-        bucket.delay(all.saturating_sub(own));
-        own.max(all)
+    fn take(&mut self, bytes: u64, now: Duration, shared: &Shared) {
+        let all = shared.rate.as_ref();
+        self.put_back = all.map_or(Duration::ZERO, Common::put_back);
+        self.all_from = all.map_or(now, |all| all.take(bytes, now));
+        self.from = match &mut self.each {
+            Some((cap, bucket)) => bucket.take_both(*cap, self.all_from, bytes, now),
+            None => self.all_from,
+        };
+    }
+
+    /// It waits, and others may have gone ahead meanwhile.
+    pub(crate) fn give_way(&mut self, shared: &Shared) {
+        let Some(all) = &shared.rate else { return };
+        let put_back = all.put_back();
+        self.all_from = self.all_from.saturating_add(put_back.saturating_sub(self.put_back));
+        self.put_back = put_back;
+        self.from = self.from.max(self.all_from);
     }
 
     /// So many bytes were sent. A layer may tell of what it was given in parts, and then of more than the leave is for.

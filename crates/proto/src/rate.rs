@@ -9,6 +9,10 @@
 //! where there is no cap. What was asked for and is sent later than it might be, because of its own cap, because its peer
 //! had no room or because its loop stood still, comes on top: of each connection [a portion](Cap::portion) at most, of a
 //! datagram socket what had become due.
+//!
+//! Each of many connections may wait as long as its turn takes to come, and a datagram may not: so it is not in their
+//! line. While connections wait, datagrams have half of the rate ahead of them, with the burst of that, and all who wait
+//! go later by what was taken.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -42,6 +46,11 @@ impl Cap {
         (self.0 / 20).clamp(1, self.burst() / 2)
     }
 
+    /// Half of the rate.
+    fn half(self) -> Self {
+        Self((self.0 / 2).max(1))
+    }
+
     /// In how many nanoseconds so many bytes may go, rounded up.
     fn time(self, bytes: u64) -> u64 {
         let nanos = (u128::from(bytes) * SECOND).div_ceil(u128::from(self.0));
@@ -67,9 +76,17 @@ impl Bucket {
         Duration::from_nanos(from)
     }
 
-    /// What was taken last goes so much later than it might: what follows does too.
-    pub(crate) fn delay(&mut self, by: Duration) {
-        self.0 = self.0.saturating_add(nanos(by));
+    /// Takes so many bytes that another bucket lets go from `other` on. Answers from when they may go by both: what goes
+    /// later than it might has what follows here go later too.
+    pub(crate) fn take_both(&mut self, cap: Cap, other: Duration, bytes: u64, now: Duration) -> Duration {
+        let own = self.take(cap, bytes, now);
+        self.0 = self.0.saturating_add(nanos(other.saturating_sub(own)));
+        own.max(other)
+    }
+
+    /// The next byte goes at `from` at the soonest.
+    fn not_before(&mut self, cap: Cap, from: Duration) {
+        self.0 = self.0.max(nanos(from).saturating_add(cap.time(cap.burst())));
     }
 
     /// So many bytes of what was taken will not go.
@@ -88,6 +105,19 @@ impl Bucket {
 pub(crate) struct Common {
     pub(crate) cap: Cap,
     full_at: FullAt,
+    ahead: Box<Ahead>,
+}
+
+/// What datagrams have ahead of connections that wait. Only of processes that have datagrams, and such serve alone.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Ahead {
+    /// Until when connections wait.
+    waited: AtomicU64,
+    /// When the bucket of datagrams is full again.
+    full_at: AtomicU64,
+    /// How much later all who wait go than they were told.
+    put_back: AtomicU64,
 }
 
 /// Where the number is.
@@ -105,12 +135,14 @@ struct Apart(AtomicU64);
 impl Common {
     /// `None`: the budget has no cap.
     pub(crate) fn of(budget: &Budget) -> Option<Self> {
-        Some(Self { cap: Cap::of(budget.rate_all)?, full_at: FullAt::Here(Box::default()) })
+        let full_at = FullAt::Here(Box::default());
+        Some(Self { cap: Cap::of(budget.rate_all)?, full_at, ahead: Box::default() })
     }
 
     /// One that several processes have together.
     pub(crate) fn shared(budget: &Budget, share: &Share) -> Option<Self> {
-        Some(Self { cap: Cap::of(budget.rate_all)?, full_at: FullAt::Common(share.clone()) })
+        let full_at = FullAt::Common(share.clone());
+        Some(Self { cap: Cap::of(budget.rate_all)?, full_at, ahead: Box::default() })
     }
 
     fn full_at(&self) -> &AtomicU64 {
@@ -120,33 +152,66 @@ impl Common {
         }
     }
 
-    /// Changes the bucket as `change` does, and answers what that answers.
-    fn change<T>(&self, mut change: impl FnMut(&mut Bucket) -> T) -> T {
-        let full_at = self.full_at();
-        let mut before = full_at.load(Relaxed);
-        loop {
-            let mut bucket = Bucket(before);
-            let answer = change(&mut bucket);
-            match full_at.compare_exchange_weak(before, bucket.0, Relaxed, Relaxed) {
-                Ok(_) => return answer,
-                Err(changed) => before = changed,
-            }
-        }
-    }
-
-    /// [`Bucket::take`].
+    /// [`Bucket::take`], for a connection. It has to ask whether it was [put back](Common::put_back).
     pub(crate) fn take(&self, bytes: u64, now: Duration) -> Duration {
-        self.change(|bucket| bucket.take(self.cap, bytes, now))
+        let from = change(self.full_at(), |bucket| bucket.take(self.cap, bytes, now));
+        if from > now {
+            self.ahead.waited.fetch_max(nanos(from), Relaxed);
+        }
+        from
     }
 
     /// [`Bucket::give_back`].
     pub(crate) fn give_back(&self, bytes: u64) {
-        self.change(|bucket| bucket.give_back(self.cap, bytes));
+        change(self.full_at(), |bucket| bucket.give_back(self.cap, bytes));
     }
 
-    /// The bucket as it is now.
-    pub(crate) fn bucket(&self) -> Bucket {
-        Bucket(self.full_at().load(Relaxed))
+    /// How much later all who wait go than they were told, since the beginning.
+    pub(crate) fn put_back(&self) -> Duration {
+        Duration::from_nanos(self.ahead.put_back.load(Relaxed))
+    }
+
+    /// Takes so many bytes for a datagram: of its part if connections wait. Datagrams go in the order in which they ask.
+    pub(crate) fn take_ahead(&self, bytes: u64, now: Duration) -> Duration {
+        let (ahead, half) = (&*self.ahead, self.cap.half());
+        if self.is_waited_for(now) {
+            let time = self.cap.time(bytes);
+            for later in [self.full_at(), &ahead.put_back, &ahead.waited] {
+                later.fetch_add(time, Relaxed);
+            }
+            return change(&ahead.full_at, |bucket| bucket.take(half, bytes, now));
+        }
+        let from = change(self.full_at(), |bucket| bucket.take(self.cap, bytes, now));
+        let from = from.max(Bucket(ahead.full_at.load(Relaxed)).next(half));
+        if from > now {
+            change(&ahead.full_at, |bucket| bucket.not_before(half, from));
+        }
+        from
+    }
+
+    /// What a datagram is taken out of now.
+    pub(crate) fn of_datagrams(&self, now: Duration) -> (Cap, Bucket) {
+        match self.is_waited_for(now) {
+            true => (self.cap.half(), Bucket(self.ahead.full_at.load(Relaxed))),
+            false => (self.cap, Bucket(self.full_at().load(Relaxed))),
+        }
+    }
+
+    fn is_waited_for(&self, now: Duration) -> bool {
+        self.ahead.waited.load(Relaxed) > nanos(now)
+    }
+}
+
+/// Changes a bucket that is shared as `change` does, and answers what that answers.
+fn change<T>(full_at: &AtomicU64, mut change: impl FnMut(&mut Bucket) -> T) -> T {
+    let mut before = full_at.load(Relaxed);
+    loop {
+        let mut bucket = Bucket(before);
+        let answer = change(&mut bucket);
+        match full_at.compare_exchange_weak(before, bucket.0, Relaxed, Relaxed) {
+            Ok(_) => return answer,
+            Err(changed) => before = changed,
+        }
     }
 }
 
@@ -205,7 +270,7 @@ mod tests {
                 let unsent = bytes * unsent / 200;
                 bucket.give_back(cap, unsent);
                 common.give_back(unsent);
-                prop_assert_eq!(common.bucket(), bucket);
+                prop_assert_eq!(common.full_at().load(Relaxed), bucket.0);
                 went.push((nanos(from).max(now), bytes - unsent, bytes));
             }
             for first in 0..went.len() {

@@ -1,13 +1,24 @@
 //! Caps in the simulator: no more goes than they say, nobody is passed over, everything is over in the end.
 #![allow(clippy::unwrap_used)]
 
-use std::{net::SocketAddr, sync::mpsc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
+use roadstead_drivers::accept::opener;
 use roadstead_proto::{
     Budget, Closed, Context, DatagramContext, DatagramService, DatagramSession, Done, Input, Peer, Ready,
-    Scope, Service, Session, datagrams::Arrivals,
+    Scope, Service, Session,
+    connection::dialling::outgoing,
+    datagrams::{Arrival, Arrivals, Batch, DatagramEndpoint, DatagramEvent, Datagrams, Ecn},
+    host::{Host, Shared},
+    ticket::Token,
 };
-use roadstead_sim::{DatagramFaults, DatagramReport, DatagramSim, Report, Sim, seeds};
+use roadstead_sim::{
+    DatagramFaults, DatagramReport, DatagramSim, Faults, Report, Resident, Sim, Tenant, seeds,
+};
 
 const LIMIT: Duration = Duration::from_secs(3_600);
 
@@ -64,9 +75,10 @@ impl Session for Owes {
     }
 }
 
-/// Asks once, and tells what it got when all is over.
+/// Asks, each time when it has got what it asked for, and tells what it got when all is over.
 struct Asks {
     ask: u8,
+    times: usize,
     got: usize,
     tell: mpsc::Sender<(usize, usize)>,
 }
@@ -85,14 +97,17 @@ impl Session for Asks {
         assert!(input.bytes().iter().all(|&byte| byte == self.ask));
         self.got += input.len();
         input.consume(usize::MAX);
-        if self.got == usize::from(self.ask) * 1_000 {
+        let each = usize::from(self.ask) * 1_000;
+        if self.got == each * self.times {
             cx.finish();
+        } else if self.got.is_multiple_of(each) {
+            cx.output().write(&[self.ask]);
         }
         Ok(())
     }
 
     fn closed(self, _: &Closed) {
-        self.tell.send((usize::from(self.ask) * 1_000, self.got)).unwrap();
+        self.tell.send((usize::from(self.ask) * 1_000 * self.times, self.got)).unwrap();
     }
 }
 
@@ -114,7 +129,7 @@ fn streams(sim: Sim, each: u64, all: u64, drain: Option<Duration>) -> Result<(),
     let clients = 1 + seed % 5;
     for number in 0..clients {
         let ask = (20 + (seed * 7 + number * 31) % 100) as u8;
-        sim = sim.client(server, Asks { ask, got: 0, tell: tell.clone() });
+        sim = sim.client(server, Asks { ask, times: 1, got: 0, tell: tell.clone() });
     }
     drop(tell);
     if let Some(after) = drain {
@@ -249,6 +264,140 @@ fn datagrams_keep_to_their_caps_are_counted_beyond_and_who_is_within_is_not_behi
             let (came, went) = (report.flow(modest, server).received, report.flow(server, modest).sent);
             assert!(all > 0 || came == went, "{went} answers to {came}");
         }
+        Ok(())
+    });
+}
+
+/// A socket of datagrams on the node of a server of connections: so many are asked for every 20 ms, and it tells when
+/// how many bytes went, headers counted.
+struct Beside {
+    socket: Datagrams<Parrot>,
+    host: Host,
+    batch: Batch,
+    next: Duration,
+    tell: mpsc::Sender<(f64, u64)>,
+}
+
+/// Bytes of each datagram, and with its headers.
+const LENGTH: usize = 972;
+const COST: u64 = 1_000;
+
+impl Beside {
+    fn new(shared: &Arc<Shared>, at_once: usize, tell: mpsc::Sender<(f64, u64)>) -> Self {
+        let socket = Datagrams::new(Arc::new(Parrot), address("10.0.0.1:7"), shared);
+        let mut batch = Batch::new(at_once, LENGTH);
+        let _ = batch.places().count();
+        for place in 0..at_once {
+            let (from, ecn) = (address("10.2.0.1:9"), Ecn::NotCapable);
+            let arrival =
+                Arrival { from, to: None, local: None, at: None, ecn, hops: Some(64), truncated: false };
+            batch.came(place, LENGTH, None, arrival);
+        }
+        Self { socket, host: Host::alone(Arc::clone(shared), 1), batch, next: Duration::ZERO, tell }
+    }
+
+    fn happen(&mut self, now: Duration, event: DatagramEvent<'_>) {
+        self.socket.handle(now, event, &mut self.host);
+        while !self.socket.outbox().is_empty() {
+            let sent: Vec<_> = self.socket.outbox().iter().map(|one| one.bytes.len()).collect();
+            assert!(sent.iter().all(|&length| length == LENGTH));
+            let left = sent.len();
+            self.tell.send((now.as_secs_f64(), left as u64 * COST)).unwrap();
+            self.socket.handle(now, DatagramEvent::Left(left), &mut self.host);
+        }
+        self.socket.settle(now, &mut self.host);
+        self.host.report();
+    }
+}
+
+impl Session for Beside {
+    type Reply = ();
+
+    fn ready(&mut self, why: Ready, cx: &mut Context<'_, Self>) -> Done {
+        let now = cx.now();
+        match why {
+            Ready::Opened => {
+                self.socket.place(Token(1), self.host.wake_queue(), now);
+                self.happen(now, DatagramEvent::Opened);
+                self.next = now;
+            }
+            Ready::Draining => {
+                self.happen(now, DatagramEvent::Stop);
+                cx.finish();
+                return Ok(());
+            }
+            _ => self.happen(now, DatagramEvent::Tick),
+        }
+        if self.next <= now {
+            self.next = now + Duration::from_millis(20);
+            let batch = std::mem::replace(&mut self.batch, Batch::new(0, 0));
+            self.happen(now, DatagramEvent::Came(&batch));
+            self.batch = batch;
+        }
+        cx.wake_at(self.socket.deadline().into_iter().chain([self.next]).min());
+        Ok(())
+    }
+
+    fn receive(&mut self, _: &mut Input<'_>, _: &mut Context<'_, Self>) -> Done {
+        Ok(())
+    }
+}
+
+struct Nothing;
+
+impl Resident for Nothing {
+    fn held(&self) -> Vec<(&'static str, usize)> {
+        Vec::new()
+    }
+    fn stranded(&self) -> Option<(&'static str, usize)> {
+        None
+    }
+}
+
+/// How many bytes went in four seconds from a second after `start`.
+fn amid(sent: &[(f64, u64)], start: f64) -> u64 {
+    let within = |at: f64| (1.0..5.0).contains(&(at - start));
+    sent.iter().filter(|(at, _)| within(*at)).map(|(_, bytes)| bytes).sum()
+}
+
+#[test]
+fn datagrams_have_their_part_beside_connections_that_have_more_to_send_than_may_go() {
+    const RATE: u64 = 200_000;
+    Sim::check(seeds(12), |sim| {
+        let (seed, server) = (sim.seed(), address("10.0.0.1:7007"));
+        let clients: u64 = [1, 13, 40][(seed % 3) as usize];
+        // A quarter of the rate, or four times as much as that.
+        let at_once = [1, 20][(seed / 3 % 2) as usize];
+        let shared = Shared::new(Budget::default().rate_all(RATE));
+        let (tell, told) = mpsc::channel();
+        let beside = Beside::new(&shared, at_once, tell);
+        let (beside, _) = outgoing(&shared, server.into(), None, beside).unwrap();
+        let (resident, open) = (Box::new(Nothing), opener(Arc::new(Owes), Arc::clone(&shared), None));
+        let tenant =
+            Tenant { resident, shared: Arc::clone(&shared), attended: vec![beside], from: Duration::ZERO };
+        let mut sim = sim.faults(Faults::none());
+        let tenancy = sim.settle(server, open, tenant);
+        let (tell, _told) = mpsc::channel();
+        for _ in 0..clients {
+            let times = 40 / clients as usize;
+            sim = sim.client(server, Asks { ask: 119, times, got: 0, tell: tell.clone() });
+        }
+        let report = sim.run(LIMIT)?;
+        drop(tenancy);
+        let streams: Vec<_> = sends(&report).iter().map(|&(_, at, bytes)| (at, bytes)).collect();
+        let datagrams: Vec<_> = told.try_iter().collect();
+        let start = streams[0].0;
+        let (streamed, said) = (amid(&streams, start), amid(&datagrams, start));
+        match at_once {
+            1 => assert!(said >= 199 * COST, "{said}: none is dropped that is within the half"),
+            // More of what comes in the moments in which nobody waits.
+            _ => assert!((380_000..=480_000).contains(&said), "{said}: half"),
+        }
+        assert!((780_000..=820_000).contains(&(streamed + said)), "{streamed} and {said}: nothing is idle");
+        let mut all = [streams, datagrams].concat();
+        all.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let ahead = burst(RATE / 2) + COST;
+        assert_within(&all, RATE, burst(RATE) + ahead + clients * portion(RATE), "all");
         Ok(())
     });
 }

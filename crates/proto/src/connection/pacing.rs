@@ -29,6 +29,9 @@ impl<S: Session> Connection<S> {
             let waits = if self.output.has_file() { u64::MAX } else { self.output.buffered() as u64 };
             pace.ask(waits, now, &self.shared);
         }
+        if self.waits {
+            pace.give_way(&self.shared);
+        }
         if now < pace.from {
             if !mem::replace(&mut self.waits, true) {
                 pace.since = now;

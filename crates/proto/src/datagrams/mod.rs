@@ -19,7 +19,8 @@
 //! - **No two servers talk for ever** because of one forged datagram: what goes to such an address travels fewer hops
 //!   than what came had left.
 //! - **No more is sent than the caps say** ([`Budget::rate_all`], [`Budget::rate_each`]). What is over them waits for
-//!   100 ms at most, a quarter of `buffer_each` at most, and keeps nobody from sending who is within them.
+//!   100 ms at most, a quarter of `buffer_each` at most, and keeps nobody from sending who is within them. Nor do
+//!   connections that have more to send than all may: half of it is for datagrams then.
 //! - **Nothing grows without a limit.** Peers count as connections do ([`Budget::connections`], `per_address`), each
 //!   with `buffer_each` bytes and `idle`. What waits to be sent is `buffer_each` for a socket, and is charged to
 //!   `buffer_all` when the loop leaves it; beyond that it is dropped and counted, as networks do. Above a quarter of it

@@ -79,7 +79,7 @@ impl Paced {
         now: Duration,
     ) -> Option<Duration> {
         let own = self.each.map(|cap| (cap, known.unwrap_or_else(|| self.strangers[self.stranger(peer)])));
-        let all = self.shared.rate.as_ref().map(|all| (all.cap, all.bucket()));
+        let all = self.shared.rate.as_ref().map(|all| all.of_datagrams(now));
         let first = self.next().filter(|_| !self.has_room(length));
         let until = |(cap, mut bucket): (Cap, Bucket)| {
             let in_time = bucket.next(cap).saturating_sub(PATIENCE);
@@ -97,13 +97,10 @@ impl Paced {
         cost: u64,
         now: Duration,
     ) -> Duration {
-        let all = self.shared.rate.as_ref().map_or(now, |all| all.take(cost, now));
+        let all = self.shared.rate.as_ref().map_or(now, |all| all.take_ahead(cost, now));
         let Some(cap) = self.each else { return all };
         let stranger = self.stranger(peer);
-        let bucket = known.unwrap_or(&mut self.strangers[stranger]);
-        let own = bucket.take(cap, cost, now);
-        bucket.delay(all.saturating_sub(own));
-        own.max(all)
+        known.unwrap_or(&mut self.strangers[stranger]).take_both(cap, all, cost, now)
     }
 
     fn stranger(&self, peer: SocketAddr) -> usize {

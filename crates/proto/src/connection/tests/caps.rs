@@ -252,7 +252,8 @@ fn leave_that_is_not_used_goes_back() {
     for _ in 0..3 {
         assert_eq!(first.take(1_000), 1_000);
     }
-    assert_eq!(first.shared.rate.as_ref().unwrap().bucket().next(Cap::of(RATE).unwrap()), Duration::ZERO);
+    let (cap, bucket) = first.shared.rate.as_ref().unwrap().of_datagrams(Duration::ZERO);
+    assert_eq!((cap, bucket.next(cap)), (Cap::of(RATE).unwrap(), Duration::ZERO));
     let mut second = Capped::of(&shared);
     second.ask(100);
     // One has leave for 5,000 that it does not use, and is closed.
