@@ -67,7 +67,7 @@ mod reserve;
 mod spare;
 mod unread;
 
-pub use actor::{Actor, Asked};
+pub use actor::{Actor, Asked, AtEnd};
 pub use address::{Address, UnixName};
 pub use blob::Blob;
 pub use budget::Budget;

@@ -103,7 +103,7 @@ pub use dial::Dialer;
 pub use model::Model;
 pub use roadstead_os::{disk::Directory, file::File};
 pub use roadstead_proto::{
-    Actor, Address, Asked, Blob, Budget, Busy, Chunk, Close, Closed, Context, DatagramContext,
+    Actor, Address, Asked, AtEnd, Blob, Budget, Busy, Chunk, Close, Closed, Context, DatagramContext,
     DatagramService, DatagramSession, Done, Forward, Frame, Identity, Input, Job, JobId, Layer, Layers, Lost,
     Observer, Output, Peer, Queue, Reading, Ready, Scope, Service, Session, Step, Ticket, Tuning, UnixName,
     Waker, actor, datagrams, disk, frame, journal,

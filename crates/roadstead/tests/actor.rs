@@ -3,18 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream, UdpSocket},
     sync::{
         Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{self, Receiver, Sender},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use roadstead::{
-    Actor, Asked, Close, Context, Done, Input, JobId, Lost, Model, Peer, Scope, Server, Service, Session,
+    Actor, Asked, AtEnd, Close, Context, DatagramContext, DatagramService, DatagramSession, Done, Input,
+    JobId, Lost, Model, Peer, Scope, Server, Service, Session,
+    datagrams::{Arrivals, Path},
 };
 
 /// Bytes of an answer.
@@ -101,7 +105,7 @@ impl Session for Sum {
     }
 }
 
-fn hear(stream: &mut TcpStream) -> String {
+fn answered(stream: &mut TcpStream) -> String {
     let mut answer = [0; ANSWER];
     stream.read_exact(&mut answer).unwrap();
     String::from_utf8(answer.to_vec()).unwrap().trim_end().to_owned()
@@ -109,7 +113,7 @@ fn hear(stream: &mut TcpStream) -> String {
 
 fn ask(stream: &mut TcpStream, what: u8) -> String {
     stream.write_all(&[what]).unwrap();
-    hear(stream)
+    answered(stream)
 }
 
 #[test]
@@ -135,12 +139,181 @@ fn a_loop_that_stands_still_in_an_operation_keeps_no_other_from_its_connections(
             assert_eq!(ask(stream, THREAD), *thread, "{model}");
         }
         go_on.send(()).unwrap();
-        assert_eq!(hear(&mut stands), format!("1 {its}"), "{model}");
+        assert_eq!(answered(&mut stands), format!("1 {its}"), "{model}");
         for (number, (stream, thread)) in (2..).zip(&mut others) {
-            assert_eq!(hear(stream), format!("{number} {its}"), "{model}: done by the one that stood");
+            assert_eq!(answered(stream), format!("{number} {its}"), "{model}: done by the one that stood");
             assert_eq!(ask(stream, THREAD), *thread, "{model}");
         }
         drop((stands, others));
+        server.drain(TOO_LONG).unwrap();
+    }
+}
+
+/// Who is here, each by a number.
+type Room = BTreeSet<u64>;
+
+#[derive(Default)]
+struct Rooms {
+    room: Actor<Room>,
+    came: AtomicU64,
+}
+
+/// Comes in with its first byte, and answers each with how many are here; `x` panics.
+struct Guest {
+    room: Actor<Room>,
+    number: u64,
+    leaves: Option<AtEnd<Room>>,
+}
+
+impl Service for Rooms {
+    type Session = Guest;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> Guest {
+        Guest { room: self.room.clone(), number: self.came.fetch_add(1, Relaxed), leaves: None }
+    }
+}
+
+impl Guest {
+    fn say(here: usize, cx: &mut Context<'_, Self>) {
+        cx.output().write(format!("{here:<ANSWER$}").as_bytes());
+    }
+}
+
+impl Session for Guest {
+    type Reply = usize;
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        assert!(input.bytes()[0] != b'x', "a session that is meant to panic");
+        let Self { room, number, leaves } = self;
+        let number = *number;
+        // Before it comes in: it may close before it hears that it has.
+        leaves.get_or_insert_with(|| room.at_end(move |room| _ = room.remove(&number)));
+        let come = move |room: &mut Room| {
+            room.insert(number);
+            room.len()
+        };
+        match room.ask(cx, 0, come) {
+            Ok(Asked::Done(here)) => Self::say(here.unwrap(), cx),
+            Ok(Asked::Later(_)) => {}
+            Err(_) => {
+                cx.wake_at(Some(cx.now() + Duration::from_millis(1)));
+                return Ok(());
+            }
+        }
+        input.consume(1);
+        Ok(())
+    }
+
+    fn reply(&mut self, _: JobId, here: Result<usize, Lost>, cx: &mut Context<'_, Self>) -> Done {
+        Self::say(here.unwrap(), cx);
+        Ok(())
+    }
+}
+
+#[test]
+fn who_leaves_is_forgotten_at_once_however_many_loops_and_others_there_are() {
+    for model in [Model::Epoll, Model::Emulated] {
+        let service = Rooms::default();
+        let server = Server::new(service).model(model).loops(3).bind("127.0.0.1:0").start().unwrap();
+        let address = server.addresses()[0];
+        let come = move || {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(TOO_LONG)).unwrap();
+            stream
+        };
+        let mut stays = come();
+        ask(&mut stays, b'?');
+        let crowd = |_| {
+            thread::spawn(move || {
+                for round in 0..50 {
+                    let mut stream = come();
+                    ask(&mut stream, b'?');
+                    match round % 3 {
+                        0 => stream.write_all(b"x").unwrap(),
+                        1 => drop(stream),
+                        _ => _ = ask(&mut stream, b'?'),
+                    }
+                }
+            })
+        };
+        (0..6).map(crowd).collect::<Vec<_>>().into_iter().for_each(|guest| guest.join().unwrap());
+        let until = Instant::now() + TOO_LONG;
+        while ask(&mut stays, b'?') != "1" {
+            assert!(Instant::now() < until, "{model}: somebody who has left is here");
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(stays);
+        server.drain(TOO_LONG).unwrap();
+    }
+}
+
+/// Adds to the sum for each datagram, and answers what it came to; at once that this will be later, if it is.
+struct Tally {
+    sum: Actor<u64>,
+    waits: VecDeque<Path>,
+}
+
+impl DatagramService for Tally {
+    type Session = Self;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: SocketAddr) -> Self {
+        Self { sum: self.sum.clone(), waits: VecDeque::new() }
+    }
+}
+
+impl DatagramSession for Tally {
+    type Reply = String;
+    type Peer = ();
+
+    fn receive(&mut self, batch: Arrivals<'_>, cx: &mut DatagramContext<'_, Self>) {
+        for mut datagram in batch {
+            match self.sum.ask(cx, 0, add) {
+                Ok(Asked::Done(said)) => cx.send(&mut datagram.path, said.unwrap().as_bytes()).unwrap(),
+                Ok(Asked::Later(_)) => {
+                    cx.send(&mut datagram.path, b"later").unwrap();
+                    self.waits.push_back(datagram.path);
+                }
+                Err(busy) => panic!("{busy}"),
+            }
+        }
+    }
+
+    fn reply(&mut self, _: JobId, said: Result<String, Lost>, cx: &mut DatagramContext<'_, Self>) {
+        let mut path = self.waits.pop_front().unwrap();
+        cx.send(&mut path, said.unwrap().as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn a_session_of_datagrams_asks_as_others_do_and_goes_on_while_a_connection_has_the_actor() {
+    for model in [Model::Epoll, Model::Threads, Model::Emulated] {
+        let ((begin, begun), (go_on, goes_on)) = (mpsc::channel(), mpsc::channel());
+        let service = Sums { sum: Actor::default(), stand: Arc::new(Mutex::new((begin, goes_on))) };
+        let tally = Tally { sum: service.sum.clone(), waits: VecDeque::new() };
+        let server = Server::new(service).model(model).bind("127.0.0.1:0");
+        let server = server.bind_datagrams("127.0.0.1:0", tally).start().unwrap();
+        let mut stands = TcpStream::connect(server.addresses()[0]).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.datagram_addresses()[0]).unwrap();
+        client.set_read_timeout(Some(TOO_LONG)).unwrap();
+        let hear = || {
+            let mut answer = [0; ANSWER];
+            let length = client.recv(&mut answer).unwrap();
+            String::from_utf8(answer[..length].to_vec()).unwrap()
+        };
+        client.send(b"!").unwrap();
+        assert!(hear().starts_with("1 "), "{model}");
+        stands.write_all(&[STAND]).unwrap();
+        begun.recv_timeout(TOO_LONG).unwrap();
+        for _ in 0..2 {
+            client.send(b"!").unwrap();
+            assert_eq!(hear(), "later", "{model}");
+        }
+        go_on.send(()).unwrap();
+        let stood = answered(&mut stands);
+        let its = stood.strip_prefix("2 ").unwrap();
+        assert_eq!([hear(), hear()], [format!("3 {its}"), format!("4 {its}")], "{model}: done by who stood");
+        drop(stands);
         server.drain(TOO_LONG).unwrap();
     }
 }

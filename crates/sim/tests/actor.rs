@@ -11,7 +11,7 @@ use std::{
 };
 
 use roadstead_proto::{
-    Actor, Asked, Budget, Busy, Close, Closed, Context, Done, Input, JobId, Lost, Peer, Ready, Scope,
+    Actor, Asked, AtEnd, Budget, Busy, Close, Closed, Context, Done, Input, JobId, Lost, Peer, Ready, Scope,
     Service, Session,
 };
 use roadstead_sim::{Sim, seeds};
@@ -23,9 +23,10 @@ const ANSWER: usize = 4;
 const EACH: u8 = 40;
 const KEYS: u8 = 4;
 
-/// Counts by key, and keeps what was done in its order.
+/// Counts by key, and keeps what was done in its order, and which clients' sessions have left.
 #[derive(Default)]
 struct Counts {
+    left: Arc<Mutex<Vec<u8>>>,
     by_key: [u8; KEYS as usize],
     done: Arc<Mutex<Vec<[u8; REQUEST]>>>,
 }
@@ -34,6 +35,7 @@ impl Counts {
     fn count(&mut self, requests: &[[u8; REQUEST]]) -> Vec<u8> {
         let mut answers = Vec::new();
         for request in requests {
+            assert!(!self.left.lock().unwrap().contains(&request[0]), "nothing is done for who has left");
             let count = &mut self.by_key[usize::from(request[2])];
             answers.extend(request);
             answers.push(*count);
@@ -46,12 +48,15 @@ impl Counts {
 
 struct Counting {
     counts: Actor<Counts>,
+    came: Arc<Mutex<Vec<u8>>>,
     /// How often somebody was to wait, or to come again.
     later: Arc<Mutex<[u32; 2]>>,
 }
 
 struct Desk {
     counts: Actor<Counts>,
+    came: Arc<Mutex<Vec<u8>>>,
+    leaves: Option<AtEnd<Counts>>,
     later: Arc<Mutex<[u32; 2]>>,
     waits: bool,
 }
@@ -60,7 +65,8 @@ impl Service for Counting {
     type Session = Desk;
     const SCOPE: Scope = Scope::Process;
     fn open(&self, _: &Peer) -> Desk {
-        Desk { counts: self.counts.clone(), later: Arc::clone(&self.later), waits: false }
+        let (counts, came, later) = (self.counts.clone(), Arc::clone(&self.came), Arc::clone(&self.later));
+        Desk { counts, came, leaves: None, later, waits: false }
     }
 }
 
@@ -73,6 +79,11 @@ impl Session for Desk {
             return Ok(());
         }
         let used = requests.len() * REQUEST;
+        let client = requests[0][0];
+        self.leaves.get_or_insert_with(|| {
+            self.came.lock().unwrap().push(client);
+            self.counts.at_end(move |counts| counts.left.lock().unwrap().push(client))
+        });
         match self.counts.ask(cx, used, move |counts| counts.count(&requests)) {
             Ok(Asked::Done(answers)) => cx.output().write(&answers.unwrap()),
             Ok(Asked::Later(_)) => {
@@ -152,9 +163,11 @@ fn every_client_hears_what_its_requests_came_to_in_their_order() {
     Sim::check(seeds(2_000), |sim| {
         let seed = sim.seed();
         let (done, put_off) = (Arc::default(), Arc::<Mutex<[u32; 2]>>::default());
-        let counts = Counts { done: Arc::clone(&done), ..Counts::default() };
+        let (came, left) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+        let counts = Counts { done: Arc::clone(&done), left: Arc::clone(&left), ..Counts::default() };
         let counts = Actor::new(counts);
-        let service = Counting { counts: counts.clone(), later: Arc::clone(&put_off) };
+        let service =
+            Counting { counts: counts.clone(), came: Arc::clone(&came), later: Arc::clone(&put_off) };
         let (tell, told) = mpsc::channel();
         // Also with fewer tickets than clients.
         let budget = Budget::default().jobs(if seed % 5 == 0 { 1 } else { 100 });
@@ -175,6 +188,12 @@ fn every_client_hears_what_its_requests_came_to_in_their_order() {
             assert!(!whole || heard.len() == usize::from(EACH) * ANSWER, "seed {seed}: an answer is missing");
         }
         assert_eq!(counts.waiting(), 0, "seed {seed}");
+        let [came, left] = [came, left].map(|all| {
+            let mut all = all.lock().unwrap().clone();
+            all.sort_unstable();
+            all
+        });
+        assert_eq!(came, left, "seed {seed}: each session that has come is told of once when it has gone");
         let [waited, refused] = *put_off.lock().unwrap();
         at_once.set(at_once.get() + u32::from(waited == 0));
         later.set(later.get() + waited);

@@ -8,7 +8,7 @@ mod mailbox;
 use std::sync::Arc;
 
 use loom::{sync::Mutex, thread};
-use mailbox::Mailbox;
+use mailbox::{Comes, Mailbox};
 
 use crate::play;
 
@@ -38,10 +38,31 @@ impl Notes {
             return true;
         }
         let Some(place) = self.mailbox.reserve() else { return false };
-        if place.post(message) {
+        let mut comes = place.post(message);
+        while comes == Comes::Perhaps {
+            thread::yield_now();
+            comes = self.mailbox.look();
+        }
+        if comes == Comes::Caller {
             self.serve();
         }
         true
+    }
+
+    /// As what is dropped does.
+    fn leave(&self, message: u32) {
+        if self.mailbox.post_last(message) {
+            self.serve_in_a_hurry();
+        }
+    }
+
+    fn serve_in_a_hurry(&self) {
+        while let Some(messages) = self.mailbox.take() {
+            self.state.try_lock().expect("nobody else has it").extend(messages);
+            if self.mailbox.let_go() {
+                return;
+            }
+        }
     }
 
     /// What was noted down. Nothing waits by then, and the actor is nobody's.
@@ -102,6 +123,35 @@ fn who_finds_no_place_is_told_and_nothing_else_is_lost() {
 }
 
 #[test]
+fn last_words_are_done_once_and_who_asks_meanwhile_is_answered() {
+    play(2, || {
+        let notes = Notes::new(3);
+        let leaving = Arc::clone(&notes);
+        let leaves = thread::spawn(move || leaving.leave(9));
+        let asks = asking(&notes, &[1]);
+        notes.leave(8);
+        leaves.join().unwrap();
+        assert_eq!(asks.join().unwrap(), [true]);
+        let mut done = notes.end();
+        done.sort_unstable();
+        assert_eq!(done, [1, 8, 9]);
+    });
+}
+
+#[test]
+fn what_was_left_to_a_job_that_is_dropped_is_done_and_what_comes_meanwhile_too() {
+    play(2, || {
+        let notes = Notes::new(3);
+        assert!(notes.mailbox.claim());
+        let asks = asking(&notes, &[1, 2]);
+        notes.mailbox.hurry();
+        notes.serve_in_a_hurry();
+        assert_eq!(asks.join().unwrap(), [true, true]);
+        assert_eq!(notes.end(), [1, 2]);
+    });
+}
+
+#[test]
 fn a_place_that_is_not_used_is_given_back() {
     play(3, || {
         let notes = Notes::new(1);
@@ -112,7 +162,7 @@ fn a_place_that_is_not_used_is_given_back() {
         thread.join().unwrap();
         drop(place);
         let place = notes.mailbox.reserve().expect("the only place is free");
-        assert!(!place.post(1), "it was claimed before");
+        assert_eq!(place.post(1), Comes::Another, "it was claimed before");
         notes.serve();
         assert_eq!(notes.end(), [1]);
     });

@@ -15,7 +15,10 @@ mod tests;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, TryLockError},
+    sync::{
+        Arc, Mutex, MutexGuard, TryLockError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -28,7 +31,7 @@ use crate::{
     ticket::{JobId, Lost, Ticket},
 };
 pub use asker::Asker;
-use mailbox::Mailbox;
+use mailbox::{Comes, Mailbox};
 
 /// Operations that may wait for an actor.
 pub const WAITING: usize = mailbox::PLACES;
@@ -55,8 +58,7 @@ const SHARE: usize = 64;
 ///
 /// # Who is gone
 /// What a connection has asked for is not done any more if it waits when the connection closes. What it was answered
-/// for is done. What the state knows of a connection, it forgets by asking its [`Waker`](crate::Waker) whether that is
-/// gone.
+/// for is done. Where the state is to hear that somebody has gone, the session keeps [what tells it](Actor::at_end).
 ///
 /// ```
 /// # use roadstead_proto as roadstead;
@@ -106,6 +108,8 @@ struct Inner<S> {
     bytes: Arc<Meter>,
     /// Only whoever has the actor locks it, and so finds it free.
     state: Mutex<Guarded<S>>,
+    /// Operations that have panicked.
+    panics: AtomicU64,
 }
 
 /// What has become of what was asked for.
@@ -123,7 +127,8 @@ impl<S: Send + 'static> Actor<S> {
     /// Shares `state`.
     pub fn new(state: S) -> Self {
         let state = Mutex::new(Guarded::new(state));
-        Self(Arc::new(Inner { mailbox: Mailbox::new(WAITING), bytes: Meter::new(BYTES), state }))
+        let (mailbox, bytes) = (Mailbox::new(WAITING), Meter::new(BYTES));
+        Self(Arc::new(Inner { mailbox, bytes, state, panics: AtomicU64::new(0) }))
     }
 
     /// Has `operation` done, which holds about so many `bytes`: here and now if nobody has the actor.
@@ -152,16 +157,23 @@ impl<S: Send + 'static> Actor<S> {
                 ticket.finish(operation(state));
             }
         };
-        let message = Message { operation: Guarded::new(Box::new(operation)), _charge: charge };
-        if place.post(message) {
+        let message = Message { operation: Guarded::new(Box::new(operation)), _charge: Some(charge) };
+        match place.post(message) {
             // Whoever had it has just let go of it.
-            if cx.is_overtaken() {
-                cx.queue(Turn(Some(Arc::clone(inner))));
-            } else {
-                self.serve(cx);
-            }
+            Comes::Caller if !cx.is_overtaken() => self.serve(cx),
+            Comes::Caller => cx.queue(Turn::of(inner, true)),
+            Comes::Perhaps => cx.queue(Turn::of(inner, false)),
+            Comes::Another => {}
         }
         Ok(Asked::Later(id))
+    }
+
+    /// Has `operation` done when the answer is dropped: a session keeps that for as long as the state knows of it, and
+    /// it is dropped with the session, however its connection ends. It is always done, after what was asked for before;
+    /// here and now if nobody has the actor, and else by whoever has it. Nobody hears of it. Have it before the state is
+    /// told of the session, which may close before it hears that this was done.
+    pub fn at_end(&self, operation: impl FnOnce(&mut S) + Send + 'static) -> AtEnd<S> {
+        AtEnd(Some((Arc::clone(&self.0), Box::new(operation))))
     }
 
     /// How many operations wait.
@@ -172,7 +184,20 @@ impl<S: Send + 'static> Actor<S> {
     /// Does its share of what others have left, and leaves the rest to a job.
     fn serve(&self, cx: &mut impl Asker) {
         if self.0.serve() {
-            cx.queue(Turn(Some(Arc::clone(&self.0))));
+            cx.queue(Turn::of(&self.0, true));
+        }
+    }
+}
+
+/// Has something done with an actor's state when it is dropped: see [`Actor::at_end`].
+#[must_use]
+pub struct AtEnd<S>(Option<(Arc<Inner<S>>, Operation<S>)>);
+
+impl<S> Drop for AtEnd<S> {
+    fn drop(&mut self) {
+        let Some((inner, operation)) = self.0.take() else { return };
+        if inner.mailbox.post_last(Message { operation: Guarded::new(operation), _charge: None }) {
+            inner.serve_in_a_hurry();
         }
     }
 }
@@ -201,7 +226,14 @@ impl<S> Inner<S> {
     fn perform<R>(&self, operation: impl FnOnce(&mut S) -> R) -> Result<R, Lost> {
         let mut state = self.state();
         guard::call(|| operation(&mut state)).ok_or_else(|| {
-            tracing::error!("an operation on shared state panicked; whoever asked was told that it is lost");
+            let panics = self.panics.fetch_add(1, Relaxed) + 1;
+            // Whoever has found what panics may ask for it without an end.
+            if panics.is_power_of_two() {
+                tracing::error!(
+                    panics,
+                    "an operation on shared state panicked; whoever asked was told that it is lost"
+                );
+            }
             Lost
         })
     }
@@ -213,11 +245,25 @@ impl<S> Inner<S> {
         while done < SHARE {
             let Some(messages) = self.mailbox.take() else { return false };
             done += messages.len();
-            for Message { operation, _charge } in messages {
-                let _ = self.perform(operation.into_inner());
-            }
+            self.perform_all(messages);
         }
         true
+    }
+
+    /// Does what waits, and leaves what comes meanwhile to who asks for it, since there is no job to leave it to.
+    fn serve_in_a_hurry(&self) {
+        while let Some(messages) = self.mailbox.take() {
+            self.perform_all(messages);
+            if self.mailbox.let_go() {
+                return;
+            }
+        }
+    }
+
+    fn perform_all(&self, messages: Vec<Message<S>>) {
+        for Message { operation, _charge } in messages {
+            let _ = self.perform(operation.into_inner());
+        }
     }
 }
 
@@ -226,20 +272,38 @@ type Operation<S> = Box<dyn FnOnce(&mut S) + Send>;
 /// An operation that waits.
 struct Message<S> {
     operation: Guarded<Operation<S>>,
-    _charge: Charge,
+    /// What it holds. Nothing of a last word, of which there is one for each session.
+    _charge: Option<Charge>,
 }
 
-/// The job that has an actor, until nothing waits there.
-struct Turn<S>(Option<Arc<Inner<S>>>);
+/// The job that has an actor until nothing waits there, or looks whether somebody has it.
+struct Turn<S> {
+    inner: Arc<Inner<S>>,
+    has: bool,
+    over: bool,
+}
+
+impl<S> Turn<S> {
+    fn of(inner: &Arc<Inner<S>>, has: bool) -> Self {
+        Self { inner: Arc::clone(inner), has, over: false }
+    }
+}
 
 impl<S: Send + 'static> Job for Turn<S> {
     type Reply = ();
 
     fn run(&mut self, _: Duration) -> Step<()> {
-        if self.0.as_ref().is_some_and(|inner| inner.serve()) {
+        if !self.has {
+            match self.inner.mailbox.look() {
+                Comes::Caller => self.has = true,
+                Comes::Perhaps => return Step::More,
+                Comes::Another => {}
+            }
+        }
+        if self.has && self.inner.serve() {
             return Step::More;
         }
-        self.0 = None;
+        self.over = true;
         Step::Done(())
     }
 }
@@ -247,8 +311,9 @@ impl<S: Send + 'static> Job for Turn<S> {
 impl<S> Drop for Turn<S> {
     /// The queue has gone with it. The actor may have others who ask, and who do not know.
     fn drop(&mut self) {
-        if let Some(inner) = self.0.take() {
-            while inner.serve() {}
+        if self.has && !self.over {
+            self.inner.mailbox.hurry();
+            self.inner.serve_in_a_hurry();
         }
     }
 }
@@ -282,6 +347,12 @@ impl<S: DatagramSession> Asker for DatagramContext<'_, S> {
     }
     fn is_overtaken(&mut self) -> bool {
         self.host.is_overtaken()
+    }
+}
+
+impl<S> fmt::Debug for AtEnd<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtEnd").finish_non_exhaustive()
     }
 }
 

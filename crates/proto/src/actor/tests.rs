@@ -29,6 +29,8 @@ type Operation = Box<dyn FnOnce(&mut Vec<u8>) -> String + Send>;
 /// Asks for what it is given, as often as it is given something, and tells what it hears.
 struct Asks {
     actor: Actor<Vec<u8>>,
+    /// What the state is told when it is gone.
+    last: Option<AtEnd<Vec<u8>>>,
     /// What to ask for, and how many bytes it holds.
     next: Vec<(usize, Operation)>,
     tell: Sender<Heard>,
@@ -86,7 +88,7 @@ impl Rig {
         let (tell, heard) = mpsc::channel();
         let permit = shared.gate.admit(None).unwrap();
         let peer = Peer { address: ([192, 0, 2, 1], 7).into() };
-        let session = Asks { actor: actor.clone(), next, tell };
+        let session = Asks { actor: actor.clone(), last: None, next, tell };
         let mut connection = Connection::accepted(session, peer, shared, permit);
         connection.place(Token(1), &host.wake_queue, NOW);
         connection.handle(NOW, Event::Opened, &mut host);
@@ -299,4 +301,70 @@ fn one_who_serves_others_does_its_share_and_leaves_the_rest_to_a_job() {
     assert_eq!(actor.waiting(), 1);
     assert!(first.host.run_job(), "it was left to a job");
     assert_eq!((answered(&mut others), actor.waiting()), (1, 0));
+}
+
+/// Has the state end with `byte` when the session of `rig` is gone.
+fn say_at_end(rig: &mut Rig, byte: u8) {
+    rig.connection.call(NOW, &mut rig.host, |session, _| {
+        session.last = Some(session.actor.at_end(move |state| state.push(byte)));
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_to_be_said_at_the_end_is_said_once_and_at_once_whatever_the_end() {
+    let actor = Actor::new(Vec::new());
+    let ends: [fn(&mut Rig); 3] = [
+        |rig| _ = rig.connection.handle(NOW, Event::Stop, &mut rig.host),
+        |rig| rig.connection.call(NOW, &mut rig.host, |_, _| panic!("a session that is meant to panic")),
+        |rig| rig.connection.call(NOW, &mut rig.host, |_, _| Err(Close::abort("enough"))),
+    ];
+    let mut other = Rig::new(&actor, vec![push(b'.'), push(b'.'), push(b'.'), push(b'.')]);
+    for (number, end) in ends.into_iter().enumerate() {
+        let mut rig = Rig::with(&actor, Vec::new(), Budget::default().jobs(0), |host| host);
+        say_at_end(&mut rig, b'1' + number as u8);
+        end(&mut rig);
+        let expected = ["1.", "1.2.", "1.2.3."][number];
+        assert_eq!(other.ask(), Heard::Done(said(expected)));
+        drop(rig);
+    }
+    let mut dropped = Rig::new(&actor, Vec::new());
+    say_at_end(&mut dropped, b'4');
+    drop(dropped);
+    assert_eq!(other.ask(), Heard::Done(said("1.2.3.4.")));
+}
+
+#[test]
+fn who_leaves_while_somebody_has_it_is_told_of_by_that_one_in_order_and_without_a_place() {
+    let actor = Actor::new(Vec::new());
+    let mut stays = Rig::new(&actor, (0..WAITING + 1).map(|_| push(b's')).collect());
+    let mut goes: Vec<_> = (0..3).map(|_| Rig::new(&actor, vec![push(b'x')])).collect();
+    while_held(&actor, || {
+        assert_eq!(stays.ask(), Heard::Later);
+        assert_eq!(goes[0].ask(), Heard::Later);
+        goes.iter_mut().for_each(|rig| say_at_end(rig, b'g'));
+        goes.clear();
+        (1..WAITING - 1).for_each(|_| assert_eq!(stays.ask(), Heard::Later));
+        assert_eq!((stays.ask(), actor.waiting()), (Heard::Busy, WAITING));
+    });
+    let replies = stays.replies();
+    assert_eq!(replies[..2], [Heard::Reply(said("s")), Heard::Reply(said("sgggs"))]);
+    assert_eq!((replies.len(), actor.waiting()), (WAITING - 1, 0));
+}
+
+#[test]
+fn who_asks_while_one_in_a_hurry_has_it_looks_whether_somebody_comes() {
+    let actor = Actor::new(Vec::new());
+    let mut rig = Rig::new(&actor, vec![push(b'a'), push(b'b')]);
+    let inner = Arc::clone(&actor.0);
+    let nothing = Message { operation: Guarded::new(Box::new(|_: &mut Vec<u8>| {})), _charge: None };
+    assert!(inner.mailbox.post_last(nothing), "nobody has it");
+    assert_eq!(rig.ask(), Heard::Later);
+    assert!(rig.host.run_job() && rig.host.jobs.are_ready(), "it comes again");
+    inner.perform_all(inner.mailbox.take().unwrap());
+    assert_eq!(rig.ask(), Heard::Later);
+    assert!(inner.mailbox.let_go() && rig.replies().len() == 1);
+    while rig.host.run_job() {}
+    assert_eq!((rig.replies(), actor.waiting()), (vec![Heard::Reply(said("ab"))], 0));
+    assert_eq!(inner.mailbox.look(), Comes::Another, "it was let go of, and nothing waits");
 }
