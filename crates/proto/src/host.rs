@@ -15,7 +15,7 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::{
     budget::{Account, Budget, Charge, Gate, Meter, Share},
-    queue::{Fcfs, Jobs, Task, TaskCounts},
+    queue::{Fcfs, Jobs, TIMED_EVERY, Task, TaskCounts},
     rate,
     reserve::Reserve,
     spare::Spares,
@@ -113,6 +113,7 @@ impl Shared {
                 detached: self.detached.used(),
                 waiting: self.tasks.waiting(),
                 running: self.tasks.running(),
+                job_times: self.tasks.times(),
                 ..stats.snapshot()
             },
             Tally::Common(counted) => counted.snapshot(),
@@ -169,6 +170,8 @@ pub struct Host {
     pub wake_queue: Arc<WakeQueue>,
     /// Where jobs go.
     pub jobs: Jobs,
+    /// How many there were.
+    queued: u32,
     /// How many of them may be run at once.
     pub(crate) workers: usize,
     /// Fills bytes with what nobody can guess.
@@ -201,6 +204,7 @@ impl Host {
             shared,
             wake_queue: WakeQueue::new(),
             jobs,
+            queued: 0,
             workers: 1,
             random,
             wall,
@@ -252,7 +256,9 @@ impl Host {
     /// Queues a job.
     pub(crate) fn queue(&mut self, task: Task) {
         self.count.jobs += 1;
-        self.jobs.push(task.counted(&self.shared.tasks));
+        let timed = self.queued.is_multiple_of(TIMED_EVERY);
+        self.queued = self.queued.wrapping_add(1);
+        self.jobs.push(task.counted(&self.shared.tasks, timed));
     }
 
     /// The same, where no two threads run at once, and `chosen` says when another has been faster at what they share:

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::{budget::Refused, close::Closed};
+use crate::{budget::Refused, close::Closed, queue::TaskTimes};
 
 /// The first are counted while connections come and go, all others also while they live.
 macro_rules! counters {
@@ -62,6 +62,8 @@ macro_rules! counters {
             pub waiting: usize,
             /// Jobs that were at work then.
             pub running: usize,
+            /// How long some of the jobs have waited and run.
+            pub job_times: TaskTimes,
         }
 
         impl Stats {

@@ -84,6 +84,9 @@ fn jobs_are_seen_to_wait_and_to_run_and_each_loop_and_refusal_is_counted() {
     server.drain(Duration::from_secs(20)).unwrap();
     let all = observer.all();
     assert_eq!((all.open, all.closed, all.finished), (0, 1, 1), "what was counted is kept");
+    // The first of a loop is timed, and it has met the test.
+    let times = all.job_times;
+    assert!(times.tasks == 1 && times.waited + times.ran > Duration::ZERO, "{times:?}");
 }
 
 #[test]

@@ -183,8 +183,11 @@ roadstead_deadlines_passed_total{deadline=\"first_byte\"} 108
 roadstead_deadlines_passed_total{deadline=\"idle\"} 109
 roadstead_deadlines_passed_total{deadline=\"linger\"} 111
 roadstead_deadlines_passed_total{deadline=\"slowest\"} 110
+roadstead_jobs_ran_seconds_total 0
 roadstead_jobs_running 0
+roadstead_jobs_timed_total 0
 roadstead_jobs_total 122
+roadstead_jobs_waited_seconds_total 0
 roadstead_jobs_waiting 0
 roadstead_loop_sleeps_total 124
 roadstead_loop_turns_total 123

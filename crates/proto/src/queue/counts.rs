@@ -1,19 +1,55 @@
-//! How many tasks wait, and how many are at work, for whoever watches a server.
+//! How many tasks wait, and how many are at work, for whoever watches a server; and of some, how long they do.
 //!
 //! A task writes here when it is queued, begun, put back and gone: where its ticket writes to the account of tickets
-//! anyway. A message without a job writes nothing.
+//! anyway. A message without a job writes nothing. The clock is asked for one task in sixteen only, since a task may take
+//! less time than the clock does.
 #![forbid(unsafe_code)]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    time::Duration,
 };
+
+/// One in so many tasks of a loop is timed.
+pub(crate) const TIMED_EVERY: u32 = 16;
 
 /// The tasks of a server.
 #[derive(Debug, Default)]
 pub struct TaskCounts {
     waiting: AtomicUsize,
     running: AtomicUsize,
+    clock: Clock,
+    timed: AtomicU64,
+    waited: AtomicU64,
+    ran: AtomicU64,
+}
+
+/// What tells the time to whoever runs tasks, if anything does.
+#[derive(Default)]
+struct Clock(OnceLock<Box<dyn Fn() -> Duration + Send + Sync>>);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// What the tasks that were timed have come to, together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskTimes {
+    /// How many there were.
+    pub tasks: u64,
+    /// How long they waited for a logic unit, between slices too.
+    pub waited: Duration,
+    /// How long they were run.
+    pub ran: Duration,
 }
 
 impl TaskCounts {
@@ -26,6 +62,23 @@ impl TaskCounts {
     pub fn running(&self) -> usize {
         self.running.load(Relaxed)
     }
+
+    /// Has some of the tasks that come be timed by a clock that `clock` makes, unless there is one.
+    pub fn time_by<C: Fn() -> Duration + Send + Sync + 'static>(&self, clock: impl FnOnce() -> C) {
+        self.clock.0.get_or_init(|| Box::new(clock()));
+    }
+
+    /// How long those took that were timed and are gone.
+    pub fn times(&self) -> TaskTimes {
+        // First, so that what they took is counted of all that are.
+        let tasks = self.timed.load(Acquire);
+        let [waited, ran] = [&self.waited, &self.ran].map(|sum| Duration::from_nanos(sum.load(Relaxed)));
+        TaskTimes { tasks, waited, ran }
+    }
+
+    fn now(&self) -> Option<Duration> {
+        self.clock.0.get().map(|clock| clock())
+    }
 }
 
 /// One task in the counts, until it is dropped.
@@ -33,13 +86,35 @@ impl TaskCounts {
 pub(super) struct Counted {
     counts: Arc<TaskCounts>,
     runs: bool,
+    times: Option<Box<Times>>,
+}
+
+/// How long one has waited and run until a moment.
+#[derive(Debug)]
+struct Times {
+    until: Duration,
+    waited: Duration,
+    ran: Duration,
 }
 
 impl Counted {
-    /// It waits.
-    pub(super) fn new(counts: &Arc<TaskCounts>) -> Self {
+    /// It waits; `timed`: how long is of interest.
+    pub(super) fn new(counts: &Arc<TaskCounts>, timed: bool) -> Self {
         counts.waiting.fetch_add(1, Relaxed);
-        Self { counts: Arc::clone(counts), runs: false }
+        let until = if timed { counts.now() } else { None };
+        let times = |until| Box::new(Times { until, waited: Duration::ZERO, ran: Duration::ZERO });
+        Self { counts: Arc::clone(counts), runs: false, times: until.map(times) }
+    }
+
+    /// It has waited, or run, until now.
+    fn pass(&mut self) {
+        if let Some(times) = &mut self.times
+            && let Some(now) = self.counts.now()
+        {
+            let time = if self.runs { &mut times.ran } else { &mut times.waited };
+            *time = time.saturating_add(now.saturating_sub(times.until));
+            times.until = now;
+        }
     }
 
     fn place(&self) -> &AtomicUsize {
@@ -48,6 +123,7 @@ impl Counted {
 
     /// It runs from now on, or waits.
     pub(super) fn runs(&mut self, runs: bool) {
+        self.pass();
         self.place().fetch_sub(1, Relaxed);
         self.runs = runs;
         self.place().fetch_add(1, Relaxed);
@@ -57,13 +133,19 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.place().fetch_sub(1, Relaxed);
+        self.pass();
+        if let Some(times) = &self.times {
+            let TaskCounts { timed, waited, ran, .. } = &*self.counts;
+            for (sum, time) in [(waited, times.waited), (ran, times.ran)] {
+                sum.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+            }
+            timed.fetch_add(1, Release);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         queue::{Task, Work},
@@ -87,7 +169,7 @@ mod tests {
         let counts = Arc::<TaskCounts>::default();
         let task = |slices| {
             let work = Slices(Arc::clone(&counts), vec![(0, 0); slices]);
-            Task::new(Token(1), 0, Box::new(work)).counted(&counts)
+            Task::new(Token(1), 0, Box::new(work)).counted(&counts, false)
         };
         let held = || (counts.waiting(), counts.running());
         let (first, second) = (task(0), task(2));
@@ -100,5 +182,42 @@ mod tests {
         assert_eq!(held(), (0, 0));
         drop(task(0));
         assert_eq!(held(), (0, 0));
+    }
+
+    /// Takes so long in each of its slices.
+    struct Takes(Arc<AtomicU64>, Vec<u64>);
+
+    impl Work for Takes {
+        fn run(&mut self, _: Duration) -> bool {
+            self.0.fetch_add(self.1.remove(0), Relaxed);
+            self.1.is_empty()
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_timed_has_waited_or_run_all_its_time_and_others_none() {
+        let (counts, clock) = (Arc::<TaskCounts>::default(), Arc::new(AtomicU64::new(5)));
+        let task = |takes: &[u64], timed| {
+            let work = Takes(Arc::clone(&clock), takes.to_vec());
+            Task::new(Token(1), 0, Box::new(work)).counted(&counts, timed)
+        };
+        let wait = |time| clock.fetch_add(time, Relaxed);
+        drop(task(&[1], true));
+        assert_eq!(counts.times(), TaskTimes::default(), "there is no clock");
+        let tells = Arc::clone(&clock);
+        counts.time_by(|| move || Duration::from_nanos(tells.load(Relaxed)));
+        counts.time_by(|| || Duration::MAX);
+        let (timed, other) = (task(&[30, 40], true), task(&[500], false));
+        wait(7);
+        assert!(other.run(Duration::MAX).is_none());
+        let timed = timed.run(Duration::MAX).unwrap();
+        wait(2);
+        assert_eq!(counts.times(), TaskTimes::default(), "it is not gone");
+        assert!(timed.run(Duration::MAX).is_none());
+        let dropped = task(&[9], true);
+        wait(1_000);
+        drop(dropped);
+        let [waited, ran] = [509 + 1_000, 70].map(Duration::from_nanos);
+        assert_eq!(counts.times(), TaskTimes { tasks: 2, waited, ran });
     }
 }

@@ -17,7 +17,8 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use counts::TaskCounts;
+pub(crate) use counts::TIMED_EVERY;
+pub use counts::{TaskCounts, TaskTimes};
 pub(crate) use fcfs::Fcfs;
 pub use jobs::{Jobs, Run};
 pub use kind::{Queue, UnknownQueue};

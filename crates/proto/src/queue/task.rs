@@ -89,9 +89,9 @@ impl Task {
         Self { work: Guarded::new(work), owner, cost, slices: 0, counted: None }
     }
 
-    /// The same, seen in `counts` until it is gone.
-    pub(crate) fn counted(self, counts: &Arc<TaskCounts>) -> Self {
-        Self { counted: Some(Counted::new(counts)), ..self }
+    /// The same, seen in `counts` until it is gone, also how long that takes if it is `timed`.
+    pub(crate) fn counted(self, counts: &Arc<TaskCounts>, timed: bool) -> Self {
+        Self { counted: Some(Counted::new(counts, timed)), ..self }
     }
 
     /// Runs one slice. `Some` with the task if there is more to do. A job that panics is lost, alone: its ticket is

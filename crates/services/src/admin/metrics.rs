@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use roadstead_proto::{Observer, stats::Snapshot};
+use roadstead_proto::{Observer, queue::TaskTimes, stats::Snapshot};
 
 use super::exposition::{Exposition, Kind};
 
@@ -111,6 +111,11 @@ fn jobs(text: &mut Exposition, all: &Snapshot) {
     text.one(Kind::Gauge, "roadstead_jobs_waiting", "Jobs that wait in the queue.", all.waiting);
     text.one(Kind::Gauge, "roadstead_jobs_running", "Jobs that are at work.", all.running);
     text.one(Kind::Gauge, "roadstead_tickets", "Tickets that are outstanding.", all.tickets);
+    let TaskTimes { tasks, waited, ran } = all.job_times;
+    text.one(Kind::Counter, "roadstead_jobs_timed", "Jobs of which it was noted how long they took.", tasks);
+    let mut time = |name, help, time: Duration| text.one(Kind::Counter, name, help, time.as_secs_f64());
+    time("roadstead_jobs_waited_seconds", "How long these waited in the queue.", waited);
+    time("roadstead_jobs_ran_seconds", "How long these were at work.", ran);
 }
 
 /// Where there are no loops, one number for all threads.
