@@ -3,18 +3,15 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{
-            ffi::OsStrExt,
-            net::{SocketAddr, UnixStream},
-        },
-    },
-    path::Path,
+    os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
-use roadstead::Address;
+use roadstead::{Address, UnixName};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+};
 
 use super::figures::Figures;
 use crate::{addresses::Place, outcome::Result};
@@ -54,19 +51,27 @@ impl Source {
                 converse(stream)
             }
             Address::Unix(name) => {
-                let address = match (name.path(), name.as_abstract()) {
-                    (Some(path), _) => {
-                        SocketAddr::from_pathname(Path::new(std::ffi::OsStr::from_bytes(path)))?
-                    }
-                    (None, name) => SocketAddr::from_abstract_name(name.unwrap_or_default())?,
-                };
-                let stream = UnixStream::connect_addr(&address)?;
+                let socket =
+                    socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+                let stream = UnixStream::from(socket);
                 stream.set_read_timeout(Some(PATIENCE))?;
+                // Also of the connect, which waits for room in the backlog.
                 stream.set_write_timeout(Some(PATIENCE))?;
+                connect(&stream, &unix(name)?).map_err(|errno| match errno {
+                    Errno::AGAIN => io::ErrorKind::TimedOut.into(),
+                    errno => io::Error::from(errno),
+                })?;
                 converse(stream)
             }
         }
     }
+}
+
+fn unix(name: &UnixName) -> io::Result<SocketAddrUnix> {
+    Ok(match (name.path(), name.as_abstract()) {
+        (Some(path), _) => SocketAddrUnix::new(path)?,
+        (None, name) => SocketAddrUnix::new_abstract_name(name.unwrap_or_default())?,
+    })
 }
 
 fn converse(mut stream: impl Read + Write) -> io::Result<Vec<u8>> {
@@ -90,5 +95,33 @@ fn converse(mut stream: impl Read + Write) -> io::Result<Vec<u8>> {
         if answer.len() > LONGEST {
             return Err(io::ErrorKind::InvalidData.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{bind, listen};
+
+    use super::*;
+
+    #[test]
+    fn whoever_has_a_full_backlog_is_not_waited_for_without_an_end() {
+        let name = format!("roadstead-top-{}", std::process::id());
+        let name = UnixName::abstract_name(name.as_bytes()).unwrap();
+        let address = unix(&name).unwrap();
+        let of = |flags| socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let listener = of(SocketFlags::CLOEXEC);
+        bind(&listener, &address).unwrap();
+        listen(&listener, 0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let another = of(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+            match connect(&another, &address) {
+                Ok(()) => waiting.push(another),
+                Err(full) => break assert_eq!(full, Errno::AGAIN),
+            }
+        }
+        let source = Source { address: name.into() };
+        assert_eq!(source.answer().unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }
