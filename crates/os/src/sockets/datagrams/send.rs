@@ -1,10 +1,10 @@
 //! Sending: as many datagrams as one call takes. sendmmsg(2).
 //!
 //! Datagrams of one length to one peer, one behind the other, are given to the system as one, which it cuts itself
-//! (`UDP_SEGMENT`, udp(7)). Where it will not, be it for ever or for segments of that length, as many are sent as there
-//! are, and cutting is not asked for again.
+//! (`UDP_SEGMENT`, udp(7)). Where it will not, be it for ever or on the way to one peer, as many are sent as there are,
+//! and cutting is not asked for again there.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use rustix::io::Errno;
 
@@ -37,7 +37,7 @@ pub(super) struct Sent {
 /// A message: one datagram, or several that the system cuts.
 #[derive(Debug, Clone, Copy)]
 struct Run {
-    to: std::net::SocketAddr,
+    to: SocketAddr,
     from: Option<Local>,
     hops: Option<u8>,
     slice: Slice,
@@ -51,27 +51,32 @@ struct Run {
 impl Sender {
     /// Sends from the front of `outbox`; an error is about the first message.
     pub(super) fn send(&mut self, socket: &DatagramSocket, outbox: &Outbox) -> io::Result<Sent> {
-        let cuts = socket.cuts.get();
+        let before = (socket.cuts.get(), socket.uncut.get());
         let sent = self.try_send(socket, outbox);
         let Some(error) = sent.as_ref().err() else { return sent };
         let Some(first) = self.runs.first().filter(|first| first.datagrams > 1 && is_refusal(error)) else {
             return sent;
         };
-        let for_ever = Errno::from_io_error(error) == Some(Errno::IO);
-        socket.cuts.set(if for_ever { 0 } else { first.segment - 1 });
+        let peer = first.to.ip();
+        match Errno::from_io_error(error) {
+            Some(Errno::IO) => socket.cuts.set(false),
+            _ => socket.uncut.set(before.1.with(peer)),
+        }
         let plain = self.try_send(socket, outbox);
         match &plain {
-            Ok(_) => {
-                tracing::debug!(%error, cuts = socket.cuts.get(), "the system does not cut datagrams of that length")
-            }
+            Ok(_) => tracing::debug!(%error, %peer, "the system does not cut datagrams"),
             // It was not the cutting that it minded, or nobody knows yet.
-            Err(_) => socket.cuts.set(cuts),
+            Err(_) => {
+                socket.cuts.set(before.0);
+                socket.uncut.set(before.1);
+            }
         }
         plain
     }
 
     fn try_send(&mut self, socket: &DatagramSocket, outbox: &Outbox) -> io::Result<Sent> {
-        self.gather(outbox, socket.cuts.get());
+        let (cuts, uncut) = (socket.cuts.get(), socket.uncut.get());
+        self.gather(outbox, |peer| cuts && !uncut.has(peer.ip()));
         self.address();
         let Self { slots, runs } = self;
         // SAFETY: each is a part of the outbox's buffer, which is borrowed until the call is over.
@@ -80,13 +85,14 @@ impl Sender {
         Ok(Sent { datagrams, all: taken == runs.len() })
     }
 
-    /// What the next call sends, in which datagrams of at most so many bytes are put together.
-    fn gather(&mut self, outbox: &Outbox, cuts: usize) {
+    /// What the next call sends, in which datagrams are put together for peers to whom the system `cuts` them.
+    fn gather(&mut self, outbox: &Outbox, cuts: impl Fn(SocketAddr) -> bool) {
         self.runs.clear();
         for outgoing in outbox.iter() {
+            let cuts = cuts(outgoing.to);
             let room = match outgoing.segment.filter(|_| outgoing.datagrams() > 1) {
                 None => self.add(outgoing, cuts),
-                Some(segment) if segment <= cuts => self.begin(outgoing, segment, outgoing.datagrams()),
+                Some(segment) if cuts => self.begin(outgoing, segment, outgoing.datagrams()),
                 Some(segment) => {
                     outgoing.bytes.chunks(segment).all(|bytes| self.add(Outgoing { bytes, ..outgoing }, cuts))
                 }
@@ -98,8 +104,8 @@ impl Sender {
     }
 
     /// One datagram. False: there is no room for it in this call.
-    fn add(&mut self, outgoing: Outgoing<'_>, cuts: usize) -> bool {
-        let joined = self.runs.last_mut().is_some_and(|last| last.join(outgoing, cuts));
+    fn add(&mut self, outgoing: Outgoing<'_>, cuts: bool) -> bool {
+        let joined = cuts && self.runs.last_mut().is_some_and(|last| last.join(outgoing));
         joined || self.begin(outgoing, outgoing.bytes.len(), 1)
     }
 
@@ -135,11 +141,11 @@ impl Sender {
 
 impl Run {
     /// Whether it takes this one as well, which stands behind it in the outbox.
-    fn join(&mut self, outgoing: Outgoing<'_>, cuts: usize) -> bool {
+    fn join(&mut self, outgoing: Outgoing<'_>) -> bool {
         let Outgoing { to, from, hops, bytes, .. } = outgoing;
         let (start, length) = self.slice;
         let same = (self.to, self.from, self.hops) == (to, from, hops);
-        let fits = !bytes.is_empty() && bytes.len() <= self.segment && self.segment <= cuts;
+        let fits = !bytes.is_empty() && bytes.len() <= self.segment;
         let room = self.datagrams < SEGMENTS && length + bytes.len() <= LONGEST_RUN;
         // To no port nothing is sent: the refusal would be taken for one to cut.
         let joins = same && fits && room && !self.ended && to.port() != 0;

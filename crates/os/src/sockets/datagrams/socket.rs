@@ -18,8 +18,29 @@ use crate::sockets::tuning;
 pub struct DatagramSocket {
     pub(super) fd: OwnedFd,
     local: SocketAddr,
-    /// The longest segments that the system is known or hoped to cut by itself.
-    pub(super) cuts: Cell<usize>,
+    /// Whether the system is known or hoped to cut segments by itself.
+    pub(super) cuts: Cell<bool>,
+    pub(super) uncut: Cell<Uncut>,
+}
+
+/// Those for whom it would not: the way to them is too narrow for a segment. If there are more of them, the first is
+/// tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Uncut {
+    peers: [Option<IpAddr>; 8],
+    next: usize,
+}
+
+impl Uncut {
+    pub(super) fn has(&self, peer: IpAddr) -> bool {
+        self.peers[0].is_some() && self.peers.contains(&Some(peer))
+    }
+
+    pub(super) fn with(mut self, peer: IpAddr) -> Self {
+        self.peers[self.next] = Some(peer);
+        self.next = (self.next + 1) % self.peers.len();
+        self
+    }
 }
 
 /// What sockets are asked for beside what every answer needs.
@@ -72,10 +93,10 @@ impl DatagramSocket {
             // Where it cannot, they come one by one.
             let _ = set(&fd, libc::SOL_UDP, libc::UDP_GRO, 1);
         }
-        let cuts = set(&fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).map_or(0, |()| usize::from(u16::MAX));
+        let cuts = set(&fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         socket2::SockRef::from(&fd).bind(&address.into())?;
         let local = SocketAddr::try_from(rustix::net::getsockname(&fd)?)?;
-        Ok(Self { fd, local, cuts: Cell::new(cuts) })
+        Ok(Self { fd, local, cuts: Cell::new(cuts), uncut: Cell::default() })
     }
 
     /// To what it is bound.

@@ -174,7 +174,7 @@ fn what_has_no_room_is_cut_and_an_empty_one_is_one() {
 
 #[test]
 fn runs_and_segments_arrive_as_what_they_are_in_order_and_the_system_cuts_them() {
-    for cuts in [usize::from(u16::MAX), 0] {
+    for cuts in [true, false] {
         let mut alone = Alone::at("127.0.0.1:0");
         let ((one, to_one), (other, to_other)) = (far("127.0.0.1:0"), far("127.0.0.1:0"));
         let said = [
@@ -188,7 +188,7 @@ fn runs_and_segments_arrive_as_what_they_are_in_order_and_the_system_cuts_them()
             (to_one, None, vec![7; 100]),
         ];
         let (mut endpoint, mut host) = says(said.to_vec());
-        alone.socket.cuts.set(alone.socket.cuts.get().min(cuts));
+        alone.socket.cuts.set(cuts && alone.socket.cuts.get());
         let mut calls = 0;
         while !endpoint.outbox().is_empty() {
             let sent = alone.net.send(&alone.socket, endpoint.outbox()).unwrap();
@@ -206,13 +206,13 @@ fn runs_and_segments_arrive_as_what_they_are_in_order_and_the_system_cuts_them()
 }
 
 #[test]
-fn what_the_system_refuses_to_cut_leaves_one_by_one_and_it_is_not_asked_again() {
+fn what_the_system_refuses_to_cut_leaves_one_by_one_and_it_is_not_asked_again_for_that_peer() {
     let mut alone = Alone::at("127.0.0.1:0");
     // Without checksums it cuts nothing: udp(7).
     socket::set(&alone.socket.fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
-    let (there, address) = far("127.0.0.1:0");
-    for cuts in [299, 199, 199] {
-        let run = if cuts == 299 { 300 } else { 200 };
+    for (number, ip) in ["127.0.0.1:0", "127.0.0.1:0", "127.0.0.2:0"].into_iter().enumerate() {
+        let ((there, address), run) = (far(ip), 300 - number * 100);
+        assert_eq!(alone.socket.uncut.get().has(address.ip()), number == 1, "{number}");
         let said = [
             (address, None, vec![1; run]),
             (address, None, vec![2; run]),
@@ -226,8 +226,12 @@ fn what_the_system_refuses_to_cut_leaves_one_by_one_and_it_is_not_asked_again() 
         for (byte, length) in [(1, run), (2, run), (3, 150), (3, 50)] {
             assert_eq!(next(&there), vec![byte; length]);
         }
-        assert!(alone.socket.cuts.get() <= cuts, "{}", alone.socket.cuts.get());
+        assert!(alone.socket.uncut.get().has(address.ip()));
     }
+    assert!(alone.socket.cuts.get(), "others are not concerned");
+    let (_, other) = far("127.0.0.3:0");
+    let many = (4..12).fold(alone.socket.uncut.get(), |uncut, last| uncut.with([127, 0, 0, last].into()));
+    assert!(!alone.socket.uncut.get().has(other.ip()) && !many.has([127, 0, 0, 1].into()));
 }
 
 #[test]
