@@ -1,9 +1,10 @@
 //! `roadstead load`: the load generator.
 
+mod both;
 mod udp;
 
 use std::{
-    ops::{ControlFlow, RangeInclusive},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,7 +17,7 @@ use roadstead::{
     tls::{Connector, Expect, Keys},
 };
 use roadstead_load::{
-    chart::{Chart, ChartError, Line, Panel, Scale, Series},
+    chart::{Chart, ChartError},
     generator::{CONNECTIONS_MAX, DatagramLoad, IN_FLIGHT_MAX, Load, LoadReport, Mode},
     machine::Machine,
     report::{Column, ReportError, Stream, Table, bytes, count, millis, number},
@@ -29,6 +30,7 @@ use crate::{
     output::{Findings, Output},
     progress, signals,
 };
+use both::{latencies, warn_of_limit, with_bar};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -95,17 +97,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let load = wanted(args)?;
     signals::watch()?;
     announce(args);
-    let bar = progress::bar(100, "loading");
-    let loaded = load.run(&mut |progress| {
-        bar.set_position((progress.fraction * 100.0) as u64);
-        if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    bar.finish_and_clear();
-    if loaded.is_err() {
-        signals::check()?;
-    }
-    let report = loaded?;
-    args.output.deliver(&Report { machine: Machine::here(), load: report })
+    let load = with_bar(|progress| load.run(progress))?;
+    args.output.deliver(&Report { machine: Machine::here(), load })
 }
 
 fn announce(args: &Args) {
@@ -189,12 +182,7 @@ impl Report {
         for fault in self.faults() {
             tracing::error!("{fault}");
         }
-        if self.load.client_is_limit {
-            tracing::warn!(
-                "this client used {:.0} % of its core: it is the client that was measured",
-                self.load.client_cpu_share * 100.0
-            );
-        }
+        warn_of_limit(self.load.client_is_limit, self.load.client_cpu_share);
     }
 
     /// What went wrong and how often, a line for each kind of thing.
@@ -211,29 +199,19 @@ impl Report {
         })
     }
 
-    /// The latency by how many messages are faster.
     fn chart(&self) -> Chart {
         let report = &self.load;
-        let points = report.latency.percentiles();
-        let series = Series { name: "latency".into(), subject: 0, line: Line::Solid, points };
-        Chart {
-            title: format!("{} messages/s from {}", number(report.messages_per_second, 0), report.target),
-            subtitle: format!(
-                "{} loop{}, connections: {}, in flight on each: {}, messages of {}, on {} cores",
-                report.kind,
-                if report.layered { " with TLS" } else { "" },
-                count(report.connections as u64),
-                report.depth,
-                bytes(report.size as u64),
-                self.machine.cores
-            ),
-            x_axis: "percentile of the messages".into(),
-            panels: vec![Panel {
-                y_axis: "latency, ms".into(),
-                scale: Scale::Logarithmic,
-                series: vec![series],
-            }],
-        }
+        let title = format!("{} messages/s from {}", number(report.messages_per_second, 0), report.target);
+        let subtitle = format!(
+            "{} loop{}, connections: {}, in flight on each: {}, messages of {}, on {} cores",
+            report.kind,
+            if report.layered { " with TLS" } else { "" },
+            count(report.connections as u64),
+            report.depth,
+            bytes(report.size as u64),
+            self.machine.cores
+        );
+        latencies(title, subtitle, "messages", &report.latency)
     }
 }
 

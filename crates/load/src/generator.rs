@@ -34,6 +34,7 @@ mod plan;
 mod questions;
 mod run;
 mod stream;
+mod waiting;
 mod wire;
 
 use std::ops::ControlFlow;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fmt, io, mem,
+    fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -304,12 +304,12 @@ impl Host {
 
     /// Adds what this loop has counted to the server's statistics.
     pub fn report(&mut self) {
-        let count = mem::take(&mut self.count);
         self.reserve.iter().for_each(Reserve::tell);
         match &self.stats {
-            Some(own) => own.add_alone(&count),
-            None => self.shared.stats().add(&count),
+            Some(own) => own.add_alone(&self.count),
+            None => self.shared.stats().add(&self.count),
         }
+        self.count = Counters::default();
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{fmt, io, sync::Arc};
 
-use roadstead_os::threads::server::{ServerThreads, Shape};
+use roadstead_os::threads::server::{ServerThreads, Shape, Sockets};
 use roadstead_proto::{
     address::Address,
     budget::Budget,
@@ -37,13 +37,8 @@ impl Dialer {
     /// If the system has no thread or descriptors left.
     pub fn start(budget: Budget) -> io::Result<Self> {
         let shared = Shared::new(budget);
-        let threads = Model::best().entry().start(
-            Shape::default(),
-            Arc::clone(&shared),
-            Vec::new(),
-            Vec::new(),
-            Vec::new(),
-        )?;
+        let entry = Model::best().entry();
+        let threads = entry.start(Shape::default(), Arc::clone(&shared), Sockets::default())?;
         Ok(Self { threads, shared })
     }
 

@@ -29,7 +29,10 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use roadstead_drivers::accept;
 use roadstead_exchange::Unit;
-use roadstead_os::{sockets, threads::server::Shape};
+use roadstead_os::{
+    sockets,
+    threads::server::{Shape, Sockets},
+};
 use roadstead_proto::{layer::Credentials, tuning::Tuning};
 
 use crate::model::Model;
@@ -85,13 +88,8 @@ pub fn start(
     sockets::tuning::apply(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
     let listening = accept::Listener { socket: listener.socket, open: unit.open() };
     let shape = Shape { loops: unit.loops(), ..Shape::default() };
-    let threads = Model::Epoll.entry().start(
-        shape,
-        Arc::clone(&unit.shared),
-        vec![vec![listening]],
-        Vec::new(),
-        Vec::new(),
-    )?;
+    let sockets = Sockets { listeners: vec![vec![listening]], ..Sockets::default() };
+    let threads = Model::Epoll.entry().start(shape, Arc::clone(&unit.shared), sockets)?;
     threads.attend(unit.keepers().map_err(io::Error::other)?)?;
     Ok(Exchange::driven(unit, threads))
 }

@@ -91,9 +91,10 @@ impl Loops {
     }
 
     /// How many descriptors so many loops need beside those of their connections, where they listen on so many
-    /// addresses: for waiting, for what interrupts that, and in reserve.
-    pub(crate) fn descriptors(&self, loops: usize, addresses: usize) -> usize {
-        loops * 3 + self.listening(loops) * (addresses + 2)
+    /// addresses, and have datagrams at so many: for waiting, for what interrupts that, and in reserve.
+    pub(crate) fn descriptors(&self, loops: usize, addresses: usize, udp: usize) -> usize {
+        let of_datagrams = if udp > 0 { loops * (3 + udp) } else { 0 };
+        loops * 3 + self.listening(loops) * (addresses + 2) + of_datagrams
     }
 
     /// How many of so many loops listen.
@@ -138,5 +139,7 @@ mod tests {
         assert_eq!((auto.on(Model::Epoll, Io::Workers), three.on(Model::Epoll, Io::Loop)), (1, 3));
         let kernel = Loops { spread: Spread::Kernel, ..three };
         assert_eq!((three.listening(3), kernel.listening(3)), (1, 3));
+        assert_eq!((three.descriptors(3, 2, 0), kernel.descriptors(3, 2, 0)), (13, 21));
+        assert_eq!(three.descriptors(3, 2, 4), 13 + 21, "loops of datagrams are beside the others");
     }
 }

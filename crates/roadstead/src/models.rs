@@ -1,11 +1,9 @@
 //! What there is to say of each I/O model: its name, its core, and how a server begins on it.
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
-use roadstead_drivers::{
-    accept::Listener, blocking::iterative::Iterative, proactor::emulated::Direct, reactor::workers::Io,
-};
+use roadstead_drivers::{blocking::iterative::Iterative, proactor::emulated::Direct, reactor::workers::Io};
 use roadstead_os::{
     completions::{
         aio::Requests,
@@ -17,12 +15,10 @@ use roadstead_os::{
         prefork::{self, Prefork},
         process::{self, Process},
     },
-    sockets::unix::SocketFile,
     threads::{
-        datagrams::Spoken,
         each::Threads,
         pool::{self, Pool},
-        server::{Begun, Parts, ServerThreads, Shape},
+        server::{Begun, Parts, ServerThreads, Shape, Sockets},
     },
 };
 use roadstead_proto::{budget::Budget, host::Shared};
@@ -65,13 +61,11 @@ impl Entry {
         &self,
         shape: Shape,
         shared: Arc<Shared>,
-        listeners: Vec<Vec<Listener<OwnedFd>>>,
-        files: Vec<SocketFile>,
-        datagrams: Vec<Vec<Spoken>>,
+        sockets: Sockets,
     ) -> io::Result<ServerThreads> {
         match self.begin {
             Begin::Here(begin) | Begin::Asking { begin, .. } => {
-                ServerThreads::start(begin, shape, shared, listeners, files, datagrams)
+                ServerThreads::start(begin, shape, shared, sockets)
             }
             Begin::Forking { .. } | Begin::Not(_) => Err(io::ErrorKind::Unsupported.into()),
         }

@@ -113,7 +113,7 @@ impl<S: Service> Server<S> {
                 // Before the threads that are to inherit that they hear them.
                 let signals = Audit::watch(audit, &[SIGHUP, SIGINT, SIGTERM]).map_err(StartError::System)?;
                 let loops = self.loops.on(model, self.io);
-                let beside = self.loops.descriptors(loops, self.places.len()) + loops * (3 + self.udp.len());
+                let beside = self.loops.descriptors(loops, self.places.len(), self.udp.len());
                 descriptors::make_room(self.budget.connections.saturating_add(beside));
                 let running = self.start()?;
                 listening(&running.all_places(), Some(running.observer())).map_err(RunError::Listening)?;

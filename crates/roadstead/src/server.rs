@@ -4,7 +4,11 @@
 use std::{fmt, io, mem, net::ToSocketAddrs, os::fd::OwnedFd, sync::Arc};
 
 use roadstead_drivers::accept::Listener;
-use roadstead_os::{audit::Audit, descriptors, sockets, threads::server::Shape};
+use roadstead_os::{
+    audit::Audit,
+    descriptors, sockets,
+    threads::server::{Shape, Sockets},
+};
 use roadstead_proto::{
     address::Address,
     budget::Budget,
@@ -312,7 +316,8 @@ impl<S: Service> Server<S> {
             io: self.io,
         };
         let udp = Bound::at(self.udp, model, loops, &shared)?;
-        let threads = model.entry().start(shape, Arc::clone(&shared), listeners, files, udp.loops)?;
+        let sockets = Sockets { listeners, files, datagrams: udp.loops };
+        let threads = model.entry().start(shape, Arc::clone(&shared), sockets)?;
         descriptors::check(shared.budget.connections);
         let addresses = places.iter().filter_map(Address::socket).collect();
         Ok(Running { threads, shared, places, addresses, udp: udp.addresses, model, loops })

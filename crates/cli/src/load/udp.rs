@@ -1,20 +1,18 @@
 //! `roadstead load --udp`: the load by datagram.
 
-use std::ops::ControlFlow;
-
 use serde::Serialize;
 
 use roadstead_load::{
-    chart::{Chart, ChartError, Line, Panel, Scale, Series},
+    chart::{Chart, ChartError},
     generator::{DatagramLoad, DatagramReport},
     machine::Machine,
     report::{Column, ReportError, Stream, Table, bytes, count, millis, number},
 };
 
+use super::both::{latencies, warn_of_limit, with_bar};
 use crate::{
     outcome::{Outcome, Result},
     output::{Findings, Output},
-    progress, signals,
 };
 
 #[derive(Serialize)]
@@ -26,16 +24,8 @@ struct Report {
 
 /// Runs `load`, with a bar, and delivers what it showed.
 pub(super) fn run(load: &DatagramLoad, output: &Output) -> Result<Outcome> {
-    let bar = progress::bar(100, "loading");
-    let loaded = load.run(&mut |progress| {
-        bar.set_position((progress.fraction * 100.0) as u64);
-        if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    bar.finish_and_clear();
-    if loaded.is_err() {
-        signals::check()?;
-    }
-    output.deliver(&Report { machine: Machine::here(), load: loaded? })
+    let load = with_bar(|progress| load.run(progress))?;
+    output.deliver(&Report { machine: Machine::here(), load })
 }
 
 impl Findings for Report {
@@ -103,36 +93,21 @@ impl Report {
         if self.load.unasked > 0 {
             tracing::error!("datagrams that nobody had asked for: {}", self.load.unasked);
         }
-        if self.load.client_is_limit {
-            tracing::warn!(
-                "this client used {:.0} % of its core: it is the client that was measured",
-                self.load.client_cpu_share * 100.0
-            );
-        }
+        warn_of_limit(self.load.client_is_limit, self.load.client_cpu_share);
     }
 
-    /// The latency by how many answers are faster.
     fn chart(&self) -> Chart {
         let report = &self.load;
-        let points = report.latency.percentiles();
-        let series = Series { name: "latency".into(), subject: 0, line: Line::Solid, points };
-        Chart {
-            title: format!("{} answers/s from {}", number(report.messages_per_second, 0), report.target),
-            subtitle: format!(
-                "{} loop, peers: {}, in flight of each: {}, datagrams of {}, on {} cores",
-                report.kind,
-                count(report.peers as u64),
-                report.depth,
-                bytes(report.size as u64),
-                self.machine.cores
-            ),
-            x_axis: "percentile of the answers".into(),
-            panels: vec![Panel {
-                y_axis: "latency, ms".into(),
-                scale: Scale::Logarithmic,
-                series: vec![series],
-            }],
-        }
+        let title = format!("{} answers/s from {}", number(report.messages_per_second, 0), report.target);
+        let subtitle = format!(
+            "{} loop, peers: {}, in flight of each: {}, datagrams of {}, on {} cores",
+            report.kind,
+            count(report.peers as u64),
+            report.depth,
+            bytes(report.size as u64),
+            self.machine.cores
+        );
+        latencies(title, subtitle, "answers", &report.latency)
     }
 }
 

@@ -8,32 +8,20 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     ops::ControlFlow,
-    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 use super::{
     datagram_load::{DatagramLoad, DatagramReport},
     descriptors::allow_connections,
-    figures::{CPU_SHARE_MAX, CPU_SHARE_TIME, Progress},
+    figures::{CPU_SHARE_MAX, CPU_SHARE_TIME, Progress, per_second},
     load::LoadError,
     pattern::Pattern,
     plan::Plan,
     questions::{Answer, Questions},
+    waiting::{EVENTS, Waiting, nanoseconds, tick},
 };
 use crate::{machine, measure::Recorder, process::thread_cpu_time};
-use rustix::{
-    event::{Timespec, epoll},
-    io::Errno,
-    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime},
-};
-
-/// Events taken from the system at once.
-const EVENTS: usize = 256;
-/// How often progress is told, and at most how late is noticed that nobody answers.
-const TICK: Duration = Duration::from_millis(50);
-/// The token of the timer.
-const TIMER: u64 = u64::MAX;
 
 impl DatagramLoad {
     /// Runs the load on the calling thread. `progress` is called a few times a second; when it answers
@@ -58,13 +46,12 @@ struct Peer {
     questions: Questions,
 }
 
-/// A running load. All times are nanoseconds since `started`.
+/// A running load. All times are nanoseconds since it was started.
 struct Run<'l> {
     load: &'l DatagramLoad,
     plan: Plan,
     pattern: Pattern,
-    epoll: OwnedFd,
-    timer: OwnedFd,
+    waiting: Waiting,
     peers: Vec<Peer>,
     /// Messages of the open loop that have become due.
     released: u64,
@@ -74,16 +61,7 @@ struct Run<'l> {
     recorder: Recorder,
     in_flight: u64,
     last_answer: u64,
-    started: Instant,
     stopped: Option<u64>,
-}
-
-fn failed(call: &'static str) -> impl Fn(Errno) -> LoadError {
-    move |errno| LoadError::System { call, source: errno.into() }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn open(target: SocketAddr) -> io::Result<UdpSocket> {
@@ -97,25 +75,19 @@ fn open(target: SocketAddr) -> io::Result<UdpSocket> {
 impl<'l> Run<'l> {
     fn new(load: &'l DatagramLoad) -> Result<Self, LoadError> {
         allow_connections(load.peers as u64)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("epoll_create"))?;
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(failed("timerfd_create"))?;
+        let waiting = Waiting::new()?;
         let mut peers = Vec::with_capacity(load.peers);
         for token in 0..load.peers as u64 {
             let unreachable = |source| LoadError::Unreachable { target: load.target.into(), source };
             let socket = open(load.target).map_err(unreachable)?;
-            epoll::add(&epoll, &socket, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
-                .map_err(failed("epoll_ctl"))?;
+            waiting.watch(&socket, token)?;
             peers.push(Peer { socket, questions: Questions::new(load.size) });
         }
-        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)
-            .map_err(failed("epoll_ctl"))?;
         Ok(Self {
             load,
             plan: Plan::new(load.mode, load.peers),
             pattern: Pattern::new(),
-            epoll,
-            timer,
+            waiting,
             peers,
             released: 0,
             said: vec![0; load.size].into(),
@@ -125,13 +97,8 @@ impl<'l> Run<'l> {
             recorder: Recorder::new(),
             in_flight: 0,
             last_answer: 0,
-            started: Instant::now(),
             stopped: None,
         })
-    }
-
-    fn now(&self) -> u64 {
-        nanoseconds(self.started.elapsed())
     }
 
     fn run(
@@ -139,12 +106,12 @@ impl<'l> Run<'l> {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<DatagramReport, LoadError> {
         let mut events = Vec::with_capacity(EVENTS);
-        let tick = nanoseconds(TICK.min(self.load.timeout / 4)).max(1);
+        let tick = tick(self.load.timeout);
         let cpu = thread_cpu_time();
-        self.started = Instant::now();
+        self.waiting.started = Instant::now();
         let mut next_tick = 0;
         loop {
-            let now = self.now();
+            let now = self.waiting.now();
             if now >= next_tick {
                 next_tick = now + tick;
                 self.look_at_all(now);
@@ -157,18 +124,14 @@ impl<'l> Run<'l> {
             if all_sent && self.in_flight == 0 {
                 break;
             }
-            self.wait(&mut events, next_tick.saturating_sub(now))?;
+            self.waiting.wait(&mut events, next_tick.saturating_sub(now))?;
             for event in events.drain(..) {
                 // Copied out: the system's structure is packed.
                 let token = event.data.u64();
-                match token {
-                    // Read only to be rearmed.
-                    TIMER => _ = rustix::io::read(&self.timer, &mut [0; 8]),
-                    _ => self.hear(token as usize),
-                }
+                self.hear(token as usize);
             }
         }
-        let elapsed = self.now();
+        let elapsed = self.waiting.now();
         let cpu = thread_cpu_time().saturating_sub(cpu);
         let _ = progress(&self.progress(elapsed));
         Ok(self.report(elapsed, cpu))
@@ -190,7 +153,7 @@ impl<'l> Run<'l> {
         let mut visits = 0;
         while let Some(due) = self.plan.due(self.released) {
             if due > now {
-                return self.set_timer(Duration::from_nanos(due - now));
+                return self.waiting.set_timer(due, now);
             }
             if visits < self.peers.len() {
                 self.ask((self.released % self.peers.len() as u64) as usize, now);
@@ -223,7 +186,7 @@ impl<'l> Run<'l> {
 
     fn hear(&mut self, peer: usize) {
         let Some(Peer { socket, questions }) = self.peers.get_mut(peer) else { return };
-        let now = nanoseconds(self.started.elapsed());
+        let now = self.waiting.now();
         // No more than may be in flight, so that nobody keeps the others waiting.
         for _ in 0..=self.load.depth {
             let heard = match socket.recv(&mut self.heard) {
@@ -254,27 +217,6 @@ impl<'l> Run<'l> {
         self.ask(peer, now);
     }
 
-    fn wait(&self, events: &mut Vec<epoll::Event>, at_most: u64) -> Result<(), LoadError> {
-        // Whole milliseconds, upwards: every kernel can wait for those.
-        let millis = at_most.div_ceil(1_000_000);
-        let timeout =
-            Timespec { tv_sec: (millis / 1_000) as i64, tv_nsec: (millis % 1_000 * 1_000_000) as i64 };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(failed("epoll_wait")(errno)),
-        }
-    }
-
-    fn set_timer(&self, after: Duration) -> Result<(), LoadError> {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let seconds = after.as_secs().try_into().unwrap_or(i64::MAX);
-        let it_value = Timespec { tv_sec: seconds, tv_nsec: after.subsec_nanos().into() };
-        let value = Itimerspec { it_interval: zero, it_value };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &value)
-            .map_err(failed("timerfd_settime"))?;
-        Ok(())
-    }
-
     fn progress(&self, now: u64) -> Progress {
         let DatagramReport { right, wrong, lost, late, .. } = self.count;
         let fraction = self.plan.fraction(now);
@@ -288,7 +230,7 @@ impl<'l> Run<'l> {
         let client_cpu_share = cpu.as_secs_f64() / Duration::from_nanos(elapsed).as_secs_f64();
         DatagramReport {
             seconds: wall.as_secs_f64(),
-            messages_per_second: self.count.right as f64 / wall.as_secs_f64(),
+            messages_per_second: per_second(self.count.right, wall),
             latency: self.recorder.latency(),
             client_cpu_share,
             client_is_limit: client_cpu_share >= CPU_SHARE_MAX && wall >= CPU_SHARE_TIME,
@@ -302,7 +244,7 @@ mod tests {
     use std::{sync::mpsc, thread};
 
     use super::*;
-    use crate::generator::{DATAGRAM_MAX, DATAGRAM_MIN, Mode};
+    use crate::generator::{DATAGRAM_MAX, DATAGRAM_MIN, Mode, waiting::TICK};
 
     /// What a server does with the datagrams that come, numbered from zero; and its address. It ends when nothing has
     /// come for a while.

@@ -14,6 +14,11 @@ pub const CPU_SHARE_MAX: f64 = 0.9;
 /// Of less time than this the generator's own start is too large a part to say so.
 pub const CPU_SHARE_TIME: Duration = Duration::from_millis(100);
 
+/// So many in that time: none in none.
+pub(super) fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
 /// How far a running load is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {

@@ -3,32 +3,20 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
+use rustix::event::epoll;
 
 use super::connect::Opened;
 use super::fault::Fault;
-use super::figures::{CPU_SHARE_MAX, CPU_SHARE_TIME, LoadReport, Progress};
+use super::figures::{CPU_SHARE_MAX, CPU_SHARE_TIME, LoadReport, Progress, per_second};
 use super::load::{Load, LoadError, Mode};
 use super::pattern::{CHUNK, Pattern};
 use super::plan::Plan;
 use super::stream::Stream;
+use super::waiting::{EVENTS, Waiting, nanoseconds, tick};
 use super::wire::Wire;
 use crate::{measure::Recorder, process::thread_cpu_time};
-
-/// Events taken from the system at once.
-const EVENTS: usize = 256;
-
-/// How often deadlines are looked at and progress is told.
-const TICK: Duration = Duration::from_millis(50);
-
-/// The token of the timer that says when the next message of the open loop is due.
-const TIMER: u64 = u64::MAX;
 
 /// A connection that carries messages.
 struct Active {
@@ -64,15 +52,12 @@ impl Tally {
     }
 }
 
-/// A running load. All times are nanoseconds since `started`.
+/// A running load. All times are nanoseconds since it was started.
 pub(super) struct Run<'l> {
     load: &'l Load,
     plan: Plan,
     pattern: Pattern,
-    epoll: OwnedFd,
-    timer: OwnedFd,
-    /// The due time that the timer is set to.
-    timer_set: Option<u64>,
+    waiting: Waiting,
     /// Messages of the open loop that have become due.
     released: u64,
     active: Vec<Option<Active>>,
@@ -83,31 +68,15 @@ pub(super) struct Run<'l> {
     connect_errors: BTreeMap<Fault, u64>,
     buffer: Box<[u8]>,
     tally: Tally,
-    started: Instant,
     /// When the caller had enough.
     stopped: Option<u64>,
 }
 
-fn system(call: &'static str) -> impl Fn(rustix::io::Errno) -> LoadError {
-    move |errno| LoadError::System { call, source: errno.into() }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl<'l> Run<'l> {
     pub(super) fn new(load: &'l Load, opened: Opened) -> Result<Self, LoadError> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create"))?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
-            .map_err(system("timerfd_create"))?;
-        let watch = |fd: &dyn AsFd, token: u64| {
-            let data = epoll::EventData::new_u64(token);
-            epoll::add(&epoll, fd.as_fd(), data, epoll::EventFlags::IN).map_err(system("epoll_ctl"))
-        };
-        watch(&timer, TIMER)?;
+        let waiting = Waiting::new()?;
         for (token, socket) in opened.active.iter().chain(&opened.idle).enumerate() {
-            watch(socket, token as u64)?;
+            waiting.watch(socket, token as u64)?;
         }
         let connected = opened.active.len() + opened.idle.len();
         let active: Vec<_> = opened
@@ -127,9 +96,7 @@ impl<'l> Run<'l> {
             load,
             plan: Plan::new(load.mode, active.len()),
             pattern: Pattern::new(),
-            epoll,
-            timer,
-            timer_set: None,
+            waiting,
             released: 0,
             alive: active.len(),
             active,
@@ -138,13 +105,8 @@ impl<'l> Run<'l> {
             connect_errors: opened.errors,
             buffer: vec![0; CHUNK].into_boxed_slice(),
             tally: Tally::default(),
-            started: Instant::now(),
             stopped: None,
         })
-    }
-
-    fn now(&self) -> u64 {
-        nanoseconds(self.started.elapsed())
     }
 
     /// Runs to the end of the plan, or until nothing is left that could go on.
@@ -153,18 +115,18 @@ impl<'l> Run<'l> {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<LoadReport, LoadError> {
         let mut events = Vec::with_capacity(EVENTS);
-        let tick = nanoseconds(TICK.min(self.load.timeout / 4)).max(1);
+        let tick = tick(self.load.timeout);
         let cpu = thread_cpu_time();
-        self.started = Instant::now();
+        self.waiting.started = Instant::now();
         let mut next_tick = tick;
         if self.plan.due(0).is_none() {
             for index in 0..self.active.len() {
-                let now = self.now();
+                let now = self.waiting.now();
                 self.send(index, now)?;
             }
         }
         loop {
-            let now = self.now();
+            let now = self.waiting.now();
             self.release(now)?;
             if now >= next_tick {
                 next_tick = now + tick;
@@ -181,7 +143,7 @@ impl<'l> Run<'l> {
                 self.handle(event)?;
             }
         }
-        let elapsed = self.now();
+        let elapsed = self.waiting.now();
         let cpu = thread_cpu_time().saturating_sub(cpu);
         // It is over, whatever is answered.
         let _ = progress(&self.progress(elapsed));
@@ -201,30 +163,18 @@ impl<'l> Run<'l> {
         self.stopped.or_else(|| self.plan.end())
     }
 
-    fn wait(&self, events: &mut Vec<epoll::Event>, at_most: u64) -> Result<(), LoadError> {
-        let until_end = self.end().map_or(u64::MAX, |end| match end.saturating_sub(self.now()) {
+    /// Waits until `tick` or the end.
+    fn wait(&self, events: &mut Vec<epoll::Event>, tick: u64) -> Result<(), LoadError> {
+        let until_end = self.end().map_or(u64::MAX, |end| match end.saturating_sub(self.waiting.now()) {
             0 => u64::MAX,
             left => left,
         });
-        // Whole milliseconds, upwards: every kernel can wait for those, and none returns too early.
-        let millis = at_most.min(until_end).div_ceil(1_000_000);
-        let timeout =
-            Timespec { tv_sec: (millis / 1_000) as i64, tv_nsec: (millis % 1_000 * 1_000_000) as i64 };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(errno) => Err(system("epoll_wait")(errno)),
-        }
+        self.waiting.wait(events, tick.min(until_end))
     }
 
     fn handle(&mut self, event: epoll::Event) -> Result<(), LoadError> {
         // Copied out: the system's structure is packed.
         let (token, flags) = (event.data.u64(), event.flags);
-        if token == TIMER {
-            let mut expirations = [0; 8];
-            // Read only to be rearmed: that it may have been read already does not matter.
-            let _ = rustix::io::read(&self.timer, &mut expirations);
-            return Ok(());
-        }
         let index = token as usize;
         if index >= self.active.len() {
             self.look_at_idle(index - self.active.len());
@@ -233,7 +183,7 @@ impl<'l> Run<'l> {
         if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
             self.receive(index);
         }
-        let now = self.now();
+        let now = self.waiting.now();
         self.send(index, now)
     }
 
@@ -244,7 +194,7 @@ impl<'l> Run<'l> {
         let fault = match active.wire.read(&mut self.buffer) {
             Ok(0) => Some(Fault::Closed),
             Ok(count) => {
-                let now = nanoseconds(self.started.elapsed());
+                let now = self.waiting.now();
                 let tally = &mut self.tally;
                 let waiting_since = &mut active.waiting_since;
                 active
@@ -307,10 +257,7 @@ impl<'l> Run<'l> {
         };
         if wants_room != active.wants_room {
             active.wants_room = wants_room;
-            let room = if wants_room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
-            let data = epoll::EventData::new_u64(index as u64);
-            let flags = epoll::EventFlags::IN | room;
-            epoll::modify(&self.epoll, &active.wire, data, flags).map_err(system("epoll_ctl"))?;
+            self.waiting.watch_room(&active.wire, index as u64, wants_room)?;
         }
         Ok(())
     }
@@ -322,11 +269,7 @@ impl<'l> Run<'l> {
         let mut visits = 0;
         while let Some(due) = self.plan.due(self.released) {
             if due > now {
-                if self.timer_set != Some(due) {
-                    self.timer_set = Some(due);
-                    self.set_timer(Duration::from_nanos(due - now))?;
-                }
-                break;
+                return self.waiting.set_timer(due, now);
             }
             if visits < width {
                 self.send((self.released % width) as usize, now)?;
@@ -334,20 +277,6 @@ impl<'l> Run<'l> {
             }
             self.released += 1;
         }
-        Ok(())
-    }
-
-    fn set_timer(&self, after: Duration) -> Result<(), LoadError> {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = Itimerspec {
-            it_interval: zero,
-            it_value: Timespec {
-                tv_sec: after.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: after.subsec_nanos().into(),
-            },
-        };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &value)
-            .map_err(system("timerfd_settime"))?;
         Ok(())
     }
 
@@ -437,7 +366,7 @@ impl<'l> Run<'l> {
             wrong: tally.wrong,
             failed: tally.failed(),
             seconds: wall.as_secs_f64(),
-            messages_per_second: tally.right as f64 / wall.as_secs_f64(),
+            messages_per_second: per_second(tally.right, wall),
             latency: tally.recorder.latency(),
             overlap: tally.recorder.overlap(wall),
             client_cpu_share,

@@ -109,6 +109,18 @@ impl fmt::Debug for Kind {
     }
 }
 
+/// Where a server hears of those who come.
+#[derive(Default)]
+pub struct Sockets {
+    /// The listeners of each loop that has any: of the first, which then hands each connection to the loop that has
+    /// fewest, or of every loop.
+    pub listeners: Vec<Vec<Listener<OwnedFd>>>,
+    /// The files of those that have one.
+    pub files: Vec<SocketFile>,
+    /// The datagram sockets of each loop that has any.
+    pub datagrams: Vec<Vec<Spoken>>,
+}
+
 /// What a model is given to begin with.
 pub struct Parts {
     shape: Shape,
@@ -133,8 +145,13 @@ impl Parts {
         Some(mem::take(&mut self.shape.workers)).filter(|&workers| workers > 0)
     }
 
+    fn has_datagrams_alone(&self) -> bool {
+        self.listeners.iter().all(Vec::is_empty) && !self.datagrams.is_empty()
+    }
+
     /// Begins with threads that wait, each for one connection, or for one socket of datagrams.
     pub fn blocking(self, spawner: impl Spawner<WaitingOs> + 'static) -> io::Result<Begun> {
+        let alone = self.has_datagrams_alone();
         let Self { shape, shared, listeners, datagrams, speaking, kept, ending } = self;
         let job_threads = JobThreads::of(shape.workers, shape.queue, &ending)?;
         let jobs = || JobThreads::jobs(job_threads.as_ref(), shape.queue);
@@ -144,7 +161,6 @@ impl Parts {
             Box::new(move || on_system(Arc::clone(&common), own()).with_workers(shape.workers));
         let server = BlockingServer::new(net, make, Box::new(spawner), Box::new(super::each::Threads))?;
         let (accepting, stopped) = (Arc::clone(&server), Arc::clone(&server));
-        let alone = listeners.iter().all(Vec::is_empty) && !datagrams.is_empty();
         let plan = Plan {
             connections: 0,
             shared,
@@ -285,10 +301,10 @@ impl Parts {
         mut makes: Makes,
         poller: impl FnOnce(&WakeQueue) -> io::Result<P> + Clone + Send + 'static,
     ) -> io::Result<Begun> {
-        let Self { shape, shared, listeners, datagrams, speaking, kept, ending } = self;
-        if listeners.iter().all(Vec::is_empty) && !datagrams.is_empty() {
+        if self.has_datagrams_alone() {
             makes.clear();
         }
+        let Self { shape, shared, listeners, datagrams, speaking, kept, ending } = self;
         let job_threads = JobThreads::of(shape.workers, shape.queue, &ending)?;
         let jobs = JobThreads::jobs(job_threads.as_ref(), shape.queue);
         let at_end = Arc::new(AtEnd::new(job_threads.as_ref(), kept));
@@ -336,17 +352,14 @@ impl Stop {
 }
 
 impl ServerThreads {
-    /// Starts the threads of a model that begins like this, with the listeners of each loop that has any: of the first,
-    /// which then hands each connection to the loop that has fewest, or of every loop; with the files of those that have
-    /// one; and with the datagram sockets of each loop that has any.
+    /// Starts the threads of a model that begins like this.
     pub fn start(
         begin: fn(Parts) -> io::Result<Begun>,
         shape: Shape,
         shared: Arc<Shared>,
-        listeners: Vec<Vec<Listener<OwnedFd>>>,
-        files: Vec<SocketFile>,
-        datagrams: Vec<Vec<Spoken>>,
+        sockets: Sockets,
     ) -> io::Result<Self> {
+        let Sockets { listeners, files, datagrams } = sockets;
         let (ending, ended) = Ending::new()?;
         let kept = Kept::of(listeners.iter().flatten(), files, &shared)?;
         let speaking = Arc::new(());
