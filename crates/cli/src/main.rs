@@ -10,6 +10,7 @@
 mod addresses;
 mod admin;
 mod bench;
+mod buffers;
 mod demo;
 mod keys;
 mod load;

@@ -205,6 +205,38 @@ fn the_strategies_are_measured_side_by_side() {
 }
 
 #[test]
+fn buffers_that_were_asked_for_are_read_back_and_a_cut_is_said() {
+    let scene = Scene::new();
+    let line = "bench exchange --payload 500 --levels 1 --strategies multiplexed --peer-delay 0ms --seconds 0.01 --plain";
+    let told = |more: &str| -> Value {
+        serde_json::from_str(&scene.ok(words(&format!("{line} {more} --json -")))).unwrap()
+    };
+    assert!(told("")["socket_buffers"].is_null());
+    let given = &told("--socket-buffer 20000")["socket_buffers"];
+    for size in ["asked_bytes", "send_bytes", "receive_bytes"] {
+        assert_eq!(given[size], 20_000, "{given}");
+    }
+    let said = scene.ok(words(&format!("{line} --socket-buffer 20000")));
+    assert!(said.contains("socket buffers: 19.5 KiB, as asked for"), "{said}");
+    let most = |name: &str| fs::read_to_string(format!("/proc/sys/net/core/{name}")).unwrap();
+    let [send, receive] = ["wmem_max", "rmem_max"].map(|name| most(name).trim().parse::<u64>().unwrap());
+    if send.min(receive) < 1 << 30 {
+        let said = scene.ok(words(&format!("{line} --socket-buffer 1GiB")));
+        assert!(said.contains("of 1.0 GiB the kernel gave"), "{said}");
+    }
+}
+
+#[test]
+fn a_query_that_takes_longer_than_the_exchange_waits_has_failed() {
+    let scene = Scene::new();
+    let line = "bench exchange --payload 500 --levels 1 --strategies multiplexed --peer-delay 300ms --seconds 0.01 \
+                --exchange-timeout 0.1 --plain --json -";
+    let output = scene.run(words(line));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["runs"][0]["right"]), (Some(1), &0.into()), "{report}");
+}
+
+#[test]
 fn a_background_of_large_messages_ends_with_the_measurement() {
     let scene = Scene::new();
     let line = "bench exchange --payload 500 --levels 2 --strategies multiplexed --peer-delay 1ms --seconds 0.05 \

@@ -47,9 +47,24 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("bench kills", &["--seconds", "--level", "--seed"]),
     ("bench loss", &["--times", "--level"]),
     ("bench queue", &["--workers", "--load", "--seconds", "--seed"]),
-    ("bench exchange", &["--payload", "--levels", "--peer-delay", "--seconds", "--background", "--window"]),
+    (
+        "bench exchange",
+        &[
+            "--payload",
+            "--levels",
+            "--peer-delay",
+            "--seconds",
+            "--background",
+            "--window",
+            "--exchange-timeout",
+            "--socket-buffer",
+        ],
+    ),
     ("trident share --out nowhere", &["--made", "--dim", "--seed"]),
-    ("trident serve --shares nowhere", &["--party", "--search-memory"]),
+    (
+        "trident serve --shares nowhere",
+        &["--party", "--search-memory", "--exchange-timeout", "--socket-buffer"],
+    ),
     ("trident bench", &["--rows", "--levels", "--queries", "--peer-delay"]),
     (
         "trident search --client nowhere --servers 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3",
@@ -102,6 +117,8 @@ fn a_negative_number_with_a_unit_is_refused_like_one_without() {
         ("bench exchange --payload", "-5KiB"),
         ("bench exchange --background", "-5KiB"),
         ("bench exchange --window", "-5MiB"),
+        ("bench exchange --socket-buffer", "-5MiB"),
+        ("trident serve --party 1 --shares nowhere --socket-buffer", "-5MiB"),
     ] {
         let output = scene.command(words(&format!("{line} {value}"))).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

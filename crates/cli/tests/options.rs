@@ -174,6 +174,36 @@ fn servers_exchange_by_the_strategy_that_they_are_told_and_say_how_much() {
 }
 
 #[test]
+fn a_server_waits_for_the_others_as_long_as_it_was_told_and_says_what_it_was_given() {
+    let scene = Scene::new();
+    scene.share(20, false);
+    let held = Held::<3>::of([127, 0, 0, 2]);
+    let peers = held.addresses.map(|address| address.to_string()).join(",");
+    let log = scene.path("log");
+    let mut servers = [1, 2, 3].map(|party| {
+        let more = match party {
+            // The third shares nothing.
+            3 => "--bind 127.0.0.1:0".to_owned(),
+            _ => format!("--bind 127.0.0.1:0 --peers {peers} --exchange-timeout 0.321 --socket-buffer 1GiB"),
+        };
+        let mut command = scene.command(scene.server(party, &more));
+        command.stderr(if party == 1 { File::create(&log).unwrap().into() } else { Stdio::null() });
+        Process::start(command)
+    });
+    let addresses = servers.each_mut().map(|server| server.listening().to_string()).join(",");
+    let client = scene.path("shares/client").display().to_string();
+    let line = format!("trident fetch 3 --protocol exchange --servers {addresses} --client {client}");
+    scene.fails(words(&line));
+    let read = || fs::read_to_string(&log).unwrap();
+    until("it says who is missing", || read().contains("no message within 321ms from server 3"));
+    let limit = |name: &str| fs::read_to_string(format!("/proc/sys/net/core/{name}")).unwrap();
+    let least =
+        ["wmem_max", "rmem_max"].map(|name| limit(name).trim().parse::<u64>().unwrap()).into_iter().min();
+    let cut = read().contains("socket buffers: of 1.0 GiB the kernel gave");
+    assert_eq!(cut, least < Some(1 << 30), "{}", read());
+}
+
+#[test]
 fn a_limit_holds_for_a_server_of_trident_too() {
     let scene = Scene::new();
     scene.share(20, false);

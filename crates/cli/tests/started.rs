@@ -70,10 +70,11 @@ fn servers_of_trident_are_started_as_the_measurement_was() {
 #[test]
 fn members_of_an_exchange_are_started_as_the_measurement_was() {
     let line = "bench exchange --payload 600 --background 2KiB --levels 3,7,5 --strategies pool:3 --peer-delay 0ms \
-                --window 64KiB --loops 2 --seconds 600";
+                --window 64KiB --loops 2 --socket-buffer 64KiB --exchange-timeout 7.5 --seconds 600";
     for (more, tls) in [("", true), ("--plain", false)] {
         for (line, member) in started(&format!("{line} {more}"), 3, "bench member").iter().zip(1..) {
             has(line, &["--strategy pool:3", "--largest 2048", "--most 7", "--window 65536", "--loops 2"]);
+            has(line, &["--socket-buffer 65536", "--exchange-timeout 7.5"]);
             has(line, &[&format!("--id {member}"), "--with-parent"]);
             assert_eq!(line.contains(&format!("/server-{member} ")), tls, "{line}");
         }

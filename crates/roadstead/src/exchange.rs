@@ -57,6 +57,16 @@ impl Listener {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Sets it up as the links of an exchange with this tuning will be, and tells the sizes of their buffers, for sending
+    /// and for receiving: a system that gives less than was asked for says so to nobody.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn tune(&self, tuning: Tuning) -> io::Result<[usize; 2]> {
+        sockets::tuning::apply(tuning, &self.socket)?;
+        Ok(sockets::tuning::sizes(&self.socket)?)
+    }
 }
 
 /// Listens for peers, who are served once the exchange is started.
@@ -85,7 +95,7 @@ pub fn start(
     if keys.is_none() {
         check_loopback(members.iter().map(|member| member.address).chain([listener.address]))?;
     }
-    sockets::tuning::apply(unit.shared.tuning, &listener.socket).map_err(io::Error::from)?;
+    listener.tune(unit.shared.tuning)?;
     let listening = accept::Listener { socket: listener.socket, open: unit.open() };
     let shape = Shape { loops: unit.loops(), ..Shape::default() };
     let sockets = Sockets { listeners: vec![vec![listening]], ..Sockets::default() };

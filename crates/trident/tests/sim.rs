@@ -62,7 +62,7 @@ impl Shares {
 
     fn server(&self, party: Party, peers: Exchange) -> Trident {
         let store = Store::open(&server_dir(self.dir.path(), party), party, u64::MAX).unwrap();
-        Trident::with_peers(store.with_ranges(1), peers)
+        Trident::with_peers(store.with_ranges(1), peers, roadstead_trident::peers::PATIENCE)
     }
 }
 

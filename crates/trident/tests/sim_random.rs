@@ -124,7 +124,7 @@ fn no_nonce_and_no_line_is_used_twice_though_the_system_has_no_randomness_half_o
     Sim::check(seeds(10), |sim| {
         let address = SocketAddr::from(([10, 0, 0, 1], 7101));
         let store = Store::open(&server_dir(dir.path(), FIRST), FIRST, u64::MAX).unwrap();
-        let server = Trident::with_peers(store, Deaf(Arc::clone(&seen)));
+        let server = Trident::with_peers(store, Deaf(Arc::clone(&seen)), roadstead_trident::peers::PATIENCE);
         let faults = Faults { unseeded: 0.5, ..Faults::none() };
         let mut sim = sim.faults(faults).budget(server.budget()).serve(address, server);
         for _ in 0..VISITORS {

@@ -21,8 +21,9 @@ use super::{
     report::{Report, Run},
 };
 use crate::{
+    buffers::{self, Buffers},
     keys,
-    numbers::{bytes, milliseconds, seconds, within},
+    numbers::{bytes, length, milliseconds, seconds, within},
     outcome::{Outcome, Result},
     output::Output,
     progress,
@@ -61,6 +62,13 @@ pub(crate) struct Args {
     /// Loops of each member, over which its links are spread
     #[arg(long, value_name = "N", default_value = "1", value_parser = within(1..=1024_u64))]
     loops: u64,
+    /// How long a member waits for the messages of the others; a query that takes longer has failed
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = length(0.001..=3600.0))]
+    exchange_timeout: Duration,
+    /// Bytes that the kernel may hold of each link, for sending and for receiving, such as 16MiB; said if it gives less
+    /// [default: it sizes them to the road]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = buffers::size())]
+    socket_buffer: Option<usize>,
     /// Without TLS between the members
     #[arg(long)]
     plain: bool,
@@ -95,6 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         machine: Machine::here(),
         tls: keys.is_some(),
         background_bytes: args.background,
+        socket_buffers: None,
         runs: Vec::new(),
     };
     'all: for (delay, strategy) in
@@ -103,6 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         for &payload in &args.payload {
             let mut members =
                 Members::start(strategy, delay, payload, keys.as_ref().map(TempDir::path), args)?;
+            report.socket_buffers = members.buffers(args.socket_buffer);
             if let Some(length) = args.background {
                 members.order(&Order::Begin { length })?;
             }
@@ -135,6 +145,8 @@ struct Process {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
+    /// Bytes of the buffers of its links, for sending and for receiving, if they were asked for.
+    buffers: Option<[usize; 2]>,
 }
 
 impl Members {
@@ -152,6 +164,11 @@ impl Members {
             let mut arguments: Vec<OsString> = roads.arguments(index).map(OsString::from).into();
             arguments.extend(["--window".into(), args.window.to_string().into()]);
             arguments.extend(["--loops".into(), args.loops.to_string().into()]);
+            let timeout = args.exchange_timeout.as_secs_f64().to_string();
+            arguments.extend(["--exchange-timeout".into(), timeout.into()]);
+            if let Some(size) = args.socket_buffer {
+                arguments.extend(["--socket-buffer".into(), size.to_string().into()]);
+            }
             if let Some(keys) = keys {
                 arguments.extend(["--keys".into(), keys.join(format!("server-{}", index + 1)).into()]);
             }
@@ -162,6 +179,12 @@ impl Members {
         // Connects, so that no run pays for it.
         members.cell(1, payload, 3)?;
         Ok(members)
+    }
+
+    /// What each has been given of the buffers that were asked for: all have the same kernel.
+    fn buffers(&self, asked: Option<usize>) -> Option<Buffers> {
+        let [send_bytes, receive_bytes] = self.all.first()?.buffers?;
+        Some(Buffers { asked_bytes: asked?, send_bytes, receive_bytes })
     }
 
     fn order(&mut self, order: &Order) -> Result<Vec<Answer>> {
@@ -258,14 +281,13 @@ impl Process {
         let (Some(orders), Some(out)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("a member without pipes".into());
         };
-        let mut process = Self { child, orders, answers: BufReader::new(out) };
+        let mut process = Self { child, orders, answers: BufReader::new(out), buffers: None };
         let mut line = String::new();
         process.answers.read_line(&mut line)?;
-        if line == "ready\n" {
-            Ok(process)
-        } else {
-            Err(format!("member {} did not start", index + 1).into())
-        }
+        let told = line.strip_prefix("ready").ok_or_else(|| format!("member {} did not start", index + 1))?;
+        let sizes = told.split_whitespace().map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+        process.buffers = sizes.try_into().ok();
+        Ok(process)
     }
 
     fn order(&mut self, order: &Order) -> Result<()> {

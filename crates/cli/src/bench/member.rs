@@ -28,6 +28,8 @@ use serde::{Deserialize, Serialize};
 use super::payload::{Base, is_right};
 use crate::{
     addresses::{Place, find_three, three},
+    buffers::Buffers,
+    numbers::seconds,
     outcome::{Outcome, Result},
     parent::end_with,
 };
@@ -48,6 +50,10 @@ pub(crate) struct Args {
     window: usize,
     #[arg(long)]
     loops: usize,
+    #[arg(long, value_parser = seconds)]
+    exchange_timeout: Duration,
+    #[arg(long)]
+    socket_buffer: Option<usize>,
     /// Bytes of the largest message
     #[arg(long)]
     largest: usize,
@@ -83,8 +89,6 @@ pub(crate) struct Answer {
     pub(crate) background: u64,
 }
 
-/// No query takes as long; what does has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Messages up to this size are checked where they arrive.
 const AT_ONCE: usize = 128 << 10;
 /// Background queries are numbered from here on.
@@ -95,6 +99,8 @@ type Task = Box<dyn FnOnce() + Send>;
 struct Worker {
     exchange: Exchange,
     base: Base,
+    /// A query that takes longer has failed.
+    patience: Duration,
     /// Where long checks are made.
     slow: mpsc::Sender<Task>,
 }
@@ -109,16 +115,19 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     options.largest = options.largest.max(args.largest);
     options.per_peer = options.per_peer.max(4 * args.largest + 2 * args.largest * args.most);
     options.total = 2 * options.per_peer;
-    options.patience = PATIENCE;
+    options.patience = args.exchange_timeout;
     let keys = args.keys.as_deref().map(Keys::load).transpose()?;
     let listener = exchange::listen(args.peer_bind)?;
+    let buffers = Buffers::ask(args.socket_buffer, &mut options, &listener)?;
     let credentials = keys.as_ref().map(|keys| keys as &dyn Credentials);
     let exchange = exchange::start(MemberId(args.id), &members, listener, credentials, options)?;
     let (slow, tasks) = mpsc::channel::<Task>();
     thread::Builder::new().name("check".into()).spawn(move || tasks.iter().for_each(|task| task()))?;
-    let worker = Arc::new(Worker { exchange, base: Base::new(args.largest), slow });
+    let (base, patience) = (Base::new(args.largest), args.exchange_timeout);
+    let worker = Arc::new(Worker { exchange, base, patience, slow });
     let background = Arc::new(Background::default());
-    writeln!(std::io::stdout(), "ready")?;
+    let sizes = buffers.map(|buffers| format!(" {} {}", buffers.send_bytes, buffers.receive_bytes));
+    writeln!(std::io::stdout(), "ready{}", sizes.unwrap_or_default())?;
     for line in std::io::stdin().lock().lines() {
         let answer = obey(&worker, &background, serde_json::from_str(&line?)?)?;
         let mut out = std::io::stdout().lock();
@@ -238,7 +247,7 @@ impl Worker {
             tracing::error!(%error, "a message could not be sent");
         }
         let worker = Arc::clone(self);
-        self.exchange.gather(key, PATIENCE, move |result| {
+        self.exchange.gather(key, self.patience, move |result| {
             let check = move |gathered: Gathered| {
                 let mut all = gathered.iter();
                 gathered.len() == 2 && all.all(|(from, message)| is_right(message, query, from.0, length))

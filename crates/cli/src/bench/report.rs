@@ -8,7 +8,7 @@ use roadstead_load::{
     report::{Column, ReportError, Stream, Table, bytes, millis, number},
 };
 
-use crate::output::Findings;
+use crate::{buffers::Buffers, output::Findings};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -16,6 +16,8 @@ pub(crate) struct Report {
     /// Whether the members speak TLS with each other.
     pub(crate) tls: bool,
     pub(crate) background_bytes: Option<usize>,
+    /// Of each link, in the kernel, if they were asked for.
+    pub(crate) socket_buffers: Option<Buffers>,
     pub(crate) runs: Vec<Run>,
 }
 
@@ -51,7 +53,8 @@ impl Findings for Report {
     }
 
     fn print(&self, stream: Stream) -> Result<(), ReportError> {
-        self.table().print(stream)
+        self.table().print(stream)?;
+        self.socket_buffers.map_or(Ok(()), |buffers| stream.tell(&buffers.to_string()))
     }
 
     fn svg(&self) -> Result<String, ChartError> {
@@ -186,6 +189,7 @@ mod tests {
             machine: Machine { cores: 9, ..Machine::here() },
             tls: true,
             background_bytes: Some(2048),
+            socket_buffers: None,
             runs,
         }
     }

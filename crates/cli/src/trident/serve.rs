@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use roadstead::{
@@ -20,8 +20,9 @@ use roadstead_trident::{
 
 use crate::{
     addresses::{Place, find_three, place, three},
+    buffers::{self, Buffers},
     memory,
-    numbers::within,
+    numbers::{length, within},
     outcome::{Outcome, Result},
     parent::end_with,
     progress,
@@ -65,6 +66,13 @@ pub(crate) struct Args {
     /// them are spread over so many loops of their own, else they are on one
     #[arg(long, value_name = "STRATEGY", default_value = "multiplexed", requires = "peers")]
     exchange: Strategy,
+    /// How long a server waits for the others' parts of a row; then it refuses the fetch, with the names of who is missing
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = length(0.001..=3600.0), requires = "peers")]
+    exchange_timeout: Duration,
+    /// Bytes that the kernel may hold of each link between servers, for sending and for receiving, such as 16MiB; said
+    /// if it gives less [default: it sizes them to the road]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = buffers::size(), requires = "peers")]
+    socket_buffer: Option<usize>,
     /// End when the process of this number, which started this one, ends
     #[arg(long, value_name = "PID", hide = true)]
     with_parent: Option<i32>,
@@ -165,7 +173,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome> {
                 let exchange = exchange.clone();
                 thread::Builder::new().name("figures".into()).spawn(move || report_when_asked(&exchange))?;
             }
-            Trident::with_peers(store, exchange)
+            Trident::with_peers(store, exchange, args.exchange_timeout)
         }
         None => Trident::new(store),
     };
@@ -191,6 +199,15 @@ fn join(args: &Args, peers: &[Place; 3], keys: Option<&Keys>, store: &Store) -> 
     let members: Vec<Member> = Party::ALL.into_iter().zip(peers).map(member).collect();
     let mut options = Options::with(args.exchange);
     options.loops = args.listen.loops.count().unwrap_or(options.loops);
+    // A part that comes before it is asked for is kept for as long as one is waited for.
+    options.patience = options.patience.max(args.exchange_timeout);
+    if let Some(buffers) = Buffers::ask(args.socket_buffer, &mut options, &listener)? {
+        if buffers.are_cut() {
+            tracing::warn!("{buffers}");
+        } else {
+            tracing::info!("{buffers}");
+        }
+    }
     Ok(exchange::start(
         MemberId(args.party.number()),
         &members,

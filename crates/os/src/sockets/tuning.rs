@@ -25,6 +25,13 @@ pub(crate) fn apply_sizes(tuning: Tuning, socket: impl AsFd) -> Result<()> {
     Ok(())
 }
 
+/// The sizes of a socket's buffers, for sending and for receiving, in the bytes that would be asked for: Linux doubles
+/// these for its own accounts, and cuts them to `net.core.wmem_max` and `net.core.rmem_max` without a word.
+pub fn sizes(socket: impl AsFd) -> Result<[usize; 2]> {
+    let found = [sockopt::socket_send_buffer_size(&socket)?, sockopt::socket_recv_buffer_size(&socket)?];
+    Ok(found.map(|size| size / 2))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -33,6 +40,22 @@ mod tests {
 
     use super::*;
     use crate::sockets::{self, Os};
+
+    #[test]
+    fn sizes_are_told_as_they_were_asked_for_and_as_the_kernel_cut_them() {
+        let mut tuning = Tuning::default();
+        (tuning.send_buffer, tuning.receive_buffer) = (Some(20_000), Some(30_000));
+        let listener = sockets::listen("127.0.0.1:0".parse().unwrap(), 1, tuning).unwrap();
+        assert_eq!(sizes(&listener).unwrap(), [20_000, 30_000]);
+        let most = ["wmem_max", "rmem_max"].map(|name| {
+            let most = std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).unwrap();
+            most.trim().parse::<usize>().unwrap()
+        });
+        let asked = 1 << 30;
+        (tuning.send_buffer, tuning.receive_buffer) = (Some(asked), Some(asked));
+        apply_sizes(tuning, &listener).unwrap();
+        assert_eq!(sizes(&listener).unwrap(), most.map(|most| most.min(asked)));
+    }
 
     #[test]
     fn both_ends_of_a_connection_are_set_up_as_asked() {

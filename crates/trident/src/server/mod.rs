@@ -68,9 +68,10 @@ impl Trident {
         Self::of(store, None)
     }
 
-    /// A server of the shares in `store` that shares results with `peers`.
-    pub fn with_peers(store: Store, peers: impl Peers) -> Self {
-        Self::of(store, Some(Resharing::new(peers)))
+    /// A server of the shares in `store` that shares results with `peers`, and waits for their parts of a row as long as
+    /// `patience` says, by default [`peers::PATIENCE`]; then it refuses the fetch, with the names of who is missing.
+    pub fn with_peers(store: Store, peers: impl Peers, patience: Duration) -> Self {
+        Self::of(store, Some(Resharing::new(peers, patience)))
     }
 
     fn of(store: Store, resharing: Option<Resharing>) -> Self {

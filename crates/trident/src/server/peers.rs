@@ -8,6 +8,9 @@ use roadstead_exchange::{Exchange, GatherError, Gathered, Key, MemberId};
 
 use crate::arithmetic::party::Party;
 
+/// How long a server waits for the others' parts of a row, unless it is told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Carries messages between the servers of a cluster; each message belongs to a query.
 pub trait Peers: Send + Sync + 'static {
     /// Sends `messages` to the two others and calls `done`, once, with the messages that they sent for the same

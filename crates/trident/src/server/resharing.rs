@@ -29,9 +29,6 @@ use crate::{
     arithmetic::party::Party,
 };
 
-/// How long a server waits for the others' parts of a row.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// What the lines follow from on which a server shares its sums of one query. The session draws it when it admits the
 /// query: then it comes from the system, or in the simulator from its seed, and a copy of the memory in which it waits
 /// can only share the same sums on the same lines again.
@@ -40,12 +37,14 @@ pub(crate) type Seed = Zeroizing<[u8; 32]>;
 /// What a server needs to share its sums with the others.
 pub(crate) struct Resharing {
     peers: Box<dyn Peers>,
+    /// How long it waits for the others' parts.
+    patience: Duration,
     outages: Arc<Outages>,
 }
 
 impl Resharing {
-    pub(crate) fn new(peers: impl Peers) -> Self {
-        Self { peers: Box::new(peers), outages: Arc::new(Outages::new(PATIENCE)) }
+    pub(crate) fn new(peers: impl Peers, patience: Duration) -> Self {
+        Self { peers: Box::new(peers), patience, outages: Arc::new(Outages::new(patience)) }
     }
 
     /// Sends the others their parts of `sums`, and answers the client when theirs are there.
@@ -82,7 +81,7 @@ impl Resharing {
                 }
             });
         });
-        self.peers.exchange(query.id(), others, PATIENCE, done);
+        self.peers.exchange(query.id(), others, self.patience, done);
     }
 }
 
@@ -163,8 +162,11 @@ mod tests {
     /// What the others send for a query, or why they do not.
     struct Others(Arc<Mutex<Result<[Vec<u8>; 2], Absent>>>);
 
+    const PATIENCE: Duration = Duration::from_millis(1_234);
+
     impl Peers for Others {
-        fn exchange(&self, query: u128, messages: [(Party, Bytes); 2], _: Duration, done: Done) {
+        fn exchange(&self, query: u128, messages: [(Party, Bytes); 2], patience: Duration, done: Done) {
+            assert_eq!(patience, PATIENCE);
             assert_eq!((query, messages.each_ref().map(|(to, _)| *to)), (7, [ME.next(), ME.previous()]));
             match &*self.0.lock().unwrap() {
                 Ok([next, previous]) => done(Ok([(ME.next(), next), (ME.previous(), previous)])),
@@ -200,8 +202,10 @@ mod tests {
         let sums = [3, 4, 5];
         let said = Arc::new(Mutex::new(Ok([vec![0; 12], vec![0; 12]])));
         let outages = Arc::new(Outages::new(Duration::ZERO));
-        let resharing =
-            Resharing { peers: Box::new(Others(Arc::clone(&said))), outages: Arc::clone(&outages) };
+        let resharing = Resharing {
+            outages: Arc::clone(&outages),
+            ..Resharing::new(Others(Arc::clone(&said)), PATIENCE)
+        };
         let begins = |party| outages.failed(party, Instant::now());
         let [next, previous] = [ME.next(), ME.previous()];
 

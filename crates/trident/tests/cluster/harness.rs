@@ -134,7 +134,7 @@ impl Shares {
 
     /// Starts the server of `party` on `address`, with peers.
     pub fn serve_with(&self, address: SocketAddr, party: Party, way: Way, peers: impl Peers) -> Running {
-        let trident = |store| Trident::with_peers(store, peers);
+        let trident = |store| Trident::with_peers(store, peers, roadstead_trident::peers::PATIENCE);
         self.start(self.store(party), trident, address, way, |budget| budget)
     }
 
