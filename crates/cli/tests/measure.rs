@@ -81,6 +81,8 @@ fn check_run(run: &Value) {
         "client_bytes_down",
         "server_bytes",
         "server_cpu_ms",
+        "client_cpu_ms",
+        "busy",
         "recall_at_10",
     ];
     assert_eq!(keys(run), BTreeSet::from(expected));
@@ -100,6 +102,7 @@ fn check_run(run: &Value) {
     assert!(figure("overlap") <= 1.05 * figure("level"), "no more are in flight than were to be: {run}");
     assert_eq!(run["server_bytes"], 0.0);
     assert!(run["server_cpu_ms"].is_f64());
+    assert!(figure("client_cpu_ms") > 0.0 && figure("busy") > 0.0 && figure("busy") <= 1.05, "{run}");
     assert_eq!(run["recall_at_10"].is_null(), fetch);
 }
 

@@ -96,6 +96,11 @@ fn cpu_time_under(path: String) -> Result<Duration, ProcessError> {
     Ok(total)
 }
 
+/// CPU time of the calling process so far, to the nanosecond, with its threads that have ended.
+pub fn own_cpu_time() -> Duration {
+    time_of(ClockId::ProcessCPUTime)
+}
+
 /// Memory that the process `pid` has written to and shares with nobody (Private_Dirty of `smaps_rollup`), in bytes:
 /// heap and stacks, to the page.
 pub fn private_bytes(pid: u32) -> Result<u64, ProcessError> {
@@ -154,7 +159,11 @@ impl Source {
 
 /// CPU time that the calling thread has used so far, to the nanosecond.
 pub fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time_of(ClockId::ThreadCPUTime)
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
@@ -214,6 +223,20 @@ mod tests {
         }
         assert!(Usage::own().unwrap().cpu_seconds() > before.cpu_seconds());
         assert_ne!(thread_cpu_time().subsec_nanos(), 0, "whole seconds would be too coarse");
+    }
+
+    #[test]
+    fn the_time_of_a_process_has_that_of_threads_that_have_ended() {
+        let before = own_cpu_time();
+        let spent = std::thread::spawn(|| {
+            let mut sum = 0_u64;
+            while thread_cpu_time() < Duration::from_millis(60) {
+                sum = std::hint::black_box(sum.wrapping_add(1));
+            }
+            thread_cpu_time()
+        });
+        let spent = spent.join().unwrap();
+        assert!(own_cpu_time() - before >= spent, "{spent:?}");
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(crate) struct Run {
     pub(crate) client_bytes_down: f64,
     pub(crate) server_bytes: f64,
     pub(crate) server_cpu_ms: f64,
+    /// CPU time of whoever asks, with the relays between the servers.
+    pub(crate) client_cpu_ms: f64,
+    /// The part of the machine's processors that all of them used: near 1 they are the limit, and below it a wait is.
+    pub(crate) busy: f64,
     pub(crate) recall_at_10: Option<f64>,
 }
 
@@ -61,6 +65,8 @@ impl Run {
         client_bytes_down: f64::NAN,
         server_bytes: f64::NAN,
         server_cpu_ms: f64::NAN,
+        client_cpu_ms: f64::NAN,
+        busy: f64::NAN,
         recall_at_10: None,
     };
 

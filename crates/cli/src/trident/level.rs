@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead_load::measure::Recorder;
+use roadstead_load::{measure::Recorder, process::own_cpu_time};
 use roadstead_trident::{
     client::{Client, ClientError},
     data::Rows,
@@ -49,11 +49,13 @@ struct Cost {
     bytes_between: u64,
     /// Of the servers.
     cpu: Duration,
+    /// Of whoever asks.
+    own_cpu: Duration,
 }
 
 impl Cost {
-    /// The figures of answers of which so many were right.
-    fn figures<T>(&self, right: usize, answers: &[Timed<T>]) -> Run {
+    /// The figures of answers of which so many were right, on so many processors.
+    fn figures<T>(&self, right: usize, answers: &[Timed<T>], processors: usize) -> Run {
         let mut recorder = Recorder::new();
         let finished = answers.iter().filter(|(_, _, answer)| answer.is_ok());
         finished.for_each(|(_, time, _)| recorder.record(*time));
@@ -73,6 +75,8 @@ impl Cost {
             client_bytes_down: each(self.bytes_down as f64),
             server_bytes: each(self.bytes_between as f64),
             server_cpu_ms: each(self.cpu.as_secs_f64() * 1e3),
+            client_cpu_ms: each(self.own_cpu.as_secs_f64() * 1e3),
+            busy: (self.cpu + self.own_cpu).as_secs_f64() / self.wall.as_secs_f64() / processors as f64,
             ..Run::NONE
         }
     }
@@ -129,9 +133,10 @@ impl Bench<'_> {
         // What third servers still do for answers that two were enough for belongs to the questions before.
         self.client.settle(THIRDS);
         let between = self.cluster.exchanged()?.bytes;
-        let (bytes, cpu, start) = (self.client.stats(), self.cluster.cpu_time(), Instant::now());
+        let (bytes, cpu) = (self.client.stats(), self.cluster.cpu_time());
+        let (own_cpu, start) = (own_cpu_time(), Instant::now());
         let answers = closed_loop(level, count, progress, ask)?;
-        let wall = start.elapsed();
+        let (wall, own_cpu) = (start.elapsed(), own_cpu_time() - own_cpu);
         self.client.settle(THIRDS);
         let (bytes_after, cpu_after) = (self.client.stats(), self.cluster.cpu_time());
         let cost = Cost {
@@ -140,6 +145,7 @@ impl Bench<'_> {
             bytes_down: bytes_after.bytes_in - bytes.bytes_in,
             bytes_between: self.cluster.exchanged()?.bytes - between,
             cpu: cpu_after.saturating_sub(cpu),
+            own_cpu,
         };
         let failures: Vec<_> = answers.iter().filter_map(|(_, _, answer)| answer.as_ref().err()).collect();
         if let Some(first) = failures.first() {
@@ -169,7 +175,7 @@ impl Bench<'_> {
             checked: op == Op::Fetch || self.checked,
             level,
             recall_at_10,
-            ..cost.figures(right, answers)
+            ..cost.figures(right, answers, thread::available_parallelism().map_or(1, usize::from))
         }
     }
 
@@ -407,6 +413,7 @@ mod tests {
             bytes_down: 200,
             bytes_between: 300,
             cpu: Duration::from_millis(40),
+            own_cpu: Duration::from_millis(120),
         };
         let times = [(13, 10), (4, 100), (1, 1_000)];
         let all =
@@ -415,15 +422,16 @@ mod tests {
             all.enumerate().map(|(number, took)| (number, took, Ok(()))).collect();
         let failed = || Err(ClientError::Randomness("none".into()));
         answers.extend([(18, Duration::from_secs(9), failed()), (19, Duration::from_secs(9), failed())]);
-        let run = cost.figures(16, &answers);
+        let run = cost.figures(16, &answers, 4);
         assert_eq!((run.right, run.wrong, run.failed), (16, 2, 2));
         // 130 ms, 400 ms and 1 s by the eighteen that were answered.
         assert_eq!((run.qps, run.mean_ms, run.overlap), (8.0, 85.0, 0.765));
         let near = |found: f64, ms: f64| (found / ms - 1.0).abs() < 2e-3;
         assert!(near(run.p50_ms, 10.0) && near(run.p95_ms, 1_000.0) && near(run.p99_ms, 1_000.0), "{run:?}");
         let bytes = [run.client_bytes_up, run.client_bytes_down, run.server_bytes];
-        assert_eq!((bytes, run.server_cpu_ms), ([5.0, 10.0, 15.0], 2.0));
-        let nothing = cost.figures::<()>(0, &[]);
+        assert_eq!((bytes, run.server_cpu_ms, run.client_cpu_ms), ([5.0, 10.0, 15.0], 2.0, 6.0));
+        assert_eq!(run.busy, 0.02, "160 ms of four times two seconds");
+        let nothing = cost.figures::<()>(0, &[], 1);
         assert_eq!((nothing.asked(), nothing.client_bytes_up), (0, 100.0));
         assert!(nothing.p50_ms.is_nan());
     }

@@ -14,7 +14,7 @@ use super::figures::{Op, Run};
 use crate::output::Findings;
 
 /// The columns of the table after the query.
-const FIGURES: [&str; 13] = [
+const FIGURES: [&str; 15] = [
     "level",
     "right",
     "wrong",
@@ -27,6 +27,8 @@ const FIGURES: [&str; 13] = [
     "down",
     "between",
     "CPU ms",
+    "client ms",
+    "busy",
     "recall",
 ];
 
@@ -118,6 +120,8 @@ impl Report {
                 bytes(run.client_bytes_down as u64),
                 bytes(run.server_bytes as u64),
                 number(run.server_cpu_ms, 3),
+                number(run.client_cpu_ms, 3),
+                format!("{} %", number(100.0 * run.busy, 0)),
                 run.recall_at_10.map_or("-".into(), |recall| number(recall, 3)),
             ]);
         }
@@ -203,6 +207,8 @@ mod tests {
             client_bytes_down: 2048.0,
             server_bytes: 3072.0,
             server_cpu_ms: 0.25,
+            client_cpu_ms: 0.125,
+            busy: 0.97,
             recall_at_10: (op == Op::Search).then_some(0.5),
         }
     }
@@ -233,7 +239,7 @@ mod tests {
         };
         let unchecked = Run { checked: false, wrong: 1, failed: 2, ..run(Op::Search, 2) };
         let mut report = report(vec![shared, unchecked]);
-        let figures = ["6", "8.00", "10.0", "1.5", "1.0 KiB", "2.0 KiB", "3.0 KiB", "0.250"];
+        let figures = ["6", "8.00", "10.0", "1.5", "1.0 KiB", "2.0 KiB", "3.0 KiB", "0.250", "0.125", "97 %"];
         let row = |query: &str, ends: [&str; 4], recall: &str| -> Vec<String> {
             [&[query][..], &ends, &figures, &[recall]].concat().into_iter().map(str::to_owned).collect()
         };
@@ -251,6 +257,8 @@ mod tests {
             "down",
             "between",
             "CPU ms",
+            "client ms",
+            "busy",
             "recall",
         ];
         let first = row("fetch exchange shared 5 ms", ["4", "3", "0", "0"], "-");
