@@ -18,6 +18,10 @@ pub const BLOCK: usize = 16;
 pub const COLUMN: usize = 16;
 /// Elements of a selector's payload: one, and two secret multipliers.
 pub const PAYLOAD: usize = 3;
+/// Rows that one leaf of a selector stands for.
+pub const ROWS_PER_LEAF: usize = 4;
+/// Elements of a leaf of a selector: word `4 c + i` is element c of row i.
+pub const WORDS: usize = PAYLOAD * ROWS_PER_LEAF;
 /// Bytes of a line.
 pub const LINE: usize = 64;
 

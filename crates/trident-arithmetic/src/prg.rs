@@ -50,11 +50,12 @@ impl Expander {
 
     /// Replaces every block `s` by `AES(s) ^ s` under the key of `direction`.
     pub fn expand(&self, direction: Direction, seeds: &mut [Block]) {
-        // Whoever makes keys has two seeds at a time, and would clean up after many. The widest vectors take 64.
-        if seeds.len() <= 2 {
-            self.expand_by::<2>(direction, seeds);
-        } else {
-            self.expand_by::<64>(direction, seeds);
+        // Whoever makes keys has two seeds at a time, and would clean up after many. The widest vectors take 64; where
+        // there are more, several such calls would each spread the round keys over the vectors anew.
+        match seeds.len() {
+            0..=2 => self.expand_by::<2>(direction, seeds),
+            3..=64 => self.expand_by::<64>(direction, seeds),
+            _ => self.expand_by::<384>(direction, seeds),
         }
     }
 
@@ -97,8 +98,11 @@ mod tests {
     #[test]
     fn a_batch_equals_single_blocks() {
         let expander = Expander::new(&Digest([1; 32]), &[[2; 16]; 3]);
-        let seeds: Vec<Block> = (0..77u8).map(|i| [i; 16].into()).collect();
-        for (direction, count) in DIRECTIONS.into_iter().zip([1, 2, 3, 77]) {
+        let seeds: Vec<Block> = (0..777u32).map(|i| u128::from(i).to_le_bytes().into()).collect();
+        for (direction, count) in DIRECTIONS
+            .into_iter()
+            .flat_map(|direction| [1, 2, 3, 64, 65, 777].map(|count| (direction, count)))
+        {
             let mut batch = seeds[..count].to_vec();
             expander.expand(direction, &mut batch);
             for (seed, out) in seeds.iter().zip(&batch) {

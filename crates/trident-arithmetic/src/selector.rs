@@ -17,18 +17,14 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::field::{P, add, mul, neg, reduce, sub};
-use super::lines::{BLOCK, Line};
+use super::kernels::{self, Kernel, leaf::words_of};
+use super::lines::{BLOCK, Line, WORDS};
 use super::party::{Party, Role};
 use super::prg::{Block, Direction, Expander};
 use super::tree::{KeyError, SEED, Tree, Walk, wipe};
 
-pub use super::lines::PAYLOAD;
+pub use super::lines::{PAYLOAD, ROWS_PER_LEAF};
 
-/// Rows that one leaf stands for.
-pub const ROWS_PER_LEAF: usize = 4;
-
-/// Elements of a leaf.
-const WORDS: usize = PAYLOAD * ROWS_PER_LEAF;
 /// Blocks of two 64-bit words that a leaf is made of.
 const BLOCKS: usize = WORDS / 2;
 /// Bytes of a final word.
@@ -173,16 +169,8 @@ fn leaf(expander: &Expander, seed: &Block) -> Zeroizing<[u64; WORDS]> {
 
 /// Block j of a leaf's six before encryption. The lowest bit of a seed is always clear.
 fn tweaked(seed: &Block, j: usize) -> Block {
-    let mut block = *seed;
-    block[0] ^= 2 * j as u8;
-    block
-}
-
-fn words_of(blocks: &[Block], words: &mut [u64; WORDS]) {
-    for (words, block) in words.as_chunks_mut::<2>().0.iter_mut().zip(blocks) {
-        let block = u128::from_le_bytes((*block).into());
-        *words = [block as u64, (block >> 64) as u64];
-    }
+    // As a whole: a byte that was just changed in memory keeps a vector that is loaded from there waiting.
+    (u128::from_le_bytes((*seed).into()) ^ (2 * j) as u128).to_le_bytes().into()
 }
 
 /// Leaves whose elements are computed together: their blocks stay in the first-level cache.
@@ -207,6 +195,7 @@ pub struct Expansion<'a> {
     party: Party,
     keys: &'a [Key; 2],
     walks: &'a mut [Walk; 2],
+    kernel: Kernel,
 }
 
 impl<'a> Expansion<'a> {
@@ -239,7 +228,16 @@ impl<'a> Expansion<'a> {
         for ((walk, key), role) in walks.iter_mut().zip(keys).zip(roles(party)) {
             walk.begin(expander, tree, role, &key.bytes, leaves.clone());
         }
-        Self { expander, tree, party, keys, walks }
+        Self { expander, tree, party, keys, walks, kernel: Kernel::best() }
+    }
+
+    /// The same with another version of the inner loops than the best one.
+    ///
+    /// # Panics
+    /// When it is not available.
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
+        Self { kernel, ..self }
     }
 
     /// Replaces `lines` by the share of the rows of the next run, [`ROWS_PER_RUN`] or those that are left: line `3 B + c` holds
@@ -255,52 +253,22 @@ impl<'a> Expansion<'a> {
         lines.resize(PAYLOAD * count.div_ceil(LEAVES_PER_BLOCK), Line::default());
         let words = self.keys.each_ref().map(|key| key.word().map(u64::from));
         let lines = lines.chunks_mut(PAYLOAD * TOGETHER / LEAVES_PER_BLOCK);
+        let mut blocks = [[Block::default(); BLOCKS]; TOGETHER];
         for (first, lines) in (0..count).step_by(TOGETHER).zip(lines) {
             let leaves = first..count.min(first + TOGETHER);
             let mut sums = [[0; WORDS]; TOGETHER];
             for (walk, word) in self.walks.iter().zip(&words) {
                 let (seeds, controls) =
                     (&walk.leaves.seeds[leaves.clone()], &walk.leaves.controls[leaves.clone()]);
-                add_leaves(self.expander, seeds, controls, word, &mut sums);
+                let blocks = &mut blocks[..seeds.len()];
+                for (blocks, seed) in blocks.iter_mut().zip(seeds) {
+                    *blocks = std::array::from_fn(|j| tweaked(seed, j));
+                }
+                self.expander.expand(Direction::Elements, blocks.as_flattened_mut());
+                kernels::add_leaves(self.kernel, blocks, controls, word, &mut sums);
             }
-            put(self.party, &sums[..leaves.len()], lines);
-        }
-    }
-}
-
-/// Adds the elements of at most [`TOGETHER`] leaves, each below 2^35.
-fn add_leaves(
-    expander: &Expander,
-    seeds: &[Block],
-    controls: &[u8],
-    word: &[u64; WORDS],
-    sums: &mut [[u64; WORDS]; TOGETHER],
-) {
-    let mut blocks = [[Block::default(); BLOCKS]; TOGETHER];
-    let blocks = &mut blocks[..seeds.len()];
-    for (blocks, seed) in blocks.iter_mut().zip(seeds) {
-        *blocks = std::array::from_fn(|j| tweaked(seed, j));
-    }
-    expander.expand(Direction::Elements, blocks.as_flattened_mut());
-    for ((sums, blocks), &control) in sums.iter_mut().zip(blocks).zip(controls) {
-        let mask = u64::from(control).wrapping_neg();
-        let mut words = [0; WORDS];
-        words_of(blocks, &mut words);
-        for ((sum, x), correction) in sums.iter_mut().zip(words).zip(word) {
-            *sum += (x & u64::from(P)) + (x >> 31) + (correction & mask);
-        }
-    }
-}
-
-/// Writes the shares that follow from the sums of leaves to where `party` multiplies with them.
-fn put(party: Party, sums: &[[u64; WORDS]], lines: &mut [Line]) {
-    let point = u64::from(party.number());
-    for (lines, sums) in lines.chunks_exact_mut(PAYLOAD).zip(sums.chunks(LEAVES_PER_BLOCK)) {
-        for (at, sums) in sums.iter().enumerate() {
-            for (line, sums) in lines.iter_mut().zip(sums.as_chunks::<ROWS_PER_LEAF>().0) {
-                let place = &mut line.0[at * ROWS_PER_LEAF..][..ROWS_PER_LEAF];
-                place.iter_mut().zip(sums).for_each(|(share, sum)| *share = reduce(point * sum));
-            }
+            let point = u64::from(self.party.number());
+            kernels::put_shares(self.kernel, point, &sums[..leaves.len()], lines);
         }
     }
 }

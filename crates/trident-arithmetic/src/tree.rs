@@ -287,16 +287,21 @@ impl Walk {
         expander.expand(Direction::Left, &mut self.left);
         expander.expand(Direction::Right, &mut self.right[..keep.end / 2]);
         std::mem::swap(&mut self.parents, controls);
-        seeds.clear();
-        controls.clear();
+        seeds.resize(2 * self.left.len(), Block::default());
+        controls.resize(2 * self.left.len(), 0);
+        // The correction seed's lowest bit is cleared by whoever made the key; a stranger's may not be.
+        let stray = seed[0] & 1;
+        let seed = u128::from_le_bytes(seed.into());
         let children = self.left.iter().zip(&self.right).zip(&self.parents);
-        for ((left, right), &parent) in children {
-            for (child, correct) in [(left, correct_left), (right, correct_right)] {
-                let mut node = select(child, parent, &seed);
-                let bit = take_bit(&mut node);
-                // The correction seed's lowest bit is cleared by whoever made the key; a stranger's may not be.
-                seeds.push(node);
-                controls.push(bit ^ (seed[0] & parent & 1) ^ (parent & correct));
+        let places = seeds.as_chunks_mut::<2>().0.iter_mut().zip(controls.as_chunks_mut::<2>().0);
+        for (((left, right), &parent), (seeds, controls)) in children.zip(places) {
+            let mask = u128::from(parent).wrapping_neg();
+            for (at, (child, correct)) in
+                [(left, correct_left), (right, correct_right)].into_iter().enumerate()
+            {
+                let node = u128::from_le_bytes((*child).into()) ^ (seed & mask);
+                seeds[at] = (node & !1).to_le_bytes().into();
+                controls[at] = (node as u8 & 1) ^ (stray & parent) ^ (parent & correct);
             }
         }
         seeds.truncate(keep.end);

@@ -4,9 +4,10 @@ use std::arch::x86_64::*;
 
 use super::network::{self, Lanes};
 use super::tiles::{groups_in_cache, in_tiles};
+use super::{leaf::Leaf, portable};
 use crate::{
     field::{P, add, reduce},
-    lines::{BLOCK, COLUMN, Line, PAYLOAD},
+    lines::{BLOCK, COLUMN, Line, PAYLOAD, WORDS},
 };
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
@@ -201,6 +202,24 @@ fn order(low: &mut Lanes, high: &mut Lanes) {
             _mm256_storeu_si256(high, _mm256_blendv_epi8(b, a, greater));
         }
     }
+}
+
+pub(super) fn add_leaves(leaves: &[Leaf], controls: &[u8], word: &[u64; WORDS], sums: &mut [[u64; WORDS]]) {
+    #[target_feature(enable = "avx2")]
+    fn wide(leaves: &[Leaf], controls: &[u8], word: &[u64; WORDS], sums: &mut [[u64; WORDS]]) {
+        portable::add_leaves(leaves, controls, word, sums);
+    }
+    // SAFETY: the caller made sure that the machine has AVX2.
+    unsafe { wide(leaves, controls, word, sums) }
+}
+
+pub(super) fn put_shares(point: u64, sums: &[[u64; WORDS]], lines: &mut [Line]) {
+    #[target_feature(enable = "avx2")]
+    fn wide(point: u64, sums: &[[u64; WORDS]], lines: &mut [Line]) {
+        portable::put_shares(point, sums, lines);
+    }
+    // SAFETY: the caller made sure that the machine has AVX2.
+    unsafe { wide(point, sums, lines) }
 }
 
 /// A smaller number that is equal modulo p.

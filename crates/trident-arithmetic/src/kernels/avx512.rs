@@ -3,9 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::tiles::{groups_in_cache, in_tiles};
+use super::{leaf::Leaf, portable};
 use crate::{
     field::{P, add, reduce},
-    lines::{BLOCK, COLUMN, Line, PAYLOAD},
+    lines::{BLOCK, COLUMN, Line, PAYLOAD, WORDS},
 };
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
@@ -126,51 +127,111 @@ pub(super) fn combine(
     for (at, blocks) in blocks.chunks(COMBINED * width).enumerate() {
         let range = at * COMBINED * PAYLOAD..(at * COMBINED + blocks.len() / width) * PAYLOAD;
         for (weights, sums) in weights.iter().zip(sums.iter_mut()) {
-            // SAFETY: the caller made sure that the machine has AVX-512 F and IFMA.
+            // SAFETY: the caller made sure that the machine has AVX-512 F.
             unsafe { combine_run(blocks, width, columns, &weights[range.clone()], sums) }
         }
     }
 }
 
-/// Blocks whose weights are spread once for all columns. The low halves of as many products, each below 2^52, cannot
-/// overflow 64 bits.
+/// Blocks whose weights are spread once for all columns: what is spread stays in the first-level cache. Even, as they are
+/// taken by twos.
 const COMBINED: usize = 32;
 
-/// Even and odd rows have a low and a high sum each.
-#[target_feature(enable = "avx512f,avx512ifma")]
+/// The weights of even and odd rows of a block, for each element. A product takes the low half of every lane.
+type Spread = [[__m512i; 2]; PAYLOAD];
+
+#[target_feature(enable = "avx512f")]
 fn combine_run(blocks: &[Line], width: usize, columns: usize, weights: &[Line], sums: &mut [u32]) {
-    let word = _mm512_set1_epi64(0xffff_ffff);
-    let halves = |line: &Line| {
-        let rows = load(line);
-        [_mm512_and_si512(rows, word), _mm512_srli_epi64::<32>(rows)]
-    };
+    // Nothing is added for a block that is missing at the end.
     let mut spread = [[[_mm512_setzero_si512(); 2]; PAYLOAD]; COMBINED];
     for (spread, weights) in spread.iter_mut().zip(weights.chunks_exact(PAYLOAD)) {
-        *spread = std::array::from_fn(|element| halves(&weights[element]));
+        for (spread, line) in spread.iter_mut().zip(weights) {
+            *spread = both(load(line));
+        }
     }
-    for column in 0..columns {
-        let mut low = [[_mm512_setzero_si512(); 2]; PAYLOAD];
-        let mut high = [[_mm512_setzero_si512(); 2]; PAYLOAD];
-        for (block, weights) in blocks.chunks_exact(width).zip(&spread) {
-            let rows = halves(&block[column]);
-            for element in 0..PAYLOAD {
-                for parity in 0..2 {
-                    let weights = weights[element][parity];
-                    low[element][parity] = _mm512_madd52lo_epu64(low[element][parity], rows[parity], weights);
-                    high[element][parity] =
-                        _mm512_madd52hi_epu64(high[element][parity], rows[parity], weights);
-                }
+    in_tiles!((0..columns), [2, 1], |column, C| {
+        let found = combine_tile::<C>(blocks, width, column, &spread);
+        for (at, found) in found.iter().enumerate() {
+            for (element, found) in found.iter().enumerate() {
+                let sum = &mut sums[element * columns + column + at];
+                *sum = add(*sum, reduce(*found));
             }
         }
-        for element in 0..PAYLOAD {
-            // 2^52 is 2^21 modulo p; both high sums together are below 2^16.
-            let high = _mm512_slli_epi64::<21>(_mm512_add_epi64(high[element][0], high[element][1]));
-            let low = _mm512_add_epi64(fold(low[element][0]), fold(low[element][1]));
-            let total = _mm512_reduce_add_epi64(_mm512_add_epi64(low, high)).cast_unsigned();
-            let sum = &mut sums[element * columns + column];
-            *sum = add(*sum, reduce(total));
+    });
+}
+
+/// Even and odd words, each in the low half of a lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn both(line: __m512i) -> [__m512i; 2] {
+    [line, _mm512_srli_epi64::<32>(line)]
+}
+
+/// The sums of `C` columns over at most [`COMBINED`] blocks, for each element. A plain product and an addition are one
+/// instruction less for two rows than the low and the high half of a product.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn combine_tile<const C: usize>(
+    blocks: &[Line],
+    width: usize,
+    column: usize,
+    spread: &[Spread; COMBINED],
+) -> [[u64; PAYLOAD]; C] {
+    let mut totals = [[_mm512_setzero_si512(); PAYLOAD]; C];
+    let mut highs = [[_mm512_setzero_si512(); PAYLOAD]; C];
+    let count = blocks.len() / width;
+    for first in (0..count).step_by(2) {
+        let second = (first + 1).min(count - 1);
+        let (one, two) = (&blocks[first * width + column..][..C], &blocks[second * width + column..][..C]);
+        for at in 0..C {
+            let (one, two) = (both(load(&one[at])), both(load(&two[at])));
+            for element in 0..PAYLOAD {
+                let (with_one, with_two) = (&spread[first][element], &spread[first + 1][element]);
+                // Four products of elements are below 2^64.
+                let sum = _mm512_add_epi64(
+                    _mm512_add_epi64(
+                        _mm512_mul_epu32(one[0], with_one[0]),
+                        _mm512_mul_epu32(one[1], with_one[1]),
+                    ),
+                    _mm512_add_epi64(
+                        _mm512_mul_epu32(two[0], with_two[0]),
+                        _mm512_mul_epu32(two[1], with_two[1]),
+                    ),
+                );
+                // The total wraps; what is below 2^31 of each sum is what is left of it without their high parts.
+                totals[at][element] = _mm512_add_epi64(totals[at][element], sum);
+                highs[at][element] = _mm512_add_epi64(highs[at][element], _mm512_srli_epi64::<31>(sum));
+            }
         }
     }
+    let mut found = [[0; PAYLOAD]; C];
+    for at in 0..C {
+        for element in 0..PAYLOAD {
+            let high = highs[at][element];
+            let low = _mm512_sub_epi64(totals[at][element], _mm512_slli_epi64::<31>(high));
+            // 2^31 is 1 modulo p; both together are below 2^38.
+            found[at][element] = _mm512_reduce_add_epi64(_mm512_add_epi64(low, high)).cast_unsigned();
+        }
+    }
+    found
+}
+
+pub(super) fn add_leaves(leaves: &[Leaf], controls: &[u8], word: &[u64; WORDS], sums: &mut [[u64; WORDS]]) {
+    #[target_feature(enable = "avx512f")]
+    fn wide(leaves: &[Leaf], controls: &[u8], word: &[u64; WORDS], sums: &mut [[u64; WORDS]]) {
+        portable::add_leaves(leaves, controls, word, sums);
+    }
+    // SAFETY: the caller made sure that the machine has AVX-512 F.
+    unsafe { wide(leaves, controls, word, sums) }
+}
+
+pub(super) fn put_shares(point: u64, sums: &[[u64; WORDS]], lines: &mut [Line]) {
+    #[target_feature(enable = "avx512f")]
+    fn wide(point: u64, sums: &[[u64; WORDS]], lines: &mut [Line]) {
+        portable::put_shares(point, sums, lines);
+    }
+    // SAFETY: the caller made sure that the machine has AVX-512 F.
+    unsafe { wide(point, sums, lines) }
 }
 
 /// A smaller number that is equal modulo p.

@@ -3,6 +3,7 @@
 //! - [`select`]: the XOR of the records whose bit is set, for several bit vectors in one pass (`fetch`).
 //! - [`scan`]: the inner product modulo p of every row with several queries in one pass (`search`).
 //! - [`combine`]: the sum modulo p of all rows with weights, for several selectors in one pass (`fetch`, shared).
+//! - `add_leaves`, `put_shares`: what the leaves of a selector give, as the weights of that sum.
 //! - [`keep`]: the smallest of many numbers, by a network, which a client sorts distances with (`search`).
 //!
 //! The version is chosen at run time and named in results; tests and benches force each one.
@@ -13,6 +14,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector instructions")]
 mod avx512;
+pub(crate) mod leaf;
 pub(crate) mod network;
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -21,8 +23,9 @@ mod tiles;
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD};
+use crate::lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD, WORDS};
 
+use leaf::Leaf;
 pub use network::{LANES, Lanes};
 
 /// A version of the inner loops.
@@ -177,6 +180,47 @@ pub fn combine(
         Kernel::Avx2 => avx2::combine(blocks, width, columns, weights, sums),
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512 => avx512::combine(blocks, width, columns, weights, sums),
+        #[cfg(not(target_arch = "x86_64"))]
+        Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
+    }
+}
+
+/// Adds to `sums` the elements of as many leaves, each below 2^35, with those of `word` where the control is 1.
+///
+/// # Panics
+/// When `kernel` is not available.
+pub(crate) fn add_leaves(
+    kernel: Kernel,
+    leaves: &[Leaf],
+    controls: &[u8],
+    word: &[u64; WORDS],
+    sums: &mut [[u64; WORDS]],
+) {
+    assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
+    match kernel {
+        Kernel::Portable => portable::add_leaves(leaves, controls, word, sums),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => avx2::add_leaves(leaves, controls, word, sums),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => avx512::add_leaves(leaves, controls, word, sums),
+        #[cfg(not(target_arch = "x86_64"))]
+        Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
+    }
+}
+
+/// Writes to `lines` the shares of the server at `point` that follow from the sums of leaves, each below 2^62: line
+/// `3 B + c` has element c of the sixteen rows of block B.
+///
+/// # Panics
+/// When `kernel` is not available.
+pub(crate) fn put_shares(kernel: Kernel, point: u64, sums: &[[u64; WORDS]], lines: &mut [Line]) {
+    assert!(kernel.available(), "kernel {kernel} needs instructions that this machine lacks");
+    match kernel {
+        Kernel::Portable => portable::put_shares(point, sums, lines),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => avx2::put_shares(point, sums, lines),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => avx512::put_shares(point, sums, lines),
         #[cfg(not(target_arch = "x86_64"))]
         Kernel::Avx2 | Kernel::Avx512 => unreachable!("refused above"),
     }

@@ -1,9 +1,12 @@
 //! The inner loops in plain Rust.
 
-use super::network::{self, Lanes};
+use super::{
+    leaf::{Leaf, words_of},
+    network::{self, Lanes},
+};
 use crate::{
     field::{P, add, reduce},
-    lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD},
+    lines::{BLOCK, COLUMN, GROUP, Line, PAYLOAD, ROWS_PER_LEAF, WORDS},
 };
 
 pub(super) fn select(groups: &[Line], width: usize, masks: &[&[u8]], sums: &mut [&mut [[u8; COLUMN]]]) {
@@ -69,6 +72,32 @@ pub(super) fn combine(
                     }
                 }
                 *sum = lanes.into_iter().fold(*sum, |sum, lane| add(sum, reduce(lane)));
+            }
+        }
+    }
+}
+
+/// Inlined where there are wider vectors, which a compiler then makes of it.
+#[inline(always)]
+pub(super) fn add_leaves(leaves: &[Leaf], controls: &[u8], word: &[u64; WORDS], sums: &mut [[u64; WORDS]]) {
+    for ((leaf, &control), sums) in leaves.iter().zip(controls).zip(sums) {
+        let mask = u64::from(control).wrapping_neg();
+        let mut words = [0; WORDS];
+        words_of(leaf, &mut words);
+        for ((sum, x), correction) in sums.iter_mut().zip(words).zip(word) {
+            *sum += (x & u64::from(P)) + (x >> 31) + (correction & mask);
+        }
+    }
+}
+
+/// As [`add_leaves`].
+#[inline(always)]
+pub(super) fn put_shares(point: u64, sums: &[[u64; WORDS]], lines: &mut [Line]) {
+    for (lines, sums) in lines.chunks_exact_mut(PAYLOAD).zip(sums.chunks(BLOCK / ROWS_PER_LEAF)) {
+        for (at, sums) in sums.iter().enumerate() {
+            for (line, sums) in lines.iter_mut().zip(sums.as_chunks::<ROWS_PER_LEAF>().0) {
+                let place = &mut line.0[at * ROWS_PER_LEAF..][..ROWS_PER_LEAF];
+                place.iter_mut().zip(sums).for_each(|(share, sum)| *share = reduce(point * sum));
             }
         }
     }

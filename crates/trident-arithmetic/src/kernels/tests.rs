@@ -3,7 +3,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::field::{P, uniform};
+use crate::{
+    field::{P, uniform},
+    lines::ROWS_PER_LEAF,
+};
 
 fn available() -> impl Iterator<Item = Kernel> {
     Kernel::ALL.into_iter().filter(|kernel| kernel.available())
@@ -220,6 +223,38 @@ fn combinations_of_the_largest_elements_do_not_overflow() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn shares_of_leaves_equal_the_definition(seed: u64, leaves in 1usize..65, point in 1u64..4) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let word: [u64; WORDS] = std::array::from_fn(|_| u64::from(uniform(&mut rng)));
+        let keys: Vec<(Vec<[u64; WORDS]>, Vec<u8>)> = (0..2)
+            .map(|_| (0..leaves).map(|_| (std::array::from_fn(|_| rng.next_u64()), rng.next_u32() as u8 & 1)).unzip())
+            .collect();
+        let blocks = |words: &[u64; WORDS]| -> leaf::Leaf {
+            std::array::from_fn(|j| {
+                (u128::from(words[2 * j]) | u128::from(words[2 * j + 1]) << 64).to_le_bytes().into()
+            })
+        };
+        for kernel in available() {
+            let mut sums = vec![[0; WORDS]; leaves];
+            for (words, controls) in &keys {
+                let leaves: Vec<leaf::Leaf> = words.iter().map(blocks).collect();
+                add_leaves(kernel, &leaves, controls, &word, &mut sums);
+            }
+            let mut lines = vec![Line::default(); PAYLOAD * leaves.div_ceil(BLOCK / ROWS_PER_LEAF)];
+            put_shares(kernel, point, &sums, &mut lines);
+            for (row, element) in (0..ROWS_PER_LEAF * leaves).flat_map(|row| (0..PAYLOAD).map(move |c| (row, c))) {
+                let (leaf, at) = (row / ROWS_PER_LEAF, element * ROWS_PER_LEAF + row % ROWS_PER_LEAF);
+                let terms = keys.iter().map(|(words, controls)| {
+                    u128::from(words[leaf][at]) + u128::from(word[at]) * u128::from(controls[leaf])
+                });
+                let share = (terms.sum::<u128>() * u128::from(point) % u128::from(P)) as u32;
+                let found = lines[row / BLOCK * PAYLOAD + element].0[row % BLOCK];
+                prop_assert_eq!(found, share, "{} row {} element {}", kernel, row, element);
+            }
+        }
+    }
 
     #[test]
     fn every_lane_keeps_its_smallest(seed: u64, levels in 0u32..7, runs in 1usize..5) {

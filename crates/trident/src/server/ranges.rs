@@ -150,6 +150,7 @@ impl Store {
         weights.resize_with(weights.len().max(queries.len()), Vec::new);
         let selector = |(query, walks): (&'a SharedQuery, _)| {
             Expansion::of_rows(&query.expander, domain, self.party(), &query.keys, rows.clone(), walks)
+                .with_kernel(self.kernel())
         };
         let mut selectors: Vec<Expansion<'_>> = queries.into_iter().zip(walks).map(selector).collect();
         let mut places: Vec<&mut [u32]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
