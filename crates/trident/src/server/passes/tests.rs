@@ -12,9 +12,12 @@ use roadstead_proto::{
 
 use super::{batch::Pass as _, *};
 use crate::{
-    arithmetic::party::Party,
+    arithmetic::{party::Party, prg::Expander, selector},
     owner::{data::Generated, share},
-    server::store::Store,
+    server::{
+        peers::{self, Peers},
+        store::Store,
+    },
 };
 
 /// What a session has: its ticket, and what became of it.
@@ -254,4 +257,38 @@ fn masks() -> Arc<crate::arithmetic::mask::Masks> {
     let keys = PairKeys { next: PairKey::from_bytes(&[1; 32]), previous: PairKey::from_bytes(&[2; 32]) };
     let digest = crate::agreed::manifest::Digest([3; 32]);
     Arc::new(Masks::new(&keys, &digest, Purpose::SearchScan, &[[4; 16]; 3]))
+}
+
+/// Hears whose results are shared, and has nobody answer.
+struct Hears(Arc<Mutex<Vec<u128>>>);
+
+impl Peers for Hears {
+    fn exchange(&self, query: u128, _: [(Party, bytes::Bytes); 2], _: Duration, _: peers::Done) {
+        lock(&self.0).push(query);
+    }
+}
+
+#[test]
+fn what_a_pass_gives_is_on_the_road_in_its_order_before_the_next_is_computed() {
+    let (dir, party, heard) = (tempfile::tempdir().unwrap(), Party::ALL[0], Arc::default());
+    let options = share::Options { search: true, ..share::Options::default() };
+    share::share(&mut Generated::new(5, 1), dir.path(), options, |_, _| {}).unwrap();
+    let store = Store::open(&share::server_dir(dir.path(), party), party, u64::MAX).unwrap();
+    let domain = store.manifest().selector_domain();
+    let expander = Arc::new(Expander::new(&store.digest(), &[[4; 16]; 3]));
+    let resharing = Some(Resharing::new(Hears(Arc::clone(&heard)), Duration::ZERO));
+    let shared = Arc::new(Shared { store, resharing, shared: Batch::new(2), ..shared() });
+    let clients: Vec<Client> = (1..6).map(Client::new).collect();
+    for (counter, client) in (1..).zip(&clients) {
+        let keys = [(); 2].map(|()| selector::Key::parse(&vec![0; domain.key_len()], domain).unwrap());
+        let question = SharedQuery { counter, keys, expander: Arc::clone(&expander), id: counter.into() };
+        let allowance = shared.answers.reserve(100, || panic!("there is room")).unwrap();
+        let waiting = Waiting { query: (question, Seed::default()), ticket: client.ticket(), allowance };
+        assert_eq!(shared.shared.put(waiting, 1), usize::from(counter == 1));
+    }
+    let mut job = Passes::<(SharedQuery, Seed)>::new(Arc::clone(&shared), Cut::whole(5));
+    for (step, sent) in [(Step::More, 2), (Step::More, 4), (Step::Done(()), 5)] {
+        assert_eq!(job.run(Duration::ZERO), step);
+        assert_eq!(*lock(&heard), (1..=sent).collect::<Vec<u128>>());
+    }
 }
