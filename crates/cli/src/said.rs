@@ -9,11 +9,12 @@ use crate::log::CLOSING;
 
 /// Says what a server has come to.
 pub(crate) fn close(model: Model, how: &str, counts: &Snapshot) {
+    let of_processes = |count: u64| model.forks().then_some(count);
     tracing::info!(
         target: CLOSING, %model, accepted = counts.accepted, refused = counts.refused, closed = counts.closed,
         failed = counts.failed, violations = counts.violations, late = counts.late, too_large = counts.too_large,
         stopped = counts.stopped, broken = counts.broken, bytes_in = counts.bytes_in, bytes_out = counts.bytes_out,
-        "{how}"
+        children = of_processes(counts.children), children_failed = of_processes(counts.children_failed), "{how}"
     );
 }
 
@@ -62,6 +63,8 @@ mod tests {
             broken: 9,
             bytes_in: 10,
             bytes_out: 11,
+            children: 12,
+            children_failed: 13,
             ..Snapshot::default()
         };
         let datagrams = Snapshot {
@@ -79,9 +82,13 @@ mod tests {
         let line = "INFO roadstead::closing: drained model=epoll datagrams_in=1 datagrams_out=2 truncated=3 withheld=4 \
                     dropped=5 panics=6 bytes_in=7 bytes_out=8";
         assert_eq!(said.trim(), line);
-        let said = logged(|| close(Model::Epoll, "drained", &counts));
-        let line = "INFO roadstead::closing: drained model=epoll accepted=1 refused=2 closed=3 failed=4 violations=5 late=6 \
-                    too_large=7 stopped=8 broken=9 bytes_in=10 bytes_out=11";
-        assert_eq!(said.trim(), line);
+        for (model, more) in [(Model::Epoll, ""), (Model::Prefork, " children=12 children_failed=13")] {
+            let said = logged(|| close(model, "drained", &counts));
+            let line = format!(
+                "INFO roadstead::closing: drained model={model} accepted=1 refused=2 closed=3 failed=4 violations=5 late=6 \
+                 too_large=7 stopped=8 broken=9 bytes_in=10 bytes_out=11{more}"
+            );
+            assert_eq!(said.trim(), line);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! is.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{io::Write, net::TcpListener};
+use std::{fs, io::Write, net::TcpListener};
 
 use roadstead::Model;
 use roadstead_conformance::{
@@ -16,9 +16,26 @@ fn every_model(test: impl Fn(&Setting)) {
     Model::ALL.into_iter().filter(|model| model.forks()).for_each(|model| test(&Setting::of(model)));
 }
 
-fn kill_at_work(child: &Child) {
+#[test]
+fn children_are_seen_by_their_names_in_the_systems_table() {
+    every_model(|setting| {
+        let child = Child::start(setting, "desk");
+        let mut stream = child.connect();
+        assert_eq!(ask(&mut stream, ECHO, 0, b"ahoy").0, ECHO);
+        let kind = if setting.model == Model::Process { "client-" } else { "worker-" };
+        let names = child.children().into_iter().map(|one| {
+            let number = one.as_raw_nonzero();
+            fs::read_to_string(format!("/proc/{number}/comm")).unwrap()
+        });
+        let names: Vec<_> = names.collect();
+        assert!(!names.is_empty() && names.iter().all(|name| name.starts_with(kind)), "{names:?}");
+    });
+}
+
+/// Answers how many were killed.
+fn kill_at_work(child: &Child) -> u64 {
     eventually("it is at work", || child.said("toils").len() == 1);
-    child.children().into_iter().for_each(|one| child.kill(one));
+    child.children().into_iter().map(|one| child.kill(one)).count() as u64
 }
 
 /// Longer than any test takes.
@@ -32,11 +49,12 @@ fn what_a_child_counted_before_it_was_killed_at_work_is_counted() {
         let asks = [frame(ECHO, 0, b"ahoy"), frame(TOIL, TOO_LONG, b"")];
         assert_eq!(ask(&mut stream, ECHO, 0, b"ahoy").0, ECHO);
         stream.write_all(&asks[1]).unwrap();
-        kill_at_work(&child);
+        let killed = kill_at_work(&child);
         let stats = child.drain();
         assert_eq!((stats["accepted"], stats["closed"], stats["failed"]), (1, 1, 1), "{setting:?}");
         let sent = asks.iter().map(|ask| ask.len() as u64).sum::<u64>();
         assert_eq!((stats["bytes_in"], stats["jobs"]), (sent, 1), "{setting:?}");
+        assert!(stats["children"] >= killed && stats["children_failed"] == killed, "{setting:?}: {stats:?}");
         assert!(stats["bytes_out"] > 0, "{setting:?}");
     });
 }

@@ -13,6 +13,7 @@ use std::{
     },
     process::Command,
     ptr,
+    sync::OnceLock,
 };
 
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -60,21 +61,66 @@ pub fn unblocked(command: &mut Command) -> &mut Command {
 
 /// Neither blocked in this thread nor ignored. Who handles them already still does.
 fn hear(signals: &[i32]) {
-    for &signal in signals {
-        let mut action = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: without a new action the old one is written to where there is room for it, and read once it is; the
-        // action that is set is one of the system's.
-        unsafe {
-            if libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
-                && action.assume_init().sa_sigaction == libc::SIG_IGN
-            {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-        }
-    }
+    heed(signals);
     let set = set_of(signals);
     // SAFETY: the set is initialised, and the old mask is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut()) };
+}
+
+/// Not ignored.
+pub(crate) fn heed(signals: &[i32]) {
+    for &signal in signals {
+        if action_of(signal).is_some_and(|action| action.sa_sigaction == libc::SIG_IGN) {
+            reset(signal);
+        }
+    }
+}
+
+/// In a child that is to be a process of its own: what its parent has watched has the effect that every program begins
+/// with. The handlers write to what is the parent's, which would take it for its own. SIGTERM ends it, and it can wait
+/// for children.
+pub(crate) fn forget(held: Held) {
+    for signal in ALL {
+        let is_watched = |action: libc::sigaction| {
+            WATCHED.get().is_some_and(|watched| watched.sa_sigaction == action.sa_sigaction)
+        };
+        if action_of(signal).is_some_and(is_watched) {
+            reset(signal);
+        }
+    }
+    drop(held);
+    hear(&[SIGTERM, SIGCHLD]);
+}
+
+/// How signals that are watched are handled, all of them alike. A fork copies it.
+static WATCHED: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// The handler of a signal that is watched is there: also in a child that has [forgotten](forget) it, where the library
+/// that has set it in the parent believes that it still is.
+fn handle(signal: i32) {
+    let Some(action) = action_of(signal) else { return };
+    if action.sa_sigaction != libc::SIG_DFL {
+        WATCHED.get_or_init(|| action);
+    } else if let Some(watched) = WATCHED.get() {
+        // SAFETY: the system has told this action itself, and its function lives as long as the program.
+        unsafe { libc::sigaction(signal, watched, ptr::null_mut()) };
+    }
+}
+
+/// How this process handles a signal.
+fn action_of(signal: i32) -> Option<libc::sigaction> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the old one is written to where there is room for it, and read once it is.
+    unsafe {
+        let told = libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0;
+        told.then(|| action.assume_init())
+    }
+}
+
+/// The system handles a signal as it does in every program that begins.
+fn reset(signal: i32) {
+    // SAFETY: the action is one of the system's.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 /// Signals of this process: whichever thread is given one, it is told of here. They have no other effect from then on,
@@ -85,9 +131,10 @@ impl SignalQueue {
     /// Hears `signals` from now on.
     pub fn watch(signals: &[i32]) -> io::Result<Self> {
         let (queue, tell) = UnixStream::pair()?;
-        let signals = Self(SignalDelivery::with_pipe(queue, tell, SignalOnly, signals)?);
+        let watched = Self(SignalDelivery::with_pipe(queue, tell, SignalOnly, signals)?);
+        signals.iter().for_each(|&signal| handle(signal));
         hear(&ALL);
-        Ok(signals)
+        Ok(watched)
     }
 
     /// One that has come. Those of a kind that come together are one. Never waits.

@@ -143,7 +143,11 @@ counters! {
     /// Of the failed, those that the server's end cut off.
     stopped,
     /// Of the failed, those that the system or the network broke off, or a process that was lost.
-    broken;
+    broken,
+    /// Processes begun to serve, on the models that fork.
+    children,
+    /// Of those that have ended while it served, the ones that were killed or exited with a status other than 0.
+    children_failed;
     often:
     /// Bytes received.
     bytes_in,

@@ -51,6 +51,7 @@
 //! | pass on what comes to somebody else | [`Forward`] |
 //! | answer datagrams | [`Server::bind_datagrams`], [`datagrams`] |
 //! | keep files, or a log that loses nothing | [`disk`], [`Directory`], [`journal`] |
+//! | begin processes, wait for them and end them | [`process`] |
 //! | test it in a network that fails | [`sim`] |
 //!
 //! ## What there is
@@ -73,6 +74,7 @@
 //! | [`exchange`] | messages between the servers of a cluster |
 //! | [`sim`] | a network, a poller and a clock made of one seed, under the real loops |
 //! | [`log`] | a log that never waits, whoever reads it |
+//! | [`process`] | a process of its own for a function, or for what a type carries along |
 //! | [`signals`] | hear the signals that end a program, whatever it has inherited; pass none on as blocked |
 //!
 //! [`tls`], [`exchange`] and [`sim`] are features of this crate, and none of them is compiled for whoever does not ask.
@@ -132,6 +134,15 @@ pub mod log {
     pub use roadstead_os::log::{Dropped, Log, clean};
 }
 
+/// A process of its own for a function, or for what a type carries along: see [`Child`](process::Child).
+///
+/// A process that begins others by fork(2) has one thread, and it is looked at each time whether that is so: a lock that
+/// another thread held would stay locked in the copy. So children come before a [`Server`] on threads, or in a program
+/// that has none; and beside the models that fork, whose own children are made in the same way.
+pub mod process {
+    pub use roadstead_os::processes::child::{Child, Exit, Run, Unstarted};
+}
+
 /// The signals that end a program, heard whatever it has inherited, and passed on as blocked to none.
 pub mod signals {
     pub use roadstead_os::signals::{restore, unblocked};
@@ -141,3 +152,8 @@ pub mod signals {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct FrontPage;
+
+/// The chapter whose examples are processes.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/processes.md")]
+struct Processes;

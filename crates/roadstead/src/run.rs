@@ -52,9 +52,10 @@ impl<S: Service> Server<S> {
     /// Where more connections are allowed than the process may have descriptors, the soft limit is raised, up to the
     /// hard one. On the models that fork it is left alone: each child has descriptors of its own.
     ///
-    /// On [`Model::Process`] and [`Model::Prefork`], which fork, this process may have no thread but the one that asks,
-    /// and all its children are taken to be the server's. They end with this process, after at most `patience`, also
-    /// where it is killed.
+    /// On [`Model::Process`] and [`Model::Prefork`], which fork, this process may have no thread but the one that asks. The
+    /// server's children end with this process, after at most `patience`, also where it is killed. Each has a name in
+    /// the system's table, `worker-N` or `client-N`, and how many there were is in the [`Snapshot`]. Other
+    /// [children](crate::process) of this process are left to whoever has begun them.
     ///
     /// ```no_run
     /// # use roadstead::{Context, Done, Input, Peer, Scope, Server, Service, Session};

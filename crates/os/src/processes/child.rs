@@ -1,87 +1,306 @@
-//! A child process: begun by a fork, watched, and waited for.
+//! A process of its own for a function, or for what a type carries along: begun by fork(2), named, watched, waited for.
+//!
+//! A fork copies the process with all its memory, and of its threads the one that calls. What another thread had locked
+//! at that moment, the heap for one, would stay locked in the copy, and half changed. So the rule is: **a process that
+//! forks has one thread**. Each fork looks whether that is so, and is refused otherwise; nobody can begin a thread
+//! between the look and the call, as the only one who could is making it. Where the rule holds the child finds all locks
+//! and the heap as they should be, and may do whatever a program may: also begin threads, after which it may not fork.
+//!
+//! The child never returns to where it was begun. It runs what it was given and ends there, so no value that lives in
+//! both is seen by a caller twice. Three calls are `unsafe` for that: fork(2), _exit(2), which the standard library has
+//! not, and a look at who has ended. All else is plain Rust on the child's own copy of the memory.
 
-use std::{fmt, io, time::Instant};
-
-use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, set_parent_process_death_signal,
-    wait,
+use std::{
+    ffi::CString,
+    fmt,
+    io::{self, Write},
+    mem,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    process::{
+        Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, pidfd_open,
+        set_parent_process_death_signal, waitpid,
+    },
+    thread::set_name,
+};
+
+use roadstead_drivers::net::REST;
 use roadstead_proto::guard;
 
-use crate::signals::Held;
+use crate::{
+    signals::{self, Held, SIGCHLD},
+    wait::{FOR_EVER, wait_for},
+};
 
-/// A child that has not been waited for yet, so that its number is nobody else's.
-pub(crate) struct Child {
+/// The longest name of a process that the system keeps, in bytes: prctl(2), `PR_SET_NAME`.
+const LONGEST: usize = 15;
+/// The status of a child that has panicked, as of any program of Rust.
+const PANICKED: u8 = 101;
+
+/// What a child does: a function, or a type that carries its own data.
+pub trait Run {
+    /// Called in the child. The answer is its exit status: 0 if all went well.
+    fn run(self) -> u8;
+}
+
+impl<F: FnOnce() -> u8> Run for F {
+    fn run(self) -> u8 {
+        self()
+    }
+}
+
+/// A child that has been given something to do, and has not begun.
+#[must_use = "there is no process before it is started"]
+pub struct Unstarted<T> {
+    task: T,
+    name: Option<String>,
+}
+
+/// A process that this one has begun.
+///
+/// ```
+/// # use roadstead_os::processes::child as process;
+/// use process::{Child, Exit, Run};
+///
+/// // From a function:
+/// let seven = Child::of(|| 3 + 4);
+///
+/// // From a type that carries its own data:
+/// struct Sum(Vec<u8>);
+///
+/// impl Run for Sum {
+///     fn run(self) -> u8 { self.0.iter().sum() }
+/// }
+///
+/// let ten = Child::of(Sum(vec![1, 2, 3, 4])).named("adder");
+///
+/// let (mut seven, mut ten) = (seven.start()?, ten.start()?);
+/// // Both run.
+/// assert_eq!((seven.join(), ten.join()), (Exit::Exited(7), Exit::Exited(10)));
+/// assert!(!ten.is_alive());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Its memory is a copy of its parent's as it was at the start: what either writes then, the other does not see. Its
+/// descriptors are open in both. What it answers is a status; more comes back through a pipe, a socket or a file.
+///
+/// It gets SIGTERM when its parent ends, however that does; and when this value is dropped before it was joined it is
+/// killed and waited for, so that neither an orphan nor a zombie stays. Whoever has a copy of the value by having been
+/// forked is not its parent, and can do nothing to it.
+#[derive(Debug)]
+pub struct Child {
     name: String,
     pid: Pid,
     parent: Pid,
     begun: Instant,
+    /// Once it was waited for. From then on its number may be somebody else's.
+    exit: Option<Exit>,
 }
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// By itself, with this status.
-    Exited(i32),
+pub enum Exit {
+    /// By itself, with this status: 101 if it has panicked.
+    Exited(u8),
     /// By this signal.
     Killed(i32),
+    /// Somebody else has waited for it, by wait(2) for any child, or the one who asks is not its parent.
+    Unknown,
+}
+
+impl<T: Run> Unstarted<T> {
+    /// Calls it `name`: in `/proc/PID/comm`, so also in ps(1) and top(1), which keep the first 15 bytes.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Has the system begin the process, and does not wait for it to do anything.
+    ///
+    /// Signals that this process handles the child handles as well, as it has the same functions; what is blocked or
+    /// ignored here is so there. Two things differ: the handlers of a server that runs here or has run are this
+    /// process's alone, and SIGTERM is neither blocked nor ignored.
+    ///
+    /// # Errors
+    /// If this process has other threads: see [the rule](self). If the system allows no more processes.
+    pub fn start(self) -> io::Result<Child> {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let name = self.name.unwrap_or_else(|| format!("child-{}", NUMBER.fetch_add(1, Relaxed)));
+        let task = self.task;
+        // Where it is ignored children leave nothing to wait for, and their numbers are free at once.
+        signals::heed(&[SIGCHLD]);
+        // What lies in the buffer would be in the child's as well, and be written by both.
+        let _ = io::stdout().flush();
+        Child::fork(name, |_, held| {
+            signals::forget(held);
+            let status = task.run();
+            let _ = io::stdout().flush();
+            status
+        })
+    }
 }
 
 impl Child {
-    /// Begins a child that runs `body`, told who its parent is, and exits with its answer. It gets SIGTERM when its
-    /// parent ends. Signals wait until it listens for some itself.
+    /// A child that is to run `task`. It is called `child-N` unless it is [given a name](Unstarted::named).
+    pub fn of<T: Run>(task: T) -> Unstarted<T> {
+        Unstarted { task, name: None }
+    }
+
+    /// Begins a child that runs `body`, told who its parent is. The signals of a server wait until it lets go of them.
     ///
     /// # Errors
-    /// If the system allows no more processes, or this one has other threads: what they had locked would stay locked.
-    pub(crate) fn fork(name: String, body: impl FnOnce(Pid) -> i32) -> io::Result<Self> {
+    /// As [`Unstarted::start`].
+    pub(crate) fn fork(name: String, body: impl FnOnce(Pid, Held) -> u8) -> io::Result<Self> {
         if !is_alone()? {
             return Err(io::Error::other("a process with other threads must not be forked"));
         }
         let parent = getpid();
-        let _held = Held::all();
+        let held = Held::all();
         // SAFETY: this process has one thread, so that the child finds every lock and the heap as they should be.
         match unsafe { libc::fork() } {
             0 => {
                 // Fails for no signal that exists. A parent that has ended meanwhile will not say so.
                 let _ = set_parent_process_death_signal(Some(Signal::TERM));
-                exit(if is_orphan_of(parent) { 0 } else { guard::call(|| body(parent)).unwrap_or(101) })
+                let _ = set_name(&comm(&name));
+                exit(if is_orphan_of(parent) {
+                    0
+                } else {
+                    guard::catch(|| body(parent, held)).unwrap_or(PANICKED)
+                })
             }
-            answer => number_of(answer).map(|pid| Self { name, pid, parent, begun: Instant::now() }),
+            answer => {
+                let begun = Instant::now();
+                number_of(answer).map(|pid| Self { name, pid, parent, begun, exit: None })
+            }
         }
     }
 
-    pub(crate) fn pid(&self) -> Pid {
-        self.pid
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number. Once it was joined another process may have it.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// The number of the process that has begun it.
+    pub fn parent(&self) -> u32 {
+        self.parent.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    pub(crate) fn is(&self, pid: Pid) -> bool {
+        self.pid == pid
     }
 
     pub(crate) fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// Asks it to finish what it is at and end.
-    pub(crate) fn terminate(&self) {
-        // It may have ended already.
-        let _ = kill_process(self.pid, Signal::TERM);
+    /// Waits until it has ended, and answers how: at once, if it was joined before.
+    pub fn join(&mut self) -> Exit {
+        self.look(WaitOptions::empty()).unwrap_or(Exit::Unknown)
+    }
+
+    /// The same for so long at most; `None` if it lives on.
+    pub fn join_within(&mut self, limit: Duration) -> Option<Exit> {
+        let until = Instant::now() + limit.min(FOR_EVER);
+        loop {
+            let exit = self.look(WaitOptions::NOHANG);
+            let left = until.saturating_duration_since(Instant::now());
+            if exit.is_some() || left.is_zero() {
+                return exit;
+            }
+            // Readable when it has ended. The number is still its own.
+            let waited = pidfd_open(self.pid, PidfdFlags::empty())
+                .map_err(io::Error::from)
+                .and_then(|end| wait_for(&mut [PollFd::new(&end, PollFlags::IN)], Some(until)));
+            if waited.is_err() {
+                // No descriptor is left.
+                thread::sleep(REST.min(left));
+            }
+        }
+    }
+
+    /// Whether it lives: the system is asked, and one that has ended is joined by that.
+    ///
+    /// Never true after [`Child::join`]. After [`Child::terminate`] and [`Child::kill`] it is false soon, and not at
+    /// once: a signal is only noted for the process, which ends when it is next given a processor, and has its memory
+    /// and its descriptors taken from it before it counts as ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.look(WaitOptions::NOHANG).is_none()
+    }
+
+    /// How it has ended; `None` as long as nobody has looked since it did.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Asks it to end: SIGTERM, whose effect is that nothing more is run, unless the child handles it. Does not wait.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends it, whatever it does: SIGKILL. Does not wait.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
     }
 
     /// Has it read its files again.
     pub(crate) fn reload(&self) {
-        // It may have ended already.
-        let _ = kill_process(self.pid, Signal::HUP);
+        self.signal(Signal::HUP);
     }
 
-    /// Ends it at once.
-    pub(crate) fn kill(&self) {
-        // It may have ended already.
-        let _ = kill_process(self.pid, Signal::KILL);
+    fn signal(&self, signal: Signal) {
+        // Once it was waited for the number may be a stranger's.
+        if self.exit.is_none() && self.is_ours() {
+            // It may have ended already.
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
+    /// Whether this process has begun it, and is not a copy of the one that has.
+    fn is_ours(&self) -> bool {
+        getpid() == self.parent
+    }
+
+    /// How it has ended, if that is known or the system tells it now.
+    fn look(&mut self, options: WaitOptions) -> Option<Exit> {
+        while self.exit.is_none() {
+            self.exit = match waitpid(Some(self.pid), options) {
+                Ok(ended) => Some(exit_of(ended?.1)),
+                Err(Errno::INTR) => None,
+                Err(_) => Some(Exit::Unknown),
+            };
+        }
+        self.exit
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            self.kill();
+            self.join();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Unstarted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unstarted").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl fmt::Display for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, pid, parent, .. } = self;
-        write!(f, "{name} (process {}, child of {})", pid.as_raw_nonzero(), parent.as_raw_nonzero())
+        write!(f, "{} (process {}, child of {})", self.name, self.pid(), self.parent())
     }
 }
 
@@ -90,8 +309,18 @@ impl fmt::Display for Exit {
         match self {
             Exit::Exited(status) => write!(f, "exited with status {status}"),
             Exit::Killed(signal) => write!(f, "was killed by signal {signal}"),
+            Exit::Unknown => f.write_str("has ended, and was waited for by somebody else"),
         }
     }
+}
+
+/// As much of a name as the system keeps.
+fn comm(name: &str) -> CString {
+    let mut kept: Vec<u8> = name.bytes().filter(|&byte| byte != 0).collect();
+    while kept.len() > LONGEST || str::from_utf8(&kept).is_err() {
+        kept.pop();
+    }
+    CString::new(kept).unwrap_or_default()
 }
 
 /// The child that fork(2) tells its parent of; or why there is none, if it has just failed.
@@ -107,9 +336,9 @@ pub(crate) fn is_orphan_of(parent: Pid) -> bool {
 }
 
 /// In a child: ends it, without running what its parent has registered for its own end.
-pub(crate) fn exit(status: i32) -> ! {
+pub(crate) fn exit(status: u8) -> ! {
     // SAFETY: it takes a number, and does not return.
-    unsafe { libc::_exit(status) }
+    unsafe { libc::_exit(status.into()) }
 }
 
 /// Whether the thread that asks is this process's only one.
@@ -117,23 +346,21 @@ pub fn is_alone() -> io::Result<bool> {
     Ok(std::fs::read_dir("/proc/self/task")?.count() == 1)
 }
 
-/// Takes note of one child that has ended, and with that frees its number; `None` if none has. With `patient` it waits
-/// for one.
-pub(crate) fn join_one(patient: bool) -> Option<(Pid, Exit)> {
-    let options = if patient { WaitOptions::empty() } else { WaitOptions::NOHANG };
-    loop {
-        return match wait(options) {
-            Ok(ended) => ended.map(|(pid, status)| (pid, ending(status))),
-            Err(rustix::io::Errno::INTR) => continue,
-            // There are no children.
-            Err(_) => None,
-        };
+/// A child of this process that has ended and that nobody has waited for, whoever has begun it. It is left as it is:
+/// the one who waits for it need not be the one who asks.
+pub(crate) fn ended() -> Option<Pid> {
+    // SAFETY: the record is plain integers, and outlives the call that fills it; if no child has ended its number is 0.
+    unsafe {
+        let mut info: libc::siginfo_t = mem::zeroed();
+        let found = libc::waitid(libc::P_ALL, 0, &mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
+        if found == 0 { Pid::from_raw(info.si_pid()) } else { None }
     }
 }
 
-fn ending(status: WaitStatus) -> Exit {
+fn exit_of(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
-        (Some(status), _) => Exit::Exited(status),
+        // Eight bits are all that a status has.
+        (Some(status), _) => Exit::Exited(status.to_le_bytes()[0]),
         (None, signal) => Exit::Killed(signal.unwrap_or_default()),
     }
 }
@@ -150,6 +377,20 @@ mod tests {
 
     use super::*;
     use crate::host::on_system;
+
+    #[test]
+    fn a_name_is_kept_as_far_as_the_system_does_and_never_ends_within_a_letter() {
+        for (name, kept) in [
+            ("", ""),
+            ("keeper", "keeper"),
+            ("exactly-fifteen", "exactly-fifteen"),
+            ("more-than-fifteen", "more-than-fifte"),
+            ("fourteen-long-\u{e4}", "fourteen-long-"),
+            ("with\0in", "within"),
+        ] {
+            assert_eq!(comm(name).to_str().unwrap(), kept);
+        }
+    }
 
     #[test]
     fn a_fork_that_fails_is_an_error_and_no_child() {

@@ -100,11 +100,8 @@ impl ParentProcess {
         // It has no connections of its own, only counts.
         let shared = Shared::common(&plan.budget, plan.tuning, &ledger.share(0), Arc::clone(&ledger));
         let host = on_system(shared, Jobs::Inline(plan.queue.discipline()));
-        let children = (0..size).map(|_| None).collect();
         let net = WaitingOs::new(Instant::now(), plan.tuning).accepting();
         let signals = Some(Audit::watch(plan.audit, &[SIGHUP, SIGINT, SIGTERM, SIGCHLD])?);
-        let last = VecDeque::new();
-        let draining = false;
         Ok(Self {
             plan,
             listeners,
@@ -113,9 +110,9 @@ impl ParentProcess {
             net,
             host,
             signals,
-            children,
-            last,
-            draining,
+            children: (0..size).map(|_| None).collect(),
+            last: VecDeque::new(),
+            draining: false,
             killed: 0,
             tells: None,
         })
@@ -140,7 +137,7 @@ impl ParentProcess {
         self.ledger.occupy(slot);
         let name = format!("{name}-{slot}");
         // Taken in the child alone, whose copy of the descriptor is then its only one: it can reset the connection.
-        let body = |parent| {
+        let body = |parent, _held| {
             let ready = self.prepare(parent, slot);
             if let Some((_, tell)) = self.tells.take() {
                 say(tell, ready.as_ref().err());
@@ -157,6 +154,7 @@ impl ParentProcess {
             }
         };
         let child = Child::fork(name, body)?;
+        self.host.count.children += 1;
         tracing::debug!("{child} begins");
         self.children[slot] = Some(child);
         Ok(())
@@ -198,7 +196,7 @@ impl ParentProcess {
         self.host.count.accepted += 1;
         self.host.report();
         let mut one = Some((stream, peer));
-        if let Err(error) = self.begin(slot, "connection", &mut one) {
+        if let Err(error) = self.begin(slot, "client", &mut one) {
             tracing::warn!(%error, "no process could be had for a connection; it is closed");
             one.into_iter().for_each(|(stream, _)| self.net.close(stream, true));
             self.lost(slot);
@@ -339,24 +337,34 @@ impl ParentProcess {
 
     /// Takes note of the children that have ended.
     fn join(&mut self, strategy: &mut dyn Forking) {
-        while let Some((pid, ending)) = child::join_one(false) {
-            let Some((slot, child)) = self.bury(pid) else { continue };
-            if ending == Exit::Exited(0) {
+        while let Some(slot) = self.ended()
+            && let Some((child, exit)) = self.bury(slot)
+        {
+            if exit == Exit::Exited(0) {
                 tracing::debug!("{child} has ended");
             } else {
-                tracing::warn!("{child} {ending}");
+                self.host.count.children_failed += 1;
+                tracing::warn!("{child} {exit}");
             }
             strategy.ended(slot, child.begun().elapsed());
         }
     }
 
-    /// Gives back what a child had: which slot it was, and which child.
-    fn bury(&mut self, pid: Pid) -> Option<(usize, Child)> {
-        let is_it = |child: &Option<Child>| child.as_ref().is_some_and(|child| child.pid() == pid);
-        let slot = self.children.iter().position(is_it)?;
-        let child = self.children[slot].take()?;
+    /// The slot of a child that has ended.
+    fn ended(&mut self) -> Option<usize> {
+        let pid = child::ended()?;
+        let it = self.children.iter().position(|child| child.as_ref().is_some_and(|child| child.is(pid)));
+        // One that is not the server's is left to whoever has begun it, and may hide others of ours.
+        let ended = |child: &mut Option<Child>| child.as_mut().is_some_and(|child| !child.is_alive());
+        it.or_else(|| self.children.iter_mut().position(ended))
+    }
+
+    /// Waits for the child of a slot, and gives back what it had: which child, and how it ended.
+    fn bury(&mut self, slot: usize) -> Option<(Child, Exit)> {
+        let mut child = self.children[slot].take()?;
+        let exit = child.join();
         self.lost(slot);
-        Some((slot, child))
+        Some((child, exit))
     }
 
     /// The connections that the child of a slot could not end itself have failed.
@@ -397,10 +405,7 @@ impl ParentProcess {
             self.refuse(stream, Refusal::Stopped);
         }
         self.children.iter().flatten().for_each(Child::kill);
-        while self.children.iter().any(Option::is_some) {
-            let Some((pid, _)) = child::join_one(true) else { break };
-            self.bury(pid);
-        }
+        (0..self.children.len()).for_each(|slot| _ = self.bury(slot));
     }
 
     /// Where it listens.

@@ -28,7 +28,7 @@ pub(crate) fn listening(places: &[Address]) {
 /// What the server has counted, and what it holds.
 pub(crate) fn counts(what: &str, stats: &Snapshot) {
     let Snapshot { accepted, refused, connected, closed, failed, bytes_in, bytes_out, jobs, .. } = stats;
-    let Snapshot { open, addresses, buffered, tickets, detached, .. } = stats;
+    let Snapshot { open, addresses, buffered, tickets, detached, children, children_failed, .. } = stats;
     let Snapshot {
         datagrams_in, datagrams_out, datagrams_dropped, datagrams_withheld, datagram_panics, ..
     } = stats;
@@ -36,6 +36,7 @@ pub(crate) fn counts(what: &str, stats: &Snapshot) {
         "{what} accepted={accepted} refused={refused} connected={connected} closed={closed} failed={failed} \
          bytes_in={bytes_in} bytes_out={bytes_out} jobs={jobs} open={open} addresses={addresses} buffered={buffered} \
          tickets={tickets} detached={detached} datagrams_in={datagrams_in} datagrams_out={datagrams_out} \
-         dropped={datagrams_dropped} withheld={datagrams_withheld} panics={datagram_panics}"
+         dropped={datagrams_dropped} withheld={datagrams_withheld} panics={datagram_panics} \
+         children={children} children_failed={children_failed}"
     ));
 }
