@@ -39,7 +39,7 @@ pub struct Shared {
     pub jobs: Arc<Meter>,
     /// Jobs without a ticket that are not done. They have no limit but that of the tickets.
     pub detached: Arc<Meter>,
-    /// How many jobs wait and are run.
+    /// How many jobs are ready and are run.
     pub tasks: Arc<TaskCounts>,
     /// Nobody is let in any more.
     shut: AtomicBool,
@@ -109,17 +109,23 @@ impl Shared {
                 open: self.gate.open(),
                 addresses: self.gate.addresses(),
                 buffered: self.buffered(),
-                tickets: self.jobs.used(),
-                detached: self.detached.used(),
-                waiting: self.tasks.waiting(),
-                running: self.tasks.running(),
-                job_times: self.tasks.times(),
-                ..stats.snapshot()
+                ..self.with_jobs(stats.snapshot())
             },
             Tally::Common(counted) => counted.snapshot(),
         };
         self.apart().iter().for_each(|stats| snapshot.add(&stats.snapshot()));
         snapshot
+    }
+
+    /// The same with the states of jobs.
+    fn with_jobs(&self, snapshot: Snapshot) -> Snapshot {
+        let (tickets, detached, tasks) = (self.jobs.used(), self.detached.used(), &self.tasks);
+        let (waiting, running) = tasks.now();
+        // Tickets that belong to a job.
+        let jobs = (waiting + running).saturating_sub(detached);
+        let (sliced, awaited, job_times) = (tasks.sliced(), tasks.awaited(), tasks.times());
+        let blocked = tickets.saturating_sub(jobs);
+        Snapshot { tickets, detached, waiting, running, blocked, sliced, awaited, job_times, ..snapshot }
     }
 
     /// What each loop that counts apart has counted.

@@ -245,6 +245,12 @@ impl<S: Session> Context<'_, S> {
     /// # Errors
     /// [`Busy`] when as many tickets are outstanding as the budget allows.
     pub fn ticket(&mut self) -> Result<Ticket<S::Reply>, Busy> {
+        let ticket = self.take_ticket()?;
+        self.host.shared.tasks.awaits();
+        Ok(ticket)
+    }
+
+    fn take_ticket(&mut self) -> Result<Ticket<S::Reply>, Busy> {
         let charge = self.host.shared.jobs.charge(1).ok_or(Busy)?;
         let id = JobId(self.control.next_job);
         self.control.next_job += 1;
@@ -273,7 +279,7 @@ impl<S: Session> Context<'_, S> {
     /// # Errors
     /// [`Busy`] when as many tickets are outstanding as the budget allows.
     pub fn defer(&mut self, cost: u64, job: impl Job<Reply = S::Reply>) -> Result<JobId, Busy> {
-        let ticket = self.ticket()?;
+        let ticket = self.take_ticket()?;
         let id = ticket.id();
         self.submit_task(Task::deferred(self.token, cost, job, ticket));
         Ok(id)

@@ -58,10 +58,17 @@ macro_rules! counters {
             pub tickets: usize,
             /// Jobs without a ticket that waited or were at work then.
             pub detached: usize,
-            /// Jobs that waited then.
+            /// Jobs that were ready then: they waited in the queue. This and what follows is nothing on the models that
+            /// fork, whose children have a queue each.
             pub waiting: usize,
-            /// Jobs that were at work then.
+            /// Jobs that were running then: at work.
             pub running: usize,
+            /// What was blocked then: tickets that belonged to no job, so that a session waited for somebody else.
+            pub blocked: usize,
+            /// How often a job has given up its logic unit because its slice was over.
+            pub sliced: u64,
+            /// How often a session has waited for somebody else, and has held no logic unit meanwhile.
+            pub awaited: u64,
             /// How long some of the jobs have waited and run.
             pub job_times: TaskTimes,
         }

@@ -4,13 +4,13 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::{Arc, Barrier},
+    sync::{Arc, Barrier, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use roadstead::{
-    Budget, Context, Done, Input, JobId, Lost, Model, Observer, Peer, Scope, Server, Service, Session,
+    Budget, Context, Done, Input, JobId, Lost, Model, Observer, Peer, Scope, Server, Service, Session, Ticket,
 };
 
 /// Answers each byte when a job has met the test at its barrier, twice.
@@ -87,6 +87,55 @@ fn jobs_are_seen_to_wait_and_to_run_and_each_loop_and_refusal_is_counted() {
     // The first of a loop is timed, and it has met the test.
     let times = all.job_times;
     assert!(times.tasks == 1 && times.waited + times.ran > Duration::ZERO, "{times:?}");
+}
+
+/// Leaves a ticket to the test for each byte, and answers when it comes back.
+#[derive(Clone)]
+struct Waits(mpsc::Sender<Ticket<()>>);
+
+impl Service for Waits {
+    type Session = Waits;
+    const SCOPE: Scope = Scope::Process;
+    fn open(&self, _: &Peer) -> Waits {
+        self.clone()
+    }
+}
+
+impl Session for Waits {
+    type Reply = ();
+
+    fn receive(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, Self>) -> Done {
+        (0..input.len()).for_each(|_| self.0.send(cx.ticket().unwrap()).unwrap());
+        input.consume(usize::MAX);
+        Ok(())
+    }
+
+    fn reply(&mut self, _: JobId, _: Result<(), Lost>, cx: &mut Context<'_, Self>) -> Done {
+        cx.output().write(b"!");
+        Ok(())
+    }
+}
+
+#[test]
+fn who_waits_for_somebody_else_is_seen_to_be_blocked_on_every_model() {
+    for model in Model::ALL.into_iter().filter(|model| !model.forks() && model.obstacle().is_none()) {
+        let (sender, tickets) = mpsc::channel();
+        let server = Server::new(Waits(sender)).bind("127.0.0.1:0").model(model).start().unwrap();
+        let observer = server.observer();
+        let mut client = TcpStream::connect(server.addresses()[0]).unwrap();
+        client.write_all(b"???").unwrap();
+        for left in (0..3).rev() {
+            let ticket = tickets.recv_timeout(Duration::from_secs(60)).unwrap();
+            until("all have been taken", || observer.all().awaited == 3);
+            let all = observer.all();
+            assert_eq!((all.blocked, all.waiting, all.running), (left + 1, 0, 0), "{model}");
+            ticket.finish(());
+            client.read_exact(&mut [0]).unwrap();
+            assert_eq!(observer.all().blocked, left, "{model}");
+        }
+        drop(client);
+        server.drain(Duration::from_secs(20)).unwrap();
+    }
 }
 
 #[test]

@@ -183,8 +183,11 @@ roadstead_deadlines_passed_total{deadline=\"first_byte\"} 108
 roadstead_deadlines_passed_total{deadline=\"idle\"} 109
 roadstead_deadlines_passed_total{deadline=\"linger\"} 111
 roadstead_deadlines_passed_total{deadline=\"slowest\"} 110
+roadstead_jobs_awaited_total 0
+roadstead_jobs_blocked 0
 roadstead_jobs_ran_seconds_total 0
 roadstead_jobs_running 0
+roadstead_jobs_sliced_total 0
 roadstead_jobs_timed_total 0
 roadstead_jobs_total 122
 roadstead_jobs_waited_seconds_total 0

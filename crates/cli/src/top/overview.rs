@@ -76,6 +76,7 @@ const SECTIONS: [(&str, &[From]); 11] = [
         &[
             Gauge("waiting", "roadstead_jobs_waiting", None),
             Gauge("running", "roadstead_jobs_running", None),
+            Gauge("blocked", "roadstead_jobs_blocked", None),
             Gauge("tickets", "roadstead_tickets", Some("roadstead_tickets_limit")),
             Counter("jobs", "roadstead_jobs_total"),
         ],

@@ -17,7 +17,7 @@
 //! - *One read-modify-write each, with nothing beside it to be in order with*: `proto/budget.rs` (`Meter`), `os/log.rs`
 //!   (a kind's lines in a second; what was lost, which is swapped out and added back), the numbers of `proto/queue/`
 //!   (`loops`) and `exchange/link.rs`, and of Trident's client (`trios`, `thirds.rs`).
-//! - *Statistics*: `proto/stats.rs`, read at any time and promised to be exact at none but the end.
+//! - *Statistics*: `proto/stats.rs`, `proto/queue/counts.rs`, read at any time and promised to be exact at none but the end.
 //! - *Set once and for all, read until it is seen*: `drivers/blocking/server.rs` (`ordered`, behind which threads are
 //!   called), `os/ending.rs` (why a loop broke, behind which a byte goes into a pipe), signals and stops of the `cli`,
 //!   `load` and `conformance`.

@@ -1,8 +1,21 @@
-//! How many tasks wait, and how many are at work, for whoever watches a server; and of some, how long they do.
+//! In which state the jobs of a server are, for whoever watches it; and how long some of them stay there.
 //!
-//! A task writes here when it is queued, begun, put back and gone: where its ticket writes to the account of tickets
-//! anyway. A message without a job writes nothing. The clock is asked for one task in sixteen only, since a task may take
-//! less time than the clock does.
+//! ```text
+//!            defer, submit           pop                    done
+//!  session ───────────────▶ ready ─────────▶ running ───────────────▶ session
+//!     │                       ▲                 │
+//!     │ ticket                └── slice over ───┘
+//!     ▼                                                  finished
+//!  blocked ─────────────────────────────────────────────────────────▶ session
+//! ```
+//! A job is ready while it is in the queue, and running while a logic unit is at it. Blocked is what a session has left
+//! to somebody else, another server for one: a ticket that belongs to no job. It costs no logic unit, and is known by
+//! subtraction. What blocks cannot come to run but through the queue: when its ticket is finished the session is called,
+//! and defers what is left.
+//!
+//! A task writes here when it is queued, when a slice begins and ends, and when it is gone: once each, to a line that
+//! all loops and workers of a server share, and that holds nothing else. A message without a job writes nothing. The
+//! clock is asked for one task in sixteen only, since a task may take less time than the clock does.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -10,21 +23,29 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU64, AtomicUsize,
+            AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
     time::Duration,
 };
 
+/// One task that is ready, and one that is running. Both counts are one number, so that a task that changes from one to
+/// the other is never seen in both, or in neither.
+const READY: u64 = 1;
+const RUNNING: u64 = 1 << 32;
+
 /// One in so many tasks of a loop is timed.
 pub(crate) const TIMED_EVERY: u32 = 16;
 
-/// The tasks of a server.
+/// The tasks of a server. Aligned so that it shares no cache line, or a pair of lines that is fetched together, with
+/// what else its loops share.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct TaskCounts {
-    waiting: AtomicUsize,
-    running: AtomicUsize,
+    now: AtomicU64,
+    sliced: AtomicU64,
+    awaited: AtomicU64,
     clock: Clock,
     timed: AtomicU64,
     waited: AtomicU64,
@@ -53,14 +74,25 @@ pub struct TaskTimes {
 }
 
 impl TaskCounts {
-    /// How many wait for a logic unit.
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
+    /// How many are ready, and wait for a logic unit; and how many are being run.
+    pub fn now(&self) -> (usize, usize) {
+        let now = self.now.load(Relaxed);
+        ((now % RUNNING) as usize, (now / RUNNING) as usize)
     }
 
-    /// How many are being run.
-    pub fn running(&self) -> usize {
-        self.running.load(Relaxed)
+    /// How often one has given up its logic unit because its slice was over.
+    pub fn sliced(&self) -> u64 {
+        self.sliced.load(Relaxed)
+    }
+
+    /// How often a session has waited for somebody else instead.
+    pub fn awaited(&self) -> u64 {
+        self.awaited.load(Relaxed)
+    }
+
+    /// A session waits for somebody else.
+    pub(crate) fn awaits(&self) {
+        self.awaited.fetch_add(1, Relaxed);
     }
 
     /// Has some of the tasks that come be timed by a clock that `clock` makes, unless there is one.
@@ -76,7 +108,7 @@ impl TaskCounts {
         TaskTimes { tasks, waited, ran }
     }
 
-    fn now(&self) -> Option<Duration> {
+    fn time(&self) -> Option<Duration> {
         self.clock.0.get().map(|clock| clock())
     }
 }
@@ -98,10 +130,10 @@ struct Times {
 }
 
 impl Counted {
-    /// It waits; `timed`: how long is of interest.
+    /// It is ready; `timed`: how long is of interest.
     pub(super) fn new(counts: &Arc<TaskCounts>, timed: bool) -> Self {
-        counts.waiting.fetch_add(1, Relaxed);
-        let until = if timed { counts.now() } else { None };
+        counts.now.fetch_add(READY, Relaxed);
+        let until = if timed { counts.time() } else { None };
         let times = |until| Box::new(Times { until, waited: Duration::ZERO, ran: Duration::ZERO });
         Self { counts: Arc::clone(counts), runs: false, times: until.map(times) }
     }
@@ -109,7 +141,7 @@ impl Counted {
     /// It has waited, or run, until now.
     fn pass(&mut self) {
         if let Some(times) = &mut self.times
-            && let Some(now) = self.counts.now()
+            && let Some(now) = self.counts.time()
         {
             let time = if self.runs { &mut times.ran } else { &mut times.waited };
             *time = time.saturating_add(now.saturating_sub(times.until));
@@ -117,22 +149,25 @@ impl Counted {
         }
     }
 
-    fn place(&self) -> &AtomicUsize {
-        if self.runs { &self.counts.running } else { &self.counts.waiting }
+    /// It runs from now on.
+    pub(super) fn begin(&mut self) {
+        self.pass();
+        self.counts.now.fetch_add(RUNNING - READY, Relaxed);
+        self.runs = true;
     }
 
-    /// It runs from now on, or waits.
-    pub(super) fn runs(&mut self, runs: bool) {
+    /// It is ready again: its slice is over.
+    pub(super) fn put_back(&mut self) {
         self.pass();
-        self.place().fetch_sub(1, Relaxed);
-        self.runs = runs;
-        self.place().fetch_add(1, Relaxed);
+        self.counts.now.fetch_sub(RUNNING - READY, Relaxed);
+        self.counts.sliced.fetch_add(1, Relaxed);
+        self.runs = false;
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.place().fetch_sub(1, Relaxed);
+        self.counts.now.fetch_sub(if self.runs { RUNNING } else { READY }, Relaxed);
         self.pass();
         if let Some(times) = &self.times {
             let TaskCounts { timed, waited, ran, .. } = &*self.counts;
@@ -157,11 +192,16 @@ mod tests {
 
     impl Work for Slices {
         fn run(&mut self, _: Duration) -> bool {
-            self.1.push((self.0.waiting(), self.0.running()));
+            self.1.push(self.0.now());
             assert!(self.1.len() < 3, "a panic of the test, which is meant");
             assert_eq!(self.1.last(), Some(&(1, 1)), "the other one waits");
             self.1.len() == 2
         }
+    }
+
+    #[test]
+    fn the_counts_of_a_server_have_cache_lines_of_their_own() {
+        assert_eq!((align_of::<TaskCounts>(), size_of::<TaskCounts>()), (128, 128));
     }
 
     #[test]
@@ -171,13 +211,13 @@ mod tests {
             let work = Slices(Arc::clone(&counts), vec![(0, 0); slices]);
             Task::new(Token(1), 0, Box::new(work)).counted(&counts, false)
         };
-        let held = || (counts.waiting(), counts.running());
+        let held = || counts.now();
         let (first, second) = (task(0), task(2));
         assert_eq!(held(), (2, 0));
         let first = first.run(Duration::MAX).unwrap();
         assert_eq!(held(), (2, 0));
         assert!(first.run(Duration::MAX).is_none());
-        assert_eq!(held(), (1, 0));
+        assert_eq!((held(), counts.sliced()), ((1, 0), 1), "the end of the last slice is the job's");
         assert!(second.run(Duration::MAX).is_none());
         assert_eq!(held(), (0, 0));
         drop(task(0));

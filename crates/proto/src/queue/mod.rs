@@ -13,6 +13,8 @@ mod mlfq;
 mod rr;
 mod shared;
 mod sjf;
+#[cfg(test)]
+mod states;
 mod task;
 #[cfg(test)]
 mod tests;

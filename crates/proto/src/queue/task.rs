@@ -98,11 +98,11 @@ impl Task {
     /// dropped and the session hears of it.
     pub fn run(mut self, slice: Duration) -> Option<Self> {
         self.slices = self.slices.saturating_add(1);
-        self.counted.iter_mut().for_each(|counted| counted.runs(true));
+        self.counted.iter_mut().for_each(Counted::begin);
         match guard::call(|| self.work.run(slice)) {
             Some(true) => None,
             Some(false) => {
-                self.counted.iter_mut().for_each(|counted| counted.runs(false));
+                self.counted.iter_mut().for_each(Counted::put_back);
                 Some(self)
             }
             None => {

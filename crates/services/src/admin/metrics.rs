@@ -110,6 +110,12 @@ fn jobs(text: &mut Exposition, all: &Snapshot) {
     text.one(Kind::Counter, "roadstead_jobs", "Jobs that were queued.", all.jobs);
     text.one(Kind::Gauge, "roadstead_jobs_waiting", "Jobs that wait in the queue.", all.waiting);
     text.one(Kind::Gauge, "roadstead_jobs_running", "Jobs that are at work.", all.running);
+    let blocked = "Sessions' tickets that belong to no job: they wait for somebody else.";
+    text.one(Kind::Gauge, "roadstead_jobs_blocked", blocked, all.blocked);
+    let sliced = "Times that a job gave way because its slice was over.";
+    text.one(Kind::Counter, "roadstead_jobs_sliced", sliced, all.sliced);
+    let awaited = "Times that a session waited for somebody else.";
+    text.one(Kind::Counter, "roadstead_jobs_awaited", awaited, all.awaited);
     text.one(Kind::Gauge, "roadstead_tickets", "Tickets that are outstanding.", all.tickets);
     let TaskTimes { tasks, waited, ran } = all.job_times;
     text.one(Kind::Counter, "roadstead_jobs_timed", "Jobs of which it was noted how long they took.", tasks);
