@@ -2,8 +2,9 @@
 //!
 //! A connection that only bytes can move waits in `recv` itself, one call per message; but not for long, since nobody
 //! can call its thread out of there. If nothing comes, or something else may move it (a ticket, a waker, a peer that
-//! does not take its answer), the thread waits in `poll` for the socket and a wake descriptor. Nothing else ever waits,
-//! so that deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been
+//! does not take its answer), the thread waits in `poll` for the socket and a wake descriptor: the server's, by which all
+//! its threads hear of a drain, or one of its own if more than that may move it. Nothing else ever waits, so that
+//! deadlines and orders are always looked at. No deadline fires before the socket was: the thread may have been
 //! kept from it for longer than the peer, by a job, or because the whole process was stopped.
 #![forbid(unsafe_code)]
 
@@ -47,6 +48,8 @@ pub(crate) struct Blocking<N: WaitingNet> {
     net: N,
     /// None until a connection to elsewhere was begun.
     stream: Option<N::Stream>,
+    /// Ends a wait when the server drains.
+    alarm: N::Wakeup,
     interrupt: Option<N::Wakeup>,
     endpoint: Driven,
     host: Host,
@@ -81,28 +84,37 @@ impl<N: WaitingNet> Blocking<N> {
     pub(crate) fn accepted(
         server: Arc<dyn ServerHandle>,
         net: N,
+        alarm: N::Wakeup,
         stream: N::Stream,
         endpoint: Box<dyn Endpoint>,
         host: Host,
     ) -> Self {
-        Self { stream: Some(stream), ..Self::new(server, net, endpoint, host) }
+        Self { stream: Some(stream), ..Self::new(server, net, alarm, endpoint, host) }
     }
 
     /// Drives `endpoint` on a connection to its address.
     pub(crate) fn outgoing(
         server: Arc<dyn ServerHandle>,
         net: N,
+        alarm: N::Wakeup,
         endpoint: Box<dyn Endpoint>,
         host: Host,
     ) -> Self {
-        Self { dials: true, ..Self::new(server, net, endpoint, host) }
+        Self { dials: true, ..Self::new(server, net, alarm, endpoint, host) }
     }
 
-    fn new(server: Arc<dyn ServerHandle>, net: N, endpoint: Box<dyn Endpoint>, host: Host) -> Self {
+    fn new(
+        server: Arc<dyn ServerHandle>,
+        net: N,
+        alarm: N::Wakeup,
+        endpoint: Box<dyn Endpoint>,
+        host: Host,
+    ) -> Self {
         Self {
             server,
             net,
             stream: None,
+            alarm,
             interrupt: None,
             endpoint: Driven::new(endpoint),
             host,
@@ -369,7 +381,7 @@ impl<N: WaitingNet> Blocking<N> {
         }
         self.host.count.sleeps += 1;
         let soon = left.is_some_and(|left| left < GLANCE);
-        let silent = mem::take(&mut self.silent) && self.interrupt().is_ok();
+        let silent = mem::take(&mut self.silent) && self.wakeup().is_ok();
         if self.receive > 0 && !self.send && !soon && !silent && self.endpoint.is_quiet() {
             return self.park();
         }
@@ -391,7 +403,7 @@ impl<N: WaitingNet> Blocking<N> {
     /// Waits for the socket and the wake descriptor. Where no descriptor is left for that, the wake queue is looked at
     /// every now and then.
     fn poll(&mut self, left: Option<Duration>) -> io::Result<Woke> {
-        let interrupt = self.interrupt().ok();
+        let interrupt = self.wakeup().ok();
         let left =
             if interrupt.is_some() { left } else { Some(left.map_or(GLANCE, |left| left.min(GLANCE))) };
         if !self.host.wake_queue.begin_sleep() {
@@ -413,7 +425,15 @@ impl<N: WaitingNet> Blocking<N> {
         Ok(Woke::Otherwise)
     }
 
-    /// What interrupts a poll, made when it is first needed: a plain connection has none.
+    /// What ends a poll. Where only a drain can move the connection beside its bytes, that is what the threads of the
+    /// server have in common, so that an idle connection holds no descriptor but its socket.
+    fn wakeup(&mut self) -> io::Result<N::Wakeup> {
+        let shares = self.interrupt.is_none() && self.endpoint.is_quiet();
+        // It has been rung for the last time.
+        if shares && self.order < Order::Drain { Ok(self.alarm.clone()) } else { self.interrupt() }
+    }
+
+    /// What interrupts its own poll, made when it is first needed.
     fn interrupt(&mut self) -> io::Result<N::Wakeup> {
         if let Some(interrupt) = &self.interrupt {
             return Ok(interrupt.clone());

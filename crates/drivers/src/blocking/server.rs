@@ -61,6 +61,8 @@ pub struct BlockingServer<N: WaitingNet> {
     /// Calls the thread that accepts.
     wake_queue: Arc<WakeQueue>,
     interrupt: N::Wakeup,
+    /// Calls all threads that serve when it drains.
+    alarm: N::Wakeup,
     listening: Mutex<Listening<N>>,
 }
 
@@ -85,6 +87,7 @@ impl<N: WaitingNet> BlockingServer<N> {
         let wake_queue = WakeQueue::new();
         Ok(Arc::new(Self {
             interrupt: net.interrupt(&wake_queue)?,
+            alarm: net.alarm()?,
             wake_queue,
             net,
             host,
@@ -105,6 +108,9 @@ impl<N: WaitingNet> BlockingServer<N> {
             listening.last.extend(self.let_go(open));
         }
         drop(listening);
+        if order >= Order::Drain {
+            self.net.ring(&self.alarm);
+        }
         for (_, handle) in self.live.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             handle.order();
         }
@@ -198,6 +204,8 @@ impl<N: WaitingNet> BlockingServer<N> {
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         if !self.wake_queue.begin_sleep() {
+            // There is one name on it, and the order that it was called for is looked at next.
+            self.wake_queue.take(&mut Vec::new());
             return Ok(());
         }
         let waited =
@@ -243,6 +251,7 @@ impl<N: WaitingNet> BlockingServer<N> {
         self.register(Blocking::accepted(
             Arc::<Self>::clone(self),
             self.net.another(),
+            self.alarm.clone(),
             stream,
             endpoint,
             (self.host)(),
@@ -264,7 +273,8 @@ impl<N: WaitingNet> ServerHandle for BlockingServer<N> {
         let mut host = (self.host)();
         host.count.connected += 1;
         host.report();
-        let connection = Blocking::outgoing(Arc::<Self>::clone(&self), self.net.another(), endpoint, host);
+        let (net, alarm) = (self.net.another(), self.alarm.clone());
+        let connection = Blocking::outgoing(Arc::<Self>::clone(&self), net, alarm, endpoint, host);
         warn(self.outgoing.serve(self.register(connection)));
     }
 }

@@ -22,6 +22,10 @@ pub trait WaitingNet:
     fn accepting(&self) -> Self;
     /// What ends a wait when `wake_queue` interrupts it.
     fn interrupt(&mut self, wake_queue: &WakeQueue) -> io::Result<Self::Wakeup>;
+    /// What ends the wait of everybody who has it, from the moment when it is rung, and for ever.
+    fn alarm(&mut self) -> io::Result<Self::Wakeup>;
+    /// Rings an alarm.
+    fn ring(&self, alarm: &Self::Wakeup);
     /// Receives, and waits for that; if nothing comes for `patience`, it is [`io::ErrorKind::WouldBlock`].
     fn receive_within(
         &mut self,

@@ -136,6 +136,14 @@ impl WaitingNet for WaitingOs {
         WakeFd::new(wake_queue)
     }
 
+    fn alarm(&mut self) -> io::Result<WakeFd> {
+        WakeFd::alarm()
+    }
+
+    fn ring(&self, alarm: &WakeFd) {
+        alarm.ring();
+    }
+
     fn receive_within(
         &mut self,
         stream: &WaitingStream,
@@ -183,7 +191,11 @@ impl WaitingNet for WaitingOs {
     ) -> io::Result<()> {
         let listeners = listeners.map(|listener| PollFd::new(listener, PollFlags::IN));
         let mut fds: Vec<_> = iter::once(PollFd::new(interrupt, PollFlags::IN)).chain(listeners).collect();
-        match poll(&mut fds, timeout) {
+        let polled = poll(&mut fds, timeout);
+        if !fds[0].revents().is_empty() {
+            interrupt.heard();
+        }
+        match polled {
             Err(error) if error != Errno::INTR => Err(error.into()),
             _ => Ok(()),
         }

@@ -459,7 +459,7 @@ impl Endpoint for Layered {
     }
 
     fn is_quiet(&self) -> bool {
-        matches!(self.phase, Phase::Open)
+        matches!(self.phase, Phase::Handshake | Phase::Open)
             && self.held.is_empty()
             && self.plain.is_empty()
             && self.wire.is_empty()

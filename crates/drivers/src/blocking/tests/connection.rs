@@ -50,14 +50,14 @@ impl Play {
         plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static,
     ) -> Vec<String> {
         let (puppet, heard) = Puppet::new(plan);
-        Blocking::accepted(self.server, self.net, (), puppet, self.host).run();
+        Blocking::accepted(self.server, self.net, Wakeup::Alarm, (), puppet, self.host).run();
         heard.lock().unwrap().clone()
     }
 
     /// The same of one that is begun.
     fn outgoing(self, plan: impl FnMut(&str, &mut Wishes, &mut Host) + Send + 'static) -> Vec<String> {
         let (puppet, heard) = Puppet::new(plan);
-        Blocking::outgoing(self.server, self.net, puppet, self.host).run();
+        Blocking::outgoing(self.server, self.net, Wakeup::Alarm, puppet, self.host).run();
         heard.lock().unwrap().clone()
     }
 }
@@ -71,9 +71,14 @@ fn until<const N: usize>(ends: [&'static str; N]) -> impl FnMut(&str, &mut Wishe
     }
 }
 
-/// What is waited for in `poll`, with something that interrupts it.
+/// What is waited for in `poll` by who may be moved by bytes and a drain alone.
 fn polled(receive: bool, send: bool, timeout: Option<Duration>) -> Wait {
-    Wait::For { receive, send, wake_queue: true, timeout }
+    Wait::For { receive, send, wakeup: Some(Wakeup::Alarm), timeout }
+}
+
+/// What is waited for in `poll` by who may be called.
+fn awaits(receive: bool, send: bool, timeout: Option<Duration>) -> Wait {
+    Wait::For { receive, send, wakeup: Some(Wakeup::Own), timeout }
 }
 
 #[test]
@@ -116,7 +121,7 @@ fn nobody_waits_in_recv_who_may_be_moved_by_something_else_or_has_a_deadline_bef
             false,
             polled(true, false, Some(GLANCE - Duration::from_nanos(1))),
         ),
-        (None, true, polled(true, false, None)),
+        (None, true, awaits(true, false, None)),
     ] {
         let play = play();
         let net = play.net.clone();
@@ -263,9 +268,26 @@ fn without_a_wake_descriptor_a_connection_looks_at_its_wake_queue_every_now_and_
             (wishes.deadline, wishes.is_awaited) = (deadline, true);
             plan(heard, wishes, host);
         });
-        let waited = Wait::For { receive: true, send: false, wake_queue: false, timeout: Some(timeout) };
+        let waited = Wait::For { receive: true, send: false, wakeup: None, timeout: Some(timeout) };
         assert_eq!(net.world().waits, [waited]);
     }
+}
+
+#[test]
+fn until_a_drain_a_quiet_connection_is_woken_by_what_all_have_and_by_something_of_its_own_then() {
+    let play = play();
+    let net = play.net.clone();
+    for order in [Order::Cede, Order::Drain] {
+        let server = Arc::clone(&play.server);
+        net.then(|net| net.pass(GLANCE)).then(move |net| {
+            server.raise(order);
+            net.world().blind = true;
+        });
+    }
+    net.then(|net| net.pass(GLANCE)).then(|net| net.come(Ok(b"")));
+    assert_eq!(play.accepted(until(["ended"])), ["opened", "drain", "ended"]);
+    let (glance, shared) = (Wait::InReceive(GLANCE), polled(true, false, None));
+    assert_eq!(net.world().waits, [glance, shared, glance, shared, glance, awaits(true, false, None)]);
 }
 
 #[test]

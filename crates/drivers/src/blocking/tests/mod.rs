@@ -58,6 +58,8 @@ pub(crate) struct World {
     backlogs: [VecDeque<Option<Failure>>; 2],
     /// No descriptor is left: not to be woken by, nor to turn somebody away.
     cramped: bool,
+    /// How often the alarm was rung.
+    rung: usize,
     shed: usize,
     /// Listeners, in the order in which they were closed, and how many waited there then.
     left: Vec<(usize, usize)>,
@@ -80,11 +82,20 @@ impl Drop for Door {
     }
 }
 
+/// What ends a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wakeup {
+    /// A connection's own.
+    Own,
+    /// All threads of a server have it.
+    Alarm,
+}
+
 /// How somebody waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     InReceive(Duration),
-    For { receive: bool, send: bool, wake_queue: bool, timeout: Option<Duration> },
+    For { receive: bool, send: bool, wakeup: Option<Wakeup>, timeout: Option<Duration> },
     AtListeners(usize, Option<Duration>),
 }
 
@@ -174,7 +185,7 @@ impl Net for Scripted {
 }
 
 impl WaitingNet for Scripted {
-    type Wakeup = ();
+    type Wakeup = Wakeup;
 
     fn another(&self) -> Self {
         self.clone()
@@ -182,8 +193,15 @@ impl WaitingNet for Scripted {
     fn accepting(&self) -> Self {
         self.clone()
     }
-    fn interrupt(&mut self, _: &WakeQueue) -> io::Result<()> {
-        if self.world().cramped { Err(io::Error::other(Failure::NoDescriptors)) } else { Ok(()) }
+    fn interrupt(&mut self, _: &WakeQueue) -> io::Result<Wakeup> {
+        if self.world().cramped { Err(io::Error::other(Failure::NoDescriptors)) } else { Ok(Wakeup::Own) }
+    }
+    fn alarm(&mut self) -> io::Result<Wakeup> {
+        Ok(Wakeup::Alarm)
+    }
+    fn ring(&self, alarm: &Wakeup) {
+        assert_eq!(*alarm, Wakeup::Alarm);
+        self.world().rung += 1;
     }
     fn receive_within(
         &mut self,
@@ -199,11 +217,11 @@ impl WaitingNet for Scripted {
         &mut self,
         stream: Option<&()>,
         wants: Wants,
-        interrupt: Option<&()>,
+        interrupt: Option<&Wakeup>,
         timeout: Option<Duration>,
     ) -> io::Result<Option<Found>> {
         let Wants { receive, send } = wants;
-        self.waited(Wait::For { receive, send, wake_queue: interrupt.is_some(), timeout }, timeout);
+        self.waited(Wait::For { receive, send, wakeup: interrupt.copied(), timeout }, timeout);
         let mut world = self.world();
         if let Some(instead) = world.unable.pop_front() {
             return instead;
@@ -219,7 +237,7 @@ impl WaitingNet for Scripted {
     fn wait_for_any<'a>(
         &mut self,
         listeners: impl Iterator<Item = &'a Door>,
-        (): &(),
+        _: &Wakeup,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         self.waited(Wait::AtListeners(listeners.count(), timeout), timeout);

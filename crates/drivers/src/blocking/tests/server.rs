@@ -231,6 +231,16 @@ fn an_order_that_comes_before_the_wait_is_heard_without_one() {
 }
 
 #[test]
+fn who_has_ceded_its_listeners_sleeps_until_the_drain() {
+    let scene = scene(Iterative);
+    scene.ordered(Order::Cede);
+    scene.ordered(Order::Drain);
+    scene.accept(2).unwrap();
+    assert_eq!(scene.net.world().waits, [at_listeners(2), at_listeners(0)]);
+    assert_eq!(scene.net.world().rung, 1, "the drain is for those who serve too");
+}
+
+#[test]
 fn everybody_who_lives_is_called_when_something_is_ordered_and_who_has_gone_is_not_waited_for() {
     let serving = Arc::new(Serving::Keep(Mutex::default()));
     let scene = scene(Arc::clone(&serving));

@@ -222,6 +222,24 @@ fn a_wake_ends_a_wait_and_having_been_heard_no_other() {
 }
 
 #[test]
+fn an_alarm_ends_every_wait_from_when_it_is_rung() {
+    soon(|| {
+        let (stream, _peer) = pair();
+        let alarm = net().alarm().unwrap();
+        let begun = Instant::now();
+        net().wait(Some(&stream), RECEIVE, Some(&alarm), Some(SHORT)).unwrap();
+        assert!(begun.elapsed() >= SHORT, "nobody has rung it");
+        net().ring(&alarm);
+        for alarm in [alarm.clone(), alarm] {
+            for stream in [Some(&stream), None] {
+                let found = net().wait(stream, RECEIVE, Some(&alarm), Some(LONG)).unwrap().unwrap();
+                assert!(!found.any, "nothing has come but the alarm");
+            }
+        }
+    });
+}
+
+#[test]
 fn who_accepts_waits_for_somebody_for_a_wake_or_until_the_time_is_over() {
     soon(|| {
         let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -239,5 +257,8 @@ fn who_accepts_waits_for_somebody_for_a_wake_or_until_the_time_is_over() {
         assert!(wake_queue.begin_sleep());
         wake_queue.interrupt();
         wait(None);
+        let begun = Instant::now();
+        wait(Some(SHORT));
+        assert!(begun.elapsed() >= SHORT, "it was heard");
     });
 }
