@@ -237,6 +237,14 @@ impl Child {
         eventually("nobody is accepted any more", || reach(&self.places[0]).is_err());
     }
 
+    /// How many of its ends of connections are in this state, as the system writes it: proc(5), `net/tcp`.
+    pub fn in_state(&self, state: &str) -> usize {
+        let port = format!(":{:04X}", self.address().port());
+        let is_one = |row: &[&str]| row[1].ends_with(&port) && row[3] == state;
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        table.lines().filter(|row| is_one(&row.split_whitespace().collect::<Vec<_>>())).count()
+    }
+
     /// Waits until it listens no more, without a connection that it might still let in: proc(5), `net/tcp`.
     #[track_caller]
     pub fn closes_its_listener(&self) {

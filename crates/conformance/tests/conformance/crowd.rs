@@ -29,6 +29,7 @@ scenarios! {
     a_thousand_at_once (Models): "1,000 connections are open and each is served three times",
     beyond_what_select_can_watch (Select): "a descriptor above 1,023 is refused with the reason, and the others are served",
     slow_ones_beside_quick_ones (Models): "beside 100 slow senders and 100 who take nothing others are served, and at last they too",
+    an_idle_connection_holds_one_descriptor (Models): "50 more connections that say nothing for a while hold 50 descriptors more",
     thousands_come_and_go (Models): "2,000 connections end in five ways, and no descriptor, thread, child or memory is left",
     a_lack_of_descriptors_is_survived (Models): "400 clients and 256 descriptors: who finds no room is reset, nobody else notices, newcomers are served afterwards",
     work_goes_on_without_descriptors (Models): "64 descriptors and all of them taken: whoever is connected gets the reply to a ticket, and in the middle of a message hears of the drain",
@@ -151,6 +152,22 @@ fn thousands_come_and_go(setting: &Setting) {
     assert!(grown < 2 << 20, "{grown} bytes more are in use");
     let stats = child.drain();
     assert_eq!((stats["accepted"], stats["closed"]), (2400, 2400));
+}
+
+fn an_idle_connection_holds_one_descriptor(setting: &Setting) {
+    let patient = "echo --first-byte 3600000 --idle 3600000";
+    let child = Child::start(setting, &format!("{patient} {}", setting.room_for(100)));
+    let mut streams = Vec::new();
+    let mut descriptors = [0; 2];
+    for held in &mut descriptors {
+        let mut more = child.connect_many(50);
+        assert!(more.iter_mut().all(is_served));
+        streams.extend(more);
+        // What a thread needs to wait for long it makes when it has waited in vain for a little.
+        thread::sleep(Duration::from_millis(200));
+        *held = child.at_rest().descriptors;
+    }
+    assert_eq!(descriptors[1] - descriptors[0], 50);
 }
 
 fn a_lack_of_descriptors_is_survived(setting: &Setting) {

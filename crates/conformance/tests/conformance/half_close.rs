@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     thread,
     time::Duration,
 };
@@ -24,6 +25,7 @@ scenarios! {
     a_reply_that_was_awaited_comes_before_the_end (Wires): "who finishes sending with work under way ends behind its reply",
     a_peer_that_does_not_end_is_not_waited_for_for_ever (Wires): "who has finished sending waits for more no longer than for anybody",
     a_reset_is_heard_behind_an_end (Wires): "a peer that breaks off while only it sends is told from one that has ended",
+    nobody_stays_half_closed (Models): "40 clients come and end before anybody looks: their connections are CLOSE_WAIT, and a moment later none is",
     two_ends_and_nobody_who_reads_keep_nobody_awake (Wires): "with both ends come and bytes left unread the server sleeps",
 }
 
@@ -114,6 +116,22 @@ fn a_reset_is_heard_behind_an_end(setting: &Setting) {
     let cut = if setting.tls { "cut off" } else { "reset" };
     assert!(child.first_closed().contains(cut), "{:?}", child.closed());
     assert!(child.said("heard ").is_empty(), "half of it looks like all of it");
+}
+
+fn nobody_stays_half_closed(setting: &Setting) {
+    const CLOSE_WAIT: &str = "08";
+    let child = Child::start(setting, "echo");
+    child.freeze();
+    for number in 0..40 {
+        let mut client = TcpStream::connect(child.address()).unwrap();
+        if number % 2 == 0 {
+            client.write_all(b"!").unwrap();
+        }
+    }
+    eventually("all have ended", || child.in_state(CLOSE_WAIT) == 40);
+    child.thaw();
+    eventually("each was let in and closed", || child.closed().len() == 40);
+    eventually("none of them is left", || child.in_state(CLOSE_WAIT) == 0);
 }
 
 fn two_ends_and_nobody_who_reads_keep_nobody_awake(setting: &Setting) {
