@@ -420,3 +420,23 @@ fn top_says_that_a_server_is_gone_and_goes_on_when_it_is_back() {
     top.types(b"q");
     assert!(top.child.wait().unwrap().success());
 }
+
+#[test]
+fn what_a_server_is_watched_with_is_no_room_for_connections() {
+    let scene = Scene::new();
+    let room = |admin: &str| {
+        let line = scene.command(words(&format!("serve echo --bind 127.0.0.1:0 --connections 200 {admin}")));
+        let mut command = Command::new("prlimit");
+        command.arg("--nofile=200").arg(line.get_program()).args(line.get_args()).env_remove("ROADSTEAD_LOG");
+        command.stderr(File::create(scene.path("log")).unwrap());
+        let mut server = Process::start(command);
+        server.listening();
+        server.signal(Signal::TERM);
+        server.end();
+        let log = fs::read_to_string(scene.path("log")).unwrap();
+        let fits = log.split_once("about ").and_then(|(_, said)| said.split_once(" connections fit"));
+        fits.unwrap_or_else(|| panic!("{log}")).0.parse::<u64>().unwrap()
+    };
+    let (alone, watched) = (room(""), room("--admin 127.0.0.1:0"));
+    assert!(alone < 200 && watched < alone - 3, "{watched} of {alone}");
+}

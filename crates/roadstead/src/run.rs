@@ -116,8 +116,10 @@ impl<S: Service> Server<S> {
                 let loops = self.loops.on(model, self.io);
                 let beside = self.loops.descriptors(loops, self.places.len(), self.udp.len());
                 descriptors::make_room(self.budget.connections.saturating_add(beside));
-                let running = self.start()?;
+                let running = self.begin()?;
                 listening(&running.all_places(), Some(running.observer())).map_err(RunError::Listening)?;
+                // Only now, since whoever is told of it may have begun to watch it, and that takes some too.
+                running.check_descriptors();
                 running.until_interrupted(signals, layers.as_deref(), audit, patience)
             }
         }

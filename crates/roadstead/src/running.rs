@@ -4,6 +4,7 @@
 use std::{mem, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use roadstead_os::{
+    descriptors,
     ending::Ended,
     outcome::{Broken, Undrained},
     threads::server::ServerThreads,
@@ -42,6 +43,11 @@ impl Running {
     /// order they were asked for.
     pub fn datagram_addresses(&self) -> &[SocketAddr] {
         &self.udp
+    }
+
+    /// Says in the log how many connections fit, if that is fewer than are allowed.
+    pub(crate) fn check_descriptors(&self) {
+        descriptors::check(self.shared.budget.connections);
     }
 
     /// Where it listens for connections, and then where for datagrams.

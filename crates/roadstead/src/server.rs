@@ -6,7 +6,7 @@ use std::{fmt, io, mem, net::ToSocketAddrs, os::fd::OwnedFd, sync::Arc};
 use roadstead_drivers::accept::Listener;
 use roadstead_os::{
     audit::Audit,
-    descriptors, sockets,
+    sockets,
     threads::server::{Shape, Sockets},
 };
 use roadstead_proto::{
@@ -288,7 +288,14 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     /// [`StartError`], and nothing listens then.
-    pub fn start(mut self) -> Result<Running, StartError> {
+    pub fn start(self) -> Result<Running, StartError> {
+        let running = self.begin()?;
+        running.check_descriptors();
+        Ok(running)
+    }
+
+    /// The same, and nothing is said of descriptors yet.
+    pub(crate) fn begin(mut self) -> Result<Running, StartError> {
         let model = self.model.unwrap_or_else(Model::best);
         if let Some(why) = model.obstacle().or_else(|| self.obstacle(model)) {
             return Err(StartError::Model { model, why });
@@ -318,7 +325,6 @@ impl<S: Service> Server<S> {
         let udp = Bound::at(self.udp, model, loops, &shared)?;
         let sockets = Sockets { listeners, files, datagrams: udp.loops };
         let threads = model.entry().start(shape, Arc::clone(&shared), sockets)?;
-        descriptors::check(shared.budget.connections);
         let addresses = places.iter().filter_map(Address::socket).collect();
         Ok(Running { threads, shared, places, addresses, udp: udp.addresses, model, loops })
     }

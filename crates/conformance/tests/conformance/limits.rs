@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use roadstead::frame::HEAD;
 use roadstead_conformance::{
     PATIENCE,
@@ -336,8 +338,15 @@ fn too_few_descriptors_are_said(setting: &Setting) {
     };
     // In a process of its own a connection finds as many descriptors as another.
     let shared = !setting.model.forks();
-    let few = start("--nofile=64");
-    assert_eq!((soft(&few), lines(&few)), (64, usize::from(shared)), "{}", few.log());
-    let raised = start("--nofile=64:4096");
-    assert_eq!((soft(&raised) > 100, lines(&raised)), (shared, 0), "{}", raised.log());
+    let ended = |limit| {
+        let mut child = start(limit);
+        let soft = soft(&child);
+        child.signal(Signal::TERM);
+        child.stats();
+        (soft, lines(&child), child.log())
+    };
+    let (few, said, log) = ended("--nofile=64");
+    assert_eq!((few, said), (64, usize::from(shared)), "{log}");
+    let (raised, said, log) = ended("--nofile=64:4096");
+    assert_eq!((raised > 100, said), (shared, 0), "{log}");
 }
