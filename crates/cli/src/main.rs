@@ -12,6 +12,7 @@ mod admin;
 mod bench;
 mod buffers;
 mod demo;
+mod echo_server;
 mod keys;
 mod load;
 mod log;
@@ -27,6 +28,7 @@ mod roads;
 mod said;
 mod serve;
 mod signals;
+mod states;
 mod threads;
 mod top;
 mod trident;
@@ -85,6 +87,8 @@ enum Command {
     Keys(keys::Args),
     /// List the I/O models, whether this machine can run each, and why not
     Models(models::Args),
+    /// Bring about every state that a TCP connection can be seen in, on this machine, and read it from the system
+    States(states::Args),
     /// Measure ways of doing the same thing side by side
     #[command(subcommand)]
     Bench(bench::Command),
@@ -139,6 +143,7 @@ fn run(command: Command) -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Keys(args) => keys::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::States(args) => states::run(&args),
         Command::Bench(command) => bench::run(command),
         Command::Load(args) => load::run(&args),
         Command::Top(args) => top::run(&args),

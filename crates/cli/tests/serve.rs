@@ -300,15 +300,3 @@ fn who_says_nothing_is_ended_when_the_time_for_the_first_byte_is_over() {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
 }
-
-/// Where one client is served at a time, all others wait.
-#[test]
-fn no_more_clients_wait_to_be_let_in_than_the_backlog_has_room_for() {
-    let scene = Scene::new();
-    let mut server = scene.serve(words("serve echo --bind 127.0.0.1:0 --model iterative --backlog 2"));
-    let address = server.listening();
-    let _served = echoes(address);
-    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(3)).ok();
-    let waiting: Vec<_> = (0..40).map_while(connect).collect();
-    assert!((1..10).contains(&waiting.len()), "{} wait", waiting.len());
-}

@@ -2,7 +2,6 @@
 
 mod accepts;
 mod dice;
-mod echo_server;
 mod exchange;
 mod idle;
 mod kills;

@@ -11,8 +11,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use roadstead::{Model, model::Core};
 use roadstead_load::machine::{Machine, pin};
 
-use super::echo_server::EchoServer;
 use crate::{
+    echo_server::EchoServer,
     numbers::{length, range, within},
     outcome::{Outcome, Result},
     output::Output,

@@ -15,7 +15,7 @@ use roadstead_load::{
 };
 
 use super::{args::Args, crowd::Crowd};
-use crate::{bench::echo_server::EchoServer, outcome::Result, signals};
+use crate::{echo_server::EchoServer, outcome::Result, signals};
 
 /// Bytes of a message.
 pub(super) const SIZE: usize = 128;

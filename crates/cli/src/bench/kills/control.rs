@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{bench::echo_server::EchoServer, outcome::Result};
+use crate::{echo_server::EchoServer, outcome::Result};
 
 pub(super) struct Control(EchoServer);
 

@@ -22,11 +22,7 @@ use super::{
     control::Control,
     group::{self, LASTING},
 };
-use crate::{
-    bench::{dice::Dice, echo_server::EchoServer},
-    outcome::Result,
-    signals,
-};
+use crate::{bench::dice::Dice, echo_server::EchoServer, outcome::Result, signals};
 
 /// Between one kill and the next.
 const PAUSE_MS: std::ops::Range<u64> = 100..300;

@@ -21,8 +21,8 @@ use std::{
 use roadstead::Model;
 use roadstead_load::machine::Machine;
 
-use super::echo_server::EchoServer;
 use crate::{
+    echo_server::EchoServer,
     numbers::{length, within},
     outcome::{Outcome, Result},
     output::Output,

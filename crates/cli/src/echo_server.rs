@@ -1,4 +1,4 @@
-//! An echo server of this program, as a process that a measurement starts and stops.
+//! An echo server of this program, as a process that a command starts and stops.
 
 use std::{
     env,
@@ -18,14 +18,14 @@ use crate::outcome::Result;
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A running server. Dropping it stops it.
-pub(super) struct EchoServer {
+pub(crate) struct EchoServer {
     child: Child,
     address: SocketAddr,
 }
 
 impl EchoServer {
     /// Starts a server with these options of `serve echo`, on a port that the system chooses. It leads a process group.
-    pub(super) fn start(options: &[String]) -> Result<Self> {
+    pub(crate) fn start(options: &[String]) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         let parent = std::process::id().to_string();
         command
@@ -49,26 +49,26 @@ impl EchoServer {
         Ok(Self { child, address })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Kills it, and does not wait for its end.
-    pub(super) fn kill(&mut self) -> io::Result<()> {
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()
     }
 
     /// Waits for its end.
-    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+    pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
 
     /// Asks it to end, and waits until it has; kills it if it does not.
-    pub(super) fn stop(&mut self) -> Result<ExitStatus> {
+    pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
         if let Some(ended) = self.child.try_wait()? {
             return Ok(ended);
         }
