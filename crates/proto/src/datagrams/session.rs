@@ -37,7 +37,8 @@ pub trait DatagramService: Send + Sync + 'static {
     const SCOPE: Scope;
 
     /// Whether its sessions want to know of each datagram when the kernel received it and what was said of congestion:
-    /// [`Datagram::at`], [`Datagram::ecn`]. Not by default, as it costs a thirtieth of what an echo does.
+    /// [`Datagram::at`](super::Datagram::at), [`Datagram::ecn`](super::Datagram::ecn). Not by default, as it costs a
+    /// thirtieth of what an echo does.
     const STAMPED: bool = false;
 
     /// A socket was bound to `local`: make its session. Must not block.
