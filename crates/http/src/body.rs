@@ -122,10 +122,10 @@ fn line(bytes: &[u8], longest: usize) -> Result<Option<&[u8]>, Status> {
 fn size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, behind) = line.split_at(digits);
-    let ends = behind.trim_ascii_start().first().is_none_or(|&byte| byte == b';');
     // Space is one only before an extension.
-    let bare = behind.is_empty() || !behind.trim_ascii_start().is_empty();
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() <= 16 && ends && bare)?;
+    let extension = behind.iter().find(|byte| !b" \t".contains(byte));
+    let ends = behind.is_empty() || extension == Some(&b';');
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() <= 16 && ends)?;
     u64::from_str_radix(digits, 16).ok()
 }
 
@@ -215,6 +215,7 @@ mod tests {
             ("", None),
             (";a", None),
             ("5 ", None),
+            ("5\u{c};a", None),
             (" 5", None),
             ("5 5", None),
             ("5x", None),

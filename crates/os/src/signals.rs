@@ -88,6 +88,8 @@ pub(crate) fn forget(held: Held) {
             reset(signal);
         }
     }
+    // What has come meanwhile would be thrown away where it is ignored.
+    heed(&[SIGTERM, SIGCHLD]);
     drop(held);
     hear(&[SIGTERM, SIGCHLD]);
 }

@@ -56,6 +56,9 @@ fn main() -> ExitCode {
         a_child_that_somebody_else_waited_for_has_ended,
         signals_that_the_parent_watches_reach_the_child_alone,
         an_ignored_child_is_waited_for_all_the_same,
+        who_is_told_to_end_before_it_runs_ends_though_that_was_ignored,
+        who_was_waited_for_by_somebody_else_is_told_nothing,
+        what_was_printed_before_a_panic_is_there,
         what_was_printed_is_printed_once,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -371,6 +374,50 @@ fn an_ignored_child_is_waited_for_all_the_same() {
     // SAFETY: the action is one of the system's.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     assert_eq!(Child::of(|| 5).start().unwrap().join(), Exit::Exited(5));
+}
+
+fn who_is_told_to_end_before_it_runs_ends_though_that_was_ignored() {
+    // SAFETY: the action is one of the system's.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    for _ in 0..20 {
+        let mut child = Child::of(|| {
+            loop {
+                thread::sleep(PATIENCE);
+            }
+        })
+        .start()
+        .unwrap();
+        child.terminate();
+        assert_eq!(child.join_within(PATIENCE), Some(Exit::Killed(libc::SIGTERM)));
+    }
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
+}
+
+/// Its number is free then, and whoever has it next is nobody's to end.
+fn who_was_waited_for_by_somebody_else_is_told_nothing() {
+    let child = Child::of(|| 0).start().unwrap();
+    // SAFETY: it takes numbers, and no place for a status.
+    let waited = unsafe { libc::waitpid(child.pid().cast_signed(), std::ptr::null_mut(), 0) };
+    assert_eq!(waited, child.pid().cast_signed());
+    assert_eq!(child.exit(), None, "it does not know");
+    child.kill();
+    drop(child);
+}
+
+fn what_was_printed_before_a_panic_is_there() {
+    let (read, write) = pipe().unwrap();
+    let mut child = Child::of(move || {
+        // SAFETY: it takes two numbers; standard output is this child's own copy.
+        assert!(unsafe { libc::dup2(write.as_raw_fd(), 1) } == 1);
+        drop(write);
+        print!("so far");
+        panic!("a panic of the test, which is meant")
+    })
+    .start()
+    .unwrap();
+    assert_eq!(all_of(read), "so far");
+    assert_eq!(child.join(), Exit::Exited(101));
 }
 
 fn what_was_printed_is_printed_once() {

@@ -54,10 +54,13 @@ impl Pace {
     /// It waits, and others may have gone ahead meanwhile.
     pub(crate) fn give_way(&mut self, shared: &Shared) {
         let Some(all) = &shared.rate else { return };
-        let put_back = all.put_back();
+        let (put_back, before) = (all.put_back(), self.from);
         self.all_from = self.all_from.saturating_add(put_back.saturating_sub(self.put_back));
         self.put_back = put_back;
         self.from = self.from.max(self.all_from);
+        if let Some((_, own)) = &mut self.each {
+            own.delay(self.from.saturating_sub(before));
+        }
     }
 
     /// So many bytes were sent. A layer may tell of what it was given in parts, and then of more than the leave is for.

@@ -80,8 +80,13 @@ impl Bucket {
     /// later than it might has what follows here go later too.
     pub(crate) fn take_both(&mut self, cap: Cap, other: Duration, bytes: u64, now: Duration) -> Duration {
         let own = self.take(cap, bytes, now);
-        self.0 = self.0.saturating_add(nanos(other.saturating_sub(own)));
+        self.delay(other.saturating_sub(own));
         own.max(other)
+    }
+
+    /// What was taken last goes so much later than it might: what follows does too.
+    pub(crate) fn delay(&mut self, by: Duration) {
+        self.0 = self.0.saturating_add(nanos(by));
     }
 
     /// The next byte goes at `from` at the soonest.
@@ -198,7 +203,9 @@ impl Common {
     }
 
     fn is_waited_for(&self, now: Duration) -> bool {
-        self.ahead.waited.load(Relaxed) > nanos(now)
+        // They may have gone, and given back what they had.
+        let next = Bucket(self.full_at().load(Relaxed)).next(self.cap);
+        self.ahead.waited.load(Relaxed) > nanos(now) && next > now
     }
 }
 

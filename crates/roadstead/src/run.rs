@@ -131,7 +131,7 @@ impl<S: Service> Server<S> {
         if let Some(why) = Self::unforkable().or_else(|| self.obstacle(model)) {
             return impossible(why);
         }
-        if !child::is_alone()? {
+        if !child::is_alone_soon()? {
             return impossible("it forks, and this process has other threads");
         }
         let Listening { sockets, files } = self.listen(1)?;

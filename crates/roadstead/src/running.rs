@@ -47,7 +47,9 @@ impl Running {
 
     /// Says in the log how many connections fit, if that is fewer than are allowed.
     pub(crate) fn check_descriptors(&self) {
-        descriptors::check(self.shared.budget.connections);
+        // Those who are there have theirs.
+        let Shared { budget, gate, .. } = &*self.shared;
+        descriptors::check(budget.connections.saturating_sub(gate.open()));
     }
 
     /// Where it listens for connections, and then where for datagrams.

@@ -139,6 +139,26 @@ fn last_words_are_done_once_and_who_asks_meanwhile_is_answered() {
 }
 
 #[test]
+fn a_last_word_is_done_after_what_was_asked_before_it() {
+    play(2, || {
+        let notes = Notes::new(3);
+        assert!(notes.mailbox.claim());
+        // Somebody else has left already, so that last words are taken.
+        assert!(!notes.mailbox.post_last(9));
+        let leaving = Arc::clone(&notes);
+        let leaves = thread::spawn(move || {
+            let asked = leaving.ask(1);
+            leaving.leave(2);
+            asked
+        });
+        notes.serve();
+        assert!(leaves.join().unwrap());
+        let done: Vec<_> = notes.end().into_iter().filter(|&message| message != 9).collect();
+        assert_eq!(done, [1, 2]);
+    });
+}
+
+#[test]
 fn what_was_left_to_a_job_that_is_dropped_is_done_and_what_comes_meanwhile_too() {
     play(2, || {
         let notes = Notes::new(3);

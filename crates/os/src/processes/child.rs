@@ -24,8 +24,8 @@ use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
     process::{
-        Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, pidfd_open,
-        set_parent_process_death_signal, waitpid,
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, getppid,
+        kill_process, pidfd_open, set_parent_process_death_signal, waitid, waitpid,
     },
     thread::set_name,
 };
@@ -42,6 +42,8 @@ use crate::{
 const LONGEST: usize = 15;
 /// The status of a child that has panicked, as of any program of Rust.
 const PANICKED: u8 = 101;
+/// How long a thread that was joined has to be gone, in milliseconds.
+const JOINED: u32 = 100;
 
 /// What a child does: a function, or a type that carries its own data.
 pub trait Run {
@@ -124,7 +126,11 @@ impl<T: Run> Unstarted<T> {
     ///
     /// Signals that this process handles the child handles as well, as it has the same functions; what is blocked or
     /// ignored here is so there. Two things differ: the handlers of a server that runs here or has run are this
-    /// process's alone, and SIGTERM is neither blocked nor ignored.
+    /// process's alone, and SIGTERM is neither blocked nor ignored. Where this process ignores SIGCHLD it does so no
+    /// more: nobody could wait for a child.
+    ///
+    /// What the task holds is in both processes, and is dropped in this one as soon as the child has begun. A `Child` is
+    /// killed by that, and a directory that goes with its value goes: lend it such things.
     ///
     /// # Errors
     /// If this process has other threads: see [the rule](self). If the system allows no more processes.
@@ -132,15 +138,17 @@ impl<T: Run> Unstarted<T> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let name = self.name.unwrap_or_else(|| format!("child-{}", NUMBER.fetch_add(1, Relaxed)));
         let task = self.task;
+        // A thread that was joined has a moment to be gone; who has others is told below.
+        is_alone_soon()?;
         // Where it is ignored children leave nothing to wait for, and their numbers are free at once.
         signals::heed(&[SIGCHLD]);
         // What lies in the buffer would be in the child's as well, and be written by both.
         let _ = io::stdout().flush();
         Child::fork(name, |_, held| {
             signals::forget(held);
-            let status = task.run();
+            let status = guard::catch(|| task.run());
             let _ = io::stdout().flush();
-            status
+            status.unwrap_or(PANICKED)
         })
     }
 }
@@ -258,8 +266,8 @@ impl Child {
     }
 
     fn signal(&self, signal: Signal) {
-        // Once it was waited for the number may be a stranger's.
-        if self.exit.is_none() && self.is_ours() {
+        // Once it was waited for, by whomever, the number may be a stranger's; and to a copy of its parent it is.
+        if self.exit.is_none() && is_to_be_waited_for(self.pid) {
             // It may have ended already.
             let _ = kill_process(self.pid, signal);
         }
@@ -332,7 +340,8 @@ fn number_of(answer: i32) -> io::Result<Pid> {
 
 /// In a child: whether its parent is gone.
 pub(crate) fn is_orphan_of(parent: Pid) -> bool {
-    getppid() != Some(parent)
+    // Of a parent outside its namespace the system does not tell.
+    getppid().is_some_and(|now| now != parent)
 }
 
 /// In a child: ends it, without running what its parent has registered for its own end.
@@ -344,6 +353,23 @@ pub(crate) fn exit(status: u8) -> ! {
 /// Whether the thread that asks is this process's only one.
 pub fn is_alone() -> io::Result<bool> {
     Ok(std::fs::read_dir("/proc/self/task")?.count() == 1)
+}
+
+/// The same, but a thread that was joined has a moment to be gone: the system tells of its end before it counts it out.
+pub fn is_alone_soon() -> io::Result<bool> {
+    for _ in 0..JOINED {
+        if is_alone()? {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    is_alone()
+}
+
+/// Whether it is a child of this process that nobody has waited for.
+fn is_to_be_waited_for(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid), options).err() != Some(Errno::CHILD)
 }
 
 /// A child of this process that has ended and that nobody has waited for, whoever has begun it. It is left as it is:

@@ -14,7 +14,7 @@
 //! which messages wait. Whoever posts meanwhile is told, and comes to look.
 #![forbid(unsafe_code)]
 
-use std::{fmt, sync::PoisonError};
+use std::{fmt, mem, sync::PoisonError};
 
 use crate::sync::{
     Mutex,
@@ -106,9 +106,16 @@ impl<M> Mailbox<M> {
     ///
     /// For whoever has claimed the actor.
     pub(crate) fn take(&self) -> Option<Vec<M>> {
+        if self.word.compare_exchange(CLAIMED, 0, SeqCst, SeqCst).is_ok() {
+            return None;
+        }
+        // Whoever leaves has asked before: its last word must not be taken where what it asked is not seen yet.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let waits = |word: u64| word & (PLACED | LAST);
         let before = self.change(|word| if waits(word) == 0 { 0 } else { word & !(PLACED | LAST) });
         let waiting = waits(before);
+        let left = if waiting & LAST == 0 { Vec::new() } else { mem::take(&mut *last) };
+        drop(last);
         if waiting == 0 {
             return None;
         }
@@ -119,9 +126,7 @@ impl<M> Mailbox<M> {
             }
         }
         self.taken.fetch_and(!(waiting & PLACED), SeqCst);
-        if waiting & LAST != 0 {
-            found.append(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+        found.extend(left);
         found.sort_unstable_by_key(|(posted, _)| *posted);
         Some(found.into_iter().map(|(_, message)| message).collect())
     }
@@ -143,7 +148,8 @@ impl<M> Mailbox<M> {
     #[must_use]
     pub(crate) fn post_last(&self, message: M) -> bool {
         let posted = self.posted.fetch_add(1, SeqCst);
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).push((posted, message));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.push((posted, message));
         let claim = |word: u64| if word & CLAIMED == 0 { CLAIMED | HURRIED } else { 0 };
         self.change(|word| word | LAST | claim(word)) & CLAIMED == 0
     }

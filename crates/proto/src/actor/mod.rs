@@ -148,8 +148,14 @@ impl<S: Send + 'static> Actor<S> {
             self.serve(cx);
             return Ok(Asked::Done(done));
         }
-        let charge = inner.bytes.charge(bytes.min(BYTES)).ok_or(Busy)?;
-        let place = inner.mailbox.reserve().ok_or(Busy)?;
+        let charge = inner.bytes.charge(bytes.min(BYTES));
+        let (Some(charge), Some(place)) = (charge, inner.mailbox.reserve()) else {
+            // Those who wait may be of a server that has ended, and have nobody else.
+            if inner.mailbox.look() == Comes::Caller {
+                self.serve(cx);
+            }
+            return Err(Busy);
+        };
         let ticket = cx.new_ticket()?;
         let id = ticket.id();
         let operation = move |state: &mut S| {

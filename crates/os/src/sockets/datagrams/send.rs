@@ -60,7 +60,7 @@ impl Sender {
         let peer = first.to.ip();
         match Errno::from_io_error(error) {
             Some(Errno::IO) => socket.cuts.set(false),
-            _ => socket.uncut.set(before.1.with(peer)),
+            _ => socket.uncut.set(before.1.with(peer, first.segment)),
         }
         let plain = self.try_send(socket, outbox);
         match &plain {
@@ -76,7 +76,7 @@ impl Sender {
 
     fn try_send(&mut self, socket: &DatagramSocket, outbox: &Outbox) -> io::Result<Sent> {
         let (cuts, uncut) = (socket.cuts.get(), socket.uncut.get());
-        self.gather(outbox, |peer| cuts && !uncut.has(peer.ip()));
+        self.gather(outbox, |peer, segment| cuts && !uncut.has(peer.ip(), segment));
         self.address();
         let Self { slots, runs } = self;
         // SAFETY: each is a part of the outbox's buffer, which is borrowed until the call is over.
@@ -86,16 +86,18 @@ impl Sender {
     }
 
     /// What the next call sends, in which datagrams are put together for peers to whom the system `cuts` them.
-    fn gather(&mut self, outbox: &Outbox, cuts: impl Fn(SocketAddr) -> bool) {
+    fn gather(&mut self, outbox: &Outbox, cuts: impl Fn(SocketAddr, usize) -> bool) {
         self.runs.clear();
         for outgoing in outbox.iter() {
-            let cuts = cuts(outgoing.to);
             let room = match outgoing.segment.filter(|_| outgoing.datagrams() > 1) {
-                None => self.add(outgoing, cuts),
-                Some(segment) if cuts => self.begin(outgoing, segment, outgoing.datagrams()),
-                Some(segment) => {
-                    outgoing.bytes.chunks(segment).all(|bytes| self.add(Outgoing { bytes, ..outgoing }, cuts))
+                None => self.add(outgoing, &cuts),
+                Some(segment) if cuts(outgoing.to, segment) => {
+                    self.begin(outgoing, segment, outgoing.datagrams())
                 }
+                Some(segment) => outgoing
+                    .bytes
+                    .chunks(segment)
+                    .all(|bytes| self.add(Outgoing { bytes, ..outgoing }, &cuts)),
             };
             if !room {
                 break;
@@ -104,8 +106,9 @@ impl Sender {
     }
 
     /// One datagram. False: there is no room for it in this call.
-    fn add(&mut self, outgoing: Outgoing<'_>, cuts: bool) -> bool {
-        let joined = cuts && self.runs.last_mut().is_some_and(|last| last.join(outgoing));
+    fn add(&mut self, outgoing: Outgoing<'_>, cuts: &impl Fn(SocketAddr, usize) -> bool) -> bool {
+        let last = self.runs.last_mut().filter(|last| cuts(last.to, last.segment));
+        let joined = last.is_some_and(|last| last.join(outgoing));
         joined || self.begin(outgoing, outgoing.bytes.len(), 1)
     }
 

@@ -23,22 +23,28 @@ pub struct DatagramSocket {
     pub(super) uncut: Cell<Uncut>,
 }
 
-/// Those for whom it would not: the way to them is too narrow for a segment. If there are more of them, the first is
-/// tried again.
+/// Those for whom it would not, each with the length of the segments: the way to them is too narrow for that. If there are
+/// more of them, the first is tried again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Uncut {
-    peers: [Option<IpAddr>; 8],
+    peers: [Option<(IpAddr, usize)>; 8],
     next: usize,
 }
 
 impl Uncut {
-    pub(super) fn has(&self, peer: IpAddr) -> bool {
-        self.peers[0].is_some() && self.peers.contains(&Some(peer))
+    pub(super) fn has(&self, peer: IpAddr, segment: usize) -> bool {
+        let narrow = |known: &(IpAddr, usize)| known.0 == peer && segment >= known.1;
+        self.peers[0].is_some() && self.peers.iter().flatten().any(narrow)
     }
 
-    pub(super) fn with(mut self, peer: IpAddr) -> Self {
-        self.peers[self.next] = Some(peer);
-        self.next = (self.next + 1) % self.peers.len();
+    pub(super) fn with(mut self, peer: IpAddr, segment: usize) -> Self {
+        match self.peers.iter_mut().flatten().find(|known| known.0 == peer) {
+            Some(known) => known.1 = known.1.min(segment),
+            None => {
+                self.peers[self.next] = Some((peer, segment));
+                self.next = (self.next + 1) % self.peers.len();
+            }
+        }
         self
     }
 }
