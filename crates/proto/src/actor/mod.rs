@@ -178,6 +178,9 @@ impl<S: Send + 'static> Actor<S> {
     /// it is dropped with the session, however its connection ends. It is always done, after what was asked for before;
     /// here and now if nobody has the actor, and else by whoever has it. Nobody hears of it. Have it before the state is
     /// told of the session, which may close before it hears that this was done.
+    ///
+    /// There is always room for it, so have one for the life of a session, and not one for each thing that a peer asks:
+    /// what is dropped while the actor is busy waits there without a limit.
     pub fn at_end(&self, operation: impl FnOnce(&mut S) + Send + 'static) -> AtEnd<S> {
         AtEnd(Some((Arc::clone(&self.0), Box::new(operation))))
     }
